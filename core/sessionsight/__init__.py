@@ -1,0 +1,1 @@
+"""Server-side analytics that land in the visitor's own session."""

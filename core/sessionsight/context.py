@@ -1,0 +1,175 @@
+"""The tracking context: who and where a request is, as one frozen value.
+
+Each id stays under the vendor whose browser code made it, so that no session id can reach
+another vendor by mistake. A context travels through a job queue or a payment provider's
+metadata as a flat dict of short strings, the *carrier*.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
+
+__all__ = ["Page", "SessionSightIds", "SignalIds", "TrackingContext", "valid_id", "valid_session_id"]
+
+# Stripe's metadata limits, which are the tightest of the carriers in common use:
+# https://docs.stripe.com/api/metadata
+CARRIER_MAX_VALUE = 500
+
+MAX_ID = 256
+_SESSIONSIGHT_ID = re.compile(r"[A-Za-z0-9-]{1,128}", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def valid_session_id(value: str) -> bool:
+    """Whether SessionSight would take this session or visitor id.
+
+    Source: https://sessionsight.com/docs/build/api-reference/goals/increment
+    """
+    return _SESSIONSIGHT_ID.fullmatch(value) is not None
+
+
+def valid_id(value: str) -> bool:
+    """Whether an id from outside is fit to be passed on: not blank, short, without control characters."""
+    return 0 < len(value) <= MAX_ID and not value.isspace() and _CONTROL.search(value) is None
+
+
+class SessionSightIds(Struct, frozen=True, kw_only=True, gc=False):
+    """The ids that SessionSight's browser SDK keeps in cookies."""
+
+    session_id: str | None = None
+    """The `ss_sid` cookie."""
+    visitor_id: str | None = None
+    """The `ss_vid` cookie."""
+
+
+class SignalIds(Struct, frozen=True, kw_only=True, gc=False):
+    """The ids that Signal's browser SDK adds to fetch and XHR requests as headers."""
+
+    session_id: str | None = None
+    """The `x-signal-session-id` header."""
+    window_id: str | None = None
+    """The `x-signal-window-id` header."""
+    distinct_id: str | None = None
+    """The `x-signal-distinct-id` header."""
+
+
+class Page(Struct, frozen=True, kw_only=True, gc=False):
+    """What is known of the page or endpoint that was asked for.
+
+    Query strings are cut from both addresses, but for the `utm_*` parameters.
+    """
+
+    url: str | None = None
+    path: str | None = None
+    """The path as it stands in the address, percent-encoded."""
+    route: str | None = None
+    """The route's template, such as `/orders/<int:id>`, in the framework's own notation."""
+    hostname: str | None = None
+    referrer: str | None = None
+    referrer_domain: str | None = None
+    utm_source: str | None = None
+    utm_medium: str | None = None
+    utm_campaign: str | None = None
+    utm_term: str | None = None
+    utm_content: str | None = None
+    user_agent: str | None = None
+    client_ip: str | None = None
+    """Only when the `client_ip` setting asks for it."""
+
+
+NO_SESSIONSIGHT = SessionSightIds()
+NO_SIGNAL = SignalIds()
+NO_PAGE = Page()
+
+
+class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
+    """The ids and page facts of one request.
+
+    Example:
+        >>> context = TrackingContext(sessionsight=SessionSightIds(session_id="6f1d2c3b"))
+        >>> context.to_carrier()
+        {'ss_sid': '6f1d2c3b'}
+        >>> TrackingContext.from_carrier({"ss_sid": "6f1d2c3b"}) == context
+        True
+    """
+
+    sessionsight: SessionSightIds = NO_SESSIONSIGHT
+    signal: SignalIds = NO_SIGNAL
+    user_id: str | None = None
+    """The app's own id of the signed-in user."""
+    anonymous_id: str | None = None
+    """The site's own anonymous id, from `anonymous_id_cookie` or `anonymous_id_header`."""
+    page: Page = NO_PAGE
+
+    @property
+    def session_id(self) -> str | None:
+        """A session id for people to read: Signal's, else SessionSight's. Never put on the wire."""
+        return self.signal.session_id or self.sessionsight.session_id
+
+    def to_carrier(self) -> dict[str, str]:
+        """Write the context as a flat dict of short strings, to be read by `from_carrier`.
+
+        The dict fits Stripe's metadata (50 keys of 40 characters, values of 500). A page fact that
+        is longer is left out rather than cut.
+        """
+        carrier: dict[str, str] = {}
+        for name, value in self._flat().items():
+            if value is not None and len(value) <= CARRIER_MAX_VALUE:
+                carrier[name] = value
+        return carrier
+
+    @classmethod
+    def from_carrier(cls, carrier: Mapping[str, object]) -> TrackingContext:
+        """Read a context back from a dict that holds what `to_carrier` wrote, among other things.
+
+        Never raises on a carrier's content: unknown names are passed over, and a value that no
+        vendor would take counts as missing.
+        """
+
+        def text(name: str) -> str | None:
+            value = carrier.get(name)
+            return value if isinstance(value, str) and 0 < len(value) <= CARRIER_MAX_VALUE else None
+
+        def id_(name: str) -> str | None:
+            value = text(name)
+            return value if value is not None and valid_id(value) else None
+
+        def session_id(name: str) -> str | None:
+            value = text(name)
+            return value if value is not None and valid_session_id(value) else None
+
+        return cls(
+            sessionsight=SessionSightIds(session_id=session_id("ss_sid"), visitor_id=session_id("ss_vid")),
+            signal=SignalIds(
+                session_id=id_("ss_signal_session_id"),
+                window_id=id_("ss_signal_window_id"),
+                distinct_id=id_("ss_signal_distinct_id"),
+            ),
+            user_id=id_("ss_user_id"),
+            anonymous_id=id_("ss_anonymous_id"),
+            page=Page(**{name: text(f"ss_page_{name}") for name in Page.__struct_fields__}),
+        )
+
+    def with_user(self, user_id: str | None) -> TrackingContext:
+        """The same context under this user."""
+        return self if user_id == self.user_id else replace(self, user_id=user_id)
+
+    def _flat(self) -> dict[str, str | None]:
+        flat: dict[str, str | None] = {
+            "ss_sid": self.sessionsight.session_id,
+            "ss_vid": self.sessionsight.visitor_id,
+            "ss_signal_session_id": self.signal.session_id,
+            "ss_signal_window_id": self.signal.window_id,
+            "ss_signal_distinct_id": self.signal.distinct_id,
+            "ss_user_id": self.user_id,
+            "ss_anonymous_id": self.anonymous_id,
+        }
+        flat.update((f"ss_page_{name}", value) for name, value in asdict(self.page).items())
+        return flat
+
+
+EMPTY_CONTEXT = TrackingContext()

@@ -1,0 +1,247 @@
+"""What a destination is: one vendor's protocol as pure code.
+
+It says which records it takes, turns records into HTTP calls, and judges the replies. It has no
+clock, socket or thread; what it needs is handed in. `docs/destinations.md` writes a fifth one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from enum import Enum
+from typing import ClassVar, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from sessionsight.context import TrackingContext
+from sessionsight.errors import ConfigurationError
+from sessionsight.records import DropReason, Entry, Record
+
+__all__ = [
+    "Action",
+    "Destination",
+    "HttpCall",
+    "HttpReply",
+    "Limits",
+    "Secret",
+    "VendorDestination",
+    "Verdict",
+    "base_url",
+    "error_message",
+    "is_loopback",
+    "judge_status",
+    "reveal",
+    "rfc3339",
+]
+
+Secret = str | Callable[[], str]
+"""A key, or a function that returns it; it is called for each HTTP call."""
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """How a lane may send to one destination."""
+
+    max_records: int = 100
+    """Records in one batch."""
+    max_bytes: int = 512 * 1024
+    """Bytes of properties in one batch, about; a single larger record still goes alone."""
+    concurrency: int = 1
+    """Calls in flight at a time."""
+    calls_per_minute: int | None = None
+    """The vendor's rate limit, obeyed before the vendor has to say so."""
+    gzip_above: int | None = None
+    """Bodies of more bytes than this are compressed; None where the vendor does not take gzip."""
+    max_age: float | None = None
+    """Seconds after which an undelivered record is dead-lettered as expired."""
+    repeatable: bool = True
+    """Whether a record may be sent again when nobody knows whether the first attempt arrived."""
+
+
+class HttpCall(Struct, frozen=True, kw_only=True):
+    """One HTTP request to make, and the entries it carries."""
+
+    url: str
+    headers: dict[str, str]
+    body: bytes
+    entries: Sequence[Entry]
+    method: str = "POST"
+
+    def __repr__(self) -> str:
+        """Without headers and body, which hold keys and personal data."""
+        return f"HttpCall({self.method} {self.url}, {len(self.entries)} entries)"
+
+
+class HttpReply(Struct, frozen=True, kw_only=True):
+    """A vendor's answer. Header names are lower-case; the body is bounded."""
+
+    status: int
+    headers: dict[str, str] = {}
+    body: bytes = b""
+
+
+class Action(Enum):
+    """What the lane does with a call's entries."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    """Certainly not taken: send again later."""
+    UNKNOWN = "unknown"
+    """Perhaps taken: sent again where that is harmless, parked among the dead letters where not."""
+    SPLIT = "split"
+    """Too large: send each half."""
+    BISECT = "bisect"
+    """One of them is wrong: send each half until it stands alone."""
+    PAUSE = "pause"
+    """A wrong key or address: keep everything, tell the operator, try now and then."""
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """A judged reply."""
+
+    action: Action
+    message: str = ""
+    """The vendor's own words, for people."""
+    refused: dict[int, str] = {}
+    """With DELIVERED: positions of entries that the vendor did refuse, and why."""
+
+
+class Destination(Protocol):
+    """What delivery needs of a vendor. Anything with these members is a destination."""
+
+    @property
+    def name(self) -> str:
+        """The lane's name in settings, statistics and logs."""
+
+    @property
+    def limits(self) -> Limits:
+        """How the lane may send."""
+
+    def takes(self, kind: type[Record]) -> bool:
+        """Whether this vendor has a place for such records at all."""
+
+    def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
+        """Why this record cannot go to the vendor, or None when it can."""
+
+    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+        """The HTTP calls that carry these entries, each entry in exactly one."""
+
+    def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
+        """What a reply means for the entries of its call."""
+
+
+class VendorDestination(Struct, frozen=True, kw_only=True):
+    """What the four vendors have in common: a checked address, hidden keys, the usual status codes.
+
+    A destination of your own may start here, or be any object that fits `Destination`.
+    """
+
+    name: ClassVar[str]
+    kinds: ClassVar[frozenset[type[Record]]]
+    secrets: ClassVar[frozenset[str]] = frozenset()
+    """Names of the fields that never appear in a repr."""
+
+    def takes(self, kind: type[Record]) -> bool:
+        """Whether this vendor has a place for such records at all."""
+        return kind in self.kinds
+
+    def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
+        """What a reply means for the entries of its call."""
+        return judge_status(reply)
+
+    def __repr__(self) -> str:
+        fields = (
+            f"{name}={'***' if name in self.secrets else repr(getattr(self, name))}"
+            for name in self.__struct_fields__
+        )
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+    def require(self, *names: str) -> None:
+        """Check that each of these options has a value.
+
+        Raises:
+            ConfigurationError: Missing or blank.
+        """
+        for name in names:
+            value = getattr(self, name)
+            if not callable(value) and not (isinstance(value, str) and value.strip()):
+                raise ConfigurationError(
+                    f"destination {self.name!r}: {name} is missing or blank; set it to the value in the vendor's dashboard"
+                )
+
+
+def base_url(url: str, *, default: str, where: str) -> str:
+    """An address without its one trailing slash; empty or a lone slash is the default.
+
+    Raises:
+        ConfigurationError: Not http(s), or plain http to a host other than this machine.
+    """
+    url = url.removesuffix("/") or default.removesuffix("/")
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigurationError(f"{where}: {url!r} is no http(s) address")
+    if parts.username or parts.password:
+        raise ConfigurationError(f"{where}: an address must not hold a user name or password")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ConfigurationError(
+            f"{where}: {url!r} would send keys and personal data in the clear; use https (http is for loopback only)"
+        )
+    return url
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine by its very spelling."""
+    return host in {"localhost", "::1"} or host.endswith(".localhost") or host.startswith("127.")
+
+
+def reveal(secret: Secret) -> str:
+    """The key itself."""
+    return secret() if callable(secret) else secret
+
+
+def rfc3339(time: float) -> str:
+    """Unix seconds as UTC with milliseconds and `Z`, as JavaScript's `toISOString` writes it.
+
+    Example:
+        >>> rfc3339(1767225600.0)
+        '2026-01-01T00:00:00.000Z'
+    """
+    seconds, milliseconds = divmod(round(time * 1000), 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+
+
+_PAUSING = frozenset({401, 402, 403, 404, 405, 410})
+_CERTAINLY_NOT_TAKEN = frozenset({408, 429})
+
+
+def judge_status(reply: HttpReply) -> Verdict:
+    """The meaning of a status code, where a vendor says nothing else."""
+    status = reply.status
+    if 200 <= status < 300:
+        return Verdict(action=Action.DELIVERED)
+    message = error_message(reply)
+    if status in _CERTAINLY_NOT_TAKEN or (status == 503 and "retry-after" in reply.headers):
+        action = Action.RETRY
+    elif status == 413:
+        action = Action.SPLIT
+    elif status in _PAUSING or 300 <= status < 400:
+        action = Action.PAUSE
+    elif 400 <= status < 500:
+        action = Action.BISECT
+    else:
+        action = Action.UNKNOWN
+    return Verdict(action=action, message=message)
+
+
+def error_message(reply: HttpReply) -> str:
+    """What the vendor says is wrong: `error.message`, `error.code`, `error` as text, else the status."""
+    fallback = f"HTTP {reply.status}"
+    try:
+        body = msgspec.json.decode(reply.body)
+    except (ValueError, RecursionError):
+        return fallback
+    error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(error, dict):
+        error = error.get("message") or error.get("code")
+    return error[:500] if isinstance(error, str) and error else fallback

@@ -1,0 +1,70 @@
+"""Everything that sessionsight raises, on one page.
+
+SessionSightError
+├── ConfigurationError (ValueError)          a setting is missing, unknown or wrong
+│   └── MissingDependencyError (ImportError) an optional package is not installed
+├── CaptureError (ValueError)                a wrong call: nothing was captured
+│   ├── InvalidEventError                    a name, an id or a typed event is wrong
+│   ├── InvalidGoalError                     a goal id, an amount or a session id is wrong
+│   └── InvalidPropertiesError               properties that cannot become JSON
+└── NoClientError (RuntimeError)             no client has been set up in this process
+
+Only configuration errors are raised in production. The others are raised while `strict` is on
+(development and tests); otherwise they are logged with the caller's line and counted.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "CaptureError",
+    "ConfigurationError",
+    "InvalidEventError",
+    "InvalidGoalError",
+    "InvalidPropertiesError",
+    "MissingDependencyError",
+    "NoClientError",
+    "SessionSightError",
+]
+
+
+class SessionSightError(Exception):
+    """Base of every exception that this package raises."""
+
+
+class ConfigurationError(SessionSightError, ValueError):
+    """A setting is missing, unknown, or has a value that cannot work."""
+
+    @classmethod
+    def unknown(cls, name: str, known: Iterable[str], *, where: str) -> ConfigurationError:
+        """The error for a name that does not exist, with the nearest one that does."""
+        names = sorted(known)
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}."
+        return cls(f"{where}: unknown option {name!r}; {hint}")
+
+
+class MissingDependencyError(ConfigurationError, ImportError):
+    """A chosen feature needs a package that is not installed."""
+
+
+class CaptureError(SessionSightError, ValueError):
+    """A call was wrong, and nothing was captured."""
+
+
+class InvalidEventError(CaptureError):
+    """An event's name, an id or a typed event's field is wrong."""
+
+
+class InvalidGoalError(CaptureError):
+    """A goal's id, amount or session id is wrong."""
+
+
+class InvalidPropertiesError(CaptureError):
+    """Properties cannot be written as JSON, or are too large."""
+
+
+class NoClientError(SessionSightError, RuntimeError):
+    """Analytics were asked for, but no client exists in this process."""

@@ -1,0 +1,160 @@
+"""What is captured: events, identifications, goals and Signal's person and group records.
+
+A record is frozen at the capture call. Its properties are JSON bytes by then, so later changes of
+the caller's objects change nothing. The context is added when the response ends, which makes an
+`Entry`: the thing that lanes carry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from decimal import Decimal
+from enum import StrEnum
+from typing import Literal
+from uuid import UUID
+
+from msgspec import Struct
+
+from sessionsight.context import TrackingContext
+
+__all__ = [
+    "Alias",
+    "DropReason",
+    "Entry",
+    "Event",
+    "Goal",
+    "Group",
+    "Identify",
+    "PersonProperties",
+    "Record",
+    "record_id",
+]
+
+
+class DropReason(StrEnum):
+    """Why a lane did not deliver a record. Every loss has one of these and a number."""
+
+    NO_SESSION = "no_session"
+    NO_IDENTITY = "no_identity"
+    CONSENT = "consent"
+    EXCLUDED = "excluded"
+    DISCARDED = "discarded"
+    DUPLICATE = "duplicate"
+    QUEUE_FULL = "queue_full"
+    BEFORE_SEND = "before_send"
+    BEFORE_SEND_ERROR = "before_send_error"
+    TOO_LARGE = "too_large"
+    DEAD_LETTERS_FULL = "dead_letters_full"
+    SHUTDOWN = "shutdown"
+    INTERNAL_ERROR = "internal_error"
+
+
+class Record(Struct, frozen=True, kw_only=True, gc=False, tag=True):
+    """What every kind of record has. The ids are those given with the call itself."""
+
+    entropy: bytes
+    """Ten random bytes from the operating system: half of the record's id."""
+    time: float
+    """When it happened, in Unix seconds: the capture call, or the caller's `timestamp`."""
+    properties: bytes = b"{}"
+    """A JSON object: event properties, traits or goal metadata."""
+    user_id: str | None = None
+    distinct_id: str | None = None
+    anonymous_id: str | None = None
+    key: str | None = None
+    """The caller's idempotency key."""
+    destinations: frozenset[str] | None = None
+    """Only for these destinations; None means all that take this kind."""
+
+    @property
+    def kind(self) -> str:
+        """The kind in lower case, as it stands in ids, logs and `before_send`."""
+        return type(self).__name__.lower()
+
+    @property
+    def label(self) -> str:
+        """What a person would call this record: the event's name, the goal's id."""
+        return self.kind
+
+
+class Event(Record, frozen=True, kw_only=True, gc=False):
+    """Something that happened."""
+
+    name: str
+    groups: dict[str, str] | None = None
+    """Group type to group key; Signal only."""
+    standard: bool = False
+    """True for a typed standard event, whose `amount` is known to be in minor units."""
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+
+class Identify(Record, frozen=True, kw_only=True, gc=False):
+    """A person's id and traits."""
+
+
+class PersonProperties(Record, frozen=True, kw_only=True, gc=False):
+    """Properties of a person, without an identification; Signal only."""
+
+    once: bool = False
+    """Set only what is not set yet."""
+
+
+class Alias(Record, frozen=True, kw_only=True, gc=False):
+    """Two ids that are one person; Signal only."""
+
+    alias: str
+
+
+class Group(Record, frozen=True, kw_only=True, gc=False):
+    """A group, its properties, and the person's membership; Signal only."""
+
+    group_type: str
+    group_key: str
+
+
+class Goal(Record, frozen=True, kw_only=True, gc=False):
+    """A step towards or away from a goal; SessionSight only."""
+
+    goal_id: str
+    direction: Literal["increment", "decrement"]
+    amount: int | float | Decimal = 1
+    session_id: str | None = None
+    """A session id given with the call, in place of the context's."""
+
+    @property
+    def label(self) -> str:
+        return self.goal_id
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """A record and the context it goes out under. This is what lanes queue, send and account for."""
+
+    record: Record
+    context: TrackingContext
+
+    @property
+    def user_id(self) -> str | None:
+        """Who did it: the record's own user, else the request's."""
+        return self.record.user_id or self.context.user_id
+
+
+def record_id(record: Record) -> str:
+    """The record's id, the same at every attempt and in every lane.
+
+    A UUIDv7 of the capture time and the random bytes; with a `key`, a UUIDv8 that is derived from
+    (kind, name, key) alone, so that a repeated call has the same id.
+    """
+    if record.key is not None:
+        digest = hashlib.sha256("\0".join((record.kind, record.label, record.key)).encode("utf-8", "surrogatepass"))
+        return str(_uuid(digest.digest()[:16], version=8))
+    milliseconds = max(round(record.time * 1000), 0) & 0xFFFF_FFFF_FFFF
+    return str(_uuid(milliseconds.to_bytes(6, "big") + record.entropy, version=7))
+
+
+def _uuid(raw: bytes, *, version: int) -> UUID:
+    number = int.from_bytes(raw, "big")
+    number &= ~(0xF << 76) & ~(0x3 << 62)
+    return UUID(int=number | version << 76 | 0x2 << 62)

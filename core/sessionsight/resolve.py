@@ -1,0 +1,188 @@
+"""From the raw strings of a request to a tracking context.
+
+Every function here is pure and total: whatever a browser sends, the answer is a context, and an
+id that its vendor would refuse counts as missing. Cookies are read from the raw header, because
+the frameworks' own parsers un-quote values and do not percent-decode, where SessionSight's
+resolver does the opposite: https://github.com/SessionSight/sdks (sdk-shared/src, goals/src).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from typing import Literal
+from urllib.parse import unquote_to_bytes
+
+from msgspec import Struct
+
+from sessionsight.context import (
+    Page,
+    SessionSightIds,
+    SignalIds,
+    TrackingContext,
+    valid_id,
+    valid_session_id,
+)
+from sessionsight.urls import campaign, domain_of, page_url, without_query
+
+__all__ = ["ClientIP", "RequestData", "Resolution", "parse_cookies", "resolve"]
+
+ClientIP = Literal["off", "truncated", "full"]
+
+# JavaScript's white space, which is not Python's: the vendor's resolver splits and trims by it.
+_SPACE = "\t\n\v\f\r \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+_SEPARATOR = re.compile(f";[{_SPACE}]*")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+# A cookie header is read up to here: servers cap all headers together near this size.
+_MAX_COOKIE_HEADER = 64 * 1024
+_MAX_PAGE_TEXT = 2048
+
+
+class RequestData(Struct, frozen=True, kw_only=True):
+    """What an adapter hands over of a request: raw strings, nothing decoded.
+
+    Example:
+        >>> resolve(RequestData(headers={"cookie": "ss_sid=6f1d2c3b"})).context.session_id
+        '6f1d2c3b'
+    """
+
+    headers: Mapping[str, str] = {}
+    """Headers by lower-case name. Several Cookie headers are joined by `"; "`."""
+    cookies: Mapping[str, str] | None = None
+    """Cookies that somebody else has decoded already, in place of the Cookie header."""
+    scheme: str = "http"
+    path: str | None = None
+    """Percent-encoded, with the mount point of the app."""
+    query: str = ""
+    remote_addr: str | None = None
+
+
+class Resolution(Struct, frozen=True):
+    """A context, and the names of the cookies and headers whose ids were refused."""
+
+    context: TrackingContext
+    refused: tuple[str, ...] = ()
+
+
+def parse_cookies(header: str) -> dict[str, str]:
+    """Read a Cookie header as SessionSight's own server SDK does.
+
+    The last duplicate wins; names are case-sensitive; quotes stay part of the value; escapes are
+    decoded all or not at all.
+
+    Example:
+        >>> parse_cookies('ss_sid=old; ss_sid="a%20b"; broken; x=%zz%20')
+        {'ss_sid': '"a b"', 'x': '%zz%20'}
+    """
+    cookies: dict[str, str] = {}
+    for pair in _SEPARATOR.split(header[:_MAX_COOKIE_HEADER]):
+        name, equals, value = pair.partition("=")
+        if equals and name:
+            cookies[name.strip(_SPACE)] = _decode(value.strip(_SPACE))
+    return cookies
+
+
+def resolve(
+    data: RequestData,
+    *,
+    anonymous_id_cookie: str | None = None,
+    anonymous_id_header: str | None = None,
+    client_ip: ClientIP = "off",
+    trusted_proxies: int = 0,
+) -> Resolution:
+    """Resolve a request's ids and page facts. Never raises.
+
+    Args:
+        anonymous_id_cookie: A cookie that holds the site's own anonymous id.
+        anonymous_id_header: A header that holds it; it goes before the cookie.
+        client_ip: Whether the client's address is kept: `"off"`, `"truncated"` (to /24 or /48) or `"full"`.
+        trusted_proxies: How many proxies in front of the app append to `X-Forwarded-For`.
+    """
+    headers = data.headers
+    cookies = data.cookies if data.cookies is not None else parse_cookies(headers.get("cookie") or "")
+    refused: list[str] = []
+
+    def take(name: str, raw: str | None, valid: Callable[[str], bool]) -> str | None:
+        if not raw:
+            return None
+        if valid(raw):
+            return raw
+        refused.append(name)
+        return None
+
+    def header(name: str) -> str | None:
+        return take(name, (headers.get(name) or "").strip(), valid_id)
+
+    anonymous_id = header(anonymous_id_header.lower()) if anonymous_id_header else None
+    if anonymous_id is None and anonymous_id_cookie:
+        anonymous_id = take(anonymous_id_cookie, cookies.get(anonymous_id_cookie), valid_id)
+    context = TrackingContext(
+        sessionsight=SessionSightIds(
+            session_id=take("ss_sid", cookies.get("ss_sid"), valid_session_id),
+            visitor_id=take("ss_vid", cookies.get("ss_vid"), valid_session_id),
+        ),
+        signal=SignalIds(
+            session_id=header("x-signal-session-id"),
+            window_id=header("x-signal-window-id"),
+            distinct_id=header("x-signal-distinct-id"),
+        ),
+        anonymous_id=anonymous_id,
+        page=_page(data, client_ip, trusted_proxies),
+    )
+    return Resolution(context, tuple(refused))
+
+
+def _decode(value: str) -> str:
+    if "%" not in value:
+        return value
+    if _BAD_ESCAPE.search(value):
+        return value
+    try:
+        return unquote_to_bytes(value).decode("utf-8")
+    except UnicodeDecodeError:
+        return value
+
+
+def _page(data: RequestData, client_ip: ClientIP, trusted_proxies: int) -> Page:
+    headers = data.headers
+    host = _text(headers.get("host"))
+    referrer = _text(headers.get("referer"))
+    return Page(
+        url=page_url(data.scheme, host, data.path, data.query)[:_MAX_PAGE_TEXT] if host and data.path else None,
+        path=data.path[:_MAX_PAGE_TEXT] if data.path else None,
+        hostname=(domain_of(f"{data.scheme}://{host}") or None) if host else None,
+        referrer=without_query(referrer) if referrer else None,
+        referrer_domain=(domain_of(referrer) or None) if referrer else None,
+        user_agent=_text(headers.get("user-agent")),
+        client_ip=None if client_ip == "off" else _client_ip(data, client_ip, trusted_proxies),
+        **campaign(data.query),
+    )
+
+
+def _text(value: str | None) -> str | None:
+    """A header fit to be kept as a page fact: bounded, control characters out."""
+    if not value:
+        return None
+    value = value[:_MAX_PAGE_TEXT].strip()
+    if not value.isprintable():
+        value = "".join(character for character in value if character.isprintable())
+    return value or None
+
+
+def _client_ip(data: RequestData, mode: ClientIP, trusted_proxies: int) -> str | None:
+    chain = [hop.strip() for hop in (data.headers.get("x-forwarded-for") or "").split(",") if hop.strip()]
+    if data.remote_addr:
+        chain.append(data.remote_addr)
+    # Each trusted proxy appended the address it saw; what stands further left is the client's own word.
+    index = len(chain) - 1 - trusted_proxies
+    if not chain:
+        return None
+    try:
+        address = ipaddress.ip_address(chain[max(index, 0)].strip("[]"))
+    except ValueError:
+        return None
+    if mode == "full":
+        return str(address)
+    prefix = 24 if address.version == 4 else 48
+    return str(ipaddress.ip_network((address, prefix), strict=False).network_address)
