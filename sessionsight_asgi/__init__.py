@@ -1,0 +1,1 @@
+"""sessionsight for any ASGI app, Starlette and FastAPI among them."""

@@ -1,0 +1,1 @@
+"""sessionsight for Django."""

@@ -1,0 +1,1 @@
+"""sessionsight for Flask, and any WSGI app."""
