@@ -1,0 +1,67 @@
+# Needs make and Python 3.11 or newer; everything else goes into $(VENV).
+
+PYTHON ?= python3
+VENV ?= .venv
+SHOP ?=
+ARGS ?=
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install test lint format demo demo-check bench build clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "Variables: PYTHON=$(PYTHON)  VENV=$(VENV)  SHOP=django|flask|fastapi  ARGS=... (for pytest)"
+
+install: $(READY) ## Make the virtual environment, with everything that development needs
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "$(PYTHON) is no Python 3.11 or newer. Name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' || \
+	  { echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+test: $(READY) ## Run the tests, and hold the coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+lint: $(READY) ## Check style, format, types, and who imports whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## Put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: $(READY) ## Start the example shop (SHOP=django, flask or fastapi)
+	$(BIN)/python example_projects/demo.py --shop $(or $(SHOP),django)
+
+demo-check: $(READY) ## Walk through the example shops without a browser (all three, or SHOP=...)
+	@set -e; for shop in $(or $(SHOP),django flask fastapi); do \
+	  echo "== $$shop"; $(BIN)/python example_projects/demo.py --shop $$shop --check; \
+	done
+
+bench: $(READY) ## Measure what a request pays
+	$(BIN)/python benchmarks/run.py
+
+build: $(READY) ## Build wheel and sdist into dist/, and check what is in them
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python scripts/check_dist.py dist
+
+clean: ## Remove the virtual environment and all that was made
+	rm -rf $(VENV) build dist htmlcov .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -f .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

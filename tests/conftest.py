@@ -1,0 +1,49 @@
+"""What holds for every test: no real network, no keys from outside, asyncio unless a test says trio."""
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+OUR_VARIABLES = ("SESSIONSIGHT_", "SIGNAL_", "SAYTICS_", "ANALYSE_")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop of `async def` tests; override it where trio matters too."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _no_keys_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own keys in the environment configure nothing."""
+    for name in os.environ:
+        if name.startswith(OUR_VARIABLES):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _loopback_only() -> Iterator[None]:
+    """A connection that would leave this machine fails the test that opens it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name)))
+        yield
+
+
+def _guarded(connect: Any) -> Any:
+    def guarded(self: socket.socket, address: Any) -> Any:
+        if self.family in {socket.AF_INET, socket.AF_INET6}:
+            host = str(address[0])
+            if not host.startswith("127.") and host not in {"localhost", "::1"}:
+                pytest.fail(f"a test tried to connect to {host}; only this machine is allowed")
+        return connect(self, address)
+
+    return guarded
