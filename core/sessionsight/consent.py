@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from sessionsight.resolve import RequestData
+from sessionsight.request_data import RequestData
 
 __all__ = ["ConsentPolicy", "consents", "redact"]
 

@@ -8,6 +8,7 @@ the caller's objects change nothing. The context is added when the response ends
 from __future__ import annotations
 
 import hashlib
+import math
 from decimal import Decimal
 from enum import StrEnum
 from typing import Literal
@@ -16,9 +17,11 @@ from uuid import UUID
 from msgspec import Struct
 
 from sessionsight.context import TrackingContext
+from sessionsight.errors import InvalidGoalError
 
 __all__ = [
     "Alias",
+    "Amount",
     "DropReason",
     "Entry",
     "Event",
@@ -27,8 +30,12 @@ __all__ = [
     "Identify",
     "PersonProperties",
     "Record",
+    "check_goal",
     "record_id",
 ]
+
+
+Amount = int | float | Decimal
 
 
 class DropReason(StrEnum):
@@ -43,10 +50,8 @@ class DropReason(StrEnum):
     QUEUE_FULL = "queue_full"
     BEFORE_SEND = "before_send"
     BEFORE_SEND_ERROR = "before_send_error"
-    TOO_LARGE = "too_large"
     DEAD_LETTERS_FULL = "dead_letters_full"
     SHUTDOWN = "shutdown"
-    INTERNAL_ERROR = "internal_error"
 
 
 class Record(Struct, frozen=True, kw_only=True, gc=False, tag=True):
@@ -120,7 +125,7 @@ class Goal(Record, frozen=True, kw_only=True, gc=False):
 
     goal_id: str
     direction: Literal["increment", "decrement"]
-    amount: int | float | Decimal = 1
+    amount: Amount = 1
     session_id: str | None = None
     """A session id given with the call, in place of the context's."""
 
@@ -129,11 +134,35 @@ class Goal(Record, frozen=True, kw_only=True, gc=False):
         return self.goal_id
 
 
+def check_goal(goal_id: object, amount: object, session_id: object) -> Amount:
+    """Check a goal's arguments in the order of SessionSight's own SDK, and give the amount, 1 by default.
+
+    Source: https://github.com/SessionSight/sdks (goals/src).
+
+    Raises:
+        InvalidGoalError: The first argument that is wrong.
+    """
+    if not isinstance(goal_id, str) or not goal_id.strip():
+        raise InvalidGoalError(f"goal_id must be the slug of a goal, not {goal_id!r}")
+    if amount is None:
+        amount = 1
+    if isinstance(amount, bool) or not isinstance(amount, Amount):
+        raise InvalidGoalError(f"goal {goal_id!r}: amount must be a number, not {type(amount).__name__}")
+    finite = amount.is_finite() if isinstance(amount, Decimal) else isinstance(amount, int) or math.isfinite(amount)
+    if not finite or amount <= 0:
+        raise InvalidGoalError(f"goal {goal_id!r}: amount must be above zero and finite, not {amount}")
+    if session_id is not None and (not isinstance(session_id, str) or (session_id and not session_id.strip())):
+        raise InvalidGoalError(f"goal {goal_id!r}: session_id must be a session id, not {session_id!r}")
+    return amount
+
+
 class Entry(Struct, frozen=True, gc=False):
     """A record and the context it goes out under. This is what lanes queue, send and account for."""
 
     record: Record
     context: TrackingContext
+    since: float = 0.0
+    """When it was handed over, in Unix seconds: its age counts from here."""
 
     @property
     def user_id(self) -> str | None:

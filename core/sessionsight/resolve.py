@@ -24,9 +24,10 @@ from sessionsight.context import (
     valid_id,
     valid_session_id,
 )
+from sessionsight.request_data import RequestData
 from sessionsight.urls import campaign, domain_of, page_url, without_query
 
-__all__ = ["ClientIP", "RequestData", "Resolution", "parse_cookies", "resolve"]
+__all__ = ["ClientIP", "Resolution", "parse_cookies", "resolve"]
 
 ClientIP = Literal["off", "truncated", "full"]
 
@@ -37,25 +38,6 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # A cookie header is read up to here: servers cap all headers together near this size.
 _MAX_COOKIE_HEADER = 64 * 1024
 _MAX_PAGE_TEXT = 2048
-
-
-class RequestData(Struct, frozen=True, kw_only=True):
-    """What an adapter hands over of a request: raw strings, nothing decoded.
-
-    Example:
-        >>> resolve(RequestData(headers={"cookie": "ss_sid=6f1d2c3b"})).context.session_id
-        '6f1d2c3b'
-    """
-
-    headers: Mapping[str, str] = {}
-    """Headers by lower-case name. Several Cookie headers are joined by `"; "`."""
-    cookies: Mapping[str, str] | None = None
-    """Cookies that somebody else has decoded already, in place of the Cookie header."""
-    scheme: str = "http"
-    path: str | None = None
-    """Percent-encoded, with the mount point of the app."""
-    query: str = ""
-    remote_addr: str | None = None
 
 
 class Resolution(Struct, frozen=True):
@@ -93,6 +75,10 @@ def resolve(
 ) -> Resolution:
     """Resolve a request's ids and page facts. Never raises.
 
+    Example:
+        >>> resolve(RequestData(headers={"cookie": "ss_sid=6f1d2c3b"})).context.session_id
+        '6f1d2c3b'
+
     Args:
         anonymous_id_cookie: A cookie that holds the site's own anonymous id.
         anonymous_id_header: A header that holds it; it goes before the cookie.
@@ -100,11 +86,11 @@ def resolve(
         trusted_proxies: How many proxies in front of the app append to `X-Forwarded-For`.
     """
     headers = data.headers
-    cookies = data.cookies if data.cookies is not None else parse_cookies(headers.get("cookie") or "")
+    cookies: Mapping[str, object] = data.cookies or parse_cookies(headers.get("cookie") or "")
     refused: list[str] = []
 
-    def take(name: str, raw: str | None, valid: Callable[[str], bool]) -> str | None:
-        if not raw:
+    def take(name: str, raw: object, valid: Callable[[str], bool]) -> str | None:
+        if not isinstance(raw, str) or not raw:
             return None
         if valid(raw):
             return raw

@@ -6,18 +6,22 @@ clock, socket or thread; what it needs is handed in. `docs/destinations.md` writ
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from enum import Enum
-from typing import ClassVar, Protocol
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import fields, replace
 
 from sessionsight.context import TrackingContext
 from sessionsight.errors import ConfigurationError
-from sessionsight.records import DropReason, Entry, Record
+from sessionsight.records import DropReason, Entry, Record, record_id
 
 __all__ = [
     "Action",
@@ -28,12 +32,16 @@ __all__ = [
     "Secret",
     "VendorDestination",
     "Verdict",
+    "anonymous_id",
     "base_url",
+    "encode_body",
     "error_message",
+    "idempotency",
     "is_loopback",
     "judge_status",
     "reveal",
     "rfc3339",
+    "warn_once",
 ]
 
 Secret = str | Callable[[], str]
@@ -132,15 +140,35 @@ class Destination(Protocol):
 
 
 class VendorDestination(Struct, frozen=True, kw_only=True):
-    """What the four vendors have in common: a checked address, hidden keys, the usual status codes.
+    """What the four vendors have in common: checked options, hidden keys, the usual status codes.
+
+    The fields of a subclass are its options. When one is made, each required field must have a
+    value, and each value must be of its field's type.
 
     A destination of your own may start here, or be any object that fits `Destination`.
+
+    Raises:
+        ConfigurationError: A required option is missing or blank, or a value is of a wrong type.
     """
 
     name: ClassVar[str]
     kinds: ClassVar[frozenset[type[Record]]]
     secrets: ClassVar[frozenset[str]] = frozenset()
-    """Names of the fields that never appear in a repr."""
+    """Names of the fields that never appear in a repr or an error."""
+
+    def __post_init__(self) -> None:
+        for field in fields(type(self)):
+            value = getattr(self, field.name)
+            where = f"destination {self.name!r}: {field.name}"
+            if field.required and (value is None or (isinstance(value, str) and not value.strip())):
+                raise ConfigurationError(f"{where} is missing or blank; set it to the value in the vendor's dashboard")
+            if field.name in self.secrets:
+                if not (isinstance(value, str) or callable(value)):
+                    raise ConfigurationError(
+                        f"{where} must be a string or a function that returns one, not {type(value).__name__}"
+                    )
+            elif (expected := _objection(value, field.type)) is not None:
+                raise ConfigurationError(f"{where} must be {expected}, not {value!r}")
 
     def takes(self, kind: type[Record]) -> bool:
         """Whether this vendor has a place for such records at all."""
@@ -151,24 +179,24 @@ class VendorDestination(Struct, frozen=True, kw_only=True):
         return judge_status(reply)
 
     def __repr__(self) -> str:
-        fields = (
-            f"{name}={'***' if name in self.secrets else repr(getattr(self, name))}"
-            for name in self.__struct_fields__
+        shown = (
+            f"{name}={'***' if name in self.secrets else repr(getattr(self, name))}" for name in self.__struct_fields__
         )
-        return f"{type(self).__name__}({', '.join(fields)})"
+        return f"{type(self).__name__}({', '.join(shown)})"
 
-    def require(self, *names: str) -> None:
-        """Check that each of these options has a value.
 
-        Raises:
-            ConfigurationError: Missing or blank.
-        """
-        for name in names:
-            value = getattr(self, name)
-            if not callable(value) and not (isinstance(value, str) and value.strip()):
-                raise ConfigurationError(
-                    f"destination {self.name!r}: {name} is missing or blank; set it to the value in the vendor's dashboard"
-                )
+def _objection(value: object, hint: Any) -> str | None:
+    """What an option must be, when this value is not that."""
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        return None if value in choices else f"one of {', '.join(repr(choice) for choice in choices)}"
+    try:
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        return str(error).replace("Expected ", "", 1).partition(", got ")[0].replace("`", "")
+    except TypeError:  # a type that only its own code can check
+        return None
+    return None
 
 
 def base_url(url: str, *, default: str, where: str) -> str:
@@ -196,8 +224,54 @@ def is_loopback(host: str) -> bool:
 
 
 def reveal(secret: Secret) -> str:
-    """The key itself."""
-    return secret() if callable(secret) else secret
+    """The key itself, without the line end that a file may have given it."""
+    return (secret() if callable(secret) else secret).strip()
+
+
+def anonymous_id(record: Record, context: TrackingContext, *, share_visitor_id: bool) -> str | None:
+    """The visitor's anonymous id for a vendor whose own browser id a server cannot see.
+
+    The call's own id goes first, then the site's (`anonymous_id_cookie`, `anonymous_id_header`), then, if
+    the site shares it, SessionSight's visitor id.
+    """
+    found = record.anonymous_id or context.anonymous_id
+    return found or (context.sessionsight.visitor_id if share_visitor_id else None)
+
+
+def idempotency(entries: Sequence[Entry]) -> dict[str, str]:
+    """The `Idempotency-Key` header of a call that carries one record; no header for several."""
+    return {"Idempotency-Key": record_id(entries[0].record)} if len(entries) == 1 else {}
+
+
+def encode_body(value: Any) -> bytes:
+    """Write a request's body as JSON. Decimals are numbers; `msgspec.Raw` goes in as it stands."""
+    try:
+        return _ENCODER.encode(value)
+    except UnicodeEncodeError:  # a lone surrogate in an id or a name
+        return _ENCODER.encode(_without_surrogates(value))
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_without_surrogates(name): _without_surrogates(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, Struct):
+        return replace(value, **{name: _without_surrogates(getattr(value, name)) for name in value.__struct_fields__})
+    return value
+
+
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_logger = logging.getLogger("sessionsight")
+
+
+@lru_cache(maxsize=256)
+def warn_once(message: str) -> None:
+    """Tell the operator something that a lane met, once in a process. Never on a request's path."""
+    _logger.warning("%s", message)
 
 
 def rfc3339(time: float) -> str:
@@ -208,7 +282,7 @@ def rfc3339(time: float) -> str:
         '2026-01-01T00:00:00.000Z'
     """
     seconds, milliseconds = divmod(round(time * 1000), 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{milliseconds:03d}Z"
 
 
 _PAUSING = frozenset({401, 402, 403, 404, 405, 410})

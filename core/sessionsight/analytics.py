@@ -1,0 +1,499 @@
+"""`request.analytics`: gathers what a request captures and hands it over when the response ends.
+
+Nothing is read from the request until it is needed, and nothing here waits: a capture encodes,
+appends and returns.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from os import urandom
+from typing import Any, Literal, Protocol, TypedDict, Unpack
+from uuid import UUID
+
+from msgspec.structs import replace
+
+from sessionsight.context import EMPTY_CONTEXT, TrackingContext, valid_id
+from sessionsight.encode import PropertyEncoder
+from sessionsight.errors import CaptureError, InvalidEventError
+from sessionsight.goals import Goals
+from sessionsight.records import (
+    Alias,
+    Amount,
+    DropReason,
+    Event,
+    Goal,
+    Group,
+    Identify,
+    PersonProperties,
+    Record,
+    check_goal,
+)
+from sessionsight.request_data import HeaderNames, RequestData
+from sessionsight.standard import StandardEvent
+
+__all__ = ["Analytics", "CallOptions", "Collector", "RequestReader"]
+
+
+class RequestReader(Protocol):
+    """How an adapter reads one kind of request. One reader serves all requests of a client."""
+
+    def request_data(self, request: Any, names: HeaderNames) -> RequestData:
+        """The raw strings of the request."""
+
+    def native(self, request: Any) -> Any:
+        """The request as the framework's users know it, for their own functions."""
+
+    def user_id(self, request: Any) -> str | None:
+        """The signed-in user, if the framework has loaded it already."""
+
+    def route(self, request: Any) -> str | None:
+        """The template of the route that matched, if one has."""
+
+
+class Collector(Protocol):
+    """What analytics need of a client."""
+
+    @property
+    def encoder(self) -> PropertyEncoder:
+        """Encodes properties by the client's rules."""
+
+    @property
+    def destination_names(self) -> frozenset[str]:
+        """The destinations a call may name."""
+
+    @property
+    def inline(self) -> bool:
+        """Whether a response waits for the delivery of what its request captured."""
+
+    def user_id(self, reader: RequestReader, request: Any) -> str | None:
+        """Who is signed in, as far as that is known already."""
+
+    def admit(self, reader: RequestReader, request: Any) -> tuple[TrackingContext, DropReason | None]:
+        """The request's context, and why nothing of it may be sent, if so."""
+
+    def submit(self, context: TrackingContext, records: list[Record], drop: DropReason | None) -> None:
+        """Take the records of a request, to be delivered, or counted as dropped."""
+
+    def reject(self, error: Exception) -> None:
+        """Deal with a call that went wrong: raise the error in strict mode, else log and count it."""
+
+    def object_to(self, error: CaptureError) -> None:
+        """Raise the error in strict mode, else log it as a warning; the call goes on."""
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything is delivered."""
+
+    async def aflush(self, timeout: float | None = None) -> bool:
+        """Wait until everything is delivered, without blocking the event loop."""
+
+
+class CallOptions(TypedDict, total=False):
+    """What every capturing call accepts, by keyword."""
+
+    user_id: object
+    """The app's own user id; a string, an integer or a UUID. Goes before everything else known of the user."""
+    distinct_id: object
+    """Signal's id for the person, in place of the user id."""
+    anonymous_id: object
+    """An anonymous id for Saytics and Analyse.net, in place of the request's."""
+    timestamp: datetime | None
+    """When it happened; now by default. Without a time zone it is taken as UTC."""
+    key: str | None
+    """An idempotency key: a second call of this kind, name and key is not delivered."""
+    destinations: Iterable[str] | None
+    """Names of the destinations to go to; all by default."""
+
+
+class Analytics:
+    """Captures events, people and goals under one tracking context.
+
+    An adapter makes one for each request; `client.bind` and `for_request` make one for code that
+    runs elsewhere, which hands over each record at once.
+
+    Every capturing method takes the keywords of `CallOptions`. A wrong call raises a `CaptureError`
+    in strict mode; otherwise it is logged with the caller's line, counted, and changes nothing.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_anonymous_id",
+        "_collector",
+        "_context",
+        "_distinct_id",
+        "_drop",
+        "_ended",
+        "_reader",
+        "_records",
+        "_request",
+        "_seen_user",
+        "_tags",
+        "_user_id",
+    )
+
+    def __init__(self, collector: Collector, reader: RequestReader | None = None, request: Any = None) -> None:
+        self._collector = collector
+        self._reader = reader
+        self._request = request
+        self._records: list[Record] = []
+        self._ended = False
+        self._context: TrackingContext | None = None
+        self._user_id: str | None = None
+        self._seen_user: str | None = None
+        self._distinct_id: str | None = None
+        self._anonymous_id: str | None = None
+        self._tags: dict[str, Any] | None = None
+        self._drop: DropReason | None = None
+
+    @classmethod
+    def bound(
+        cls,
+        collector: Collector,
+        context: TrackingContext = EMPTY_CONTEXT,
+        *,
+        drop: DropReason | None = None,
+        user_id: object = None,
+        distinct_id: object = None,
+        anonymous_id: object = None,
+    ) -> Analytics:
+        """Analytics under a given context, which hand over each record at once."""
+        analytics = cls(collector)
+        analytics._context = context
+        analytics._ended = True
+        analytics._drop = drop
+        analytics._user_id = _id(user_id, "user_id")
+        analytics._distinct_id = _id(distinct_id, "distinct_id")
+        analytics._anonymous_id = _id(anonymous_id, "anonymous_id")
+        return analytics
+
+    # --- what is known ---------------------------------------------------------------------------
+
+    @property
+    def context(self) -> TrackingContext:
+        """The tracking context as it is known now: the ids, the user and the page."""
+        context = self._context
+        if context is None:
+            context = self._resolve()
+        if self._reader is not None and self._request is not None and context.page.route is None:
+            route = self._reader.route(self._request)
+            if route is not None:
+                context = self._context = replace(context, page=replace(context.page, route=route))
+        return context.with_user(self._user_id or self._current_user() or context.user_id)
+
+    @property
+    def goals(self) -> Goals:
+        """Goals of this request: `goals.increment` and `goals.decrement`."""
+        return Goals(self)
+
+    # --- capturing -------------------------------------------------------------------------------
+
+    def capture(
+        self,
+        event: str | StandardEvent,
+        properties: Mapping[str, Any] | None = None,
+        *,
+        groups: Mapping[str, object] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> None:
+        """Capture an event.
+
+        Args:
+            event: The event's name, or a typed standard event such as `CheckoutFinished(...)`.
+            properties: Names to values; they are encoded now, so later changes do not count.
+            groups: Group type to group key, for Signal.
+            **options: See `CallOptions`.
+
+        Example:
+            >>> request.analytics.capture("order_processed", {"order_id": "ord_1"})  # doctest: +SKIP
+        """
+        try:
+            standard = False
+            if isinstance(event, StandardEvent):
+                standard = True
+                for problem in event.problems():
+                    self._collector.object_to(InvalidEventError(problem))
+                properties = {**event.properties(), **(properties or {})}
+                event = event.event_name
+            elif not isinstance(event, str) or not event.strip():
+                raise InvalidEventError(f"an event's name must be a string that is not blank, not {event!r}")
+            if self._tags:
+                properties = {**self._tags, **(properties or {})}
+            common = self._common(options)
+            encoded = self._collector.encoder(properties)
+            self._add(
+                Event(
+                    name=event,
+                    properties=encoded,
+                    groups=_groups(groups) if groups else None,
+                    standard=standard,
+                    **common,
+                )
+            )
+        except Exception as error:
+            self._collector.reject(error)
+
+    def identify(
+        self, user_id: object = None, traits: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]
+    ) -> None:
+        """Say who the visitor is, and what is known of them.
+
+        Earlier records of this request that have no user are completed with this one.
+
+        Args:
+            user_id: The app's own id of the user; the signed-in user by default.
+            traits: Names to values, such as `name`, `email`, `plan`.
+            **options: See `CallOptions`.
+        """
+        try:
+            options["user_id"] = user_id = _id(user_id, "user_id") or _id(options.get("user_id"), "user_id")
+            common = self._common(options)
+            record = Identify(properties=self._collector.encoder(traits), **common)
+            self._user_id = user_id or self._user_id
+            self._add(record)
+        except Exception as error:
+            self._collector.reject(error)
+
+    def alias(self, alias: object, **options: Unpack[CallOptions]) -> None:
+        """Say that `alias`, an earlier anonymous id, is the same person as the current user. Signal only."""
+        try:
+            earlier = _id(alias, "alias")
+            if earlier is None:
+                raise InvalidEventError(f"alias must be the earlier id of the person, not {alias!r}")
+            self._add(Alias(alias=earlier, **self._common(options)))
+        except Exception as error:
+            self._collector.reject(error)
+
+    def group(
+        self,
+        group_type: str,
+        group_key: object,
+        properties: Mapping[str, Any] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> None:
+        """Put the current user in a group, such as `("company", "acme-1")`, and describe the group. Signal only."""
+        try:
+            [(kind, key)] = _groups({group_type: group_key}).items()
+            encoded = self._collector.encoder(properties)
+            self._add(Group(group_type=kind, group_key=key, properties=encoded, **self._common(options)))
+        except Exception as error:
+            self._collector.reject(error)
+
+    def set_person_properties(self, properties: Mapping[str, Any], **options: Unpack[CallOptions]) -> None:
+        """Set properties of the current user, over what is there. Signal only."""
+        self._person(properties, options, once=False)
+
+    def set_person_properties_once(self, properties: Mapping[str, Any], **options: Unpack[CallOptions]) -> None:
+        """Set properties of the current user that are not set yet. Signal only."""
+        self._person(properties, options, once=True)
+
+    def tag(self, **properties: Any) -> None:
+        """Add these properties to every later event of this request; an event's own go before them."""
+        self._tags = {**(self._tags or {}), **properties}
+
+    # --- handing over ----------------------------------------------------------------------------
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Hand over what has been captured, and wait until all of the client's records are delivered.
+
+        Args:
+            timeout: Seconds to wait at most; the `flush_timeout` setting by default.
+
+        Returns:
+            Whether nothing is left.
+        """
+        self._hand_over()
+        return self._collector.flush(timeout)
+
+    async def aflush(self, timeout: float | None = None) -> bool:
+        """As `flush`, without blocking the event loop."""
+        self._hand_over()
+        return await self._collector.aflush(timeout)
+
+    def discard(self) -> None:
+        """Throw away what has been captured and not yet handed over; it is counted as discarded."""
+        records = self._drain()
+        if records:
+            self._collector.submit(EMPTY_CONTEXT, records, DropReason.DISCARDED)
+
+    def end(self) -> None:
+        """The response has ended: hand everything over. Later records are handed over at once."""
+        self._ended = True
+        if self._records:
+            self._hand_over()
+
+    def finish(self) -> None:
+        """As `end`, for the moment before the last byte: with `flush="inline"`, deliver as well. May block."""
+        captured = bool(self._records)
+        self.end()
+        if captured and self._collector.inline:
+            self._collector.flush()
+
+    def release(self) -> None:
+        """The request is over: end, keep the ids, and let go of the request object."""
+        if self._request is None:
+            return
+        self.end()
+        if self._context is None:
+            self._resolve()
+        self._see_user()
+        self._request = self._reader = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether something has been captured that is not handed over yet."""
+        return bool(self._records)
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _goal(
+        self,
+        direction: Literal["increment", "decrement"],
+        goal_id: str,
+        amount: Amount | None,
+        metadata: Mapping[str, Any] | None,
+        session_id: str | None,
+        key: str | None,
+        destinations: Iterable[str] | None,
+    ) -> None:
+        try:
+            self._add(
+                Goal(
+                    goal_id=goal_id,
+                    direction=direction,
+                    amount=check_goal(goal_id, amount, session_id),
+                    session_id=session_id or None,
+                    properties=self._collector.encoder(metadata),
+                    entropy=urandom(10),
+                    time=time.time(),
+                    key=_key(key),
+                    destinations=self._named(destinations),
+                )
+            )
+        except Exception as error:
+            self._collector.reject(error)
+
+    def _person(self, properties: Mapping[str, Any], options: CallOptions, *, once: bool) -> None:
+        try:
+            encoded = self._collector.encoder(properties)
+            self._add(PersonProperties(properties=encoded, once=once, **self._common(options)))
+        except Exception as error:
+            self._collector.reject(error)
+
+    def _common(self, options: CallOptions) -> dict[str, Any]:
+        """The fields that every record has, from a call's options and what is known of the user."""
+        common: dict[str, Any] = {
+            "entropy": urandom(10),
+            "time": time.time(),
+            "user_id": self._user_id,
+            "distinct_id": self._distinct_id,
+            "anonymous_id": self._anonymous_id,
+        }
+        if options:
+            unknown = options.keys() - CallOptions.__annotations__.keys()
+            if unknown:
+                raise InvalidEventError(f"unknown argument {unknown.pop()!r}; properties go into a mapping")
+            for name in ("user_id", "distinct_id", "anonymous_id"):
+                given = _id(options.get(name), name)
+                if given is not None:
+                    common[name] = given
+            if (timestamp := options.get("timestamp")) is not None:
+                common["time"] = _unix(timestamp)
+            common["key"] = _key(options.get("key"))
+            common["destinations"] = self._named(options.get("destinations"))
+        if common["user_id"] is None and self._request is not None:
+            # Read now as well as at the end: a logout further down must not lose its user.
+            common["user_id"] = self._see_user()
+        return common
+
+    def _named(self, destinations: Iterable[str] | None) -> frozenset[str] | None:
+        if destinations is None:
+            return None
+        named = frozenset([destinations] if isinstance(destinations, str) else destinations)
+        if unknown := named - self._collector.destination_names:
+            known = ", ".join(sorted(self._collector.destination_names)) or "none"
+            raise InvalidEventError(f"unknown destination {sorted(unknown)[0]!r}; configured: {known}")
+        return named
+
+    def _add(self, record: Record) -> None:
+        # Appending before looking at the flag, and setting the flag before draining, leaves no gap
+        # between a thread that captures and the end of the response.
+        self._records.append(record)
+        if self._ended:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        records = self._drain()
+        if records:
+            try:
+                context = self.context
+                self._collector.submit(context, records, self._drop)
+            except Exception as error:
+                self._collector.reject(error)
+
+    def _drain(self) -> list[Record]:
+        """Take all records, each exactly once even when several threads drain."""
+        taken: list[Record] = []
+        take = self._records.pop
+        try:
+            while True:
+                taken.append(take())
+        except IndexError:
+            taken.reverse()
+            return taken
+
+    def _resolve(self) -> TrackingContext:
+        if self._reader is None:
+            return EMPTY_CONTEXT
+        self._context, self._drop = self._collector.admit(self._reader, self._request)
+        return self._context
+
+    def _see_user(self) -> str | None:
+        if self._reader is not None and self._request is not None:
+            user_id = self._collector.user_id(self._reader, self._request)
+            if user_id is not None:
+                self._seen_user = user_id
+            return user_id
+        return None
+
+    def _current_user(self) -> str | None:
+        return self._see_user() or self._seen_user
+
+
+def _id(value: object, name: str) -> str | None:
+    """An id given by the caller, as a string; None and the empty string are no id."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, int | UUID) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and valid_id(value):
+        return str(value)
+    shown = f"{len(value)} characters" if isinstance(value, str) else type(value).__name__
+    raise InvalidEventError(
+        f"{name} must be a string of at most 256 printable characters, an integer or a UUID, not {shown}"
+    )
+
+
+def _key(key: object) -> str | None:
+    if key is None:
+        return None
+    if isinstance(key, str) and key.strip():
+        return key
+    raise InvalidEventError(f"key must be a string that is not blank, not {key!r}")
+
+
+def _unix(timestamp: object) -> float:
+    if isinstance(timestamp, datetime):
+        return (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)).timestamp()
+    raise InvalidEventError(f"timestamp must be a datetime, not {type(timestamp).__name__}")
+
+
+def _groups(groups: Mapping[str, object]) -> dict[str, str]:
+    checked: dict[str, str] = {}
+    for kind, key in groups.items():
+        group_key = _id(key, f"the key of group {kind!r}")
+        if not isinstance(kind, str) or not kind.strip() or group_key is None:
+            raise InvalidEventError(f"a group needs a type and a key, not {kind!r} and {key!r}")
+        checked[kind] = group_key
+    return checked

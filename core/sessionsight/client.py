@@ -1,0 +1,328 @@
+"""The client: one per process and configuration. It puts the rooms together and owns delivery."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import os
+import re
+import time
+from functools import partial
+from typing import Any
+
+from sessionsight.analytics import Analytics, RequestReader
+from sessionsight.consent import consents
+from sessionsight.context import EMPTY_CONTEXT, TrackingContext
+from sessionsight.current import default, set_default
+from sessionsight.delivery import lifecycle
+from sessionsight.delivery.books import DeadLetter
+from sessionsight.delivery.engine import Engine, MakeTransport
+from sessionsight.delivery.ledger import Stats
+from sessionsight.encode import PropertyEncoder
+from sessionsight.errors import CaptureError, ConfigurationError
+from sessionsight.notices import Notices, caller
+from sessionsight.records import DropReason, Record
+from sessionsight.request_data import HeaderNames, RequestData, from_any
+from sessionsight.resolve import resolve
+from sessionsight.settings import Settings
+
+__all__ = ["Client", "configure", "for_request"]
+
+
+class Client:
+    """Captures outside requests, delivers everything, and knows what became of it.
+
+    The same client serves sync and async code: nothing here blocks an event loop, except for the
+    methods that wait, which have an `a…` twin.
+
+    Args:
+        settings: From the environment by default.
+        make_transport: Gives the transport for a destination; HTTP by default. For tests.
+
+    Example:
+        >>> client = Client(Settings(destinations=()))
+        >>> client.analytics.capture("report_exported", {"rows": 120}, user_id="user_1")
+        >>> client.shutdown()
+        True
+    """
+
+    def __init__(self, settings: Settings | None = None, *, make_transport: MakeTransport | None = None) -> None:
+        self.settings = settings = Settings.from_env() if settings is None else settings
+        self._destinations = () if settings.disabled else settings.destinations
+        self._make_transport = make_transport
+        self.encoder = PropertyEncoder(
+            unknown=self._unknown_type, redact=settings.redact, max_bytes=settings.max_property_bytes
+        )
+        self.destination_names = frozenset(destination.name for destination in settings.destinations)
+        self.early = settings.flush == "inline"
+        """Whether a request's records must be handed over before the last byte of its response."""
+        self.inline = settings.flush == "inline"
+        self._header_names = HeaderNames(settings.anonymous_id_header)
+        self._excluded = re.compile("|".join(map(fnmatch.translate, settings.exclude_paths)) or r"(?!)")
+        self._engine = Engine(self._destinations, settings, Notices(), make_transport)
+        self._closed = False
+        if not settings.destinations and not settings.disabled:
+            self._engine.notices.tell(
+                logging.WARNING, "no destination is configured: analytics are captured and sent nowhere"
+            )
+        lifecycle.register(self)
+
+    def __repr__(self) -> str:
+        return f"Client({', '.join(sorted(self.destination_names)) or 'no destinations'})"
+
+    # --- capturing -------------------------------------------------------------------------------
+
+    @property
+    def analytics(self) -> Analytics:
+        """Analytics that belong to no request; calls name their user or session themselves."""
+        return Analytics.bound(self)
+
+    def bind(
+        self,
+        context: TrackingContext = EMPTY_CONTEXT,
+        *,
+        user_id: object = None,
+        distinct_id: object = None,
+        anonymous_id: object = None,
+    ) -> Analytics:
+        """Analytics under a context from elsewhere, such as one that travelled through a job or a webhook.
+
+        Args:
+            context: As `TrackingContext.from_carrier` returns it.
+            user_id: The app's own user id; goes before the context's.
+            distinct_id: Signal's id for the person, in place of the user id.
+            anonymous_id: An anonymous id for Saytics and Analyse.net.
+
+        Raises:
+            InvalidEventError: An id that is none.
+        """
+        return Analytics.bound(
+            self, context, user_id=user_id, distinct_id=distinct_id, anonymous_id=anonymous_id
+        )
+
+    def for_request(self, request: object) -> Analytics:
+        """Analytics bound to a request of any shape, for code that no middleware serves.
+
+        See `request_data.from_any` for the shapes. Records are handed over at once.
+        """
+        context, drop = self._resolve(from_any(request, self._header_names), lambda: request)
+        return Analytics.bound(self, context, drop=drop)
+
+    # --- delivery --------------------------------------------------------------------------------
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything is delivered.
+
+        Args:
+            timeout: Seconds to wait at most; the `flush_timeout` setting by default.
+
+        Returns:
+            Whether nothing is left.
+        """
+        seconds = self.settings.flush_timeout if timeout is None else timeout
+        return self._process().flush(time.monotonic() + seconds)
+
+    async def aflush(self, timeout: float | None = None) -> bool:
+        """As `flush`, in a worker thread, so that the event loop (asyncio or trio) goes on."""
+        from anyio import to_thread  # costs more to import than all of ours
+
+        return await to_thread.run_sync(partial(self.flush, timeout), abandon_on_cancel=True)
+
+    def shutdown(self, timeout: float | None = None) -> bool:
+        """Deliver what can be delivered in this time, then stop for good.
+
+        Called by itself when the interpreter exits. What is left is counted and logged as lost.
+
+        Args:
+            timeout: Seconds; the `shutdown_timeout` setting by default.
+
+        Returns:
+            Whether nothing was lost.
+        """
+        deadline = time.monotonic() + (self.settings.shutdown_timeout if timeout is None else timeout)
+        self.hurry_until(deadline)
+        return self.close_by(deadline)
+
+    def stats(self) -> Stats:
+        """What became of every record of this process, lane by lane."""
+        engine = self._process()
+        counts = engine.counts()
+        return Stats(
+            lanes=engine.stats(),
+            rejected=counts["rejected"],
+            refused_ids={name[8:]: number for name, number in counts.items() if name.startswith("refused:")},
+            mismatched_ids=counts["mismatched"],
+        )
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """Records that could not be delivered, with the reasons; oldest first in each lane."""
+        return self._process().dead_letters()
+
+    def resume(self, destination: str | None = None) -> None:
+        """Try again at once where a lane has paused or backed off.
+
+        Raises:
+            ConfigurationError: There is no such destination.
+        """
+        if destination is not None and destination not in self.destination_names:
+            raise ConfigurationError.unknown(destination, self.destination_names, where="resume")
+        self._process().resume(destination)
+
+    # --- what analytics need: the Collector protocol ---------------------------------------------
+
+    def submit(self, context: TrackingContext, records: list[Record], drop: DropReason | None) -> None:
+        """Hand a request's records to the lanes. Does no I/O and waits for nothing."""
+        engine = self._process()
+        distinct_id = context.signal.distinct_id
+        if distinct_id is not None and context.user_id is not None and distinct_id != context.user_id:
+            engine.count("mismatched")
+        engine.submit(context, records, drop)
+
+    def admit(self, reader: RequestReader, request: Any) -> tuple[TrackingContext, DropReason | None]:
+        """A request's context, and why nothing of it may be sent, if so."""
+        return self._resolve(reader.request_data(request, self._header_names), partial(reader.native, request))
+
+    def user_id(self, reader: RequestReader, request: Any) -> str | None:
+        """Who is signed in, by the `user` setting."""
+        user = self.settings.user
+        try:
+            found = user(reader.native(request)) if callable(user) else reader.user_id(request)
+        except Exception as error:
+            self._tell(logging.ERROR, f"the user could not be read: {type(error).__name__}: {error}")
+            return None
+        return None if found is None or found == "" else str(found)
+
+    def reject(self, error: Exception) -> None:
+        """Raise what went wrong in strict mode; otherwise log it with the caller's line, and count it."""
+        if self.settings.strict:
+            raise error
+        self._process().count("rejected")
+        place = caller()
+        if isinstance(error, CaptureError):
+            self._tell(logging.WARNING, f"{place}: {error}; nothing was captured", about=f"rejected:{place}")
+        else:
+            message = f"{place}: internal error, {type(error).__name__}: {error}; nothing was captured"
+            self._tell(logging.ERROR, message, about=f"rejected:{place}")
+
+    def object_to(self, error: CaptureError) -> None:
+        """Raise the objection in strict mode; otherwise log it, and let the call go on."""
+        if self.settings.strict:
+            raise error
+        self._tell(logging.WARNING, f"{caller()}: {error}")
+
+    # --- what the end of the process needs: the Closable protocol --------------------------------
+
+    @property
+    def shutdown_timeout(self) -> float:
+        """Seconds that the end may take."""
+        return self.settings.shutdown_timeout
+
+    def hurry_until(self, deadline: float) -> None:
+        """Start to deliver what is left, without waiting."""
+        self._process().hurry_until(deadline)
+
+    def close_by(self, deadline: float) -> bool:
+        """Wait for it until the deadline (monotonic clock), then stop."""
+        engine = self._process()
+        engine.flush(deadline)
+        lost = {name: number for name, number in engine.close().items() if number}
+        if lost:
+            details = ", ".join(f"{number} for {name}" for name, number in lost.items())
+            engine.notices.tell(logging.WARNING, f"shutdown: records were lost that could not be delivered: {details}")
+        return not lost
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _process(self) -> Engine:
+        """This process's engine; after a fork a new one, whoever forked."""
+        engine = self._engine
+        if engine.pid != os.getpid():
+            self._engine = engine = Engine(
+                self._destinations, self.settings, Notices(hold=True), self._make_transport
+            )
+        return engine
+
+    def _resolve(self, data: RequestData, native: Any) -> tuple[TrackingContext, DropReason | None]:
+        settings = self.settings
+        resolution = resolve(
+            data,
+            anonymous_id_cookie=settings.anonymous_id_cookie,
+            anonymous_id_header=settings.anonymous_id_header,
+            client_ip=settings.client_ip,
+            trusted_proxies=settings.trusted_proxies,
+        )
+        for name in resolution.refused:
+            self._process().count(f"refused:{name}")
+            self._tell(logging.WARNING, f"{name} holds an id that no vendor would take; it counts as missing")
+        return resolution.context, self._objection(data, native)
+
+    def _objection(self, data: RequestData, native: Any) -> DropReason | None:
+        settings = self.settings
+        try:
+            if settings.consent != "all" and not consents(settings.consent, data):
+                return DropReason.CONSENT
+        except Exception as error:
+            self._tell(logging.ERROR, f"consent failed with {type(error).__name__}: {error}; taken as a refusal")
+            return DropReason.CONSENT
+        if data.path is not None and self._excluded.match(data.path):
+            return DropReason.EXCLUDED
+        if settings.should_capture is not None:
+            try:
+                if not settings.should_capture(native()):
+                    return DropReason.EXCLUDED
+            except Exception as error:
+                self._tell(logging.ERROR, f"should_capture failed with {type(error).__name__}: {error}; taken as yes")
+        return None
+
+    def _unknown_type(self, kind: type) -> None:
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        self._tell(
+            logging.WARNING,
+            f'{caller()}: a property of type {name} is sent as "<{kind.__name__}>"; give its id or a dict instead',
+            about=f"type:{name}",
+        )
+
+    def _tell(self, level: int, message: str, *, about: str | None = None) -> None:
+        self._process().notices.tell(level, message, about=about)
+
+
+def configure(settings: Settings | None = None, **options: Any) -> Client:
+    """Set up the process's own client, for code outside requests and apps without an adapter.
+
+    Args:
+        settings: A checked value; otherwise the options, as `Settings.from_mapping` takes them, and
+            the environment.
+        **options: Names of settings in lower case.
+
+    Raises:
+        ConfigurationError: A setting that is unknown or wrong.
+
+    Example:
+        >>> client = configure(destinations={"analyse": {"public_key": "pk_live_1"}})
+        >>> client
+        Client(analyse)
+        >>> client.shutdown()
+        True
+    """
+    if settings is None:
+        settings = Settings.from_mapping(options, where="configure")
+    elif options:
+        raise ConfigurationError("configure takes settings, or options by name, not both")
+    client = Client(settings)
+    set_default(client)
+    return client
+
+
+def for_request(request: object) -> Analytics:
+    """Analytics bound to a request of any shape, by the process's own client.
+
+    Django, Flask, Starlette and FastAPI requests, an ASGI scope, a WSGI environ, a mapping of headers
+    or of cookies, or a raw Cookie header. Each record is handed over at once.
+
+    Raises:
+        NoClientError: No client has been set up.
+
+    Example:
+        >>> for_request("ss_sid=6f1d2c3b").goals.increment("user-signups")  # doctest: +SKIP
+    """
+    return default().for_request(request)

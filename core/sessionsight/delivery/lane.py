@@ -1,0 +1,174 @@
+"""One destination's own way through delivery, on a thread of its own: no vendor delays another."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+from sessionsight.delivery.books import Books, DeadLetter
+from sessionsight.delivery.dispatcher import Dispatcher
+from sessionsight.delivery.ledger import LaneStats
+from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.senders import Senders
+from sessionsight.delivery.spool.base import LaneQueue
+from sessionsight.delivery.transport import Transport
+from sessionsight.destinations.base import Destination
+from sessionsight.notices import Notices
+from sessionsight.records import DropReason, Entry
+
+__all__ = ["Lane"]
+
+_REMEDIES = {
+    DropReason.NO_SESSION: "no session id: is SessionSight's browser script on the page, and does the request "
+    "carry its ss_sid cookie? Elsewhere give session_id=, or bind a context",
+    DropReason.NO_IDENTITY: "nobody to attribute them to: give user_id= or anonymous_id=, call identify(), "
+    "or let the browser send its ids",
+}
+
+
+class Lane:
+    """Takes entries from any thread, at once, and delivers them from its own.
+
+    The thread is started by the first entry, so that a process that is forked before has none.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        queue: LaneQueue,
+        transport: Transport,
+        options: DeliveryOptions,
+        notices: Notices,
+    ) -> None:
+        self.name = destination.name
+        self._destination = destination
+        self._linger = options.linger
+        self._max_records = destination.limits.max_records
+        self._notices = notices
+        self._books = Books(queue, options)
+        self._wake = threading.Event()
+        senders = Senders(
+            transport, concurrency=destination.limits.concurrency, name=f"sessionsight-{self.name}", wake=self._wake
+        )
+        self._senders = senders
+        self._dispatcher = Dispatcher(destination, self._books, senders, options, notices)
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._idle = True
+        self._stopped = False
+        self._flushers = 0
+
+    def offer(self, entries: Sequence[Entry], drop: DropReason | None = None) -> None:
+        """Take those of the entries that this destination has a place for.
+
+        Args:
+            entries: Records with their context.
+            drop: Count them as dropped for this reason instead.
+        """
+        destination = self._destination
+        accepted: list[Entry] = []
+        dropped: list[DropReason] = []
+        for entry in entries:
+            record = entry.record
+            if not destination.takes(type(record)):
+                continue
+            if record.destinations is not None and self.name not in record.destinations:
+                continue
+            reason = drop or destination.refuses(record, entry.context)
+            if reason is None:
+                accepted.append(entry)
+            else:
+                dropped.append(reason)
+                if remedy := _REMEDIES.get(reason):
+                    message = f"{self.name}: {record.kind} {record.label!r} skipped, {remedy}"
+                    self._notices.tell(logging.WARNING, message, about=f"{self.name}:{reason}")
+        if accepted or dropped:
+            waiting = self._books.enter(accepted, dropped)
+            # During the linger the thread wakes by itself; it is called only from a longer sleep.
+            if self._thread is None or self._idle or waiting >= self._max_records:
+                self._call()
+
+    def flush(self, deadline: float) -> bool:
+        """Send everything without lingering, and wait for it until the deadline (monotonic clock)."""
+        self._flushers += 1
+        self._dispatcher.hurry = True
+        try:
+            if not self._call():
+                return self._flush_here(deadline)
+            return self._books.wait_until_empty(deadline)
+        finally:
+            self._flushers -= 1
+            self._dispatcher.hurry = self._flushers > 0
+
+    def hurry_until(self, deadline: float) -> None:
+        """The process ends at this time: send everything now, and nothing that would take longer."""
+        self._dispatcher.deadline = deadline
+        self._flushers += 1
+        self._dispatcher.hurry = True
+        if self._books.pending:
+            self._call()
+
+    def close(self) -> int:
+        """Stop, without waiting. Returns how many records are lost by that."""
+        self._stopped = True
+        lost = self._books.close()
+        self._wake.set()
+        self._senders.stop()
+        return lost
+
+    def resume(self) -> None:
+        """Try again at once after a pause or failures."""
+        self._dispatcher.resume()
+        self._call()
+
+    def stats(self) -> LaneStats:
+        """The lane's ledger now."""
+        return self._books.read(self._dispatcher.state)
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """The lane's dead letters, oldest first."""
+        return self._books.dead_letters()
+
+    def _call(self) -> bool:
+        """Wake the thread, starting it if need be. False when the interpreter starts no more threads."""
+        if self._thread is None:
+            with self._starting:
+                if self._thread is None:
+                    thread = threading.Thread(target=self._run, name=f"sessionsight-{self.name}", daemon=True)
+                    try:
+                        thread.start()
+                    except RuntimeError:
+                        return False
+                    self._thread = thread
+        self._wake.set()
+        return True
+
+    def _run(self) -> None:
+        while not self._stopped:
+            wait = self._turn()
+            self._idle = wait > self._linger
+            if self._idle and self._books.waiting()[0]:
+                # Something came in between; the flag was not up yet, so nobody called.
+                wait = min(wait, self._turn())
+            self._wake.wait(None if wait == float("inf") else wait)
+            self._idle = False
+            self._wake.clear()
+
+    def _turn(self) -> float:
+        try:
+            self._notices.release()
+            return self._dispatcher.turn()
+        except Exception:
+            # A fault of ours must not end the lane; what was in hand stays pending in the ledger.
+            self._notices.tell(logging.ERROR, f"{self.name}: internal error in delivery", about=f"{self.name}:internal")
+            return 1.0
+
+    def _flush_here(self, deadline: float) -> bool:
+        """Deliver on the calling thread: at the end of the interpreter there is no other."""
+        self._dispatcher.deadline = min(self._dispatcher.deadline, deadline)
+        while self._books.pending and (remaining := deadline - time.monotonic()) > 0:
+            self._wake.wait(min(self._turn(), remaining))
+            self._wake.clear()
+        return not self._books.pending

@@ -1,0 +1,140 @@
+"""When a lane may send: backoff, Retry-After, rate limit, circuit breaker and pause.
+
+Pure: the clock and the random numbers are handed in. Times are seconds of any steadily rising
+clock, but for `retry_after`, which compares with the wall clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+__all__ = ["Gate", "backoff", "retry_after"]
+
+State = Literal["closed", "open", "half-open", "paused"]
+
+
+def backoff(attempt: int, *, base: float, limit: float, random: Callable[[], float]) -> float:
+    """A delay before the next attempt: full jitter under a doubling ceiling.
+
+    Args:
+        attempt: How many attempts have failed; 1 after the first.
+        base: The first ceiling.
+        limit: The highest ceiling.
+        random: Gives numbers from 0 up to 1.
+
+    Example:
+        >>> backoff(3, base=0.5, limit=60, random=lambda: 0.5)
+        1.0
+    """
+    # 2.0 ** 1024 overflows, and no ceiling is that high.
+    return random() * min(limit, base * 2.0 ** min(attempt - 1, 60))
+
+
+def retry_after(header: str | None, *, now: float, limit: float) -> float | None:
+    """What a `Retry-After` header asks for, in seconds from now; None when it says nothing usable.
+
+    Args:
+        header: Seconds or an HTTP date (RFC 9110, section 10.2.3).
+        now: The wall clock, in Unix seconds.
+        limit: The most that is obeyed.
+
+    Example:
+        >>> retry_after("120", now=0, limit=300)
+        120.0
+    """
+    if header is None:
+        return None
+    header = header.strip()
+    if header.isascii() and header.isdigit():
+        return min(float(header[:9]), limit)
+    try:
+        date = parsedate_to_datetime(header)
+        seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), limit)
+
+
+class Gate:
+    """Says when a lane may send its next call.
+
+    A few failures only delay the call that failed. After `failures_to_open` in a row the circuit
+    opens: nothing is sent until a delay has passed, and then one call at a time, as a probe, until
+    one succeeds. A pause is the same with a fixed interval, for a key or an address that is wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        concurrency: int,
+        calls_per_minute: int | None,
+        failures_to_open: int,
+        delay_after: Callable[[int], float],
+        pause_interval: float,
+    ) -> None:
+        self._concurrency = concurrency
+        self._recent: deque[float] | None = deque(maxlen=calls_per_minute) if calls_per_minute else None
+        self._failures_to_open = failures_to_open
+        self._delay_after = delay_after
+        self._pause_interval = pause_interval
+        self._failures = 0
+        self._hold_until = float("-inf")
+        self._paused = False
+
+    def state(self, now: float) -> State:
+        """What the gate is doing, for statistics."""
+        if self._paused:
+            return "paused"
+        if self._failures < self._failures_to_open:
+            return "closed"
+        return "open" if now < self._hold_until else "half-open"
+
+    def delay(self, now: float, in_flight: int) -> float:
+        """Seconds until the next call may be sent; 0 is now, infinity is when one comes back."""
+        probing = self._paused or self._failures >= self._failures_to_open
+        if in_flight >= (1 if probing else self._concurrency):
+            return float("inf")
+        wait = max(self._hold_until - now, 0.0)
+        recent = self._recent
+        if recent is not None and len(recent) == recent.maxlen:
+            wait = max(wait, recent[0] + 60.0 - now)
+        return wait
+
+    def sent(self, now: float) -> None:
+        """A call has been sent."""
+        if self._recent is not None:
+            self._recent.append(now)
+
+    def succeeded(self) -> None:
+        """A call came back well: whatever was wrong is over."""
+        self._failures = 0
+        self._paused = False
+
+    def failed(self, now: float, *, hold: float | None = None) -> None:
+        """A call failed, for a reason that time may heal.
+
+        Args:
+            now: The clock.
+            hold: Seconds for which the vendor asked to be left alone.
+        """
+        self._failures += 1
+        self._paused = False
+        if hold is not None:
+            self._hold_until = max(self._hold_until, now + hold)
+        elif self._failures >= self._failures_to_open:
+            self._hold_until = max(self._hold_until, now + self._delay_after(self._failures))
+
+    def pause(self, now: float) -> None:
+        """A call was refused for the key or the address."""
+        self._paused = True
+        self._hold_until = now + self._pause_interval
+
+    def resume(self) -> None:
+        """Something has changed: forget what went wrong and send at once."""
+        self._failures = 0
+        self._paused = False
+        self._hold_until = float("-inf")

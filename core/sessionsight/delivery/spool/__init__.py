@@ -1,0 +1,1 @@
+"""Where a lane's records wait."""

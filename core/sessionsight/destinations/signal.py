@@ -1,0 +1,164 @@
+"""Signal: events, people, aliases and groups, in batches.
+
+Calls, event names and request headers are those of https://docs.trysignal.ai/integrations/node/capture,
+`/identify`, `/set-person-properties`, `/group` and `/alias`. The vendor documents no wire format: the
+path, the place of the key, and the envelope are our assumption, and each of them is an option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta, Raw, Struct
+from msgspec.structs import force_setattr
+
+from sessionsight.context import TrackingContext
+from sessionsight.destinations.base import (
+    HttpCall,
+    Limits,
+    Secret,
+    VendorDestination,
+    base_url,
+    encode_body,
+    idempotency,
+    reveal,
+    rfc3339,
+)
+from sessionsight.errors import ConfigurationError
+from sessionsight.records import Alias, DropReason, Entry, Event, Group, Identify, PersonProperties, Record
+
+__all__ = ["Signal"]
+
+_DEFAULT_URL = "https://api.trysignal.ai/"
+
+
+class Signal(VendorDestination, frozen=True, kw_only=True):
+    """Sends events, people, aliases and groups to Signal.
+
+    Options and their defaults are those of https://docs.trysignal.ai/integrations/node/configuration,
+    but for `ingest_path`, `api_key_in` and `distinct_id`, which are ours.
+
+    Raises:
+        ConfigurationError: An option is missing or wrong.
+
+    Example:
+        >>> Signal(api_key="key", project_id="shop").limits.max_records
+        20
+    """
+
+    name: ClassVar[str] = "signal"
+    kinds: ClassVar[frozenset[type[Record]]] = frozenset({Event, Identify, PersonProperties, Alias, Group})
+    secrets: ClassVar[frozenset[str]] = frozenset({"api_key"})
+
+    api_key: Secret
+    """The project's key, or a function that returns it."""
+    project_id: str = "default"
+    """The project that the events belong to."""
+    endpoint: str = _DEFAULT_URL
+    """The address of the ingest; empty is the default."""
+    ingest_path: str = "/v1/capture"
+    """The path at the endpoint. An assumption: the vendor documents none."""
+    api_key_in: Literal["authorization", "x-api-key", "body"] = "authorization"
+    """Where the key stands: `Authorization: Bearer`, an `x-api-key` header, or `apiKey` in the body. An assumption."""
+    distinct_id: Literal["user", "header"] = "user"
+    """Whose id an event bears when both are there: the app's signed-in user, or the browser's
+    `x-signal-distinct-id` header, which is the vendor's own order. An id given with the call goes before both."""
+    batch_size: Annotated[int, Meta(ge=1)] = 20
+    """Records in one call."""
+    compression: bool = True
+    """Whether larger bodies are compressed by gzip."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where = f"destination {self.name!r}: endpoint"
+        force_setattr(self, "endpoint", base_url(self.endpoint, default=_DEFAULT_URL, where=where))
+        if not self.ingest_path.startswith("/"):
+            raise ConfigurationError(
+                f"destination {self.name!r}: ingest_path must start with a slash, not {self.ingest_path!r}"
+            )
+
+    @property
+    def limits(self) -> Limits:
+        """`batch_size` records a call; bodies over 1 KiB are compressed."""
+        return Limits(max_records=self.batch_size, gzip_above=1024 if self.compression else None)
+
+    def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
+        """Only a group's own properties can do without a distinct id."""
+        if self._distinct_id(record, context) or (type(record) is Group and record.properties != b"{}"):
+            return None
+        return DropReason.NO_IDENTITY
+
+    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+        """One call for all."""
+        if not entries:
+            return []
+        key = reveal(self.api_key)
+        headers = {"Content-Type": "application/json", **idempotency(entries)}
+        if self.api_key_in == "authorization":
+            headers["Authorization"] = f"Bearer {key}"
+        elif self.api_key_in == "x-api-key":
+            headers["x-api-key"] = key
+        body = _Body(
+            project_id=self.project_id,
+            sent_at=rfc3339(now),
+            events=[event for entry in entries for event in self._events(entry)],
+            api_key=key if self.api_key_in == "body" else None,
+        )
+        return [HttpCall(url=self.endpoint + self.ingest_path, headers=headers, body=encode_body(body), entries=entries)]
+
+    def _events(self, entry: Entry) -> Iterator[_Event]:
+        record, ids = entry.record, entry.context.signal
+        distinct_id = self._distinct_id(record, entry.context)
+        timestamp = rfc3339(record.time)
+
+        def event(
+            name: str, properties: bytes, *, distinct_id: str | None, groups: dict[str, str] | None = None
+        ) -> _Event:
+            return _Event(
+                event=name,
+                distinct_id=distinct_id,
+                timestamp=timestamp,
+                properties=Raw(properties),
+                groups=groups,
+                session_id=ids.session_id,
+                window_id=ids.window_id,
+            )
+
+        match record:
+            case Event():
+                yield event(record.name, record.properties, distinct_id=distinct_id, groups=record.groups)
+            case Identify():
+                yield event("$identify", record.properties, distinct_id=distinct_id)
+            case PersonProperties():
+                yield event("$set_once" if record.once else "$set", record.properties, distinct_id=distinct_id)
+            case Alias():
+                yield event("$create_alias", encode_body({"alias": record.alias}), distinct_id=distinct_id)
+            case Group():
+                group = {"groupType": record.group_type, "groupKey": record.group_key}
+                if distinct_id:
+                    yield event("$group_assign", encode_body(group), distinct_id=distinct_id)
+                if record.properties != b"{}":
+                    described = encode_body({**group, "groupProperties": Raw(record.properties)})
+                    yield event("$groupidentify", described, distinct_id=None)
+
+    def _distinct_id(self, record: Record, context: TrackingContext) -> str | None:
+        user, browser = record.user_id or context.user_id, context.signal.distinct_id
+        return record.distinct_id or (user or browser if self.distinct_id == "user" else browser or user)
+
+
+class _Event(Struct, kw_only=True, rename="camel", omit_defaults=True, gc=False):
+    event: str
+    distinct_id: str | None = None
+    timestamp: str
+    properties: Raw
+    groups: dict[str, str] | None = None
+    session_id: str | None = None
+    window_id: str | None = None
+
+
+class _Body(Struct, kw_only=True, rename="camel", omit_defaults=True, gc=False):
+    project_id: str
+    sent_at: str
+    events: list[_Event]
+    api_key: str | None = None

@@ -1,0 +1,173 @@
+"""The raw strings of a request, taken from whatever a Python server calls a request.
+
+`from_environ` and `from_scope` serve the adapters; `from_any` recognises every shape by what it
+looks like, so that no framework has to be imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from sessionsight.urls import quote_path
+
+__all__ = ["HEADERS", "HeaderNames", "RequestData", "from_any", "from_environ", "from_scope"]
+
+# What `resolve` and `consent` read. Only these are taken from a request, so that the rest of it
+# can be let go when the response ends.
+HEADERS = (
+    "cookie",
+    "x-signal-session-id",
+    "x-signal-window-id",
+    "x-signal-distinct-id",
+    "host",
+    "referer",
+    "user-agent",
+    "x-forwarded-for",
+    "sec-gpc",
+    "dnt",
+)
+
+
+class RequestData(Struct, frozen=True, kw_only=True):
+    """What an adapter hands over of a request: raw strings, nothing decoded.
+
+    Example:
+        >>> RequestData(headers={"cookie": "ss_sid=6f1d2c3b"}).headers["cookie"]
+        'ss_sid=6f1d2c3b'
+    """
+
+    headers: Mapping[str, str] = {}
+    """Those of `HEADERS` that came, by lower-case name. Several Cookie headers are joined by `"; "`."""
+    cookies: Mapping[str, object] | None = None
+    """Cookies that somebody else has decoded already, in place of the Cookie header."""
+    scheme: str = "http"
+    path: str | None = None
+    """Percent-encoded, with the mount point of the app."""
+    query: str = ""
+    remote_addr: str | None = None
+
+
+class HeaderNames:
+    """The header names to take, in the spellings of WSGI and ASGI; made once per client."""
+
+    __slots__ = ("asgi", "wsgi")
+
+    def __init__(self, *extra: str | None) -> None:
+        names = dict.fromkeys([*HEADERS, *(name.lower() for name in extra if name)])
+        self.wsgi = tuple((name, "HTTP_" + name.upper().replace("-", "_")) for name in names)
+        self.asgi = {name.encode("latin-1"): name for name in names}
+
+
+DEFAULT_HEADERS = HeaderNames()
+
+
+def from_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
+    """Take a request's strings from a WSGI environ, or from Django's `request.META`."""
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return RequestData(
+        headers={name: environ[key] for name, key in names.wsgi if key in environ},
+        scheme=environ.get("wsgi.url_scheme", "http"),
+        path=quote_path(path.encode("latin-1", "replace")) if path else None,
+        query=environ.get("QUERY_STRING", ""),
+        remote_addr=environ.get("REMOTE_ADDR"),
+    )
+
+
+def from_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
+    """Take a request's strings from an ASGI scope of type `http` or `websocket`."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope.get("headers", ()):
+        name = names.asgi.get(raw_name)
+        if name is not None:
+            value = raw_value.decode("latin-1")
+            if name in headers:
+                # HTTP/2 may split cookies over several headers: RFC 9113, section 8.2.3.
+                value = f"{headers[name]}{'; ' if name == 'cookie' else ', '}{value}"
+            headers[name] = value
+    path = scope.get("path")
+    client = scope.get("client")
+    scheme = scope.get("scheme", "http")
+    return RequestData(
+        headers=headers,
+        scheme={"ws": "http", "wss": "https"}.get(scheme, scheme),
+        path=quote_path(path.encode("utf-8", "surrogateescape")) if path else None,
+        query=scope.get("query_string", b"").decode("latin-1"),
+        remote_addr=client[0] if client else None,
+    )
+
+
+def from_any(request: object, names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
+    """Take what there is from any request shape; what is not recognised gives empty data.
+
+    Tried in this order: a raw Cookie header string; an ASGI scope; a WSGI environ; a request of
+    Django, Werkzeug, Flask, Starlette or FastAPI, by the raw scope or environ that it carries; an
+    object with `cookies` and `headers`, or a mapping with such members; a mapping of headers; a
+    mapping of cookies. Where decoded cookies hold one of the two SessionSight ids, the Cookie
+    header is not looked at, as in the vendor's own SDK
+    (https://github.com/SessionSight/sdks, sdk-shared/src).
+    """
+    if isinstance(request, str):
+        return RequestData(headers={"cookie": request})
+    if isinstance(request, Mapping):
+        if "headers" in request and request.get("type") in {"http", "websocket"}:
+            return from_scope(request, names)
+        if "REQUEST_METHOD" in request or "HTTP_COOKIE" in request:
+            return from_environ(request, names)
+        if "headers" in request or "cookies" in request:
+            return _from_parts(request.get("cookies"), request.get("headers"), names)
+        headers = _headers(request, names)
+        return RequestData(headers=headers) if headers else RequestData(cookies=request)
+    for attribute in ("scope", "environ", "META"):
+        carried = _attribute(request, attribute)
+        if isinstance(carried, Mapping):
+            return from_scope(carried, names) if attribute == "scope" else from_environ(carried, names)
+    cookies, headers = _attribute(request, "cookies"), _attribute(request, "headers")
+    if cookies is None and headers is None:
+        # A headers object that is no Mapping, such as http.client.HTTPMessage.
+        return RequestData(headers=_headers(request, names))
+    return _from_parts(cookies, headers, names)
+
+
+def _from_parts(cookies: object, headers: object, names: HeaderNames) -> RequestData:
+    taken = _headers(headers, names)
+    if isinstance(cookies, list | tuple):  # AWS API Gateway: a list of "name=value"
+        return RequestData(headers={**taken, "cookie": "; ".join(str(cookie) for cookie in cookies)})
+    found = {name: _get(cookies, name) for name in ("ss_sid", "ss_vid")}
+    if any(found.values()):
+        decoded = cookies if isinstance(cookies, Mapping) else found
+        return RequestData(headers=taken, cookies=decoded)
+    return RequestData(headers=taken)
+
+
+def _headers(headers: object, names: HeaderNames) -> dict[str, str]:
+    """The wanted headers out of a mapping in any case, or an object with `get`."""
+    if isinstance(headers, Mapping):
+        pairs: Iterable[tuple[object, object]] = headers.items()
+    else:
+        pairs = ((name, _get(headers, name)) for name in names.asgi.values())
+    taken: dict[str, str] = {}
+    for name, value in pairs:
+        lower = name.lower() if isinstance(name, str) else ""
+        if isinstance(value, str) and value and lower.encode("latin-1", "replace") in names.asgi:
+            taken.setdefault(lower, value)
+    return taken
+
+
+def _get(holder: object, name: str) -> object:
+    get = _attribute(holder, "get")
+    if not callable(get):
+        return None
+    try:
+        return get(name)
+    except Exception:
+        return None  # a stranger's object: whatever it raises, there is nothing to be had
+
+
+def _attribute(holder: object, name: str) -> Any:
+    try:
+        return getattr(holder, name, None)
+    except Exception:
+        return None  # a property of a stranger's object, as above

@@ -1,0 +1,209 @@
+"""Configuration becomes one checked value here, at the edge; behind it nobody reads settings or the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args, get_type_hints
+
+from sessionsight.consent import ConsentPolicy
+from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.destinations import BY_NAME, from_options
+from sessionsight.destinations.base import Destination
+from sessionsight.encode import MAX_BYTES
+from sessionsight.errors import ConfigurationError
+from sessionsight.resolve import ClientIP
+
+__all__ = ["Settings"]
+
+# Variable -> (destination, option). A destination is on when all of its REQUIRED options are there.
+_ENVIRONMENT = {
+    "SESSIONSIGHT_SECRET_API_KEY": ("sessionsight", "secret_api_key"),
+    "SESSIONSIGHT_PROPERTY_ID": ("sessionsight", "property_id"),
+    "SESSIONSIGHT_API_URL": ("sessionsight", "api_url"),
+    "SIGNAL_API_KEY": ("signal", "api_key"),
+    "SIGNAL_PROJECT_ID": ("signal", "project_id"),
+    "SIGNAL_ENDPOINT": ("signal", "endpoint"),
+    "SAYTICS_SECRET_KEY": ("saytics", "secret_key"),
+    "SAYTICS_API_URL": ("saytics", "api_url"),
+    "ANALYSE_KEY": ("analyse", "public_key"),
+    "ANALYSE_HOST": ("analyse", "host"),
+}
+_REQUIRED = {
+    "sessionsight": {"secret_api_key", "property_id"},
+    "signal": {"api_key"},
+    "saytics": {"secret_key"},
+    "analyse": {"public_key"},
+}
+_FALSE = {"", "0", "false", "no", "off"}
+
+
+class Settings(DeliveryOptions, frozen=True, kw_only=True):
+    """Everything a client can be told.
+
+    Raises:
+        ConfigurationError: A value that cannot work, named together with what would.
+
+    Example:
+        >>> from sessionsight.destinations import Signal
+        >>> Settings(destinations=(Signal(api_key="key", project_id="shop"),)).linger
+        0.05
+    """
+
+    destinations: tuple[Destination, ...] = ()
+    """Where records go: the four vendors' classes, or your own."""
+    disabled: bool = False
+    """True: everything works, nothing is sent or counted."""
+    strict: bool = False
+    """Whether a wrong call raises; the adapters turn it on in debug mode."""
+    spool: Literal["memory"] = "memory"
+    """Where records wait for delivery."""
+    flush: Literal["background", "inline"] = "background"
+    """`"inline"` delivers before the response is finished, for hosts that freeze processes."""
+    user: Literal["loaded", "always"] | Callable[[Any], object] = "loaded"
+    """The signed-in user: only if the framework has loaded it already, loaded by us where the
+    adapter can, or whatever this function of the request returns."""
+    anonymous_id_cookie: str | None = None
+    """A cookie that holds the site's own anonymous id, for Saytics and Analyse.net."""
+    anonymous_id_header: str | None = None
+    """A request header that holds it; goes before the cookie."""
+    client_ip: ClientIP = "off"
+    """Whether the client's address becomes part of the context."""
+    trusted_proxies: int = 0
+    """How many proxies in front of the app append to `X-Forwarded-For`."""
+    consent: ConsentPolicy = "all"
+    """`"all"`, `"gpc"`, `"gpc+dnt"`, or a function of the `RequestData` that says whether to capture."""
+    redact: tuple[str, ...] = ()
+    """Property names, in any case and at any depth, whose values never leave."""
+    exclude_paths: tuple[str, ...] = ()
+    """Paths of which nothing is sent, as shell patterns: `"/health*"`."""
+    should_capture: Callable[[Any], bool] | None = None
+    """A function of the request that says whether anything of it is sent."""
+    max_property_bytes: int = MAX_BYTES
+    """The largest JSON object of properties that a record may have."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            self._check(name, getattr(self, name))
+        names = [destination.name for destination in self.destinations]
+        if len(set(names)) < len(names):
+            raise ConfigurationError(f"destinations: a name stands twice in {', '.join(names)}; each lane needs its own")
+
+    def _check(self, name: str, value: object) -> None:
+        hint = _HINTS[name]
+        if hint is bool:
+            if not isinstance(value, bool):
+                raise _wrong(name, value, "True or False")
+        elif hint is int or hint is float:
+            lowest = 0 if name in _MAY_BE_ZERO else 1 if hint is int else 0.001
+            if isinstance(value, bool) or not isinstance(value, int if hint is int else int | float) or value < lowest:
+                raise _wrong(name, value, f"{'a whole number' if hint is int else 'a number'} of at least {lowest}")
+        elif hint == tuple[str, ...]:
+            if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
+                raise _wrong(name, value, "a tuple of strings")
+        elif name in _CHOICES:
+            if not (value in _CHOICES[name] or (callable(value) and name in _OR_FUNCTION)):
+                choices = ", ".join(repr(choice) for choice in _CHOICES[name])
+                raise _wrong(name, value, f"one of {choices}{' or a function' if name in _OR_FUNCTION else ''}")
+        elif name in _FUNCTIONS:
+            if value is not None and not callable(value):
+                raise _wrong(name, value, "a function")
+        elif name == "destinations":
+            if not isinstance(value, tuple):
+                raise _wrong(name, value, "a tuple of destinations")
+        elif value is not None and not (isinstance(value, str) and value.strip()):
+            raise _wrong(name, value, "a string that is not blank")
+
+    @classmethod
+    def from_mapping(cls, options: Mapping[str, Any], *, where: str = "sessionsight", **defaults: Any) -> Settings:
+        """Read settings from a mapping, such as Django's `SESSIONSIGHT` dict; names in any case.
+
+        `destinations` maps names to options, or holds destination objects of your own as values. Without
+        `destinations`, they come from the environment, as do `spool` and `disabled`.
+
+        Args:
+            options: Option names to values.
+            where: What to call the mapping in errors.
+            **defaults: Values for options that are not given.
+
+        Raises:
+            ConfigurationError: An unknown name (the nearest known one is given) or a wrong value.
+        """
+        values: dict[str, Any] = {**defaults}
+        for name, value in options.items():
+            field = name.lower() if isinstance(name, str) else str(name)
+            if field not in cls.__struct_fields__:
+                raise ConfigurationError.unknown(name, [known.upper() for known in cls.__struct_fields__], where=where)
+            values[field] = tuple(value) if isinstance(value, list | set) else value
+        values = {**_from_environment(os.environ, with_destinations="destinations" not in values), **values}
+        values["destinations"] = _destinations(values.get("destinations") or {}, where)
+        return cls(**values)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **values: Any) -> Settings:
+        """Read destinations, `spool` and `disabled` from environment variables.
+
+        Args:
+            environ: In place of the process's environment.
+            **values: Settings that go before the environment.
+
+        Example:
+            >>> Settings.from_env({"ANALYSE_KEY": "pk_live_1"}).destinations[0].name
+            'analyse'
+        """
+        found = _from_environment(os.environ if environ is None else environ, with_destinations=True)
+        values = {**found, **values}
+        values["destinations"] = _destinations(values.get("destinations") or {}, "environment")
+        return cls(**values)
+
+
+_HINTS = get_type_hints(Settings)
+_MAY_BE_ZERO = frozenset({"trusted_proxies", "linger", "dedupe_window", "shutdown_timeout", "flush_timeout", "backoff_base"})
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "spool": ("memory",),
+    "flush": ("background", "inline"),
+    "user": ("loaded", "always"),
+    "client_ip": get_args(ClientIP),
+    "consent": ("all", "gpc", "gpc+dnt"),
+    "goals_on_unknown": ("park", "retry"),
+}
+_OR_FUNCTION = frozenset({"user", "consent"})
+_FUNCTIONS = frozenset({"should_capture", "before_send", "on_error"})
+
+
+def _wrong(name: str, value: object, expected: str) -> ConfigurationError:
+    return ConfigurationError(f"{name} must be {expected}, not {value!r}")
+
+
+def _from_environment(environ: Mapping[str, str], *, with_destinations: bool) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if spool := environ.get("SESSIONSIGHT_SPOOL", "").strip():
+        values["spool"] = spool
+    if (disabled := environ.get("SESSIONSIGHT_DISABLED")) is not None:
+        values["disabled"] = disabled.strip().lower() not in _FALSE
+    if with_destinations:
+        found: dict[str, dict[str, str]] = {}
+        for variable, (destination, option) in _ENVIRONMENT.items():
+            if value := environ.get(variable, "").strip():
+                found.setdefault(destination, {})[option] = value
+        values["destinations"] = {name: options for name, options in found.items() if options.keys() >= _REQUIRED[name]}
+    return values
+
+
+def _destinations(given: object, where: str) -> tuple[Destination, ...]:
+    if isinstance(given, tuple | list):
+        return tuple(given)
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"{where}: destinations must map names to options, not be {type(given).__name__}")
+    made: list[Destination] = []
+    for name, options in given.items():
+        if isinstance(options, Mapping):
+            made.append(from_options(name, {str(option).lower(): value for option, value in options.items()}))
+        elif hasattr(options, "calls") and hasattr(options, "judge"):
+            made.append(options)
+        else:
+            raise ConfigurationError(
+                f"{where}: destination {name!r} must be a mapping of options or a destination object, "
+                f"not {type(options).__name__}; known by name are {', '.join(BY_NAME)}"
+            )
+    return tuple(made)
