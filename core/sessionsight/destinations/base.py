@@ -170,9 +170,22 @@ class VendorDestination(Struct, frozen=True, kw_only=True):
             elif (expected := _objection(value, field.type)) is not None:
                 raise ConfigurationError(f"{where} must be {expected}, not {value!r}")
 
+    @property
+    def limits(self) -> Limits:
+        """How the lane may send: a hundred records a call, one call at a time."""
+        return Limits()
+
     def takes(self, kind: type[Record]) -> bool:
         """Whether this vendor has a place for such records at all."""
         return kind in self.kinds
+
+    def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
+        """Why this record cannot go to the vendor, or None when it can: here, always."""
+        return None
+
+    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+        """The HTTP calls that carry these entries, each entry in exactly one."""
+        raise NotImplementedError(f"{type(self).__name__} must say how records become HTTP calls")
 
     def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
         """What a reply means for the entries of its call."""

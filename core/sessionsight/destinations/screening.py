@@ -92,7 +92,10 @@ def js_string(value: Any) -> str:
 
 
 def _js_number(number: float) -> str:
-    """https://tc39.es/ecma262/#sec-numeric-types-number-tostring"""
+    """The shortest digits that make the number again, and no exponent up to 21 places.
+
+    https://tc39.es/ecma262/#sec-numeric-types-number-tostring
+    """
     if not math.isfinite(number):
         return "NaN" if math.isnan(number) else f"{'-' if number < 0 else ''}Infinity"
     sign, digit_tuple, power = Decimal(repr(number)).normalize().as_tuple()
@@ -135,7 +138,7 @@ def _sin_candidates(text: str) -> Iterator[str]:
 
 
 def _luhn(digits: str) -> bool:
-    """Whether the check digit is right: https://en.wikipedia.org/wiki/Luhn_algorithm"""
+    """Whether the last digit is the check digit of the others, as on payment cards (ISO/IEC 7812-1)."""
     total = 0
     for index, digit in enumerate(reversed(digits)):
         number = int(digit) << (index & 1)

@@ -105,7 +105,9 @@ class Signal(VendorDestination, frozen=True, kw_only=True):
             events=[event for entry in entries for event in self._events(entry)],
             api_key=key if self.api_key_in == "body" else None,
         )
-        return [HttpCall(url=self.endpoint + self.ingest_path, headers=headers, body=encode_body(body), entries=entries)]
+        return [
+            HttpCall(url=self.endpoint + self.ingest_path, headers=headers, body=encode_body(body), entries=entries)
+        ]
 
     def _events(self, entry: Entry) -> Iterator[_Event]:
         record, ids = entry.record, entry.context.signal

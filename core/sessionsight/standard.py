@@ -1,0 +1,297 @@
+"""Standard events, typed: the names, properties and enums that Analyse.net documents.
+
+Every destination that takes events gets them. Amounts are in minor units (4900 is 49.00 dollars), and
+each destination gets them in the unit its vendor wants.
+
+https://analyse.net/docs/standard-events
+https://github.com/track/sdk (`src/events/*`)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from enum import Enum
+from functools import cache
+from typing import Any, ClassVar, Literal, TypeAlias, get_args, get_origin, get_type_hints
+
+from msgspec import UNSET, Struct, UnsetType
+
+__all__ = [
+    "CheckoutCancelled",
+    "CheckoutFinished",
+    "CheckoutStarted",
+    "ContentViewed",
+    "SignupCompleted",
+    "StandardEvent",
+    "SubscriptionCancelled",
+    "TrialEnded",
+    "TrialStarted",
+]
+
+Number: TypeAlias = int | float | Decimal
+Text: TypeAlias = str | UnsetType | None
+Count: TypeAlias = Number | UnsetType | None
+PaymentType = Literal["one_time", "subscription"]
+BillingInterval = Literal["month", "year", "week"]
+
+
+class StandardEvent(Struct, frozen=True, kw_only=True):
+    """What the typed events have in common.
+
+    An option that is not given does not appear among the properties; an explicit None does. Values are
+    not checked when an event is made, but when it is captured: in `strict` mode (development and tests)
+    `problems()` raise `InvalidEventError`, otherwise they are logged and the event is sent all the same.
+
+    Not to be made itself; use one of the events.
+    """
+
+    event_name: ClassVar[str]
+    """The event's name on the wire."""
+
+    extra: Mapping[str, Any] = {}
+    """More properties, under names of your own. A field that is set goes before one of these."""
+
+    def properties(self) -> dict[str, Any]:
+        """The properties by their names on the wire.
+
+        Unset ones are left out. A currency is trimmed and upper-cased, and disappears when it is empty.
+
+        Example:
+            >>> CheckoutStarted(payment_type="one_time", currency=" usd ", extra={"lang": "en"}).properties()
+            {'lang': 'en', 'payment_type': 'one_time', 'currency': 'USD'}
+        """
+        extra: object = self.extra
+        given = [(name, getattr(self, name)) for name in self.__struct_fields__ if name != "extra"]
+        pairs = [*extra.items(), *given] if isinstance(extra, Mapping) else given
+        properties = {name: value for name, value in pairs if value is not UNSET}
+        currency = properties.get("currency")
+        if isinstance(currency, str):
+            properties["currency"] = currency.strip().upper()
+            if not properties["currency"]:
+                del properties["currency"]
+        return properties
+
+    def problems(self) -> list[str]:
+        """What the vendor's types or checks object to, as sentences; empty when all is well.
+
+        Example:
+            >>> TrialStarted(plan="pro", trial_days="14").problems()
+            ["trial_started: trial_days must be a number, not '14'"]
+        """
+        found: list[str] = []
+        extra: object = self.extra
+        if not isinstance(extra, Mapping):
+            found.append(f"extra must be a mapping of names to values, not {_shown(extra)}")
+        for name, hint in _fields(type(self)).items():
+            value = getattr(self, name)
+            if (expected := _expected(value, hint)) is not None:
+                given = "is missing" if value is UNSET or value is None else f"must be {expected}, not {_shown(value)}"
+                found.append(f"{name} {given}")
+        found += self._more_problems()
+        return [f"{self.event_name}: {problem}" for problem in found]
+
+    def _more_problems(self) -> list[str]:
+        return []
+
+
+class ContentViewed(StandardEvent, frozen=True, kw_only=True):
+    """Somebody read an article, a post or a page.
+
+    Example:
+        >>> ContentViewed(content_id="pricing-guide", content_type="article").properties()
+        {'content_id': 'pricing-guide', 'content_type': 'article'}
+    """
+
+    event_name: ClassVar[str] = "content_viewed"
+
+    content_id: str
+    """Not blank."""
+    content_type: Literal["blog_post", "article", "page", "doc"] | UnsetType | None = UNSET
+    title: Text = UNSET
+
+    def _more_problems(self) -> list[str]:
+        content_id: object = self.content_id
+        return ["content_id is blank"] if isinstance(content_id, str) and not content_id.strip() else []
+
+
+class SignupCompleted(StandardEvent, frozen=True, kw_only=True):
+    """Somebody has an account now.
+
+    Attribution goes into `extra`, under the vendor's names: `first_` and `last_` before `content_id`,
+    `content_type`, `content_title`, `utm_source`, `utm_medium`, `utm_campaign`, `utm_term`, `utm_content`,
+    `referrer_domain` and `touched_at`, and `content_touchpoint_count`. Only the vendor's browser script
+    knows them by itself.
+
+    Example:
+        >>> SignupCompleted(method="email", extra={"first_utm_source": "news"}).properties()
+        {'first_utm_source': 'news', 'method': 'email'}
+    """
+
+    event_name: ClassVar[str] = "signup_completed"
+
+    method: Literal["email", "oauth", "invite", "sso"] | UnsetType | None = UNSET
+    plan: Text = UNSET
+    trial_days: Count = UNSET
+
+
+class _Checkout(StandardEvent, frozen=True, kw_only=True):
+    """What the three checkout events have in common."""
+
+    payment_type: PaymentType
+    billing_interval: BillingInterval | UnsetType | None = UNSET
+    """Needed for a subscription, not allowed for a one-time payment."""
+    checkout_id: Text = UNSET
+    """The same at each step of one checkout."""
+    amount: Count = UNSET
+    """In minor units: 4900 for 49.00 dollars, 4900 for 4900 yen."""
+    currency: Text = UNSET
+    """A code of ISO 4217, such as `"USD"`."""
+    product_id: Text = UNSET
+    plan: Text = UNSET
+    items_count: Count = UNSET
+    coupon: Text = UNSET
+
+    def _more_problems(self) -> list[str]:
+        interval = self.billing_interval is not UNSET and self.billing_interval is not None
+        found: list[str] = []
+        if self.payment_type == "subscription" and not interval:
+            found.append("a subscription needs a billing_interval: month, year or week")
+        elif self.payment_type == "one_time" and interval:
+            found.append("a one-time payment has no billing_interval")
+        amount: object = self.amount
+        if (isinstance(amount, float) and _finite(amount) and not amount.is_integer()) or (
+            isinstance(amount, Decimal) and _finite(amount) and amount != amount.to_integral_value()
+        ):
+            found.append(f"amount is in minor units, and so a whole number (4990 for 49.90), not {amount}")
+        return found
+
+
+class CheckoutStarted(_Checkout, frozen=True, kw_only=True):
+    """Somebody began to pay.
+
+    Example:
+        >>> CheckoutStarted(payment_type="one_time", amount=4900, currency="USD").problems()
+        []
+    """
+
+    event_name: ClassVar[str] = "checkout_started"
+
+
+class CheckoutCancelled(_Checkout, frozen=True, kw_only=True):
+    """A checkout ended without a payment."""
+
+    event_name: ClassVar[str] = "checkout_cancelled"
+
+    reason: Literal["user_abandoned", "payment_failed", "validation_error", "other"] | UnsetType | None = UNSET
+    step: Text = UNSET
+    """Where it ended, in your own words."""
+
+
+class CheckoutFinished(_Checkout, frozen=True, kw_only=True):
+    """Somebody paid.
+
+    Example:
+        >>> event = CheckoutFinished(payment_type="subscription", amount=-1)
+        >>> for problem in event.problems():
+        ...     print(problem)
+        checkout_finished: a subscription needs a billing_interval: month, year or week
+        checkout_finished: amount must not be negative, and is -1
+    """
+
+    event_name: ClassVar[str] = "checkout_finished"
+
+    amount: Number
+    """In minor units: 4900 for 49.00 dollars, 4900 for 4900 yen. Zero for a free order."""
+    order_id: Text = UNSET
+    subscription_id: Text = UNSET
+    """Only for a subscription."""
+
+    def _more_problems(self) -> list[str]:
+        found = _Checkout._more_problems(self)
+        amount: object = self.amount
+        if isinstance(amount, int | float | Decimal) and _finite(amount) and amount < 0:
+            found.append(f"amount must not be negative, and is {amount}")
+        if self.payment_type == "one_time" and self.subscription_id is not UNSET and self.subscription_id is not None:
+            found.append("a one-time payment has no subscription_id")
+        return found
+
+
+class TrialStarted(StandardEvent, frozen=True, kw_only=True):
+    """A trial began."""
+
+    event_name: ClassVar[str] = "trial_started"
+
+    plan: str
+    trial_days: Number
+    payment_type: Literal["subscription"] | UnsetType | None = UNSET
+
+
+class TrialEnded(StandardEvent, frozen=True, kw_only=True):
+    """A trial ended, one way or the other."""
+
+    event_name: ClassVar[str] = "trial_ended"
+
+    plan: str
+    converted: bool
+    """Whether it became a paid subscription."""
+    reason: Literal["expired", "converted", "cancelled"] | UnsetType | None = UNSET
+    payment_type: Literal["subscription"] | UnsetType | None = UNSET
+
+
+class SubscriptionCancelled(StandardEvent, frozen=True, kw_only=True):
+    """A subscription was ended."""
+
+    event_name: ClassVar[str] = "subscription_cancelled"
+
+    plan: str
+    payment_type: Literal["subscription"] = "subscription"
+    billing_interval: BillingInterval | UnsetType | None = UNSET
+    reason: Literal["user_request", "payment_failed", "admin", "other"] | UnsetType | None = UNSET
+    effective_at: date | datetime | Text = UNSET
+    """When it ends: a date, a time, or such a thing as ISO 8601 text."""
+
+    def _more_problems(self) -> list[str]:
+        if isinstance(self.effective_at, str):
+            try:
+                datetime.fromisoformat(self.effective_at)
+            except ValueError:
+                return [f"effective_at must be a date of ISO 8601, not {_shown(self.effective_at)}"]
+        return []
+
+
+@cache
+def _fields(event: type[StandardEvent]) -> dict[str, Any]:
+    hints = get_type_hints(event)
+    return {name: hints[name] for name in event.__struct_fields__ if name != "extra"}
+
+
+def _expected(value: Any, hint: Any) -> str | None:
+    """What a field's type wants, when this value is something else."""
+    if isinstance(value, Enum):
+        value = value.value
+    members = (hint,) if get_origin(hint) is Literal or isinstance(hint, type) else get_args(hint)
+    choices = [choice for member in members if get_origin(member) is Literal for choice in get_args(member)]
+    types = tuple(member for member in members if isinstance(member, type))
+    if isinstance(value, str) and value in choices:
+        return None
+    if bool in types if isinstance(value, bool) else isinstance(value, types) and _finite(value):
+        return None
+    if choices:
+        return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
+    return _WORDS[next(member for member in types if member in _WORDS)]
+
+
+def _finite(value: object) -> bool:
+    """Whether a value is anything but a NaN or an infinity."""
+    return value.is_finite() if isinstance(value, Decimal) else not isinstance(value, float) or math.isfinite(value)
+
+
+_WORDS: dict[type, str] = {str: "a string", bool: "True or False", int: "a number", date: "a date"}
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"a {type(value).__name__}"
