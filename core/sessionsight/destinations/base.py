@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin
 from urllib.parse import urlsplit
 
@@ -219,12 +220,16 @@ def base_url(url: str, *, default: str, where: str) -> str:
         ConfigurationError: Not http(s), or plain http to a host other than this machine.
     """
     url = url.removesuffix("/") or default.removesuffix("/")
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigurationError(f"{where}: {url!r} is no http(s) address")
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        raise ConfigurationError(f"{where}: this is no address") from None
     if parts.username or parts.password:
         raise ConfigurationError(f"{where}: an address must not hold a user name or password")
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
+    if parts.scheme not in {"http", "https"} or not host:
+        raise ConfigurationError(f"{where}: {url!r} is no http(s) address")
+    if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(
             f"{where}: {url!r} would send keys and personal data in the clear; use https (http is for loopback only)"
         )
@@ -233,12 +238,29 @@ def base_url(url: str, *, default: str, where: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine by its very spelling."""
-    return host in {"localhost", "::1"} or host.endswith(".localhost") or host.startswith("127.")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def reveal(secret: Secret) -> str:
-    """The key itself, without the line end that a file may have given it."""
-    return (secret() if callable(secret) else secret).strip()
+    """The key itself, without the line end that a file may have given it.
+
+    Raises:
+        ConfigurationError: The function that should give it failed, or gave none.
+    """
+    if not callable(secret):
+        return secret.strip()
+    try:
+        key = secret()
+    except Exception as error:
+        raise ConfigurationError(f"the function that gives the key failed with {type(error).__name__}") from error
+    if not isinstance(key, str) or not key.strip():
+        raise ConfigurationError("the function that gives the key gave none")
+    return key.strip()
 
 
 def anonymous_id(record: Record, context: TrackingContext, *, share_visitor_id: bool) -> str | None:
@@ -295,7 +317,13 @@ def rfc3339(time: float) -> str:
         '2026-01-01T00:00:00.000Z'
     """
     seconds, milliseconds = divmod(round(time * 1000), 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{milliseconds:03d}Z"
+    return f"{_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    # Most records of a batch share their second, and this is the dearest part of writing one.
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 _PAUSING = frozenset({401, 402, 403, 404, 405, 410})
