@@ -328,17 +328,24 @@ class Analytics:
         captured = bool(self._records)
         self.end()
         if captured and self._collector.inline:
-            self._collector.flush()
+            try:
+                self._collector.flush()
+            except Exception as error:
+                self._collector.reject(error)
 
     def release(self) -> None:
         """The request is over: end, keep the ids, and let go of the request object."""
         if self._request is None:
             return
-        self.end()
-        if self._context is None:
-            self._resolve()
-        self._see_user()
-        self._request = self._reader = None
+        try:
+            self.end()
+            if self._context is None:
+                self._resolve()
+            self._see_user()
+        except Exception as error:
+            self._collector.reject(error)
+        finally:
+            self._request = self._reader = None
 
     @property
     def pending(self) -> bool:

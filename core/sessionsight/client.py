@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,7 @@ from sessionsight.request_data import HeaderNames, RequestData, from_any
 from sessionsight.resolve import resolve
 from sessionsight.settings import Settings
 
-__all__ = ["Client", "configure", "for_request"]
+__all__ = ["Client", "adopt", "configure", "for_request"]
 
 
 class Client:
@@ -304,12 +305,30 @@ def configure(settings: Settings | None = None, **options: Any) -> Client:
         >>> client.shutdown()
         True
     """
-    if settings is None:
-        settings = Settings.from_mapping(options, where="configure")
-    elif options:
-        raise ConfigurationError("configure takes settings, or options by name, not both")
-    client = Client(settings)
+    client = Client(_settings(settings, options, "configure"))
     set_default(client)
+    return client
+
+
+def adopt(client: Client | None, settings: Settings | None, options: Mapping[str, Any], *, where: str) -> Client:
+    """The client of an adapter: the one given, else a new one of its own.
+
+    It serves code outside requests as well, unless the process has a client for that already.
+
+    Args:
+        client: Goes before everything else, and alone.
+        settings: A checked value; otherwise the options and the environment.
+        options: As `Settings.from_mapping` takes them.
+        where: What to call the adapter in errors.
+
+    Raises:
+        ConfigurationError: A setting that is unknown or wrong, or the same thing given twice.
+    """
+    if client is None:
+        client = Client(_settings(settings, options, where))
+    elif settings is not None or options:
+        raise ConfigurationError(f"{where} takes a client, or settings for a new one, not both")
+    set_default(client, replace=False)
     return client
 
 
@@ -326,3 +345,11 @@ def for_request(request: object) -> Analytics:
         >>> for_request("ss_sid=6f1d2c3b").goals.increment("user-signups")  # doctest: +SKIP
     """
     return default().for_request(request)
+
+
+def _settings(settings: Settings | None, options: Mapping[str, Any], where: str) -> Settings:
+    if settings is None:
+        return Settings.from_mapping(options, where=where)
+    if options:
+        raise ConfigurationError(f"{where} takes settings, or options by name, not both")
+    return settings

@@ -5,13 +5,16 @@ The contextvar is set with a token by the adapter and reset in the frame that se
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar, Token
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from sessionsight.analytics import Analytics
 from sessionsight.errors import NoClientError
 
-__all__ = ["current", "default", "enter", "leave", "set_default"]
+__all__ = ["current", "default", "enter", "leave", "set_default", "within"]
+
+_Result = TypeVar("_Result")
 
 _current: ContextVar[Analytics | None] = ContextVar("sessionsight_current", default=None)
 
@@ -51,6 +54,15 @@ def enter(analytics: Analytics) -> Token[Analytics | None]:
 def leave(token: Token[Analytics | None]) -> None:
     """Make current again what was current before `enter`."""
     _current.reset(token)
+
+
+def within(analytics: Analytics, call: Callable[..., _Result], *args: Any) -> _Result:
+    """Call something, and make these the current analytics meanwhile."""
+    token = enter(analytics)
+    try:
+        return call(*args)
+    finally:
+        leave(token)
 
 
 def default() -> ProcessClient:
