@@ -1,0 +1,158 @@
+"""Options are checked when a destination is made, with a message that says what to do."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from sessionsight.destinations import BY_NAME, Saytics, SessionSight, Signal, from_options
+from sessionsight.destinations.base import VendorDestination, base_url, reveal, rfc3339, warn_once
+from sessionsight.errors import ConfigurationError
+from tests.conformance.facts.fact import KEYS, destination
+from tests.core.destinations.factories import NOW, USER, VISITOR, entry, event, goal
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("signal", {"api_key": ""}, "destination 'signal': api_key is missing or blank"),
+        ("signal", {"api_key": "  "}, "destination 'signal': api_key is missing or blank"),
+        ("signal", {"api_key": None}, "destination 'signal': api_key is missing or blank"),
+        ("signal", {"api_key": 7}, "api_key must be a string or a function that returns one, not int"),
+        ("sessionsight", {"property_id": ""}, "property_id is missing or blank"),
+        ("sessionsight", {"property_id": 7}, "property_id must be str, not 7"),
+        ("sessionsight", {"metadata_over_limit": "cut"}, "must be one of 'fit', 'as_given', not 'cut'"),
+        ("signal", {"batch_size": 0}, "batch_size must be int >= 1, not 0"),
+        ("signal", {"batch_size": True}, "batch_size must be int, not True"),
+        ("signal", {"compression": "yes"}, "compression must be bool, not 'yes'"),
+        ("signal", {"ingest_path": "v1"}, "ingest_path must start with a slash, not 'v1'"),
+        ("signal", {"distinct_id": "browser"}, "distinct_id must be one of 'user', 'header', not 'browser'"),
+        ("signal", {"api_key_in": "query"}, "api_key_in must be one of 'authorization', 'x-api-key', 'body'"),
+        ("saytics", {"plan": "gold"}, "plan must be one of 'free', 'starter', 'pro', 'enterprise', not 'gold'"),
+        ("saytics", {"plan": "enterprise"}, "set batch_size and calls_per_minute"),
+        ("saytics", {"plan": "enterprise", "batch_size": 10}, "set batch_size and calls_per_minute"),
+        ("saytics", {"batch_size": 1001}, "batch_size must be int <= 1000, not 1001"),
+        ("saytics", {"money": "minor"}, "money must be one of 'major', 'as_given'"),
+        ("saytics", {"max_string": 0}, "max_string must be int >= 1"),
+        ("saytics", {"api_url": "http://api.example.com"}, "api_url: 'http://api.example.com' would send keys"),
+        ("saytics", {"api_url": "api.example.com"}, "api_url: 'api.example.com' is no http(s) address"),
+        ("analyse", {"host": "https://user:pass@example.com"}, "host: an address must not hold a user name"),
+        ("analyse", {"host": None}, "host must be str, not None"),
+        ("analyse", {"profile_traits": "$"}, "profile_traits must be one of 'as_given', 'dollar'"),
+    ],
+)
+def test_a_wrong_value_is_named_together_with_what_would_work(name: str, options: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        destination(name, options)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_every_required_option_is_asked_for_by_name(name: str) -> None:
+    for missing in KEYS[name]:
+        if missing == "project_id":
+            continue
+        options = {option: value for option, value in KEYS[name].items() if option != missing}
+        with pytest.raises(ConfigurationError, match=f"{missing} is missing or blank"):
+            from_options(name, options)
+
+
+def test_an_unknown_option_is_an_error_with_the_nearest_known_one() -> None:
+    with pytest.raises(ConfigurationError, match=r"destination 'saytics': .*'secretKey'; did you mean 'secret_key'\?"):
+        from_options("saytics", {"secretKey": "sk_live_1"})
+
+
+def test_an_unknown_destination_is_an_error_with_the_nearest_known_one() -> None:
+    with pytest.raises(ConfigurationError, match=r"'sayticks'; did you mean 'saytics'\?"):
+        from_options("sayticks", {})
+
+
+def test_a_secret_of_a_wrong_type_is_not_shown() -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        from_options("saytics", {"secret_key": b"sk_live_1"})
+    assert "sk_live_1" not in str(raised.value)
+
+
+def test_a_subclass_may_have_options_that_only_its_own_code_can_check() -> None:
+    class Custom(VendorDestination, frozen=True, kw_only=True):
+        name = "custom"
+        kinds = frozenset()
+        hook: type[Exception] = ValueError
+
+    assert Custom().takes(type(event())) is False
+    assert Custom().refuses(event(), USER) is None
+    with pytest.raises(NotImplementedError, match="Custom must say how records become HTTP calls"):
+        Custom().calls([entry(event())], now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("https://a.example.com", "https://a.example.com"),
+        ("https://a.example.com/", "https://a.example.com"),
+        ("https://a.example.com/base/", "https://a.example.com/base"),
+        ("", "https://default.example.com"),
+        ("/", "https://default.example.com"),
+        ("http://localhost:8000", "http://localhost:8000"),
+        ("http://127.0.0.1:8000/", "http://127.0.0.1:8000"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_an_address_loses_its_one_trailing_slash(given: str, url: str) -> None:
+    assert base_url(given, default="https://default.example.com/", where="here") == url
+
+
+@pytest.mark.parametrize("host", ["localhost.example.com", "example.com", "10.0.0.1"])
+def test_plain_http_is_for_this_machine_only(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="use https"):
+        base_url(f"http://{host}", default="https://default.example.com", where="here")
+
+
+def test_a_key_from_a_file_loses_its_line_end() -> None:
+    assert reveal("key\n") == reveal(lambda: " key\n") == "key"
+
+
+@pytest.mark.parametrize(
+    ("time", "text"),
+    [
+        (0.0, "1970-01-01T00:00:00.000Z"),
+        (1767225600.0004, "2026-01-01T00:00:00.000Z"),
+        (1767225599.9996, "2026-01-01T00:00:00.000Z"),
+        (1767225600.9, "2026-01-01T00:00:00.900Z"),
+        (-0.5, "1969-12-31T23:59:59.500Z"),
+    ],
+)
+def test_a_time_is_utc_with_milliseconds(time: float, text: str) -> None:
+    assert rfc3339(time) == text
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    warn_once.cache_clear()
+    caplog.set_level(logging.WARNING, "sessionsight")
+    return caplog
+
+
+def test_money_without_a_currency_is_told_once(told: pytest.LogCaptureFixture) -> None:
+    record = event("checkout_finished", {"amount": 4900}, standard=True)
+    for _ in range(3):
+        Saytics(secret_key="k").calls([entry(record, USER)], now=NOW)
+    [message] = told.messages
+    assert "'checkout_finished' is sent as given, in minor units, because it has no currency" in message
+
+
+def test_an_unknown_currency_is_told_by_its_name(told: pytest.LogCaptureFixture) -> None:
+    record = event("checkout_finished", {"amount": 4900, "currency": "BTC"}, standard=True)
+    Saytics(secret_key="k").calls([entry(record, USER)], now=NOW)
+    assert "currency 'BTC' is not in ISO 4217" in told.text
+
+
+def test_screened_metadata_is_told_without_its_value(told: pytest.LogCaptureFixture) -> None:
+    record = goal("signup", metadata={"order": "1234567890"})
+    SessionSight(secret_api_key="k", property_id="p").calls([entry(record, VISITOR)], now=NOW)
+    assert "metadata 'order' of goal 'signup' looks like a phone number" in told.text
+    assert "1234567890" not in told.text
+
+
+def test_the_options_in_a_repr_are_those_that_are_used() -> None:
+    assert "endpoint='https://signal.example.com'" in repr(Signal(api_key="k", endpoint="https://signal.example.com/"))

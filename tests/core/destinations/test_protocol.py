@@ -1,0 +1,198 @@
+"""What holds for each destination: one contract, four vendors."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessionsight.context import Page, SessionSightIds, SignalIds, TrackingContext
+from sessionsight.destinations import BY_NAME, from_options
+from sessionsight.destinations.base import Destination
+from sessionsight.encode import decode
+from sessionsight.records import Alias, Entry, Event, Goal, Group, Identify, PersonProperties, Record, record_id
+from tests.conformance.facts.fact import KEYS, destination
+from tests.core.destinations.factories import (
+    EVERYBODY,
+    NOW,
+    alias,
+    entry,
+    event,
+    goal,
+    group,
+    identify,
+    person,
+)
+
+EVERY_KIND: list[Record] = [
+    event(),
+    goal(),
+    identify(),
+    person({"a": 1}),
+    alias("a"),
+    group("t", "k", {"a": 1}),
+]
+VENDORS = [destination(name) for name in BY_NAME]
+each_vendor = pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
+
+ids = st.none() | st.text(min_size=1, max_size=8)
+contexts = st.builds(
+    TrackingContext,
+    user_id=ids,
+    anonymous_id=ids,
+    sessionsight=st.builds(SessionSightIds, session_id=ids, visitor_id=ids),
+    signal=st.builds(SignalIds, session_id=ids, window_id=ids, distinct_id=ids),
+    page=st.builds(Page, url=ids, path=ids, referrer=ids, utm_source=ids),
+)
+properties = st.sampled_from([{}, {"a": 1}, {"a": None, "b": ["x", {}]}, {"amount": 4900, "currency": "USD"}])
+given_ids = {"user_id": ids, "distinct_id": ids, "anonymous_id": ids, "key": ids}
+names = st.text(min_size=1, max_size=8)
+records: st.SearchStrategy[Record] = st.one_of(
+    st.builds(
+        event, names, properties, groups=st.none() | st.just({"company": "acme"}), standard=st.booleans(), **given_ids
+    ),
+    st.builds(
+        goal, names, st.sampled_from(["increment", "decrement"]), metadata=properties, session_id=ids, **given_ids
+    ),
+    st.builds(identify, properties, **given_ids),
+    st.builds(person, properties, once=st.booleans(), **given_ids),
+    st.builds(alias, names, **given_ids),
+    st.builds(group, names, names, properties, **given_ids),
+)
+
+
+def acceptable(vendor: Destination, entries: list[Entry]) -> list[Entry]:
+    return [
+        one for one in entries if vendor.takes(type(one.record)) and vendor.refuses(one.record, one.context) is None
+    ]
+
+
+@each_vendor
+@given(entries=st.lists(st.builds(Entry, records, contexts), max_size=6))
+def test_each_entry_is_in_exactly_one_call(vendor: Destination, entries: list[Entry]) -> None:
+    entries = acceptable(vendor, entries)
+    calls = list(vendor.calls(entries, now=NOW))
+    carried = Counter(id(one) for call in calls for one in call.entries)
+    assert carried == Counter(map(id, entries))
+    for call in calls:
+        assert call.entries
+        assert isinstance(decode(call.body), dict)
+        assert all(value.isascii() and value.isprintable() for value in call.headers.values())
+
+
+@each_vendor
+@given(one=st.builds(Entry, records, contexts))
+def test_the_same_entry_gives_the_same_call(vendor: Destination, one: Entry) -> None:
+    entries = acceptable(vendor, [one])
+    assert list(vendor.calls(entries, now=NOW)) == list(vendor.calls(entries, now=NOW))
+
+
+@each_vendor
+def test_kinds_that_have_no_place_are_not_taken(vendor: Destination) -> None:
+    taken = {
+        "sessionsight": {Goal},
+        "signal": {Event, Identify, PersonProperties, Alias, Group},
+        "saytics": {Event, Identify},
+        "analyse": {Event, Identify},
+    }[vendor.name]
+    assert {type(record) for record in EVERY_KIND if vendor.takes(type(record))} == taken
+
+
+OF_ONE_VENDOR = {
+    "ss-session": {"sessionsight"},
+    "signal-session": {"signal"},
+    "signal-window": {"signal"},
+    "signal-distinct": {"signal"},
+    "ss-visitor": {"saytics", "analyse"},
+    "site-anonymous": {"saytics", "analyse"},
+    "user_1": {"signal", "saytics", "analyse"},
+    "203.0.113.9": set[str](),
+    "Mozilla": set[str](),
+}
+
+
+@each_vendor
+@pytest.mark.parametrize("known", OF_ONE_VENDOR)
+@pytest.mark.parametrize("user", ["user_1", None])
+def test_no_id_reaches_a_vendor_that_it_is_not_for(vendor: Destination, known: str, user: str | None) -> None:
+    context = EVERYBODY.with_user(user)
+    entries = acceptable(vendor, [entry(record, context) for record in EVERY_KIND])
+    for call in vendor.calls(entries, now=NOW):
+        said = f"{call.url} {call.headers} {call.body.decode()}"
+        if known in said:
+            assert vendor.name in OF_ONE_VENDOR[known]
+
+
+@each_vendor
+def test_an_idempotency_key_is_the_records_own_id_except_at_sessionsight(vendor: Destination) -> None:
+    record = next(record for record in EVERY_KIND if vendor.takes(type(record)))
+    [call] = vendor.calls([entry(record, EVERYBODY)], now=NOW)
+    expected = None if vendor.name == "sessionsight" else record_id(record)
+    assert call.headers.get("Idempotency-Key") == expected
+
+
+@each_vendor
+def test_an_idempotency_key_stays_the_same_for_the_callers_key(vendor: Destination) -> None:
+    first, second = event(key="order:1"), event(key="order:1", time=99.0, entropy=b"x" * 10)
+    if vendor.takes(Event):
+        [call], [later] = (vendor.calls([entry(record, EVERYBODY)], now=NOW) for record in (first, second))
+        assert call.headers == later.headers
+
+
+@each_vendor
+def test_no_entries_no_calls(vendor: Destination) -> None:
+    assert list(vendor.calls([], now=NOW)) == []
+
+
+@each_vendor
+def test_a_lone_surrogate_in_a_name_or_id_becomes_the_replacement_character(vendor: Destination) -> None:
+    context = EVERYBODY.with_user("u\ud800")
+    record = goal("a\ud800") if vendor.takes(Goal) else event("a\ud800", {"n": 1.5}, groups={"g": "\udfff"})
+    [call] = vendor.calls([entry(record, context)], now=NOW)
+    assert "a\ufffd" in call.body.decode("utf-8")
+
+
+@each_vendor
+def test_a_key_may_come_from_a_function_and_is_asked_for_at_each_call(vendor: Destination) -> None:
+    keys = iter(["first\n", "second\n"])
+    [option] = [name for name in KEYS[vendor.name] if name.endswith("key")]
+    rotating = destination(vendor.name, {option: lambda: next(keys)})
+    record = next(record for record in EVERY_KIND if rotating.takes(type(record)))
+    for key in ("first", "second"):
+        [call] = rotating.calls([entry(record, EVERYBODY)], now=NOW)
+        assert key in f"{call.headers} {call.body!r}"
+        assert f"{key}\\n" not in f"{call.headers} {call.body!r}"
+
+
+@each_vendor
+def test_no_key_is_in_a_repr(vendor: Destination) -> None:
+    [call] = vendor.calls(
+        acceptable(vendor, [entry(EVERY_KIND[0], EVERYBODY), entry(EVERY_KIND[1], EVERYBODY)]), now=NOW
+    )
+    for value in KEYS[vendor.name].values():
+        assert value not in repr(vendor) or value == "shop"
+        assert value not in repr(call)
+
+
+@each_vendor
+def test_a_destination_is_a_value(vendor: Destination) -> None:
+    again = from_options(vendor.name, KEYS[vendor.name])
+    assert again == vendor
+    assert hash(again) == hash(vendor)
+    with pytest.raises(AttributeError):
+        again.name = "other"  # type: ignore[misc]
+
+
+def test_an_anonymous_visitor_is_known_by_the_first_id_there_is() -> None:
+    def known(vendor: Destination, record: Event, context: TrackingContext) -> Any:
+        [call] = vendor.calls([entry(record, context)], now=NOW)
+        body = decode(call.body)
+        return body.get("anonymousId") or body["events"][0]["anonymous_id"]
+
+    for name in ("saytics", "analyse"):
+        vendor = destination(name)
+        visitor = TrackingContext(sessionsight=EVERYBODY.sessionsight)
+        assert known(vendor, event(anonymous_id="given"), EVERYBODY) == "given"
+        assert known(vendor, event(), EVERYBODY) == "site-anonymous"
+        assert known(vendor, event(), visitor) == "ss-visitor"
