@@ -1,0 +1,129 @@
+"""Pure ASGI middleware: attaches analytics to each request, and ends them with the response."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from sessionsight import Analytics, Client, Settings
+from sessionsight.client import adopt
+from sessionsight.current import enter, leave
+from sessionsight.notices import logger
+from sessionsight_asgi.connection import install_property
+from sessionsight_asgi.reader import Scope, ScopeReader
+
+__all__ = ["AnalyticsMiddleware"]
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_READER = ScopeReader()
+
+
+class AnalyticsMiddleware:
+    """Puts analytics into each request of an ASGI app, as `scope["analytics"]`.
+
+    In Starlette and FastAPI it is `request.analytics` as well. What a request captured is handed over
+    when its response ends; later captures, and those of a websocket, at once. When the server shuts
+    down, delivery is waited for, no longer than `shutdown_timeout`.
+
+    Around an app that is served by this middleware already, it does nothing.
+
+    Args:
+        app: The app.
+        client: A client to share; a new one by default, which keeps its own connections and queues.
+        settings: For a new client, in place of options.
+        **options: Settings for a new client, by name in lower case; without any, the environment.
+
+    Raises:
+        ConfigurationError: A setting that is unknown or wrong.
+
+    Example:
+        >>> from starlette.applications import Starlette
+        >>> app = AnalyticsMiddleware(Starlette(), destinations={"analyse": {"public_key": "pk_live_1"}})
+
+        Starlette and FastAPI can add it themselves:
+
+        >>> app = Starlette()
+        >>> app.add_middleware(AnalyticsMiddleware, destinations={"analyse": {"public_key": "pk_live_1"}})
+    """
+
+    def __init__(
+        self, app: ASGIApp, client: Client | None = None, settings: Settings | None = None, **options: Any
+    ) -> None:
+        self.app = app
+        self.client = adopt(client, settings, options, where="AnalyticsMiddleware")
+        install_property()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self.app(scope, receive, self._draining(send))
+            return
+        if kind not in {"http", "websocket"} or isinstance(scope.get("analytics"), Analytics):
+            await self.app(scope, receive, send)
+            return
+        analytics = scope["analytics"] = Analytics(self.client, _READER, scope)
+        if kind == "http":
+            send = _ending(analytics, send, early=self.client.early)
+        else:
+            analytics.end()
+        token = enter(analytics)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            leave(token)
+            analytics.release()
+
+    def _draining(self, send: Send) -> Send:
+        async def send_when_drained(message: Message) -> None:
+            if message["type"] in {"lifespan.shutdown.complete", "lifespan.shutdown.failed"}:
+                try:
+                    await self.client.aflush(self.client.settings.shutdown_timeout)
+                except Exception:
+                    logger.exception("delivery could not be waited for at shutdown")
+            await send(message)
+
+        return send_when_drained
+
+
+def _ending(analytics: Analytics, send: Send, *, early: bool) -> Send:
+    """A `send` that ends the analytics with the response: after its last message, or early, just before it."""
+    trailers = False
+
+    async def send_and_end(message: Message) -> None:
+        nonlocal trailers
+        if message["type"] == "http.response.start":
+            trailers = message.get("trailers", False)
+        last = _is_last(message, trailers=trailers)
+        if last and early:
+            await _finish(analytics)
+        await send(message)
+        if last and not early:
+            analytics.end()
+
+    return send_and_end
+
+
+def _is_last(message: Message, *, trailers: bool) -> bool:
+    """Whether the client has the whole response with this message: https://asgi.readthedocs.io/en/latest/extensions.html."""
+    match message["type"]:
+        case "http.response.body" | "http.response.zerocopysend":
+            return not (message.get("more_body", False) or trailers)
+        case "http.response.pathsend":
+            return not trailers
+        case "http.response.trailers":
+            return not message.get("more_trailers", False)
+    return False
+
+
+async def _finish(analytics: Analytics) -> None:
+    if analytics.pending:
+        from anyio import to_thread  # costs more to import than all of ours
+
+        await to_thread.run_sync(analytics.finish)
+    else:
+        analytics.end()

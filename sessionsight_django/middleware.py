@@ -1,0 +1,133 @@
+"""The middleware: attaches analytics to each request, and ends them with the final response."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, cast
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.http import HttpRequest, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+
+from sessionsight import Analytics
+from sessionsight.current import enter, leave, within
+from sessionsight_django.clients import client
+from sessionsight_django.reader import DjangoReader
+from sessionsight_django.user import keep_as_is
+
+__all__ = ["AnalyticsMiddleware"]
+
+
+class AnalyticsMiddleware:
+    """Gives each request `request.analytics`. Sync and async, under WSGI and ASGI.
+
+    Configured by the `SESSIONSIGHT` dict in settings. What a request captured is handed over when Django
+    closes its final response; later captures at once. `strict` follows `DEBUG` unless it is set.
+
+    Its place in `MIDDLEWARE` is free: the higher, the more of the other middlewares can capture.
+
+    Example:
+        >>> MIDDLEWARE = ["sessionsight_django.AnalyticsMiddleware"]
+        >>> SESSIONSIGHT = {"DESTINATIONS": {"analyse": {"public_key": "pk_live_1"}}}
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]) -> None:
+        self.get_response = get_response
+        self.client = client()
+        self._reader = DjangoReader(load=self.client.settings.user == "always")
+        self._async = iscoroutinefunction(get_response)
+        if self._async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        """Serve one request."""
+        if hasattr(request, "analytics"):  # this middleware stands twice in the list
+            return self.get_response(request)
+        if self._async:
+            return self._serve(request)
+        analytics = self._open(request)
+        try:
+            response = cast("HttpResponseBase", within(analytics, self.get_response, request))
+            self._settle(request, analytics)
+            if self._follow(response, analytics):
+                analytics.finish()
+        except BaseException:
+            analytics.release()
+            raise
+        return response
+
+    async def _serve(self, request: HttpRequest) -> HttpResponseBase:
+        analytics = self._open(request)
+        try:
+            token = enter(analytics)
+            try:
+                response = await cast("Awaitable[HttpResponseBase]", self.get_response(request))
+            finally:
+                leave(token)
+            if self._reader.load:
+                await sync_to_async(self._settle)(request, analytics)
+            if self._follow(response, analytics):
+                await sync_to_async(analytics.finish, thread_sensitive=False)()
+        except BaseException:  # a cancellation too: the client has gone, and nothing will be closed
+            analytics.release()
+            raise
+        return response
+
+    def _open(self, request: HttpRequest) -> Analytics:
+        analytics = Analytics(self.client, self._reader, request)
+        close = request.close
+
+        def close_and_release() -> None:
+            try:
+                close()
+            finally:
+                analytics.release()
+
+        # Django calls it for whatever response is the final one, where a response's own closers are
+        # lost when another middleware puts a 304 in its place.
+        request.close = close_and_release  # type: ignore[method-assign]
+        request.analytics = analytics  # type: ignore[attr-defined]
+        return analytics
+
+    def _settle(self, request: HttpRequest, analytics: Analytics) -> None:
+        """With `user="always"`: look the user up now if a record needs it, and never later on."""
+        if self._reader.load:
+            if analytics.pending:
+                self.client.user_id(self._reader, request)
+            keep_as_is(request)
+
+    def _follow(self, response: HttpResponseBase, analytics: Analytics) -> bool:
+        """See to it that a stream is made under its analytics; returns whether it is time to finish them."""
+        early = self.client.early
+        # The content of a file captures nothing, and is sent by the server's sendfile as long as nobody wraps it.
+        if isinstance(response, StreamingHttpResponse) and getattr(response, "file_to_stream", None) is None:
+            content: Any = response.streaming_content
+            chunks = _async_chunks if response.is_async else _chunks
+            response.streaming_content = chunks(content, analytics, early=early)
+            return False
+        return early and analytics.pending
+
+
+def _chunks(content: Iterator[bytes], analytics: Analytics, *, early: bool) -> Iterator[bytes]:
+    end = object()
+    while (chunk := within(analytics, next, content, end)) is not end:
+        yield chunk
+    if early:
+        analytics.finish()
+
+
+async def _async_chunks(content: AsyncIterator[bytes], analytics: Analytics, *, early: bool) -> AsyncIterator[bytes]:
+    while True:
+        token = enter(analytics)
+        try:
+            chunk = await anext(content)
+        except StopAsyncIteration:
+            break
+        finally:
+            leave(token)
+        yield chunk
+    if early and analytics.pending:
+        await sync_to_async(analytics.finish, thread_sensitive=False)()

@@ -1,0 +1,132 @@
+"""The Flask extension: `request.analytics`, and a client for each app."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from flask import Flask, Request, current_app, g, has_app_context, request
+
+from sessionsight import Analytics, Client, ConfigurationError, NoClientError, Settings
+from sessionsight_flask.wsgi import KEY, AnalyticsMiddleware, EnvironReader
+
+__all__ = ["FlaskReader", "SessionSight"]
+
+_NAME = "sessionsight"
+_PREFIX = "SESSIONSIGHT_"
+_OPTIONS = {_PREFIX + name.upper(): name for name in Settings.__struct_fields__}
+_USER = "sessionsight.user"
+
+
+class SessionSight:
+    """Adds `request.analytics` to an app's requests, in handlers of errors and of unknown paths as well.
+
+    Settings are taken from `app.config`, by their names in upper case after `SESSIONSIGHT_`:
+    `SESSIONSIGHT_DESTINATIONS`, `SESSIONSIGHT_CONSENT` and so on. Destinations that are not there come
+    from the environment. `SESSIONSIGHT_STRICT` follows `app.debug`.
+
+    The signed-in user is Flask-Login's, once the app has asked for it; for others, see `SESSIONSIGHT_USER`.
+
+    Args:
+        app: An app to set up at once; or call `init_app` later.
+        client: A client to share, in place of the configuration; a new one for each app by default.
+
+    Example:
+        >>> from flask import Flask, request
+        >>> analytics = SessionSight()
+        >>> app = Flask("shop")
+        >>> app.config["SESSIONSIGHT_DESTINATIONS"] = {"analyse": {"public_key": "pk_live_1"}}
+        >>> analytics.init_app(app)
+        >>> @app.post("/orders")
+        ... def create_order():
+        ...     request.analytics.capture("order_processed")
+        ...     return "", 201
+    """
+
+    def __init__(self, app: Flask | None = None, *, client: Client | None = None) -> None:
+        self._client = client
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Set up an app.
+
+        Raises:
+            ConfigurationError: A setting that is unknown or wrong, or the app has been set up already.
+        """
+        if _NAME in app.extensions:
+            raise ConfigurationError(
+                f"SessionSight is set up for {app!r} already; call init_app once for each app, "
+                "and not at all for one that was given to SessionSight(app)"
+            )
+        client = self._client or Client(_settings(app))
+        reader = FlaskReader()
+        app.extensions[_NAME] = client
+        app.wsgi_app = AnalyticsMiddleware(app.wsgi_app, client, reader=reader)  # type: ignore[method-assign]
+        app.request_class = _request_class(app.request_class, client, reader)
+        app.teardown_request(_keep_user)
+
+    @property
+    def client(self) -> Client:
+        """The client of the current app.
+
+        Raises:
+            NoClientError: The current app has not been set up.
+        """
+        client = current_app.extensions.get(_NAME)
+        if client is None:
+            raise NoClientError(f"{current_app!r} has no analytics; call init_app with it when it is made")
+        return cast("Client", client)
+
+
+class FlaskReader(EnvironReader):
+    """Reads the environs of Flask's requests, and finds the request and Flask-Login's user."""
+
+    def native(self, request: dict[str, Any]) -> Any:
+        """The Flask request, or the environ where none has been made of it."""
+        return request.get("werkzeug.request", request)
+
+    def user_id(self, request: dict[str, Any]) -> str | None:
+        """The id of Flask-Login's user, if the app has asked for it, or has logged it in, in this request."""
+        user = request[_USER] if _USER in request else _loaded_user()
+        if user is None or not getattr(user, "is_authenticated", False):
+            return None
+        found = user.get_id()
+        return None if found is None else str(found)
+
+    def route(self, request: dict[str, Any]) -> str | None:
+        """The rule of the matched route, such as `/orders/<int:order_id>`."""
+        rule = getattr(self.native(request), "url_rule", None)
+        return None if rule is None else str(rule.rule)
+
+
+def _settings(app: Flask) -> Settings:
+    options: dict[str, Any] = {}
+    for name, value in app.config.items():
+        if name.startswith(_PREFIX):
+            if name not in _OPTIONS:
+                raise ConfigurationError.unknown(name, _OPTIONS, where="app.config")
+            options[_OPTIONS[name]] = value
+    return Settings.from_mapping(options, where="app.config", strict=bool(app.debug))
+
+
+def _request_class(base: type[Request], client: Client, reader: FlaskReader) -> type[Request]:
+    """The app's request class, with `analytics` from the first moment of a request on."""
+
+    def __init__(self: Request, environ: dict[str, Any], *args: Any, **options: Any) -> None:  # noqa: N807
+        base.__init__(self, environ, *args, **options)
+        analytics = environ.get(KEY)
+        if analytics is None:  # `app.test_request_context()`: there is no response to wait for
+            analytics = Analytics(client, reader, environ)
+            analytics.end()
+        self.analytics = analytics  # type: ignore[attr-defined]
+
+    return type(base.__name__, (base,), {"__init__": __init__, "__module__": base.__module__, "__doc__": base.__doc__})
+
+
+def _keep_user(_: BaseException | None = None) -> None:
+    """Flask's `g` goes before the response ends, where the user is looked at once more."""
+    request.environ[_USER] = _loaded_user()
+
+
+def _loaded_user() -> Any:
+    return g.get("_login_user") if has_app_context() else None
