@@ -1,0 +1,6 @@
+"""What the three shops share, so that they differ only by their framework."""
+
+from pathlib import Path
+
+STATIC = Path(__file__).with_name("static")
+TEMPLATES = Path(__file__).with_name("templates")

@@ -1,0 +1,29 @@
+"""What this shop needs and no more: no database, sessions in a signed cookie."""
+
+import secrets
+
+import shop_common
+
+DEBUG = True
+SECRET_KEY = secrets.token_hex()  # a new one each time, as the accounts are gone as well
+ROOT_URLCONF = "shop_django.urls"
+
+INSTALLED_APPS = [
+    "django.contrib.staticfiles",
+    "sessionsight_django",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "sessionsight_django.AnalyticsMiddleware",
+    "shop_django.views.tag",
+]
+SESSIONSIGHT = {
+    # Who is signed in, in a shop with a login of its own. With django.contrib.auth this line is not needed.
+    "USER": lambda request: request.session.get("user_id"),
+}
+
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [shop_common.STATIC]
+TEMPLATES = [{"BACKEND": "django.template.backends.jinja2.Jinja2", "DIRS": [shop_common.TEMPLATES]}]
