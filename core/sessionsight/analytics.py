@@ -15,9 +15,9 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from sessionsight.context import EMPTY_CONTEXT, TrackingContext, valid_id
+from sessionsight.context import EMPTY_CONTEXT, MAX_ID, TrackingContext, valid_id
 from sessionsight.encode import PropertyEncoder
-from sessionsight.errors import CaptureError, InvalidEventError
+from sessionsight.errors import CaptureError, InvalidEventError, InvalidPropertiesError, nearest, shown
 from sessionsight.goals import Goals
 from sessionsight.records import (
     Alias,
@@ -54,7 +54,7 @@ class RequestReader(Protocol):
 
 
 class Collector(Protocol):
-    """What analytics need of a client."""
+    """What analytics need of a client. None of it raises, but for `reject` and `object_to` in strict mode."""
 
     @property
     def encoder(self) -> PropertyEncoder:
@@ -70,6 +70,9 @@ class Collector(Protocol):
 
     def user_id(self, reader: RequestReader, request: Any) -> str | None:
         """Who is signed in, as far as that is known already."""
+
+    def route(self, reader: RequestReader, request: Any) -> str | None:
+        """The template of the route that matched, if one has."""
 
     def admit(self, reader: RequestReader, request: Any) -> tuple[TrackingContext, DropReason | None]:
         """The request's context, and why nothing of it may be sent, if so."""
@@ -90,11 +93,9 @@ class Collector(Protocol):
         """Wait until everything is delivered, without blocking the event loop."""
 
 
-class CallOptions(TypedDict, total=False):
-    """What every capturing call accepts, by keyword."""
+class RecordOptions(TypedDict, total=False):
+    """What `identify` accepts, by keyword."""
 
-    user_id: object
-    """The app's own user id; a string, an integer or a UUID. Goes before everything else known of the user."""
     distinct_id: object
     """Signal's id for the person, in place of the user id."""
     anonymous_id: object
@@ -105,6 +106,16 @@ class CallOptions(TypedDict, total=False):
     """An idempotency key: a second call of this kind, name and key is not delivered."""
     destinations: Iterable[str] | None
     """Names of the destinations to go to; all by default."""
+
+
+class CallOptions(RecordOptions, total=False):
+    """What every other capturing call accepts, by keyword."""
+
+    user_id: object
+    """The app's own user id; a string, an integer or a UUID. Goes before everything else known of the user."""
+
+
+_OPTIONS = CallOptions.__optional_keys__
 
 
 class Analytics:
@@ -125,18 +136,17 @@ class Analytics:
         "_distinct_id",
         "_drop",
         "_ended",
-        "_reader",
         "_records",
-        "_request",
         "_seen_user",
+        "_source",
         "_tags",
         "_user_id",
     )
 
     def __init__(self, collector: Collector, reader: RequestReader | None = None, request: Any = None) -> None:
         self._collector = collector
-        self._reader = reader
-        self._request = request
+        # In one place, so that a thread sees both or neither when the request is let go.
+        self._source = None if reader is None else (reader, request)
         self._records: list[Record] = []
         self._ended = False
         self._context: TrackingContext | None = None
@@ -163,9 +173,12 @@ class Analytics:
         analytics._context = context
         analytics._ended = True
         analytics._drop = drop
-        analytics._user_id = _id(user_id, "user_id")
-        analytics._distinct_id = _id(distinct_id, "distinct_id")
-        analytics._anonymous_id = _id(anonymous_id, "anonymous_id")
+        try:
+            analytics._user_id = as_id(user_id, "user_id")
+            analytics._distinct_id = as_id(distinct_id, "distinct_id")
+            analytics._anonymous_id = as_id(anonymous_id, "anonymous_id")
+        except CaptureError as error:
+            collector.object_to(error)
         return analytics
 
     # --- what is known ---------------------------------------------------------------------------
@@ -173,14 +186,19 @@ class Analytics:
     @property
     def context(self) -> TrackingContext:
         """The tracking context as it is known now: the ids, the user and the page."""
+        source = self._source
         context = self._context
         if context is None:
-            context = self._resolve()
-        if self._reader is not None and self._request is not None and context.page.route is None:
-            route = self._reader.route(self._request)
-            if route is not None:
-                context = self._context = replace(context, page=replace(context.page, route=route))
-        return context.with_user(self._user_id or self._current_user() or context.user_id)
+            if source is None:
+                return EMPTY_CONTEXT
+            context, self._drop = self._collector.admit(*source)
+            self._context = context
+        user_id = self._user_id
+        if source is not None:
+            if context.page.route is None and (route := self._collector.route(*source)) is not None:
+                self._context = context = replace(context, page=replace(context.page, route=route))
+            user_id = user_id or self._see_user(source)
+        return context.with_user(user_id or self._seen_user or context.user_id)
 
     @property
     def goals(self) -> Goals:
@@ -209,33 +227,30 @@ class Analytics:
             >>> request.analytics.capture("order_processed", {"order_id": "ord_1"})  # doctest: +SKIP
         """
         try:
-            standard = False
+            standard = isinstance(event, StandardEvent)
             if isinstance(event, StandardEvent):
-                standard = True
                 for problem in event.problems():
                     self._collector.object_to(InvalidEventError(problem))
-                properties = {**event.properties(), **(properties or {})}
-                event = event.event_name
-            elif not isinstance(event, str) or not event.strip():
-                raise InvalidEventError(f"an event's name must be a string that is not blank, not {event!r}")
+                properties = _over(event.properties(), properties)
+                name = event.event_name
+            else:
+                name = _text(event, "an event's name")
             if self._tags:
-                properties = {**self._tags, **(properties or {})}
-            common = self._common(options)
-            encoded = self._collector.encoder(properties)
+                properties = _over(self._tags, properties)
             self._add(
                 Event(
-                    name=event,
-                    properties=encoded,
+                    name=name,
+                    properties=self._collector.encoder(properties),
                     groups=_groups(groups) if groups else None,
                     standard=standard,
-                    **common,
+                    **self._common(options),
                 )
             )
         except Exception as error:
             self._collector.reject(error)
 
     def identify(
-        self, user_id: object = None, traits: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]
+        self, user_id: object = None, traits: Mapping[str, Any] | None = None, **options: Unpack[RecordOptions]
     ) -> None:
         """Say who the visitor is, and what is known of them.
 
@@ -244,13 +259,12 @@ class Analytics:
         Args:
             user_id: The app's own id of the user; the signed-in user by default.
             traits: Names to values, such as `name`, `email`, `plan`.
-            **options: See `CallOptions`.
+            **options: See `RecordOptions`.
         """
         try:
-            options["user_id"] = user_id = _id(user_id, "user_id") or _id(options.get("user_id"), "user_id")
-            common = self._common(options)
-            record = Identify(properties=self._collector.encoder(traits), **common)
-            self._user_id = user_id or self._user_id
+            user = as_id(user_id, "user_id")
+            record = Identify(properties=self._collector.encoder(traits), **self._common({**options, "user_id": user}))
+            self._user_id = user or self._user_id
             self._add(record)
         except Exception as error:
             self._collector.reject(error)
@@ -258,9 +272,9 @@ class Analytics:
     def alias(self, alias: object, **options: Unpack[CallOptions]) -> None:
         """Say that `alias`, an earlier anonymous id, is the same person as the current user. Signal only."""
         try:
-            earlier = _id(alias, "alias")
+            earlier = as_id(alias, "alias")
             if earlier is None:
-                raise InvalidEventError(f"alias must be the earlier id of the person, not {alias!r}")
+                raise InvalidEventError(f"alias must be the earlier id of the person, not {shown(alias)}")
             self._add(Alias(alias=earlier, **self._common(options)))
         except Exception as error:
             self._collector.reject(error)
@@ -274,7 +288,7 @@ class Analytics:
     ) -> None:
         """Put the current user in a group, such as `("company", "acme-1")`, and describe the group. Signal only."""
         try:
-            [(kind, key)] = _groups({group_type: group_key}).items()
+            kind, key = _group(group_type, group_key)
             encoded = self._collector.encoder(properties)
             self._add(Group(group_type=kind, group_key=key, properties=encoded, **self._common(options)))
         except Exception as error:
@@ -313,9 +327,7 @@ class Analytics:
 
     def discard(self) -> None:
         """Throw away what has been captured and not yet handed over; it is counted as discarded."""
-        records = self._drain()
-        if records:
-            self._collector.submit(EMPTY_CONTEXT, records, DropReason.DISCARDED)
+        self._hand_over(DropReason.DISCARDED)
 
     def end(self) -> None:
         """The response has ended: hand everything over. Later records are handed over at once."""
@@ -335,17 +347,15 @@ class Analytics:
 
     def release(self) -> None:
         """The request is over: end, keep the ids, and let go of the request object."""
-        if self._request is None:
+        if self._source is None:
             return
         try:
             self.end()
-            if self._context is None:
-                self._resolve()
-            self._see_user()
+            self._context = self.context  # with the user that is known now
         except Exception as error:
             self._collector.reject(error)
         finally:
-            self._request = self._reader = None
+            self._source = None
 
     @property
     def pending(self) -> bool:
@@ -359,18 +369,20 @@ class Analytics:
         direction: Literal["increment", "decrement"],
         goal_id: str,
         amount: Amount | None,
+        *,
         metadata: Mapping[str, Any] | None,
         session_id: str | None,
         key: str | None,
         destinations: Iterable[str] | None,
     ) -> None:
         try:
+            amount = check_goal(goal_id, amount, session_id)
             self._add(
                 Goal(
-                    goal_id=goal_id,
+                    goal_id=_exact(goal_id),
                     direction=direction,
-                    amount=check_goal(goal_id, amount, session_id),
-                    session_id=session_id or None,
+                    amount=amount,
+                    session_id=_exact(session_id) if session_id else None,
                     properties=self._collector.encoder(metadata),
                     entropy=urandom(10),
                     time=time.time(),
@@ -398,30 +410,35 @@ class Analytics:
             "anonymous_id": self._anonymous_id,
         }
         if options:
-            unknown = options.keys() - CallOptions.__annotations__.keys()
-            if unknown:
-                raise InvalidEventError(f"unknown argument {unknown.pop()!r}; properties go into a mapping")
+            if not options.keys() <= _OPTIONS:
+                unknown = min(options.keys() - _OPTIONS)
+                raise InvalidEventError(
+                    f"unknown argument {unknown!r}; {nearest(unknown, _OPTIONS)}; properties go into a mapping"
+                )
             for name in ("user_id", "distinct_id", "anonymous_id"):
-                given = _id(options.get(name), name)
+                given = as_id(options.get(name), name)
                 if given is not None:
                     common[name] = given
             if (timestamp := options.get("timestamp")) is not None:
                 common["time"] = _unix(timestamp)
             common["key"] = _key(options.get("key"))
             common["destinations"] = self._named(options.get("destinations"))
-        if common["user_id"] is None and self._request is not None:
+        if common["user_id"] is None and (source := self._source) is not None:
             # Read now as well as at the end: a logout further down must not lose its user.
-            common["user_id"] = self._see_user()
+            common["user_id"] = self._see_user(source)
         return common
 
     def _named(self, destinations: Iterable[str] | None) -> frozenset[str] | None:
         if destinations is None:
             return None
-        named = frozenset([destinations] if isinstance(destinations, str) else destinations)
-        if unknown := named - self._collector.destination_names:
-            known = ", ".join(sorted(self._collector.destination_names)) or "none"
-            raise InvalidEventError(f"unknown destination {sorted(unknown)[0]!r}; configured: {known}")
-        return named
+        if not isinstance(destinations, Iterable):
+            raise InvalidEventError(f"destinations must be names of destinations, not {shown(destinations)}")
+        known = self._collector.destination_names
+        named = [destinations] if isinstance(destinations, str) else list(destinations)
+        for name in named:
+            if name not in known:
+                raise InvalidEventError(f"unknown destination {shown(name)}; {nearest(name, known)}")
+        return frozenset(map(_exact, named))
 
     def _add(self, record: Record) -> None:
         # Appending before looking at the flag, and setting the flag before draining, leaves no gap
@@ -430,12 +447,12 @@ class Analytics:
         if self._ended:
             self._hand_over()
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, drop: DropReason | None = None) -> None:
         records = self._drain()
         if records:
             try:
-                context = self.context
-                self._collector.submit(context, records, self._drop)
+                context = EMPTY_CONTEXT if drop else self.context
+                self._collector.submit(context, records, drop or self._drop)
             except Exception as error:
                 self._collector.reject(error)
 
@@ -450,44 +467,60 @@ class Analytics:
             taken.reverse()
             return taken
 
-    def _resolve(self) -> TrackingContext:
-        if self._reader is None:
-            return EMPTY_CONTEXT
-        self._context, self._drop = self._collector.admit(self._reader, self._request)
-        return self._context
-
-    def _see_user(self) -> str | None:
-        if self._reader is not None and self._request is not None:
-            user_id = self._collector.user_id(self._reader, self._request)
-            if user_id is not None:
-                self._seen_user = user_id
-            return user_id
-        return None
-
-    def _current_user(self) -> str | None:
-        return self._see_user() or self._seen_user
+    def _see_user(self, source: tuple[RequestReader, Any]) -> str | None:
+        user_id = self._collector.user_id(*source)
+        if user_id is not None:
+            self._seen_user = user_id
+        return user_id
 
 
-def _id(value: object, name: str) -> str | None:
-    """An id given by the caller, as a string; None and the empty string are no id."""
+def as_id(value: object, name: str) -> str | None:
+    """An id given by the app, as a string; None and the empty string are no id.
+
+    Raises:
+        InvalidEventError: Anything but a fitting string, an integer or a UUID.
+    """
     if value is None or value == "":
         return None
-    if isinstance(value, int | UUID) and not isinstance(value, bool):
+    if isinstance(value, str):
+        if valid_id(value):
+            return _exact(value)
+    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**_MAX_DIGITS:
+        return str(int(value))
+    elif isinstance(value, UUID):
         return str(value)
-    if isinstance(value, str) and valid_id(value):
-        return str(value)
-    shown = f"{len(value)} characters" if isinstance(value, str) else type(value).__name__
+    given = f"{len(value)} characters" if isinstance(value, str) else type(value).__name__
     raise InvalidEventError(
-        f"{name} must be a string of at most 256 printable characters, an integer or a UUID, not {shown}"
+        f"{name} must be a string of at most {MAX_ID} printable characters, an integer or a UUID, not {given}"
     )
 
 
+_MAX_DIGITS = 100
+
+
+def _exact(text: str) -> str:
+    """Text as a plain string, where an Enum, a lazy or a safe string may have been given."""
+    return text if type(text) is str else str.__str__(text)
+
+
+def _text(value: object, name: str) -> str:
+    if isinstance(value, str) and value.strip():
+        return _exact(value)
+    raise InvalidEventError(f"{name} must be a string that is not blank, not {shown(value)}")
+
+
 def _key(key: object) -> str | None:
-    if key is None:
-        return None
-    if isinstance(key, str) and key.strip():
-        return key
-    raise InvalidEventError(f"key must be a string that is not blank, not {key!r}")
+    return None if key is None else _text(key, "key")
+
+
+def _over(base: Mapping[str, Any], properties: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The properties over these others."""
+    if properties is None:
+        return base
+    given: object = properties
+    if not isinstance(given, Mapping):
+        raise InvalidPropertiesError(f"properties must be a mapping of names to values, not {shown(given)}")
+    return {**base, **given}
 
 
 def _unix(timestamp: object) -> float:
@@ -496,11 +529,15 @@ def _unix(timestamp: object) -> float:
     raise InvalidEventError(f"timestamp must be a datetime, not {type(timestamp).__name__}")
 
 
-def _groups(groups: Mapping[str, object]) -> dict[str, str]:
-    checked: dict[str, str] = {}
-    for kind, key in groups.items():
-        group_key = _id(key, f"the key of group {kind!r}")
-        if not isinstance(kind, str) or not kind.strip() or group_key is None:
-            raise InvalidEventError(f"a group needs a type and a key, not {kind!r} and {key!r}")
-        checked[kind] = group_key
-    return checked
+def _groups(groups: object) -> dict[str, str]:
+    if not isinstance(groups, Mapping):
+        raise InvalidEventError(f"groups must be a mapping of group types to group keys, not {shown(groups)}")
+    return dict(_group(kind, key) for kind, key in groups.items())
+
+
+def _group(kind: object, key: object) -> tuple[str, str]:
+    group_type = _text(kind, "a group's type")
+    group_key = as_id(key, f"the key of group {group_type!r}")
+    if group_key is None:
+        raise InvalidEventError(f"group {group_type!r} needs a key")
+    return group_type, group_key

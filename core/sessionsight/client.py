@@ -10,8 +10,9 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
-from sessionsight.analytics import Analytics, RequestReader
+from sessionsight.analytics import Analytics, RequestReader, as_id
 from sessionsight.consent import consents
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.current import default, set_default
@@ -19,8 +20,9 @@ from sessionsight.delivery import lifecycle
 from sessionsight.delivery.books import DeadLetter
 from sessionsight.delivery.engine import Engine, MakeTransport
 from sessionsight.delivery.ledger import Stats
+from sessionsight.destinations import BY_NAME
 from sessionsight.encode import PropertyEncoder
-from sessionsight.errors import CaptureError, ConfigurationError
+from sessionsight.errors import CaptureError, ConfigurationError, nearest
 from sessionsight.notices import Notices, caller
 from sessionsight.records import DropReason, Record
 from sessionsight.request_data import HeaderNames, RequestData, from_any
@@ -54,14 +56,16 @@ class Client:
         self.encoder = PropertyEncoder(
             unknown=self._unknown_type, redact=settings.redact, max_bytes=settings.max_property_bytes
         )
-        self.destination_names = frozenset(destination.name for destination in settings.destinations)
+        self._configured = frozenset(destination.name for destination in settings.destinations)
+        # A call may name a vendor whose keys are not there, as on a developer's machine.
+        self.destination_names = self._configured | BY_NAME.keys()
         self.early = settings.flush == "inline"
         """Whether a request's records must be handed over before the last byte of its response."""
         self.inline = settings.flush == "inline"
         self._header_names = HeaderNames(settings.anonymous_id_header)
-        self._excluded = re.compile("|".join(map(fnmatch.translate, settings.exclude_paths)) or r"(?!)")
+        self._excluded = re.compile("|".join(map(fnmatch.translate, settings.exclude_paths)))
         self._engine = Engine(self._destinations, settings, Notices(), make_transport)
-        self._closed = False
+        self._children: dict[int, Engine] = {}
         if not settings.destinations and not settings.disabled:
             self._engine.notices.tell(
                 logging.WARNING, "no destination is configured: analytics are captured and sent nowhere"
@@ -69,7 +73,7 @@ class Client:
         lifecycle.register(self)
 
     def __repr__(self) -> str:
-        return f"Client({', '.join(sorted(self.destination_names)) or 'no destinations'})"
+        return f"Client({', '.join(sorted(self._configured)) or 'no destinations'})"
 
     # --- capturing -------------------------------------------------------------------------------
 
@@ -95,11 +99,9 @@ class Client:
             anonymous_id: An anonymous id for Saytics and Analyse.net.
 
         Raises:
-            InvalidEventError: An id that is none.
+            InvalidEventError: In strict mode, an id that is none. Otherwise that is logged.
         """
-        return Analytics.bound(
-            self, context, user_id=user_id, distinct_id=distinct_id, anonymous_id=anonymous_id
-        )
+        return Analytics.bound(self, context, user_id=user_id, distinct_id=distinct_id, anonymous_id=anonymous_id)
 
     def for_request(self, request: object) -> Analytics:
         """Analytics bound to a request of any shape, for code that no middleware serves.
@@ -165,8 +167,10 @@ class Client:
         Raises:
             ConfigurationError: There is no such destination.
         """
-        if destination is not None and destination not in self.destination_names:
-            raise ConfigurationError.unknown(destination, self.destination_names, where="resume")
+        if destination is not None and destination not in self._configured:
+            raise ConfigurationError(
+                f"resume: unknown destination {destination!r}; {nearest(destination, self._configured)}"
+            )
         self._process().resume(destination)
 
     # --- what analytics need: the Collector protocol ---------------------------------------------
@@ -181,17 +185,29 @@ class Client:
 
     def admit(self, reader: RequestReader, request: Any) -> tuple[TrackingContext, DropReason | None]:
         """A request's context, and why nothing of it may be sent, if so."""
-        return self._resolve(reader.request_data(request, self._header_names), partial(reader.native, request))
+        try:
+            data = reader.request_data(request, self._header_names)
+        except Exception as error:
+            self._tell_failure("the request could not be read", error)
+            data = RequestData()
+        return self._resolve(data, partial(reader.native, request))
 
     def user_id(self, reader: RequestReader, request: Any) -> str | None:
         """Who is signed in, by the `user` setting."""
         user = self.settings.user
         try:
-            found = user(reader.native(request)) if callable(user) else reader.user_id(request)
+            return as_id(user(reader.native(request)) if callable(user) else reader.user_id(request), "user")
         except Exception as error:
-            self._tell(logging.ERROR, f"the user could not be read: {type(error).__name__}: {error}")
+            self._tell_failure("the user could not be read", error)
             return None
-        return None if found is None or found == "" else str(found)
+
+    def route(self, reader: RequestReader, request: Any) -> str | None:
+        """The template of the route that matched, if one has."""
+        try:
+            return reader.route(request)
+        except Exception as error:
+            self._tell_failure("the route could not be read", error)
+            return None
 
     def reject(self, error: Exception) -> None:
         """Raise what went wrong in strict mode; otherwise log it with the caller's line, and count it."""
@@ -237,10 +253,10 @@ class Client:
     def _process(self) -> Engine:
         """This process's engine; after a fork a new one, whoever forked."""
         engine = self._engine
-        if engine.pid != os.getpid():
-            self._engine = engine = Engine(
-                self._destinations, self.settings, Notices(hold=True), self._make_transport
-            )
+        if engine.pid != (pid := os.getpid()):
+            fresh = Engine(self._destinations, self.settings, Notices(hold=True), self._make_transport)
+            # Without a lock, which might be held for ever: of several threads one sets the engine for all.
+            self._engine = engine = self._children.setdefault(pid, fresh)
         return engine
 
     def _resolve(self, data: RequestData, native: Any) -> tuple[TrackingContext, DropReason | None]:
@@ -255,7 +271,9 @@ class Client:
         for name in resolution.refused:
             self._process().count(f"refused:{name}")
             self._tell(logging.WARNING, f"{name} holds an id that no vendor would take; it counts as missing")
-        return resolution.context, self._objection(data, native)
+        drop = self._objection(data, native)
+        # Without consent the ids are not kept either, nor carried to a job or a webhook.
+        return EMPTY_CONTEXT if drop is DropReason.CONSENT else resolution.context, drop
 
     def _objection(self, data: RequestData, native: Any) -> DropReason | None:
         settings = self.settings
@@ -263,16 +281,16 @@ class Client:
             if settings.consent != "all" and not consents(settings.consent, data):
                 return DropReason.CONSENT
         except Exception as error:
-            self._tell(logging.ERROR, f"consent failed with {type(error).__name__}: {error}; taken as a refusal")
+            self._tell_failure("consent failed, which is taken as a refusal", error)
             return DropReason.CONSENT
-        if data.path is not None and self._excluded.match(data.path):
+        if data.path is not None and settings.exclude_paths and self._excluded.match(unquote(data.path)):
             return DropReason.EXCLUDED
         if settings.should_capture is not None:
             try:
                 if not settings.should_capture(native()):
                     return DropReason.EXCLUDED
             except Exception as error:
-                self._tell(logging.ERROR, f"should_capture failed with {type(error).__name__}: {error}; taken as yes")
+                self._tell_failure("should_capture failed, which is taken as yes", error)
         return None
 
     def _unknown_type(self, kind: type) -> None:
@@ -282,6 +300,9 @@ class Client:
             f'{caller()}: a property of type {name} is sent as "<{kind.__name__}>"; give its id or a dict instead',
             about=f"type:{name}",
         )
+
+    def _tell_failure(self, what: str, error: Exception) -> None:
+        self._tell(logging.ERROR, f"{what}: {type(error).__name__}: {error}", about=what)
 
     def _tell(self, level: int, message: str, *, about: str | None = None) -> None:
         self._process().notices.tell(level, message, about=about)

@@ -40,9 +40,7 @@ def redact(value: Any, names: frozenset[str]) -> Any:
         {'card': {'Number': '[redacted]'}, 'total': 3}
     """
     if isinstance(value, dict):
-        return {
-            name: REDACTED if name.casefold() in names else redact(item, names) for name, item in value.items()
-        }
+        return {name: REDACTED if name.casefold() in names else redact(item, names) for name, item in value.items()}
     if isinstance(value, list):
         return [redact(item, names) for item in value]
     return value

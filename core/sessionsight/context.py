@@ -116,19 +116,17 @@ class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
         The dict fits Stripe's metadata (50 keys of 40 characters, values of 500). A page fact that
         is longer is left out rather than cut.
         """
-        carrier: dict[str, str] = {}
-        for name, value in self._flat().items():
-            if value is not None and len(value) <= CARRIER_MAX_VALUE:
-                carrier[name] = value
-        return carrier
+        return {name: value for name, value in self._flat().items() if value and len(value) <= CARRIER_MAX_VALUE}
 
     @classmethod
-    def from_carrier(cls, carrier: Mapping[str, object]) -> TrackingContext:
+    def from_carrier(cls, carrier: Mapping[str, object] | None) -> TrackingContext:
         """Read a context back from a dict that holds what `to_carrier` wrote, among other things.
 
         Never raises on a carrier's content: unknown names are passed over, and a value that no
-        vendor would take counts as missing.
+        vendor would take counts as missing. None, as of an object without metadata, is empty.
         """
+        if carrier is None:
+            return EMPTY_CONTEXT
 
         def text(name: str) -> str | None:
             value = carrier.get(name)

@@ -81,6 +81,6 @@ def default() -> ProcessClient:
 
 def set_default(client: ProcessClient | None, *, replace: bool = True) -> None:
     """Make this the client of code outside requests; with `replace=False` only if there is none."""
-    global _default
+    global _default  # noqa: PLW0603  # one client a process
     if replace or _default is None:
         _default = client

@@ -1,20 +1,23 @@
 """Values to JSON bytes, once: the one table of types, sizes and depths.
 
-The fast path is one call of msgspec. What it does not take as it stands (odd keys, lone
-surrogates, NaN in a Decimal) goes through `_plain` and is encoded again.
+What consists of plain types alone is written by msgspec as it stands. Anything else becomes plain
+by `_plain` first, which is where each other type is decided.
 """
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import math
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from functools import partial
-from os import PathLike, fspath
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -24,9 +27,11 @@ from sessionsight.errors import InvalidPropertiesError
 __all__ = ["MAX_BYTES", "PropertyEncoder", "decode", "encode"]
 
 MAX_BYTES = 64 * 1024
-_MAX_DEPTH = 100
-Convert = Callable[[Any], Any]
+MAX_DEPTH = 100
 
+# Written by msgspec as our users expect it: dates and times as ISO 8601, bytes as base64, and
+# float's NaN and infinities as null. A Decimal's it would write as they are, which is not JSON.
+_PLAIN = frozenset({str, int, float, bool, type(None), bytes, datetime, date, time, timedelta, UUID})
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -34,8 +39,9 @@ class PropertyEncoder:
     """Encodes mappings of properties as JSON objects, by one client's rules.
 
     Takes JSON types, dates and times (ISO 8601), Decimal (an exact number), UUID, Enum, bytes
-    (base64), sets (sorted), paths, dataclasses, attrs, msgspec and Pydantic models, and lazy
-    strings. NaN and infinities become null; any other object becomes `"<TypeName>"`.
+    (base64), sets (sorted), paths, dataclasses, attrs, msgspec and Pydantic models (without fields
+    whose names begin with an underscore), and lazy strings. NaN and infinities become null, lone
+    surrogates U+FFFD, keys strings; any other object becomes `"<TypeName>"`.
 
     Args:
         unknown: Told the type of each such other object.
@@ -47,7 +53,7 @@ class PropertyEncoder:
         b'{"amount":49.90,"tags":["a","b"]}'
     """
 
-    __slots__ = ("_convert", "_encoder", "_max_bytes", "_redact")
+    __slots__ = ("_max_bytes", "_redact", "_unknown")
 
     def __init__(
         self,
@@ -56,10 +62,7 @@ class PropertyEncoder:
         redact: Iterable[str] = (),
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        self._convert: Convert = partial(_convert, unknown=unknown)
-        self._encoder = msgspec.json.Encoder(
-            enc_hook=self._convert, decimal_format="number", order="deterministic"
-        )
+        self._unknown = unknown
         self._redact = frozenset(name.casefold() for name in redact)
         self._max_bytes = max_bytes
 
@@ -67,15 +70,15 @@ class PropertyEncoder:
         """Encode the properties; None is an empty object.
 
         Raises:
-            InvalidPropertiesError: Not a mapping, circular, or too large.
+            InvalidPropertiesError: Not a mapping, circular, nested too deeply, or too large.
         """
+        if properties is None:
+            return b"{}"
         if type(properties) is not dict and not isinstance(properties, Mapping):
-            if properties is None:
-                return b"{}"
             raise InvalidPropertiesError(
                 f"properties must be a mapping of names to values, not {type(properties).__name__}"
             )
-        encoded = _encode(properties, self._encoder, self._convert)
+        encoded = encode(properties, self._unknown)
         if self._redact:
             encoded = encode(redact(decode(encoded), self._redact))
         if len(encoded) > self._max_bytes:
@@ -86,9 +89,26 @@ class PropertyEncoder:
         return encoded
 
 
-def encode(value: Any) -> bytes:
-    """Encode any value as JSON. Raises `InvalidPropertiesError` when it contains itself."""
-    return _encode(value, _ENCODER, _convert)
+def encode(value: Any, unknown: Callable[[type], None] | None = None) -> bytes:
+    """Encode any value as JSON.
+
+    Raises:
+        InvalidPropertiesError: It contains itself, is nested too deeply, or raises when it is read.
+    """
+    try:
+        if type(value) is dict and _is_plain(value, MAX_DEPTH):
+            try:
+                return _ENCODER.encode(value)
+            except (TypeError, ValueError):
+                pass  # a key of another type, or a lone surrogate
+        return _ENCODER.encode(_plain(value, MAX_DEPTH, unknown))
+    except InvalidPropertiesError as error:
+        raise error.with_traceback(None) from None  # whose hundred frames tell nothing
+    except Exception as error:
+        # Code of the values themselves ran: a lazy string, a property, a model's own export.
+        raise InvalidPropertiesError(
+            f"the properties cannot be written as JSON: {type(error).__name__}: {error}"
+        ) from error
 
 
 def decode(encoded: bytes) -> Any:
@@ -96,28 +116,59 @@ def decode(encoded: bytes) -> Any:
     return _DECODER.decode(encoded)
 
 
-def _encode(value: Any, encoder: msgspec.json.Encoder, convert: Convert) -> bytes:
-    try:
-        encoded = encoder.encode(value)
-        # A Decimal NaN or infinity is written bare, which is not JSON; the word may also be mere text.
-        if b"NaN" not in encoded and b"Inf" not in encoded:
-            return encoded
-    except RecursionError:
-        raise InvalidPropertiesError("the properties contain themselves, or are nested too deeply") from None
-    except (TypeError, ValueError, OverflowError):
-        pass  # something that only the slow path can write
-    return _BARE.encode(_plain(value, convert, 0))
+def _is_plain(value: dict[Any, Any] | list[Any] | tuple[Any, ...], depth: int) -> bool:
+    """Whether the value of each member may be written as it stands."""
+    for item in value.values() if type(value) is dict else value:
+        kind = type(item)
+        if kind in _PLAIN:
+            continue
+        if kind is Decimal:
+            if not item.is_finite():
+                return False
+        elif kind is dict or kind is list or kind is tuple:
+            if not depth or not _is_plain(item, depth - 1):
+                return False
+        else:
+            return False
+    return True
 
 
-def _plain(value: Any, convert: Convert, depth: int) -> Any:
-    """The value in JSON's own types, whatever it was."""
-    if depth > _MAX_DEPTH:
+def _plain(value: Any, depth: int, unknown: Callable[[type], None] | None) -> Any:
+    """The value in plain types, whatever it was."""
+    if depth < 0:
         raise InvalidPropertiesError("the properties contain themselves, or are nested too deeply")
+    match value:
+        case Enum():
+            return _plain(value.value, depth - 1, unknown)
+        case os.PathLike():
+            return _plain(os.fsdecode(value), depth, unknown)
+        case str() | bytes() | bytearray() | memoryview():
+            return _scalar(value)
+        case Mapping():
+            return {_key(key, depth, unknown): _plain(item, depth - 1, unknown) for key, item in value.items()}
+        case AbstractSet():
+            return sorted((_plain(item, depth - 1, unknown) for item in value), key=_ENCODER.encode)
+        case Sequence():
+            return [_plain(item, depth - 1, unknown) for item in value]
+    if (scalar := _scalar(value)) is not msgspec.UNSET:
+        return scalar
+    kind = type(value)
+    if (members := _members(value, kind)) is not None:
+        return {name: _plain(item, depth - 1, unknown) for name, item in members if item is not msgspec.UNSET}
+    if _is_pydantic(kind):
+        return _plain(value.model_dump(), depth - 1, unknown)
+    if _is_lazy_string(kind):
+        return _plain(str(value), depth - 1, unknown)
+    if unknown is not None:
+        unknown(kind)
+    return f"<{kind.__name__}>"
+
+
+def _scalar(value: Any) -> Any:
+    """A value without members in plain types; `UNSET` for anything else."""
     match value:
         case None | bool():
             return value
-        case Enum():
-            return _plain(value.value, convert, depth + 1)
         case str():
             return _SURROGATE.sub("\ufffd", str.__str__(value))
         case int():
@@ -126,63 +177,39 @@ def _plain(value: Any, convert: Convert, depth: int) -> Any:
             return float(value) if math.isfinite(value) else None
         case Decimal():
             return value if value.is_finite() else None
+        case datetime() | date() | time():
+            text: str = value.isoformat()
+            return f"{text[:-6]}Z" if text.endswith("+00:00") else text
+        case timedelta():
+            return timedelta(value.days, value.seconds, value.microseconds)
+        case UUID():
+            return str(value)
         case bytes() | bytearray() | memoryview():
             return base64.b64encode(value).decode("ascii")
-        case Mapping():
-            return {_key(key, convert): _plain(item, convert, depth + 1) for key, item in value.items()}
-        case Set():
-            return sorted((_plain(item, convert, depth + 1) for item in value), key=_BARE.encode)
-        case Sequence():
-            return [_plain(item, convert, depth + 1) for item in value]
-    if fields := _fields(value):
-        return {name: _plain(getattr(value, name), convert, depth + 1) for name in fields}
-    try:
-        return _DECODER.decode(_BARE.encode(value))  # dates, times, UUID: msgspec's own types
-    except (TypeError, ValueError):
-        return _plain(convert(value), convert, depth + 1)
+    return msgspec.UNSET
 
 
-def _fields(value: Any) -> Sequence[str]:
-    """The field names of a dataclass, attrs or msgspec instance; empty for anything else."""
-    if isinstance(value, type):
-        return ()
-    kind = type(value)
+def _key(key: Any, depth: int, unknown: Callable[[type], None] | None) -> str:
+    plain = _plain(key, depth - 1, unknown)
+    return plain if isinstance(plain, str) else _ENCODER.encode(plain).decode()
+
+
+def _members(value: Any, kind: type) -> Iterator[tuple[str, Any]] | None:
+    """Names and values of a dataclass, attrs or msgspec instance, as far as they are set; None for anything else."""
+    names: Iterable[tuple[str, str]]
     if isinstance(value, msgspec.Struct):
-        return value.__struct_fields__
-    if hasattr(kind, "__dataclass_fields__"):
-        return tuple(kind.__dataclass_fields__)
-    return tuple(attribute.name for attribute in getattr(kind, "__attrs_attrs__", ()))
+        names = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
+    elif dataclasses.is_dataclass(kind):
+        names = ((field.name, field.name) for field in dataclasses.fields(kind))
+    elif (attributes := getattr(kind, "__attrs_attrs__", None)) is not None:
+        names = ((attribute.name, attribute.name) for attribute in attributes)
+    else:
+        return None
+    return ((alias, getattr(value, name, msgspec.UNSET)) for name, alias in names if not name.startswith("_"))
 
 
-def _key(key: Any, convert: Convert) -> str:
-    plain = _plain(key, convert, 0)
-    return plain if isinstance(plain, str) else _BARE.encode(plain).decode()
-
-
-def _convert(value: Any, unknown: Callable[[type], None] | None = None) -> Any:
-    """An object that msgspec does not know, as something it does."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, PathLike):
-        return fspath(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, Set):
-        return set(value)
-    if isinstance(value, Sequence):
-        return list(value)
-    kind = type(value)
-    if hasattr(kind, "__pydantic_core_schema__") and hasattr(kind, "model_dump"):
-        return value.model_dump()
-    if _is_lazy_string(kind):
-        return str(value)
-    if unknown is not None:
-        unknown(kind)
-    return f"<{kind.__name__}>"
+def _is_pydantic(kind: type) -> bool:
+    return hasattr(kind, "__pydantic_core_schema__") and hasattr(kind, "model_dump")
 
 
 def _is_lazy_string(kind: type) -> bool:
@@ -193,6 +220,5 @@ def _is_lazy_string(kind: type) -> bool:
     )
 
 
-_BARE = msgspec.json.Encoder(decimal_format="number")
-_ENCODER = msgspec.json.Encoder(enc_hook=_convert, decimal_format="number", order="deterministic")
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
 _DECODER = msgspec.json.Decoder(float_hook=Decimal)

@@ -40,10 +40,7 @@ class ConfigurationError(SessionSightError, ValueError):
     @classmethod
     def unknown(cls, name: str, known: Iterable[str], *, where: str) -> ConfigurationError:
         """The error for a name that does not exist, with the nearest one that does."""
-        names = sorted(known)
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}."
-        return cls(f"{where}: unknown option {name!r}; {hint}")
+        return cls(f"{where}: unknown option {shown(name)}; {nearest(name, known)}")
 
 
 class MissingDependencyError(ConfigurationError, ImportError):
@@ -68,3 +65,32 @@ class InvalidPropertiesError(CaptureError):
 
 class NoClientError(SessionSightError, RuntimeError):
     """Analytics were asked for, but no client exists in this process."""
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the known one that is meant, or all of them.
+
+    Example:
+        >>> nearest("signl", ["saytics", "signal"])
+        "did you mean 'signal'?"
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names) or 'none'}"
+
+
+def shown(value: object) -> str:
+    """A wrong value as an error shows it: short text and numbers as they are, of anything else its type.
+
+    Example:
+        >>> shown(""), shown(-1), shown({"api_key": "secret"})
+        ("''", '-1', 'a dict')
+    """
+    if value is None or type(value) in {bool, float} or (type(value) is int and -(10**20) < value < 10**20):
+        return repr(value)
+    if type(value) is str and len(value) <= _MAX_SHOWN:
+        return repr(value)
+    return f"a {type(value).__name__}"
+
+
+_MAX_SHOWN = 60

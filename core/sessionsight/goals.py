@@ -48,7 +48,15 @@ class Goals:
         Example:
             >>> request.analytics.goals.increment("monthly-revenue", amount=49)  # doctest: +SKIP
         """
-        self._analytics._goal("increment", goal_id, amount, metadata, session_id, key, destinations)
+        self._analytics._goal(
+            "increment",
+            goal_id,
+            amount,
+            metadata=metadata,
+            session_id=session_id,
+            key=key,
+            destinations=destinations,
+        )
 
     def decrement(
         self,
@@ -64,4 +72,12 @@ class Goals:
 
         The arguments and errors are those of `increment`.
         """
-        self._analytics._goal("decrement", goal_id, amount, metadata, session_id, key, destinations)
+        self._analytics._goal(
+            "decrement",
+            goal_id,
+            amount,
+            metadata=metadata,
+            session_id=session_id,
+            key=key,
+            destinations=destinations,
+        )

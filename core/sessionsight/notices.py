@@ -7,6 +7,7 @@ own thread.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -47,14 +48,21 @@ class Notices:
         if self._hold:
             self._waiting.append((level, message))
         else:
-            logger.log(level, "%s", message)
+            _log(level, message)
 
     def release(self) -> None:
         """Log what was held back, and hold nothing back from now on. Called off the request's path."""
         self._hold = False
         while self._waiting:
-            level, message = self._waiting.popleft()
-            logger.log(level, "%s", message)
+            _log(*self._waiting.popleft())
+
+
+def _log(level: int, message: str) -> None:
+    """One line, whatever the text of a foreign exception holds; a handler that raises harms nobody."""
+    if not message.isprintable():
+        message = "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in message)
+    with contextlib.suppress(Exception):
+        logger.log(level, "%s", message)
 
 
 def caller() -> str:

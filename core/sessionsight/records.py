@@ -17,7 +17,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from sessionsight.context import TrackingContext
-from sessionsight.errors import InvalidGoalError
+from sessionsight.errors import InvalidGoalError, shown
 
 __all__ = [
     "Alias",
@@ -93,6 +93,7 @@ class Event(Record, frozen=True, kw_only=True, gc=False):
 
     @property
     def label(self) -> str:
+        """The event's name."""
         return self.name
 
 
@@ -131,6 +132,7 @@ class Goal(Record, frozen=True, kw_only=True, gc=False):
 
     @property
     def label(self) -> str:
+        """The goal's id."""
         return self.goal_id
 
 
@@ -143,16 +145,19 @@ def check_goal(goal_id: object, amount: object, session_id: object) -> Amount:
         InvalidGoalError: The first argument that is wrong.
     """
     if not isinstance(goal_id, str) or not goal_id.strip():
-        raise InvalidGoalError(f"goal_id must be the slug of a goal, not {goal_id!r}")
+        raise InvalidGoalError(f"goal_id must be the slug of a goal, not {shown(goal_id)}")
     if amount is None:
         amount = 1
     if isinstance(amount, bool) or not isinstance(amount, Amount):
-        raise InvalidGoalError(f"goal {goal_id!r}: amount must be a number, not {type(amount).__name__}")
-    finite = amount.is_finite() if isinstance(amount, Decimal) else isinstance(amount, int) or math.isfinite(amount)
-    if not finite or amount <= 0:
-        raise InvalidGoalError(f"goal {goal_id!r}: amount must be above zero and finite, not {amount}")
+        raise InvalidGoalError(f"goal {shown(goal_id)}: amount must be a number, not {shown(amount)}")
+    try:
+        number = float(amount)  # what the vendor will read it as
+    except (OverflowError, ValueError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise InvalidGoalError(f"goal {shown(goal_id)}: amount must be above zero and finite, not {shown(amount)}")
     if session_id is not None and (not isinstance(session_id, str) or (session_id and not session_id.strip())):
-        raise InvalidGoalError(f"goal {goal_id!r}: session_id must be a session id, not {session_id!r}")
+        raise InvalidGoalError(f"goal {shown(goal_id)}: session_id must be a session id, not {shown(session_id)}")
     return amount
 
 
@@ -177,8 +182,8 @@ def record_id(record: Record) -> str:
     (kind, name, key) alone, so that a repeated call has the same id.
     """
     if record.key is not None:
-        digest = hashlib.sha256("\0".join((record.kind, record.label, record.key)).encode("utf-8", "surrogatepass"))
-        return str(_uuid(digest.digest()[:16], version=8))
+        source = f"{record.kind}\0{record.label}\0{record.key}"
+        return str(_uuid(hashlib.sha256(source.encode("utf-8", "surrogatepass")).digest()[:16], version=8))
     milliseconds = max(round(record.time * 1000), 0) & 0xFFFF_FFFF_FFFF
     return str(_uuid(milliseconds.to_bytes(6, "big") + record.entropy, version=7))
 

@@ -66,7 +66,7 @@ DEFAULT_HEADERS = HeaderNames()
 
 def from_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
     """Take a request's strings from a WSGI environ, or from Django's `request.META`."""
-    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    path = (environ.get("SCRIPT_NAME") or "") + (environ.get("PATH_INFO") or "")
     return RequestData(
         headers={name: environ[key] for name, key in names.wsgi if key in environ},
         scheme=environ.get("wsgi.url_scheme", "http"),
@@ -100,7 +100,7 @@ def from_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -
 
 
 def from_any(request: object, names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
-    """Take what there is from any request shape; what is not recognised gives empty data.
+    """Take what there is from any request shape; what is not recognised gives empty data. Never raises.
 
     Tried in this order: a raw Cookie header string; an ASGI scope; a WSGI environ; a request of
     Django, Werkzeug, Flask, Starlette or FastAPI, by the raw scope or environ that it carries; an
@@ -109,6 +109,13 @@ def from_any(request: object, names: HeaderNames = DEFAULT_HEADERS) -> RequestDa
     header is not looked at, as in the vendor's own SDK
     (https://github.com/SessionSight/sdks, sdk-shared/src).
     """
+    try:
+        return _recognised(request, names)
+    except Exception:
+        return RequestData()  # a stranger's object: whatever it raises, there is nothing to be had
+
+
+def _recognised(request: object, names: HeaderNames) -> RequestData:
     if isinstance(request, str):
         return RequestData(headers={"cookie": request})
     if isinstance(request, Mapping):
@@ -118,8 +125,8 @@ def from_any(request: object, names: HeaderNames = DEFAULT_HEADERS) -> RequestDa
             return from_environ(request, names)
         if "headers" in request or "cookies" in request:
             return _from_parts(request.get("cookies"), request.get("headers"), names)
-        headers = _headers(request, names)
-        return RequestData(headers=headers) if headers else RequestData(cookies=request)
+        data = _from_parts(request, request, names)
+        return data if data.headers or data.cookies else RequestData(cookies=dict(request))
     for attribute in ("scope", "environ", "META"):
         carried = _attribute(request, attribute)
         if isinstance(carried, Mapping):
@@ -136,9 +143,11 @@ def _from_parts(cookies: object, headers: object, names: HeaderNames) -> Request
     if isinstance(cookies, list | tuple):  # AWS API Gateway: a list of "name=value"
         return RequestData(headers={**taken, "cookie": "; ".join(str(cookie) for cookie in cookies)})
     found = {name: _get(cookies, name) for name in ("ss_sid", "ss_vid")}
-    if any(found.values()):
-        decoded = cookies if isinstance(cookies, Mapping) else found
-        return RequestData(headers=taken, cookies=decoded)
+    if isinstance(cookies, Mapping):
+        if any(isinstance(value, str) and value for value in found.values()):
+            return RequestData(headers=taken, cookies=dict(cookies))
+    elif any(found.values()):
+        return RequestData(headers=taken, cookies=found)
     return RequestData(headers=taken)
 
 
@@ -152,7 +161,8 @@ def _headers(headers: object, names: HeaderNames) -> dict[str, str]:
     for name, value in pairs:
         lower = name.lower() if isinstance(name, str) else ""
         if isinstance(value, str) and value and lower.encode("latin-1", "replace") in names.asgi:
-            taken.setdefault(lower, value)
+            # Of several spellings the lower-case one counts.
+            taken[lower] = value if name == lower else taken.get(lower, value)
     return taken
 
 
@@ -163,11 +173,11 @@ def _get(holder: object, name: str) -> object:
     try:
         return get(name)
     except Exception:
-        return None  # a stranger's object: whatever it raises, there is nothing to be had
+        return None
 
 
 def _attribute(holder: object, name: str) -> Any:
     try:
         return getattr(holder, name, None)
     except Exception:
-        return None  # a property of a stranger's object, as above
+        return None

@@ -32,12 +32,17 @@ __all__ = ["ClientIP", "Resolution", "parse_cookies", "resolve"]
 ClientIP = Literal["off", "truncated", "full"]
 
 # JavaScript's white space, which is not Python's: the vendor's resolver splits and trims by it.
-_SPACE = "\t\n\v\f\r \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+_SPACE = (
+    "\t\n\v\f\r \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
 _SEPARATOR = re.compile(f";[{_SPACE}]*")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # A cookie header is read up to here: servers cap all headers together near this size.
 _MAX_COOKIE_HEADER = 64 * 1024
 _MAX_PAGE_TEXT = 2048
+# Some proxies write the port as well: 192.0.2.1:50123, [2001:db8::1]:50123.
+_PORT = re.compile(r"^(?:\[(.*)\]|([0-9.]+))(?::[0-9]+)?$")
 
 
 class Resolution(Struct, frozen=True):
@@ -120,13 +125,11 @@ def resolve(
 
 
 def _decode(value: str) -> str:
-    if "%" not in value:
-        return value
-    if _BAD_ESCAPE.search(value):
+    if "%" not in value or _BAD_ESCAPE.search(value):
         return value
     try:
         return unquote_to_bytes(value).decode("utf-8")
-    except UnicodeDecodeError:
+    except UnicodeError:
         return value
 
 
@@ -135,19 +138,19 @@ def _page(data: RequestData, client_ip: ClientIP, trusted_proxies: int) -> Page:
     host = _text(headers.get("host"))
     referrer = _text(headers.get("referer"))
     return Page(
-        url=page_url(data.scheme, host, data.path, data.query)[:_MAX_PAGE_TEXT] if host and data.path else None,
-        path=data.path[:_MAX_PAGE_TEXT] if data.path else None,
+        url=_text(page_url(data.scheme, host, data.path, data.query)) if host and data.path else None,
+        path=_text(data.path),
         hostname=(domain_of(f"{data.scheme}://{host}") or None) if host else None,
         referrer=without_query(referrer) if referrer else None,
         referrer_domain=(domain_of(referrer) or None) if referrer else None,
         user_agent=_text(headers.get("user-agent")),
         client_ip=None if client_ip == "off" else _client_ip(data, client_ip, trusted_proxies),
-        **campaign(data.query),
+        **{name: _text(value) for name, value in campaign(data.query).items()},
     )
 
 
 def _text(value: str | None) -> str | None:
-    """A header fit to be kept as a page fact: bounded, control characters out."""
+    """Text from outside that is fit to be kept as a page fact: bounded, control characters out."""
     if not value:
         return None
     value = value[:_MAX_PAGE_TEXT].strip()
@@ -157,18 +160,17 @@ def _text(value: str | None) -> str | None:
 
 
 def _client_ip(data: RequestData, mode: ClientIP, trusted_proxies: int) -> str | None:
-    chain = [hop.strip() for hop in (data.headers.get("x-forwarded-for") or "").split(",") if hop.strip()]
-    if data.remote_addr:
-        chain.append(data.remote_addr)
     # Each trusted proxy appended the address it saw; what stands further left is the client's own word.
-    index = len(chain) - 1 - trusted_proxies
-    if not chain:
-        return None
+    # The last hop is the peer itself, which has no address on a Unix socket.
+    hops = [*(data.headers.get("x-forwarded-for") or "").split(","), data.remote_addr or ""]
+    # With fewer hops than proxies, the request came by another way: only the peer's address is certain.
+    hop = hops[-1 - trusted_proxies] if trusted_proxies < len(hops) else hops[-1]
     try:
-        address = ipaddress.ip_address(chain[max(index, 0)].strip("[]"))
+        address = ipaddress.ip_address(_PORT.sub(r"\1\2", hop.strip()))
     except ValueError:
         return None
+    address = getattr(address, "ipv4_mapped", None) or address
     if mode == "full":
         return str(address)
-    prefix = 24 if address.version == 4 else 48
-    return str(ipaddress.ip_network((address, prefix), strict=False).network_address)
+    unscoped = str(address).partition("%")[0]
+    return str(ipaddress.ip_network(f"{unscoped}/{24 if address.version == 4 else 48}", strict=False).network_address)

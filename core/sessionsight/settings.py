@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args, get_type_hints
+
+from msgspec.structs import fields
 
 from sessionsight.consent import ConsentPolicy
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.destinations import BY_NAME, from_options
 from sessionsight.destinations.base import Destination
 from sessionsight.encode import MAX_BYTES
-from sessionsight.errors import ConfigurationError
+from sessionsight.errors import ConfigurationError, shown
 from sessionsight.resolve import ClientIP
 
 __all__ = ["Settings"]
@@ -29,12 +33,7 @@ _ENVIRONMENT = {
     "ANALYSE_KEY": ("analyse", "public_key"),
     "ANALYSE_HOST": ("analyse", "host"),
 }
-_REQUIRED = {
-    "sessionsight": {"secret_api_key", "property_id"},
-    "signal": {"api_key"},
-    "saytics": {"secret_key"},
-    "analyse": {"public_key"},
-}
+_REQUIRED = {name: {field.name for field in fields(kind) if field.required} for name, kind in BY_NAME.items()}
 _FALSE = {"", "0", "false", "no", "off"}
 
 
@@ -87,32 +86,22 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
             self._check(name, getattr(self, name))
         names = [destination.name for destination in self.destinations]
         if len(set(names)) < len(names):
-            raise ConfigurationError(f"destinations: a name stands twice in {', '.join(names)}; each lane needs its own")
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ConfigurationError(f"destinations: two are named {twice!r}; each lane needs a name of its own")
+
+    def __repr__(self) -> str:
+        """What differs from the defaults; a proxy's address may hold a password."""
+        given = (
+            f"{field.name}={'***' if field.name == 'proxy' else repr(value)}"
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != field.default
+        )
+        return f"Settings({', '.join(given)})"
 
     def _check(self, name: str, value: object) -> None:
-        hint = _HINTS[name]
-        if hint is bool:
-            if not isinstance(value, bool):
-                raise _wrong(name, value, "True or False")
-        elif hint is int or hint is float:
-            lowest = 0 if name in _MAY_BE_ZERO else 1 if hint is int else 0.001
-            if isinstance(value, bool) or not isinstance(value, int if hint is int else int | float) or value < lowest:
-                raise _wrong(name, value, f"{'a whole number' if hint is int else 'a number'} of at least {lowest}")
-        elif hint == tuple[str, ...]:
-            if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
-                raise _wrong(name, value, "a tuple of strings")
-        elif name in _CHOICES:
-            if not (value in _CHOICES[name] or (callable(value) and name in _OR_FUNCTION)):
-                choices = ", ".join(repr(choice) for choice in _CHOICES[name])
-                raise _wrong(name, value, f"one of {choices}{' or a function' if name in _OR_FUNCTION else ''}")
-        elif name in _FUNCTIONS:
-            if value is not None and not callable(value):
-                raise _wrong(name, value, "a function")
-        elif name == "destinations":
-            if not isinstance(value, tuple):
-                raise _wrong(name, value, "a tuple of destinations")
-        elif value is not None and not (isinstance(value, str) and value.strip()):
-            raise _wrong(name, value, "a string that is not blank")
+        expected = _expected(name, _HINTS[name], value)
+        if expected is not None:
+            raise ConfigurationError(f"{name} must be {expected}, not {shown(value)}")
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any], *, where: str = "sessionsight", **defaults: Any) -> Settings:
@@ -129,12 +118,10 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
         Raises:
             ConfigurationError: An unknown name (the nearest known one is given) or a wrong value.
         """
-        values: dict[str, Any] = {**defaults}
-        for name, value in options.items():
-            field = name.lower() if isinstance(name, str) else str(name)
-            if field not in cls.__struct_fields__:
-                raise ConfigurationError.unknown(name, [known.upper() for known in cls.__struct_fields__], where=where)
-            values[field] = tuple(value) if isinstance(value, list | set) else value
+        given: object = options
+        if not isinstance(given, Mapping):
+            raise ConfigurationError(f"{where} must be a mapping of options to values, not {shown(given)}")
+        values = {**defaults, **_named(given, where)}
         values = {**_from_environment(os.environ, with_destinations="destinations" not in values), **values}
         values["destinations"] = _destinations(values.get("destinations") or {}, where)
         return cls(**values)
@@ -152,14 +139,16 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
             'analyse'
         """
         found = _from_environment(os.environ if environ is None else environ, with_destinations=True)
-        values = {**found, **values}
+        values = {**found, **_named(values, "from_env")}
         values["destinations"] = _destinations(values.get("destinations") or {}, "environment")
         return cls(**values)
 
 
 _HINTS = get_type_hints(Settings)
-_MAY_BE_ZERO = frozenset({"trusted_proxies", "linger", "dedupe_window", "shutdown_timeout", "flush_timeout", "backoff_base"})
-_CHOICES: dict[str, tuple[object, ...]] = {
+_MAY_BE_ZERO = frozenset(
+    {"trusted_proxies", "linger", "dedupe_window", "shutdown_timeout", "flush_timeout", "backoff_base"}
+)
+_CHOICES: dict[str, tuple[str, ...]] = {
     "spool": ("memory",),
     "flush": ("background", "inline"),
     "user": ("loaded", "always"),
@@ -169,10 +158,60 @@ _CHOICES: dict[str, tuple[object, ...]] = {
 }
 _OR_FUNCTION = frozenset({"user", "consent"})
 _FUNCTIONS = frozenset({"should_capture", "before_send", "on_error"})
+# What a header's or a cookie's name consists of: RFC 9110, section 5.6.2.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKENS = frozenset({"anonymous_id_cookie", "anonymous_id_header"})
 
 
-def _wrong(name: str, value: object, expected: str) -> ConfigurationError:
-    return ConfigurationError(f"{name} must be {expected}, not {value!r}")
+def _expected(name: str, hint: Any, value: Any) -> str | None:
+    """What a setting must be, when this value is not that."""
+    expected: str
+    if hint is bool:
+        right, expected = isinstance(value, bool), "True or False"
+    elif hint is int or hint is float:
+        lowest = 0 if name in _MAY_BE_ZERO else 1 if hint is int else 0.001
+        right = isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
+        right = right and lowest <= value < math.inf
+        expected = f"{'a whole number' if hint is int else 'a number'} of at least {lowest}"
+    elif hint == tuple[str, ...]:
+        right = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+        expected = "a tuple of strings"
+    elif name in _CHOICES:
+        function = name in _OR_FUNCTION
+        right = (isinstance(value, str) and value in _CHOICES[name]) or (function and callable(value))
+        expected = f"one of {', '.join(map(repr, _CHOICES[name]))}{' or a function' if function else ''}"
+    elif name in _FUNCTIONS:
+        right, expected = value is None or callable(value), "a function"
+    elif name == "destinations":
+        right = isinstance(value, tuple) and all(map(_is_destination, value))
+        expected = "a tuple of destinations (Settings.from_mapping takes names and options)"
+    elif name in _TOKENS:
+        right = value is None or (isinstance(value, str) and _TOKEN.fullmatch(value) is not None)
+        expected = f"the name of a {name.rpartition('_')[2]}"
+    else:
+        right = value is None or (isinstance(value, str) and bool(value.strip()))
+        expected = "a string that is not blank"
+    return None if right else expected
+
+
+def _is_destination(value: object) -> bool:
+    """Whether an object has what delivery needs of it; a class has not."""
+    return not isinstance(value, type) and all(
+        hasattr(value, member) for member in ("name", "limits", "takes", "refuses", "calls", "judge")
+    )
+
+
+def _named(options: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """Options by the names of their fields."""
+    values: dict[str, Any] = {}
+    for name, value in options.items():
+        field = str(name).lower()
+        if field not in Settings.__struct_fields__:
+            upper = str(name).isupper()
+            known = [known.upper() if upper else known for known in Settings.__struct_fields__]
+            raise ConfigurationError.unknown(name, known, where=where)
+        values[field] = tuple(value) if isinstance(value, list | set) else value
+    return values
 
 
 def _from_environment(environ: Mapping[str, str], *, with_destinations: bool) -> dict[str, Any]:
@@ -194,16 +233,16 @@ def _destinations(given: object, where: str) -> tuple[Destination, ...]:
     if isinstance(given, tuple | list):
         return tuple(given)
     if not isinstance(given, Mapping):
-        raise ConfigurationError(f"{where}: destinations must map names to options, not be {type(given).__name__}")
+        raise ConfigurationError(f"{where}: destinations must map names to options, not be {shown(given)}")
     made: list[Destination] = []
     for name, options in given.items():
         if isinstance(options, Mapping):
             made.append(from_options(name, {str(option).lower(): value for option, value in options.items()}))
-        elif hasattr(options, "calls") and hasattr(options, "judge"):
+        elif _is_destination(options):
             made.append(options)
         else:
             raise ConfigurationError(
                 f"{where}: destination {name!r} must be a mapping of options or a destination object, "
-                f"not {type(options).__name__}; known by name are {', '.join(BY_NAME)}"
+                f"not {shown(options)}; known by name are {', '.join(BY_NAME)}"
             )
     return tuple(made)

@@ -2,50 +2,68 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, quote, urlsplit
+import re
+from collections.abc import Iterator
+from urllib.parse import quote, unquote_plus
 
 __all__ = ["UTM_FIELDS", "campaign", "domain_of", "page_url", "quote_path", "without_query"]
 
 UTM_FIELDS = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
 
 # What the URL standard leaves bare in a path, beside letters, digits and "_.-~":
-# https://url.spec.whatwg.org/#path-percent-encode-set
-_PATH_SAFE = "/!$&'()*+,:;=@[]|\\"
+# https://url.spec.whatwg.org/#path-percent-encode-set. A bare backslash would be read as a slash.
+_PATH_SAFE = "/!$&'()*+,:;=@[]|"
+_CREDENTIALS = re.compile(r"^([^/\\@]*[/\\]{2})[^/\\]*@")
+_HOST = re.compile(r"\s*[a-z][a-z0-9+.-]*://(?:[^/\\?#]*@)?(\[[0-9a-f:.]+\]|[^/\\?#:@\[\]]+)", re.IGNORECASE | re.ASCII)
 
 
 def quote_path(path: bytes) -> str:
-    """A decoded path as a browser would show it in the address."""
+    """A decoded path as a browser would show it in the address.
+
+    Example:
+        >>> quote_path("/größe/a b".encode())
+        '/gr%C3%B6%C3%9Fe/a%20b'
+    """
     return quote(path, safe=_PATH_SAFE)
 
 
 def page_url(scheme: str, host: str, path: str, query: str) -> str:
-    """The address of a page, with only the `utm_*` part of its query."""
-    kept = _utm_part(query)
+    """The address of a page, with only the `utm_*` part of its query.
+
+    Example:
+        >>> page_url("https", "shop.example", "/orders", "token=1&utm_source=news")
+        'https://shop.example/orders?utm_source=news'
+    """
+    kept = "&".join(_utm_pairs(query))
     return f"{scheme}://{host}{path}{'?' + kept if kept else ''}"
 
 
 def without_query(url: str) -> str:
-    """An address from outside, such as a referrer, cut in the same way.
+    """An address from outside, such as a referrer, cut in the same way, and without user name and password.
 
-    Text that is no absolute address is cut at the first `?` or `#`.
+    Example:
+        >>> without_query("https://ada:secret@blog.example/post?id=7&utm_medium=mail#top")
+        'https://blog.example/post?utm_medium=mail'
     """
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-    except ValueError:
-        return url.partition("#")[0].partition("?")[0]
-    kept = _utm_part(parts.query)
-    return parts._replace(netloc=host, query=kept, fragment="").geturl()
+    address, _, query = url.partition("#")[0].partition("?")
+    if "@" in address:
+        address = _CREDENTIALS.sub(r"\1", address)
+    kept = "&".join(_utm_pairs(query))
+    return f"{address}?{kept}" if kept else address
 
 
 def campaign(query: str) -> dict[str, str]:
-    """The five utm fields of a query, decoded; the first of each name counts, empty ones do not."""
-    if "utm_" not in query:
-        return {}
+    """The five utm fields of a query, decoded; the first of each name counts, empty ones do not.
+
+    Example:
+        >>> campaign("utm_source=news+letter&id=7&utm_source=other&utm_term=")
+        {'utm_source': 'news letter'}
+    """
     found: dict[str, str] = {}
-    for name, value in parse_qsl(query, errors="replace"):
-        if name in UTM_FIELDS:
-            found.setdefault(name, value)
+    for pair in _utm_pairs(query):
+        name, _, value = pair.partition("=")
+        if value and name in UTM_FIELDS:
+            found.setdefault(name, unquote_plus(value))
     return found
 
 
@@ -53,25 +71,24 @@ def domain_of(url: str) -> str:
     """The host of an absolute address: lower case, no port, internationalised names in ASCII.
 
     Empty when there is none: no scheme, a relative path, `mailto:`.
+
+    Example:
+        >>> domain_of("https://Bücher.example:8443/neu"), domain_of("/orders")
+        ('xn--bcher-kva.example', '')
     """
+    match = _HOST.match(url)
+    if match is None:
+        return ""
+    host = match[1].lower()
+    if host.isascii():
+        return host
+    import idna  # only for the rare host that is not ASCII already
+
     try:
-        parts = urlsplit(url.strip())
-        host = parts.hostname if parts.scheme else None
-    except ValueError:
+        return idna.encode(host, uts46=True).decode("ascii")
+    except UnicodeError:  # idna's own errors among them
         return ""
-    if not host:
-        return ""
-    if not host.isascii():
-        import idna  # only for the rare host that is not ASCII already
-
-        try:
-            return idna.encode(host, uts46=True).decode("ascii")
-        except idna.IDNAError:
-            return ""
-    return f"[{host}]" if ":" in host else host
 
 
-def _utm_part(query: str) -> str:
-    if "utm_" not in query:
-        return ""
-    return "&".join(pair for pair in query.split("&") if pair.startswith("utm_"))
+def _utm_pairs(query: str) -> Iterator[str]:
+    return (pair for pair in query.split("&") if pair.startswith("utm_")) if "utm_" in query else iter(())
