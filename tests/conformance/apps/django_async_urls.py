@@ -1,0 +1,12 @@
+"""The urls of the table's Django app where all views are async."""
+
+from tests.conformance.apps.django_app import async_view, handler404
+
+from django.urls import path
+
+__all__ = ["handler404", "urlpatterns"]
+
+urlpatterns = [
+    path("cases/<str:name>", async_view),
+    path("cases/<str:name>/<path:rest>", async_view),
+]

@@ -1,0 +1,27 @@
+"""One Django project for all tests: Django's settings exist once in a process. Import it before anything of Django's."""
+
+from __future__ import annotations
+
+import django
+from django.conf import settings
+
+from sessionsight.current import set_default
+
+if not settings.configured:
+    settings.configure(
+        ALLOWED_HOSTS=["*"],
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        INSTALLED_APPS=[
+            "django.contrib.contenttypes",
+            "django.contrib.auth",
+            "django.contrib.sessions",
+            "sessionsight_django",
+        ],
+        LOGGING_CONFIG=None,
+        ROOT_URLCONF="tests.conformance.apps.django_app",
+        SECRET_KEY="test",
+        SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
+        USE_TZ=True,
+    )
+    django.setup()
+    set_default(None)
