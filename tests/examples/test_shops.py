@@ -107,7 +107,7 @@ def test_the_demo_checks_itself(shop: str) -> None:
 
 
 @pytest.mark.browser
-def test_all_that_a_visitor_does_lands_in_the_session_of_the_browser(demo: Demo, browser: BrowserContext) -> None:
+def test_all_that_a_visitor_does_lands_in_the_session_of_the_browser(browser: BrowserContext, demo: Demo) -> None:
     page = browser.pages[0]
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
