@@ -44,7 +44,9 @@ def apply(before_send: BeforeSend, entry: Entry, destination: str) -> Entry | No
     returned = before_send(shown, destination)
     if returned is None:
         return None
-    changes: dict[str, Any] = {"user_id": returned.get("user_id"), "properties": _properties(returned)}
+    if not isinstance(returned, Mapping):
+        raise CaptureError(f"before_send must return a dict or None, not {type(returned).__name__}")
+    changes: dict[str, Any] = {"user_id": _user_id(returned), "properties": _properties(returned)}
     if isinstance(record, Event):
         changes["name"] = _name(returned)
     elif isinstance(record, Goal):
@@ -64,3 +66,12 @@ def _name(returned: Mapping[str, Any]) -> str:
     if not isinstance(name, str) or not name.strip():
         raise CaptureError(f"before_send: name must be a string that is not blank, not {name!r}")
     return name
+
+
+def _user_id(returned: Mapping[str, Any]) -> str | None:
+    user_id = returned.get("user_id")
+    if user_id is None or user_id == "":
+        return None
+    if isinstance(user_id, bool) or not isinstance(user_id, str | int):
+        raise CaptureError(f"before_send: user_id must be a string, not {type(user_id).__name__}")
+    return str(user_id)

@@ -42,7 +42,8 @@ class Books:
         self._dead: deque[DeadLetter] = deque()
         self._max_dead = options.dead_letters
         self._keys = KeyWindow(options.dedupe_keys, options.dedupe_window)
-        self._changed = threading.Condition(threading.Lock())
+        # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
+        self._changed = threading.Condition(threading.RLock())
         self._closed = False
         self._evicted = 0
         self._waiting_since: float | None = None
@@ -53,17 +54,21 @@ class Books:
         Returns:
             How many records wait now.
         """
+        number = len(entries) + len(dropped)
         with self._changed:
-            self._ledger.captured += len(entries) + len(dropped)
+            self._ledger.captured += number
             self._ledger.dropped.update(dropped)
             if self._closed:
-                self._ledger.dropped[DropReason.SHUTDOWN] += len(entries)
+                self._drop(len(entries), DropReason.SHUTDOWN)
                 return 0
             fresh = [entry for entry in entries if self._is_new(entry)]
-            self._ledger.dropped[DropReason.DUPLICATE] += len(entries) - len(fresh)
-            evicted = len(self._queue.put(fresh))
-            self._ledger.dropped[DropReason.QUEUE_FULL] += evicted
-            self._evicted += evicted
+            self._drop(len(entries) - len(fresh), DropReason.DUPLICATE)
+            evicted = self._queue.put(fresh)
+            for entry in evicted:
+                self._keys.release(entry)
+            lost = len(evicted)
+            self._drop(lost, DropReason.QUEUE_FULL)
+            self._evicted += lost
             if self._waiting_since is None and self._queue.waiting:
                 self._waiting_since = time.monotonic()
             return self._queue.waiting
@@ -85,26 +90,28 @@ class Books:
         """These have arrived."""
         with self._changed:
             if not self._closed:
-                self._ledger.delivered += len(entries)
+                number = len(entries)
+                self._ledger.delivered += number
                 self._settle(entries)
 
     def dropped(self, entries: Sequence[Entry], reason: DropReason) -> None:
         """These will not be sent, and are not kept."""
         with self._changed:
             if not self._closed:
-                self._ledger.dropped[reason] += len(entries)
+                self._drop(len(entries), reason)
                 self._settle(entries)
 
     def died(self, letters: Sequence[DeadLetter]) -> None:
         """These cannot be delivered, and are kept as dead letters."""
         with self._changed:
             if not self._closed:
+                number = len(letters)
                 self._dead.extend(letters)
-                self._ledger.dead += len(letters)
+                self._ledger.dead += number
                 while len(self._dead) > self._max_dead:
                     self._dead.popleft()
                     self._ledger.dead -= 1
-                    self._ledger.dropped[DropReason.DEAD_LETTERS_FULL] += 1
+                    self._drop(1, DropReason.DEAD_LETTERS_FULL)
                 self._settle([letter.entry for letter in letters])
 
     def failed(self, message: str | None) -> None:
@@ -137,7 +144,7 @@ class Books:
             if self._closed:
                 return 0
             lost = self._queue.pending
-            self._ledger.dropped[DropReason.SHUTDOWN] += lost
+            self._drop(lost, DropReason.SHUTDOWN)
             self._queue.drain()
             self._closed = True
             self._changed.notify_all()
@@ -163,15 +170,12 @@ class Books:
         self._queue.settle(entries)
         self._changed.notify_all()
 
+    def _drop(self, number: int, reason: DropReason) -> None:
+        if number:
+            self._ledger.dropped[reason] += number
+
     def _is_new(self, entry: Entry) -> bool:
-        return entry.record.key is None or self._keys.claim(_scope(entry), entry.since)
-
-
-def _scope(entry: Entry) -> str:
-    """What a key is unique in: kind, name and key, which is what the id is derived from."""
-    record = entry.record
-    direction = record.direction if isinstance(record, Goal) else ""
-    return f"{direction}{record_id(record)}"
+        return entry.record.key is None or self._keys.claim(entry)
 
 
 class KeyWindow:
@@ -182,14 +186,29 @@ class KeyWindow:
         self._seconds = seconds
         self._seen: OrderedDict[str, float] = OrderedDict()
 
-    def claim(self, key: str, now: float) -> bool:
-        """Whether the key is new within the window; it is remembered from now on."""
+    def claim(self, entry: Entry) -> bool:
+        """Whether the entry's key is new within the window; it is remembered from now on."""
+        key, now = _scope(entry), entry.since
         while self._seen:
             oldest, since = next(iter(self._seen.items()))
-            if len(self._seen) < self._max_keys and now - since < self._seconds:
+            if now - since < self._seconds:
                 break
-            del self._seen[oldest]
+            self._seen.pop(oldest, None)
         if key in self._seen:
             return False
         self._seen[key] = now
+        while len(self._seen) > self._max_keys:
+            self._seen.popitem(last=False)
         return True
+
+    def release(self, entry: Entry) -> None:
+        """Forget the key of an entry that is lost, so that a repeated call may succeed it."""
+        if entry.record.key is not None:
+            self._seen.pop(_scope(entry), None)
+
+
+def _scope(entry: Entry) -> str:
+    """What a key is unique in: kind, name and key, which is what the id is derived from."""
+    record = entry.record
+    direction = record.direction if isinstance(record, Goal) else ""
+    return f"{direction}{record_id(record)}"

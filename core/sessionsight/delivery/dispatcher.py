@@ -9,16 +9,17 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
-
-from msgspec import Struct
+from collections.abc import Callable, Sequence
 
 from sessionsight.delivery import before_send
-from sessionsight.delivery.books import Books, DeadLetter
-from sessionsight.delivery.options import DeliveryOptions, DeliveryProblem
+from sessionsight.delivery.books import Books
+from sessionsight.delivery.jobs import Job
+from sessionsight.delivery.options import BeforeSend, DeliveryOptions
+from sessionsight.delivery.reports import Reports
 from sessionsight.delivery.retry import Gate, backoff, retry_after
 from sessionsight.delivery.senders import Attempt, Senders
 from sessionsight.delivery.transport import NotSent, TimeLimits, TransportError, Unsendable, compressed
+from sessionsight.delivery.watch import KeyWatch
 from sessionsight.destinations.base import Action, Destination, HttpCall, HttpReply, Verdict
 from sessionsight.errors import ConfigurationError
 from sessionsight.notices import Notices
@@ -28,30 +29,10 @@ __all__ = ["Dispatcher"]
 
 # Single records refused in a row, with nothing accepted between, that mean a wrong key or address.
 _REFUSALS_TO_PAUSE = 3
-# How often a paused lane looks whether its key or address has changed.
-_PAUSED_GLANCE = 1.0
-
-
-class Job(Struct, eq=False, kw_only=True):
-    """Entries that are sent in one call, and how that has gone so far."""
-
-    entries: Sequence[Entry]
-    attempts: int = 0
-    first_attempt: float | None = None
-    last_attempt: float | None = None
-    not_before: float = 0.0
-    call: HttpCall | None = None
-    rendered_at: float = 0.0
-
-
-def _part(job: Job, entries: Sequence[Entry]) -> Job:
-    """Some of a job's entries as a job of their own, with the same history."""
-    return Job(entries=entries, attempts=job.attempts, first_attempt=job.first_attempt, last_attempt=job.last_attempt)
-
-
-def _halves(job: Job) -> list[Job]:
-    middle = len(job.entries) // 2
-    return [_part(job, job.entries[:middle]), _part(job, job.entries[middle:])]
+# Refusals for the key that are the record's own fault, for other calls have gone through since.
+_REFUSALS_TO_BURY = 2
+# What a foreign function may raise in a lane. SystemExit ends threads without a sound.
+_ANY = (Exception, SystemExit)
 
 
 class Dispatcher:
@@ -67,7 +48,7 @@ class Dispatcher:
         self._books = books
         self._senders = senders
         self._options = options
-        self._notices = notices
+        self._reports = Reports(destination.name, options, notices)
         self._gate = Gate(
             concurrency=self._limits.concurrency,
             calls_per_minute=self._limits.calls_per_minute,
@@ -77,9 +58,12 @@ class Dispatcher:
         )
         self._ready: deque[Job] = deque()
         self._retries: deque[Job] = deque()
-        self._flying: dict[Attempt, Job] = {}
+        self._flying: dict[Attempt, tuple[Job, HttpCall]] = {}
         self._refusals = 0
-        self._refused_job: Job | None = None
+        self._watch = KeyWatch(destination, options.pause_interval)
+        self._probed_with_new = False
+        self._last_good_launch = float("-inf")
+        self._resumed = False
         self.hurry = False
         """Send at once what would otherwise wait for company: somebody is flushing."""
         self.deadline = float("inf")
@@ -91,8 +75,8 @@ class Dispatcher:
         return self._gate.state(time.monotonic())
 
     def resume(self) -> None:
-        """Send again at once, after a pause or failures."""
-        self._gate.resume()
+        """Send again at once, after a pause or failures. May be called from any thread."""
+        self._resumed = True
 
     def turn(self) -> float:
         """Do everything that can be done now.
@@ -101,27 +85,25 @@ class Dispatcher:
             Seconds after which there is something to do again, if nothing happens before.
         """
         for outcome in self._senders.finished():
-            self._come_back(self._flying.pop(outcome.attempt), outcome.result)
+            if outcome.attempt in self._flying:
+                flown, call = self._flying.pop(outcome.attempt)
+                self._guarded(self._come_back, flown, call, outcome.result)
         if evicted := self._books.take_evicted():
-            self._tell(
+            self._reports.tell(
                 logging.WARNING,
                 f"the queue is full, {evicted} records were dropped; the vendor is down or slower than the app",
                 about="queue_full",
             )
-        while True:
-            now = time.monotonic()
-            if self._refused_job is not None and self._has_changed(self._refused_job):
-                self._refused_job = None
-                self._gate.resume()
+        while (now := time.monotonic()) < self.deadline:
+            self._go_on_if_changed(now)
             wait = self._gate.delay(now, self._senders.in_flight)
             if wait <= 0:
                 job, wait = self._next_job(now)
                 if job is not None:
-                    self._launch(job, now)
+                    self._guarded(self._launch, job, now)
                     continue
-            elif self._refused_job is not None:
-                wait = min(wait, _PAUSED_GLANCE)
-            return max(min(wait, self._senders.next_deadline - now), 0.0)
+            return max(min(wait, self._watch.next_look - now, self._senders.next_deadline - now), 0.0)
+        return max(self._senders.next_deadline - now, 0.0)
 
     # --- what to send ----------------------------------------------------------------------------
 
@@ -130,8 +112,7 @@ class Dispatcher:
         if self._ready:
             return self._ready.popleft(), 0.0
         probing = self._gate.state(now) != "closed"
-        if probing and self._retries and self._retries[0] is self._refused_job and self._books.waiting()[0]:
-            # Perhaps it is this record that is wrong, and not the key: let another one try.
+        if probing and self._retries and self._is_turn_of_new():
             self._claim()
             if self._ready:
                 return self._ready.popleft(), 0.0
@@ -146,6 +127,16 @@ class Dispatcher:
             return (self._ready.popleft(), 0.0) if self._ready else (None, 0.0)
         return None, min([wait, *(job.not_before - now for job in self._retries)])
 
+    def _is_turn_of_new(self) -> bool:
+        """Whether a probe should try other records: perhaps it is not the vendor that is ill, but what we hold.
+
+        Every second probe does, while what is held for retries stays little.
+        """
+        if not self._books.waiting()[0] or len(self._retries) > 4 + 2 * self._limits.concurrency:
+            return False
+        self._probed_with_new = not self._probed_with_new
+        return self._probed_with_new
+
     def _until_ripe(self, now: float) -> float:
         """Seconds until what waits should be sent without waiting for more."""
         waiting, size, since = self._books.waiting()
@@ -157,19 +148,17 @@ class Dispatcher:
 
     def _claim(self) -> None:
         entries = self._books.claim(self._limits.max_records, self._limits.max_bytes)
-        if self._options.before_send is not None:
-            entries = [shown for entry in entries if (shown := self._show(entry)) is not None]
+        if (function := self._options.before_send) is not None:
+            entries = [shown for entry in entries if (shown := self._show(function, entry)) is not None]
         if entries:
             self._ready.append(Job(entries=entries))
 
-    def _show(self, entry: Entry) -> Entry | None:
-        assert self._options.before_send is not None
+    def _show(self, function: BeforeSend, entry: Entry) -> Entry | None:
         try:
-            shown = before_send.apply(self._options.before_send, entry, self._destination.name)
-        except Exception as error:
-            self._tell(
-                logging.ERROR, f"before_send failed with {type(error).__name__}: {error}; the record is dropped"
-            )
+            shown = before_send.apply(function, entry, self._destination.name)
+        except _ANY as error:
+            message = f"before_send failed with {type(error).__name__}: {error}; the record is dropped"
+            self._reports.tell(logging.ERROR, message, about="before_send")
             self._books.dropped([entry], DropReason.BEFORE_SEND_ERROR)
             return None
         if shown is None:
@@ -179,22 +168,27 @@ class Dispatcher:
     def _launch(self, job: Job, now: float) -> None:
         if not self._expire(job):
             return
+        job.call = None
         try:
             rendered_at = time.time()
             calls = list(self._destination.calls(job.entries, now=rendered_at))
-            if sum(len(call.entries) for call in calls) != len(job.entries):
+            sizes = [len(call.entries) for call in calls]
+            if sum(sizes) != len(job.entries) or 0 in sizes:
                 raise ValueError("calls() must carry each entry exactly once")
         except ConfigurationError as error:
             self._judged(job, Verdict(action=Action.PAUSE, message=str(error)), None, now)
             return
-        except Exception as error:
+        except _ANY as error:
             self._judged(job, Verdict(action=Action.BISECT, message=f"{type(error).__name__} in calls()"), None, now)
             return
         if len(calls) > 1:
-            self._ready.extendleft(_part(job, call.entries) for call in reversed(calls))
+            job.take()
+            self._ready.extendleft(job.part(call.entries) for call in reversed(calls))
             return
-        [job.call] = calls
+        [call] = calls
+        job.call = call
         job.rendered_at = rendered_at
+        job.launched_at = now
         job.attempts += 1
         job.last_attempt = rendered_at
         job.first_attempt = job.first_attempt or rendered_at
@@ -202,26 +196,27 @@ class Dispatcher:
             connect=self._options.connect_timeout, read=self._options.read_timeout, total=self._options.total_timeout
         ).within(self.deadline - now)
         self._gate.sent(now)
-        self._flying[self._senders.launch(compressed(job.call, self._limits.gzip_above), limits)] = job
+        attempt = self._senders.launch(compressed(call, self._limits.gzip_above), limits)
+        self._flying[attempt] = job, call
 
     def _expire(self, job: Job) -> bool:
         """Bury what is too old. Returns whether anything is left."""
         oldest = time.time() - self._max_age
         if any(entry.since < oldest for entry in job.entries):
-            expired = [entry for entry in job.entries if entry.since < oldest]
-            job.entries = [entry for entry in job.entries if entry.since >= oldest]
+            entries = job.entries
+            job.entries = [entry for entry in entries if entry.since >= oldest]
+            expired = [entry for entry in entries if entry.since < oldest]
             self._bury(job, expired, "expired", f"not delivered within {self._max_age:g} s", None)
         return bool(job.entries)
 
     # --- what came back --------------------------------------------------------------------------
 
-    def _come_back(self, job: Job, result: HttpReply | TransportError) -> None:
+    def _come_back(self, job: Job, call: HttpCall, result: HttpReply | TransportError) -> None:
         now = time.monotonic()
-        assert job.call is not None
         if isinstance(result, HttpReply):
             try:
-                verdict = self._destination.judge(job.call, result)
-            except Exception as error:
+                verdict = self._destination.judge(call, result)
+            except _ANY as error:
                 verdict = Verdict(action=Action.UNKNOWN, message=f"{type(error).__name__} in judge()")
             self._judged(job, verdict, result, now)
         else:
@@ -236,124 +231,135 @@ class Dispatcher:
         status = reply.status if reply else None
         match verdict.action:
             case Action.DELIVERED:
-                self._deliver(job, verdict, status)
+                self._deliver(job, verdict, status, now)
             case Action.UNKNOWN if self._park_unknown:
-                self._gate.failed(now)
-                self._bury(job, job.entries, "unknown", verdict.message, status)
+                self._gate.failed(now, hold=self._hold(reply))
+                self._bury(job, job.take(), "unknown", verdict.message, status)
             case Action.RETRY | Action.UNKNOWN:
                 self._retry(job, verdict, reply, now)
             case Action.SPLIT | Action.BISECT if len(job.entries) > 1:
-                self._ready.extendleft(reversed(_halves(job)))
+                self._ready.extendleft(reversed(job.halves()))
             case Action.SPLIT:
-                self._bury(job, job.entries, "too_large", verdict.message, status)
+                self._bury(job, job.take(), "too_large", verdict.message, status)
             case Action.BISECT if self._refusals + 1 < _REFUSALS_TO_PAUSE:
                 self._refusals += 1
-                self._bury(job, job.entries, "refused", verdict.message, status)
-            case Action.BISECT | Action.PAUSE:
+                self._bury(job, job.take(), "refused", verdict.message, status)
+            case Action.PAUSE if self._is_to_blame(job):
+                self._blame(job, verdict, status, now)
+            case _:
                 self._pause(job, verdict, status, now)
 
-    def _deliver(self, job: Job, verdict: Verdict, status: int | None) -> None:
-        if self._gate.state(time.monotonic()) != "closed":
-            self._tell(logging.INFO, "delivering again", about="recovered")
+    def _deliver(self, job: Job, verdict: Verdict, status: int | None, now: float) -> None:
+        if self._gate.state(now) != "closed":
+            self._reports.tell(logging.INFO, "delivering again", about="recovered")
         self._gate.succeeded()
         self._refusals = 0
-        self._refused_job = None
+        self._watch.accepted()
+        self._last_good_launch = max(self._last_good_launch, job.launched_at)
         self._books.failed(None)
-        if not verdict.refused:
-            self._books.delivered(job.entries)
-            return
-        self._books.delivered([entry for i, entry in enumerate(job.entries) if i not in verdict.refused])
-        for i, message in verdict.refused.items():
-            self._bury(job, [job.entries[i]], "refused", message, status)
+        entries = job.take()
+        self._books.delivered([entry for i, entry in enumerate(entries) if i not in verdict.refused])
+        for i, entry in enumerate(entries):
+            if i in verdict.refused:
+                self._bury(job, [entry], "refused", verdict.refused[i], status)
 
     def _retry(self, job: Job, verdict: Verdict, reply: HttpReply | None, now: float) -> None:
-        header = reply.headers.get("retry-after") if reply else None
-        hold = retry_after(header, now=time.time(), limit=self._options.retry_after_max)
+        hold = self._hold(reply)
         self._gate.failed(now, hold=hold)
-        job.not_before = now + (self._backoff(job.attempts) if hold is None else hold)
-        self._retries.append(job)
+        self._retry_later(job, now + (hold or self._backoff(job.attempts)))
         self._books.failed(verdict.message)
         if self._gate.state(now) != "closed":
-            self._tell(
+            self._reports.tell(
                 logging.WARNING,
                 f"unreachable or failing ({verdict.message}); records are kept and sent when it is back",
                 about="unreachable",
             )
-        self._report(job, "unreachable", verdict.message, reply.status if reply else None)
+        status = reply.status if reply else None
+        self._reports.problem("unreachable", verdict.message, records=len(job.entries), status=status)
 
     def _pause(self, job: Job, verdict: Verdict, status: int | None, now: float) -> None:
+        is_new = self._gate.state(now) != "paused"
         self._gate.pause(now)
-        self._refused_job = job
-        self._retries.append(job)
+        job.refused_at = now
+        self._watch.refused(job, now)
+        self._retry_later(job, now)
         self._books.failed(verdict.message)
         options = ", ".join(sorted(getattr(self._destination, "secrets", ()))) or "its key"
         url = job.call.url if job.call else "its address"
-        self._tell(
-            logging.ERROR,
-            f"paused, because the vendor refuses our calls ({verdict.message}); check {options} and the address {url}. "
-            f"Records are kept; the next try is in {self._options.pause_interval:g} s, or as soon as a key changes",
-            about="paused",
-        )
-        self._report(job, "paused", verdict.message, status)
+        if is_new:
+            self._reports.tell(
+                logging.ERROR,
+                f"paused, because the vendor refuses our calls ({verdict.message}); check {options} and the address "
+                f"{url}. Records are kept; the next try is in {self._options.pause_interval:g} s, or as soon as a "
+                "key changes",
+                about="paused",
+            )
+        self._reports.problem("paused", verdict.message, records=len(job.entries), status=status)
+
+    def _is_to_blame(self, job: Job) -> bool:
+        """Whether the job itself is wrong, for a call that was sent after its refusal went through."""
+        if job.blamed >= _REFUSALS_TO_BURY:
+            return True
+        return job.refused_at is not None and self._last_good_launch > job.refused_at
+
+    def _blame(self, job: Job, verdict: Verdict, status: int | None, now: float) -> None:
+        job.blamed += 1
+        job.refused_at = now
+        if job.blamed < _REFUSALS_TO_BURY:
+            self._retry_later(job, now + self._backoff(job.attempts))
+        elif len(job.entries) > 1:
+            self._ready.extendleft(reversed(job.halves()))
+        else:
+            self._bury(job, job.take(), "refused", verdict.message, status)
 
     def _bury(self, job: Job, entries: Sequence[Entry], reason: str, message: str, status: int | None) -> None:
-        self._books.died(
-            [
-                DeadLetter(
-                    destination=self._destination.name,
-                    entry=entry,
-                    reason=reason,
-                    message=message,
-                    status=status,
-                    attempts=job.attempts,
-                    first_attempt=job.first_attempt,
-                    last_attempt=job.last_attempt,
-                )
-                for entry in entries
-            ]
-        )
+        """Make dead letters of entries that have been taken from the job."""
+        if not entries:
+            return
+        self._books.died(job.letters(self._destination.name, entries, reason, message, status))
         self._books.failed(message)
         what = {
             "unknown": "nobody knows whether they arrived, and sending them again might count them twice",
             "expired": "they were too old",
+            "internal_error": "of a fault of ours",
         }.get(reason, "the vendor refuses them")
-        self._tell(
+        self._reports.tell(
             logging.WARNING,
             f"{len(entries)} records became dead letters ({reason}), because {what}: {message}",
             about=f"dead:{reason}",
         )
-        self._report(job, reason, message, status, records=len(entries))
+        self._reports.problem(reason, message, records=len(entries), status=status)
 
     # --- small things ----------------------------------------------------------------------------
 
-    def _has_changed(self, job: Job) -> bool:
-        """Whether the call that was refused would be another one today: a key or an address has changed."""
+    def _guarded(self, step: Callable[..., None], job: Job, *arguments: object) -> None:
+        """Take a step with a job. Whatever goes wrong, the job's entries are accounted for."""
         try:
-            calls = list(self._destination.calls(job.entries, now=job.rendered_at))
-        except Exception:
-            return False  # the next probe will say what is wrong
-        return calls != [job.call]
+            step(job, *arguments)
+        except BaseException as error:
+            self._reports.fault(error)
+            if job not in self._retries and all(job is not flown for flown, _ in self._flying.values()):
+                self._bury(job, job.take(), "internal_error", f"{type(error).__name__} in delivery", None)
+            if not isinstance(error, _ANY):
+                raise
+
+    def _retry_later(self, job: Job, not_before: float) -> None:
+        job.not_before = not_before
+        self._retries.append(job)
+
+    def _go_on_if_changed(self, now: float) -> None:
+        if self._resumed:
+            self._resumed = False
+            self._watch.forget()
+            for job in self._retries:
+                job.not_before = now
+        elif not self._watch.has_changed(now):
+            return
+        self._gate.resume()
+
+    def _hold(self, reply: HttpReply | None) -> float | None:
+        header = reply.headers.get("retry-after") if reply else None
+        return retry_after(header, now=time.time(), limit=self._options.retry_after_max)
 
     def _backoff(self, failures: int) -> float:
-        return backoff(
-            failures, base=self._options.backoff_base, limit=self._options.backoff_max, random=random.random
-        )
-
-    def _tell(self, level: int, message: str, *, about: str | None = None) -> None:
-        name = self._destination.name
-        self._notices.tell(level, f"{name}: {message}", about=f"{name}:{about or message}")
-
-    def _report(self, job: Job, reason: str, message: str, status: int | None, *, records: int | None = None) -> None:
-        if self._options.on_error is None:
-            return
-        problem = DeliveryProblem(
-            destination=self._destination.name,
-            reason=reason,
-            message=message,
-            records=len(job.entries) if records is None else records,
-            status=status,
-        )
-        try:
-            self._options.on_error(problem)
-        except Exception as error:
-            self._tell(logging.ERROR, f"on_error failed with {type(error).__name__}: {error}")
+        return backoff(failures, base=self._options.backoff_base, limit=self._options.backoff_max, random=random.random)

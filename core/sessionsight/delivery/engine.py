@@ -6,6 +6,7 @@ have held at the fork.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from sessionsight.context import TrackingContext
+from sessionsight.delivery import lifecycle
 from sessionsight.delivery.books import DeadLetter
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.ledger import LaneStats
@@ -40,8 +42,11 @@ class Engine:
     ) -> None:
         self.pid = os.getpid()
         self.notices = notices
+        self.shutdown_timeout = options.shutdown_timeout
+        self._kept = False
         self._counts: Counter[str] = Counter()
-        self._counting = threading.Lock()
+        # Re-entrant: a signal handler or a finalizer may capture something while this thread is counting.
+        self._counting = threading.RLock()
 
         def transport(destination: Destination) -> Transport:
             if make_transport is not None:
@@ -67,6 +72,9 @@ class Engine:
 
     def submit(self, context: TrackingContext, records: Sequence[Record], drop: DropReason | None = None) -> None:
         """Hand records to every lane that has a place for them."""
+        if not self._kept:
+            self._kept = True
+            lifecycle.keep(self)
         now = time.time()
         entries = [Entry(record, context, now) for record in records]
         for lane in self._lanes.values():
@@ -74,15 +82,36 @@ class Engine:
 
     def flush(self, deadline: float) -> bool:
         """Wait until every lane is empty, or until the deadline on the monotonic clock."""
-        return all([lane.flush(deadline) for lane in self._lanes.values()])
+        lanes = list(self._lanes.values())
+        for lane in lanes:
+            lane.hurry()
+        try:
+            empty = True
+            for left, lane in zip(range(len(lanes), 0, -1), lanes, strict=True):
+                now = time.monotonic()
+                empty &= lane.wait(deadline, fair=now + (deadline - now) / left)
+            return empty
+        finally:
+            for lane in lanes:
+                lane.relax()
 
     def hurry_until(self, deadline: float) -> None:
         """Let every lane send what it has, in what time is left."""
         for lane in self._lanes.values():
-            lane.hurry_until(deadline)
+            lane.end_by(deadline)
+
+    def close_by(self, deadline: float) -> bool:
+        """Deliver what can be delivered until the deadline, then stop. Returns whether nothing was lost."""
+        self.flush(deadline)
+        lost = {name: number for name, number in self.close().items() if number}
+        if lost:
+            details = ", ".join(f"{number} for {name}" for name, number in lost.items())
+            self.notices.tell(logging.WARNING, f"shutdown: records were lost that could not be delivered: {details}")
+        return not lost
 
     def close(self) -> dict[str, int]:
         """Stop all lanes, without waiting. Returns what each has lost by that."""
+        lifecycle.release(self)
         return {name: lane.close() for name, lane in self._lanes.items()}
 
     def resume(self, name: str | None = None) -> None:

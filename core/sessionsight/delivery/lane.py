@@ -11,9 +11,11 @@ from sessionsight.delivery.books import Books, DeadLetter
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.ledger import LaneStats
 from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.reports import Reports
 from sessionsight.delivery.senders import Senders
 from sessionsight.delivery.spool.base import LaneQueue
 from sessionsight.delivery.transport import Transport
+from sessionsight.delivery.wake import Wake
 from sessionsight.destinations.base import Destination
 from sessionsight.notices import Notices
 from sessionsight.records import DropReason, Entry
@@ -47,15 +49,14 @@ class Lane:
         self._linger = options.linger
         self._max_records = destination.limits.max_records
         self._notices = notices
+        self._reports = Reports(self.name, options, notices)
         self._books = Books(queue, options)
-        self._wake = threading.Event()
-        senders = Senders(
-            transport, concurrency=destination.limits.concurrency, name=f"sessionsight-{self.name}", wake=self._wake
-        )
-        self._senders = senders
-        self._dispatcher = Dispatcher(destination, self._books, senders, options, notices)
+        self._wake = Wake()
+        self._senders = Senders(transport, name=f"sessionsight-{self.name}", wake=self._wake)
+        self._dispatcher = Dispatcher(destination, self._books, self._senders, options, notices)
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        # Re-entrant, as the books' lock is.
+        self._lock = threading.RLock()
         self._idle = True
         self._stopped = False
         self._flushers = 0
@@ -72,50 +73,72 @@ class Lane:
         dropped: list[DropReason] = []
         for entry in entries:
             record = entry.record
-            if not destination.takes(type(record)):
-                continue
             if record.destinations is not None and self.name not in record.destinations:
                 continue
-            reason = drop or destination.refuses(record, entry.context)
+            try:
+                if not destination.takes(type(record)):
+                    continue
+                reason = drop or destination.refuses(record, entry.context)
+            except Exception as error:  # a destination of the user's; its calls() will have to cope
+                self._reports.tell(
+                    logging.ERROR, f"the destination failed with {type(error).__name__}: {error}", about="refuses"
+                )
+                reason = drop
             if reason is None:
                 accepted.append(entry)
             else:
                 dropped.append(reason)
                 if remedy := _REMEDIES.get(reason):
-                    message = f"{self.name}: {record.kind} {record.label!r} skipped, {remedy}"
-                    self._notices.tell(logging.WARNING, message, about=f"{self.name}:{reason}")
+                    message = f"{record.kind} {record.label!r} skipped, {remedy}"
+                    self._reports.tell(logging.WARNING, message, about=reason)
         if accepted or dropped:
             waiting = self._books.enter(accepted, dropped)
             # During the linger the thread wakes by itself; it is called only from a longer sleep.
             if self._thread is None or self._idle or waiting >= self._max_records:
                 self._call()
 
-    def flush(self, deadline: float) -> bool:
-        """Send everything without lingering, and wait for it until the deadline (monotonic clock)."""
-        self._flushers += 1
-        self._dispatcher.hurry = True
-        try:
-            if not self._call():
-                return self._flush_here(deadline)
-            return self._books.wait_until_empty(deadline)
-        finally:
-            self._flushers -= 1
-            self._dispatcher.hurry = self._flushers > 0
-
-    def hurry_until(self, deadline: float) -> None:
-        """The process ends at this time: send everything now, and nothing that would take longer."""
-        self._dispatcher.deadline = deadline
-        self._flushers += 1
-        self._dispatcher.hurry = True
+    def hurry(self) -> None:
+        """Send without waiting for company, until as many calls of `relax`."""
+        with self._lock:
+            self._flushers += 1
+            self._dispatcher.hurry = True
         if self._books.pending:
             self._call()
 
+    def relax(self) -> None:
+        """The opposite of `hurry`."""
+        with self._lock:
+            self._flushers -= 1
+            self._dispatcher.hurry = self._flushers > 0
+
+    def wait(self, deadline: float, *, fair: float) -> bool:
+        """Wait until everything is delivered.
+
+        Args:
+            deadline: When to give up, on the monotonic clock.
+            fair: The same, where no thread can be started any more and the caller's own has to do it.
+        """
+        if not self._books.pending:
+            return True
+        if not self._call():
+            return self._deliver_here(fair)
+        return self._books.wait_until_empty(deadline)
+
+    def end_by(self, deadline: float) -> None:
+        """The process ends at this time: send everything now, and nothing that would take longer."""
+        self._dispatcher.deadline = deadline
+        self.hurry()
+
     def close(self) -> int:
         """Stop, without waiting. Returns how many records are lost by that."""
-        self._stopped = True
+        with self._lock:
+            self._stopped = True
+            alone = self._thread is None
         lost = self._books.close()
-        self._wake.set()
-        self._senders.stop()
+        if alone:
+            self._senders.stop()
+        else:
+            self._wake.set()
         return lost
 
     def resume(self) -> None:
@@ -133,16 +156,22 @@ class Lane:
 
     def _call(self) -> bool:
         """Wake the thread, starting it if need be. False when the interpreter starts no more threads."""
-        if self._thread is None:
-            with self._starting:
-                if self._thread is None:
-                    thread = threading.Thread(target=self._run, name=f"sessionsight-{self.name}", daemon=True)
-                    try:
-                        thread.start()
-                    except RuntimeError:
-                        return False
-                    self._thread = thread
+        if self._thread is None and not self._start():
+            return False
         self._wake.set()
+        return True
+
+    def _start(self) -> bool:
+        with self._lock:
+            if self._thread is None and not self._stopped:
+                # Set before it runs, for whoever comes here again meanwhile.
+                self._thread = threading.Thread(target=self._run, name=f"sessionsight-{self.name}", daemon=True)
+                try:
+                    self._senders.prepare()
+                    self._thread.start()
+                except RuntimeError:
+                    self._thread = None
+                    return False
         return True
 
     def _run(self) -> None:
@@ -151,24 +180,23 @@ class Lane:
             self._idle = wait > self._linger
             if self._idle and self._books.waiting()[0]:
                 # Something came in between; the flag was not up yet, so nobody called.
-                wait = min(wait, self._turn())
-            self._wake.wait(None if wait == float("inf") else wait)
+                wait = self._turn()
+            if not self._stopped:
+                self._wake.wait(wait)
             self._idle = False
-            self._wake.clear()
+        self._senders.stop()
 
     def _turn(self) -> float:
         try:
             self._notices.release()
             return self._dispatcher.turn()
-        except Exception:
+        except (Exception, SystemExit) as error:
             # A fault of ours must not end the lane; what was in hand stays pending in the ledger.
-            self._notices.tell(logging.ERROR, f"{self.name}: internal error in delivery", about=f"{self.name}:internal")
+            self._reports.fault(error)
             return 1.0
 
-    def _flush_here(self, deadline: float) -> bool:
-        """Deliver on the calling thread: at the end of the interpreter there is no other."""
+    def _deliver_here(self, deadline: float) -> bool:
         self._dispatcher.deadline = min(self._dispatcher.deadline, deadline)
         while self._books.pending and (remaining := deadline - time.monotonic()) > 0:
             self._wake.wait(min(self._turn(), remaining))
-            self._wake.clear()
         return not self._books.pending

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import atexit
+import os
 import signal
 import sys
 import time
 import weakref
+from collections.abc import Callable
 from types import FrameType
 from typing import Protocol
 
-__all__ = ["Closable", "install_sigterm", "register"]
+from sessionsight.notices import logger
+
+__all__ = ["Closable", "Working", "install_sigterm", "keep", "register", "release"]
 
 
 class Closable(Protocol):
@@ -27,30 +31,70 @@ class Closable(Protocol):
         """Wait for that until the deadline, then stop. Returns whether nothing was lost."""
 
 
+class Working(Closable, Protocol):
+    """Something closable of one process that has taken records in."""
+
+    @property
+    def pid(self) -> int:
+        """The process it belongs to."""
+
+
 _open: weakref.WeakSet[Closable] = weakref.WeakSet()
-_registered = False
+_working: set[Working] = set()
+_hooked: set[int] = set()
 
 
 def register(closable: Closable) -> None:
-    """Close this when the interpreter exits, together with all others."""
-    global _registered
+    """Close this when the process exits, together with all others, if it still exists by then."""
     _open.add(closable)
-    if not _registered:
-        _registered = True
-        atexit.register(close_all)
+    _hook_exit()
+
+
+def keep(working: Working) -> None:
+    """Close this when the process exits, even if nobody else remembers it."""
+    _working.add(working)
+    _hook_exit()
+
+
+def release(working: Working) -> None:
+    """This has been closed."""
+    _working.discard(working)
 
 
 def close_all() -> None:
     """Close everything that is registered, by one deadline."""
-    closables = list(_open)
+    pid = os.getpid()
+    closables = [*_open, *(working for working in _working if working.pid == pid)]
+    _open.clear()
+    _working.clear()
     if not closables:
         return
     deadline = time.monotonic() + max(closable.shutdown_timeout for closable in closables)
     for closable in closables:
-        closable.hurry_until(deadline)
+        _harmlessly(closable.hurry_until, deadline)
     for closable in closables:
-        closable.close_by(deadline)
-    _open.clear()
+        _harmlessly(closable.close_by, deadline)
+
+
+def _harmlessly(step: Callable[[float], object], deadline: float) -> None:
+    try:
+        step(deadline)
+    except Exception:
+        logger.exception("internal error at the end of the process")
+
+
+def _hook_exit() -> None:
+    pid = os.getpid()
+    if pid in _hooked:
+        return
+    if not _hooked:
+        atexit.register(close_all)
+    _hooked.add(pid)
+    # A child of multiprocessing leaves without atexit, or forgets what was registered before the fork.
+    if "multiprocessing.process" in sys.modules and sys.modules["multiprocessing.process"].parent_process() is not None:
+        from multiprocessing import util
+
+        util.Finalize(None, close_all, exitpriority=0)
 
 
 def install_sigterm() -> None:

@@ -82,8 +82,9 @@ class Gate:
         self._delay_after = delay_after
         self._pause_interval = pause_interval
         self._failures = 0
-        self._hold_until = float("-inf")
         self._paused = False
+        self._hold_until = float("-inf")  # as the vendor asked
+        self._probe_at = float("-inf")  # counts while failing or paused
 
     def state(self, now: float) -> State:
         """What the gate is doing, for statistics."""
@@ -91,14 +92,15 @@ class Gate:
             return "paused"
         if self._failures < self._failures_to_open:
             return "closed"
-        return "open" if now < self._hold_until else "half-open"
+        return "open" if now < max(self._hold_until, self._probe_at) else "half-open"
 
     def delay(self, now: float, in_flight: int) -> float:
         """Seconds until the next call may be sent; 0 is now, infinity is when one comes back."""
-        probing = self._paused or self._failures >= self._failures_to_open
-        if in_flight >= (1 if probing else self._concurrency):
+        if in_flight >= (1 if self._probing else self._concurrency):
             return float("inf")
         wait = max(self._hold_until - now, 0.0)
+        if self._probing:
+            wait = max(wait, self._probe_at - now)
         recent = self._recent
         if recent is not None and len(recent) == recent.maxlen:
             wait = max(wait, recent[0] + 60.0 - now)
@@ -110,7 +112,7 @@ class Gate:
             self._recent.append(now)
 
     def succeeded(self) -> None:
-        """A call came back well: whatever was wrong is over."""
+        """A call came back well: whatever was wrong is over, but what the vendor asked for holds."""
         self._failures = 0
         self._paused = False
 
@@ -119,22 +121,26 @@ class Gate:
 
         Args:
             now: The clock.
-            hold: Seconds for which the vendor asked to be left alone.
+            hold: Seconds for which the vendor asked to be left alone; zero is no such wish, or a
+                vendor that is down could have us call without a break.
         """
         self._failures += 1
-        self._paused = False
-        if hold is not None:
+        if hold:
             self._hold_until = max(self._hold_until, now + hold)
-        elif self._failures >= self._failures_to_open:
-            self._hold_until = max(self._hold_until, now + self._delay_after(self._failures))
+        elif self._probing:
+            self._probe_at = max(self._probe_at, now + self._delay_after(self._failures))
 
     def pause(self, now: float) -> None:
         """A call was refused for the key or the address."""
         self._paused = True
-        self._hold_until = now + self._pause_interval
+        self._probe_at = now + self._pause_interval
 
     def resume(self) -> None:
         """Something has changed: forget what went wrong and send at once."""
         self._failures = 0
         self._paused = False
-        self._hold_until = float("-inf")
+        self._hold_until = self._probe_at = float("-inf")
+
+    @property
+    def _probing(self) -> bool:
+        return self._paused or self._failures >= self._failures_to_open

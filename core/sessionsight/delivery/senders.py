@@ -12,8 +12,17 @@ from queue import SimpleQueue
 
 from msgspec import Struct
 
-from sessionsight.delivery.transport import OutcomeUnknown, TimeLimits, Transport, TransportError, Unsendable
+from sessionsight.delivery.transport import (
+    NotSent,
+    OutcomeUnknown,
+    TimeLimits,
+    Transport,
+    TransportError,
+    Unsendable,
+)
+from sessionsight.delivery.wake import Wake
 from sessionsight.destinations.base import HttpCall, HttpReply
+from sessionsight.errors import ConfigurationError
 
 __all__ = ["Attempt", "Outcome", "Senders"]
 
@@ -29,6 +38,9 @@ class Attempt(Struct, eq=False):
     limits: TimeLimits
     deadline: float
     """On the monotonic clock."""
+    started: bool = False
+    """Whether a thread has taken it up."""
+    given_up: bool = False
 
 
 class Outcome(Struct, frozen=True):
@@ -44,9 +56,8 @@ class Senders:
     Used by one dispatcher; only the queues are shared with the threads.
     """
 
-    def __init__(self, transport: Transport, *, concurrency: int, name: str, wake: threading.Event) -> None:
+    def __init__(self, transport: Transport, *, name: str, wake: Wake) -> None:
         self._transport = transport
-        self._concurrency = concurrency
         self._name = name
         self._wake = wake
         self._work: SimpleQueue[Attempt | None] = SimpleQueue()
@@ -57,7 +68,7 @@ class Senders:
 
     @property
     def in_flight(self) -> int:
-        """Calls on their way, given-up ones that still hold a connection included."""
+        """Calls on their way, given-up ones that still hold a thread included."""
         return len(self._flying) + len(self._stuck)
 
     @property
@@ -65,18 +76,27 @@ class Senders:
         """When the first of them will be given up."""
         return min((attempt.deadline for attempt in self._flying), default=float("inf"))
 
+    def prepare(self) -> None:
+        """Start the first thread, while the interpreter still starts any.
+
+        Raises:
+            RuntimeError: It does not.
+        """
+        if not self._threads:
+            self._start()
+
     def launch(self, call: HttpCall, limits: TimeLimits) -> Attempt:
-        """Send the call on one of the threads; on this one if the interpreter starts no more threads."""
+        """Send the call on one of the threads; on this one if there is none, and none can be started."""
         attempt = Attempt(call, limits, time.monotonic() + limits.total + _GRACE)
         self._flying.append(attempt)
         if self._threads < self.in_flight:
-            thread = threading.Thread(target=self._run, name=f"{self._name}-sender", daemon=True)
             try:
-                thread.start()
-                self._threads += 1
+                self._start()
             except RuntimeError:  # the interpreter is shutting down
-                if not self._threads:
+                if self._threads <= len(self._stuck):
+                    attempt.started = True
                     self._done.put(Outcome(attempt, self._send(attempt)))
+                    self._wake.set()
                     return attempt
         self._work.put(attempt)
         return attempt
@@ -92,35 +112,51 @@ class Senders:
             elif outcome.attempt in self._stuck:
                 self._stuck.remove(outcome.attempt)
         now = time.monotonic()
-        for attempt in [attempt for attempt in self._flying if attempt.deadline <= now]:
-            self._flying.remove(attempt)
-            self._stuck.append(attempt)
-            error = OutcomeUnknown(f"no reply within {attempt.limits.total:g} s")
-            outcomes.append(Outcome(attempt, error))
-        if len(self._stuck) >= self._concurrency:
-            # Every connection hangs: leave them and their threads behind, and start afresh.
-            self._transport.close()
-            self._threads -= len(self._stuck)
-            for _ in self._stuck:
-                self._work.put(None)
-            self._stuck.clear()
+        outcomes += [self._give_up(attempt) for attempt in list(self._flying) if attempt.deadline <= now]
+        if self._stuck and not self._flying:
+            self._leave_behind()
         return outcomes
 
     def stop(self) -> None:
         """End the threads, without waiting for those that hang."""
-        for _ in range(self._threads):
-            self._work.put(None)
-        self._transport.close()
+        self._leave_behind()
 
-    def _run(self) -> None:
-        while (attempt := self._work.get()) is not None:
-            self._done.put(Outcome(attempt, self._send(attempt)))
-            self._wake.set()
+    def _give_up(self, attempt: Attempt) -> Outcome:
+        attempt.given_up = True
+        self._flying.remove(attempt)
+        if not attempt.started:
+            return Outcome(attempt, NotSent("no thread was free to send it"))
+        self._stuck.append(attempt)
+        return Outcome(attempt, OutcomeUnknown(f"no reply within {attempt.limits.total:g} s"))
+
+    def _leave_behind(self) -> None:
+        """Cut the connections, and let the threads end when they notice; new ones are started afresh."""
+        self._transport.close()
+        left, self._work = self._work, SimpleQueue()  # theirs alone, so that they take no new work
+        for _ in range(self._threads):
+            left.put(None)
+        self._threads = 0
+        self._stuck.clear()
+
+    def _start(self) -> None:
+        threading.Thread(target=self._run, args=(self._work,), name=f"{self._name}-sender", daemon=True).start()
+        self._threads += 1
+
+    def _run(self, work: SimpleQueue[Attempt | None]) -> None:
+        while (attempt := work.get()) is not None:
+            attempt.started = True
+            if not attempt.given_up:
+                self._done.put(Outcome(attempt, self._send(attempt)))
+                self._wake.set()
 
     def _send(self, attempt: Attempt) -> HttpReply | TransportError:
         try:
             return self._transport.send(attempt.call, attempt.limits)
         except TransportError as error:
             return error
-        except Exception as error:  # a transport of the user's, or a fault of ours: never lose the call
-            return Unsendable(f"{type(error).__name__} in the transport")
+        except ConfigurationError as error:
+            return Unsendable(str(error))
+        except KeyboardInterrupt:  # only where the call is sent on the main thread
+            raise
+        except BaseException as error:  # a transport of the user's, or a fault of ours: never lose the call
+            return OutcomeUnknown(f"{type(error).__name__} in the transport")

@@ -7,16 +7,18 @@ to switch off, and tracing libraries that wrap the client do not see our calls.
 from __future__ import annotations
 
 import gzip
+import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from types import ModuleType
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
+from weakref import WeakSet
 
 from msgspec import Struct
 
@@ -105,6 +107,25 @@ def http_library() -> ModuleType:
     return library
 
 
+class _Pool:
+    """Kept connections, all made the same way. When it is retired, its last user closes it.
+
+    A connection that is in use is shut down, not closed: its file descriptor might be given to
+    somebody else's connection while a thread still reads from it.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self.transport = transport
+        self.users = 0
+        self.retired = False
+        self.sockets: WeakSet[socket.socket] = WeakSet()
+
+    def cut(self) -> None:
+        """End all waiting for a reply."""
+        for connection in list(self.sockets):
+            _cut(connection)
+
+
 class HttpxTransport:
     """A `Transport` over httpx or httpx2, with one connection pool for each lane.
 
@@ -134,46 +155,63 @@ class HttpxTransport:
         self._max_response_bytes = max_response_bytes
         self._library = library
         self._lock = threading.Lock()
-        self._pools: dict[str | None, Any] = {}
+        self._pools: dict[str | None, _Pool] = {}
         self._user_agent = f"sessionsight-python/{_version()}"
 
     def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
-        """Send the call once, in at most `limits.total` seconds after the name has been looked up."""
+        """Send the call once.
+
+        Each wait is bounded, and the reply's body by `limits.total` as well. What cannot be bounded here, a
+        name server or a head that drips, is given up by `Senders`.
+        """
         deadline = time.monotonic() + limits.total
-        library = self._load()
+        library = http_library() if self._library is None else self._library
+        timeouts = {"connect": limits.connect, "read": limits.read, "write": limits.read, "pool": limits.connect}
         try:
             request = library.Request(
                 call.method,
                 call.url,
                 headers={"User-Agent": self._user_agent, "Accept-Encoding": "identity", **call.headers},
                 content=call.body,
-                extensions={
-                    "timeout": {
-                        "connect": limits.connect,
-                        "read": limits.read,
-                        "write": limits.read,
-                        "pool": limits.connect,
-                    }
-                },
+                extensions={"timeout": timeouts},
             )
         except Exception as error:
             # Whatever httpx finds wrong with an address or a header; the message must not show the value.
             raise Unsendable(f"the call cannot be written ({type(error).__name__})") from None
-        with _not_instrumented(), _translated(library):
-            response = self._pool(call.url).handle_request(request)
-            try:
-                body = self._read(library, response, deadline)
-            finally:
-                response.close()
+        pool = self._enter(library, call.url)
+
+        def trace(event: str, info: dict[str, Any]) -> None:
+            if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+                connection = info["return_value"].get_extra_info("socket")
+                pool.sockets.add(connection)
+                if pool.retired or time.monotonic() >= deadline:
+                    _cut(connection)  # nobody waits for this call any more
+
+        request.extensions["trace"] = trace
+        try:
+            with _not_instrumented(), _translated(library):
+                response = pool.transport.handle_request(request)
+                timeouts["read"] = max(min(limits.read, deadline - time.monotonic()), 0.001)
+                try:
+                    body = self._read(library, response, deadline)
+                finally:
+                    response.close()
+        finally:
+            self._leave(pool)
         headers = {name.lower(): value for name, value in response.headers.items()}
         return HttpReply(status=response.status_code, headers=headers, body=body)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections. Calls under way are cut off; later calls open new ones."""
         with self._lock:
             pools, self._pools = list(self._pools.values()), {}
+            for pool in pools:
+                pool.retired = True
+            unused = [pool for pool in pools if not pool.users]
         for pool in pools:
-            pool.close()
+            pool.cut()
+        for pool in unused:
+            pool.transport.close()
 
     def _read(self, library: ModuleType, response: Any, deadline: float) -> bytes:
         """The start of the body. The status has been seen by now: a body that breaks off changes nothing."""
@@ -181,47 +219,72 @@ class HttpxTransport:
         try:
             for chunk in response.iter_raw():
                 body += chunk
-                if len(body) >= self._max_response_bytes or time.monotonic() >= deadline:
+                if len(body) > self._max_response_bytes or time.monotonic() >= deadline:
                     break
         except library.TransportError:
             pass
         return body[: self._max_response_bytes]
 
-    def _load(self) -> ModuleType:
-        if self._library is None:
-            self._library = http_library()
-        return self._library
+    def _enter(self, library: ModuleType, url: str) -> _Pool:
+        try:
+            proxy = self._proxy or (_environment_proxy(url) if self._trust_env else None)
+            with self._lock:
+                pool = self._pools.get(proxy)
+                if pool is None:
+                    pool = self._pools[proxy] = _Pool(self._connect_by(library, proxy))
+                pool.users += 1
+                return pool
+        except Unsendable:
+            raise
+        except Exception as error:
+            # The message might show a proxy's password.
+            raise Unsendable(f"no connection can be made ({type(error).__name__}); check proxy and ca_bundle") from None
 
-    def _pool(self, url: str) -> Any:
-        proxy = self._proxy or (_environment_proxy(url) if self._trust_env else None)
+    def _leave(self, pool: _Pool) -> None:
         with self._lock:
-            if proxy not in self._pools:
-                library = self._load()
-                self._pools[proxy] = library.HTTPTransport(
-                    verify=library.create_ssl_context(verify=self._verify(), trust_env=self._trust_env),
-                    trust_env=self._trust_env,
-                    limits=library.Limits(
-                        max_connections=self._connections,
-                        max_keepalive_connections=self._connections,
-                        keepalive_expiry=5.0,
-                    ),
-                    proxy=proxy,
-                )
-            return self._pools[proxy]
+            pool.users -= 1
+            unused = pool.retired and not pool.users
+        if unused:
+            pool.transport.close()
+
+    def _connect_by(self, library: ModuleType, proxy: str | None) -> Any:
+        return library.HTTPTransport(
+            verify=library.create_ssl_context(verify=self._verify(), trust_env=self._trust_env),
+            trust_env=self._trust_env,
+            limits=library.Limits(
+                max_connections=self._connections,
+                max_keepalive_connections=self._connections,
+                # Below the five seconds after which many servers hang up: a goal that is sent while
+                # they do has an unknown outcome.
+                keepalive_expiry=4.0,
+            ),
+            proxy=proxy,
+        )
 
     def _verify(self) -> Any:
         if self._ca_bundle is None:
             return True
         import ssl
 
-        return ssl.create_default_context(cafile=self._ca_bundle)
+        try:
+            return ssl.create_default_context(cafile=self._ca_bundle)
+        except OSError as error:
+            raise Unsendable(f"ca_bundle {self._ca_bundle!r} cannot be used: {error}") from None
+
+
+def _cut(connection: socket.socket) -> None:
+    with suppress(OSError):
+        # Not the TLS socket's own method, which would take its state away from the thread that reads.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def _environment_proxy(url: str) -> str | None:
     parts = urlsplit(url)
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if proxy is None or proxy_bypass(parts.hostname or ""):
+    host = parts.hostname or ""
+    # NO_PROXY may name a host, or a host and its port.
+    if not proxy or proxy_bypass(host) or proxy_bypass(f"{host}:{parts.port}"):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
 
@@ -245,19 +308,22 @@ def _words(error: Exception) -> str:
 
 @contextmanager
 def _not_instrumented() -> Iterator[None]:
-    """OpenTelemetry's own mark for calls that must not become spans, where it is in use."""
+    """OpenTelemetry's own marks for calls that must not become spans, where it is in use."""
     api = sys.modules.get("opentelemetry.context")
-    if api is None:
-        yield
-        return
-    values = api.get_current()
-    for mark in ("suppress_instrumentation", "suppress_http_instrumentation"):
-        values = api.set_value(mark, True, values)
-    token = api.attach(values)
+    token = None
+    if api is not None:
+        with suppress(Exception):  # half imported, or not as we know it: a span is no reason to lose the call
+            values = api.get_current()
+            for mark in ("suppress_instrumentation", "suppress_http_instrumentation"):
+                # Older instrumentations look for the plain name, newer ones for the constant's value.
+                for key in {mark, getattr(api, f"_{mark.upper()}_KEY", mark)}:
+                    values = api.set_value(key, value=True, context=values)
+            token = api.attach(values)
     try:
         yield
     finally:
-        api.detach(token)
+        if api is not None and token is not None:
+            api.detach(token)
 
 
 def _version() -> str:

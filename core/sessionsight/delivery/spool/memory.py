@@ -45,12 +45,14 @@ class MemoryQueue:
     def put(self, entries: Sequence[Entry]) -> list[Entry]:
         """Add entries; returns those that had to go: events before goals, oldest first."""
         for entry in entries:
+            size = size_of(entry)
             (self._goals if type(entry.record) is Goal else self._others).append(entry)
-            self._waiting_bytes += size_of(entry)
+            self._waiting_bytes += size
         evicted: list[Entry] = []
         while self.waiting and self._full():
             entry = (self._others or self._goals).popleft()
-            self._waiting_bytes -= size_of(entry)
+            size = size_of(entry)
+            self._waiting_bytes -= size
             evicted.append(entry)
         return evicted
 
@@ -64,13 +66,15 @@ class MemoryQueue:
                 break
             claimed.append(queue.popleft())
             total += size
+        number = len(claimed)
         self._waiting_bytes -= total
-        self._claimed += len(claimed)
+        self._claimed += number
         return claimed
 
     def settle(self, entries: Sequence[Entry]) -> None:
         """These claimed entries are done with."""
-        self._claimed -= len(entries)
+        number = len(entries)
+        self._claimed -= number
 
     def drain(self) -> list[Entry]:
         """Take everything that waits, and settle it."""

@@ -1,0 +1,35 @@
+"""The bell of a thread that sleeps until there is something to do."""
+
+from __future__ import annotations
+
+from queue import Empty, SimpleQueue
+
+__all__ = ["Wake"]
+
+# An hour: far below what the operating system can count, and waking once too often harms nothing.
+_LONGEST = 3600.0
+
+
+class Wake:
+    """Wakes one thread. Like an `Event`, but it may be set from anywhere.
+
+    A signal handler or a finalizer may capture something while this very thread is inside `set`.
+    An `Event` has a lock and would deadlock; `SimpleQueue` is made for that.
+    """
+
+    def __init__(self) -> None:
+        self._tokens: SimpleQueue[None] = SimpleQueue()
+
+    def set(self) -> None:
+        """Wake the thread now, or at its next wait."""
+        if self._tokens.empty():
+            self._tokens.put(None)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until `set` is called, but not longer than this."""
+        try:
+            self._tokens.get(timeout=min(max(seconds, 0.0), _LONGEST))
+            while True:
+                self._tokens.get_nowait()
+        except Empty:
+            return
