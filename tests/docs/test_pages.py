@@ -1,0 +1,132 @@
+"""README and the pages run: each code block is executed as it stands."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import sessionsight
+from sessionsight.current import default, set_default
+
+ROOT = Path(__file__).parents[2]
+_BLOCK = re.compile(r"(?:<!-- (?:test: )?(?P<name>[\w-]+) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """The page's Python blocks, each with the name in the comment above it, if any."""
+    text = (ROOT / page).read_text("utf-8")
+    return [(found["name"] or "", found["code"]) for found in _BLOCK.finditer(text)]
+
+
+def block(page: str, name: str) -> str:
+    [code] = [code for found, code in blocks(page) if found == name]
+    return code
+
+
+def run(code: str, namespace: dict[str, Any] | None = None) -> dict[str, Any]:
+    namespace = {"__name__": "example"} if namespace is None else namespace
+    exec(compile(code, "<page>", "exec"), namespace)
+    return namespace
+
+
+@pytest.fixture(autouse=True)
+def _unreachable_vendors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The pages' keys are dots: nothing may leave, and nothing is waited for at the end."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    yield
+    try:
+        client = default()
+    except sessionsight.NoClientError:
+        return
+    assert isinstance(client, sessionsight.Client)
+    client.shutdown(0)
+    set_default(None)
+
+
+def test_the_readmes_flask_app_counts_a_sign_up() -> None:
+    example = run(block("README.md", "flask"))
+    response = example["app"].test_client().post("/signup")
+    assert response.get_data(as_text=True) == "Welcome"
+    stats = example["app"].extensions["sessionsight"].stats()
+    assert stats.lanes["signal"].captured == 1
+    assert stats.lanes["sessionsight"].dropped == {"no_session": 1}
+
+
+async def test_the_readmes_fastapi_app_captures_a_checkout() -> None:
+    example = run(block("README.md", "fastapi"))
+    transport = httpx.ASGITransport(app=example["app"])
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as browser:
+        response = await browser.post("/checkout")
+    assert response.json() == "Thank you"
+    client = default()
+    assert isinstance(client, sessionsight.Client)
+    assert {name: lane.captured for name, lane in client.stats().lanes.items()} == {"saytics": 1, "analyse": 1}
+
+
+def test_the_readmes_django_settings_and_view_serve_a_request(tmp_path: Path) -> None:
+    (tmp_path / "settings.py").write_text(
+        block("README.md", "django") + 'ROOT_URLCONF = "urls"\nSECRET_KEY = "k"\nALLOWED_HOSTS = ["*"]\n', "utf-8"
+    )
+    (tmp_path / "views.py").write_text(block("README.md", "django-view"), "utf-8")
+    (tmp_path / "urls.py").write_text(
+        "from django.urls import path\nimport views\nurlpatterns = [path('pay', views.pay)]\n", "utf-8"
+    )
+    program = (
+        "import django; django.setup()\n"
+        "from django.test import Client\n"
+        "print(Client().get('/pay').content)\n"
+        "from sessionsight.current import default\n"
+        "print({name: lane.captured for name, lane in default().stats().lanes.items()})\n"
+        "default().shutdown(0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={"DJANGO_SETTINGS_MODULE": "settings", "PATH": "", "HTTPS_PROXY": "http://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0] == "b'Thank you'", done.stderr
+    assert lines[1] == "{'sessionsight': 1, 'signal': 1, 'saytics': 1, 'analyse': 1}"
+
+
+def test_the_readmes_webhook_runs_outside_a_request() -> None:
+    example = run(block("README.md", "outside"))
+    assert example["context"].sessionsight.session_id == "0b0e1f9c-55a4-4d53-8a36-1a2a0b7c5c11"
+    assert example["client"].stats().lanes["sessionsight"].captured == 1
+
+
+def test_the_page_on_capturing_runs_from_top_to_bottom() -> None:
+    namespace: dict[str, Any] = {"__name__": "example"}
+    for _, code in blocks("docs/capturing.md"):
+        run(code, namespace)
+    stats = namespace["client"].stats()
+    assert stats.rejected == 0
+    assert stats.lanes["sessionsight"].captured == 5
+    assert "no_session" not in stats.lanes["sessionsight"].dropped
+
+
+def test_the_page_on_delivery_shows_a_before_send_that_works() -> None:
+    example = run(block("docs/delivery.md", "before-send"))
+    example["client"].analytics.capture("debug_something", user_id="user_1")
+    example["client"].flush(5)
+    assert example["client"].stats().lanes["signal"].dropped == {"before_send": 1}
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))])
+def test_links_between_the_pages_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", (ROOT / page).read_text("utf-8")):
+        assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+
+
+def test_the_readmes_table_lists_every_option() -> None:
+    table = (ROOT / "README.md").read_text("utf-8").partition("## Options")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([a-z_]+)`", "\n".join(line.split("|")[1] for line in table.splitlines() if "|" in line)))
+    assert named - {"option"} == set(sessionsight.Settings.__struct_fields__)
