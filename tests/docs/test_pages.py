@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 import sessionsight
 from sessionsight.current import default, set_default
 
