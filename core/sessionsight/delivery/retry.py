@@ -50,7 +50,7 @@ def retry_after(header: str | None, *, now: float, limit: float) -> float | None
         return None
     header = header.strip()
     if header.isascii() and header.isdigit():
-        return min(float(header[:9]), limit)
+        return min(float(header), limit)
     try:
         date = parsedate_to_datetime(header)
         seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now

@@ -1,0 +1,109 @@
+"""What the tests of delivery share: records, a small vendor's protocol, and a lane or a dispatcher to put it in."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from sessionsight.context import TrackingContext
+from sessionsight.delivery.books import Books, DeadLetter
+from sessionsight.delivery.ledger import LaneStats
+from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.spool.memory import MemoryQueue
+from sessionsight.destinations.base import Action, HttpCall, HttpReply, Limits, Verdict, judge_status
+from sessionsight.records import DropReason, Entry, Event, Goal, Record
+
+USER = TrackingContext(user_id="user_1")
+
+
+def event(name: str = "seen", *, size: int = 0, key: str | None = None, since: float | None = None) -> Entry:
+    properties = json.dumps({"x": "y" * size}).encode() if size else b"{}"
+    record = Event(entropy=os.urandom(10), time=time.time(), name=name, key=key, properties=properties)
+    return Entry(record, USER, time.time() if since is None else since)
+
+
+def goal(name: str = "signups", *, key: str | None = None, since: float | None = None) -> Entry:
+    record = Goal(entropy=os.urandom(10), time=time.time(), goal_id=name, direction="increment", key=key)
+    return Entry(record, USER, time.time() if since is None else since)
+
+
+class Vendor:
+    """A destination of the simplest sort: labels of records in a list, a key in a header.
+
+    Its reply may refuse some of them: `{"refused": {"1": "no such goal"}}`.
+    """
+
+    secrets = frozenset({"key"})
+
+    def __init__(
+        self, url: str, *, name: str = "vendor", key: str | Callable[[], str] = "sk_very_secret", **limits: Any
+    ) -> None:
+        self.name = name
+        self.url = url
+        self.key = key
+        self.limits = Limits(**limits)
+
+    def takes(self, kind: type[Record]) -> bool:
+        return True
+
+    def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
+        return DropReason.NO_IDENTITY if record.label == "nobody" else None
+
+    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+        key = self.key() if callable(self.key) else self.key
+        body = json.dumps([entry.record.label for entry in entries]).encode()
+        return [HttpCall(url=f"{self.url}/take", headers={"x-api-key": key}, body=body, entries=entries)]
+
+    def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
+        verdict = judge_status(reply)
+        if verdict.action is Action.DELIVERED and b"refused" in reply.body:
+            refused = {int(at): why for at, why in json.loads(reply.body)["refused"].items()}
+            return Verdict(action=Action.DELIVERED, refused=refused)
+        return verdict
+
+
+def batches(url: str, **options: Any) -> Vendor:
+    """A vendor of events: takes many at a time, and takes them again."""
+    return Vendor(url, **{"max_records": 10, **options})
+
+
+def singles(url: str, **options: Any) -> Vendor:
+    """A vendor of goals: takes them one by one, several at a time, and each only once."""
+    return Vendor(url, **{"name": "goals", "max_records": 1, "concurrency": 8, "repeatable": False, **options})
+
+
+def quick(**options: Any) -> DeliveryOptions:
+    """Options under which nothing takes long, unless a test wants it to."""
+    return DeliveryOptions(
+        **{"linger": 0.0, "backoff_base": 0.001, "backoff_max": 0.01, "pause_interval": 0.02, **options}
+    )
+
+
+def make_books(**options: Any) -> Books:
+    settings = quick(**options)
+    return Books(MemoryQueue(max_records=settings.queue_records, max_bytes=settings.queue_bytes), settings)
+
+
+def labels(entries: Iterable[Entry | DeadLetter]) -> list[str]:
+    return [(entry.entry if isinstance(entry, DeadLetter) else entry).record.label for entry in entries]
+
+
+def deaths(letters: Iterable[DeadLetter]) -> dict[str, str]:
+    """Label to reason."""
+    return {letter.entry.record.label: letter.reason for letter in letters}
+
+
+def tally(stats: LaneStats) -> dict[str, Any]:
+    """The numbers of a ledger that are not zero, after a look at their sum."""
+    assert stats.balanced, stats
+    numbers = {
+        "captured": stats.captured,
+        "delivered": stats.delivered,
+        "pending": stats.pending,
+        "dead": stats.dead,
+        **stats.dropped,
+    }
+    return {name: number for name, number in numbers.items() if number}
