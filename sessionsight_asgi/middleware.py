@@ -51,7 +51,7 @@ class AnalyticsMiddleware:
     """
 
     def __init__(
-        self, app: ASGIApp, client: Client | None = None, settings: Settings | None = None, **options: Any
+        self, app: ASGIApp, /, client: Client | None = None, settings: Settings | None = None, **options: Any
     ) -> None:
         self.app = app
         self.client = adopt(client, settings, options, where="AnalyticsMiddleware")
