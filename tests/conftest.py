@@ -2,11 +2,15 @@
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import hypothesis
 import pytest
+
+from sessionsight.current import set_default
+from sessionsight.delivery import lifecycle
 
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -27,6 +31,16 @@ def _no_keys_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(OUR_VARIABLES):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_client_left() -> Iterator[None]:
+    """The clients that a test has made are shut down, without waiting, and none of them stays the process's own."""
+    before = set(lifecycle._open)
+    yield
+    set_default(None)
+    for client in set(lifecycle._open) - before:
+        client.close_by(time.monotonic())
 
 
 @pytest.fixture(autouse=True, scope="session")

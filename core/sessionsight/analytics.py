@@ -227,8 +227,9 @@ class Analytics:
             >>> request.analytics.capture("order_processed", {"order_id": "ord_1"})  # doctest: +SKIP
         """
         try:
-            standard = isinstance(event, StandardEvent)
+            standard = False
             if isinstance(event, StandardEvent):
+                standard = True
                 for problem in event.problems():
                     self._collector.object_to(InvalidEventError(problem))
                 properties = _over(event.properties(), properties)

@@ -62,6 +62,7 @@ class Client:
         self.early = settings.flush == "inline"
         """Whether a request's records must be handed over before the last byte of its response."""
         self.inline = settings.flush == "inline"
+        self._ask = settings.user if callable(settings.user) else None
         self._header_names = HeaderNames(settings.anonymous_id_header)
         self._excluded = re.compile("|".join(map(fnmatch.translate, settings.exclude_paths)))
         self._engine = Engine(self._destinations, settings, Notices(), make_transport)
@@ -194,9 +195,9 @@ class Client:
 
     def user_id(self, reader: RequestReader, request: Any) -> str | None:
         """Who is signed in, by the `user` setting."""
-        user = self.settings.user
         try:
-            return as_id(user(reader.native(request)) if callable(user) else reader.user_id(request), "user")
+            found = reader.user_id(request) if self._ask is None else self._ask(reader.native(request))
+            return None if found is None else as_id(found, "user")
         except Exception as error:
             self._tell_failure("the user could not be read", error)
             return None

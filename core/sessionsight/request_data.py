@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sessionsight.urls import quote_path
 
@@ -127,10 +128,14 @@ def _recognised(request: object, names: HeaderNames) -> RequestData:
             return _from_parts(request.get("cookies"), request.get("headers"), names)
         data = _from_parts(request, request, names)
         return data if data.headers or data.cookies else RequestData(cookies=dict(request))
-    for attribute in ("scope", "environ", "META"):
-        carried = _attribute(request, attribute)
-        if isinstance(carried, Mapping):
-            return from_scope(carried, names) if attribute == "scope" else from_environ(carried, names)
+    if isinstance(scope := _attribute(request, "scope"), Mapping):
+        return from_scope(scope, names)
+    if isinstance(meta := _attribute(request, "META"), Mapping):
+        data, path = from_environ(meta, names), _attribute(request, "path")
+        # Django writes the path that it has decoded into the server's environ.
+        return replace(data, path=quote_path(path.encode("utf-8", "surrogateescape"))) if path else data
+    if isinstance(environ := _attribute(request, "environ"), Mapping):
+        return from_environ(environ, names)
     cookies, headers = _attribute(request, "cookies"), _attribute(request, "headers")
     if cookies is None and headers is None:
         # A headers object that is no Mapping, such as http.client.HTTPMessage.

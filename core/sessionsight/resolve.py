@@ -162,7 +162,8 @@ def _text(value: str | None) -> str | None:
 def _client_ip(data: RequestData, mode: ClientIP, trusted_proxies: int) -> str | None:
     # Each trusted proxy appended the address it saw; what stands further left is the client's own word.
     # The last hop is the peer itself, which has no address on a Unix socket.
-    hops = [*(data.headers.get("x-forwarded-for") or "").split(","), data.remote_addr or ""]
+    forwarded = (data.headers.get("x-forwarded-for") or "").split(",")
+    hops = [*filter(str.strip, forwarded), data.remote_addr or ""]
     # With fewer hops than proxies, the request came by another way: only the peer's address is certain.
     hop = hops[-1 - trusted_proxies] if trusted_proxies < len(hops) else hops[-1]
     try:

@@ -1,0 +1,104 @@
+"""A destination that takes everything, and a transport that keeps what it is given."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sessionsight import Client, TrackingContext
+from sessionsight.delivery.transport import TimeLimits
+from sessionsight.destinations.base import Action, HttpCall, HttpReply, Limits, Verdict
+from sessionsight.encode import decode
+from sessionsight.records import DropReason, Entry, Event, Record
+from sessionsight.request_data import HeaderNames, RequestData, from_any
+
+
+class BoxDestination:
+    """Takes every kind of record, as it is."""
+
+    limits = Limits()
+
+    def __init__(self, name: str = "box") -> None:
+        self.name = name
+
+    def takes(self, kind: type[Record]) -> bool:
+        return True
+
+    def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
+        return None
+
+    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+        return [HttpCall(url=f"https://{self.name}.example/", headers={}, body=b"", entries=entries)]
+
+    def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
+        return Verdict(action=Action.DELIVERED)
+
+
+class Box:
+    """A transport that keeps the entries of all calls, by destination."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, list[Entry]] = {}
+
+    def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
+        name = call.url.removeprefix("https://").removesuffix(".example/")
+        self.entries.setdefault(name, []).extend(call.entries)
+        return HttpReply(status=200)
+
+    def close(self) -> None:
+        pass
+
+
+class Recorder:
+    """A client and the box it delivers into."""
+
+    def __init__(self, client: Client, box: Box) -> None:
+        self.client = client
+        self.box = box
+
+    def entries(self, destination: str = "box") -> list[Entry]:
+        """What has been delivered, after waiting for all of it."""
+        assert self.client.flush(10)
+        assert all(lane.balanced for lane in self.client.stats().lanes.values())
+        return self.box.entries.get(destination, [])
+
+    def records(self) -> list[Record]:
+        return [entry.record for entry in self.entries()]
+
+    def events(self) -> dict[str, Any]:
+        """Names of the events to their properties."""
+        return {record.name: decode(record.properties) for record in self.records() if isinstance(record, Event)}
+
+    def users(self) -> list[str | None]:
+        """Who did each record, in order."""
+        return [entry.user_id for entry in self.entries()]
+
+    def dropped(self, destination: str = "box") -> dict[str, int]:
+        return {reason: n for reason, n in self.client.stats().lanes[destination].dropped.items() if n}
+
+
+class Visit:
+    """A request as an adapter would hold it: anything `from_any` knows, and what the framework has found out."""
+
+    def __init__(self, request: object = "", *, user: str | None = None, route: str | None = None) -> None:
+        self.request = request
+        self.user = user
+        self.route = route
+
+
+class VisitReader:
+    """Reads a `Visit`, and counts how often."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def request_data(self, request: Visit, names: HeaderNames) -> RequestData:
+        self.read += 1
+        return from_any(request.request, names)
+
+    def native(self, request: Visit) -> object:
+        return request.request
+
+    def user_id(self, request: Visit) -> str | None:
+        return request.user
+
+    def route(self, request: Visit) -> str | None:
+        return request.route

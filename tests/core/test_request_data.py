@@ -1,0 +1,329 @@
+"""Every shape of a request gives the same strings."""
+
+import io
+import wsgiref.headers
+from collections.abc import Iterator, Mapping
+from email.message import Message
+from http.cookies import SimpleCookie
+from typing import Any
+
+import flask
+import pytest
+from django.conf import UserSettingsHolder, global_settings, settings
+from django.core.handlers.asgi import ASGIRequest
+from django.core.handlers.wsgi import WSGIRequest
+from django.http import HttpRequest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+from starlette.requests import Request as StarletteRequest
+from starlette.websockets import WebSocket
+from werkzeug.datastructures import Headers as WerkzeugHeaders
+from werkzeug.wrappers import Request as WerkzeugRequest
+
+from sessionsight.request_data import HeaderNames, RequestData, from_any, from_environ, from_scope
+from sessionsight.resolve import resolve
+
+COOKIE = "ss_sid=session-1; ss_vid=visitor%2D1"
+ENVIRON: dict[str, Any] = {
+    "REQUEST_METHOD": "GET",
+    "SCRIPT_NAME": "/shop",
+    "PATH_INFO": "/größe/a b".encode().decode("latin-1"),
+    "QUERY_STRING": "utm_source=news&token=1",
+    "REMOTE_ADDR": "192.0.2.1",
+    "SERVER_NAME": "127.0.0.1",
+    "SERVER_PORT": "80",
+    "wsgi.url_scheme": "https",
+    "wsgi.input": io.BytesIO(),
+    "HTTP_HOST": "shop.example",
+    "HTTP_COOKIE": COOKIE,
+    "HTTP_USER_AGENT": "browser",
+    "HTTP_REFERER": "https://blog.example/",
+    "HTTP_X_SIGNAL_SESSION_ID": "s1",
+    "HTTP_AUTHORIZATION": "secret",
+}
+SCOPE: dict[str, Any] = {
+    "type": "http",
+    "method": "GET",
+    "scheme": "https",
+    "path": "/shop/größe/a b",
+    "root_path": "/shop",
+    "query_string": b"utm_source=news&token=1",
+    "client": ("192.0.2.1", 50000),
+    "headers": [
+        (b"host", b"shop.example"),
+        (b"cookie", b"ss_sid=session-1"),
+        (b"cookie", b"ss_vid=visitor%2D1"),
+        (b"user-agent", b"browser"),
+        (b"referer", b"https://blog.example/"),
+        (b"x-signal-session-id", b"s1"),
+        (b"authorization", b"secret"),
+    ],
+}
+WEBSOCKET = {**SCOPE, "type": "websocket", "scheme": "wss"}
+EXPECTED = RequestData(
+    headers={
+        "cookie": COOKIE,
+        "x-signal-session-id": "s1",
+        "host": "shop.example",
+        "referer": "https://blog.example/",
+        "user-agent": "browser",
+    },
+    scheme="https",
+    path="/shop/gr%C3%B6%C3%9Fe/a%20b",
+    query="utm_source=news&token=1",
+    remote_addr="192.0.2.1",
+)
+
+
+async def nothing(*args: Any) -> Any:
+    raise AssertionError("nobody reads the body")
+
+
+def ids(request: object) -> tuple[str | None, str | None]:
+    found = resolve(from_any(request)).context.sessionsight
+    return found.session_id, found.visitor_id
+
+
+BOTH = ("session-1", "visitor-1")
+NEITHER = (None, None)
+
+
+@pytest.fixture
+def _django_settings() -> Iterator[None]:
+    """Django's defaults for one test, whether or not other tests have configured it."""
+    before = settings._wrapped
+    settings._wrapped = UserSettingsHolder(global_settings)
+    yield
+    settings._wrapped = before
+
+
+class Plain:
+    """An object with whatever members."""
+
+    def __init__(self, **members: object) -> None:
+        self.__dict__.update(members)
+
+
+class Getter:
+    """Something with `get` that is no mapping."""
+
+    def __init__(self, **values: object) -> None:
+        self._values = values
+
+    def get(self, name: str) -> object:
+        return self._values.get(name)
+
+
+class Raising:
+    """Something whose every member raises."""
+
+    def __getattr__(self, name: str) -> object:
+        raise AttributeError(name) if name.startswith("__") else RuntimeError(name)
+
+
+class RaisingGet:
+    def get(self, name: str) -> object:
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ENVIRON,
+        SCOPE,
+        WEBSOCKET,
+        WerkzeugRequest(ENVIRON),
+        flask.Request(ENVIRON),
+        HTTPConnection(SCOPE),
+        StarletteRequest(SCOPE),
+        WebSocket(WEBSOCKET, nothing, nothing),
+    ],
+)
+def test_every_frameworks_request_gives_the_same_strings(request_: object) -> None:
+    assert from_any(request_) == EXPECTED
+
+
+@pytest.mark.usefixtures("_django_settings")
+def test_djangos_requests_give_the_same_strings() -> None:
+    assert from_any(WSGIRequest(ENVIRON)) == EXPECTED
+    assert from_any(ASGIRequest(SCOPE, io.BytesIO())) == EXPECTED
+
+
+def test_flasks_request_proxy_gives_the_strings_of_the_request_behind_it() -> None:
+    with flask.Flask("app").request_context(ENVIRON):
+        assert from_any(flask.request) == EXPECTED
+
+
+def test_flasks_request_proxy_gives_nothing_outside_a_request() -> None:
+    assert from_any(flask.request) == RequestData()
+
+
+@pytest.mark.usefixtures("_django_settings")
+def test_a_django_request_without_an_environ_is_read_by_its_meta() -> None:
+    request = HttpRequest()
+    request.META = {"HTTP_COOKIE": COOKIE}
+    assert ids(request) == BOTH
+
+
+def test_only_headers_that_are_read_later_are_taken() -> None:
+    assert "authorization" not in from_environ(ENVIRON).headers
+    assert "authorization" not in from_scope(SCOPE).headers
+
+
+def test_another_header_can_be_asked_for_in_any_case() -> None:
+    names = HeaderNames("X-Visitor", None)
+    assert from_environ({"HTTP_X_VISITOR": "v1"}, names).headers == {"x-visitor": "v1"}
+    assert from_scope({"type": "http", "headers": [(b"x-visitor", b"v1")]}, names).headers == {"x-visitor": "v1"}
+    assert from_any({"headers": {"X-VISITOR": "v1"}}, names).headers == {"x-visitor": "v1"}
+
+
+def test_repeated_headers_are_joined_as_servers_do_for_wsgi() -> None:
+    headers = [(b"x-forwarded-for", b"192.0.2.7"), (b"x-forwarded-for", b"192.0.2.8")]
+    assert from_scope({"type": "http", "headers": headers}).headers == {"x-forwarded-for": "192.0.2.7, 192.0.2.8"}
+
+
+@pytest.mark.parametrize("empty", [{}, {"PATH_INFO": None, "SCRIPT_NAME": None}])
+def test_an_environ_with_nothing_in_it_gives_nothing(empty: dict[str, Any]) -> None:
+    assert from_environ(empty) == RequestData()
+
+
+def test_a_scope_without_a_client_has_no_address() -> None:
+    assert from_scope({**SCOPE, "client": None}).remote_addr is None
+
+
+@given(st.binary(max_size=40))
+def test_wsgi_and_asgi_show_the_same_path(path: bytes) -> None:
+    environ = {"PATH_INFO": path.decode("latin-1")}
+    scope = {"type": "http", "path": path.decode("utf-8", "surrogateescape")}
+    assert from_environ(environ).path == from_scope(scope).path
+
+
+# --- shapes without a framework, in the order of SessionSight's own resolver ------------------------
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        COOKIE,
+        {"cookie": COOKIE},
+        {"Cookie": COOKIE},
+        {"COOKIE": COOKIE, "Host": "shop.example"},
+        Headers({"Cookie": COOKIE}),
+        WerkzeugHeaders({"Cookie": COOKIE}),
+        wsgiref.headers.Headers([("Cookie", COOKIE)]),
+        {"headers": {"cookie": COOKIE}},
+        {"headers": Getter(cookie=COOKIE)},
+        Plain(headers={"Cookie": COOKIE}),
+        Plain(headers=Getter(cookie=COOKIE)),
+        Plain(headers={"cookie": COOKIE}, cookies={}),
+        Plain(headers={"cookie": COOKIE}, cookies=RaisingGet()),
+        Plain(headers={"cookie": COOKIE}, cookies=Raising()),
+        Plain(headers={"cookie": COOKIE}, cookies=Getter(other="x")),
+        Plain(headers={"cookie": COOKIE}, cookies={"ss_sid": "", "ss_vid": ""}),
+        Plain(headers={"cookie": COOKIE}, cookies=SimpleCookie("ss_sid=morsel")),
+        {"ss_sid": "session-1", "ss_vid": "visitor-1"},
+        {"ss_sid": "session-1", "ss_vid": "visitor-1", "dnt": "1", "host": "a cookie of this name"},
+        {"cookies": {"ss_sid": "session-1", "ss_vid": "visitor-1"}},
+        Plain(cookies=Getter(ss_sid="session-1", ss_vid="visitor-1")),
+        # AWS API Gateway, versions 1 and 2 of the payload:
+        # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+        {
+            "version": "1.0",
+            "httpMethod": "GET",
+            "headers": {"Cookie": COOKIE},
+            "multiValueHeaders": {"Cookie": [COOKIE]},
+        },
+        {
+            "version": "2.0",
+            "rawPath": "/",
+            "headers": {"host": "h"},
+            "cookies": ["ss_sid=session-1", "ss_vid=visitor-1"],
+        },
+    ],
+)
+def test_the_ids_are_found_in_any_shape(request_: object) -> None:
+    assert ids(request_) == BOTH
+
+
+def test_a_message_of_the_standard_library_is_a_shape_too() -> None:
+    message = Message()
+    message["Cookie"] = COOKIE
+    assert ids(Plain(headers=message)) == BOTH
+    assert ids(message) == BOTH
+
+
+@pytest.mark.parametrize(
+    ("cookies", "found"),
+    [
+        ({"ss_sid": "mine"}, ("mine", None)),
+        ({"ss_vid": "mine"}, (None, "mine")),
+        (Getter(ss_sid="mine"), ("mine", None)),
+        (Getter(ss_sid=5), NEITHER),
+        ({"ss_sid": 5}, BOTH),
+        ({"ss_sid": 5, "ss_vid": "mine"}, (None, "mine")),
+        (["ss_sid=mine"], ("mine", None)),
+    ],
+)
+def test_finding_one_id_among_decoded_cookies_is_final(cookies: object, found: tuple[str | None, str | None]) -> None:
+    assert ids({"cookies": cookies, "headers": {"cookie": COOKIE}}) == found
+    assert ids(Plain(cookies=cookies, headers={"cookie": COOKIE})) == found
+
+
+def test_decoded_cookies_are_taken_as_they_are() -> None:
+    data = from_any({"cookies": {"ss_sid": "a%2Db"}})
+    assert data.cookies == {"ss_sid": "a%2Db"}
+
+
+def test_the_lower_case_spelling_of_a_header_goes_first_and_they_are_not_merged() -> None:
+    assert ids({"headers": {"Cookie": "ss_sid=upper; ss_vid=upper", "cookie": "ss_sid=lower"}}) == ("lower", None)
+    assert ids({"headers": {"cookie": "ss_sid=lower", "Cookie": "ss_vid=upper"}}) == ("lower", None)
+    assert ids({"headers": {"cookie": "", "Cookie": "ss_sid=upper"}}) == ("upper", None)
+
+
+def test_cookies_by_name_serve_for_the_sites_own_anonymous_id() -> None:
+    data = from_any({"my_id": "a1"})
+    assert resolve(data, anonymous_id_cookie="my_id").context.anonymous_id == "a1"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        None, 0, 1, 2.5, True, False, b"ss_sid=x", [], (), object(), object, "", {}, Raising(), RaisingGet(),
+        {5: 6}, {"headers": 5}, {"cookies": 5}, {"headers": None, "cookies": None}, {"type": "http", "headers": 5},
+        {"type": [], "headers": {}}, {"REQUEST_METHOD": "GET", "PATH_INFO": 5}, {"HTTP_COOKIE": "x", "PATH_INFO": 5},
+        Plain(scope={"type": "http", "headers": [5]}), Plain(environ=5, META=5, scope=5), {"cookies": [5, None]},
+    ],
+)  # fmt: skip
+def test_what_is_no_request_gives_no_ids_and_no_exception(request_: object) -> None:
+    assert ids(request_) == NEITHER
+
+
+class RaisingMapping(Mapping[str, object]):
+    def __getitem__(self, key: str) -> object:
+        raise RuntimeError(key)
+
+    def __iter__(self) -> Any:
+        raise RuntimeError
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize("holder", [RaisingMapping(), Plain(cookies=RaisingMapping()), {"headers": RaisingMapping()}])
+def test_a_mapping_that_raises_gives_no_ids_and_no_exception(holder: object) -> None:
+    assert ids(holder) == NEITHER
+
+
+json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.sampled_from(["headers", "cookies", "type", "cookie"]) | st.text(), inner)
+    ),
+)
+
+
+@given(json)
+def test_no_value_makes_reading_raise(value: object) -> None:
+    ids(value)
