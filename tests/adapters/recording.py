@@ -1,0 +1,63 @@
+"""A client whose transport keeps what it is given."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+from sessionsight import Client, Settings
+from sessionsight.delivery.transport import TimeLimits
+from sessionsight.destinations import Analyse
+from sessionsight.destinations.base import HttpCall, HttpReply
+
+COOKIE = "ss_vid=visitor-1"
+
+
+class Recorder:
+    """A client with one destination, and what arrives there.
+
+    Args:
+        **settings: Of the client; strict by default.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self.open = threading.Event()
+        """Cleared, it makes the vendor keep everybody waiting."""
+        self.open.set()
+        self._events: list[dict[str, Any]] = []
+        self.client = Client(
+            Settings(**{"destinations": (Analyse(public_key="pk_live_1"),), "strict": True, "linger": 0, **settings}),
+            make_transport=lambda destination: self,
+        )
+
+    def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
+        assert self.open.wait(10)
+        self._events += json.loads(call.body)["events"]
+        return HttpReply(status=200)
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def handed_over(self) -> int:
+        """How many records requests have handed over so far."""
+        return self.client.stats().lanes["analyse"].captured
+
+    @property
+    def arrived(self) -> list[str]:
+        """The names of the events that have arrived by now."""
+        return [event["event_name"] for event in self._events]
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events that were handed over, as they arrive."""
+        assert self.client.flush(10)
+        return self._events
+
+    def names(self) -> list[str]:
+        """The names of all events that were handed over."""
+        return [event["event_name"] for event in self.events()]
+
+    def users(self) -> list[str | None]:
+        """The users of all events that were handed over."""
+        return [event.get("person_id") for event in self.events()]
