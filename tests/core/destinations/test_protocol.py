@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sessionsight.context import Page, SessionSightIds, SignalIds, TrackingContext
 from sessionsight.destinations import BY_NAME, from_options
@@ -114,9 +115,11 @@ OF_ONE_VENDOR = {
 
 @each_vendor
 @pytest.mark.parametrize("known", OF_ONE_VENDOR)
-@pytest.mark.parametrize("user", ["user_1", None])
-def test_no_id_reaches_a_vendor_that_it_is_not_for(vendor: Destination, known: str, user: str | None) -> None:
-    context = EVERYBODY.with_user(user)
+@pytest.mark.parametrize("without", ["nothing", "user_id", "anonymous_id", "signal", "sessionsight"])
+def test_no_id_reaches_a_vendor_that_it_is_not_for(vendor: Destination, known: str, without: str) -> None:
+    """Not even when the vendor's own id is missing."""
+    missing = {"signal": SignalIds(), "sessionsight": SessionSightIds()}
+    context = EVERYBODY if without == "nothing" else replace(EVERYBODY, **{without: missing.get(without)})
     entries = acceptable(vendor, [entry(record, context) for record in EVERY_KIND])
     for call in vendor.calls(entries, now=NOW):
         said = f"{call.url} {call.headers} {call.body.decode()}"
