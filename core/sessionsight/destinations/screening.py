@@ -139,11 +139,12 @@ def _sin_candidates(text: str) -> Iterator[str]:
 
 def _luhn(digits: str) -> bool:
     """Whether the last digit is the check digit of the others, as on payment cards (ISO/IEC 7812-1)."""
-    total = 0
-    for index, digit in enumerate(reversed(digits)):
-        number = int(digit) << (index & 1)
-        total += number - 9 if number > 9 else number
-    return total % 10 == 0
+    plain, doubled = digits[-1::-2], digits[-2::-2].translate(_DOUBLED)
+    return (sum(map(int, plain)) + sum(map(int, doubled))) % 10 == 0
+
+
+# A doubled digit, less nine when it has two digits itself.
+_DOUBLED = str.maketrans("0123456789", "0246813579")
 
 
 def _is_ipv6(candidate: str) -> bool:

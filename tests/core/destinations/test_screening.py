@@ -76,7 +76,8 @@ def test_an_international_number_has_eight_to_fifteen_digits(length: int) -> Non
 def test_no_text_takes_long(text: str) -> None:
     start = time.perf_counter()
     objection(text)
-    assert time.perf_counter() - start < 2
+    # Generous, for slow machines: where time grows with the square, this would be minutes.
+    assert time.perf_counter() - start < 15
 
 
 @given(st.text())
