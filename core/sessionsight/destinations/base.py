@@ -255,7 +255,7 @@ def reveal(secret: Secret) -> str:
     if not callable(secret):
         return secret.strip()
     try:
-        key = secret()
+        key: object = secret()
     except Exception as error:
         raise ConfigurationError(f"the function that gives the key failed with {type(error).__name__}") from error
     if not isinstance(key, str) or not key.strip():
