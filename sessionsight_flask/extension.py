@@ -7,7 +7,8 @@ from typing import Any, cast
 from flask import Flask, Request, current_app, g, has_app_context, request
 
 from sessionsight import Analytics, Client, ConfigurationError, NoClientError, Settings
-from sessionsight_flask.wsgi import KEY, AnalyticsMiddleware, EnvironReader
+from sessionsight.request_data import HeaderNames, RequestData, from_environ
+from sessionsight_flask.wsgi import KEY, AnalyticsMiddleware
 
 __all__ = ["FlaskReader", "SessionSight"]
 
@@ -59,10 +60,9 @@ class SessionSight:
                 "and not at all for one that was given to SessionSight(app)"
             )
         client = self._client or Client(_settings(app))
-        reader = FlaskReader()
         app.extensions[_NAME] = client
-        app.wsgi_app = AnalyticsMiddleware(app.wsgi_app, client, reader=reader)  # type: ignore[method-assign]
-        app.request_class = _request_class(app.request_class, client, reader)
+        app.wsgi_app = AnalyticsMiddleware(app.wsgi_app, client)  # type: ignore[method-assign]
+        app.request_class = _request_class(app.request_class, client)
         app.teardown_request(_keep_user)
 
     @property
@@ -78,25 +78,32 @@ class SessionSight:
         return cast("Client", client)
 
 
-class FlaskReader(EnvironReader):
-    """Reads the environs of Flask's requests, and finds the request and Flask-Login's user."""
+class FlaskReader:
+    """Reads Flask's requests."""
 
-    def native(self, request: dict[str, Any]) -> Any:
-        """The Flask request, or the environ where none has been made of it."""
-        return request.get("werkzeug.request", request)
+    def request_data(self, request: Request, names: HeaderNames) -> RequestData:
+        """The raw strings of the request."""
+        return from_environ(request.environ, names)
 
-    def user_id(self, request: dict[str, Any]) -> str | None:
+    def native(self, request: Request) -> Any:
+        """The request itself."""
+        return request
+
+    def user_id(self, request: Request) -> str | None:
         """The id of Flask-Login's user, if the app has asked for it, or has logged it in, in this request."""
-        user = request[_USER] if _USER in request else _loaded_user()
+        user = request.environ[_USER] if _USER in request.environ else _loaded_user()
         if user is None or not getattr(user, "is_authenticated", False):
             return None
         found = user.get_id()
         return None if found is None else str(found)
 
-    def route(self, request: dict[str, Any]) -> str | None:
+    def route(self, request: Request) -> str | None:
         """The rule of the matched route, such as `/orders/<int:order_id>`."""
-        rule = getattr(self.native(request), "url_rule", None)
+        rule = request.url_rule
         return None if rule is None else str(rule.rule)
+
+
+_READER = FlaskReader()
 
 
 def _settings(app: Flask) -> Settings:
@@ -109,15 +116,17 @@ def _settings(app: Flask) -> Settings:
     return Settings.from_mapping(options, where="app.config", strict=bool(app.debug))
 
 
-def _request_class(base: type[Request], client: Client, reader: FlaskReader) -> type[Request]:
+def _request_class(base: type[Request], client: Client) -> type[Request]:
     """The app's request class, with `analytics` from the first moment of a request on."""
 
     def __init__(self: Request, environ: dict[str, Any], *args: Any, **options: Any) -> None:  # noqa: N807
         base.__init__(self, environ, *args, **options)
-        analytics = environ.get(KEY)
+        analytics: Analytics | None = environ.get(KEY)
         if analytics is None:  # `app.test_request_context()`: there is no response to wait for
-            analytics = Analytics(client, reader, environ)
+            analytics = Analytics(client, _READER, self)
             analytics.end()
+        else:
+            analytics.attach(_READER, self)
         self.analytics = analytics  # type: ignore[attr-defined]
 
     return type(base.__name__, (base,), {"__init__": __init__, "__module__": base.__module__, "__doc__": base.__doc__})

@@ -53,7 +53,7 @@ class AnalyticsMiddleware:
         app: The app.
         client: A client to share; a new one by default, which keeps its own connections and queues.
         settings: For a new client, in place of options.
-        reader: Knows the framework's requests: its routes, its users.
+        reader: Knows more of the requests than their environs: their routes, their users.
         **options: Settings for a new client, by name in lower case; without any, the environment.
 
     Raises:

@@ -309,6 +309,11 @@ class Analytics:
 
     # --- handing over ----------------------------------------------------------------------------
 
+    def attach(self, reader: RequestReader, request: Any) -> None:
+        """Read from this request from now on: a framework's own, which it has made of the server's. For adapters."""
+        if self._source is not None:
+            self._source = (reader, request)
+
     def flush(self, timeout: float | None = None) -> bool:
         """Hand over what has been captured, and wait until all of the client's records are delivered.
 

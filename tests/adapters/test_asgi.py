@@ -248,7 +248,9 @@ def lifespan_app(on_shutdown: Callable[[], None]) -> Any:
         yield {"ready": True}
         on_shutdown()
 
-    return Starlette(lifespan=lifespan, routes=[Route("/", lambda request: PlainTextResponse(str(request.state.ready)))])
+    return Starlette(
+        lifespan=lifespan, routes=[Route("/", lambda request: PlainTextResponse(str(request.state.ready)))]
+    )
 
 
 async def run_lifespan(app: Any) -> list[str]:
@@ -475,9 +477,7 @@ class UserWithEmptyIdentity(User):
 async def test_the_user_is_whoever_the_authentication_has_put_into_the_scope(
     user: object, found: str | None, recorder: Recorder
 ) -> None:
-    await AnalyticsMiddleware(responding(START, BODY), recorder.client)(
-        scope(user=user), nothing_to_receive, ignore
-    )
+    await AnalyticsMiddleware(responding(START, BODY), recorder.client)(scope(user=user), nothing_to_receive, ignore)
     assert recorder.users() == [found]
 
 
