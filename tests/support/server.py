@@ -186,7 +186,7 @@ class Server:
             threading.Thread(target=self._serve, args=(connection, number), daemon=True).start()
 
     def _serve(self, connection: socket.socket, number: int) -> None:
-        with contextlib.suppress(OSError, ConnectionError), connection:
+        with contextlib.suppress(OSError, ValueError), connection:  # ValueError: no HTTP
             if self._greeting is not None and not self._greeting(connection, self):
                 return
             if self._tls is not None:

@@ -186,6 +186,8 @@ class Dispatcher:
             self._ready.extendleft(job.part(call.entries) for call in reversed(calls))
             return
         [call] = calls
+        for note in call.notes:
+            self._reports.tell(logging.WARNING, note)
         job.call = call
         job.rendered_at = rendered_at
         job.launched_at = now

@@ -126,6 +126,26 @@ class _Pool:
             _cut(connection)
 
 
+class _Flight:
+    """What httpx does about one call, as far as it tells."""
+
+    def __init__(self, pool: _Pool, deadline: float) -> None:
+        self._pool = pool
+        self._deadline = deadline
+        self.begun = False
+        """Whether the vendor, or a proxy, may have seen anything of the call."""
+
+    def trace(self, event: str, info: dict[str, Any]) -> None:
+        """Called by httpx; see https://www.encode.io/httpcore/extensions/#trace."""
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            connection = info["return_value"].get_extra_info("socket")
+            self._pool.sockets.add(connection)
+            if self._pool.retired or time.monotonic() >= self._deadline:
+                _cut(connection)  # nobody waits for this call any more
+        elif event.endswith(".send_request_headers.started"):
+            self.begun = True
+
+
 class HttpxTransport:
     """A `Transport` over httpx or httpx2, with one connection pool for each lane.
 
@@ -179,17 +199,10 @@ class HttpxTransport:
             # Whatever httpx finds wrong with an address or a header; the message must not show the value.
             raise Unsendable(f"the call cannot be written ({type(error).__name__})") from None
         pool = self._enter(library, call.url)
-
-        def trace(event: str, info: dict[str, Any]) -> None:
-            if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-                connection = info["return_value"].get_extra_info("socket")
-                pool.sockets.add(connection)
-                if pool.retired or time.monotonic() >= deadline:
-                    _cut(connection)  # nobody waits for this call any more
-
-        request.extensions["trace"] = trace
+        flight = _Flight(pool, deadline)
+        request.extensions["trace"] = flight.trace
         try:
-            with _not_instrumented(), _translated(library):
+            with _not_instrumented(), _translated(library, flight):
                 response = pool.transport.handle_request(request)
                 timeouts["read"] = max(min(limits.read, deadline - time.monotonic()), 0.001)
                 try:
@@ -290,15 +303,17 @@ def _environment_proxy(url: str) -> str | None:
 
 
 @contextmanager
-def _translated(library: ModuleType) -> Iterator[None]:
+def _translated(library: ModuleType, flight: _Flight) -> Iterator[None]:
     try:
         yield
     except (library.ConnectError, library.ConnectTimeout, library.PoolTimeout, library.ProxyError) as error:
         raise NotSent(_words(error)) from None
     except (library.LocalProtocolError, library.UnsupportedProtocol) as error:
         raise Unsendable(type(error).__name__) from None
-    except library.TransportError as error:
-        raise OutcomeUnknown(_words(error)) from None
+    except Exception as error:
+        if flight.begun:
+            raise OutcomeUnknown(_words(error)) from None
+        raise NotSent(_words(error)) from None
 
 
 def _words(error: Exception) -> str:
