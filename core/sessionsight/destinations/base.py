@@ -6,7 +6,6 @@ clock, socket or thread; what it needs is handed in. `docs/destinations.md` writ
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -42,7 +41,6 @@ __all__ = [
     "judge_status",
     "reveal",
     "rfc3339",
-    "warn_once",
 ]
 
 Secret = str | Callable[[], str]
@@ -76,6 +74,8 @@ class HttpCall(Struct, frozen=True, kw_only=True):
     body: bytes
     entries: Sequence[Entry]
     method: str = "POST"
+    notes: Sequence[str] = ()
+    """What the operator should know of these records: values that were left out, or could not be converted."""
 
     def __repr__(self) -> str:
         """Without headers and body, which hold keys and personal data."""
@@ -300,13 +300,6 @@ def _without_surrogates(value: Any) -> Any:
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_logger = logging.getLogger("sessionsight")
-
-
-@lru_cache(maxsize=256)
-def warn_once(message: str) -> None:
-    """Tell the operator something that a lane met, once in a process. Never on a request's path."""
-    _logger.warning("%s", message)
 
 
 def rfc3339(time: float) -> str:

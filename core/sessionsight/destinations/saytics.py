@@ -26,7 +26,6 @@ from sessionsight.destinations.base import (
     idempotency,
     reveal,
     rfc3339,
-    warn_once,
 )
 from sessionsight.destinations.currency import to_major
 from sessionsight.destinations.fitting import Fit
@@ -118,7 +117,7 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
         """One call for each identification, then one for all events."""
         authorization = f"Bearer {reveal(self.secret_key)}"
 
-        def call(path: str, body: Any, entries: Sequence[Entry]) -> HttpCall:
+        def call(path: str, body: Any, entries: Sequence[Entry], notes: Sequence[str] = ()) -> HttpCall:
             return HttpCall(
                 url=self.api_url + path,
                 headers={
@@ -128,65 +127,65 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
                 },
                 body=encode_body(body),
                 entries=entries,
+                notes=notes,
             )
 
         calls: list[HttpCall] = []
         carried: list[Entry] = []
         events: list[_Event] = []
+        notes: list[str] = []
+        fit = Fit(max_string=self.max_string, max_array=self.max_array, nested=self.nested, nulls=self.nulls)
         for entry in entries:
             if isinstance(entry.record, Event):
                 carried.append(entry)
-                events.append(self._event(entry, entry.record))
+                events.append(self._event(entry, entry.record, fit, notes))
             else:
-                person = _Person(user_id=entry.user_id or "", traits=self._properties(entry.record))
+                person = _Person(user_id=entry.user_id or "", traits=_properties(entry.record, fit))
                 calls.append(call("/v1/users/identify", person, (entry,)))
         if len(events) == 1:
-            calls.append(call("/v1/events", events[0], carried))
+            calls.append(call("/v1/events", events[0], carried, notes))
         elif events:
-            calls.append(call("/v1/events/batch", {"events": events}, carried))
+            calls.append(call("/v1/events/batch", {"events": events}, carried, notes))
         return calls
 
-    def _event(self, entry: Entry, event: Event) -> _Event:
+    def _event(self, entry: Entry, event: Event, fit: Fit, notes: list[str]) -> _Event:
         user_id = entry.user_id
         anonymous = None
         if user_id is None or self.ids == "both":
             anonymous = anonymous_id(event, entry.context, share_visitor_id=self.share_visitor_id)
+        money = self.money == "major" and event.standard and b'"amount"' in event.properties
         return _Event(
             event=event.name,
             user_id=user_id,
             anonymous_id=anonymous,
-            properties=self._properties(event),
+            properties=_priced(event, fit, notes) if money else _properties(event, fit),
             timestamp=rfc3339(event.time),
         )
 
-    def _properties(self, record: Record) -> Raw | None:
-        encoded = record.properties
-        if encoded == b"{}":
-            return None
-        money = self.money == "major" and isinstance(record, Event) and record.standard and b'"amount"' in encoded
-        fit = Fit(max_string=self.max_string, max_array=self.max_array, nested=self.nested, nulls=self.nulls)
-        fits = fit.holds(encoded)
-        if money or not fits:
-            properties = decode(encoded)
-            if money:
-                _to_major(properties, record.label)
-            encoded = encode(properties if fits else fit(properties))
-        return Raw(encoded) if encoded != b"{}" else None
+
+def _properties(record: Record, fit: Fit) -> Raw | None:
+    """The properties as they stand, or fitted where that is needed; None when nothing is left."""
+    encoded = record.properties
+    if not fit.holds(encoded):
+        encoded = encode(fit(decode(encoded)))
+    return Raw(encoded) if encoded != b"{}" else None
 
 
-def _to_major(properties: dict[str, Any], event: str) -> None:
+def _priced(event: Event, fit: Fit, notes: list[str]) -> Raw:
+    """The properties with their `amount` in the currency's own unit, or as given, with a note."""
+    properties = decode(event.properties)
     amount, currency = properties.get("amount"), properties.get("currency")
-    if isinstance(amount, bool) or not isinstance(amount, int | Decimal):
-        return
-    major = to_major(amount, currency) if isinstance(currency, str) else None
-    if major is not None:
-        properties["amount"] = major
-    else:
-        known = f"currency {currency!r} is not in ISO 4217" if currency else "it has no currency"
-        warn_once(
-            f"saytics: the amount of {event!r} is sent as given, in minor units, because {known}; set `currency` "
-            'on the event, or `money="as_given"` on the destination'
-        )
+    if isinstance(amount, int | Decimal) and not isinstance(amount, bool):
+        major = to_major(amount, currency) if isinstance(currency, str) else None
+        if major is not None:
+            properties["amount"] = major
+        else:
+            known = f"currency {currency!r} is not in ISO 4217" if currency else "it has no currency"
+            notes.append(
+                f"the amount of {event.name!r} is sent as given, in minor units, because {known}; set `currency` "
+                'on the event, or `money="as_given"` on the destination'
+            )
+    return Raw(encode(properties if fit.holds(event.properties) else fit(properties)))
 
 
 class _Event(Struct, kw_only=True, rename="camel", omit_defaults=True, gc=False):

@@ -23,9 +23,8 @@ from sessionsight.destinations.base import (
     base_url,
     encode_body,
     reveal,
-    warn_once,
 )
-from sessionsight.destinations.screening import screen
+from sessionsight.destinations.screening import js_string, screen
 from sessionsight.encode import decode
 from sessionsight.records import DropReason, Entry, Goal, Record
 
@@ -86,39 +85,41 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
     def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
         """One call a goal. Its headers are the two of the vendor's SDK, and no others."""
         headers = {"Content-Type": "application/json", "x-api-key": reveal(self.secret_api_key)}
-        return [
-            HttpCall(
-                url=f"{self.api_url}/v1/goals/{entry.record.direction}",
-                headers=headers,
-                body=self._body(entry.record, entry.context),
-                entries=(entry,),
-            )
-            for entry in entries
-            if isinstance(entry.record, Goal)
-        ]
+        return [self._call(entry, entry.record, headers) for entry in entries if isinstance(entry.record, Goal)]
 
-    def _body(self, goal: Goal, context: TrackingContext) -> bytes:
-        return encode_body(
-            _Body(
-                goal_id=goal.goal_id,
-                property_id=self.property_id,
-                amount=goal.amount,
-                session_id=_session_id(goal, context) or "",
-                metadata=self._metadata(goal) if goal.properties != b"{}" else None,
-            )
+    def _call(self, entry: Entry, goal: Goal, headers: dict[str, str]) -> HttpCall:
+        metadata, dropped = self._metadata(goal)
+        body = _Body(
+            goal_id=goal.goal_id,
+            property_id=self.property_id,
+            amount=goal.amount,
+            session_id=_session_id(goal, entry.context) or "",
+            metadata=metadata or None,
+        )
+        return HttpCall(
+            url=f"{self.api_url}/v1/goals/{goal.direction}",
+            headers=headers,
+            body=encode_body(body),
+            entries=(entry,),
+            notes=[
+                f"metadata {name!r} of goal {goal.goal_id!r} looks like {reason} and is not sent; "
+                "the vendor's own SDK leaves such values out as well"
+                for name, reason in dropped.items()
+            ],
         )
 
-    def _metadata(self, goal: Goal) -> dict[str, str] | None:
-        kept, dropped = screen(decode(goal.properties))
-        for name, reason in dropped.items():
-            warn_once(
-                f"sessionsight: metadata {name!r} of goal {goal.goal_id!r} looks like {reason} and is not sent; "
-                "the vendor's own SDK leaves such values out as well"
-            )
-        if self.metadata_over_limit == "fit":
-            fitted = [(name, text) for name, text in kept.items() if len(name) <= _MAX_METADATA_TEXT]
-            kept = {name: text[:_MAX_METADATA_TEXT] for name, text in fitted[:_MAX_METADATA_KEYS]}
-        return kept or None
+    def _metadata(self, goal: Goal) -> tuple[dict[str, str], dict[str, str]]:
+        """The metadata that may go, and what looks like a secret, by name."""
+        if goal.properties == b"{}":
+            return {}, {}
+        texts = {name: js_string(value) for name, value in decode(goal.properties).items()}
+        if self.metadata_over_limit == "as_given":
+            return screen(texts)
+        # Cut before the screening, which takes long for long texts; a little more is looked at than is sent,
+        # so that a secret across the cut is still seen whole.
+        near = {name: text[: 4 * _MAX_METADATA_TEXT] for name, text in texts.items() if len(name) <= _MAX_METADATA_TEXT}
+        kept, dropped = screen(near)
+        return {name: text[:_MAX_METADATA_TEXT] for name, text in list(kept.items())[:_MAX_METADATA_KEYS]}, dropped
 
 
 class _Body(Struct, kw_only=True, rename="camel", omit_defaults=True, gc=False):

@@ -146,7 +146,10 @@ class Signal(VendorDestination, frozen=True, kw_only=True):
 
     def _distinct_id(self, record: Record, context: TrackingContext) -> str | None:
         user, browser = record.user_id or context.user_id, context.signal.distinct_id
-        return record.distinct_id or (user or browser if self.distinct_id == "user" else browser or user)
+        # An identification is a word about the user, whoever the browser says it is.
+        if self.distinct_id == "header" and type(record) is not Identify:
+            user, browser = browser, user
+        return record.distinct_id or user or browser
 
 
 class _Event(Struct, kw_only=True, rename="camel", omit_defaults=True, gc=False):

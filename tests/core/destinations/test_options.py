@@ -1,15 +1,14 @@
 """Options are checked when a destination is made, with a message that says what to do."""
 
-import logging
 from typing import Any
 
 import pytest
 
 from sessionsight.destinations import BY_NAME, Saytics, SessionSight, Signal, from_options
-from sessionsight.destinations.base import VendorDestination, base_url, reveal, rfc3339, warn_once
+from sessionsight.destinations.base import VendorDestination, base_url, reveal, rfc3339
 from sessionsight.errors import ConfigurationError
 from tests.conformance.facts.fact import KEYS, destination
-from tests.core.destinations.factories import NOW, USER, VISITOR, entry, event, goal
+from tests.core.destinations.factories import EVERYBODY, NOW, USER, VISITOR, entry, event, goal, identify
 
 
 @pytest.mark.parametrize(
@@ -126,32 +125,37 @@ def test_a_time_is_utc_with_milliseconds(time: float, text: str) -> None:
     assert rfc3339(time) == text
 
 
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    warn_once.cache_clear()
-    caplog.set_level(logging.WARNING, "sessionsight")
-    return caplog
-
-
-def test_money_without_a_currency_is_told_once(told: pytest.LogCaptureFixture) -> None:
+def test_money_without_a_currency_is_noted() -> None:
     record = event("checkout_finished", {"amount": 4900}, standard=True)
-    for _ in range(3):
-        Saytics(secret_key="k").calls([entry(record, USER)], now=NOW)
-    [message] = told.messages
-    assert "'checkout_finished' is sent as given, in minor units, because it has no currency" in message
+    [call] = Saytics(secret_key="k").calls([entry(record, USER)], now=NOW)
+    [note] = call.notes
+    assert "'checkout_finished' is sent as given, in minor units, because it has no currency" in note
 
 
-def test_an_unknown_currency_is_told_by_its_name(told: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_currency_is_noted_by_its_name() -> None:
     record = event("checkout_finished", {"amount": 4900, "currency": "BTC"}, standard=True)
-    Saytics(secret_key="k").calls([entry(record, USER)], now=NOW)
-    assert "currency 'BTC' is not in ISO 4217" in told.text
+    [call] = Saytics(secret_key="k").calls([entry(record, USER)], now=NOW)
+    assert "currency 'BTC' is not in ISO 4217" in call.notes[0]
 
 
-def test_screened_metadata_is_told_without_its_value(told: pytest.LogCaptureFixture) -> None:
+def test_screened_metadata_is_noted_without_its_value() -> None:
     record = goal("signup", metadata={"order": "1234567890"})
-    SessionSight(secret_api_key="k", property_id="p").calls([entry(record, VISITOR)], now=NOW)
-    assert "metadata 'order' of goal 'signup' looks like a phone number" in told.text
-    assert "1234567890" not in told.text
+    [call] = SessionSight(secret_api_key="k", property_id="p").calls([entry(record, VISITOR)], now=NOW)
+    [note] = call.notes
+    assert "metadata 'order' of goal 'signup' looks like a phone number" in note
+    assert "1234567890" not in note
+
+
+def test_a_secret_across_the_cut_of_long_metadata_is_still_seen() -> None:
+    record = goal("signup", metadata={"note": "x" * 250 + " 4242424242424242"})
+    [call] = SessionSight(secret_api_key="k", property_id="p").calls([entry(record, VISITOR)], now=NOW)
+    assert b"metadata" not in call.body
+
+
+def test_an_identification_is_about_the_user_even_where_the_header_goes_first() -> None:
+    record = identify({}, user_id="user_2")
+    [call] = Signal(api_key="k", distinct_id="header").calls([entry(record, EVERYBODY)], now=NOW)
+    assert b'"distinctId":"user_2"' in call.body
 
 
 def test_the_options_in_a_repr_are_those_that_are_used() -> None:
