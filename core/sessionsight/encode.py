@@ -99,8 +99,8 @@ def encode(value: Any, unknown: Callable[[type], None] | None = None) -> bytes:
         if type(value) is dict and _is_plain(value, MAX_DEPTH):
             try:
                 return _ENCODER.encode(value)
-            except (TypeError, ValueError):
-                pass  # a key of another type, or a lone surrogate
+            except ValueError:
+                pass  # a lone surrogate
         return _ENCODER.encode(_plain(value, MAX_DEPTH, unknown))
     except InvalidPropertiesError as error:
         raise error.with_traceback(None) from None  # whose hundred frames tell nothing
@@ -117,8 +117,14 @@ def decode(encoded: bytes) -> Any:
 
 
 def _is_plain(value: dict[Any, Any] | list[Any] | tuple[Any, ...], depth: int) -> bool:
-    """Whether the value of each member may be written as it stands."""
-    for item in value.values() if type(value) is dict else value:
+    """Whether msgspec may write each member as it stands."""
+    items: Iterable[Any] = value
+    if type(value) is dict:
+        items = value.values()
+        for key in value:
+            if type(key) is not str:
+                return False
+    for item in items:
         kind = type(item)
         if kind in _PLAIN:
             continue

@@ -147,7 +147,7 @@ def test_every_frameworks_request_gives_the_same_strings(request_: object) -> No
 
 @pytest.mark.usefixtures("_django_settings")
 def test_djangos_requests_give_the_same_strings() -> None:
-    assert from_any(WSGIRequest(ENVIRON)) == EXPECTED
+    assert from_any(WSGIRequest(dict(ENVIRON))) == EXPECTED
     assert from_any(ASGIRequest(SCOPE, io.BytesIO())) == EXPECTED
 
 
