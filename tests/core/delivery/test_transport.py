@@ -231,8 +231,10 @@ def test_a_name_that_cannot_be_looked_up_means_not_sent(make: MakeTransport) -> 
 def test_once_the_request_was_written_nobody_knows(make: MakeTransport, server: Server, answer: Any, what: str) -> None:
     server.will(answer)
 
-    assert isinstance(error_of(make, server.url, SHORT), OutcomeUnknown), what
-    assert len(server.requests) == 1
+    error = error_of(make, server.url, SHORT if "silence" in what else AMPLE)
+
+    assert isinstance(error, OutcomeUnknown), what
+    server.wait_for(1)
 
 
 def test_a_reset_before_the_request_was_read_leaves_it_unknown_as_well(make: MakeTransport) -> None:
@@ -255,20 +257,18 @@ def test_a_body_that_cannot_be_written_for_long_leaves_it_unknown(make: MakeTran
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nstart"
 
 
-@pytest.mark.parametrize("answer", [raw(HEAD), reset(HEAD), silence(HEAD)], ids=["cut", "reset", "silent"])
-def test_a_body_that_breaks_off_does_not_take_the_status_back(make: MakeTransport, server: Server, answer: Any) -> None:
-    server.will(answer)
+def test_a_body_that_breaks_off_does_not_take_the_status_back(make: MakeTransport, server: Server) -> None:
+    server.will(raw(HEAD))
 
-    got = reply_of(make, server, SHORT)
+    got = reply_of(make, server)
 
-    assert got.status == 200
-    assert got.body in {b"start", b""}, "a reset may overtake it"
+    assert (got.status, got.body) == (200, b"start")
 
 
 def test_a_body_that_drips_is_read_until_the_time_is_up(make: MakeTransport, server: Server) -> None:
     server.will(drip(b"HTTP/1.1 200 OK\r\n\r\n", b"x"))
 
-    got = reply_of(make, server, TimeLimits(connect=PATIENCE, read=PATIENCE, total=0.15))
+    got = reply_of(make, server, TimeLimits(connect=PATIENCE, read=PATIENCE, total=1.0))
 
     assert got.status == 200
     assert set(got.body) == {ord("x")}
@@ -279,7 +279,7 @@ def test_a_body_that_never_comes_is_waited_for_no_longer_than_the_whole_call_may
 ) -> None:
     server.will(silence(HEAD))
 
-    assert reply_of(make, server, TimeLimits(connect=PATIENCE, read=10 * PATIENCE, total=0.1)).body == b"start"
+    assert reply_of(make, server, TimeLimits(connect=PATIENCE, read=10 * PATIENCE, total=1.0)).body == b"start"
 
 
 # --- can never be sent ----------------------------------------------------------------------------
@@ -485,10 +485,11 @@ def test_closing_ends_a_call_that_waits_behind_tls(
 
 
 def test_plain_http_where_tls_is_spoken_is_unknown_and_the_other_way_round_not_sent(
-    make: MakeTransport, secure: Server, server: Server
+    make: MakeTransport, secure: Server
 ) -> None:
-    assert isinstance(error_of(make, server.url.replace("http:", "https:")), NotSent)
     assert isinstance(error_of(make, secure.url.replace("https:", "http:")), OutcomeUnknown)
+    with Server(greeting=raw(b"220 mail.example ESMTP\r\n")) as plain:
+        assert isinstance(error_of(make, plain.url.replace("http:", "https:")), NotSent)
 
 
 # --- proxies --------------------------------------------------------------------------------------
