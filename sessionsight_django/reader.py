@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -38,6 +39,11 @@ class DjangoReader:
         # Django has decoded the path in META, and knows the scheme in front of its proxies.
         path = quote_path(request.path.encode("utf-8", "surrogateescape"))
         return replace(data, headers=headers, scheme=request.scheme or data.scheme, path=path)
+
+    def later(self, request: HttpRequest, names: HeaderNames) -> Callable[[], RequestData]:
+        """The same when it is called, without holding the request."""
+        data = self.request_data(request, names)
+        return lambda: data
 
     def native(self, request: HttpRequest) -> Any:
         """The request itself."""

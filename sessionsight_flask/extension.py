@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from flask import Flask, Request, current_app, g, has_app_context, request
 
 from sessionsight import Analytics, Client, ConfigurationError, NoClientError, Settings
-from sessionsight.request_data import HeaderNames, RequestData, from_environ
+from sessionsight.request_data import HeaderNames, RequestData, from_environ, later_from_environ
 from sessionsight_flask.wsgi import KEY, AnalyticsMiddleware
 
 __all__ = ["FlaskReader", "SessionSight"]
@@ -84,6 +85,10 @@ class FlaskReader:
     def request_data(self, request: Request, names: HeaderNames) -> RequestData:
         """The raw strings of the request."""
         return from_environ(request.environ, names)
+
+    def later(self, request: Request, names: HeaderNames) -> Callable[[], RequestData]:
+        """The same when it is called, without holding the request."""
+        return later_from_environ(request.environ, names)
 
     def native(self, request: Request) -> Any:
         """The request itself."""

@@ -9,7 +9,7 @@ from sessionsight import Analytics, Client, Settings
 from sessionsight.analytics import RequestReader
 from sessionsight.client import adopt
 from sessionsight.current import within
-from sessionsight.request_data import HeaderNames, RequestData, from_environ
+from sessionsight.request_data import HeaderNames, RequestData, from_environ, later_from_environ
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -26,6 +26,10 @@ class EnvironReader:
     def request_data(self, request: WSGIEnvironment, names: HeaderNames) -> RequestData:
         """The raw strings of the request."""
         return from_environ(request, names)
+
+    def later(self, request: WSGIEnvironment, names: HeaderNames) -> Callable[[], RequestData]:
+        """The same when it is called, without holding the environ."""
+        return later_from_environ(request, names)
 
     def native(self, request: WSGIEnvironment) -> Any:
         """The environ itself."""

@@ -7,7 +7,7 @@ appends and returns.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from os import urandom
 from typing import Any, Literal, Protocol, TypedDict, Unpack
@@ -43,6 +43,9 @@ class RequestReader(Protocol):
     def request_data(self, request: Any, names: HeaderNames) -> RequestData:
         """The raw strings of the request."""
 
+    def later(self, request: Any, names: HeaderNames) -> Callable[[], RequestData]:
+        """What gives the same when it is called later, and holds no more of the request than that needs."""
+
     def native(self, request: Any) -> Any:
         """The request as the framework's users know it, for their own functions."""
 
@@ -76,6 +79,9 @@ class Collector(Protocol):
 
     def admit(self, reader: RequestReader, request: Any) -> tuple[TrackingContext, DropReason | None]:
         """The request's context, and why nothing of it may be sent, if so."""
+
+    def postpone(self, reader: RequestReader, request: Any) -> Callable[[], tuple[TrackingContext, DropReason | None]]:
+        """What gives the same when it is called later, without holding the request."""
 
     def submit(self, context: TrackingContext, records: list[Record], drop: DropReason | None) -> None:
         """Take the records of a request, to be delivered, or counted as dropped."""
@@ -136,6 +142,7 @@ class Analytics:
         "_distinct_id",
         "_drop",
         "_ended",
+        "_later",
         "_records",
         "_seen_user",
         "_source",
@@ -150,6 +157,7 @@ class Analytics:
         self._records: list[Record] = []
         self._ended = False
         self._context: TrackingContext | None = None
+        self._later: Callable[[], tuple[TrackingContext, DropReason | None]] | None = None
         self._user_id: str | None = None
         self._seen_user: str | None = None
         self._distinct_id: str | None = None
@@ -189,9 +197,12 @@ class Analytics:
         source = self._source
         context = self._context
         if context is None:
-            if source is None:
+            if source is not None:
+                context, self._drop = self._collector.admit(*source)
+            elif self._later is not None:
+                context, self._drop = self._later()
+            else:
                 return EMPTY_CONTEXT
-            context, self._drop = self._collector.admit(*source)
             self._context = context
         user_id = self._user_id
         if source is not None:
@@ -353,11 +364,17 @@ class Analytics:
 
     def release(self) -> None:
         """The request is over: end, keep the ids, and let go of the request object."""
-        if self._source is None:
+        source = self._source
+        if source is None:
             return
         try:
             self.end()
-            self._context = self.context  # with the user that is known now
+            if self._context is None:
+                # Most requests capture nothing, and most of those never will: keep what is needed, work out nothing.
+                self._see_user(source)
+                self._later = self._collector.postpone(*source)
+            else:
+                self._context = self.context  # with the user that is known now
         except Exception as error:
             self._collector.reject(error)
         finally:
@@ -442,7 +459,7 @@ class Analytics:
         known = self._collector.destination_names
         named = [destinations] if isinstance(destinations, str) else list(destinations)
         for name in named:
-            if name not in known:
+            if not isinstance(name, str) or name not in known:
                 raise InvalidEventError(f"unknown destination {shown(name)}; {nearest(name, known)}")
         return frozenset(map(_exact, named))
 

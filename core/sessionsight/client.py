@@ -7,10 +7,12 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
+
+from msgspec.structs import replace
 
 from sessionsight.analytics import Analytics, RequestReader, as_id
 from sessionsight.consent import consents
@@ -193,6 +195,13 @@ class Client:
             data = RequestData()
         return self._resolve(data, partial(reader.native, request))
 
+    def postpone(self, reader: RequestReader, request: Any) -> Callable[[], tuple[TrackingContext, DropReason | None]]:
+        """What gives the same when it is called later, without holding the request."""
+        if self.settings.should_capture is not None:  # it may look at anything, so it has to look now
+            admitted = self.admit(reader, request)
+            return lambda: admitted
+        return partial(self._admit_later, reader.later(request, self._header_names), self.route(reader, request))
+
     def user_id(self, reader: RequestReader, request: Any) -> str | None:
         """Who is signed in, by the `user` setting."""
         try:
@@ -259,6 +268,12 @@ class Client:
             # Without a lock, which might be held for ever: of several threads one sets the engine for all.
             self._engine = engine = self._children.setdefault(pid, fresh)
         return engine
+
+    def _admit_later(
+        self, later: Callable[[], RequestData], route: str | None
+    ) -> tuple[TrackingContext, DropReason | None]:
+        context, drop = self._resolve(later(), lambda: None)
+        return replace(context, page=replace(context.page, route=route)), drop
 
     def _resolve(self, data: RequestData, native: Any) -> tuple[TrackingContext, DropReason | None]:
         settings = self.settings

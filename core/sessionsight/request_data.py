@@ -6,7 +6,8 @@ looks like, so that no framework has to be imported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -14,7 +15,16 @@ from msgspec.structs import replace
 
 from sessionsight.urls import quote_path
 
-__all__ = ["HEADERS", "HeaderNames", "RequestData", "from_any", "from_environ", "from_scope"]
+__all__ = [
+    "HEADERS",
+    "HeaderNames",
+    "RequestData",
+    "from_any",
+    "from_environ",
+    "from_scope",
+    "later_from_environ",
+    "later_from_scope",
+]
 
 # What `resolve` and `consent` read. Only these are taken from a request, so that the rest of it
 # can be let go when the response ends.
@@ -51,14 +61,19 @@ class RequestData(Struct, frozen=True, kw_only=True):
     remote_addr: str | None = None
 
 
+_ENVIRON_KEYS = ("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "REMOTE_ADDR", "wsgi.url_scheme")
+_SCOPE_KEYS = ("headers", "path", "query_string", "scheme", "client")
+
+
 class HeaderNames:
     """The header names to take, in the spellings of WSGI and ASGI; made once per client."""
 
-    __slots__ = ("asgi", "wsgi")
+    __slots__ = ("asgi", "environ_keys", "wsgi")
 
     def __init__(self, *extra: str | None) -> None:
         names = dict.fromkeys([*HEADERS, *(name.lower() for name in extra if name)])
         self.wsgi = tuple((name, "HTTP_" + name.upper().replace("-", "_")) for name in names)
+        self.environ_keys = (*_ENVIRON_KEYS, *(key for _, key in self.wsgi))
         self.asgi = {name.encode("latin-1"): name for name in names}
 
 
@@ -77,6 +92,16 @@ def from_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADER
     )
 
 
+def later_from_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> Callable[[], RequestData]:
+    """As `from_environ`, when it is called; holds only the strings that this needs."""
+    return partial(from_environ, {key: environ[key] for key in names.environ_keys if key in environ}, names)
+
+
+def later_from_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> Callable[[], RequestData]:
+    """As `from_scope`, when it is called; holds only the parts of the scope that this needs."""
+    return partial(from_scope, {key: scope[key] for key in _SCOPE_KEYS if key in scope}, names)
+
+
 def from_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
     """Take a request's strings from an ASGI scope of type `http` or `websocket`."""
     headers: dict[str, str] = {}
@@ -90,12 +115,13 @@ def from_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -
             headers[name] = value
     path = scope.get("path")
     client = scope.get("client")
+    query = scope.get("query_string", b"")
     scheme = scope.get("scheme", "http")
     return RequestData(
         headers=headers,
         scheme={"ws": "http", "wss": "https"}.get(scheme, scheme),
         path=quote_path(path.encode("utf-8", "surrogateescape")) if path else None,
-        query=scope.get("query_string", b"").decode("latin-1"),
+        query=query.decode("latin-1") if isinstance(query, bytes) else query,  # text, from Django's AsyncClient
         remote_addr=client[0] if client else None,
     )
 
