@@ -34,7 +34,8 @@ def loaded_user(request: HttpRequest) -> Any | None:
     own = vars(request)
     user = own.get("user")
     if isinstance(user, LazyObject):
-        user = None if user._wrapped is empty else user._wrapped  # type: ignore[attr-defined]
+        wrapped = vars(user).get("_wrapped", empty)
+        user = None if wrapped is empty else wrapped
     return own.get("_acached_user") if user is None else user
 
 

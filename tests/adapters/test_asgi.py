@@ -448,8 +448,8 @@ def test_streams_and_middlewares_of_the_base_class_find_the_current_analytics(re
 class User(BaseUser):
     """Authenticated; what else is known of it is set by the test."""
 
-    is_authenticated = True  # type: ignore[assignment]
-    display_name = "Ada"  # type: ignore[assignment]
+    is_authenticated = True
+    display_name = "Ada"
 
 
 class UserWithId(User):
@@ -457,7 +457,7 @@ class UserWithId(User):
 
 
 class UserWithEmptyIdentity(User):
-    identity = ""  # type: ignore[assignment]
+    identity = ""
     pk = 9
 
 
@@ -542,8 +542,8 @@ async def test_the_sites_own_functions_get_the_request_they_know(kind: str, shap
 
     recorder = Recorder(should_capture=should_capture)
     await AnalyticsMiddleware(responding(), recorder.client)(scope(kind), nothing_to_receive, ignore)
-    assert type(seen[0]) is shape
     assert seen[0]["path"] == seen[0].url.path == "/orders/1"
+    assert type(seen[0]) is shape
     recorder.client.shutdown()
 
 

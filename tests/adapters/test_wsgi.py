@@ -122,7 +122,7 @@ def test_every_chunk_may_be_made_in_another_thread(recorder: Recorder) -> None:
 
 def test_captures_after_the_end_are_handed_over_at_once(recorder: Recorder) -> None:
     request = environ()
-    body: Any = AnalyticsMiddleware(answering([b"a"]), recorder.client)(request, lambda *_: None)
+    body: Any = AnalyticsMiddleware(answering([b"a"]), recorder.client)(request, lambda *_: lambda _: None)
     list(body)
     body.close()
     request["sessionsight.analytics"].capture("later")

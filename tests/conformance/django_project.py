@@ -1,4 +1,4 @@
-"""One Django project for all tests: Django's settings exist once in a process. Import it before anything of Django's."""
+"""One Django project for all tests, since Django's settings exist once in a process. Import it before Django."""
 
 from __future__ import annotations
 

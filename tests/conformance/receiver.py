@@ -64,9 +64,7 @@ class Receiver:
                 self.end_headers()
                 self.wfile.write(reply.body)
 
-            do_GET = do_POST
-
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *args: object) -> None:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

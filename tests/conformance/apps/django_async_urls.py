@@ -1,8 +1,8 @@
 """The urls of the table's Django app where all views are async."""
 
-from tests.conformance.apps.django_app import async_view, handler404
-
 from django.urls import path
+
+from tests.conformance.apps.django_app import async_view, handler404
 
 __all__ = ["handler404", "urlpatterns"]
 
