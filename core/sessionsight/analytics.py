@@ -457,11 +457,13 @@ class Analytics:
         if not isinstance(destinations, Iterable):
             raise InvalidEventError(f"destinations must be names of destinations, not {shown(destinations)}")
         known = self._collector.destination_names
-        named = [destinations] if isinstance(destinations, str) else list(destinations)
-        for name in named:
+        given: Iterable[object] = [destinations] if isinstance(destinations, str) else destinations
+        named: set[str] = set()
+        for name in given:
             if not isinstance(name, str) or name not in known:
                 raise InvalidEventError(f"unknown destination {shown(name)}; {nearest(name, known)}")
-        return frozenset(map(_exact, named))
+            named.add(_exact(name))
+        return frozenset(named)
 
     def _add(self, record: Record) -> None:
         # Appending before looking at the flag, and setting the flag before draining, leaves no gap

@@ -1,6 +1,7 @@
 """A destination that takes everything, and a transport that keeps what it is given."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from sessionsight import Client, TrackingContext
@@ -93,6 +94,9 @@ class VisitReader:
     def request_data(self, request: Visit, names: HeaderNames) -> RequestData:
         self.read += 1
         return from_any(request.request, names)
+
+    def later(self, request: Visit, names: HeaderNames) -> Callable[[], RequestData]:
+        return partial(from_any, request.request, names)
 
     def native(self, request: Visit) -> object:
         return request.request

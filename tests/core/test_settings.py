@@ -1,0 +1,272 @@
+import math
+from typing import Any
+
+import msgspec
+import pytest
+
+from sessionsight import ConfigurationError, Settings
+from sessionsight.destinations import Analyse, Saytics, SessionSight, Signal
+from tests.core.box import BoxDestination
+
+NUMBERS = [
+    "queue_records",
+    "queue_bytes",
+    "breaker_failures",
+    "dedupe_keys",
+    "dead_letters",
+    "max_response_bytes",
+    "max_property_bytes",
+]
+ZERO_TOO = ["trusted_proxies", "linger", "backoff_base", "dedupe_window", "flush_timeout", "shutdown_timeout"]
+SECONDS = [
+    "connect_timeout",
+    "read_timeout",
+    "total_timeout",
+    "backoff_max",
+    "retry_after_max",
+    "pause_interval",
+    "max_age",
+]
+SWITCHES = ["disabled", "strict", "trust_env"]
+FUNCTIONS = ["should_capture", "before_send", "on_error"]
+TUPLES = ["redact", "exclude_paths"]
+TEXTS = ["proxy", "ca_bundle"]
+NAMES = ["anonymous_id_cookie", "anonymous_id_header"]
+CHOICES = {
+    "spool": "'memory'",
+    "flush": "'background', 'inline'",
+    "user": "'loaded', 'always' or a function",
+    "client_ip": "'off', 'truncated', 'full'",
+    "consent": "'all', 'gpc', 'gpc\\+dnt' or a function",
+    "goals_on_unknown": "'park', 'retry'",
+}
+
+
+def wrong(names: list[str], values: list[Any], expected: str) -> list[tuple[str, Any, str]]:
+    return [(name, value, expected) for name in names for value in values]
+
+
+WRONG = [
+    *wrong(NUMBERS, [0, -1, 1.5, "5", True, None], "a whole number of at least 1"),
+    *wrong(["trusted_proxies"], [-1, 0.5, "1", False, None], "a whole number of at least 0"),
+    *wrong(ZERO_TOO[1:], [-0.1, math.nan, math.inf, "5", True, None], "a number of at least 0"),
+    *wrong(SECONDS, [0, -1, math.nan, math.inf, "5", True, None], r"a number of at least 0\.001"),
+    *wrong(SWITCHES, [1, 0, "yes", None], "True or False"),
+    *wrong(FUNCTIONS, [1, "x"], "a function"),
+    *wrong(TUPLES, ["x", ["x"], (1,), None], "a tuple of strings"),
+    *wrong(TEXTS, [1, "", "  "], "a string that is not blank"),
+    *wrong(["anonymous_id_cookie"], [1, "", "a b", "a;b", "ä"], "the name of a cookie"),
+    *wrong(["anonymous_id_header"], [1, "", "a:b", "a\n"], "the name of a header"),
+    *(case for name, choices in CHOICES.items() for case in wrong([name], ["x", 5, [], None], f"one of {choices}")),
+    *wrong(["destinations"], [{}, "signal", (Signal,), ({"signal": {}},), (None,)], "a tuple of destinations"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), WRONG, ids=map(str, range(len(WRONG))))
+def test_a_wrong_value_is_named_together_with_what_would_work(name: str, value: Any, expected: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{name} must be {expected}.*, not "):
+        Settings(**{name: value})
+
+
+def test_every_setting_is_checked() -> None:
+    assert {name for name, _, _ in WRONG} == set(Settings.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, 0) for name in ZERO_TOO),
+        *((name, 5) for name in [*SECONDS, *NUMBERS]),
+        *((name, value) for name in FUNCTIONS for value in (None, print)),
+        *((name, "x-id") for name in NAMES),
+        *((name, print) for name in ("user", "consent")),
+        ("destinations", (BoxDestination(),)),
+        ("anonymous_id_cookie", "__Host-id"),
+    ],
+)
+def test_a_value_that_works_is_kept(name: str, value: Any) -> None:
+    assert getattr(Settings(**{name: value}), name) == value
+
+
+def test_no_two_destinations_share_a_name() -> None:
+    with pytest.raises(ConfigurationError, match="two are named 'box'; each lane needs a name of its own"):
+        Settings(destinations=(BoxDestination(), BoxDestination("other"), BoxDestination()))
+
+
+def test_settings_are_a_value() -> None:
+    settings = Settings(linger=1)
+    assert settings == Settings(linger=1.0)
+    with pytest.raises(AttributeError):
+        settings.linger = 2  # type: ignore[misc]
+    with pytest.raises(ConfigurationError):
+        msgspec.structs.replace(settings, linger=-1)
+
+
+# --- from a mapping ------------------------------------------------------------------------------------
+
+
+def test_a_mapping_names_options_in_any_case() -> None:
+    settings = Settings.from_mapping(
+        {
+            "DESTINATIONS": {
+                "sessionsight": {"SECRET_API_KEY": "sec", "property_id": "shop"},
+                "signal": {"api_key": "key", "project_id": "shop"},
+                "mine": BoxDestination("mine"),
+            },
+            "Exclude_Paths": ["/health*"],
+            "redact": {"pin"},
+        },
+        strict=True,
+    )
+    assert [destination.name for destination in settings.destinations] == ["sessionsight", "signal", "mine"]
+    assert isinstance(settings.destinations[0], SessionSight)
+    assert (settings.exclude_paths, settings.redact, settings.strict) == (("/health*",), ("pin",), True)
+
+
+def test_an_option_goes_before_a_default() -> None:
+    assert Settings.from_mapping({"STRICT": False}, strict=True).strict is False
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"STRCT": True}, "SESSIONSIGHT: unknown option 'STRCT'; did you mean 'STRICT'?"),
+        ({"strct": True}, "SESSIONSIGHT: unknown option 'strct'; did you mean 'strict'?"),
+        ({"QQQ": True}, "SESSIONSIGHT: unknown option 'QQQ'; known are ANONYMOUS_ID_COOKIE, "),
+        ({5: True}, "SESSIONSIGHT: unknown option 5; known are "),
+        ({"DESTINATIONS": {"signl": {}}}, "unknown option 'signl'; did you mean 'signal'?"),
+        ({"DESTINATIONS": {"signal": {"apikey": "k"}}}, "unknown option 'apikey'; did you mean 'api_key'?"),
+        ({"DESTINATIONS": {"signal": {}}}, "destination 'signal': api_key is missing or blank"),
+        ({"DESTINATIONS": {"signal": "secret"}}, "SESSIONSIGHT: destination 'signal' must be a mapping of options or"),
+        ({"DESTINATIONS": "signal"}, "SESSIONSIGHT: destinations must map names to options, not be 'signal'"),
+        (None, "SESSIONSIGHT must be a mapping of options to values, not None"),
+        ([("STRICT", True)], "SESSIONSIGHT must be a mapping of options to values, not a list"),
+    ],
+    ids=map(str, range(11)),
+)
+def test_a_mapping_that_cannot_work_is_refused_with_the_nearest_that_would(options: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_mapping(options, where="SESSIONSIGHT")
+    assert message in str(caught.value)
+
+
+def test_destinations_that_are_not_given_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANALYSE_KEY", "pk")
+    monkeypatch.setenv("SESSIONSIGHT_DISABLED", "1")
+    assert [destination.name for destination in Settings.from_mapping({}).destinations] == ["analyse"]
+    assert Settings.from_mapping({}).disabled
+    assert Settings.from_mapping({"destinations": {}, "disabled": False}) == Settings()
+
+
+# --- from the environment ------------------------------------------------------------------------------
+
+EVERYTHING = {
+    "SESSIONSIGHT_SECRET_API_KEY": "sec",
+    "SESSIONSIGHT_PROPERTY_ID": "shop",
+    "SESSIONSIGHT_API_URL": "https://one.example/",
+    "SIGNAL_API_KEY": "key",
+    "SIGNAL_PROJECT_ID": "project",
+    "SIGNAL_ENDPOINT": "https://two.example",
+    "SAYTICS_SECRET_KEY": "sk",
+    "SAYTICS_API_URL": "https://three.example",
+    "ANALYSE_KEY": "pk",
+    "ANALYSE_HOST": "https://four.example",
+}
+
+
+def test_the_environment_configures_every_destination() -> None:
+    assert Settings.from_env(EVERYTHING).destinations == (
+        SessionSight(secret_api_key="sec", property_id="shop", api_url="https://one.example"),
+        Signal(api_key="key", project_id="project", endpoint="https://two.example"),
+        Saytics(secret_key="sk", api_url="https://three.example"),
+        Analyse(public_key="pk", host="https://four.example"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "names"),
+    [
+        ({}, []),
+        ({"SESSIONSIGHT_SECRET_API_KEY": "sec"}, []),
+        ({"SESSIONSIGHT_SECRET_API_KEY": "sec", "SESSIONSIGHT_PROPERTY_ID": " "}, []),
+        ({"SESSIONSIGHT_SECRET_API_KEY": "sec", "SESSIONSIGHT_PROPERTY_ID": "shop"}, ["sessionsight"]),
+        ({"SIGNAL_PROJECT_ID": "p", "SIGNAL_ENDPOINT": "https://x.example"}, []),
+        ({"SIGNAL_API_KEY": "key"}, ["signal"]),
+        ({"SAYTICS_API_URL": "https://x.example"}, []),
+        ({"SAYTICS_SECRET_KEY": "sk", "ANALYSE_KEY": "pk"}, ["saytics", "analyse"]),
+    ],
+)
+def test_a_destination_is_on_when_its_keys_are_there(environ: dict[str, str], names: list[str]) -> None:
+    assert [destination.name for destination in Settings.from_env(environ).destinations] == names
+
+
+@pytest.mark.parametrize("value", ["", "0", "false", "No", " off "])
+def test_disabled_can_be_switched_off(value: str) -> None:
+    assert not Settings.from_env({"SESSIONSIGHT_DISABLED": value}).disabled
+
+
+@pytest.mark.parametrize("value", ["1", "true", "YES", "on"])
+def test_disabled_can_be_switched_on(value: str) -> None:
+    assert Settings.from_env({"SESSIONSIGHT_DISABLED": value}).disabled
+
+
+def test_values_given_go_before_the_environment() -> None:
+    assert (
+        Settings.from_env({**EVERYTHING, "SESSIONSIGHT_DISABLED": "1"}, disabled=False, destinations={}) == Settings()
+    )
+
+
+def test_an_unknown_value_beside_the_environment_names_the_nearest() -> None:
+    with pytest.raises(ConfigurationError, match="did you mean 'linger'"):
+        Settings.from_env({}, lingr=1)
+
+
+def test_a_spool_that_is_unknown_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="spool must be one of"):
+        Settings.from_env({"SESSIONSIGHT_SPOOL": "carrier-pigeon://"})
+
+
+# --- secrets -------------------------------------------------------------------------------------------
+
+SECRET = "do-not-show-this"
+
+
+def test_no_secret_is_in_a_repr() -> None:
+    settings = Settings.from_env(
+        dict.fromkeys(EVERYTHING, SECRET)
+        | {
+            name: f"https://{number}.example"
+            for number, name in enumerate(
+                ["SESSIONSIGHT_API_URL", "SIGNAL_ENDPOINT", "SAYTICS_API_URL", "ANALYSE_HOST"]
+            )
+        }
+        | {"SESSIONSIGHT_PROPERTY_ID": "shop", "SIGNAL_PROJECT_ID": "shop"},
+        proxy=f"http://me:{SECRET}@proxy.example",
+    )
+    assert len(settings.destinations) == 4
+    assert SECRET not in repr(settings)
+    assert "shop" in repr(settings)
+
+
+def test_a_repr_shows_what_differs_from_the_defaults() -> None:
+    assert repr(Settings()) == "Settings()"
+    assert repr(Settings(linger=1, proxy="http://p", strict=True)) == "Settings(linger=1, proxy=***, strict=True)"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Settings(destinations={"signal": {"api_key": SECRET}}),  # type: ignore[arg-type]
+        lambda: Settings(destinations=({"signal": {"api_key": SECRET}},)),  # type: ignore[arg-type]
+        lambda: Settings.from_mapping({"destinations": {"signal": {"api_key": SECRET, "batch_size": "x"}}}),
+        lambda: Settings.from_mapping({"destinations": {"signal": [SECRET]}}),
+        lambda: Settings.from_mapping({"destinations": {"signal": {"api_key": [SECRET]}}}),
+        lambda: Settings.from_mapping({"destinations": {"sessionsight": {"secret_api_key": SECRET}}}),
+        lambda: Settings(proxy={"https": SECRET}),  # type: ignore[arg-type]
+    ],
+    ids=map(str, range(7)),
+)
+def test_no_secret_is_in_an_error(make: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    assert SECRET not in str(caught.value)
