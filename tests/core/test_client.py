@@ -1,0 +1,393 @@
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sessionsight import (
+    Analytics,
+    Client,
+    ConfigurationError,
+    InvalidEventError,
+    Page,
+    SessionSightIds,
+    Settings,
+    SignalIds,
+    TrackingContext,
+    configure,
+)
+from sessionsight.context import EMPTY_CONTEXT
+from sessionsight.encode import decode
+from sessionsight.records import Event
+from sessionsight.request_data import HeaderNames, RequestData
+from tests.core.box import BoxDestination, Recorder, Visit, VisitReader
+
+MakeRecorder = Callable[..., Recorder]
+COOKIE = "ss_sid=session-1; ss_vid=visitor-1"
+
+
+def serve(recorder: Recorder, request: object = COOKIE, *, reader: Any = None, **facts: Any) -> Analytics:
+    """One request that captures an event and ends."""
+    analytics = Analytics(recorder.client, reader or VisitReader(), Visit(request, **facts))
+    analytics.capture("x")
+    analytics.end()
+    return analytics
+
+
+# --- bind ----------------------------------------------------------------------------------------------
+
+
+def test_a_bound_context_and_its_ids_are_on_every_record(recorder: Recorder) -> None:
+    context = TrackingContext(sessionsight=SessionSightIds(session_id="session-1"), page=Page(path="/x"))
+    analytics = recorder.client.bind(context, user_id=7, distinct_id="d1", anonymous_id="a1")
+    analytics.capture("x")
+    analytics.capture("y", user_id="other", distinct_id="d2", anonymous_id="a2")
+    first, second = recorder.entries()
+    assert first.context == context.with_user("7")
+    assert (first.user_id, first.record.distinct_id, first.record.anonymous_id) == ("7", "d1", "a1")
+    assert (second.user_id, second.record.distinct_id, second.record.anonymous_id) == ("other", "d2", "a2")
+
+
+def test_a_context_that_travelled_as_a_carrier_binds_as_it_was(recorder: Recorder) -> None:
+    analytics = Analytics(recorder.client, VisitReader(), Visit(COOKIE, user="user_1", route="/checkout"))
+    carrier = analytics.context.to_carrier()
+    recorder.client.bind(TrackingContext.from_carrier(carrier)).capture("paid")
+    [entry] = recorder.entries()
+    assert entry.context == analytics.context
+    assert entry.user_id == "user_1"
+
+
+def test_a_wrong_id_at_bind_raises_in_strict_mode_only(
+    recorder: Recorder, lenient: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(InvalidEventError, match="user_id must be"):
+        recorder.client.bind(user_id=object())
+    lenient.client.bind(user_id=object()).capture("x")
+    assert lenient.users() == [None]
+    assert f"{__file__}:" in caplog.text
+
+
+# --- for_request ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        COOKIE,
+        {"cookie": COOKIE},
+        {"ss_sid": "session-1", "ss_vid": "visitor-1"},
+        {"type": "http", "headers": [(b"cookie", COOKIE.encode())]},
+        {"REQUEST_METHOD": "GET", "HTTP_COOKIE": COOKIE},
+        {"headers": {"Cookie": COOKIE}},
+    ],
+)
+def test_analytics_of_any_request_are_under_its_ids_and_hand_over_at_once(recorder: Recorder, request_: object) -> None:
+    analytics = recorder.client.for_request(request_)
+    analytics.capture("x")
+    analytics.goals.increment("signups")
+    ids = SessionSightIds(session_id="session-1", visitor_id="visitor-1")
+    assert [entry.context.sessionsight for entry in recorder.entries()] == [ids, ids]
+
+
+def test_a_request_that_is_none_gives_analytics_without_ids(recorder: Recorder) -> None:
+    recorder.client.for_request(None).capture("x")
+    assert recorder.entries()[0].context == EMPTY_CONTEXT
+
+
+def test_the_sites_anonymous_id_is_found_by_the_settings(make_recorder: MakeRecorder) -> None:
+    recorder = make_recorder(anonymous_id_cookie="my_id", anonymous_id_header="X-My-Id")
+    assert recorder.client.for_request("my_id=c1").context.anonymous_id == "c1"
+    both = {"headers": {"cookie": "my_id=c1", "X-MY-ID": "h1"}}
+    assert recorder.client.for_request(both).context.anonymous_id == "h1"
+
+
+def test_the_clients_address_is_kept_only_when_asked_for(make_recorder: MakeRecorder) -> None:
+    environ = {"REQUEST_METHOD": "GET", "REMOTE_ADDR": "192.0.2.1", "HTTP_X_FORWARDED_FOR": "198.51.100.77"}
+    assert make_recorder().client.for_request(environ).context.page.client_ip is None
+    asked = make_recorder(client_ip="truncated", trusted_proxies=1)
+    assert asked.client.for_request(environ).context.page.client_ip == "198.51.100.0"
+
+
+# --- what is not captured ------------------------------------------------------------------------------
+
+
+def test_without_consent_nothing_is_sent_and_no_id_is_kept(make_recorder: MakeRecorder) -> None:
+    recorder = make_recorder(consent="gpc")
+    refusing = {"headers": {"cookie": COOKIE, "sec-gpc": "1"}}
+    assert serve(recorder, refusing).context.to_carrier() == {}
+    recorder.client.for_request(refusing).capture("y")
+    serve(recorder, {"headers": {"cookie": COOKIE}})
+    assert list(recorder.events()) == ["x"]
+    assert recorder.dropped() == {"consent": 2}
+
+
+def test_a_consent_function_decides_by_the_request(make_recorder: MakeRecorder) -> None:
+    recorder = make_recorder(consent=lambda data: "consent=yes" in data.headers.get("cookie", ""))
+    serve(recorder)
+    serve(recorder, "consent=yes")
+    assert len(recorder.records()) == 1
+    assert recorder.dropped() == {"consent": 1}
+
+
+def test_a_consent_function_that_raises_is_a_refusal(
+    make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = make_recorder(consent=lambda data: 1 / 0)
+    serve(recorder)
+    assert recorder.dropped() == {"consent": 1}
+    assert "consent failed, which is taken as a refusal: ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "excluded"),
+    [
+        ("/health", True),
+        ("/healthz", True),
+        ("/health/db", True),
+        ("/api/health", False),
+        ("/HEALTH", False),
+        ("/static/größe.css", True),
+        ("/static/x.js", False),
+        ("/a b", True),
+        ("/", False),
+    ],
+)
+def test_excluded_paths_are_shell_patterns_of_the_decoded_path(
+    make_recorder: MakeRecorder, path: str, *, excluded: bool
+) -> None:
+    recorder = make_recorder(exclude_paths=("/health*", "/static/gr?*.css", "/a b"))
+    serve(recorder, {"type": "http", "headers": [], "path": path})
+    assert recorder.dropped() == ({"excluded": 1} if excluded else {})
+
+
+def test_should_capture_sees_the_frameworks_request(make_recorder: MakeRecorder) -> None:
+    seen: list[object] = []
+
+    def should_capture(request: object) -> bool:
+        seen.append(request)
+        return request != "bot"
+
+    recorder = make_recorder(should_capture=should_capture)
+    serve(recorder, "bot")
+    serve(recorder, COOKIE)
+    recorder.client.for_request("bot").capture("y")
+    assert len(recorder.records()) == 1
+    assert recorder.dropped() == {"excluded": 2}
+    assert seen == ["bot", COOKIE, "bot"]
+
+
+def test_should_capture_that_raises_is_a_yes(make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture) -> None:
+    recorder = make_recorder(should_capture=lambda request: 1 / 0)
+    serve(recorder)
+    assert len(recorder.records()) == 1
+    assert "should_capture failed, which is taken as yes: ZeroDivisionError" in caplog.text
+
+
+def test_a_request_that_is_not_captured_keeps_that_after_its_end(make_recorder: MakeRecorder) -> None:
+    recorder = make_recorder(should_capture=lambda request: False)
+    analytics = Analytics(recorder.client, VisitReader(), Visit())
+    analytics.release()
+    analytics.capture("late")
+    assert recorder.records() == []
+    assert recorder.dropped() == {"excluded": 1}
+
+
+# --- ids -----------------------------------------------------------------------------------------------
+
+
+def test_refused_ids_are_counted_and_never_logged_whole(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
+    poison = "forged" * 50
+    request = {"headers": {"cookie": f"ss_sid={poison}", "x-signal-distinct-id": poison}}
+    for _ in range(3):
+        serve(recorder, request)
+    assert recorder.client.stats().refused_ids == {"ss_sid": 3, "x-signal-distinct-id": 3}
+    assert len(recorder.records()) == 3
+    assert "ss_sid holds an id that no vendor would take" in caplog.text
+    assert "forged" not in caplog.text
+    assert len(caplog.records) == 2
+
+
+def test_a_browsers_id_that_is_not_the_users_is_counted_once_a_request(recorder: Recorder) -> None:
+    request = {"headers": {"x-signal-distinct-id": "browser"}}
+    serve(recorder, request, user="user_1")
+    serve(recorder, request, user="browser")
+    serve(recorder, request)
+    serve(recorder, "", user="user_1")
+    assert recorder.client.stats().mismatched_ids == 1
+
+
+def test_ids_of_signal_come_from_its_headers(recorder: Recorder) -> None:
+    names = ("session", "window", "distinct")
+    serve(recorder, {"headers": {f"X-Signal-{name}-Id": name for name in names}})
+    assert recorder.entries()[0].context.signal == SignalIds(
+        session_id="session", window_id="window", distinct_id="distinct"
+    )
+
+
+# --- the user ------------------------------------------------------------------------------------------
+
+
+def test_a_user_function_sees_the_frameworks_request(make_recorder: MakeRecorder) -> None:
+    recorder = make_recorder(user=len)
+    serve(recorder, COOKIE, user="framework")
+    assert recorder.users() == [str(len(COOKIE))]
+
+
+@pytest.mark.parametrize("found", [None, ""])
+def test_a_user_function_may_find_nobody(make_recorder: MakeRecorder, found: object) -> None:
+    recorder = make_recorder(user=lambda request: found)
+    serve(recorder, user="framework")
+    assert recorder.users() == [None]
+
+
+@pytest.mark.parametrize(
+    ("user", "words"),
+    [
+        (lambda request: 1 / 0, "ZeroDivisionError"),
+        (lambda request: object(), "user must be a string"),
+        (lambda request: True, "not bool"),
+    ],
+)
+def test_a_user_function_that_fails_is_told_of_and_finds_nobody(
+    make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture, user: object, words: str
+) -> None:
+    recorder = make_recorder(user=user)
+    serve(recorder)
+    assert recorder.users() == [None]
+    assert "the user could not be read" in caplog.text
+    assert words in caplog.text
+
+
+class BrokenReader(VisitReader):
+    def request_data(self, request: Visit, names: HeaderNames) -> RequestData:
+        raise ZeroDivisionError
+
+    def user_id(self, request: Visit) -> str | None:
+        raise ZeroDivisionError
+
+    def route(self, request: Visit) -> str | None:
+        raise ZeroDivisionError
+
+
+def test_a_reader_that_fails_costs_the_ids_and_not_the_records(
+    recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    analytics = serve(recorder, reader=BrokenReader())
+    assert analytics.context == EMPTY_CONTEXT
+    assert len(recorder.records()) == 1
+    for what in ("request", "user", "route"):
+        assert f"the {what} could not be read: ZeroDivisionError" in caplog.text
+
+
+# --- properties ----------------------------------------------------------------------------------------
+
+
+def test_redacted_properties_never_leave(make_recorder: MakeRecorder) -> None:
+    recorder = make_recorder(redact=("password", "card"))
+    analytics = recorder.client.analytics
+    analytics.capture("x", {"Password": "secret", "order": {"CARD": "secret", "total": 3}})
+    analytics.identify("u", {"password": "secret"})
+    analytics.goals.increment("g", metadata={"card": "secret"})
+    analytics.tag(card="secret")
+    assert all(b"secret" not in record.properties for record in recorder.records())
+    assert recorder.events()["x"] == {"Password": "[redacted]", "order": {"CARD": "[redacted]", "total": 3}}
+
+
+def test_the_size_limit_is_a_setting(make_recorder: MakeRecorder) -> None:
+    recorder = make_recorder(max_property_bytes=10)
+    recorder.client.analytics.capture("x", {"a": "bc"})
+    recorder.client.analytics.capture("y", {"a": "bcd"})
+    assert list(recorder.events()) == ["x"]
+    assert recorder.client.stats().rejected == 1
+
+
+def test_an_unknown_object_is_sent_as_its_type_with_one_warning(
+    recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        recorder.client.analytics.capture("x", {"a": BoxDestination()})
+    assert recorder.events() == {"x": {"a": "<BoxDestination>"}}
+    [logged] = caplog.records
+    assert logged.getMessage().startswith(f"{__file__}:")
+    assert "tests.core.box.BoxDestination is sent as" in logged.getMessage()
+
+
+# --- the client itself ---------------------------------------------------------------------------------
+
+
+def test_with_no_destination_everything_works_and_one_warning_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    client = Client()
+    client.analytics.capture("x")
+    client.analytics.goals.increment("g", destinations=["sessionsight"])
+    assert client.flush()
+    assert client.shutdown()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "no destination is configured" in caplog.text
+    assert repr(client) == "Client(no destinations)"
+
+
+def test_a_disabled_client_sends_nothing_and_says_nothing(
+    make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = make_recorder(disabled=True)
+    recorder.client.analytics.capture("x", destinations="box")
+    serve(recorder)
+    assert recorder.client.flush()
+    assert recorder.box.entries == {}
+    assert recorder.client.stats().lanes == {}
+    assert caplog.records == []
+    assert repr(recorder.client) == "Client(box)"
+
+
+def test_a_capture_after_the_shutdown_is_counted_as_lost(recorder: Recorder) -> None:
+    assert recorder.client.shutdown()
+    recorder.client.analytics.capture("late")
+    assert recorder.client.stats().lanes["box"].dropped == {"shutdown": 1}
+
+
+def test_settings_come_from_the_environment_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANALYSE_KEY", "pk")
+    assert repr(Client()) == "Client(analyse)"
+
+
+def test_resuming_an_unknown_destination_names_the_nearest(recorder: Recorder) -> None:
+    recorder.client.resume()
+    recorder.client.resume("box")
+    with pytest.raises(ConfigurationError, match="resume: unknown destination 'bax'; did you mean 'box'"):
+        recorder.client.resume("bax")
+    with pytest.raises(ConfigurationError, match="resume: unknown destination 'signal'; known are box"):
+        recorder.client.resume("signal")
+
+
+def test_configure_takes_settings_or_options_and_not_both() -> None:
+    with pytest.raises(ConfigurationError, match="configure takes settings, or options by name, not both"):
+        configure(Settings(), strict=True)
+    with pytest.raises(ConfigurationError, match="configure: unknown option 'strct'; did you mean 'strict'"):
+        configure(strct=True)
+    assert configure(Settings(strict=True)).settings.strict
+
+
+async def test_aflush_waits_in_another_thread(recorder: Recorder) -> None:
+    recorder.client.analytics.capture("x")
+    assert await recorder.client.aflush(10)
+    assert len(recorder.box.entries["box"]) == 1
+
+
+def test_records_reach_the_lane_with_everything_that_was_known(recorder: Recorder) -> None:
+    request = {"headers": {"cookie": COOKIE, "host": "shop.example", "referer": "https://blog.example/?token=1"}}
+    analytics = Analytics(recorder.client, VisitReader(), Visit(request, user="user_1", route="/orders/<id>"))
+    analytics.capture("order_processed", {"order_id": "ord_1"})
+    analytics.release()
+    [entry] = recorder.entries()
+    assert isinstance(entry.record, Event)
+    assert decode(entry.record.properties) == {"order_id": "ord_1"}
+    assert entry.context == TrackingContext(
+        sessionsight=SessionSightIds(session_id="session-1", visitor_id="visitor-1"),
+        user_id="user_1",
+        page=Page(
+            hostname="shop.example",
+            referrer="https://blog.example/",
+            referrer_domain="blog.example",
+            route="/orders/<id>",
+        ),
+    )
