@@ -9,7 +9,7 @@ import wsgiref.util
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,6 +19,7 @@ from tests.conformance import django_project  # noqa: F401  # sets Django up
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.apps import apps
 from django.contrib.auth import aauthenticate, alogin, authenticate, login, logout
+from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
@@ -672,11 +673,30 @@ def test_user_always_looks_before_a_logout(always: Recorder, ada: Any) -> None:
     assert always.users() == [str(ada.pk)]
 
 
+class CountingBackend(ModelBackend):
+    """Tells whenever a user is looked up."""
+
+    looked_up: ClassVar[list[int]] = []
+
+    def get_user(self, user_id: int) -> Any:
+        self.looked_up.append(user_id)
+        return super().get_user(user_id)
+
+
 async def test_user_always_works_in_async_views(always: Recorder, ada: Any) -> None:
+    @view_of
+    async def idle(request: Any) -> None:
+        pass
+
+    CountingBackend.looked_up.clear()
+    backend = f"{__name__}.CountingBackend"
     client = browser(AsyncClient)
-    await client.aforce_login(ada)
-    with site(always, async_view, middleware=[ANALYTICS, SESSIONS, AUTH]):
+    with site(always, async_view, idle, middleware=[ANALYTICS, SESSIONS, AUTH], AUTHENTICATION_BACKENDS=[backend]):
+        await client.aforce_login(ada, backend)
         response = await client.get("/async_view/1/")
+        assert CountingBackend.looked_up == [ada.pk]
+        assert (await client.get("/idle/1/")).content == b"ok"
+        assert CountingBackend.looked_up == [ada.pk]
     assert response.content == b"ok"
     assert "Vary" not in response.headers
     assert always.users() == [str(ada.pk)]
