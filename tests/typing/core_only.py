@@ -1,0 +1,75 @@
+"""A program without a framework: a job, a webhook, a script."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, assert_type
+from uuid import uuid4
+
+import sessionsight
+from sessionsight import (
+    Analytics,
+    CheckoutFinished,
+    Client,
+    Settings,
+    TrackingContext,
+    configure,
+    current,
+    for_request,
+)
+from sessionsight.current import enter, leave
+from sessionsight.destinations import SessionSight, Signal
+
+settings = Settings(
+    destinations=(
+        SessionSight(secret_api_key=lambda: "sec", property_id="shop"),
+        Signal(api_key="key", project_id="shop", distinct_id="header"),
+    ),
+    consent=lambda data: "consent=yes" in data.headers.get("cookie", ""),
+    user="always",
+    before_send=lambda record, destination: record if destination == "signal" else None,
+)
+client = Client(settings)
+assert_type(configure(destinations={"analyse": {"public_key": "pk"}}), Client)
+assert_type(current(), Analytics)
+assert_type(sessionsight.current(), Analytics)
+assert_type(for_request({"cookie": "ss_sid=x"}), Analytics)
+assert_type(client.analytics.context.session_id, str | None)
+assert_type(client.flush(1), bool)
+assert_type(client.stats().lanes["signal"].dropped, dict[str, int])
+
+
+def webhook(metadata: Mapping[str, str] | None) -> None:
+    context = TrackingContext.from_carrier(metadata)
+    analytics = client.bind(context, user_id=uuid4())
+    analytics.capture("order_processed", {"amount": Decimal("49.90"), "tags": {"a"}}, key="order:1")
+    analytics.capture(
+        CheckoutFinished(payment_type="subscription", billing_interval="month", amount=4900, currency="USD"), user_id=5
+    )
+    analytics.identify(5, {"plan": "pro"}, anonymous_id="a1")
+    analytics.identify(user_id=5, traits={"plan": "pro"})
+    analytics.group("company", 7, {"name": "Acme"}, distinct_id="d1")
+    analytics.goals.increment("monthly-revenue", amount=49, metadata={"plan": "pro"}, destinations=["sessionsight"])
+    assert_type(context.to_carrier(), dict[str, str])
+    token = enter(analytics)
+    current().tag(job="webhook")
+    leave(token)
+
+
+async def job() -> None:
+    assert_type(await client.aflush(), bool)
+
+
+def wrong(analytics: Analytics, settings: Settings, anything: dict[str, Any]) -> None:
+    """Each line is an error that a type checker must find."""
+    analytics.capture(5)  # type: ignore[arg-type]
+    analytics.capture("x", userid=5)  # type: ignore[call-arg]
+    analytics.capture("x", timestamp="now")  # type: ignore[arg-type]
+    analytics.identify("u", user_id="v")  # type: ignore[misc]
+    analytics.goals.increment("signups", "5")  # type: ignore[arg-type]
+    CheckoutFinished(payment_type="monthly", amount=1)  # type: ignore[arg-type]
+    CheckoutFinished(payment_type="one_time")  # type: ignore[call-arg]
+    Settings(flush="later")  # type: ignore[arg-type]
+    Settings(lingr=1)  # type: ignore[call-arg]
+    Signal(project_id="shop")  # type: ignore[call-arg]
+    settings.linger = 1  # type: ignore[misc]
+    analytics.context.user_id = "x"  # type: ignore[misc]

@@ -1,0 +1,30 @@
+"""A Flask app; `request.analytics` is not known to a type checker, `current()` is."""
+
+from typing import assert_type
+
+from flask import Flask
+
+from sessionsight import Analytics, Client, current
+from sessionsight_flask import SessionSight
+from sessionsight_flask.wsgi import AnalyticsMiddleware
+
+analytics = SessionSight()
+
+
+def create_app() -> Flask:
+    app = Flask(__name__)
+    app.config["SESSIONSIGHT_DESTINATIONS"] = {"signal": {"api_key": "key"}}
+    analytics.init_app(app)
+
+    @app.post("/orders")
+    def create_order() -> str:
+        assert_type(current(), Analytics)
+        current().capture("order_processed", {"order_id": 1})
+        current().goals.increment("user-signups")
+        return "ok"
+
+    return app
+
+
+assert_type(analytics.client, Client)
+wrapped = AnalyticsMiddleware(create_app().wsgi_app)

@@ -1,0 +1,40 @@
+"""A destination of one's own, and a client that sends to it."""
+
+from collections.abc import Iterable, Sequence
+
+from sessionsight import Client, Settings, TrackingContext
+from sessionsight.destinations.base import Destination, HttpCall, HttpReply, Limits, Verdict, encode_body, judge_status
+from sessionsight.records import DropReason, Entry, Event, Record
+
+
+class Warehouse:
+    """Fits the protocol without a base class."""
+
+    name = "warehouse"
+    limits = Limits(max_records=500)
+
+    def takes(self, kind: type[Record]) -> bool:
+        return kind is Event
+
+    def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
+        return None if record.user_id or context.user_id else DropReason.NO_IDENTITY
+
+    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+        body = encode_body([entry.record.label for entry in entries])
+        return [HttpCall(url="https://warehouse.example/", headers={}, body=body, entries=entries)]
+
+    def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
+        return judge_status(reply)
+
+
+warehouse: Destination = Warehouse()
+client = Client(Settings(destinations=(warehouse, Warehouse())))
+
+
+class Incomplete:
+    """Has a name and nothing else."""
+
+    name = "incomplete"
+
+
+Settings(destinations=(Incomplete(),))  # type: ignore[arg-type]
