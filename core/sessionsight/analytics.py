@@ -8,16 +8,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from os import urandom
-from typing import Any, Literal, Protocol, TypedDict, Unpack
-from uuid import UUID
+from typing import Any, Literal, Unpack
 
 from msgspec.structs import replace
 
-from sessionsight.context import EMPTY_CONTEXT, MAX_ID, TrackingContext, valid_id
-from sessionsight.encode import PropertyEncoder
-from sessionsight.errors import CaptureError, InvalidEventError, InvalidPropertiesError, nearest, shown
+from sessionsight.arguments import (
+    CallOptions,
+    RecordOptions,
+    as_destinations,
+    as_fields,
+    as_group,
+    as_groups,
+    as_id,
+    as_key,
+    as_text,
+    exact,
+    laid_over,
+)
+from sessionsight.collector import Collector, RequestReader
+from sessionsight.context import EMPTY_CONTEXT, TrackingContext
+from sessionsight.errors import CaptureError, InvalidEventError, shown
 from sessionsight.goals import Goals
 from sessionsight.records import (
     Alias,
@@ -31,97 +42,9 @@ from sessionsight.records import (
     Record,
     check_goal,
 )
-from sessionsight.request_data import HeaderNames, RequestData
 from sessionsight.standard import StandardEvent
 
-__all__ = ["Analytics", "CallOptions", "Collector", "RequestReader"]
-
-
-class RequestReader(Protocol):
-    """How an adapter reads one kind of request. One reader serves all requests of a client."""
-
-    def request_data(self, request: Any, names: HeaderNames) -> RequestData:
-        """The raw strings of the request."""
-
-    def later(self, request: Any, names: HeaderNames) -> Callable[[], RequestData]:
-        """What gives the same when it is called later, and holds no more of the request than that needs."""
-
-    def native(self, request: Any) -> Any:
-        """The request as the framework's users know it, for their own functions."""
-
-    def user_id(self, request: Any) -> str | None:
-        """The signed-in user, if the framework has loaded it already."""
-
-    def route(self, request: Any) -> str | None:
-        """The template of the route that matched, if one has."""
-
-
-class Collector(Protocol):
-    """What analytics need of a client. None of it raises, but for `reject` and `object_to` in strict mode."""
-
-    @property
-    def encoder(self) -> PropertyEncoder:
-        """Encodes properties by the client's rules."""
-
-    @property
-    def destination_names(self) -> frozenset[str]:
-        """The destinations a call may name."""
-
-    @property
-    def inline(self) -> bool:
-        """Whether a response waits for the delivery of what its request captured."""
-
-    def user_id(self, reader: RequestReader, request: Any) -> str | None:
-        """Who is signed in, as far as that is known already."""
-
-    def route(self, reader: RequestReader, request: Any) -> str | None:
-        """The template of the route that matched, if one has."""
-
-    def admit(self, reader: RequestReader, request: Any) -> tuple[TrackingContext, DropReason | None]:
-        """The request's context, and why nothing of it may be sent, if so."""
-
-    def postpone(self, reader: RequestReader, request: Any) -> Callable[[], tuple[TrackingContext, DropReason | None]]:
-        """What gives the same when it is called later, without holding the request."""
-
-    def submit(self, context: TrackingContext, records: list[Record], drop: DropReason | None) -> None:
-        """Take the records of a request, to be delivered, or counted as dropped."""
-
-    def reject(self, error: Exception) -> None:
-        """Deal with a call that went wrong: raise the error in strict mode, else log and count it."""
-
-    def object_to(self, error: CaptureError) -> None:
-        """Raise the error in strict mode, else log it as a warning; the call goes on."""
-
-    def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything is delivered."""
-
-    async def aflush(self, timeout: float | None = None) -> bool:
-        """Wait until everything is delivered, without blocking the event loop."""
-
-
-class RecordOptions(TypedDict, total=False):
-    """What `identify` accepts, by keyword."""
-
-    distinct_id: object
-    """Signal's id for the person, in place of the user id."""
-    anonymous_id: object
-    """An anonymous id for Saytics and Analyse.net, in place of the request's."""
-    timestamp: datetime | None
-    """When it happened; now by default. Without a time zone it is taken as UTC."""
-    key: str | None
-    """An idempotency key: a second call of this kind, name and key is not delivered."""
-    destinations: Iterable[str] | None
-    """Names of the destinations to go to; all by default."""
-
-
-class CallOptions(RecordOptions, total=False):
-    """What every other capturing call accepts, by keyword."""
-
-    user_id: object
-    """The app's own user id; a string, an integer or a UUID. Goes before everything else known of the user."""
-
-
-_OPTIONS = CallOptions.__optional_keys__
+__all__ = ["Analytics"]
 
 
 class Analytics:
@@ -148,6 +71,7 @@ class Analytics:
         "_source",
         "_tags",
         "_user_id",
+        "_user_settled",
     )
 
     def __init__(self, collector: Collector, reader: RequestReader | None = None, request: Any = None) -> None:
@@ -160,6 +84,7 @@ class Analytics:
         self._later: Callable[[], tuple[TrackingContext, DropReason | None]] | None = None
         self._user_id: str | None = None
         self._seen_user: str | None = None
+        self._user_settled = False
         self._distinct_id: str | None = None
         self._anonymous_id: str | None = None
         self._tags: dict[str, Any] | None = None
@@ -189,8 +114,6 @@ class Analytics:
             collector.object_to(error)
         return analytics
 
-    # --- what is known ---------------------------------------------------------------------------
-
     @property
     def context(self) -> TrackingContext:
         """The tracking context as it is known now: the ids, the user and the page."""
@@ -215,8 +138,6 @@ class Analytics:
     def goals(self) -> Goals:
         """Goals of this request: `goals.increment` and `goals.decrement`."""
         return Goals(self)
-
-    # --- capturing -------------------------------------------------------------------------------
 
     def capture(
         self,
@@ -243,17 +164,17 @@ class Analytics:
                 standard = True
                 for problem in event.problems():
                     self._collector.object_to(InvalidEventError(problem))
-                properties = _over(event.properties(), properties)
+                properties = laid_over(event.properties(), properties)
                 name = event.event_name
             else:
-                name = _text(event, "an event's name")
+                name = as_text(event, "an event's name")
             if self._tags:
-                properties = _over(self._tags, properties)
+                properties = laid_over(self._tags, properties)
             self._add(
                 Event(
                     name=name,
                     properties=self._collector.encoder(properties),
-                    groups=_groups(groups) if groups else None,
+                    groups=as_groups(groups) if groups else None,
                     standard=standard,
                     **self._common(options),
                 )
@@ -300,7 +221,7 @@ class Analytics:
     ) -> None:
         """Put the current user in a group, such as `("company", "acme-1")`, and describe the group. Signal only."""
         try:
-            kind, key = _group(group_type, group_key)
+            kind, key = as_group(group_type, group_key)
             encoded = self._collector.encoder(properties)
             self._add(Group(group_type=kind, group_key=key, properties=encoded, **self._common(options)))
         except Exception as error:
@@ -318,12 +239,17 @@ class Analytics:
         """Add these properties to every later event of this request; an event's own go before them."""
         self._tags = {**(self._tags or {}), **properties}
 
-    # --- handing over ----------------------------------------------------------------------------
-
     def attach(self, reader: RequestReader, request: Any) -> None:
         """Read from this request from now on: a framework's own, which it has made of the server's. For adapters."""
         if self._source is not None:
             self._source = (reader, request)
+
+    def settle_user(self) -> None:
+        """Look at the signed-in user for the last time, as what tells of it is about to go. For adapters."""
+        source = self._source
+        if source is not None:
+            self._see_user(source)
+            self._user_settled = True
 
     def flush(self, timeout: float | None = None) -> bool:
         """Hand over what has been captured, and wait until all of the client's records are delivered.
@@ -385,8 +311,6 @@ class Analytics:
         """Whether something has been captured that is not handed over yet."""
         return bool(self._records)
 
-    # --- inside ----------------------------------------------------------------------------------
-
     def _goal(
         self,
         direction: Literal["increment", "decrement"],
@@ -402,15 +326,15 @@ class Analytics:
             amount = check_goal(goal_id, amount, session_id)
             self._add(
                 Goal(
-                    goal_id=_exact(goal_id),
+                    goal_id=exact(goal_id),
                     direction=direction,
                     amount=amount,
-                    session_id=_exact(session_id) if session_id else None,
+                    session_id=exact(session_id) if session_id else None,
                     properties=self._collector.encoder(metadata),
                     entropy=urandom(10),
                     time=time.time(),
-                    key=_key(key),
-                    destinations=self._named(destinations),
+                    key=as_key(key),
+                    destinations=as_destinations(destinations, self._collector.destination_names),
                 )
             )
         except Exception as error:
@@ -433,37 +357,11 @@ class Analytics:
             "anonymous_id": self._anonymous_id,
         }
         if options:
-            if not options.keys() <= _OPTIONS:
-                unknown = min(options.keys() - _OPTIONS)
-                raise InvalidEventError(
-                    f"unknown argument {unknown!r}; {nearest(unknown, _OPTIONS)}; properties go into a mapping"
-                )
-            for name in ("user_id", "distinct_id", "anonymous_id"):
-                given = as_id(options.get(name), name)
-                if given is not None:
-                    common[name] = given
-            if (timestamp := options.get("timestamp")) is not None:
-                common["time"] = _unix(timestamp)
-            common["key"] = _key(options.get("key"))
-            common["destinations"] = self._named(options.get("destinations"))
+            common.update(as_fields(options, self._collector.destination_names))
         if common["user_id"] is None and (source := self._source) is not None:
             # Read now as well as at the end: a logout further down must not lose its user.
             common["user_id"] = self._see_user(source)
         return common
-
-    def _named(self, destinations: Iterable[str] | None) -> frozenset[str] | None:
-        if destinations is None:
-            return None
-        if not isinstance(destinations, Iterable):
-            raise InvalidEventError(f"destinations must be names of destinations, not {shown(destinations)}")
-        known = self._collector.destination_names
-        given: Iterable[object] = [destinations] if isinstance(destinations, str) else destinations
-        named: set[str] = set()
-        for name in given:
-            if not isinstance(name, str) or name not in known:
-                raise InvalidEventError(f"unknown destination {shown(name)}; {nearest(name, known)}")
-            named.add(_exact(name))
-        return frozenset(named)
 
     def _add(self, record: Record) -> None:
         # Appending before looking at the flag, and setting the flag before draining, leaves no gap
@@ -493,76 +391,9 @@ class Analytics:
             return taken
 
     def _see_user(self, source: tuple[RequestReader, Any]) -> str | None:
+        if self._user_settled:
+            return self._seen_user
         user_id = self._collector.user_id(*source)
         if user_id is not None:
             self._seen_user = user_id
         return user_id
-
-
-def as_id(value: object, name: str) -> str | None:
-    """An id given by the app, as a string; None and the empty string are no id.
-
-    Raises:
-        InvalidEventError: Anything but a fitting string, an integer or a UUID.
-    """
-    if value is None or value == "":
-        return None
-    if isinstance(value, str):
-        if valid_id(value):
-            return _exact(value)
-    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**_MAX_DIGITS:
-        return str(int(value))
-    elif isinstance(value, UUID):
-        return str(value)
-    given = f"{len(value)} characters" if isinstance(value, str) else type(value).__name__
-    raise InvalidEventError(
-        f"{name} must be a string of at most {MAX_ID} printable characters, an integer or a UUID, not {given}"
-    )
-
-
-_MAX_DIGITS = 100
-
-
-def _exact(text: str) -> str:
-    """Text as a plain string, where an Enum, a lazy or a safe string may have been given."""
-    return text if type(text) is str else str.__str__(text)
-
-
-def _text(value: object, name: str) -> str:
-    if isinstance(value, str) and value.strip():
-        return _exact(value)
-    raise InvalidEventError(f"{name} must be a string that is not blank, not {shown(value)}")
-
-
-def _key(key: object) -> str | None:
-    return None if key is None else _text(key, "key")
-
-
-def _over(base: Mapping[str, Any], properties: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The properties over these others."""
-    if properties is None:
-        return base
-    given: object = properties
-    if not isinstance(given, Mapping):
-        raise InvalidPropertiesError(f"properties must be a mapping of names to values, not {shown(given)}")
-    return {**base, **given}
-
-
-def _unix(timestamp: object) -> float:
-    if isinstance(timestamp, datetime):
-        return (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)).timestamp()
-    raise InvalidEventError(f"timestamp must be a datetime, not {type(timestamp).__name__}")
-
-
-def _groups(groups: object) -> dict[str, str]:
-    if not isinstance(groups, Mapping):
-        raise InvalidEventError(f"groups must be a mapping of group types to group keys, not {shown(groups)}")
-    return dict(_group(kind, key) for kind, key in groups.items())
-
-
-def _group(kind: object, key: object) -> tuple[str, str]:
-    group_type = _text(kind, "a group's type")
-    group_key = as_id(key, f"the key of group {group_type!r}")
-    if group_key is None:
-        raise InvalidEventError(f"group {group_type!r} needs a key")
-    return group_type, group_key

@@ -14,7 +14,9 @@ from urllib.parse import unquote
 
 from msgspec.structs import replace
 
-from sessionsight.analytics import Analytics, RequestReader, as_id
+from sessionsight.analytics import Analytics
+from sessionsight.arguments import as_id
+from sessionsight.collector import RequestReader
 from sessionsight.consent import consents
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.current import default, set_default

@@ -1,0 +1,164 @@
+"""What a caller may give with a capture, checked and made plain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypedDict
+from uuid import UUID
+
+from sessionsight.context import MAX_ID, valid_id
+from sessionsight.errors import InvalidEventError, InvalidPropertiesError, nearest, shown
+
+__all__ = [
+    "CallOptions",
+    "RecordOptions",
+    "as_destinations",
+    "as_fields",
+    "as_group",
+    "as_groups",
+    "as_id",
+    "as_key",
+    "as_text",
+    "as_unix",
+    "exact",
+    "laid_over",
+]
+
+_MAX_DIGITS = 100
+
+
+class RecordOptions(TypedDict, total=False):
+    """What `identify` accepts, by keyword."""
+
+    distinct_id: object
+    """Signal's id for the person, in place of the user id."""
+    anonymous_id: object
+    """An anonymous id for Saytics and Analyse.net, in place of the request's."""
+    timestamp: datetime | None
+    """When it happened; now by default. Without a time zone it is taken as UTC."""
+    key: str | None
+    """An idempotency key: a second call of this kind, name and key is not delivered."""
+    destinations: Iterable[str] | None
+    """Names of the destinations to go to; all by default."""
+
+
+class CallOptions(RecordOptions, total=False):
+    """What every other capturing call accepts, by keyword."""
+
+    user_id: object
+    """The app's own user id; a string, an integer or a UUID. Goes before everything else known of the user."""
+
+
+_OPTIONS = CallOptions.__optional_keys__
+
+
+def as_id(value: object, name: str) -> str | None:
+    """An id given by the app, as a string; None and the empty string are no id.
+
+    Raises:
+        InvalidEventError: Anything but a fitting string, an integer or a UUID.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        if valid_id(value):
+            return exact(value)
+    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**_MAX_DIGITS:
+        return str(int(value))
+    elif isinstance(value, UUID):
+        return str(value)
+    given = f"{len(value)} characters" if isinstance(value, str) else type(value).__name__
+    raise InvalidEventError(
+        f"{name} must be a string of at most {MAX_ID} printable characters, an integer or a UUID, not {given}"
+    )
+
+
+def exact(text: str) -> str:
+    """Text as a plain string, where an Enum, a lazy or a safe string may have been given."""
+    return text if type(text) is str else str.__str__(text)
+
+
+def as_text(value: object, name: str) -> str:
+    """A string that is not blank. Raises `InvalidEventError`."""
+    if isinstance(value, str) and value.strip():
+        return exact(value)
+    raise InvalidEventError(f"{name} must be a string that is not blank, not {shown(value)}")
+
+
+def as_key(key: object) -> str | None:
+    """An idempotency key, or None. Raises `InvalidEventError`."""
+    return None if key is None else as_text(key, "key")
+
+
+def laid_over(base: Mapping[str, Any], properties: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The properties over these others."""
+    if properties is None:
+        return base
+    given: object = properties
+    if not isinstance(given, Mapping):
+        raise InvalidPropertiesError(f"properties must be a mapping of names to values, not {shown(given)}")
+    return {**base, **given}
+
+
+def as_unix(timestamp: object) -> float:
+    """A datetime as Unix seconds; UTC where it names no time zone. Raises `InvalidEventError`."""
+    if isinstance(timestamp, datetime):
+        return (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)).timestamp()
+    raise InvalidEventError(f"timestamp must be a datetime, not {type(timestamp).__name__}")
+
+
+def as_groups(groups: object) -> dict[str, str]:
+    """Group types to group keys. Raises `InvalidEventError`."""
+    if not isinstance(groups, Mapping):
+        raise InvalidEventError(f"groups must be a mapping of group types to group keys, not {shown(groups)}")
+    return dict(as_group(kind, key) for kind, key in groups.items())
+
+
+def as_group(kind: object, key: object) -> tuple[str, str]:
+    """A group's type and key. Raises `InvalidEventError`."""
+    group_type = as_text(kind, "a group's type")
+    group_key = as_id(key, f"the key of group {group_type!r}")
+    if group_key is None:
+        raise InvalidEventError(f"group {group_type!r} needs a key")
+    return group_type, group_key
+
+
+def as_destinations(names: object, known: frozenset[str]) -> frozenset[str] | None:
+    """Names of destinations; None means all. Raises `InvalidEventError` for one that is not known."""
+    if names is None:
+        return None
+    if not isinstance(names, Iterable):
+        raise InvalidEventError(f"destinations must be names of destinations, not {shown(names)}")
+    named = [names] if isinstance(names, str) else list(names)
+    for name in named:
+        if not isinstance(name, str) or name not in known:
+            raise InvalidEventError(f"unknown destination {shown(name)}; {nearest(name, known)}")
+    return frozenset(map(exact, named))
+
+
+def as_fields(options: Mapping[str, Any], destinations: frozenset[str]) -> dict[str, Any]:
+    """The fields of a record that a call's options say something about.
+
+    Args:
+        options: As in `CallOptions`.
+        destinations: The known names.
+
+    Raises:
+        InvalidEventError: An option that is unknown or wrong.
+    """
+    if not options.keys() <= _OPTIONS:
+        unknown = min(options.keys() - _OPTIONS)
+        raise InvalidEventError(
+            f"unknown argument {unknown!r}; {nearest(unknown, _OPTIONS)}; properties go into a mapping"
+        )
+    fields: dict[str, Any] = {}
+    for name in ("user_id", "distinct_id", "anonymous_id"):
+        given = as_id(options.get(name), name)
+        if given is not None:
+            fields[name] = given
+    if (timestamp := options.get("timestamp")) is not None:
+        fields["time"] = as_unix(timestamp)
+    fields["key"] = as_key(options.get("key"))
+    fields["destinations"] = as_destinations(options.get("destinations"), destinations)
+    return fields

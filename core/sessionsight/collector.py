@@ -1,0 +1,76 @@
+"""What analytics need of the two sides they stand between: an adapter's request, and a client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from sessionsight.context import TrackingContext
+from sessionsight.encode import PropertyEncoder
+from sessionsight.errors import CaptureError
+from sessionsight.records import DropReason, Record
+from sessionsight.request_data import HeaderNames, RequestData
+
+__all__ = ["Collector", "RequestReader"]
+
+
+class RequestReader(Protocol):
+    """How an adapter reads one kind of request. One reader serves all requests of a client."""
+
+    def request_data(self, request: Any, names: HeaderNames) -> RequestData:
+        """The raw strings of the request."""
+
+    def later(self, request: Any, names: HeaderNames) -> Callable[[], RequestData]:
+        """What gives the same when it is called later, and holds no more of the request than that needs."""
+
+    def native(self, request: Any) -> Any:
+        """The request as the framework's users know it, for their own functions."""
+
+    def user_id(self, request: Any) -> str | None:
+        """The signed-in user, if the framework has loaded it already."""
+
+    def route(self, request: Any) -> str | None:
+        """The template of the route that matched, if one has."""
+
+
+class Collector(Protocol):
+    """What analytics need of a client. None of it raises, but for `reject` and `object_to` in strict mode."""
+
+    @property
+    def encoder(self) -> PropertyEncoder:
+        """Encodes properties by the client's rules."""
+
+    @property
+    def destination_names(self) -> frozenset[str]:
+        """The destinations a call may name."""
+
+    @property
+    def inline(self) -> bool:
+        """Whether a response waits for the delivery of what its request captured."""
+
+    def user_id(self, reader: RequestReader, request: Any) -> str | None:
+        """Who is signed in, as far as that is known already."""
+
+    def route(self, reader: RequestReader, request: Any) -> str | None:
+        """The template of the route that matched, if one has."""
+
+    def admit(self, reader: RequestReader, request: Any) -> tuple[TrackingContext, DropReason | None]:
+        """The request's context, and why nothing of it may be sent, if so."""
+
+    def postpone(self, reader: RequestReader, request: Any) -> Callable[[], tuple[TrackingContext, DropReason | None]]:
+        """What gives the same when it is called later, without holding the request."""
+
+    def submit(self, context: TrackingContext, records: list[Record], drop: DropReason | None) -> None:
+        """Take the records of a request, to be delivered, or counted as dropped."""
+
+    def reject(self, error: Exception) -> None:
+        """Deal with a call that went wrong: raise the error in strict mode, else log and count it."""
+
+    def object_to(self, error: CaptureError) -> None:
+        """Raise the error in strict mode, else log it as a warning; the call goes on."""
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything is delivered."""
+
+    async def aflush(self, timeout: float | None = None) -> bool:
+        """Wait until everything is delivered, without blocking the event loop."""
