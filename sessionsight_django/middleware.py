@@ -55,7 +55,7 @@ class AnalyticsMiddleware:
             if self._follow(response, analytics):
                 analytics.finish()
         except BaseException:
-            analytics.release()
+            _release(request, analytics)
             raise
         return response
 
@@ -72,23 +72,15 @@ class AnalyticsMiddleware:
             if self._follow(response, analytics):
                 await sync_to_async(analytics.finish, thread_sensitive=False)()
         except BaseException:  # a cancellation too: the client has gone, and nothing will be closed
-            analytics.release()
+            _release(request, analytics)
             raise
         return response
 
     def _open(self, request: HttpRequest) -> Analytics:
         analytics = Analytics(self.client, self._reader, request)
-        close = request.close
-
-        def close_and_release() -> None:
-            try:
-                close()
-            finally:
-                analytics.release()
-
         # Django calls it for whatever response is the final one, where a response's own closers are
         # lost when another middleware puts a 304 in its place.
-        request.close = close_and_release  # type: ignore[method-assign]
+        request.close = _Close(request, analytics)  # type: ignore[method-assign]
         request.analytics = analytics  # type: ignore[attr-defined]
         return analytics
 
@@ -109,6 +101,34 @@ class AnalyticsMiddleware:
             response.streaming_content = chunks(content, analytics, early=early)
             return False
         return early and analytics.pending
+
+
+class _Close:
+    """Stands in for a request's `close`: does what that does, and ends the analytics."""
+
+    __slots__ = ("analytics", "close", "replaced", "request")
+
+    def __init__(self, request: HttpRequest, analytics: Analytics) -> None:
+        self.request = request
+        self.analytics = analytics
+        self.close = request.close
+        self.replaced = vars(request).get("close")
+
+    def __call__(self) -> None:
+        try:
+            self.close()
+        finally:
+            _release(self.request, self.analytics)
+
+
+def _release(request: HttpRequest, analytics: Analytics) -> None:
+    """End the analytics. The hook comes off again: it and the request would keep each other alive."""
+    analytics.release()
+    own = vars(request)
+    if isinstance(hook := own.get("close"), _Close):
+        del own["close"]
+        if hook.replaced is not None:
+            own["close"] = hook.replaced
 
 
 def _chunks(content: Iterator[bytes], analytics: Analytics, *, early: bool) -> Iterator[bytes]:
