@@ -147,18 +147,20 @@ def as_fields(options: Mapping[str, Any], destinations: frozenset[str]) -> dict[
     Raises:
         InvalidEventError: An option that is unknown or wrong.
     """
-    if not options.keys() <= _OPTIONS:
-        unknown = min(options.keys() - _OPTIONS)
-        raise InvalidEventError(
-            f"unknown argument {unknown!r}; {nearest(unknown, _OPTIONS)}; properties go into a mapping"
-        )
     fields: dict[str, Any] = {}
-    for name in ("user_id", "distinct_id", "anonymous_id"):
-        given = as_id(options.get(name), name)
-        if given is not None:
+    for name, value in options.items():
+        if name not in _OPTIONS:
+            raise InvalidEventError(
+                f"unknown argument {name!r}; {nearest(name, _OPTIONS)}; properties go into a mapping"
+            )
+        if value is None:
+            continue
+        if name == "timestamp":
+            fields["time"] = as_unix(value)
+        elif name == "key":
+            fields[name] = as_key(value)
+        elif name == "destinations":
+            fields[name] = as_destinations(value, destinations)
+        elif (given := as_id(value, name)) is not None:
             fields[name] = given
-    if (timestamp := options.get("timestamp")) is not None:
-        fields["time"] = as_unix(timestamp)
-    fields["key"] = as_key(options.get("key"))
-    fields["destinations"] = as_destinations(options.get("destinations"), destinations)
     return fields
