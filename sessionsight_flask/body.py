@@ -1,0 +1,115 @@
+"""The end of a WSGI response: when its body is used up, when it is closed, or just before its last byte."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from sessionsight import Analytics
+from sessionsight.current import within
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+__all__ = ["Body", "Countdown", "SizedBody", "end_with_file", "is_file"]
+
+
+class Countdown:
+    """Finishes analytics before the last byte of a response that says its length goes to the server."""
+
+    __slots__ = ("_analytics", "_left")
+
+    def __init__(self, analytics: Analytics) -> None:
+        self._analytics = analytics
+        self._left: int | None = None
+
+    def watch(self, start_response: StartResponse) -> StartResponse:
+        """A `start_response` that learns the length, and counts what is written by the old `write` function."""
+
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
+            lengths = [value for name, value in headers if name.lower() == "content-length"]
+            self._left = int(lengths[0]) if lengths and lengths[0].isdecimal() else None
+            write = start_response(status, headers, *exc_info)
+
+            def count_and_write(data: bytes) -> object:
+                self.before(data)
+                return write(data)
+
+            return count_and_write
+
+        return start
+
+    def before(self, data: bytes) -> None:
+        """This chunk goes next."""
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left <= 0:
+                self._analytics.finish()
+
+
+class Body:
+    """A response's body, whose chunks are made while its request's analytics are current."""
+
+    def __init__(self, body: Iterable[bytes], analytics: Analytics, countdown: Countdown | None) -> None:
+        self._body = body
+        self._analytics = analytics
+        self._countdown = countdown
+        self._chunks: Iterator[bytes] = within(analytics, iter, body)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            chunk: bytes = within(self._analytics, next, self._chunks)
+        except StopIteration:
+            if self._countdown is None:
+                self._analytics.end()
+            else:
+                self._analytics.finish()
+            raise
+        if self._countdown is not None:
+            self._countdown.before(chunk)
+        return chunk
+
+    def close(self) -> None:
+        """The server is done with the response, or has lost its client."""
+        try:
+            if hasattr(self._body, "close"):
+                within(self._analytics, self._body.close)
+        finally:
+            self._analytics.release()
+
+
+class SizedBody(Body):
+    """A list or tuple of chunks: servers work out a Content-Length where they can see that there is but one."""
+
+    def __len__(self) -> int:
+        return len(self._body)  # type: ignore[arg-type]
+
+
+def is_file(body: object, file_wrapper: Any) -> bool:
+    """Whether the server would send this body by sendfile, as long as nobody wraps it."""
+    if isinstance(file_wrapper, type):
+        return isinstance(body, file_wrapper)
+    # uWSGI's is a function that gives the file itself back.
+    return file_wrapper is not None and hasattr(body, "fileno")
+
+
+def end_with_file(body: Any, analytics: Analytics, *, early: bool) -> None:
+    """Leave the body as it is, and end its analytics when the server closes it."""
+    if early:
+        analytics.finish()
+    close = getattr(body, "close", None)
+
+    def close_and_release() -> None:
+        try:
+            if close is not None:
+                within(analytics, close)
+        finally:
+            analytics.release()
+
+    try:
+        body.close = close_and_release
+    except AttributeError:  # a file made in C
+        analytics.release()
