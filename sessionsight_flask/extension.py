@@ -9,6 +9,7 @@ from flask import Flask, Request, current_app, g, has_app_context, request
 
 from sessionsight import Analytics, Client, ConfigurationError, NoClientError, Settings
 from sessionsight.request_data import HeaderNames, RequestData, from_environ, later_from_environ
+from sessionsight_flask.commands import commands
 from sessionsight_flask.wsgi import KEY, AnalyticsMiddleware
 
 __all__ = ["FlaskReader", "SessionSight"]
@@ -62,6 +63,7 @@ class SessionSight:
             )
         client = self._client or Client(_settings(app))
         app.extensions[_NAME] = client
+        app.cli.add_command(commands(lambda: client))
         app.wsgi_app = AnalyticsMiddleware(app.wsgi_app, client)  # type: ignore[method-assign]
         app.request_class = _request_class(app.request_class, client)
         app.teardown_request(_keep_user)

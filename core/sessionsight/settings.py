@@ -18,7 +18,7 @@ from sessionsight.encode import MAX_BYTES
 from sessionsight.errors import ConfigurationError, shown
 from sessionsight.resolve import ClientIP
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "environment_variables"]
 
 # Variable -> (destination, option). A destination is on when all of its REQUIRED options are there.
 _ENVIRONMENT = {
@@ -142,6 +142,18 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
         values = {**found, **_named(values, "from_env")}
         values["destinations"] = _destinations(values.get("destinations") or {}, "environment")
         return cls(**values)
+
+
+def environment_variables(environ: Mapping[str, str]) -> dict[str, tuple[list[str], list[str]]]:
+    """For each vendor, which of its environment variables are there, and which needed ones are not."""
+    found: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in BY_NAME}
+    for variable, (destination, option) in _ENVIRONMENT.items():
+        given, missing = found[destination]
+        if environ.get(variable, "").strip():
+            given.append(variable)
+        elif option in _REQUIRED[destination]:
+            missing.append(variable)
+    return found
 
 
 _HINTS = get_type_hints(Settings)

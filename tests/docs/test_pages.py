@@ -121,6 +121,13 @@ def test_the_page_on_delivery_shows_a_before_send_that_works() -> None:
     assert example["client"].stats().lanes["signal"].dropped == {"before_send": 1}
 
 
+def test_the_page_on_delivery_shows_how_to_look_at_a_client(capsys: pytest.CaptureFixture[str]) -> None:
+    run(block("docs/delivery.md", "diagnosis"))
+    printed = capsys.readouterr().out
+    assert "error    signal  api_key is no key" in printed
+    assert "not delivered within 0.1 s" in printed
+
+
 @pytest.mark.parametrize("page", ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))])
 def test_links_between_the_pages_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", (ROOT / page).read_text("utf-8")):

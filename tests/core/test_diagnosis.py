@@ -1,0 +1,210 @@
+"""Checks, test events and the table of the ledger, against a real server and with real keys' looks."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sessionsight import Client, InvalidGoalError, Settings
+from sessionsight.diagnosis import Finding, check, failed, report_lines, send_test_event, stats_lines
+from tests.core.box import Box, BoxDestination
+from tests.support.server import Server, free_port, reply
+
+SIGNAL = {"signal": {"api_key": "key_1", "project_id": "shop"}}
+
+
+def client_for(destinations: Any, **options: Any) -> Client:
+    return Client(Settings.from_mapping({"destinations": destinations, "linger": 0, **options}))
+
+
+def found(findings: list[Finding], subject: str) -> list[tuple[str, str]]:
+    return [(finding.level, finding.message) for finding in findings if finding.subject == subject]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        yield running
+
+
+def signal_at(server: Server) -> dict[str, Any]:
+    return {"signal": {"api_key": "key_1", "endpoint": server.url}}
+
+
+# --- check ----------------------------------------------------------------------------------------
+
+
+def test_a_check_tells_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found(check(client_for(SIGNAL)), "signal") == [("ok", "configured by the settings")]
+    monkeypatch.setenv("SIGNAL_API_KEY", "key_1")
+    monkeypatch.setenv("SIGNAL_PROJECT_ID", "shop")
+    findings = check(Client())
+    assert found(findings, "signal") == [("ok", "configured by the environment (SIGNAL_API_KEY, SIGNAL_PROJECT_ID)")]
+    assert not failed(findings)
+
+
+def test_a_check_names_the_variable_that_is_missing() -> None:
+    findings = check(client_for(SIGNAL), environ={"SESSIONSIGHT_SECRET_API_KEY": "sessionsight_sec_1"})
+    assert found(findings, "sessionsight") == [
+        ("warning", "is off: SESSIONSIGHT_SECRET_API_KEY is set in the environment, SESSIONSIGHT_PROPERTY_ID is not")
+    ]
+
+
+def test_a_check_without_destinations_says_what_to_set() -> None:
+    [finding, *_] = check(client_for({}), environ={})
+    assert (finding.level, finding.subject) == ("warning", "destinations")
+    assert "SIGNAL_API_KEY" in finding.hint
+
+
+def test_a_check_says_that_analytics_are_disabled() -> None:
+    assert found(check(client_for(SIGNAL, disabled=True)), "disabled") == [("warning", "is on: nothing is sent")]
+
+
+def test_a_check_finds_addresses_of_this_machine() -> None:
+    findings = check(client_for({"signal": {"api_key": "k", "endpoint": "http://localhost:8000"}}))
+    assert found(findings, "signal")[1] == (
+        "warning",
+        "endpoint: http://localhost:8000 is this machine, not the vendor",
+    )
+
+
+@pytest.mark.parametrize("key", ["...", "schlüssel", "two\nlines"])
+def test_a_check_finds_keys_that_are_none_and_does_not_show_them(key: str) -> None:
+    findings = check(client_for({"signal": {"api_key": key}}))
+    assert failed(findings)
+    [(level, message)] = found(findings, "signal")
+    assert level == "error"
+    assert key not in message.replace("dots", "")
+
+
+def test_a_check_finds_a_key_function_that_fails() -> None:
+    def broken() -> str:
+        raise OSError("secret_of_the_vault")
+
+    [(level, message)] = found(check(client_for({"signal": {"api_key": broken}})), "signal")
+    assert (level, message) == ("error", "api_key: the function that gives the key failed with OSError")
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "key"),
+    [
+        ("saytics", "secret_key", "sk_live_123456"),
+        ("analyse", "public_key", "pk_live_123456"),
+        ("sessionsight", "secret_api_key", "sessionsight_sec_123456"),
+    ],
+)
+def test_a_production_key_in_debug_mode_is_worth_a_warning(name: str, option: str, key: str) -> None:
+    options = {option: key, **({"property_id": "p"} if name == "sessionsight" else {})}
+    findings = check(client_for({name: options}, strict=True))
+    assert [level for level, _ in found(findings, "strict")] == ["ok", "warning"]
+    assert key not in str(report_lines(findings))
+    assert len(found(check(client_for({name: options})), "strict")) == 1
+
+
+def test_a_destination_of_the_users_own_is_checked_as_far_as_it_can_be() -> None:
+    client = Client(Settings(destinations=(BoxDestination(),)))
+    assert found(check(client), "box") == [("ok", "configured by the settings")]
+
+
+# --- test events ----------------------------------------------------------------------------------
+
+
+def test_a_test_event_arrives_and_is_marked(server: Server) -> None:
+    findings = send_test_event(client_for(signal_at(server)), 10)
+    assert found(findings, "signal") == [("ok", "delivered: event 'sessionsight_test'")]
+    [request] = server.wait_for(1)
+    [event] = request.json["events"]
+    assert (event["event"], event["distinctId"], event["properties"]) == (
+        "sessionsight_test",
+        "sessionsight_test",
+        {"test": True},
+    )
+
+
+def test_a_refused_test_event_is_told_in_the_vendors_words(server: Server) -> None:
+    server.will(reply(400, body=b'{"error": "no such project"}'))
+    findings = send_test_event(client_for(signal_at(server)), 10)
+    assert found(findings, "signal") == [("error", "not delivered: refused, HTTP 400, no such project")]
+    assert failed(findings)
+
+
+def test_a_refused_key_is_told_at_once(server: Server) -> None:
+    server.will(*[reply(401, body=b'{"error": "who are you?"}')] * 3)
+    [finding] = send_test_event(client_for(signal_at(server)), 60)
+    assert finding.message == "not delivered, the vendor refuses our calls: who are you?"
+    assert finding.hint == "check the key and the address"
+
+
+def test_an_unreachable_vendor_is_told_after_the_timeout() -> None:
+    client = client_for({"signal": {"api_key": "k", "endpoint": f"http://127.0.0.1:{free_port()}"}})
+    [finding] = send_test_event(client, 0.3)
+    assert (finding.level, finding.hint) == ("error", "check the network, or wait longer")
+    assert finding.message.startswith("not delivered within 0.3 s: ConnectError")
+
+
+def test_a_dropped_test_event_is_told_with_the_reason(server: Server) -> None:
+    client = client_for(signal_at(server), before_send=lambda record, destination: None)
+    assert found(send_test_event(client, 10), "signal") == [("error", "not delivered: dropped, before_send")]
+
+
+def goals_at(server: Server) -> dict[str, Any]:
+    return {"sessionsight": {"secret_api_key": "key_1", "property_id": "p", "api_url": server.url}}
+
+
+def test_no_goal_is_counted_unasked(server: Server) -> None:
+    findings = send_test_event(client_for(goals_at(server)), 10)
+    assert found(findings, "sessionsight") == [("warning", "not tested: it takes goals, and none was named")]
+    assert not failed(findings)
+    assert not server.requests
+
+
+def test_a_goal_is_counted_for_the_session_that_was_named(server: Server) -> None:
+    findings = send_test_event(client_for(goals_at(server)), 10, goal="signups", session_id="6f1d2c3b")
+    assert found(findings, "sessionsight") == [("ok", "delivered: goal 'signups'")]
+    [request] = server.wait_for(1)
+    assert b"6f1d2c3b" in request.body
+
+
+def test_a_goal_without_a_session_is_told_what_it_lacks(server: Server) -> None:
+    [finding] = send_test_event(client_for(goals_at(server)), 10, goal="signups")
+    assert finding.message == "not delivered: dropped, no_session"
+    assert "ss_sid" in finding.hint
+    with pytest.raises(InvalidGoalError):
+        send_test_event(client_for(goals_at(server)), 10, goal=" ")
+
+
+def test_each_destination_gets_its_own_test_event() -> None:
+    box = Box()
+    client = Client(
+        Settings(destinations=(BoxDestination("a"), BoxDestination("b"))), make_transport=lambda destination: box
+    )
+    assert [finding.level for finding in send_test_event(client, 10)] == ["ok", "ok"]
+    assert {name: len(entries) for name, entries in box.entries.items()} == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("options", [{"destinations": {}}, {"destinations": SIGNAL, "disabled": True}])
+def test_a_test_event_that_can_go_nowhere_is_an_error(options: dict[str, Any]) -> None:
+    assert failed(send_test_event(Client(Settings.from_mapping(options)), 1))
+
+
+# --- text -----------------------------------------------------------------------------------------
+
+
+def test_the_ledger_is_an_aligned_table() -> None:
+    box = Box()
+    client = Client(
+        Settings(destinations=(BoxDestination("a"), BoxDestination("longer"))), make_transport=lambda destination: box
+    )
+    client.analytics.capture("seen", user_id="user_1")
+    client.analytics.capture("", user_id="user_1")
+    assert client.flush(10)
+    assert stats_lines(client) == [
+        "destination  captured  delivered  pending  dead  dropped  state   last error",
+        "a                   1          1        0     0  0        closed  -",
+        "longer              1          1        0     0  0        closed  -",
+        "wrong calls, which captured nothing: 1",
+    ]
+
+
+def test_a_vendors_words_cannot_write_over_the_terminal() -> None:
+    assert report_lines([Finding(level="error", subject="x", message="a\x1b[2Jb\nc")]) == ["error    x  a\\x1b[2Jb\\nc"]
