@@ -113,18 +113,27 @@ def after(event: threading.Event | threading.Barrier, then: Answer) -> Answer:
 
 
 class Server:
-    """Listens on a free port of 127.0.0.1.
+    """Listens on 127.0.0.1.
 
     Args:
+        port: A free one by default.
         tls: Speak TLS by this context.
         answer: What requests get that `will` says nothing about.
+        decide: Chooses that answer by the request.
         greeting: What a connection gets before anything is read from it.
     """
 
     def __init__(
-        self, *, tls: ssl.SSLContext | None = None, answer: Answer | None = None, greeting: Answer | None = None
+        self,
+        *,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+        answer: Answer | None = None,
+        decide: Callable[[Request], Answer] | None = None,
+        greeting: Answer | None = None,
     ) -> None:
         self.answer = answer or reply(200)
+        self.decide = decide or (lambda request: self.answer)
         self._greeting = greeting
         self.requests: list[Request] = []
         self.connections = 0
@@ -133,7 +142,7 @@ class Server:
         self._tls = tls
         self._changed = threading.Condition()
         self._open: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -198,7 +207,7 @@ class Server:
                     for request in _requests(stream, number):
                         with self._changed:
                             self.requests.append(request)
-                            answer = self._script.popleft() if self._script else self.answer
+                            answer = self._script.popleft() if self._script else self.decide(request)
                             self._changed.notify_all()
                         if not answer(connection, self):
                             return
@@ -226,3 +235,10 @@ def until(condition: Callable[[], object], what: str) -> None:
         if time.monotonic() > deadline:
             raise AssertionError(f"waited in vain until {what}")
         time.sleep(0.002)
+
+
+def free_port() -> int:
+    """A port where nobody listens, yet."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port

@@ -259,11 +259,12 @@ class Dispatcher:
         self._watch.accepted()
         self._last_good_launch = max(self._last_good_launch, job.launched_at)
         self._books.failed(None)
-        entries = job.take()
-        self._books.delivered([entry for i, entry in enumerate(entries) if i not in verdict.refused])
-        for i, entry in enumerate(entries):
-            if i in verdict.refused:
-                self._bury(job, [entry], "refused", verdict.refused[i], status)
+        good = [entry for i, entry in enumerate(job.entries) if i not in verdict.refused]
+        bad = [(entry, verdict.refused[i]) for i, entry in enumerate(job.entries) if i in verdict.refused]
+        job.take()
+        self._books.delivered(good)
+        for entry, message in bad:
+            self._bury(job, [entry], "refused", message, status)
 
     def _retry(self, job: Job, verdict: Verdict, reply: HttpReply | None, now: float) -> None:
         hold = self._hold(reply)

@@ -10,11 +10,15 @@ from typing import Any
 
 from sessionsight.context import TrackingContext
 from sessionsight.delivery.books import Books, DeadLetter
+from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.ledger import LaneStats
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.spool.memory import MemoryQueue
-from sessionsight.destinations.base import Action, HttpCall, HttpReply, Limits, Verdict, judge_status
+from sessionsight.delivery.transport import HttpxTransport
+from sessionsight.destinations.base import Action, Destination, HttpCall, HttpReply, Limits, Verdict, judge_status
+from sessionsight.notices import Notices
 from sessionsight.records import DropReason, Entry, Event, Goal, Record
+from tests.support.server import PATIENCE
 
 USER = TrackingContext(user_id="user_1")
 
@@ -107,3 +111,23 @@ def tally(stats: LaneStats) -> dict[str, Any]:
         **stats.dropped,
     }
     return {name: number for name, number in numbers.items() if number}
+
+
+def make_lane(destination: Destination, **options: Any) -> Lane:
+    settings = quick(**options)
+    return Lane(
+        destination,
+        MemoryQueue(max_records=settings.queue_records, max_bytes=settings.queue_bytes),
+        HttpxTransport(connections=destination.limits.concurrency, trust_env=False),
+        settings,
+        Notices(),
+    )
+
+
+def deliver(lane: Lane) -> dict[str, Any]:
+    """Wait until nothing is left to deliver, and give the ledger."""
+    deadline = time.monotonic() + PATIENCE
+    lane.hurry()
+    assert lane.wait(deadline, fair=deadline), lane.stats()
+    lane.relax()
+    return tally(lane.stats())

@@ -1,0 +1,872 @@
+"""The table of replies in docs/delivery, row by row, with a real server in the vendor's place."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from sessionsight.delivery.engine import Engine
+from sessionsight.delivery.lane import Lane
+from sessionsight.delivery.options import DeliveryProblem
+from sessionsight.destinations.base import HttpCall, HttpReply, Verdict
+from sessionsight.errors import ConfigurationError
+from sessionsight.notices import Notices
+from sessionsight.records import DropReason, Entry, Event, Record
+from tests.core.delivery.kit import (
+    USER,
+    Vendor,
+    batches,
+    deaths,
+    deliver,
+    event,
+    goal,
+    labels,
+    make_lane,
+    quick,
+    singles,
+    tally,
+)
+from tests.support.server import (
+    PATIENCE,
+    Answer,
+    Request,
+    Server,
+    after,
+    drip,
+    free_port,
+    raw,
+    reply,
+    reset,
+    silence,
+    until,
+)
+
+MakeLane = Callable[..., Lane]
+
+LONG = 3600.0
+"""Longer than any test: what has to wait for this does not happen."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def make() -> Iterator[MakeLane]:
+    lanes: list[Lane] = []
+
+    def make(destination: Vendor, **options: Any) -> Lane:
+        lanes.append(make_lane(destination, **options))
+        return lanes[-1]
+
+    yield make
+    for lane in lanes:
+        lane.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    yield
+    until(
+        lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("sessionsight-")],
+        "all threads of all lanes have ended",
+    )
+
+
+def lines(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= level]
+
+
+def sent(server: Server) -> list[Any]:
+    return [request.json for request in server.requests]
+
+
+# --- 2xx ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+def test_a_2xx_means_delivered(make: MakeLane, server: Server, status: int) -> None:
+    server.answer = reply(status, body=b"" if status == 204 else b"{}")
+    lane = make(batches(server.url))
+
+    lane.offer([event("a"), event("b")])
+
+    assert deliver(lane) == {"captured": 2, "delivered": 2}
+    assert sent(server) == [["a", "b"]]
+
+
+def test_records_that_a_2xx_lists_as_refused_become_dead_letters(make: MakeLane, server: Server) -> None:
+    server.will(reply(202, body=b'{"refused": {"1": "no such plan"}}'))
+    lane = make(batches(server.url))
+
+    lane.offer([event("a"), event("b"), event("c")])
+
+    assert deliver(lane) == {"captured": 3, "delivered": 2, "dead": 1}
+    [letter] = lane.dead_letters()
+    assert (letter.entry.record.label, letter.reason, letter.message) == ("b", "refused", "no such plan")
+    assert (letter.destination, letter.status, letter.attempts) == ("vendor", 202, 1)
+    assert letter.first_attempt == letter.last_attempt
+    assert letter.first_attempt is not None
+
+
+# --- certainly not taken --------------------------------------------------------------------------
+
+BOTH = pytest.mark.parametrize("vendor", [batches, singles], ids=["events", "goals"])
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "answer",
+    [reply(408), reply(429), reply(429, {"Retry-After": "1"}), reply(503, {"Retry-After": "Thu, 01 Jan 1970"})],
+    ids=["408", "429", "429-in-a-second", "503-at-a-date"],
+)
+def test_what_was_certainly_not_taken_is_sent_again(
+    make: MakeLane, server: Server, vendor: Callable[..., Vendor], answer: Answer
+) -> None:
+    server.will(answer, answer)
+    lane = make(vendor(server.url), retry_after_max=0.01)
+
+    lane.offer([event("a")])
+
+    assert deliver(lane) == {"captured": 1, "delivered": 1}
+    assert sent(server) == [["a"]] * 3
+
+
+@BOTH
+def test_a_vendor_that_cannot_be_reached_gets_its_records_when_it_is_back(
+    make: MakeLane, vendor: Callable[..., Vendor], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sessionsight")
+    port = free_port()
+    lane = make(vendor(f"http://127.0.0.1:{port}"), breaker_failures=3)
+    lane.offer([event("a"), event("b")])
+    until(lambda: lane.stats().state in {"open", "half-open"}, "the circuit opens")
+    assert tally(lane.stats()) == {"captured": 2, "pending": 2}
+    assert "ConnectError" in str(lane.stats().last_error)
+
+    with Server(port=port) as server:
+        assert deliver(lane) == {"captured": 2, "delivered": 2}
+        assert sorted(label for labels in sent(server) for label in labels) == ["a", "b"]
+    assert lane.stats().state == "closed"
+    assert lane.stats().last_error is None
+    [unreachable, back] = lines(caplog, logging.INFO)
+    assert "unreachable or failing (ConnectError" in unreachable
+    assert back == f"{lane.name}: delivering again"
+
+
+# --- nobody knows ---------------------------------------------------------------------------------
+
+UNKNOWN = pytest.mark.parametrize(
+    "answer",
+    [
+        silence(),
+        reset(),
+        raw(b""),
+        raw(b"220 mail.example ESMTP\r\n"),
+        reply(500),
+        reply(502),
+        reply(503),
+        reply(504),
+        reply(599),
+    ],
+    ids=["read-timeout", "reset", "hang-up", "garbage", "500", "502", "503", "504", "599"],
+)
+
+
+@UNKNOWN
+def test_an_event_whose_outcome_is_unknown_is_sent_again(make: MakeLane, server: Server, answer: Answer) -> None:
+    server.will(answer)
+    lane = make(batches(server.url), read_timeout=0.2)
+
+    lane.offer([event("a")])
+
+    assert deliver(lane) == {"captured": 1, "delivered": 1}
+    assert sent(server) == [["a"], ["a"]]
+
+
+@UNKNOWN
+def test_a_goal_whose_outcome_is_unknown_is_parked(
+    make: MakeLane, server: Server, answer: Answer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.will(answer)
+    lane = make(singles(server.url, concurrency=1), read_timeout=0.2)
+
+    lane.offer([goal("a"), goal("b")])
+
+    assert deliver(lane) == {"captured": 2, "delivered": 1, "dead": 1}
+    assert sent(server) == [["a"], ["b"]], "sent once, and it stops no other"
+    assert deaths(lane.dead_letters()) == {"a": "unknown"}
+    [line] = lines(caplog)
+    assert "dead letters (unknown)" in line
+    assert "might count them twice" in line
+
+
+@UNKNOWN
+def test_a_goal_whose_outcome_is_unknown_is_sent_again_by_choice(
+    make: MakeLane, server: Server, answer: Answer
+) -> None:
+    server.will(answer)
+    lane = make(singles(server.url), read_timeout=0.2, goals_on_unknown="retry")
+
+    lane.offer([goal("a")])
+
+    assert deliver(lane) == {"captured": 1, "delivered": 1}
+    assert sent(server) == [["a"], ["a"]]
+
+
+@pytest.mark.parametrize("drop", [b"x-y: z\r\n", b"z"], ids=["headers", "one-header"])
+def test_a_head_that_drips_is_given_up_after_the_time_for_a_whole_call(
+    make: MakeLane, server: Server, drop: bytes
+) -> None:
+    server.will(drip(b"HTTP/1.1 200 OK\r\nx: ", drop))
+    lane = make(batches(server.url), total_timeout=0.3)
+
+    lane.offer([event("a")])
+
+    assert deliver(lane) == {"captured": 1, "delivered": 1}
+    assert sent(server) == [["a"], ["a"]]
+
+
+def test_a_reply_that_the_destination_cannot_judge_is_unknown(make: MakeLane, server: Server) -> None:
+    class Moody(Vendor):
+        def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
+            if reply.status == 299:
+                raise KeyError("secret")
+            return super().judge(call, reply)
+
+    server.will(reply(299))
+    lane = make(Moody(server.url))
+    lane.offer([event("a")])
+    assert deliver(lane) == {"captured": 1, "delivered": 1}
+
+    server.will(reply(299))
+    lane = make(Moody(server.url, name="goals", repeatable=False))
+    lane.offer([goal("a")])
+    assert deliver(lane) == {"captured": 1, "dead": 1}
+    assert [letter.message for letter in lane.dead_letters()] == ["KeyError in judge()"]
+
+
+# --- too large, or wrong --------------------------------------------------------------------------
+
+
+def refusing(status: int, *bad: str, above: int = 10**9) -> Callable[[Request], Answer]:
+    def decide(request: Request) -> Answer:
+        if set(request.json) & set(bad) or len(request.json) > above:
+            return reply(status, body=b'{"error": {"message": "no"}}')
+        return reply(200)
+
+    return decide
+
+
+def test_a_batch_that_is_too_large_is_split_until_it_fits(make: MakeLane, server: Server) -> None:
+    server.decide = refusing(413, above=2)
+    lane = make(batches(server.url))
+
+    lane.offer([event(name) for name in "abcdefg"])
+
+    assert deliver(lane) == {"captured": 7, "delivered": 7}
+    accepted = [names for names in sent(server) if len(names) <= 2]
+    assert [name for names in accepted for name in names] == list("abcdefg"), "in their order"
+
+
+def test_a_single_record_that_is_too_large_becomes_a_dead_letter(make: MakeLane, server: Server) -> None:
+    server.decide = refusing(413, "b", "c", "d", "e")
+    lane = make(batches(server.url))
+
+    lane.offer([event(name) for name in "abcdef"])
+
+    assert deliver(lane) == {"captured": 6, "delivered": 2, "dead": 4}
+    assert deaths(lane.dead_letters()) == dict.fromkeys("bcde", "too_large"), "however many, it is their own fault"
+
+
+@pytest.mark.parametrize("status", [400, 409, 422])
+@pytest.mark.parametrize("bad", ["a", "d", "h", "ah", "dg"])
+def test_a_refused_batch_is_bisected_until_the_bad_record_stands_alone(
+    make: MakeLane, server: Server, status: int, bad: str
+) -> None:
+    server.decide = refusing(status, *bad)
+    lane = make(batches(server.url))
+
+    lane.offer([event(name) for name in "abcdefgh"])
+
+    assert deliver(lane) == {"captured": 8, "delivered": 8 - len(bad), "dead": len(bad)}
+    assert deaths(lane.dead_letters()) == dict.fromkeys(bad, "refused")
+    assert {letter.message for letter in lane.dead_letters()} == {"no"}
+    delivered = [name for names in sent(server) if not set(names) & set(bad) for name in names]
+    assert sorted(delivered) == sorted(set("abcdefgh") - set(bad)), "each of the others once"
+    assert len(server.requests) <= 1 + 2 * 3 * len(bad)
+
+
+def test_three_single_refusals_in_a_row_pause_the_lane_and_the_third_record_is_kept(
+    make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answer = reply(400)
+    lane = make(singles(server.url, concurrency=1), pause_interval=LONG)
+
+    lane.offer([goal(name) for name in "abcde"])
+
+    until(lambda: lane.stats().state == "paused", "the lane pauses")
+    assert tally(lane.stats()) == {"captured": 5, "dead": 2, "pending": 3}
+    assert deaths(lane.dead_letters()) == {"a": "refused", "b": "refused"}
+    assert "check key and the address" in lines(caplog, logging.ERROR)[0]
+
+    server.answer = reply(200)
+    lane.resume()
+    assert deliver(lane) == {"captured": 5, "dead": 2, "delivered": 3}
+
+
+def test_refusals_with_a_success_between_them_pause_nothing(make: MakeLane, server: Server) -> None:
+    server.decide = refusing(400, "x")
+    lane = make(singles(server.url, concurrency=1), pause_interval=LONG)
+
+    lane.offer([goal(name) for name in "xxaxxbxxc"])
+
+    assert deliver(lane) == {"captured": 9, "dead": 6, "delivered": 3}
+
+
+def test_a_record_whose_call_cannot_be_made_stands_in_nobodys_way(make: MakeLane, server: Server) -> None:
+    class Picky(Vendor):
+        def calls(self, entries: Any, *, now: float) -> Any:
+            if any(entry.record.label == "bad" for entry in entries):
+                raise ValueError("secret")
+            return super().calls(entries, now=now)
+
+    lane = make(Picky(server.url, max_records=10))
+
+    lane.offer([event("a"), event("b"), event("bad"), event("c")])
+
+    assert deliver(lane) == {"captured": 4, "dead": 1, "delivered": 3}
+    [letter] = lane.dead_letters()
+    assert (letter.entry.record.label, letter.message, letter.attempts) == ("bad", "ValueError in calls()", 0)
+
+
+def test_calls_that_do_not_carry_each_record_once_are_not_made(make: MakeLane, server: Server) -> None:
+    class Wrong(Vendor):
+        def calls(self, entries: Any, *, now: float) -> Any:
+            [call] = super().calls(entries, now=now)
+            if len(entries) == 2:
+                return [call, HttpCall(url=call.url, headers={}, body=b"", entries=entries[:1])]
+            if entries[0].record.label == "b":
+                return [call, HttpCall(url=call.url, headers={}, body=b"", entries=())]
+            return [call]
+
+    lane = make(Wrong(server.url, max_records=10))
+
+    lane.offer([event("a"), event("b")])
+
+    assert deliver(lane) == {"captured": 2, "dead": 1, "delivered": 1}
+    assert deaths(lane.dead_letters()) == {"b": "refused"}
+    assert sent(server) == [["a"]]
+
+
+def test_a_batch_that_takes_several_calls_is_judged_call_by_call(make: MakeLane, server: Server) -> None:
+    class Apart(Vendor):
+        """Records of one letter go together, each other one alone."""
+
+        def calls(self, entries: Any, *, now: float) -> Any:
+            together = [entry for entry in entries if len(entry.record.label) == 1]
+            for entry in entries:
+                if entry not in together:
+                    yield from super().calls([entry], now=now)
+            if together:
+                yield from super().calls(together, now=now)
+
+    server.decide = refusing(400, "bbb")
+    lane = make(Apart(server.url, max_records=10))
+
+    lane.offer([event("a"), event("bbb"), event("c"), event("ddd")])
+
+    assert deliver(lane) == {"captured": 4, "dead": 1, "delivered": 3}
+    assert sorted(map(tuple, sent(server))) == [("a", "c"), ("bbb",), ("ddd",)]
+
+
+# --- a wrong key or address -----------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("status", [301, 302, 307, 401, 402, 403, 404, 405, 410])
+def test_a_wrong_key_or_address_pauses_the_lane_and_loses_nothing(
+    make: MakeLane, server: Server, vendor: Callable[..., Vendor], status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answer = reply(status, {"Location": "/elsewhere"}, b'{"error": {"message": "who are you?"}}')
+    lane = make(vendor(server.url, concurrency=1))
+    lane.offer([event("a"), event("b"), event("c")])
+    server.wait_for(5)  # now and then it probes
+    assert tally(lane.stats()) == {"captured": 3, "pending": 3}
+    assert lane.stats().state == "paused"
+    assert lane.stats().last_error == "who are you?"
+
+    server.answer = reply(200)
+
+    assert deliver(lane) == {"captured": 3, "delivered": 3}
+    [line] = lines(caplog)
+    assert f"{lane.name}: paused, because the vendor refuses our calls (who are you?)" in line
+    assert f"check key and the address {server.url}/take" in line
+    assert "sk_very_secret" not in line
+
+
+def test_a_changed_key_ends_a_pause_at_once(make: MakeLane, server: Server) -> None:
+    keys = ["old"]
+    server.decide = lambda request: reply(200 if request.headers["x-api-key"] == "new" else 401)
+    lane = make(batches(server.url, key=lambda: keys[-1]), pause_interval=LONG)
+    lane.offer([event("a")])
+    until(lambda: lane.stats().state == "paused", "the lane pauses")
+
+    keys.append("new")
+
+    until(lambda: lane.stats().delivered == 1, "the new key is used")
+    assert [request.headers["x-api-key"] for request in server.requests] == ["old", "new"]
+
+
+def test_a_key_that_comes_late_ends_a_pause_as_well(make: MakeLane, server: Server) -> None:
+    keys: list[str] = []
+
+    def key() -> str:
+        if not keys:
+            raise ConfigurationError("the file with the key is not there yet")
+        return keys[0]
+
+    lane = make(batches(server.url, key=key), pause_interval=LONG)
+    lane.offer([event("a")])
+    until(lambda: lane.stats().state == "paused", "the lane pauses")
+    assert lane.stats().last_error == "the file with the key is not there yet"
+    assert server.requests == []
+
+    keys.append("now")
+
+    until(lambda: lane.stats().delivered == 1, "the key is used")
+
+
+def test_a_key_with_a_line_break_pauses_the_lane_without_showing_it(
+    make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    lane = make(batches(server.url, key="sk_very\nsecret"), pause_interval=LONG)
+
+    lane.offer([event("a")])
+
+    until(lambda: lane.stats().state == "paused", "the lane pauses")
+    assert tally(lane.stats()) == {"captured": 1, "pending": 1}
+    assert "LocalProtocolError" in lines(caplog, logging.ERROR)[0]
+    assert "sk_very" not in caplog.text
+
+
+def test_resume_tries_again_at_once(make: MakeLane, server: Server) -> None:
+    server.will(reply(401))
+    lane = make(batches(server.url), pause_interval=LONG)
+    lane.offer([event("a")])
+    until(lambda: lane.stats().state == "paused", "the lane pauses")
+
+    lane.resume()
+
+    assert deliver(lane) == {"captured": 1, "delivered": 1}
+
+
+def test_resume_cuts_a_long_wait_for_a_retry_short(make: MakeLane, server: Server) -> None:
+    server.will(reply(503, {"Retry-After": "200"}))
+    lane = make(batches(server.url))
+    lane.offer([event("a")])
+    until(lambda: lane.stats().last_error is not None, "the first attempt fails")
+
+    lane.resume()
+
+    assert deliver(lane) == {"captured": 1, "delivered": 1}
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+def test_a_full_queue_loses_events_before_goals_and_says_so_once(
+    make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    go = threading.Event()
+    server.will(after(go, reply(200)))
+    lane = make(batches(server.url, max_records=1), queue_records=4)
+    lane.offer([event("under way")])
+    server.wait_for(1)
+
+    lane.offer([event("a"), goal("G"), event("b"), event("c")])
+    lane.offer([goal("H"), event("d")])
+    assert tally(lane.stats()) == {"captured": 7, "pending": 4, "queue_full": 3}
+    go.set()
+
+    assert deliver(lane) == {"captured": 7, "delivered": 4, "queue_full": 3}
+    assert sent(server) == [["under way"], ["G"], ["H"], ["d"]]
+    assert [line for line in lines(caplog) if "the queue is full" in line] == lines(caplog)
+    assert len(lines(caplog)) == 1
+
+
+def test_what_is_too_old_is_not_sent_but_becomes_a_dead_letter(make: MakeLane, server: Server) -> None:
+    now = time.time()
+    lane = make(batches(server.url), max_age=60)
+
+    lane.offer([event("old", since=now - 61), event("young", since=now - 30), event("older", since=now - 10**6)])
+
+    assert deliver(lane) == {"captured": 3, "delivered": 1, "dead": 2}
+    assert deaths(lane.dead_letters()) == {"old": "expired", "older": "expired"}
+    assert sent(server) == [["young"]]
+
+
+def test_a_destinations_own_age_goes_before_the_general_one(make: MakeLane, server: Server) -> None:
+    lane = make(singles(server.url, max_age=10.0), max_age=1000)
+
+    lane.offer([goal("old", since=time.time() - 11)])
+
+    assert deliver(lane) == {"captured": 1, "dead": 1}
+
+
+def test_dead_letters_are_bounded(make: MakeLane, server: Server) -> None:
+    server.answer = reply(500)
+    lane = make(singles(server.url, concurrency=1), dead_letters=2, breaker_failures=100)
+
+    lane.offer([goal(name) for name in "abcde"])
+
+    assert deliver(lane) == {"captured": 5, "dead": 2, "dead_letters_full": 3}
+    assert labels(lane.dead_letters()) == ["d", "e"]
+
+
+def test_eight_goals_are_under_way_at_the_same_time(make: MakeLane, server: Server) -> None:
+    together = threading.Barrier(8)
+    server.answer = after(together, reply(200))
+    lane = make(singles(server.url))
+
+    lane.offer([goal(str(number)) for number in range(16)])
+
+    assert deliver(lane) == {"captured": 16, "delivered": 16}
+    assert server.connections == 8
+
+
+def test_never_more_calls_are_under_way_than_agreed(make: MakeLane, server: Server) -> None:
+    lock = threading.Lock()
+    now = most = 0
+
+    def answer(connection: Any, server: Server) -> bool:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        again = reply(200)(connection, server)
+        with lock:
+            now -= 1
+        return again
+
+    server.answer = answer
+    lane = make(singles(server.url, concurrency=3))
+    lane.offer([goal(str(number)) for number in range(60)])
+
+    assert deliver(lane) == {"captured": 60, "delivered": 60}
+    assert most <= 3
+
+
+# --- batches --------------------------------------------------------------------------------------
+
+
+def test_a_full_batch_leaves_at_once_and_the_rest_waits_for_company(make: MakeLane, server: Server) -> None:
+    lane = make(batches(server.url, max_records=3), linger=LONG)
+    lane.offer([event("a")])
+    lane.offer([event("b"), event("c")])
+
+    server.wait_for(1)
+
+    assert sent(server) == [["a", "b", "c"]]
+    lane.offer([event("d")])
+    assert deliver(lane) == {"captured": 4, "delivered": 4}, "a flush does not wait for company"
+    assert sent(server) == [["a", "b", "c"], ["d"]]
+
+
+def test_records_that_come_within_the_linger_share_a_batch(make: MakeLane, server: Server) -> None:
+    lane = make(batches(server.url), linger=0.3)
+    lane.offer([event("a")])
+    lane.offer([event("b")])
+
+    server.wait_for(1)
+
+    assert sent(server) == [["a", "b"]]
+
+
+def test_a_batch_is_bounded_by_bytes_as_well(make: MakeLane, server: Server) -> None:
+    lane = make(batches(server.url, max_bytes=3000), linger=LONG)
+
+    lane.offer([event(name, size=1000) for name in "abc"])
+
+    server.wait_for(1)
+    assert sent(server) == [["a", "b"]]
+    assert deliver(lane) == {"captured": 3, "delivered": 3}
+
+
+def test_a_flush_does_not_hurry_what_comes_after_it(make: MakeLane, server: Server) -> None:
+    lane = make(batches(server.url, max_records=2), linger=LONG)
+    lane.offer([event("a")])
+    deliver(lane)
+
+    lane.offer([event("b")])
+    lane.offer([event("c")])
+    server.wait_for(2)
+
+    assert sent(server) == [["a"], ["b", "c"]]
+
+
+def test_a_lane_that_sleeps_is_woken_by_the_first_record(make: MakeLane, server: Server) -> None:
+    lane = make(batches(server.url))
+    for number in range(30):
+        lane.offer([event(str(number))])
+        server.wait_for(number + 1)
+
+    assert deliver(lane) == {"captured": 30, "delivered": 30}
+
+
+def test_no_record_is_forgotten_when_many_threads_offer_at_once(make: MakeLane, server: Server) -> None:
+    lane = make(batches(server.url), linger=0.001)
+
+    def offer() -> None:
+        for _ in range(100):
+            lane.offer([event("a")])
+
+    threads = [threading.Thread(target=offer) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+
+    until(lambda: lane.stats().pending == 0, "all is delivered without a flush")
+    assert tally(lane.stats()) == {"captured": 800, "delivered": 800}
+    assert sum(map(len, sent(server))) == 800
+
+
+# --- at the door ----------------------------------------------------------------------------------
+
+
+def test_records_that_the_vendor_cannot_take_are_counted_and_explained_once(
+    make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    lane = make(batches(server.url))
+
+    lane.offer([event("nobody"), event("a")])
+    lane.offer([event("nobody")])
+
+    assert deliver(lane) == {"captured": 3, "delivered": 1, "no_identity": 2}
+    [line] = lines(caplog)
+    assert line.startswith("vendor: event 'nobody' skipped, nobody to attribute them to: give user_id=")
+
+
+def test_records_that_are_not_for_this_vendor_are_not_counted_at_all(make: MakeLane, server: Server) -> None:
+    class EventsOnly(Vendor):
+        def takes(self, kind: type[Record]) -> bool:
+            return kind is Event
+
+    lane = make(EventsOnly(server.url))
+    record = Event(entropy=bytes(10), time=0, name="elsewhere", destinations=frozenset({"another"}))
+
+    lane.offer([goal("G"), Entry(record, USER, time.time())])
+
+    assert tally(lane.stats()) == {}
+
+
+def test_records_of_a_request_that_may_not_be_sent_are_counted_with_the_reason(make: MakeLane, server: Server) -> None:
+    lane = make(batches(server.url))
+
+    lane.offer([event("a"), event("b")], DropReason.CONSENT)
+
+    assert tally(lane.stats()) == {"captured": 2, "consent": 2}
+
+
+def test_a_destination_that_fails_at_the_door_harms_nobody(
+    make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Rude(Vendor):
+        def refuses(self, record: Record, context: Any) -> DropReason | None:
+            raise RuntimeError("no")
+
+    lane = make(Rude(server.url))
+
+    lane.offer([event("a")])
+
+    assert deliver(lane) == {"captured": 1, "delivered": 1}
+    assert lines(caplog) == ["vendor: the destination failed with RuntimeError: no"]
+
+
+def test_a_second_record_with_the_same_key_is_not_sent(make: MakeLane, server: Server) -> None:
+    lane = make(batches(server.url))
+
+    lane.offer([event("paid", key="order:1"), event("paid", key="order:2")])
+    lane.offer([event("paid", key="order:1")])
+
+    assert deliver(lane) == {"captured": 3, "delivered": 2, "duplicate": 1}
+
+
+# --- functions of the user ------------------------------------------------------------------------
+
+
+def test_before_send_may_change_or_drop_and_what_it_breaks_is_dropped(
+    make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    def before_send(record: dict[str, Any], destination: str) -> dict[str, Any] | None:
+        assert threading.current_thread().name == "sessionsight-vendor"
+        match record["name"]:
+            case "drop":
+                return None
+            case "raise":
+                raise KeyError("name")
+            case "exit":
+                raise SystemExit
+            case name:
+                return {**record, "name": f"{name} by {destination}"}
+
+    lane = make(batches(server.url), before_send=before_send)
+
+    lane.offer([event(name) for name in ("a", "drop", "raise", "exit", "b")])
+
+    assert deliver(lane) == {"captured": 5, "delivered": 2, "before_send": 1, "before_send_error": 2}
+    assert sent(server) == [["a by vendor", "b by vendor"]]
+    [line] = lines(caplog)
+    assert line == "vendor: before_send failed with KeyError: 'name'; the record is dropped"
+
+
+def test_a_batch_of_which_before_send_leaves_nothing_is_not_sent(make: MakeLane, server: Server) -> None:
+    lane = make(batches(server.url, max_records=2), before_send=lambda record, destination: None)
+
+    lane.offer([event(name) for name in "abcde"])
+
+    assert deliver(lane) == {"captured": 5, "before_send": 5}
+    assert server.requests == []
+
+
+def test_on_error_is_told_of_what_fails_now_and_what_fails_for_good(make: MakeLane, server: Server) -> None:
+    problems: list[DeliveryProblem] = []
+    server.will(
+        reply(503, {"Retry-After": "1"}), reply(401), reply(400, body=b'{"error": "bad"}'), reply(400), reply(200)
+    )
+    lane = make(batches(server.url), on_error=problems.append, retry_after_max=0.01)
+
+    lane.offer([event("a"), event("b")])
+
+    assert deliver(lane) == {"captured": 2, "delivered": 1, "dead": 1}
+    told = [(problem.reason, problem.message, problem.status, problem.records) for problem in problems]
+    assert told == [
+        ("unreachable", "HTTP 503", 503, 2),
+        ("paused", "HTTP 401", 401, 2),
+        ("refused", "HTTP 400", 400, 1),
+    ]
+    assert {problem.destination for problem in problems} == {"vendor"}
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), SystemExit(1)])
+def test_an_on_error_that_fails_harms_nobody(
+    make: MakeLane, server: Server, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    def on_error(problem: DeliveryProblem) -> None:
+        raise error
+
+    server.will(reply(500), reply(500))
+    lane = make(batches(server.url), on_error=on_error)
+
+    lane.offer([event("a")])
+
+    assert deliver(lane) == {"captured": 1, "delivered": 1}
+    assert lines(caplog) == [f"vendor: on_error failed with {type(error).__name__}: {error}"]
+
+
+# --- lanes side by side ---------------------------------------------------------------------------
+
+
+def test_a_vendor_that_hangs_delays_no_other(server: Server) -> None:
+    with Server(answer=silence()) as dead:
+        engine = Engine(
+            [batches(dead.url, name="dead"), batches(server.url, name="alive")], quick(linger=LONG), Notices()
+        )
+        engine.submit(USER, [event("a").record])
+        flushed: list[bool] = []
+        flush = threading.Thread(target=lambda: flushed.append(engine.flush(time.monotonic() + PATIENCE)))
+        flush.start()
+
+        server.wait_for(1)  # although the dead one comes first, and a flush waits for it
+        until(lambda: engine.stats()["alive"].delivered == 1, "one has delivered")
+        assert engine.stats()["dead"].pending == 1
+        assert engine.close() == {"dead": 1, "alive": 0}
+        flush.join(PATIENCE)
+        assert flushed == [False]
+
+
+def test_each_lane_has_its_own_bound_retries_and_ledger(server: Server) -> None:
+    with Server(answer=reply(500)) as ill:
+        engine = Engine(
+            [batches(ill.url, name="ill"), batches(server.url, name="well")], quick(breaker_failures=2), Notices()
+        )
+        engine.submit(USER, [event("a").record])
+        ill.wait_for(3)
+        until(lambda: engine.stats()["well"].delivered == 1, "the other has delivered")
+
+        assert engine.stats()["well"].state == "closed"
+        assert engine.stats()["ill"].state in {"open", "half-open"}
+        engine.close()
+
+
+# --- the log --------------------------------------------------------------------------------------
+
+
+def test_the_same_trouble_is_logged_once_a_minute(
+    make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answer = reply(500)
+    lane = make(singles(server.url), breaker_failures=1000)
+
+    lane.offer([goal(str(number)) for number in range(50)])
+
+    assert deliver(lane) == {"captured": 50, "dead": 50}
+    assert len(lines(caplog)) == 1
+
+
+def test_no_secret_is_in_the_log_a_repr_or_a_dead_letter(
+    make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "sessionsight")
+    told: list[DeliveryProblem] = []
+    server.will(*map(reply, (500, 401, 400, 429, 413)), reset(), raw(b"garbage\r\n"))
+    lane = make(singles(server.url, concurrency=1), on_error=told.append, read_timeout=0.5)
+
+    lane.offer([goal(str(number)) for number in range(6)])
+    deliver(lane)
+
+    assert len(told) >= 6
+    for text in (caplog.text, repr(told), repr(lane.dead_letters()), repr(lane.stats())):
+        assert "sk_very_secret" not in text
+
+
+# --- closing --------------------------------------------------------------------------------------
+
+
+def test_what_comes_after_closing_is_counted_as_lost_and_starts_no_thread(make: MakeLane, server: Server) -> None:
+    lane = make(batches(server.url))
+    lane.offer([event("a")])
+    deliver(lane)
+    assert lane.close() == 0
+
+    lane.offer([event("b")])
+
+    assert tally(lane.stats()) == {"captured": 2, "delivered": 1, "shutdown": 1}
+    assert lane.close() == 0
+
+
+def test_closing_does_not_wait_for_calls_under_way_and_counts_their_records(make: MakeLane, server: Server) -> None:
+    server.answer = silence()
+    lane = make(batches(server.url, max_records=2))
+    lane.offer([event("a"), event("b"), event("c")])
+    server.wait_for(1)
+
+    assert lane.close() == 3
+    assert tally(lane.stats()) == {"captured": 3, "shutdown": 3}
+
+
+def test_a_lane_that_nobody_uses_has_no_thread(make: MakeLane, server: Server) -> None:
+    lane = make(batches(server.url))
+    lane.hurry()
+    assert lane.wait(time.monotonic() + PATIENCE, fair=0)
+    lane.relax()
+
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sessionsight-")]
