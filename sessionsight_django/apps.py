@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+import sys
+from pathlib import PurePath
 
+from django.apps import AppConfig
+from django.core import checks
+
+from sessionsight import ConfigurationError
+from sessionsight.notices import logger
+from sessionsight_django.checks import check_configuration
 from sessionsight_django.clients import client
 
 __all__ = ["SessionSightConfig"]
 
 
 class SessionSightConfig(AppConfig):
-    """Checks the settings when Django starts, and makes `sessionsight.current()` work in commands and jobs."""
+    """Checks the settings when Django starts, and makes `sessionsight.current()` work in commands and jobs.
+
+    A wrong setting stops servers, workers and scripts. A command of `manage.py` goes on and logs the error, so that
+    the system check `sessionsight.E001` can say it better, and `manage.py shell` can be used to find out.
+
+    Example:
+        >>> INSTALLED_APPS = ["sessionsight_django"]
+    """
 
     name = "sessionsight_django"
     verbose_name = "SessionSight"
 
     def ready(self) -> None:
         """Make the client."""
-        client()
+        checks.register(check_configuration, "sessionsight")
+        try:
+            client()
+        except ConfigurationError as error:
+            if not _is_command(sys.argv):
+                raise
+            logger.error("%s", error)  # where it was raised says nothing
+
+
+def _is_command(argv: list[str]) -> bool:
+    """Whether the process was started as `manage.py`, `django-admin` or `python -m django`."""
+    program = PurePath(argv[0]) if argv else PurePath()
+    return program.stem in {"manage", "django-admin"} or program.parts[-2:] == ("django", "__main__.py")

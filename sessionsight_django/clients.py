@@ -10,7 +10,7 @@ from django.conf import settings as django_settings
 from sessionsight import Client, ConfigurationError, Settings
 from sessionsight.client import adopt
 
-__all__ = ["client"]
+__all__ = ["client", "current_settings"]
 
 _WHERE = "settings.SESSIONSIGHT"
 
@@ -24,10 +24,7 @@ def client() -> Client:
     Raises:
         ConfigurationError: A setting that is unknown or wrong.
     """
-    options = getattr(django_settings, "SESSIONSIGHT", {})
-    if not isinstance(options, Mapping):
-        raise ConfigurationError(f"{_WHERE} must be a dict of options, not {type(options).__name__}")
-    settings = Settings.from_mapping(options, where=_WHERE, strict=bool(django_settings.DEBUG))
+    settings = current_settings()
     with _lock:
         for known in _clients:
             if known.settings == settings:
@@ -35,3 +32,15 @@ def client() -> Client:
         made = adopt(None, settings, {}, where=_WHERE)
         _clients.append(made)
         return made
+
+
+def current_settings() -> Settings:
+    """The settings as they are now.
+
+    Raises:
+        ConfigurationError: A setting that is unknown or wrong.
+    """
+    options = getattr(django_settings, "SESSIONSIGHT", {})
+    if not isinstance(options, Mapping):
+        raise ConfigurationError(f"{_WHERE} must be a dict of options, not {type(options).__name__}")
+    return Settings.from_mapping(options, where=_WHERE, strict=bool(django_settings.DEBUG))

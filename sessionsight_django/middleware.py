@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import cache
 from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.apps import apps
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from sessionsight import Analytics
 from sessionsight.current import enter, leave, within
+from sessionsight.notices import logger
 from sessionsight_django.clients import client
 from sessionsight_django.reader import DjangoReader
 from sessionsight_django.user import keep_as_is
@@ -37,6 +40,7 @@ class AnalyticsMiddleware:
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]) -> None:
         self.get_response = get_response
         self.client = client()
+        _tell_without_app()
         self._reader = DjangoReader(load=self.client.settings.user == "always")
         self._async = iscoroutinefunction(get_response)
         if self._async:
@@ -101,6 +105,16 @@ class AnalyticsMiddleware:
             response.streaming_content = chunks(content, analytics, early=early)
             return False
         return early and analytics.pending
+
+
+@cache
+def _tell_without_app() -> None:
+    """A warning, once a process: Django asks no system check of an app that is not installed."""
+    if apps.apps_ready and not apps.is_installed("sessionsight_django"):
+        logger.warning(
+            "sessionsight_django is not in INSTALLED_APPS: requests are served as they should be, but there are no "
+            "system checks, and sessionsight.current() finds no client in commands and jobs"
+        )
 
 
 class _Close:

@@ -1,0 +1,228 @@
+"""What `manage.py check` says, and what happens at start when it is not heard."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.adapters.django_site import ANALYTICS
+
+# isort: split
+from django.apps import apps
+from django.core import checks
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpResponse
+from django.test import override_settings
+
+from sessionsight_django import AnalyticsMiddleware, clients, middleware
+from sessionsight_django.apps import _is_command
+
+ANALYSE = {"analyse": {"public_key": "..."}}
+SIGNAL = {"signal": {"api_key": "...", "project_id": "shop"}}
+
+
+class OurOwn(AnalyticsMiddleware):
+    """A site's own middleware, made of ours."""
+
+
+def found(sessionsight: Any, *, using: tuple[str, ...] = (ANALYTICS,), **settings: Any) -> dict[str, Any]:
+    with override_settings(SESSIONSIGHT=sessionsight, MIDDLEWARE=list(using), **settings):
+        return {str(message.id): message for message in checks.run_checks(tags=["sessionsight"])}
+
+
+@pytest.mark.parametrize(
+    "middleware", [ANALYTICS, "sessionsight_django.middleware.AnalyticsMiddleware", f"{__name__}.OurOwn"]
+)
+def test_a_site_that_is_right_hears_nothing(middleware: str) -> None:
+    assert found({"DESTINATIONS": ANALYSE}, using=(middleware,)) == {}
+
+
+def test_a_wrong_setting_is_an_error_with_its_own_words() -> None:
+    [(number, message)] = found({"DESTINATION": {}}).items()
+    assert number == "sessionsight.E001"
+    assert message.is_serious()
+    assert message.msg.startswith("settings.SESSIONSIGHT: unknown option 'DESTINATION'; did you mean 'DESTINATIONS'?")
+    assert found([])["sessionsight.E001"].msg == "settings.SESSIONSIGHT must be a dict of options, not list"
+
+
+def test_a_wrong_setting_never_shows_a_key() -> None:
+    message = found({"DESTINATIONS": {"signal": {"api_key": "sk_live_secret", "projectid": 1}}})["sessionsight.E001"]
+    assert "secret" not in str(message)
+
+
+def test_a_site_without_destinations_is_told_unless_it_says_so_itself() -> None:
+    assert list(found({})) == ["sessionsight.W001"]
+    assert found({"DISABLED": True}) == {}
+
+
+def test_destinations_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANALYSE_KEY", "...")
+    assert found({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("using", "number"),
+    [
+        ((), "sessionsight.W002"),
+        (("no.such.Middleware",), "sessionsight.W002"),
+        (("django.middleware.common.CommonMiddleware",), "sessionsight.W002"),
+        ((ANALYTICS, ANALYTICS), "sessionsight.W003"),
+        ((ANALYTICS, "sessionsight_django.middleware.AnalyticsMiddleware"), "sessionsight.W003"),
+    ],
+)
+def test_the_middleware_is_there_once(using: tuple[str, ...], number: str) -> None:
+    assert list(found({"DESTINATIONS": ANALYSE}, using=using)) == [number]
+    assert list(found({"DISABLED": True}, using=using)) == [number]
+
+
+@pytest.mark.parametrize(
+    ("destinations", "named"),
+    [
+        ({"saytics": {"secret_key": "sk_live_1"}}, "saytics (secret_key)"),
+        ({"analyse": {"public_key": " pk_live_1"}}, "analyse (public_key)"),
+        (
+            {"sessionsight": {"secret_api_key": "sessionsight_sec_1", "property_id": "shop"}},
+            "sessionsight (secret_api_key)",
+        ),
+    ],
+)
+def test_production_keys_in_debug_are_named_and_not_shown(destinations: dict[str, Any], named: str) -> None:
+    message = found({"DESTINATIONS": destinations}, DEBUG=True)["sessionsight.W004"]
+    assert named in message.msg
+    assert "_1" not in str(message)
+    assert found({"DESTINATIONS": destinations}, DEBUG=False) == {}
+    assert found({"DESTINATIONS": destinations, "DISABLED": True}, DEBUG=True) == {}
+
+
+def test_a_function_that_gives_a_key_is_not_called_for_a_check() -> None:
+    def key() -> str:
+        raise AssertionError
+
+    assert found({"DESTINATIONS": {"analyse": {"public_key": key}}}, DEBUG=True) == {}
+
+
+@pytest.fixture
+def _corsheaders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if django-cors-headers were installed."""
+    is_installed = apps.is_installed
+    monkeypatch.setattr(apps, "is_installed", lambda name: name == "corsheaders" or is_installed(name))
+
+
+@pytest.mark.usefixtures("_corsheaders")
+def test_signals_headers_must_be_allowed_to_other_origins() -> None:
+    options = {"DESTINATIONS": SIGNAL}
+    ours = ("X-Signal-Session-Id", "x-signal-window-id", "x-signal-distinct-id")
+    assert (
+        "lacks x-signal-session-id, x-signal-window-id, x-signal-distinct-id:"
+        in found(options)["sessionsight.W005"].msg
+    )
+    assert "lacks x-signal-distinct-id:" in found(options, CORS_ALLOW_HEADERS=ours[:2])["sessionsight.W005"].msg
+    assert found(options, CORS_ALLOW_HEADERS=["accept", *ours]) == {}
+    assert found(options, CORS_ALLOW_HEADERS=["*"]) == {}
+    assert found({"DESTINATIONS": ANALYSE}) == {}
+
+
+def test_without_django_cors_headers_nothing_is_asked_of_it() -> None:
+    assert found({"DESTINATIONS": SIGNAL}) == {}
+
+
+# --- The app itself --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _told_afresh() -> Iterator[None]:
+    middleware._tell_without_app.cache_clear()
+    clients._clients.clear()
+    yield
+    middleware._tell_without_app.cache_clear()
+    clients._clients.clear()
+
+
+@pytest.mark.usefixtures("_told_afresh")
+def test_the_middleware_tells_once_that_the_app_is_missing(caplog: pytest.LogCaptureFixture) -> None:
+    with override_settings(INSTALLED_APPS=[], SESSIONSIGHT={"DISABLED": True}):
+        for _ in range(2):
+            AnalyticsMiddleware(lambda request: HttpResponse())
+    [record] = [record for record in caplog.records if record.name == "sessionsight"]
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().startswith("sessionsight_django is not in INSTALLED_APPS: ")
+
+
+@pytest.mark.usefixtures("_told_afresh")
+def test_the_middleware_is_silent_when_the_app_is_there(caplog: pytest.LogCaptureFixture) -> None:
+    with override_settings(MIDDLEWARE=[ANALYTICS], SESSIONSIGHT={"DISABLED": True}):
+        WSGIHandler()
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        (["manage.py", "check"], True),
+        (["/srv/shop/manage.py"], True),
+        (["/usr/bin/django-admin", "check"], True),
+        (["/lib/python3/site-packages/django/__main__.py", "check"], True),
+        (["/usr/bin/gunicorn", "shop.wsgi"], False),
+        ([""], False),
+        ([], False),
+    ],
+)
+def test_commands_are_told_from_servers(argv: list[str], command: bool) -> None:
+    assert _is_command(argv) is command
+
+
+@pytest.fixture
+def wrong(tmp_path: Path) -> Path:
+    """A project with a wrong setting."""
+    (tmp_path / "settings.py").write_text(
+        'SECRET_KEY = "k"\nINSTALLED_APPS = ["sessionsight_django"]\nSESSIONSIGHT = {"FLUSH": "now"}\n'
+        f'MIDDLEWARE = ["{ANALYTICS}"]\n',
+        "utf-8",
+    )
+    (tmp_path / "manage.py").write_text(
+        "import sys\nfrom django.core import management\nmanagement.execute_from_command_line(sys.argv)\n",
+        "utf-8",
+    )
+    return tmp_path
+
+
+def python(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=project,
+        env={"DJANGO_SETTINGS_MODULE": "settings", "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+WRONG = "flush must be one of 'background', 'inline', not 'now'"
+
+
+def test_commands_say_what_is_wrong_without_a_traceback(wrong: Path) -> None:
+    done = python(wrong, "manage.py", "check")
+    assert done.returncode == 1
+    assert f"?: (sessionsight.E001) {WRONG}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert python(wrong, "-m", "django", "check").stderr.count("sessionsight.E001") == 1
+
+
+def test_a_command_that_checks_nothing_runs_and_logs_what_is_wrong(wrong: Path) -> None:
+    done = python(wrong, "manage.py", "shell", "-c", "print('here')")
+    assert done.returncode == 0
+    assert "here" in done.stdout
+    assert WRONG in done.stderr
+
+
+def test_a_server_does_not_start(wrong: Path) -> None:
+    done = python(wrong, "-c", "from django.core.wsgi import get_wsgi_application; get_wsgi_application()")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"sessionsight.errors.ConfigurationError: {WRONG}"
