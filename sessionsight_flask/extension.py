@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from flask import Flask, Request, current_app, g, has_app_context, request
+from flask import Flask, Request, current_app, g, has_app_context, has_request_context, request
+from werkzeug.local import LocalProxy
 
-from sessionsight import Analytics, Client, ConfigurationError, NoClientError, Settings
+from sessionsight import Analytics, Client, ConfigurationError, NoClientError, Settings, current
+from sessionsight.current import entered
 from sessionsight.request_data import HeaderNames, RequestData, from_environ, later_from_environ
 from sessionsight_flask.commands import commands
 from sessionsight_flask.wsgi import KEY, AnalyticsMiddleware
 
-__all__ = ["FlaskReader", "SessionSight"]
+__all__ = ["FlaskReader", "SessionSight", "current_analytics"]
 
 _NAME = "sessionsight"
 _PREFIX = "SESSIONSIGHT_"
 _OPTIONS = {_PREFIX + name.upper(): name for name in Settings.__struct_fields__}
-_USER = "sessionsight.user"
 
 
 class SessionSight:
@@ -66,7 +67,7 @@ class SessionSight:
         app.cli.add_command(commands(lambda: client))
         app.wsgi_app = AnalyticsMiddleware(app.wsgi_app, client)  # type: ignore[method-assign]
         app.request_class = _request_class(app.request_class, client)
-        app.teardown_request(_keep_user)
+        app.teardown_request(_see_user)
 
     @property
     def client(self) -> Client:
@@ -98,7 +99,7 @@ class FlaskReader:
 
     def user_id(self, request: Request) -> str | None:
         """The id of Flask-Login's user, if the app has asked for it, or has logged it in, in this request."""
-        user = request.environ[_USER] if _USER in request.environ else _loaded_user()
+        user = g.get("_login_user") if has_app_context() else None
         if user is None or not getattr(user, "is_authenticated", False):
             return None
         found = user.get_id()
@@ -133,16 +134,39 @@ def _request_class(base: type[Request], client: Client) -> type[Request]:
             analytics = Analytics(client, _READER, self)
             analytics.end()
         else:
-            analytics.attach(_READER, self)
+            analytics.attach(_READER, self, ask_while=_is_served)
         self.analytics = analytics  # type: ignore[attr-defined]
 
     return type(base.__name__, (base,), {"__init__": __init__, "__module__": base.__module__, "__doc__": base.__doc__})
 
 
-def _keep_user(_: BaseException | None = None) -> None:
-    """Flask's `g` goes before the response ends, where the user is looked at once more."""
-    request.environ[_USER] = _loaded_user()
+def _see_user(_: BaseException | None = None) -> None:
+    """Flask's `session` and `g` go before the response ends: look at the user while they are there."""
+    analytics = getattr(request, "analytics", None)
+    if isinstance(analytics, Analytics):
+        analytics.see_user()
 
 
-def _loaded_user() -> Any:
-    return g.get("_login_user") if has_app_context() else None
+def _is_served(analytics: Analytics) -> bool:
+    """Whether `session` and `g` are those of the request that these analytics belong to."""
+    return has_request_context() and getattr(request, "analytics", None) is analytics
+
+
+def _current() -> Analytics:
+    analytics: Analytics | None = getattr(request, "analytics", None) if has_request_context() else None
+    analytics = analytics or entered()
+    if analytics is None and has_app_context() and (client := current_app.extensions.get(_NAME)) is not None:
+        analytics = cast("Client", client).analytics
+    return current() if analytics is None else analytics
+
+
+current_analytics = cast("Analytics", LocalProxy(_current))
+"""`request.analytics`, typed, and found below the view without passing the request on, as Flask's `current_app` is.
+
+In an app context without a request, such as a command's, it is that of the app's own client.
+
+Example:
+    >>> from sessionsight_flask import current_analytics
+    >>> def pay(order_id: str) -> None:
+    ...     current_analytics.capture("order_processed", {"order_id": order_id})
+"""

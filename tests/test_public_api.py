@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from werkzeug.local import LocalProxy
 
 import sessionsight
 
@@ -119,7 +120,9 @@ def describe() -> str:
     for module in MODULES:
         lines += ["", f"# {module}", ""]
         for name, value in public(module):
-            if isinstance(value, type):
+            if type(value) is LocalProxy:
+                lines.append(f"{name}: LocalProxy")
+            elif isinstance(value, type):
                 lines += describe_class(name, value)
             elif inspect.isroutine(value) or hasattr(value, "__wrapped__"):
                 lines.append(f"def {name}{signature(value)}")

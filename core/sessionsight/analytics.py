@@ -60,6 +60,7 @@ class Analytics:
     __slots__ = (
         "__weakref__",
         "_anonymous_id",
+        "_ask_while",
         "_collector",
         "_context",
         "_distinct_id",
@@ -71,7 +72,6 @@ class Analytics:
         "_source",
         "_tags",
         "_user_id",
-        "_user_settled",
     )
 
     def __init__(self, collector: Collector, reader: RequestReader | None = None, request: Any = None) -> None:
@@ -84,7 +84,7 @@ class Analytics:
         self._later: Callable[[], tuple[TrackingContext, DropReason | None]] | None = None
         self._user_id: str | None = None
         self._seen_user: str | None = None
-        self._user_settled = False
+        self._ask_while: Callable[[Analytics], bool] | None = None
         self._distinct_id: str | None = None
         self._anonymous_id: str | None = None
         self._tags: dict[str, Any] | None = None
@@ -239,17 +239,25 @@ class Analytics:
         """Add these properties to every later event of this request; an event's own go before them."""
         self._tags = {**(self._tags or {}), **properties}
 
-    def attach(self, reader: RequestReader, request: Any) -> None:
-        """Read from this request from now on: a framework's own, which it has made of the server's. For adapters."""
+    def attach(
+        self, reader: RequestReader, request: Any, *, ask_while: Callable[[Analytics], bool] | None = None
+    ) -> None:
+        """Read from this request from now on: a framework's own, which it has made of the server's. For adapters.
+
+        Args:
+            reader: Reads it.
+            request: The framework's request.
+            ask_while: Whether the user may be asked for here and now, where that needs the framework's own
+                context; otherwise whoever was seen last is the user.
+        """
         if self._source is not None:
             self._source = (reader, request)
+            self._ask_while = ask_while
 
-    def settle_user(self) -> None:
-        """Look at the signed-in user for the last time, as what tells of it is about to go. For adapters."""
-        source = self._source
-        if source is not None:
+    def see_user(self) -> None:
+        """Look at the signed-in user now, because what tells of it is about to go. For adapters."""
+        if (source := self._source) is not None:
             self._see_user(source)
-            self._user_settled = True
 
     def flush(self, timeout: float | None = None) -> bool:
         """Hand over what has been captured, and wait until all of the client's records are delivered.
@@ -391,7 +399,7 @@ class Analytics:
             return taken
 
     def _see_user(self, source: tuple[RequestReader, Any]) -> str | None:
-        if self._user_settled:
+        if self._ask_while is not None and not self._ask_while(self):
             return self._seen_user
         user_id = self._collector.user_id(*source)
         if user_id is not None:

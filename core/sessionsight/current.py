@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from sessionsight.analytics import Analytics
 from sessionsight.errors import NoClientError
 
-__all__ = ["current", "default", "enter", "leave", "set_default", "within"]
+__all__ = ["current", "default", "enter", "entered", "leave", "set_default", "within"]
 
 _Result = TypeVar("_Result")
 
@@ -49,6 +49,11 @@ def current() -> Analytics:
 def enter(analytics: Analytics) -> Token[Analytics | None]:
     """Make these the current analytics; give the token to `leave` in the same frame."""
     return _current.set(analytics)
+
+
+def entered() -> Analytics | None:
+    """The analytics that were entered last, or None outside a request. For adapters."""
+    return _current.get()
 
 
 def leave(token: Token[Analytics | None]) -> None:

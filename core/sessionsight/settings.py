@@ -249,7 +249,9 @@ def _destinations(given: object, where: str) -> tuple[Destination, ...]:
     made: list[Destination] = []
     for name, options in given.items():
         if isinstance(options, Mapping):
-            made.append(from_options(name, {str(option).lower(): value for option, value in options.items()}))
+            # Where variables of the environment become settings, their names may be in upper case only.
+            known = name.lower() if str(name).lower() in BY_NAME else name
+            made.append(from_options(known, {str(option).lower(): value for option, value in options.items()}))
         elif _is_destination(options):
             made.append(options)
         else:

@@ -11,7 +11,7 @@ them for you, to a receiver on this machine.
 
 import secrets
 
-from flask import Flask, Request, abort, has_request_context, redirect, render_template, request, session
+from flask import Flask, Request, abort, redirect, render_template, request, session
 from flask.typing import ResponseReturnValue
 from shop_common import STATIC, TEMPLATES
 from shop_common.accounts import Accounts, User
@@ -26,8 +26,7 @@ app.secret_key = secrets.token_bytes()  # a new one each time, as the accounts a
 
 def user_id(_: Request) -> str | None:
     """Who is signed in, in a shop with a login of its own; Flask-Login's users are known without this."""
-    # It is asked once more when the response has ended, where Flask's session is gone.
-    return session.get("user_id") if has_request_context() else None
+    return session.get("user_id")
 
 
 app.config["SESSIONSIGHT_USER"] = user_id

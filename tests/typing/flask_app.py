@@ -5,7 +5,7 @@ from typing import assert_type
 from flask import Flask
 
 from sessionsight import Analytics, Client, current
-from sessionsight_flask import SessionSight
+from sessionsight_flask import SessionSight, current_analytics
 from sessionsight_flask.wsgi import AnalyticsMiddleware
 
 analytics = SessionSight()
@@ -20,6 +20,9 @@ def create_app() -> Flask:
     def create_order() -> str:
         assert_type(current(), Analytics)
         current().capture("order_processed", {"order_id": 1})
+        assert_type(current_analytics, Analytics)
+        current_analytics.capture("order_processed", {"order_id": 1})
+        current_analytics.capture(1)  # type: ignore[arg-type]
         current().goals.increment("user-signups")
         return "ok"
 

@@ -1,0 +1,387 @@
+"""The Flask extension in apps as people build them: factories, blueprints, several apps, streams."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import flask
+import pytest
+from flask import Blueprint, Flask, Response, g, session, stream_with_context
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import Client as Browser
+from werkzeug.test import EnvironBuilder
+
+from sessionsight import ConfigurationError, NoClientError, current
+from sessionsight.current import set_default
+from sessionsight_flask import SessionSight, current_analytics
+from tests.adapters.recording import COOKIE, Recorder
+
+request: Any = flask.request  # whose `analytics` no type checker knows
+
+
+def make(recorder: Recorder, name: str = "shop", **config: Any) -> Flask:
+    app = Flask(name)
+    app.config.update(SECRET_KEY="test", **config)
+    SessionSight(app, client=recorder.client)
+    return app
+
+
+def get(app: Any, path: str = "/", **options: Any) -> Any:
+    """A request whose response is read and closed, as a server does it."""
+    with Browser(app, use_cookies=False).get(path, headers={"Cookie": COOKIE}, **options) as response:
+        response.get_data()
+        return response
+
+
+# --- Factories, blueprints, several apps ---------------------------------------------------------------
+
+
+def test_one_extension_serves_the_apps_of_a_factory_each_with_its_own_client() -> None:
+    analytics = SessionSight()
+    orders = Blueprint("orders", __name__)
+
+    @orders.get("/orders")
+    def list_orders() -> str:
+        current_analytics.capture("listed", user_id="ada")
+        return str(id(analytics.client))
+
+    def create_app(name: str) -> Flask:
+        app = Flask(name)
+        app.config["SESSIONSIGHT_DESTINATIONS"] = {"analyse": {"public_key": f"pk_{name}"}}
+        app.config["SESSIONSIGHT_PROXY"] = "http://127.0.0.1:9"
+        analytics.init_app(app)
+        app.register_blueprint(orders, url_prefix="/api")
+        return app
+
+    apps = [create_app("one"), create_app("two")]
+    clients = [app.extensions["sessionsight"] for app in apps]
+    assert [get(app, "/api/orders").text for app in apps] == [str(id(client)) for client in clients]
+    assert [client.stats().lanes["analyse"].captured for client in clients] == [1, 1]
+    for client in clients:
+        client.shutdown(0)
+
+
+def test_apps_mounted_below_each_other_capture_once_by_the_outer_ones_client(recorder: Recorder) -> None:
+    other = Recorder()
+    outer, inner = make(recorder, "outer"), make(other, "inner")
+
+    @inner.get("/")
+    def view() -> str:
+        request.analytics.capture("inner", {"route": request.analytics.context.page.route})
+        return "ok"
+
+    outer.wsgi_app.app = DispatcherMiddleware(outer.wsgi_app.app, {"/inner": inner})  # type: ignore[attr-defined]
+    assert get(outer, "/inner/").text == "ok"
+    assert (recorder.names(), other.names()) == (["inner"], [])
+    other.client.shutdown()
+
+
+def test_apps_side_by_side_capture_each_by_its_own_client(recorder: Recorder) -> None:
+    other = Recorder()
+    shop, blog = make(recorder), make(other, "blog")
+    for app in (shop, blog):
+        app.add_url_rule("/", view_func=lambda: request.analytics.capture(flask.current_app.name) or "ok")
+    served = DispatcherMiddleware(shop, {"/blog": blog})
+    get(served, "/")
+    get(served, "/blog/")
+    assert (recorder.names(), other.names()) == (["shop"], ["blog"])
+    other.client.shutdown()
+
+
+def test_a_second_set_up_is_refused_with_the_remedy() -> None:
+    app = Flask("shop")
+    app.config["SESSIONSIGHT_DISABLED"] = True
+    SessionSight(app)
+    with pytest.raises(ConfigurationError, match=r"set up for <Flask 'shop'> already; call init_app once"):
+        SessionSight().init_app(app)
+
+
+def test_a_blueprints_own_hooks_and_error_handlers_have_analytics(recorder: Recorder) -> None:
+    app = make(recorder)
+    orders = Blueprint("orders", __name__)
+    orders.before_request(lambda: current_analytics.capture("before"))
+    orders.teardown_request(lambda error: current_analytics.capture("teardown"))
+
+    @orders.errorhandler(LookupError)
+    def handle(error: LookupError) -> tuple[str, int]:
+        request.analytics.capture("handled")
+        return "no such order", 404
+
+    @orders.get("/")
+    def view() -> str:
+        raise LookupError
+
+    app.register_blueprint(orders)
+    assert get(app).status_code == 404
+    assert recorder.names() == ["before", "handled", "teardown"]
+
+
+# --- Configuration by variables of the environment -----------------------------------------------------
+
+
+@pytest.mark.parametrize("upper", [False, True], ids=["as written", "in upper case, as on Windows"])
+def test_prefixed_variables_configure(upper: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {
+        "SESSIONSIGHT_DESTINATIONS__signal__api_key": "key-1",
+        "SESSIONSIGHT_DESTINATIONS__signal__project_id": '"42"',
+        "SESSIONSIGHT_DESTINATIONS__analyse__public_key": "pk_live_1",
+        "SESSIONSIGHT_EXCLUDE_PATHS": '["/health", "/metrics"]',
+        "SESSIONSIGHT_LINGER": "0.5",
+        "SESSIONSIGHT_STRICT": "true",
+        "SESSIONSIGHT_CONSENT": "gpc",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(f"FLASK_{name.upper() if upper else name}", value)
+    app = Flask("shop")
+    app.config.from_prefixed_env()
+    SessionSight(app)
+    settings = app.extensions["sessionsight"].settings
+    assert {destination.name for destination in settings.destinations} == {"signal", "analyse"}
+    assert (settings.exclude_paths, settings.linger) == (("/health", "/metrics"), 0.5)
+    assert (settings.strict, settings.consent) == (True, "gpc")
+
+
+def test_a_prefixed_variable_that_json_reads_as_a_number_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASK_SESSIONSIGHT_DESTINATIONS__signal__api_key", "key-1")
+    monkeypatch.setenv("FLASK_SESSIONSIGHT_DESTINATIONS__signal__project_id", "42")
+    app = Flask("shop")
+    app.config.from_prefixed_env()
+    with pytest.raises(ConfigurationError, match="project_id"):
+        SessionSight(app)
+
+
+# --- current_analytics ---------------------------------------------------------------------------------
+
+
+def test_current_analytics_are_the_requests_own_wherever_flask_runs_code(recorder: Recorder) -> None:
+    app = make(recorder)
+    app.teardown_appcontext(lambda error: current_analytics.capture("teardown of the app's context"))
+
+    @app.get("/")
+    async def view() -> Response:
+        assert current_analytics == request.analytics
+        current_analytics.capture("async view")
+
+        def chunks() -> Iterator[str]:
+            current_analytics.capture("plain generator")
+            yield "ok"
+
+        return Response(chunks())
+
+    assert get(app).text == "ok"
+    assert recorder.names() == ["async view", "teardown of the app's context", "plain generator"]
+    assert {event["anonymous_id"] for event in recorder.events()} == {"visitor-1"}
+
+
+def test_current_analytics_in_a_command_are_the_apps_client(recorder: Recorder) -> None:
+    other = Recorder()
+    set_default(other.client)
+    app = make(recorder)
+
+    @app.cli.command("nightly")
+    def nightly() -> None:
+        current_analytics.capture("nightly", user_id="ada")
+
+    assert app.test_cli_runner().invoke(args=["nightly"]).exit_code == 0
+    assert (recorder.names(), other.names()) == (["nightly"], [])
+    other.client.shutdown()
+
+
+def test_current_analytics_of_a_request_in_a_request_are_the_inner_ones(recorder: Recorder) -> None:
+    app = make(recorder)
+
+    @app.get("/")
+    def view() -> str:
+        outer = request.analytics
+        with app.test_request_context("/inner"):
+            assert current_analytics == request.analytics != outer
+        assert current_analytics == outer
+        return "ok"
+
+    assert get(app).text == "ok"
+
+
+def test_current_analytics_outside_everything_say_what_to_do(recorder: Recorder) -> None:
+    with pytest.raises(NoClientError, match="install one of the middlewares"):
+        current_analytics.capture("nowhere")
+    set_default(recorder.client)
+    current_analytics.capture("script", user_id="ada")
+    with Flask("without").app_context():
+        current_analytics.capture("app without set-up", user_id="ada")
+    assert recorder.names() == ["script", "app without set-up"]
+
+
+# --- Streams -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["plain generator", "stream_with_context"])
+def test_a_stream_that_its_reader_leaves_keeps_what_was_captured(keep: bool, recorder: Recorder) -> None:
+    app = make(recorder)
+    closed: list[bool] = []
+
+    @app.get("/")
+    def view() -> Response:
+        def chunks() -> Iterator[str]:
+            try:
+                while True:
+                    current_analytics.capture("chunk")
+                    yield "x"
+            finally:
+                current_analytics.capture("closed")
+                closed.append(current() == current_analytics)
+
+        return Response(stream_with_context(chunks()) if keep else chunks())
+
+    body = iter(app(EnvironBuilder(headers=[("Cookie", COOKIE)]).get_environ(), lambda *_: lambda _: None))
+    assert [next(body), next(body)] == [b"x", b"x"]
+    assert recorder.handed_over == 0
+    body.close()  # type: ignore[attr-defined]
+    assert closed == [True]
+    assert recorder.names() == ["chunk", "chunk", "closed"]
+
+
+def test_streams_of_several_requests_do_not_mix(recorder: Recorder) -> None:
+    app = make(recorder)
+
+    @app.get("/<name>")
+    def view(name: str) -> Response:
+        def chunks() -> Iterator[str]:
+            for number in range(3):
+                current().capture(name, {"number": number}, user_id=name)
+                yield name
+
+        return Response(chunks())
+
+    browser = Browser(app)
+    responses = [browser.get(f"/{name}") for name in "abc"]
+    bodies = [iter(response.response) for response in responses]
+    for _ in range(3):
+        for body in bodies:
+            next(body)
+    for response in responses:
+        response.close()
+    assert all(event["event_name"] == event["person_id"] for event in recorder.events())
+    assert sorted(recorder.names()) == list("aaabbbccc")
+
+
+# --- Who it is -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asking() -> Iterator[Recorder]:
+    """Whose user is whoever Flask's session names."""
+    recorder = Recorder(user=lambda request: session.get("user") or g.get("user"), strict=False)
+    yield recorder
+    recorder.client.shutdown()
+
+
+def test_a_function_that_reads_session_and_g_is_asked_while_they_are_there(
+    asking: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make(asking)
+
+    @app.get("/login")
+    def login() -> str:
+        request.analytics.capture("before login")
+        session["user"] = "ada"
+        return "ok"
+
+    @app.get("/token")
+    def token() -> Response:
+        request.analytics.capture("before token")
+        g.user = "bob"
+
+        def chunks() -> Iterator[str]:
+            current_analytics.capture("chunk")
+            yield "ok"
+
+        return Response(chunks())
+
+    @app.get("/stream")
+    def stream() -> Response:
+        def chunks() -> Iterator[str]:
+            g.user = "eve"
+            current_analytics.capture("chunk with context")
+            yield "ok"
+
+        return Response(stream_with_context(chunks()))
+
+    @app.get("/quiet")
+    def quiet() -> str:
+        return "ok"
+
+    @app.get("/fails")
+    def fails() -> str:
+        g.user = "kim"
+        request.analytics.capture("before the failure")
+        raise LookupError
+
+    app.logger.disabled = True
+    with caplog.at_level(logging.WARNING, "sessionsight"):
+        for path in ("/login", "/token", "/stream", "/quiet", "/missing", "/fails"):
+            get(app, path)
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("sessionsight")] == []
+    assert list(zip(asking.names(), asking.users(), strict=True)) == [
+        ("before login", "ada"),
+        ("before token", "bob"),
+        ("chunk", "bob"),
+        ("chunk with context", "eve"),
+        ("before the failure", "kim"),
+    ]
+
+
+def test_a_thread_without_flasks_context_has_the_user_that_was_seen_last(
+    asking: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make(asking)
+
+    @app.get("/")
+    def view() -> str:
+        session["user"] = "ada"
+        request.analytics.capture("view")
+        thread = threading.Thread(target=request.analytics.capture, args=("thread",))
+        thread.start()
+        thread.join()
+        return "ok"
+
+    get(app)
+    assert asking.users() == ["ada", "ada"]
+    assert "user" not in caplog.text
+
+
+def test_flasks_test_client_that_keeps_its_context_changes_nothing(
+    asking: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make(asking)
+
+    @app.get("/")
+    def view() -> str:
+        session["user"] = "ada"
+        request.analytics.capture("seen")
+        return "ok"
+
+    with app.test_client() as browser:
+        assert browser.get("/").text == "ok"
+        assert session["user"] == "ada"
+        assert browser.get("/").text == "ok"
+    assert asking.users() == ["ada", "ada"]
+    assert "user" not in caplog.text
+
+
+def test_a_request_class_that_the_app_sets_later_breaks_nothing(recorder: Recorder) -> None:
+    class OwnRequest(flask.Request):
+        pass
+
+    app = make(recorder)
+    app.request_class = OwnRequest
+
+    @app.get("/")
+    def view() -> str:
+        current_analytics.capture("seen")
+        return "ok"
+
+    assert get(app).text == "ok"
+    assert recorder.names() == ["seen"]
