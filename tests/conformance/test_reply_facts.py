@@ -12,7 +12,7 @@ import pytest
 
 from sessionsight.destinations import BY_NAME
 from sessionsight.destinations.base import Action, HttpReply, Limits, Verdict
-from tests.conformance.facts.fact import destination
+from tests.conformance.facts.fact import KEYS, destination
 from tests.core.destinations.factories import EVERYBODY, NOW, entry, event, goal
 
 
@@ -28,7 +28,7 @@ class ReplyFact(NamedTuple):
 def everywhere(status: int, action: Action, **headers: str) -> list[ReplyFact]:
     message = "" if action is Action.DELIVERED else f"HTTP {status}"
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return [ReplyFact(name, status, action, message, headers=named) for name in BY_NAME]
+    return [ReplyFact(name, status, action, message, headers=named) for name in KEYS]
 
 
 REPLIES = [

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from sessionsight.context import TrackingContext
 from sessionsight.delivery import lifecycle
 from sessionsight.delivery.books import DeadLetter
+from sessionsight.delivery.console import ConsoleTransport
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.ledger import LaneStats
 from sessionsight.delivery.options import DeliveryOptions
@@ -51,6 +52,8 @@ class Engine:
         def transport(destination: Destination) -> Transport:
             if make_transport is not None:
                 return make_transport(destination)
+            if destination.limits.via == "console":
+                return ConsoleTransport()
             return HttpxTransport(
                 connections=destination.limits.concurrency,
                 proxy=options.proxy,

@@ -9,15 +9,18 @@ from msgspec.structs import fields
 
 from sessionsight.destinations.analyse import Analyse
 from sessionsight.destinations.base import Destination, VendorDestination
+from sessionsight.destinations.console import Console
 from sessionsight.destinations.saytics import Saytics
 from sessionsight.destinations.sessionsight import SessionSight
 from sessionsight.destinations.signal import Signal
 from sessionsight.errors import ConfigurationError
 
-__all__ = ["BY_NAME", "Analyse", "Saytics", "SessionSight", "Signal", "from_options"]
+__all__ = ["BY_NAME", "Analyse", "Console", "Saytics", "SessionSight", "Signal", "from_options"]
 
-BY_NAME: dict[str, type[VendorDestination]] = {kind.name: kind for kind in (SessionSight, Signal, Saytics, Analyse)}
-"""The vendors by the names that they have in settings."""
+BY_NAME: dict[str, type[VendorDestination]] = {
+    kind.name: kind for kind in (SessionSight, Signal, Saytics, Analyse, Console)
+}
+"""The vendors, and the console, by the names that they have in settings."""
 
 
 def from_options(name: str, options: Mapping[str, Any]) -> Destination:

@@ -64,6 +64,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Seconds after which an undelivered record is dead-lettered as expired."""
     repeatable: bool = True
     """Whether a record may be sent again when nobody knows whether the first attempt arrived."""
+    via: Literal["http", "console"] = "http"
+    """What takes the calls away: HTTP, or stderr, where each call's body is written as it stands."""
 
 
 class HttpCall(Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sessionsight.destinations import BY_NAME, Saytics, SessionSight, Signal, from_options
+from sessionsight.destinations import Saytics, SessionSight, Signal, from_options
 from sessionsight.destinations.base import VendorDestination, base_url, reveal, rfc3339
 from sessionsight.errors import ConfigurationError
 from tests.conformance.facts.fact import KEYS, destination
@@ -46,7 +46,7 @@ def test_a_wrong_value_is_named_together_with_what_would_work(name: str, options
     assert message in str(raised.value)
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("name", KEYS)
 def test_every_required_option_is_asked_for_by_name(name: str) -> None:
     for missing in KEYS[name]:
         if missing == "project_id":

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from sessionsight.context import Page, SessionSightIds, SignalIds, TrackingContext
-from sessionsight.destinations import BY_NAME, from_options
+from sessionsight.destinations import from_options
 from sessionsight.destinations.base import Destination
 from sessionsight.encode import decode
 from sessionsight.records import Alias, Entry, Event, Goal, Group, Identify, PersonProperties, Record, record_id
@@ -34,7 +34,7 @@ EVERY_KIND: list[Record] = [
     alias("a"),
     group("t", "k", {"a": 1}),
 ]
-VENDORS = [destination(name) for name in BY_NAME]
+VENDORS = [destination(name) for name in KEYS]
 each_vendor = pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
 
 ids = st.none() | st.text(min_size=1, max_size=8)

@@ -1,0 +1,32 @@
+"""What takes calls to stderr instead of the network, for destinations whose limits say `via="console"`."""
+
+from __future__ import annotations
+
+import sys
+
+from sessionsight.delivery.transport import NotSent, TimeLimits
+from sessionsight.destinations.base import HttpCall, HttpReply
+
+__all__ = ["ConsoleTransport"]
+
+
+class ConsoleTransport:
+    """Writes each call's body to what is `sys.stderr` at that moment, in one go."""
+
+    def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
+        """Write the body.
+
+        Raises:
+            NotSent: There is no stderr, as in a service of Windows, or it is closed.
+        """
+        if sys.stderr is None:
+            raise NotSent("this process has no stderr")
+        try:
+            sys.stderr.write(call.body.decode("utf-8", "replace"))
+            sys.stderr.flush()
+        except (OSError, ValueError) as error:
+            raise NotSent(f"stderr cannot be written to: {type(error).__name__}") from None
+        return HttpReply(status=200)
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,67 @@
+"""Console: one line for each record, for developers who want to see what would be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar
+
+from sessionsight.destinations.base import HttpCall, Limits, VendorDestination
+from sessionsight.encode import encode
+from sessionsight.records import Alias, Entry, Event, Goal, Group, Identify, PersonProperties, Record
+
+__all__ = ["Console"]
+
+
+class Console(VendorDestination, frozen=True, kw_only=True):
+    """Prints records of every kind to stderr, each as one line. Needs no keys.
+
+    Example:
+        >>> Console().takes(Goal)
+        True
+    """
+
+    name: ClassVar[str] = "console"
+    kinds: ClassVar[frozenset[type[Record]]] = frozenset({Event, Identify, PersonProperties, Alias, Group, Goal})
+
+    @property
+    def limits(self) -> Limits:
+        """A hundred records at a time, written rather than posted."""
+        return Limits(via="console")
+
+    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+        """One text for all, a line each."""
+        if not entries:
+            return []
+        text = "".join(f"{self.name}: {' '.join(_words(entry))}\n" for entry in entries)
+        return [HttpCall(url="console:stderr", headers={}, body=text.encode("utf-8", "replace"), entries=entries)]
+
+
+def _words(entry: Entry) -> Iterator[str]:
+    record, context = entry.record, entry.context
+    yield record.kind
+    match record:
+        case Event() | Goal():
+            yield _text(record.label)
+        case Alias():
+            yield f"alias={_text(record.alias)}"
+        case Group():
+            yield f"{_text(record.group_type)}={_text(record.group_key)}"
+    if isinstance(record, Goal):
+        yield f"{'+' if record.direction == 'increment' else '-'}{record.amount}"
+    session_id = record.session_id if isinstance(record, Goal) else None
+    ids = {
+        "user": entry.user_id,
+        "distinct": record.distinct_id or context.signal.distinct_id,
+        "anonymous": record.anonymous_id or context.anonymous_id or context.sessionsight.visitor_id,
+        "session": session_id or context.session_id,
+        "path": context.page.path,
+    }
+    yield from (f"{name}={_text(value)}" for name, value in ids.items() if value)
+    if record.properties != b"{}":
+        yield record.properties.decode()
+
+
+def _text(value: str) -> str:
+    """As it stands where that is one plain word, otherwise quoted and escaped."""
+    plain = value.isprintable() and " " not in value and '"' not in value
+    return value if plain else encode(value).decode() if value.isprintable() else ascii(value)

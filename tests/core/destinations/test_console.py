@@ -1,0 +1,80 @@
+"""The console prints what vendors would be given, one line a record."""
+
+import sys
+from typing import Any
+
+import pytest
+
+from sessionsight import Client, SessionSightIds, Settings, TrackingContext
+from sessionsight.destinations import Console
+
+CONTEXT = TrackingContext(sessionsight=SessionSightIds(session_id="session-1", visitor_id="visitor-1"))
+
+
+def client(**options: Any) -> Client:
+    return Client(Settings.from_mapping({"destinations": {"console": {}}, "strict": True, **options}))
+
+
+def printed(made: Client, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    assert made.flush(10)
+    assert made.stats().lanes["console"].balanced
+    out, err = capsys.readouterr()
+    assert out == ""
+    return str(err).splitlines()
+
+
+def test_each_record_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    made = client()
+    analytics = made.bind(CONTEXT, user_id="user_1")
+    analytics.capture("order_processed", {"order_id": "ord_1"})
+    analytics.goals.decrement("monthly-revenue", amount=49, session_id="other")
+    analytics.identify("user_2", {"plan": "pro"})
+    analytics.alias("visitor-9")
+    analytics.group("company", "acme-1")
+    analytics.set_person_properties({"plan": "pro"})
+    assert sorted(printed(made, capsys)) == [
+        "console: alias alias=visitor-9 user=user_2 anonymous=visitor-1 session=session-1",
+        'console: event order_processed user=user_1 anonymous=visitor-1 session=session-1 {"order_id":"ord_1"}',
+        "console: goal monthly-revenue -49 anonymous=visitor-1 session=other",
+        "console: group company=acme-1 user=user_2 anonymous=visitor-1 session=session-1",
+        'console: identify user=user_2 anonymous=visitor-1 session=session-1 {"plan":"pro"}',
+        'console: personproperties user=user_2 anonymous=visitor-1 session=session-1 {"plan":"pro"}',
+    ]
+
+
+def test_a_record_of_nobody_is_printed_too(capsys: pytest.CaptureFixture[str]) -> None:
+    made = client()
+    made.analytics.capture("seen")
+    made.analytics.goals.increment("signups")
+    assert sorted(printed(made, capsys)) == ["console: event seen", "console: goal signups +1"]
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b[2J", "two words", 'a "quoted" one', "caf\u00e9", "\udcff"])
+def test_a_line_stays_a_line_whatever_it_holds(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    made = client()
+    made.analytics.capture(name, {"text": f"x{name}"})
+    [line] = printed(made, capsys)
+    assert line.isprintable()
+
+
+def test_what_must_not_leave_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    made = client(redact=["email"], before_send=lambda record, name: None if record["name"] == "no" else record)
+    made.analytics.capture("no")
+    made.analytics.capture("yes", {"email": "ada@example.com"})
+    [line] = printed(made, capsys)
+    assert "yes" in line
+    assert "ada@" not in line
+
+
+def test_without_stderr_records_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    made = client()
+    made.analytics.capture("seen")
+    assert not made.flush(0.2)
+    assert made.stats().lanes["console"].pending == 1
+    assert made.stats().lanes["console"].last_error == "this process has no stderr"
+
+
+def test_a_console_needs_no_keys() -> None:
+    assert repr(Console()) == "Console()"
+    assert Settings.from_mapping({"destinations": {"console": {}}}).destinations == (Console(),)
