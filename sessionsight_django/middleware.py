@@ -14,6 +14,7 @@ from django.http.response import HttpResponseBase
 from sessionsight import Analytics
 from sessionsight.current import enter, leave, within
 from sessionsight.notices import logger
+from sessionsight_django.browser import keep_private
 from sessionsight_django.clients import client
 from sessionsight_django.reader import DjangoReader
 from sessionsight_django.user import keep_as_is
@@ -56,6 +57,7 @@ class AnalyticsMiddleware:
         try:
             response = cast("HttpResponseBase", within(analytics, self.get_response, request))
             self._settle(request, analytics)
+            keep_private(request, response)
             if self._follow(response, analytics):
                 analytics.finish()
         except BaseException:
@@ -73,6 +75,7 @@ class AnalyticsMiddleware:
                 leave(token)
             if self._reader.load:
                 await sync_to_async(self._settle)(request, analytics)
+            keep_private(request, response)
             if self._follow(response, analytics):
                 await sync_to_async(analytics.finish, thread_sensitive=False)()
         except BaseException:  # a cancellation too: the client has gone, and nothing will be closed

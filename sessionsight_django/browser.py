@@ -1,0 +1,41 @@
+"""What a page tells its own scripts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_cache_control, patch_vary_headers
+
+from sessionsight import browser
+
+__all__ = ["keep_private", "sessionsight_config"]
+
+_PRIVATE = "_sessionsight_private"
+
+
+def sessionsight_config(request: Any) -> browser.Html:
+    """The ids that the server knows of the visitor, as an element of JSON for scripts.
+
+    The tag `{% sessionsight_config %}` prints it; for Django's Jinja2 templates it is a function. The response becomes
+    one visitor's own: no cache of Django's keeps it, and headers forbid it to others.
+
+    Example:
+        >>> from jinja2 import Environment
+        >>> def environment(**options):
+        ...     made = Environment(**options)
+        ...     made.globals["sessionsight_config"] = sessionsight_config
+        ...     return made
+    """
+    if isinstance(request, HttpRequest):
+        # Django's own switch, by which cache_page and the cache's middleware learn that a response is not for them.
+        vars(request).update({_PRIVATE: True, "_cache_update_cache": False})
+    return browser.sessionsight_config(request)
+
+
+def keep_private(request: HttpRequest, response: HttpResponseBase) -> None:
+    """Say to caches that the response is for one visitor, if the visitor's ids are in it."""
+    if _PRIVATE in vars(request):
+        patch_vary_headers(response, ("Cookie",))
+        patch_cache_control(response, private=True)
