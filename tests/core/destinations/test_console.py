@@ -35,7 +35,7 @@ def test_each_record_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(printed(made, capsys)) == [
         "console: alias alias=visitor-9 user=user_2 anonymous=visitor-1 session=session-1",
         'console: event order_processed user=user_1 anonymous=visitor-1 session=session-1 {"order_id":"ord_1"}',
-        "console: goal monthly-revenue -49 anonymous=visitor-1 session=other",
+        "console: goal monthly-revenue -49 user=user_1 anonymous=visitor-1 session=other",
         "console: group company=acme-1 user=user_2 anonymous=visitor-1 session=session-1",
         'console: identify user=user_2 anonymous=visitor-1 session=session-1 {"plan":"pro"}',
         'console: personproperties user=user_2 anonymous=visitor-1 session=session-1 {"plan":"pro"}',
