@@ -15,6 +15,7 @@ from sessionsight.errors import (
     NoClientError,
     SessionSightError,
 )
+from sessionsight.keys import KeyFile
 from sessionsight.settings import Settings
 from sessionsight.standard import (
     CheckoutCancelled,
@@ -39,6 +40,7 @@ __all__ = [
     "InvalidEventError",
     "InvalidGoalError",
     "InvalidPropertiesError",
+    "KeyFile",
     "MissingDependencyError",
     "NoClientError",
     "Page",

@@ -33,6 +33,12 @@ _ENVIRONMENT = {
     "ANALYSE_KEY": ("analyse", "public_key"),
     "ANALYSE_HOST": ("analyse", "host"),
 }
+# A key may stand in a file as well, whose path is in a variable of this name and `_FILE`.
+_KEY_FILES = {
+    f"{variable}_FILE": variable
+    for variable, (destination, option) in _ENVIRONMENT.items()
+    if option in BY_NAME[destination].secrets
+}
 _REQUIRED = {name: {field.name for field in fields(kind) if field.required} for name, kind in BY_NAME.items()}
 _FALSE = {"", "0", "false", "no", "off"}
 
@@ -149,8 +155,11 @@ def environment_variables(environ: Mapping[str, str]) -> dict[str, tuple[list[st
     found: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in BY_NAME}
     for variable, (destination, option) in _ENVIRONMENT.items():
         given, missing = found[destination]
+        file = f"{variable}_FILE"
         if environ.get(variable, "").strip():
             given.append(variable)
+        elif file in _KEY_FILES and environ.get(file, "").strip():
+            given.append(file)
         elif option in _REQUIRED[destination]:
             missing.append(variable)
     return found
@@ -233,10 +242,16 @@ def _from_environment(environ: Mapping[str, str], *, with_destinations: bool) ->
     if (disabled := environ.get("SESSIONSIGHT_DISABLED")) is not None:
         values["disabled"] = disabled.strip().lower() not in _FALSE
     if with_destinations:
-        found: dict[str, dict[str, str]] = {}
+        found: dict[str, dict[str, object]] = {}
         for variable, (destination, option) in _ENVIRONMENT.items():
             if value := environ.get(variable, "").strip():
                 found.setdefault(destination, {})[option] = value
+        for variable, plain in _KEY_FILES.items():
+            if path := environ.get(variable, "").strip():
+                destination, option = _ENVIRONMENT[plain]
+                if option in found.setdefault(destination, {}):
+                    raise ConfigurationError(f"environment: both {plain} and {variable} are set; keep one of them")
+                found[destination][option] = {"file": path}
         values["destinations"] = {name: options for name, options in found.items() if options.keys() >= _REQUIRED[name]}
     return values
 

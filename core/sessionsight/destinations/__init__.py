@@ -14,6 +14,7 @@ from sessionsight.destinations.saytics import Saytics
 from sessionsight.destinations.sessionsight import SessionSight
 from sessionsight.destinations.signal import Signal
 from sessionsight.errors import ConfigurationError
+from sessionsight.keys import KeyFile
 
 __all__ = ["BY_NAME", "Analyse", "Console", "Saytics", "SessionSight", "Signal", "from_options"]
 
@@ -28,7 +29,7 @@ def from_options(name: str, options: Mapping[str, Any]) -> Destination:
 
     Args:
         name: One of `BY_NAME`.
-        options: The names and values of the class's fields.
+        options: The names and values of the class's fields. A key may be `{"file": path}`, see `KeyFile`.
 
     Raises:
         ConfigurationError: An unknown name (the nearest known one is given), a missing option or a wrong value.
@@ -45,6 +46,10 @@ profile_traits='as_given')
     for option in options:
         if option not in known:
             raise ConfigurationError.unknown(option, known, where=f"destination {name!r}")
+    options = {
+        option: KeyFile.from_option(value, where=f"destination {name!r}: {option}") if option in kind.secrets else value
+        for option, value in options.items()
+    }
     # What is missing is found by the class's own check, which has a better message than Python.
     missing = {field.name: None for field in fields(kind) if field.required}
     return kind(**{**missing, **options})

@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 Secret = str | Callable[[], str]
-"""A key, or a function that returns it; it is called for each HTTP call."""
+"""A key, or a function that returns it, such as a `KeyFile`; it is called for each HTTP call."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -258,6 +258,8 @@ def reveal(secret: Secret) -> str:
         return secret.strip()
     try:
         key: object = secret()
+    except ConfigurationError:  # in words of its own, as of a key file
+        raise
     except Exception as error:
         raise ConfigurationError(f"the function that gives the key failed with {type(error).__name__}") from error
     if not isinstance(key, str) or not key.strip():

@@ -1,0 +1,92 @@
+"""Keys that live in files, as Docker, Kubernetes and systemd hand them out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from sessionsight.errors import ConfigurationError, shown
+
+__all__ = ["KeyFile"]
+
+_MAX_BYTES = 64 * 1024
+
+
+class KeyFile:
+    """A key that is read from a file when it is needed, and again whenever the file has changed.
+
+    So a key can be rotated without a restart: a lane that pauses because its key was refused goes on
+    within a second of the file's change. White space around the key does not count.
+
+    Args:
+        path: The file. It need not exist yet.
+
+    Raises:
+        ConfigurationError: The path is none; or, when the key is needed, the file cannot be read, holds
+            no text, or is larger than 64 KiB. The message names the file and never its content.
+
+    Example:
+        >>> KeyFile("/run/secrets/signal")
+        KeyFile('/run/secrets/signal')
+    """
+
+    __slots__ = ("_file", "_path", "_read")
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        given: object = path
+        if not isinstance(given, str | os.PathLike) or not os.fspath(given):
+            raise ConfigurationError(f"a key file must be a path, not {shown(given)}")
+        self._path = os.fsdecode(path)
+        self._file = Path(self._path)
+        # What the file looked like, and the key: in one place, since several threads may ask.
+        self._read: tuple[tuple[int, ...], str] | None = None
+
+    @property
+    def path(self) -> str:
+        """Where the key is."""
+        return self._path
+
+    def __call__(self) -> str:
+        """The key as it stands in the file now."""
+        try:
+            found = self._file.stat()
+            look = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if self._read is not None and self._read[0] == look:
+                return self._read[1]
+            with self._file.open("rb") as file:
+                content = file.read(_MAX_BYTES + 1)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"key file {self._path!r} cannot be read ({type(error).__name__})") from None
+        if len(content) > _MAX_BYTES:
+            raise ConfigurationError(f"key file {self._path!r} is larger than {_MAX_BYTES} bytes")
+        try:
+            key = content.decode("utf-8-sig").strip()
+        except UnicodeDecodeError:
+            raise ConfigurationError(f"key file {self._path!r} holds no text") from None
+        if not key:
+            raise ConfigurationError(f"key file {self._path!r} is empty")
+        self._read = look, key
+        return key
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same file."""
+        return isinstance(other, KeyFile) and other._path == self._path
+
+    def __hash__(self) -> int:
+        return hash((KeyFile, self._path))
+
+    def __repr__(self) -> str:
+        return f"KeyFile({self._path!r})"
+
+    @classmethod
+    def from_option(cls, value: Any, *, where: str) -> Any:
+        """A secret option's value: `{"file": path}` becomes a key file, anything else stays what it is."""
+        if not isinstance(value, dict):
+            return value
+        if set(value) != {"file"}:
+            raise ConfigurationError(f'{where}: a key from a file is written {{"file": "/path/to/it"}}')
+        try:
+            return cls(value["file"])
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{where}: {error}") from None
