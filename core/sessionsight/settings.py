@@ -144,8 +144,9 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
             >>> Settings.from_env({"ANALYSE_KEY": "pk_live_1"}).destinations[0].name
             'analyse'
         """
-        found = _from_environment(os.environ if environ is None else environ, with_destinations=True)
-        values = {**found, **_named(values, "from_env")}
+        values = _named(values, "from_env")
+        environ = os.environ if environ is None else environ
+        values = {**_from_environment(environ, with_destinations="destinations" not in values), **values}
         values["destinations"] = _destinations(values.get("destinations") or {}, "environment")
         return cls(**values)
 

@@ -339,6 +339,11 @@ def test_a_disabled_client_sends_nothing_and_says_nothing(
     assert repr(recorder.client) == "Client(box)"
 
 
+def test_a_disabled_client_needs_no_destination(caplog: pytest.LogCaptureFixture) -> None:
+    Client(Settings(disabled=True)).analytics.capture("x")
+    assert caplog.records == []
+
+
 def test_a_capture_after_the_shutdown_is_counted_as_lost(recorder: Recorder) -> None:
     assert recorder.client.shutdown()
     recorder.client.analytics.capture("late")

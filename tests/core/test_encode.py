@@ -55,6 +55,10 @@ class Moment(dt.datetime):
     pass
 
 
+class Span(dt.timedelta):
+    pass
+
+
 class Colour(str, enum.Enum):  # noqa: UP042  # as written before Python 3.11
     RED = "red"
 
@@ -144,6 +148,7 @@ VALUES: list[tuple[Any, Any]] = [
     (NOW.date(), "2026-01-02"),
     (dt.time(3, 4), "03:04:00"),
     (dt.timedelta(days=1, seconds=3), "P1DT3S"),
+    (Span(days=1, microseconds=5), "P1DT0.000005S"),
     (Decimal("49.90"), Decimal("49.90")),
     (Decimal("0.1") + Decimal("0.2"), Decimal("0.3")),
     (Decimal("12345678901234567890.12345678901234567890"), Decimal("12345678901234567890.12345678901234567890")),

@@ -158,6 +158,14 @@ def test_destinations_that_are_not_given_come_from_the_environment(monkeypatch: 
     assert Settings.from_mapping({"destinations": {}, "disabled": False}) == Settings()
 
 
+def test_with_destinations_given_the_environments_own_are_not_even_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGNAL_API_KEY", "key")
+    monkeypatch.setenv("SIGNAL_API_KEY_FILE", "/run/secrets/signal")
+    with pytest.raises(ConfigurationError, match="both SIGNAL_API_KEY and SIGNAL_API_KEY_FILE are set"):
+        Settings.from_mapping({})
+    assert Settings.from_mapping({"destinations": {}}) == Settings.from_env(destinations={}) == Settings()
+
+
 # --- from the environment ------------------------------------------------------------------------------
 
 EVERYTHING = {
