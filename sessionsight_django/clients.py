@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from threading import Lock
+from threading import Lock, Thread
+from typing import Any
 
 from django.conf import settings as django_settings
+from django.core.signals import setting_changed
 
-from sessionsight import Client, ConfigurationError, Settings
+from sessionsight import Client, ConfigurationError, NoClientError, Settings
 from sessionsight.client import adopt
+from sessionsight.current import default, set_default
 
 __all__ = ["client", "current_settings"]
 
 _WHERE = "settings.SESSIONSIGHT"
 
 _clients: list[Client] = []
+_marks: list[int] = []
+"""For each `override_settings` that is in force, how many clients there were before it."""
+_retired: list[Client] = []
 _lock = Lock()
 
 
@@ -44,3 +50,37 @@ def current_settings() -> Settings:
     if not isinstance(options, Mapping):
         raise ConfigurationError(f"{_WHERE} must be a dict of options, not {type(options).__name__}")
     return Settings.from_mapping(options, where=_WHERE, strict=bool(django_settings.DEBUG))
+
+
+def _setting_changed(setting: str, *, enter: bool, **_: Any) -> None:
+    """Give up the clients that were made for the settings of a test.
+
+    They deliver what they have, and close when the next test changes the settings: a handler that was made under the
+    settings of a test may serve requests after them.
+    """
+    if setting not in {"SESSIONSIGHT", "DEBUG"}:
+        return
+    closing: list[Client] = []
+    with _lock:
+        if enter:
+            _marks.append(len(_clients))
+            closing, _retired[:] = _retired[:], []
+        elif _marks:
+            mark = _marks.pop()
+            _retired.extend(_clients[mark:])
+            del _clients[mark:]
+    for client in closing:
+        if _is_default(client):
+            set_default(None)
+        # Not waited for: with a vendor that cannot be reached it takes as long as `shutdown_timeout` allows.
+        Thread(target=client.shutdown, name="sessionsight-retired", daemon=True).start()
+
+
+def _is_default(client: Client) -> bool:
+    try:
+        return default() is client
+    except NoClientError:
+        return False
+
+
+setting_changed.connect(_setting_changed, dispatch_uid="sessionsight")
