@@ -3,9 +3,10 @@ import gc
 import logging
 import re
 import threading
+import time
 import uuid
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -88,6 +89,16 @@ def test_every_call_takes_the_call_options(recorder: Recorder) -> None:
         assert (record.time, record.key, record.destinations) == (1767225600.0, "k1", frozenset({"box"}))
 
 
+@pytest.fixture
+def _far_from_greenwich() -> Iterator[None]:
+    """A host whose clock shows another time than UTC."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        time.tzset()
+        yield
+    time.tzset()
+
+
 @pytest.mark.parametrize(
     "timestamp",
     [
@@ -96,6 +107,7 @@ def test_every_call_takes_the_call_options(recorder: Recorder) -> None:
         datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=2))),
     ],
 )
+@pytest.mark.usefixtures("_far_from_greenwich")
 def test_a_timestamp_without_a_zone_is_utc(recorder: Recorder, timestamp: datetime) -> None:
     recorder.client.analytics.capture("x", timestamp=timestamp)
     assert recorder.records()[0].time == 1767225600.0
