@@ -61,12 +61,14 @@ class Analytics:
         "__weakref__",
         "_anonymous_id",
         "_ask_while",
+        "_choice",
         "_collector",
         "_context",
         "_distinct_id",
         "_drop",
         "_ended",
         "_later",
+        "_only",
         "_records",
         "_seen_user",
         "_source",
@@ -89,6 +91,8 @@ class Analytics:
         self._anonymous_id: str | None = None
         self._tags: dict[str, Any] | None = None
         self._drop: DropReason | None = None
+        self._only: frozenset[str] | None = None
+        self._choice: frozenset[str] | DropReason | None = None
 
     @classmethod
     def bound(
@@ -97,6 +101,7 @@ class Analytics:
         context: TrackingContext = EMPTY_CONTEXT,
         *,
         drop: DropReason | None = None,
+        choice: frozenset[str] | DropReason | None = None,
         user_id: object = None,
         distinct_id: object = None,
         anonymous_id: object = None,
@@ -106,6 +111,7 @@ class Analytics:
         analytics._context = context
         analytics._ended = True
         analytics._drop = drop
+        analytics._choice = choice
         try:
             analytics._user_id = as_id(user_id, "user_id")
             analytics._distinct_id = as_id(distinct_id, "distinct_id")
@@ -259,6 +265,31 @@ class Analytics:
         if (source := self._source) is not None:
             self._see_user(source)
 
+    def only(self, *destinations: str) -> Analytics:
+        """Send what is captured from now on to these destinations alone; a call's own `destinations=` goes before.
+
+        It also goes before the `choose_destinations` setting. A name that does not exist is a wrong call: of
+        such a list only the names that exist count, so that nothing goes where it must not.
+
+        Args:
+            *destinations: Names of lanes, one or more.
+
+        Returns:
+            These analytics, so that a call may follow at once.
+
+        Example:
+            >>> client.analytics.only("signal_eu").capture("report_exported")  # doctest: +SKIP
+        """
+        known = self._collector.destination_names
+        try:
+            self._only = known.intersection(destinations)
+            if not destinations:
+                raise InvalidEventError("only() needs the name of a destination")
+            self._only = as_destinations(destinations, known)
+        except Exception as error:
+            self._collector.reject(error)
+        return self
+
     def flush(self, timeout: float | None = None) -> bool:
         """Hand over what has been captured, and wait until all of the client's records are delivered.
 
@@ -303,6 +334,7 @@ class Analytics:
             return
         try:
             self.end()
+            self._choice = self._collector.choose(*source)
             if self._context is None:
                 # Most requests capture nothing, and most of those never will: keep what is needed, work out nothing.
                 self._see_user(source)
@@ -342,7 +374,9 @@ class Analytics:
                     entropy=urandom(10),
                     time=time.time(),
                     key=as_key(key),
-                    destinations=as_destinations(destinations, self._collector.destination_names),
+                    destinations=self._only
+                    if destinations is None
+                    else as_destinations(destinations, self._collector.destination_names),
                 )
             )
         except Exception as error:
@@ -366,6 +400,8 @@ class Analytics:
         }
         if options:
             common.update(as_fields(options, self._collector.destination_names))
+        if self._only is not None and common.get("destinations") is None:
+            common["destinations"] = self._only
         if common["user_id"] is None and (source := self._source) is not None:
             # Read now as well as at the end: a logout further down must not lose its user.
             common["user_id"] = self._see_user(source)
@@ -383,9 +419,23 @@ class Analytics:
         if records:
             try:
                 context = EMPTY_CONTEXT if drop else self.context
-                self._collector.submit(context, records, drop or self._drop)
+                drop = drop or self._drop
+                if drop is None:
+                    records = self._directed(records, context)
+                self._collector.submit(context, records, drop)
             except Exception as error:
                 self._collector.reject(error)
+
+    def _directed(self, records: list[Record], context: TrackingContext) -> list[Record]:
+        """Send records that name no destination where the site chooses; without a choice, count them as dropped."""
+        source = self._source
+        choice = self._choice if source is None else self._collector.choose(*source)
+        if choice is None:
+            return records
+        if isinstance(choice, DropReason):
+            self._collector.submit(context, [record for record in records if record.destinations is None], choice)
+            return [record for record in records if record.destinations is not None]
+        return [replace(record, destinations=choice) if record.destinations is None else record for record in records]
 
     def _drain(self) -> list[Record]:
         """Take all records, each exactly once even when several threads drain."""

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from msgspec.structs import replace
 
 from sessionsight.analytics import Analytics
-from sessionsight.arguments import as_id
+from sessionsight.arguments import as_destinations, as_id
 from sessionsight.collector import RequestReader
 from sessionsight.consent import consents
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
@@ -62,7 +62,8 @@ class Client:
         )
         self._configured = frozenset(destination.name for destination in settings.destinations)
         # A call may name a vendor whose keys are not there, as on a developer's machine.
-        self.destination_names = self._configured | BY_NAME.keys()
+        kinds = {type(destination) for destination in settings.destinations}
+        self.destination_names = self._configured | {name for name, kind in BY_NAME.items() if kind not in kinds}
         self.early = settings.flush == "inline"
         """Whether a request's records must be handed over before the last byte of its response."""
         self.inline = settings.flush == "inline"
@@ -114,7 +115,7 @@ class Client:
         See `request_data.from_any` for the shapes. Records are handed over at once.
         """
         context, drop = self._resolve(from_any(request, self._header_names), lambda: request)
-        return Analytics.bound(self, context, drop=drop)
+        return Analytics.bound(self, context, drop=drop, choice=self._choose(lambda: request))
 
     # --- delivery --------------------------------------------------------------------------------
 
@@ -204,6 +205,10 @@ class Client:
             return lambda: admitted
         return partial(self._admit_later, reader.later(request, self._header_names), self.route(reader, request))
 
+    def choose(self, reader: RequestReader, request: Any) -> frozenset[str] | DropReason | None:
+        """The destinations of this request's records, by the `choose_destinations` setting."""
+        return self._choose(partial(reader.native, request))
+
     def user_id(self, reader: RequestReader, request: Any) -> str | None:
         """Who is signed in, by the `user` setting."""
         try:
@@ -292,6 +297,16 @@ class Client:
         drop = self._objection(data, native)
         # Without consent the ids are not kept either, nor carried to a job or a webhook.
         return EMPTY_CONTEXT if drop is DropReason.CONSENT else resolution.context, drop
+
+    def _choose(self, native: Callable[[], Any]) -> frozenset[str] | DropReason | None:
+        if self.settings.choose_destinations is None:
+            return None
+        try:
+            return as_destinations(self.settings.choose_destinations(native()), self.destination_names)
+        except Exception as error:
+            # One tenant's records must not reach all the others.
+            self._tell_failure("choose_destinations failed, and the records it was asked for go nowhere", error)
+            return DropReason.CHOICE_ERROR
 
     def _objection(self, data: RequestData, native: Any) -> DropReason | None:
         settings = self.settings

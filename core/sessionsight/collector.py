@@ -60,6 +60,9 @@ class Collector(Protocol):
     def postpone(self, reader: RequestReader, request: Any) -> Callable[[], tuple[TrackingContext, DropReason | None]]:
         """What gives the same when it is called later, without holding the request."""
 
+    def choose(self, reader: RequestReader, request: Any) -> frozenset[str] | DropReason | None:
+        """The destinations of this request's records; None is all, a reason means that the choice failed."""
+
     def submit(self, context: TrackingContext, records: list[Record], drop: DropReason | None) -> None:
         """Take the records of a request, to be delivered, or counted as dropped."""
 

@@ -46,6 +46,7 @@ class DropReason(StrEnum):
     CONSENT = "consent"
     EXCLUDED = "excluded"
     DISCARDED = "discarded"
+    CHOICE_ERROR = "choose_destinations_error"
     DUPLICATE = "duplicate"
     QUEUE_FULL = "queue_full"
     BEFORE_SEND = "before_send"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args, get_type_hints
 
 from msgspec.structs import fields
@@ -84,6 +84,8 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
     """Paths of which nothing is sent, as shell patterns: `"/health*"`."""
     should_capture: Callable[[Any], bool] | None = None
     """A function of the request that says whether anything of it is sent."""
+    choose_destinations: Callable[[Any], Iterable[str] | str | None] | None = None
+    """A function of the request that names the destinations of what it captures; None means all."""
     max_property_bytes: int = MAX_BYTES
     """The largest JSON object of properties that a record may have."""
 
@@ -179,7 +181,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "goals_on_unknown": ("park", "retry"),
 }
 _OR_FUNCTION = frozenset({"user", "consent"})
-_FUNCTIONS = frozenset({"should_capture", "before_send", "on_error"})
+_FUNCTIONS = frozenset({"choose_destinations", "should_capture", "before_send", "on_error"})
 # What a header's or a cookie's name consists of: RFC 9110, section 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TOKENS = frozenset({"anonymous_id_cookie", "anonymous_id_header"})

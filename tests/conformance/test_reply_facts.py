@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sessionsight.destinations import BY_NAME
 from sessionsight.destinations.base import Action, HttpReply, Limits, Verdict
 from tests.conformance.facts.fact import KEYS, destination
 from tests.core.destinations.factories import EVERYBODY, NOW, entry, event, goal

@@ -13,13 +13,17 @@ from sessionsight.destinations.console import Console
 from sessionsight.destinations.saytics import Saytics
 from sessionsight.destinations.sessionsight import SessionSight
 from sessionsight.destinations.signal import Signal
-from sessionsight.errors import ConfigurationError
+from sessionsight.errors import ConfigurationError, nearest, shown
 from sessionsight.keys import KeyFile
 
 __all__ = ["BY_NAME", "Analyse", "Console", "Saytics", "SessionSight", "Signal", "from_options"]
 
 BY_NAME: dict[str, type[VendorDestination]] = {
-    kind.name: kind for kind in (SessionSight, Signal, Saytics, Analyse, Console)
+    "sessionsight": SessionSight,
+    "signal": Signal,
+    "saytics": Saytics,
+    "analyse": Analyse,
+    "console": Console,
 }
 """The vendors, and the console, by the names that they have in settings."""
 
@@ -28,7 +32,7 @@ def from_options(name: str, options: Mapping[str, Any]) -> Destination:
     """Make a vendor's destination from options by name, as they stand in a settings file.
 
     Args:
-        name: One of `BY_NAME`.
+        name: One of `BY_NAME`; or any other, when the options name the `vendor`.
         options: The names and values of the class's fields. A key may be `{"file": path}`, see `KeyFile`.
 
     Raises:
@@ -36,13 +40,18 @@ def from_options(name: str, options: Mapping[str, Any]) -> Destination:
 
     Example:
         >>> from_options("analyse", {"public_key": "pk_live_1"})
-        Analyse(public_key=***, host='https://pulse.analyse.net', batch_size=100, share_visitor_id=True, \
-profile_traits='as_given')
+        Analyse(name='analyse', public_key=***, host='https://pulse.analyse.net', batch_size=100, \
+share_visitor_id=True, profile_traits='as_given')
     """
-    kind = BY_NAME.get(name)
+    vendor = options.get("vendor", name)
+    kind = BY_NAME.get(vendor) if isinstance(vendor, str) else None
+    if kind is None and "vendor" in options:
+        raise ConfigurationError(f"destination {name!r}: unknown vendor {shown(vendor)}; {nearest(vendor, BY_NAME)}")
     if kind is None:
-        raise ConfigurationError.unknown(name, BY_NAME, where="destinations")
-    known = kind.__struct_fields__
+        error = ConfigurationError.unknown(name, BY_NAME, where="destinations")
+        raise ConfigurationError(f"{error} A name of your own needs a 'vendor' among its options")
+    options = {option: value for option, value in options.items() if option != "vendor"}
+    known = [field for field in kind.__struct_fields__ if field != "name"]
     for option in options:
         if option not in known:
             raise ConfigurationError.unknown(option, known, where=f"destination {name!r}")
@@ -52,4 +61,4 @@ profile_traits='as_given')
     }
     # What is missing is found by the class's own check, which has a better message than Python.
     missing = {field.name: None for field in fields(kind) if field.required}
-    return kind(**{**missing, **options})
+    return kind(**{**missing, **options, "name": name})

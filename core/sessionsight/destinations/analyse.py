@@ -50,10 +50,11 @@ class Analyse(VendorDestination, frozen=True, kw_only=True):
         'https://pulse.analyse.net'
     """
 
-    name: ClassVar[str] = "analyse"
     kinds: ClassVar[frozenset[type[Record]]] = frozenset({Event, Identify})
     secrets: ClassVar[frozenset[str]] = frozenset({"public_key"})
 
+    name: str = "analyse"
+    """The name of its lane; several of one vendor need a name each."""
     public_key: Secret
     """The site's key (`pk_live_...`), or a function that returns it."""
     host: str = _DEFAULT_URL

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
@@ -154,12 +154,20 @@ class VendorDestination(Struct, frozen=True, kw_only=True):
         ConfigurationError: A required option is missing or blank, or a value is of a wrong type.
     """
 
-    name: ClassVar[str]
     kinds: ClassVar[frozenset[type[Record]]]
     secrets: ClassVar[frozenset[str]] = frozenset()
     """Names of the fields that never appear in a repr or an error."""
 
+    if TYPE_CHECKING:  # a field of the vendors, so that one may be there twice; a class variable will do as well
+
+        @property
+        def name(self) -> str:
+            """The name of its lane."""
+
     def __post_init__(self) -> None:
+        given: object = self.name
+        if not isinstance(given, str) or not given.strip():
+            raise ConfigurationError(f"{type(self).__name__}: name must be a string that is not blank")
         for field in fields(type(self)):
             value = getattr(self, field.name)
             where = f"destination {self.name!r}: {field.name}"

@@ -20,8 +20,10 @@ class Console(VendorDestination, frozen=True, kw_only=True):
         True
     """
 
-    name: ClassVar[str] = "console"
     kinds: ClassVar[frozenset[type[Record]]] = frozenset({Event, Identify, PersonProperties, Alias, Group, Goal})
+
+    name: str = "console"
+    """The name of its lane, and the first word of each line."""
 
     @property
     def limits(self) -> Limits:

@@ -55,10 +55,11 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
         500
     """
 
-    name: ClassVar[str] = "saytics"
     kinds: ClassVar[frozenset[type[Record]]] = frozenset({Event, Identify})
     secrets: ClassVar[frozenset[str]] = frozenset({"secret_key"})
 
+    name: str = "saytics"
+    """The name of its lane; several of one vendor need a name each."""
     secret_key: Secret
     """The server's key (`sk_live_...`), or a function that returns it."""
     api_url: str = _DEFAULT_URL

@@ -50,13 +50,14 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
 
     Example:
         >>> SessionSight(secret_api_key="sessionsight_sec_1", property_id="shop")  # doctest: +ELLIPSIS
-        SessionSight(secret_api_key=***, property_id='shop', api_url='https://api.sessionsight.com', ...)
+        SessionSight(name='sessionsight', secret_api_key=***, property_id='shop', ...)
     """
 
-    name: ClassVar[str] = "sessionsight"
     kinds: ClassVar[frozenset[type[Record]]] = frozenset({Goal})
     secrets: ClassVar[frozenset[str]] = frozenset({"secret_api_key"})
 
+    name: str = "sessionsight"
+    """The name of its lane; several of one vendor need a name each."""
     secret_api_key: Secret
     """The property's secret key (`sessionsight_sec_...`), or a function that returns it."""
     property_id: str

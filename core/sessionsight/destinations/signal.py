@@ -47,10 +47,11 @@ class Signal(VendorDestination, frozen=True, kw_only=True):
         20
     """
 
-    name: ClassVar[str] = "signal"
     kinds: ClassVar[frozenset[type[Record]]] = frozenset({Event, Identify, PersonProperties, Alias, Group})
     secrets: ClassVar[frozenset[str]] = frozenset({"api_key"})
 
+    name: str = "signal"
+    """The name of its lane; several of one vendor need a name each."""
     api_key: Secret
     """The project's key, or a function that returns it."""
     project_id: str = "default"

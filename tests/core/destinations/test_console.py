@@ -76,5 +76,5 @@ def test_without_stderr_records_are_kept(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_console_needs_no_keys() -> None:
-    assert repr(Console()) == "Console()"
+    assert repr(Console()) == "Console(name='console')"
     assert Settings.from_mapping({"destinations": {"console": {}}}).destinations == (Console(),)
