@@ -7,11 +7,12 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+BENCH_READY := $(VENV)/.installed-bench
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint format demo demo-check bench build clean
+.PHONY: help install test lint format demo demo-check bench bench-peers build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +28,10 @@ $(READY): pyproject.toml
 	  { echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(BENCH_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
 test: $(READY) ## Run the tests, and hold the coverage
@@ -53,8 +58,11 @@ demo-check: $(READY) ## Walk through the example shops without a browser (all th
 	  echo "== $$shop"; $(BIN)/python example_projects/demo.py --shop $$shop --check; \
 	done
 
-bench: $(READY) ## Measure what a request pays
-	$(BIN)/python benchmarks/run.py
+bench: $(BENCH_READY) ## Measure what a request pays, and what delivery takes
+	$(BIN)/python -m benchmarks.run
+
+bench-peers: $(BENCH_READY) ## Measure three other libraries at the same work
+	$(BIN)/python -m benchmarks.peers
 
 build: $(READY) ## Build wheel and sdist into dist/, and check what is in them
 	rm -rf dist

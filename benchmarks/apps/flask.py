@@ -1,0 +1,35 @@
+"""A Flask app, by its `wsgi_app`."""
+
+from __future__ import annotations
+
+from flask import Flask, request
+
+from benchmarks.apps.kinds import Look, Served, View, wsgi_server
+from benchmarks.timing import Serve
+from benchmarks.vendors import Destinations
+from sessionsight_flask import SessionSight
+
+
+def bare(view: View) -> Serve:
+    app = Flask("bare")
+
+    @app.get("/orders/<int:order_id>")
+    def order(order_id: int) -> str:
+        view()
+        return "ok"
+
+    return wsgi_server(app.wsgi_app)
+
+
+def ours(destinations: Destinations, look: Look | None) -> Served:
+    app = Flask("ours")
+    app.config["SESSIONSIGHT_DESTINATIONS"] = destinations
+    SessionSight(app)
+
+    @app.get("/orders/<int:order_id>")
+    def order(order_id: int) -> str:
+        if look is not None:
+            look(request.analytics)  # type: ignore[attr-defined]
+        return "ok"
+
+    return Served(wsgi_server(app.wsgi_app), app.extensions["sessionsight"].flush)

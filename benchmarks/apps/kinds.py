@@ -1,0 +1,55 @@
+"""What the four small apps have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import cycle
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from benchmarks.timing import Serve
+from benchmarks.workload import environ
+from sessionsight import Analytics
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+Look = Callable[[Analytics], object]
+"""What a view does with its request's analytics."""
+
+View = Callable[[], object]
+"""What a view does beside answering, without us."""
+
+
+class Served(NamedTuple):
+    """An app with our middleware."""
+
+    serve: Serve
+    flush: Callable[[], object]
+    """Waits until everything is delivered."""
+
+
+def nothing() -> None:
+    """A view's work where there is none."""
+
+
+def wsgi_server(app: WSGIApplication) -> Serve:
+    """The least a WSGI server does: call, iterate, close. A hundred different requests in turn."""
+    requests: Iterator[dict[str, Any]] = cycle([environ(number) for number in range(100)])
+
+    def start_response(
+        status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
+    ) -> Callable[[bytes], object]:
+        return len
+
+    def serve(number: int) -> float:
+        started = perf_counter()
+        for _ in range(number):
+            body = app(dict(next(requests)), start_response)
+            for _chunk in body:
+                pass
+            if (close := getattr(body, "close", None)) is not None:
+                close()
+        return perf_counter() - started
+
+    return serve

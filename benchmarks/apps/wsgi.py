@@ -1,0 +1,37 @@
+"""A bare WSGI callable."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.apps.kinds import Look, Served, View, wsgi_server
+from benchmarks.timing import Serve
+from benchmarks.vendors import Destinations
+from sessionsight_flask.wsgi import KEY, AnalyticsMiddleware
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse
+
+_HEADERS = [("Content-Type", "text/plain"), ("Content-Length", "2")]
+
+
+def bare(view: View) -> Serve:
+    def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        view()
+        start_response("200 OK", _HEADERS)
+        return [b"ok"]
+
+    return wsgi_server(app)
+
+
+def ours(destinations: Destinations, look: Look | None) -> Served:
+    def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        if look is not None:
+            look(environ[KEY])
+        start_response("200 OK", _HEADERS)
+        return [b"ok"]
+
+    served = AnalyticsMiddleware(app, destinations=destinations)
+    return Served(wsgi_server(served), served.client.flush)

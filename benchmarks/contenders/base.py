@@ -1,0 +1,48 @@
+"""What is asked of each contender. Every one delivers by its own background thread, with its own defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Protocol
+
+from benchmarks.workload import Visitor
+
+NAMES = ("sessionsight", "posthog", "segment", "snowplow")
+
+
+class Contender(Protocol):
+    """One library, set up to deliver to the local server."""
+
+    def capture(self, user: str) -> object:
+        """Capture the event with its eight properties."""
+
+    def capture_visit(self, visitor: Visitor) -> object:
+        """The same, with the visitor's ids, page and user agent."""
+
+    def settle(self) -> None:
+        """Wait until nothing is left to do that can be done at once."""
+
+    def flush(self) -> None:
+        """Wait until everything is delivered."""
+
+
+def contender(name: str, url: str, *, queue: int = 10_000) -> Contender:
+    """Set one up.
+
+    Args:
+        name: One of `NAMES`.
+        url: Where to deliver to.
+        queue: How many events it must be able to keep; by default what all four keep by default.
+    """
+    make: Callable[[str, int], Contender] = import_module(f"benchmarks.contenders.{name}").make
+    return make(url, queue)
+
+
+IMPORTS = {
+    "sessionsight": "import sessionsight; from sessionsight.delivery.transport import http_library; http_library()",
+    "posthog": "import posthog",
+    "segment": "import segment.analytics",
+    "snowplow": "import snowplow_tracker",
+}
+"""What must be imported until the first event is delivered; ours imports its HTTP library only then."""

@@ -1,0 +1,52 @@
+"""A capture's price at 2,000 calls a second, while delivery to the local server runs beside it."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from benchmarks.isolated import hand_over
+from benchmarks.server import running
+from benchmarks.table import Row
+from benchmarks.timing import paced
+from benchmarks.vendors import analyse
+from benchmarks.workload import EVENT, PROPERTIES, environ
+from sessionsight import Analytics, Client, Settings
+from sessionsight_flask.wsgi import EnvironReader
+
+RATE = 2_000
+CALLS = 10_000
+
+
+def measure() -> list[Row]:
+    reader = EnvironReader()
+    requests = [environ(number) for number in range(100)]
+    numbers = count()
+    with running() as url:
+        client = Client(Settings.from_mapping({"destinations": analyse(url)}))
+
+        def open_request() -> Analytics:
+            return Analytics(client, reader, requests[next(numbers) % 100])
+
+        def capture(analytics: Analytics) -> None:
+            analytics.capture(EVENT, PROPERTIES)
+
+        client.bind(open_request().context).capture(EVENT)
+        client.flush(30)  # imports and connection are there
+        inside = paced(open_request, capture, Analytics.release, rate=RATE, calls=CALLS)
+        context = open_request().context
+        outside = paced(lambda: client.bind(context), capture, lambda _: None, rate=RATE, calls=CALLS)
+        client.flush(30)
+        [lane] = client.stats().lanes.values()
+        if lane.delivered != lane.captured:
+            raise RuntimeError(f"not everything was delivered: {lane}")
+    what = f"at {RATE:,}/s while delivery runs"
+    return [
+        Row(what=f"capture {what}, p50", figure=inside.p50, unit="µs", aim=4),
+        Row(what=f"capture {what}, p99", figure=inside.p99, unit="µs", aim=15),
+        Row(what=f"capture outside a request (handed over at once) {what}, p50", figure=outside.p50, unit="µs"),
+        Row(what=f"capture outside a request (handed over at once) {what}, p99", figure=outside.p99, unit="µs"),
+    ]
+
+
+if __name__ == "__main__":
+    hand_over(measure())
