@@ -197,6 +197,10 @@ class Lane:
 
     def _deliver_here(self, deadline: float) -> bool:
         self._dispatcher.deadline = min(self._dispatcher.deadline, deadline)
-        while self._books.pending and (remaining := deadline - time.monotonic()) > 0:
-            self._wake.wait(min(self._turn(), remaining))
-        return not self._books.pending
+        while True:
+            wait = self._turn()
+            if not self._books.pending:
+                return True
+            if (remaining := deadline - time.monotonic()) <= 0:
+                return False
+            self._wake.wait(min(wait, remaining))

@@ -1,0 +1,185 @@
+"""The four vendors' own protocols in a lane, where their rules meet the lane's."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from sessionsight.context import SessionSightIds, TrackingContext
+from sessionsight.delivery.engine import Engine
+from sessionsight.destinations import Analyse, Saytics, SessionSight, Signal
+from sessionsight.destinations.base import Destination
+from sessionsight.notices import Notices
+from sessionsight.records import Event, Goal, Identify, Record, record_id
+from tests.core.delivery.kit import deaths, quick, tally
+from tests.support.server import PATIENCE, Answer, Request, Server, after, reply, reset
+
+CONTEXT = TrackingContext(user_id="user_1", sessionsight=SessionSightIds(session_id="6f1d2c3b"))
+
+MakeEngine = Callable[..., Engine]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def engine() -> Iterator[MakeEngine]:
+    engines: list[Engine] = []
+
+    def make(*destinations: Destination, **options: Any) -> Engine:
+        engines.append(Engine(destinations, quick(trust_env=False, **options), Notices()))
+        return engines[-1]
+
+    yield make
+    for each in engines:
+        each.close()
+
+
+def goal(name: str = "user-signups", number: int = 0) -> Goal:
+    return Goal(entropy=number.to_bytes(10, "big"), time=0, goal_id=name, direction="increment")
+
+
+def event(name: str, number: int = 0) -> Event:
+    return Event(entropy=number.to_bytes(10, "big"), time=1_767_225_600.0, name=name)
+
+
+def counts(engine: Engine, name: str) -> dict[str, Any]:
+    assert engine.flush(time.monotonic() + PATIENCE), engine.stats()
+    return tally(engine.stats()[name])
+
+
+def goals_at(server: Server) -> SessionSight:
+    return SessionSight(secret_api_key="sessionsight_sec_1", property_id="shop", api_url=server.url)
+
+
+def events_at(server: Server, **options: Any) -> list[Destination]:
+    return [
+        Signal(api_key="key", endpoint=server.url, **options),
+        Saytics(secret_key="sk_live_1", api_url=server.url, **options),
+        Analyse(public_key="pk_live_1", host=server.url, **options),
+    ]
+
+
+def test_a_goal_that_may_have_been_counted_is_not_counted_twice(engine: MakeEngine, server: Server) -> None:
+    server.will(reply(200), reset(), reply(502), reply(429))
+    lanes = engine(goals_at(server))
+
+    lanes.submit(CONTEXT, [goal(number=0)])
+    counts(lanes, "sessionsight")
+    lanes.submit(CONTEXT, [goal(number=1)])
+    counts(lanes, "sessionsight")
+    lanes.submit(CONTEXT, [goal(number=2)])
+    counts(lanes, "sessionsight")
+    lanes.submit(CONTEXT, [goal(number=3)])
+
+    assert counts(lanes, "sessionsight") == {"captured": 4, "delivered": 2, "dead": 2}
+    assert [letter.reason for letter in lanes.dead_letters()] == ["unknown", "unknown"]
+    assert len(server.requests) == 5
+
+
+def test_goals_carry_two_headers_of_their_own_and_eight_are_under_way_at_a_time(
+    engine: MakeEngine, server: Server
+) -> None:
+    server.answer = after(threading.Barrier(8), reply(200))
+    lanes = engine(goals_at(server))
+
+    lanes.submit(CONTEXT, [goal(number=number) for number in range(8)])
+
+    assert counts(lanes, "sessionsight") == {"captured": 8, "delivered": 8}
+    for request in server.requests:
+        transport_headers = {"host", "user-agent", "accept-encoding", "content-length"}
+        assert request.headers.keys() - transport_headers == {"content-type", "x-api-key"}
+        assert request.headers["user-agent"].startswith("sessionsight-python/")
+
+
+@pytest.mark.parametrize("name", ["signal", "saytics", "analyse"])
+def test_an_event_keeps_its_id_through_all_attempts(engine: MakeEngine, server: Server, name: str) -> None:
+    server.will(reply(500), reply(429))
+    lanes = engine(*[each for each in events_at(server) if each.name == name])
+    record = event("a", 7)
+
+    lanes.submit(CONTEXT, [record])
+
+    assert counts(lanes, name) == {"captured": 1, "delivered": 1}
+    assert {request.headers["idempotency-key"] for request in server.requests} == {record_id(record)}
+
+
+@pytest.mark.parametrize("name", ["signal", "saytics", "analyse"])
+def test_the_one_event_that_a_vendor_refuses_costs_no_other(engine: MakeEngine, server: Server, name: str) -> None:
+    def decide(request: Request) -> Answer:
+        bad = b'"bad"' in request.body
+        return reply(422, body=b'{"error":{"code":"VALIDATION_ERROR","message":"bad is bad"}}') if bad else reply(200)
+
+    server.decide = decide
+    lanes = engine(*[each for each in events_at(server) if each.name == name])
+    names = ["a", "b", "bad", "c", "d", "e"]
+
+    lanes.submit(CONTEXT, [event(label, number) for number, label in enumerate(names)])
+
+    assert counts(lanes, name) == {"captured": 6, "delivered": 5, "dead": 1}
+    [letter] = lanes.dead_letters()
+    assert (letter.reason, letter.message, letter.status) == ("refused", "bad is bad", 422)
+    assert deaths([letter]) == {"bad": "refused"}
+
+
+def test_saytics_identifications_and_events_are_judged_call_by_call(engine: MakeEngine, server: Server) -> None:
+    server.decide = lambda request: reply(400 if request.target == "/v1/users/identify" else 200)
+    lanes = engine(Saytics(secret_key="sk_live_1", api_url=server.url))
+    records: list[Record] = [event("a", 1), Identify(entropy=bytes(10), time=0), event("b", 2)]
+
+    lanes.submit(CONTEXT, records)
+
+    assert counts(lanes, "saytics") == {"captured": 3, "delivered": 2, "dead": 1}
+    assert sorted(request.target for request in server.requests) == ["/v1/events/batch", "/v1/users/identify"]
+
+
+def test_large_bodies_for_signal_are_compressed_and_small_ones_are_not(engine: MakeEngine, server: Server) -> None:
+    lanes = engine(Signal(api_key="key", endpoint=server.url))
+    lanes.submit(CONTEXT, [event("small")])
+    counts(lanes, "signal")
+    lanes.submit(CONTEXT, [event(f"number {number}", number) for number in range(20)])
+    counts(lanes, "signal")
+
+    assert [request.headers.get("content-encoding") for request in server.requests] == [None, "gzip"]
+
+
+def test_each_kind_of_record_goes_where_there_is_a_place_for_it(engine: MakeEngine, server: Server) -> None:
+    lanes = engine(goals_at(server), *events_at(server))
+
+    lanes.submit(CONTEXT, [goal(), event("a"), Identify(entropy=bytes(10), time=0)])
+
+    assert {name: counts(lanes, name) for name in lanes.stats()} == {
+        "sessionsight": {"captured": 1, "delivered": 1},
+        "signal": {"captured": 2, "delivered": 2},
+        "saytics": {"captured": 2, "delivered": 2},
+        "analyse": {"captured": 2, "delivered": 2},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("sessionsight", "secret_api_key"),
+        ("signal", "api_key"),
+        ("saytics", "secret_key"),
+        ("analyse", "public_key"),
+    ],
+)
+def test_a_refused_key_is_called_by_the_name_of_its_setting(
+    engine: MakeEngine, server: Server, name: str, option: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.will(reply(401))
+    lanes = engine(*[each for each in (goals_at(server), *events_at(server)) if each.name == name])
+
+    lanes.submit(CONTEXT, [goal(), event("a")])
+
+    assert counts(lanes, name) == {"captured": 1, "delivered": 1}
+    [line] = [record.getMessage() for record in caplog.records]
+    assert f"check {option} and the address {server.url}/v1/" in line
