@@ -69,6 +69,8 @@ class AnalyticsMiddleware:
         analytics = scope["analytics"] = Analytics(self.client, _READER, scope)
         if kind == "http":
             send = _ending(analytics, send, early=self.client.early)
+            if self.client.pageviews:
+                send = _announcing(analytics, send, scope["method"])
         else:
             analytics.end()
         token = enter(analytics)
@@ -88,6 +90,18 @@ class AnalyticsMiddleware:
             await send(message)
 
         return send_when_drained
+
+
+def _announcing(analytics: Analytics, send: Send, method: str) -> Send:
+    """A `send` that tells the analytics how the response begins."""
+
+    async def announce_and_send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            types = [value for name, value in message.get("headers", ()) if name.lower() == b"content-type"]
+            analytics.responds(method, message["status"], types[0].decode("latin-1") if types else None)
+        await send(message)
+
+    return announce_and_send
 
 
 def _ending(analytics: Analytics, send: Send, *, early: bool) -> Send:

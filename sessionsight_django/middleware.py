@@ -56,6 +56,7 @@ class AnalyticsMiddleware:
         analytics = self._open(request)
         try:
             response = cast("HttpResponseBase", within(analytics, self.get_response, request))
+            self._announce(request, response, analytics)
             self._settle(request, analytics)
             keep_private(request, response)
             if self._follow(response, analytics):
@@ -73,6 +74,7 @@ class AnalyticsMiddleware:
                 response = await cast("Awaitable[HttpResponseBase]", self.get_response(request))
             finally:
                 leave(token)
+            self._announce(request, response, analytics)
             if self._reader.load:
                 await sync_to_async(self._settle)(request, analytics)
             keep_private(request, response)
@@ -90,6 +92,11 @@ class AnalyticsMiddleware:
         request.close = _Close(request, analytics)  # type: ignore[method-assign]
         request.analytics = analytics  # type: ignore[attr-defined]
         return analytics
+
+    def _announce(self, request: HttpRequest, response: HttpResponseBase, analytics: Analytics) -> None:
+        """Tell the analytics how the response begins, if they want to know."""
+        if self.client.pageviews:
+            analytics.responds(request.method or "", response.status_code, response.headers.get("Content-Type"))
 
     def _settle(self, request: HttpRequest, analytics: Analytics) -> None:
         """With `user="always"`: look the user up now if a record needs it, and never later on."""

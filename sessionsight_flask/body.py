@@ -11,7 +11,19 @@ from sessionsight.current import within
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
-__all__ = ["Body", "Countdown", "SizedBody", "end_with_file", "is_file"]
+__all__ = ["Body", "Countdown", "SizedBody", "announcing", "end_with_file", "is_file"]
+
+
+def announcing(start_response: StartResponse, analytics: Analytics, method: str) -> StartResponse:
+    """A `start_response` that tells the analytics how the response begins."""
+
+    def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
+        types = [value for name, value in headers if name.lower() == "content-type"]
+        code = status[:3]
+        analytics.responds(method, int(code) if code.isdecimal() else 500, types[0] if types else None)
+        return start_response(status, headers, *exc_info)
+
+    return start
 
 
 class Countdown:

@@ -10,7 +10,7 @@ from sessionsight.client import adopt
 from sessionsight.collector import RequestReader
 from sessionsight.current import within
 from sessionsight.request_data import HeaderNames, RequestData, from_environ, later_from_environ
-from sessionsight_flask.body import Body, Countdown, SizedBody, end_with_file, is_file
+from sessionsight_flask.body import Body, Countdown, SizedBody, announcing, end_with_file, is_file
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -93,6 +93,8 @@ class AnalyticsMiddleware:
         countdown = Countdown(analytics) if self.client.early else None
         if countdown is not None:
             start_response = countdown.watch(start_response)
+        if self.client.pageviews:
+            start_response = announcing(start_response, analytics, environ["REQUEST_METHOD"])
         try:
             body = within(analytics, self.app, environ, start_response)
             if is_file(body, environ.get("wsgi.file_wrapper")):

@@ -69,6 +69,7 @@ class Analytics:
         "_ended",
         "_later",
         "_only",
+        "_page_status",
         "_records",
         "_seen_user",
         "_source",
@@ -92,6 +93,7 @@ class Analytics:
         self._tags: dict[str, Any] | None = None
         self._drop: DropReason | None = None
         self._only: frozenset[str] | None = None
+        self._page_status: int | None = None
         self._choice: frozenset[str] | DropReason | None = None
 
     @classmethod
@@ -260,6 +262,19 @@ class Analytics:
             self._source = (reader, request)
             self._ask_while = ask_while
 
+    def responds(self, method: str, status: int, content_type: str | None) -> None:
+        """Say how the response begins, so that a page is captured when it ends. For adapters, where the client asks.
+
+        A page is what a GET request gets as HTML, with a status below 300, or 304.
+
+        Args:
+            method: The request's, in capitals.
+            status: The response's.
+            content_type: Its header, if it has one.
+        """
+        is_page = method == "GET" and (status < 300 or status == 304) and _is_html(content_type)
+        self._page_status = status if is_page else None
+
     def see_user(self) -> None:
         """Look at the signed-in user now, because what tells of it is about to go. For adapters."""
         if (source := self._source) is not None:
@@ -313,13 +328,15 @@ class Analytics:
 
     def end(self) -> None:
         """The response has ended: hand everything over. Later records are handed over at once."""
+        if self._page_status is not None:
+            self._capture_page()
         self._ended = True
         if self._records:
             self._hand_over()
 
     def finish(self) -> None:
         """As `end`, for the moment before the last byte: with `flush="inline"`, deliver as well. May block."""
-        captured = bool(self._records)
+        captured = self.pending
         self.end()
         if captured and self._collector.inline:
             try:
@@ -348,8 +365,8 @@ class Analytics:
 
     @property
     def pending(self) -> bool:
-        """Whether something has been captured that is not handed over yet."""
-        return bool(self._records)
+        """Whether something has been captured that is not handed over yet, or will be at the end."""
+        return bool(self._records) or self._page_status is not None
 
     def _goal(
         self,
@@ -407,6 +424,16 @@ class Analytics:
             common["user_id"] = self._see_user(source)
         return common
 
+    def _capture_page(self) -> None:
+        status, self._page_status = self._page_status, None
+        try:
+            if (source := self._source) is not None and self._collector.wants_page(*source):
+                page = self.context.page
+                found = {"path": page.path, "route": page.route, "status": status}
+                self.capture("$pageview", {name: value for name, value in found.items() if value is not None})
+        except Exception as error:
+            self._collector.reject(error)
+
     def _add(self, record: Record) -> None:
         # Appending before looking at the flag, and setting the flag before draining, leaves no gap
         # between a thread that captures and the end of the response.
@@ -455,3 +482,10 @@ class Analytics:
         if user_id is not None:
             self._seen_user = user_id
         return user_id
+
+
+def _is_html(content_type: str | None) -> bool:
+    return content_type is not None and content_type.partition(";")[0].strip().lower() in _HTML
+
+
+_HTML = frozenset({"text/html", "application/xhtml+xml"})

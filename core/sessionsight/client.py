@@ -67,6 +67,8 @@ class Client:
         self.early = settings.flush == "inline"
         """Whether a request's records must be handed over before the last byte of its response."""
         self.inline = settings.flush == "inline"
+        self.pageviews = settings.pageviews is not False
+        """Whether adapters must tell how a response begins."""
         self._ask = settings.user if callable(settings.user) else None
         self._header_names = HeaderNames(settings.anonymous_id_header)
         self._excluded = re.compile("|".join(map(fnmatch.translate, settings.exclude_paths)))
@@ -204,6 +206,17 @@ class Client:
             admitted = self.admit(reader, request)
             return lambda: admitted
         return partial(self._admit_later, reader.later(request, self._header_names), self.route(reader, request))
+
+    def wants_page(self, reader: RequestReader, request: Any) -> bool:
+        """Whether the page that answers this request is captured, by the `pageviews` setting."""
+        wanted = self.settings.pageviews
+        if isinstance(wanted, bool):
+            return wanted
+        try:
+            return bool(wanted(reader.native(request)))
+        except Exception as error:
+            self._tell_failure("pageviews failed, which is taken as no", error)
+            return False
 
     def choose(self, reader: RequestReader, request: Any) -> frozenset[str] | DropReason | None:
         """The destinations of this request's records, by the `choose_destinations` setting."""

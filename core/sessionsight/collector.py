@@ -60,6 +60,9 @@ class Collector(Protocol):
     def postpone(self, reader: RequestReader, request: Any) -> Callable[[], tuple[TrackingContext, DropReason | None]]:
         """What gives the same when it is called later, without holding the request."""
 
+    def wants_page(self, reader: RequestReader, request: Any) -> bool:
+        """Whether the page that answers this request is captured by itself."""
+
     def choose(self, reader: RequestReader, request: Any) -> frozenset[str] | DropReason | None:
         """The destinations of this request's records; None is all, a reason means that the choice failed."""
 

@@ -86,6 +86,8 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
     """A function of the request that says whether anything of it is sent."""
     choose_destinations: Callable[[Any], Iterable[str] | str | None] | None = None
     """A function of the request that names the destinations of what it captures; None means all."""
+    pageviews: bool | Callable[[Any], bool] = False
+    """Whether each page that is served is captured as `$pageview`; or a function of the request that says so."""
     max_property_bytes: int = MAX_BYTES
     """The largest JSON object of properties that a record may have."""
 
@@ -204,6 +206,8 @@ def _expected(name: str, hint: Any, value: Any) -> str | None:
         function = name in _OR_FUNCTION
         right = (isinstance(value, str) and value in _CHOICES[name]) or (function and callable(value))
         expected = f"one of {', '.join(map(repr, _CHOICES[name]))}{' or a function' if function else ''}"
+    elif name == "pageviews":
+        right, expected = isinstance(value, bool) or callable(value), "True, False or a function"
     elif name in _FUNCTIONS:
         right, expected = value is None or callable(value), "a function"
     elif name == "destinations":
