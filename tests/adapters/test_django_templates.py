@@ -145,8 +145,8 @@ def test_the_page_says_that_it_is_one_visitors_own(recorder: Recorder) -> None:
 )
 @pytest.mark.parametrize("view", VIEWS)
 def test_djangos_cache_gives_nobody_the_ids_of_others(middleware: Any, view: Any, recorder: Recorder) -> None:
-    cache.clear()
     with site(recorder, view, TEMPLATES=TEMPLATES, CACHES=CACHES, middleware=middleware):
+        cache.clear()
         seen = []
         for visitor in ("visitor-1", "visitor-2", None):
             client = browser()
@@ -162,8 +162,8 @@ def test_nor_does_cache_page(view: Any, recorder: Recorder) -> None:
     def cached(request: Any) -> Any:
         return cache_page(60)(view)(request)
 
-    cache.clear()
     with site(recorder, cached, TEMPLATES=TEMPLATES, CACHES=CACHES):
+        cache.clear()
         for visitor in ("visitor-1", "visitor-2"):
             client = browser()
             client.cookies["ss_vid"] = visitor
