@@ -40,8 +40,8 @@ class PropertyEncoder:
 
     Takes JSON types, dates and times (ISO 8601), Decimal (an exact number), UUID, Enum, bytes
     (base64), sets (sorted), paths, dataclasses, attrs, msgspec and Pydantic models (without fields
-    whose names begin with an underscore), and lazy strings. NaN and infinities become null, lone
-    surrogates U+FFFD, keys strings; any other object becomes `"<TypeName>"`.
+    whose names begin with an underscore), Django models (the primary key alone), and lazy strings.
+    NaN and infinities become null, lone surrogates U+FFFD, keys strings; any other object becomes `"<TypeName>"`.
 
     Args:
         unknown: Told the type of each such other object.
@@ -163,6 +163,9 @@ def _plain(value: Any, depth: int, unknown: Callable[[type], None] | None) -> An
         return {name: _plain(item, depth - 1, unknown) for name, item in members if item is not msgspec.UNSET}
     if _is_pydantic(kind):
         return _plain(value.model_dump(), depth - 1, unknown)
+    # Django's lazy objects, `request.user` among them, say by this attribute whose place they take.
+    if _is_django_model(value.__class__):
+        return _plain(value.pk, depth - 1, unknown)
     if _is_lazy_string(kind):
         return _plain(str(value), depth - 1, unknown)
     if unknown is not None:
@@ -216,6 +219,10 @@ def _members(value: Any, kind: type) -> Iterator[tuple[str, Any]] | None:
 
 def _is_pydantic(kind: type) -> bool:
     return hasattr(kind, "__pydantic_core_schema__") and hasattr(kind, "model_dump")
+
+
+def _is_django_model(kind: type) -> bool:
+    return any(base.__name__ == "Model" and base.__module__ == "django.db.models.base" for base in kind.__mro__)
 
 
 def _is_lazy_string(kind: type) -> bool:
