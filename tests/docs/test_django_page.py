@@ -1,0 +1,51 @@
+"""docs/django.md runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.docs.test_pages import block
+
+PAGE = "docs/django.md"
+PROGRAM = """
+import django; django.setup()
+import signals
+from django.apps import apps
+from django.core import checks
+from django.test import Client
+from sessionsight.current import default
+
+client = Client()
+client.cookies["ss_vid"] = "visitor-1"
+print(client.get("/page").content.decode())
+print(client.get("/page").headers["Vary"], client.get("/page").headers["Cache-Control"])
+print(checks.run_checks(tags=["sessionsight"]))
+signals.ShopConfig("shop", signals).ready()
+default().shutdown(0)
+"""
+
+
+def test_the_page_on_django_runs(tmp_path: Path) -> None:
+    (tmp_path / "settings.py").write_text(
+        block(PAGE, "settings") + 'ROOT_URLCONF = "urls"\nSECRET_KEY = "k"\nALLOWED_HOSTS = ["*"]\n', "utf-8"
+    )
+    (tmp_path / "views.py").write_text(block(PAGE, "page"), "utf-8")
+    (tmp_path / "signals.py").write_text(block(PAGE, "signals"), "utf-8")
+    (tmp_path / "urls.py").write_text(
+        "from django.urls import path\nimport views\nurlpatterns = [path('page', views.page)]\n", "utf-8"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=tmp_path,
+        env={"DJANGO_SETTINGS_MODULE": "settings", "PATH": "", "HTTPS_PROXY": "http://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.splitlines() == [
+        '<script type="application/json" id="sessionsight-config">{"sessionsight":{"visitorId":"visitor-1"}}</script>',
+        "Cookie private",
+        "[]",
+    ], done.stderr
+    assert done.returncode == 0, done.stderr
