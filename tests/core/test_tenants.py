@@ -9,7 +9,7 @@ from sessionsight import Analytics, Client, ConfigurationError, InvalidEventErro
 from sessionsight.destinations import Analyse, Signal, from_options
 from tests.core.box import Recorder, Visit, VisitReader
 from tests.core.conftest import MakeRecorder
-from tests.support.server import Server, reply
+from tests.support.server import Server, reply, until
 
 TENANTS = {
     "signal_eu": {"vendor": "signal", "api_key": "key_eu"},
@@ -58,6 +58,7 @@ def test_each_lane_has_its_own_key_and_its_own_numbers(caplog: pytest.LogCapture
         ]
         assert {name: lane.delivered for name, lane in client.stats().lanes.items()} == {"signal_eu": 1, "signal_us": 0}
     assert [letter.destination for letter in client.dead_letters()] == ["signal_us"]
+    until(lambda: caplog.records, "the lane tells of its dead letter")
     assert [record.message.partition(":")[0] for record in caplog.records] == ["signal_us"]
 
 
