@@ -12,6 +12,7 @@ from tests.adapters.recording import Recorder
 
 # isort: split
 import django
+from asgiref.sync import sync_to_async
 from django.contrib.auth import login, logout
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in, user_logged_out
@@ -102,9 +103,13 @@ async def test_async_logins_and_logouts_as_well(recorder: Recorder, ada: Any) ->
 
     connect_auth_signals()
     client = browser(AsyncClient)
+    # In the thread that serves the event loop: each module of tests has a database of its own.
+    close = sync_to_async(connections.close_all)
+    await close()
     with site(recorder, entering, leaving, middleware=STACK):
         for name in ("entering", "leaving"):
             assert (await client.get(f"/{name}/")).content == b"ok"
+    await close()
     assert identities(recorder) == [("$identify", str(ada.pk)), ("before", str(ada.pk))]
 
 
