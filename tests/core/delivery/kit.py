@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -122,6 +123,11 @@ def make_lane(destination: Destination, **options: Any) -> Lane:
         settings,
         Notices(),
     )
+
+
+def lane_threads() -> set[threading.Thread]:
+    """The threads of all lanes of this process, those of other tests' clients included."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("sessionsight-")}
 
 
 def deliver(lane: Lane) -> dict[str, Any]:

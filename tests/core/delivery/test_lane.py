@@ -26,6 +26,7 @@ from tests.core.delivery.kit import (
     event,
     goal,
     labels,
+    lane_threads,
     make_lane,
     quick,
     singles,
@@ -73,11 +74,9 @@ def make() -> Iterator[MakeLane]:
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
+    before = lane_threads()
     yield
-    until(
-        lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("sessionsight-")],
-        "all threads of all lanes have ended",
-    )
+    until(lambda: lane_threads() <= before, "all threads of the test's lanes have ended")
 
 
 def lines(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
@@ -864,9 +863,10 @@ def test_closing_does_not_wait_for_calls_under_way_and_counts_their_records(make
 
 
 def test_a_lane_that_nobody_uses_has_no_thread(make: MakeLane, server: Server) -> None:
+    before = lane_threads()
     lane = make(batches(server.url))
     lane.hurry()
     assert lane.wait(time.monotonic() + PATIENCE, fair=0)
     lane.relax()
 
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sessionsight-")]
+    assert lane_threads() <= before

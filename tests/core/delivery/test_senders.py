@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -51,6 +51,12 @@ def results(pool: Senders, wake: Wake, number: int) -> list[Outcome]:
 
 def threads() -> int:
     return sum(thread.name == "test-sender" for thread in threading.enumerate())
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    yield
+    until(lambda: threads() == 0, "all threads have ended")
 
 
 def no_new_threads(monkeypatch: pytest.MonkeyPatch) -> None:
