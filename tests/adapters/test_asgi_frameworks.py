@@ -58,7 +58,8 @@ async def talk(app: Any, connection: dict[str, Any], *inbox: dict[str, Any], sta
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
-        if message["type"] == "http.response.body" and not message.get("more_body"):
+        done = message["type"] == "http.response.body" and not message.get("more_body")
+        if done or message["type"] == "websocket.close":
             answered.set()
 
     await app(connection, receive, send)
@@ -227,7 +228,8 @@ async def test_views_streams_and_failures_of_other_frameworks_have_analytics(
 async def test_websockets_of_other_frameworks_have_analytics(framework: str, recorder: Recorder) -> None:
     app = AnalyticsMiddleware(APPS[framework](lambda: None), recorder.client)
     inbox = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "said"}]
-    await talk(app, scope("/ws", "websocket"), *inbox)
+    with anyio.fail_after(10):
+        await talk(app, scope("/ws", "websocket"), *inbox, stays=True)
     assert recorder.names() == ["said"]
     assert recorder.events()[0]["url"] == "http://shop.example/ws"
 
