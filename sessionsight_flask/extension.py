@@ -147,7 +147,7 @@ def _see_user(_: BaseException | None = None) -> None:
         analytics.see_user()
 
 
-def _is_served(analytics: Analytics) -> bool:
+def _is_served(analytics: object) -> bool:
     """Whether `session` and `g` are those of the request that these analytics belong to."""
     return has_request_context() and getattr(request, "analytics", None) is analytics
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import fnmatch
 import logging
 import os
-import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
-from urllib.parse import unquote
 
-from msgspec.structs import replace
-
+from sessionsight.admission import Admission
 from sessionsight.analytics import Analytics
-from sessionsight.arguments import as_destinations, as_id
-from sessionsight.collector import RequestReader
-from sessionsight.consent import consents
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.current import default, set_default
 from sessionsight.delivery import lifecycle
@@ -29,8 +22,6 @@ from sessionsight.encode import PropertyEncoder
 from sessionsight.errors import CaptureError, ConfigurationError, nearest
 from sessionsight.notices import Notices, caller
 from sessionsight.records import DropReason, Record
-from sessionsight.request_data import HeaderNames, RequestData, from_any
-from sessionsight.resolve import resolve
 from sessionsight.settings import Settings
 
 __all__ = ["Client", "adopt", "configure", "for_request"]
@@ -69,9 +60,16 @@ class Client:
         self.inline = settings.flush == "inline"
         self.pageviews = settings.pageviews is not False
         """Whether adapters must tell how a response begins."""
-        self._ask = settings.user if callable(settings.user) else None
-        self._header_names = HeaderNames(settings.anonymous_id_header)
-        self._excluded = re.compile("|".join(map(fnmatch.translate, settings.exclude_paths)))
+        self._admission = admission = Admission(
+            settings, self.destination_names, tell=self._tell, count=lambda what: self._process().count(what)
+        )
+        # Each request asks for these, so they are not handed on by methods of ours.
+        self.admit = admission.admit
+        self.postpone = admission.postpone
+        self.wants_page = admission.wants_page
+        self.choose = admission.choose
+        self.user_id = admission.user_id
+        self.route = admission.route
         self._engine = Engine(self._destinations, settings, Notices(), make_transport)
         self._children: dict[int, Engine] = {}
         if not settings.destinations and not settings.disabled:
@@ -116,8 +114,8 @@ class Client:
 
         See `request_data.from_any` for the shapes. Records are handed over at once.
         """
-        context, drop = self._resolve(from_any(request, self._header_names), lambda: request)
-        return Analytics.bound(self, context, drop=drop, choice=self._choose(lambda: request))
+        context, drop, choice = self._admission.admit_any(request)
+        return Analytics.bound(self, context, drop=drop, choice=choice)
 
     # --- delivery --------------------------------------------------------------------------------
 
@@ -191,54 +189,6 @@ class Client:
             engine.count("mismatched")
         engine.submit(context, records, drop)
 
-    def admit(self, reader: RequestReader, request: Any) -> tuple[TrackingContext, DropReason | None]:
-        """A request's context, and why nothing of it may be sent, if so."""
-        try:
-            data = reader.request_data(request, self._header_names)
-        except Exception as error:
-            self._tell_failure("the request could not be read", error)
-            data = RequestData()
-        return self._resolve(data, partial(reader.native, request))
-
-    def postpone(self, reader: RequestReader, request: Any) -> Callable[[], tuple[TrackingContext, DropReason | None]]:
-        """What gives the same when it is called later, without holding the request."""
-        if self.settings.should_capture is not None:  # it may look at anything, so it has to look now
-            admitted = self.admit(reader, request)
-            return lambda: admitted
-        return partial(self._admit_later, reader.later(request, self._header_names), self.route(reader, request))
-
-    def wants_page(self, reader: RequestReader, request: Any) -> bool:
-        """Whether the page that answers this request is captured, by the `pageviews` setting."""
-        wanted = self.settings.pageviews
-        if isinstance(wanted, bool):
-            return wanted
-        try:
-            return bool(wanted(reader.native(request)))
-        except Exception as error:
-            self._tell_failure("pageviews failed, which is taken as no", error)
-            return False
-
-    def choose(self, reader: RequestReader, request: Any) -> frozenset[str] | DropReason | None:
-        """The destinations of this request's records, by the `choose_destinations` setting."""
-        return self._choose(partial(reader.native, request))
-
-    def user_id(self, reader: RequestReader, request: Any) -> str | None:
-        """Who is signed in, by the `user` setting."""
-        try:
-            found = reader.user_id(request) if self._ask is None else self._ask(reader.native(request))
-            return None if found is None else as_id(found, "user")
-        except Exception as error:
-            self._tell_failure("the user could not be read", error)
-            return None
-
-    def route(self, reader: RequestReader, request: Any) -> str | None:
-        """The template of the route that matched, if one has."""
-        try:
-            return reader.route(request)
-        except Exception as error:
-            self._tell_failure("the route could not be read", error)
-            return None
-
     def reject(self, error: Exception) -> None:
         """Raise what went wrong in strict mode; otherwise log it with the caller's line, and count it."""
         if self.settings.strict:
@@ -289,56 +239,6 @@ class Client:
             self._engine = engine = self._children.setdefault(pid, fresh)
         return engine
 
-    def _admit_later(
-        self, later: Callable[[], RequestData], route: str | None
-    ) -> tuple[TrackingContext, DropReason | None]:
-        context, drop = self._resolve(later(), lambda: None)
-        return replace(context, page=replace(context.page, route=route)), drop
-
-    def _resolve(self, data: RequestData, native: Any) -> tuple[TrackingContext, DropReason | None]:
-        settings = self.settings
-        resolution = resolve(
-            data,
-            anonymous_id_cookie=settings.anonymous_id_cookie,
-            anonymous_id_header=settings.anonymous_id_header,
-            client_ip=settings.client_ip,
-            trusted_proxies=settings.trusted_proxies,
-        )
-        for name in resolution.refused:
-            self._process().count(f"refused:{name}")
-            self._tell(logging.WARNING, f"{name} holds an id that no vendor would take; it counts as missing")
-        drop = self._objection(data, native)
-        # Without consent the ids are not kept either, nor carried to a job or a webhook.
-        return EMPTY_CONTEXT if drop is DropReason.CONSENT else resolution.context, drop
-
-    def _choose(self, native: Callable[[], Any]) -> frozenset[str] | DropReason | None:
-        if self.settings.choose_destinations is None:
-            return None
-        try:
-            return as_destinations(self.settings.choose_destinations(native()), self.destination_names)
-        except Exception as error:
-            # One tenant's records must not reach all the others.
-            self._tell_failure("choose_destinations failed, and the records it was asked for go nowhere", error)
-            return DropReason.CHOICE_ERROR
-
-    def _objection(self, data: RequestData, native: Any) -> DropReason | None:
-        settings = self.settings
-        try:
-            if settings.consent != "all" and not consents(settings.consent, data):
-                return DropReason.CONSENT
-        except Exception as error:
-            self._tell_failure("consent failed, which is taken as a refusal", error)
-            return DropReason.CONSENT
-        if data.path is not None and settings.exclude_paths and self._excluded.match(unquote(data.path)):
-            return DropReason.EXCLUDED
-        if settings.should_capture is not None:
-            try:
-                if not settings.should_capture(native()):
-                    return DropReason.EXCLUDED
-            except Exception as error:
-                self._tell_failure("should_capture failed, which is taken as yes", error)
-        return None
-
     def _unknown_type(self, kind: type) -> None:
         name = f"{kind.__module__}.{kind.__qualname__}"
         self._tell(
@@ -346,9 +246,6 @@ class Client:
             f'{caller()}: a property of type {name} is sent as "<{kind.__name__}>"; give its id or a dict instead',
             about=f"type:{name}",
         )
-
-    def _tell_failure(self, what: str, error: Exception) -> None:
-        self._tell(logging.ERROR, f"{what}: {type(error).__name__}: {error}", about=what)
 
     def _tell(self, level: int, message: str, *, about: str | None = None) -> None:
         self._process().notices.tell(level, message, about=about)

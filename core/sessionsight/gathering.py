@@ -1,0 +1,266 @@
+"""What is known of a request, and what it has captured, until its response has ended.
+
+Nothing is read from the request until it is needed, and nothing here waits. The request is let go
+when it is over; what a later capture would need stays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from os import urandom
+from typing import Any
+
+from msgspec.structs import replace
+
+from sessionsight.arguments import CallOptions, as_fields
+from sessionsight.collector import Collector, RequestReader
+from sessionsight.context import EMPTY_CONTEXT, TrackingContext
+from sessionsight.records import DropReason, Event, Record
+
+__all__ = ["Gathering"]
+
+
+class Gathering:
+    """Gathers records under one tracking context, and hands them over when the response ends."""
+
+    __slots__ = (
+        "__weakref__",
+        "_anonymous_id",
+        "_ask_while",
+        "_choice",
+        "_collector",
+        "_context",
+        "_distinct_id",
+        "_drop",
+        "_ended",
+        "_later",
+        "_only",
+        "_page_status",
+        "_records",
+        "_seen_user",
+        "_source",
+        "_tags",
+        "_user_id",
+    )
+
+    def __init__(self, collector: Collector, reader: RequestReader | None = None, request: Any = None) -> None:
+        self._collector = collector
+        # In one place, so that a thread sees both or neither when the request is let go.
+        self._source = None if reader is None else (reader, request)
+        self._records: list[Record] = []
+        self._ended = False
+        self._context: TrackingContext | None = None
+        self._later: Callable[[], tuple[TrackingContext, DropReason | None]] | None = None
+        self._user_id: str | None = None
+        self._seen_user: str | None = None
+        self._ask_while: Callable[[Gathering], bool] | None = None
+        self._distinct_id: str | None = None
+        self._anonymous_id: str | None = None
+        self._tags: dict[str, Any] | None = None
+        self._drop: DropReason | None = None
+        self._only: frozenset[str] | None = None
+        self._page_status: int | None = None
+        self._choice: frozenset[str] | DropReason | None = None
+
+    @property
+    def context(self) -> TrackingContext:
+        """The tracking context as it is known now: the ids, the user and the page."""
+        source = self._source
+        context = self._context
+        if context is None:
+            if source is not None:
+                context, self._drop = self._collector.admit(*source)
+            elif self._later is not None:
+                context, self._drop = self._later()
+            else:
+                return EMPTY_CONTEXT
+            self._context = context
+        user_id = self._user_id
+        if source is not None:
+            if context.page.route is None and (route := self._collector.route(*source)) is not None:
+                self._context = context = replace(context, page=replace(context.page, route=route))
+            user_id = user_id or self._see_user(source)
+        return context.with_user(user_id or self._seen_user or context.user_id)
+
+    def attach(
+        self, reader: RequestReader, request: Any, *, ask_while: Callable[[Gathering], bool] | None = None
+    ) -> None:
+        """Read from this request from now on: a framework's own, which it has made of the server's. For adapters.
+
+        Args:
+            reader: Reads it.
+            request: The framework's request.
+            ask_while: Whether the user may be asked for here and now, where that needs the framework's own
+                context; otherwise whoever was seen last is the user.
+        """
+        if self._source is not None:
+            self._source = (reader, request)
+            self._ask_while = ask_while
+
+    def responds(self, method: str, status: int, content_type: str | None) -> None:
+        """Say how the response begins, so that a page is captured when it ends. For adapters, where the client asks.
+
+        A page is what a GET request gets as HTML, with a status below 300, or 304.
+
+        Args:
+            method: The request's, in capitals.
+            status: The response's.
+            content_type: Its header, if it has one.
+        """
+        is_page = method == "GET" and (status < 300 or status == 304) and _is_html(content_type)
+        self._page_status = status if is_page else None
+
+    def see_user(self) -> None:
+        """Look at the signed-in user now, because what tells of it is about to go. For adapters."""
+        if (source := self._source) is not None:
+            self._see_user(source)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Hand over what has been captured, and wait until all of the client's records are delivered.
+
+        Args:
+            timeout: Seconds to wait at most; the `flush_timeout` setting by default.
+
+        Returns:
+            Whether nothing is left.
+        """
+        self._hand_over()
+        return self._collector.flush(timeout)
+
+    async def aflush(self, timeout: float | None = None) -> bool:
+        """As `flush`, without blocking the event loop."""
+        self._hand_over()
+        return await self._collector.aflush(timeout)
+
+    def discard(self) -> None:
+        """Throw away what has been captured and not yet handed over; it is counted as discarded."""
+        self._hand_over(DropReason.DISCARDED)
+
+    def end(self) -> None:
+        """The response has ended: hand everything over. Later records are handed over at once."""
+        if self._page_status is not None:
+            self._capture_page()
+        self._ended = True
+        if self._records:
+            self._hand_over()
+
+    def finish(self) -> None:
+        """As `end`, for the moment before the last byte: with `flush="inline"`, deliver as well. May block."""
+        captured = self.pending
+        self.end()
+        if captured and self._collector.inline:
+            try:
+                self._collector.flush()
+            except Exception as error:
+                self._collector.reject(error)
+
+    def release(self) -> None:
+        """The request is over: end, keep the ids, and let go of the request object."""
+        source = self._source
+        if source is None:
+            return
+        try:
+            self.end()
+            self._choice = self._collector.choose(*source)
+            if self._context is None:
+                # Most requests capture nothing, and most of those never will: keep what is needed, work out nothing.
+                self._see_user(source)
+                self._later = self._collector.postpone(*source)
+            else:
+                self._context = self.context  # with the user that is known now
+        except Exception as error:
+            self._collector.reject(error)
+        finally:
+            self._source = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether something has been captured that is not handed over yet, or will be at the end."""
+        return bool(self._records) or self._page_status is not None
+
+    def _common(self, options: CallOptions) -> dict[str, Any]:
+        """The fields that every record has, from a call's options and what is known of the user."""
+        common: dict[str, Any] = {
+            "entropy": urandom(10),
+            "time": time.time(),
+            "user_id": self._user_id,
+            "distinct_id": self._distinct_id,
+            "anonymous_id": self._anonymous_id,
+        }
+        if options:
+            common.update(as_fields(options, self._collector.destination_names))
+        if self._only is not None and common.get("destinations") is None:
+            common["destinations"] = self._only
+        if common["user_id"] is None and (source := self._source) is not None:
+            # Read now as well as at the end: a logout further down must not lose its user.
+            common["user_id"] = self._see_user(source)
+        return common
+
+    def _capture_page(self) -> None:
+        status, self._page_status = self._page_status, None
+        try:
+            if (source := self._source) is not None and self._collector.wants_page(*source):
+                page = self.context.page
+                found = {"path": page.path, "route": page.route, "status": status}
+                properties = {name: value for name, value in found.items() if value is not None}
+                encoded = self._collector.encoder({**(self._tags or {}), **properties})
+                self._add(Event(name="$pageview", properties=encoded, **self._common({})))
+        except Exception as error:
+            self._collector.reject(error)
+
+    def _add(self, record: Record) -> None:
+        # Appending before looking at the flag, and setting the flag before draining, leaves no gap
+        # between a thread that captures and the end of the response.
+        self._records.append(record)
+        if self._ended:
+            self._hand_over()
+
+    def _hand_over(self, drop: DropReason | None = None) -> None:
+        records = self._drain()
+        if records:
+            try:
+                context = EMPTY_CONTEXT if drop else self.context
+                drop = drop or self._drop
+                if drop is None:
+                    records = self._directed(records, context)
+                self._collector.submit(context, records, drop)
+            except Exception as error:
+                self._collector.reject(error)
+
+    def _directed(self, records: list[Record], context: TrackingContext) -> list[Record]:
+        """Send records that name no destination where the site chooses; without a choice, count them as dropped."""
+        source = self._source
+        choice = self._choice if source is None else self._collector.choose(*source)
+        if choice is None:
+            return records
+        if isinstance(choice, DropReason):
+            self._collector.submit(context, [record for record in records if record.destinations is None], choice)
+            return [record for record in records if record.destinations is not None]
+        return [replace(record, destinations=choice) if record.destinations is None else record for record in records]
+
+    def _drain(self) -> list[Record]:
+        """Take all records, each exactly once even when several threads drain."""
+        taken: list[Record] = []
+        take = self._records.pop
+        try:
+            while True:
+                taken.append(take())
+        except IndexError:
+            taken.reverse()
+            return taken
+
+    def _see_user(self, source: tuple[RequestReader, Any]) -> str | None:
+        if self._ask_while is not None and not self._ask_while(self):
+            return self._seen_user
+        user_id = self._collector.user_id(*source)
+        if user_id is not None:
+            self._seen_user = user_id
+        return user_id
+
+
+def _is_html(content_type: str | None) -> bool:
+    return content_type is not None and content_type.partition(";")[0].strip().lower() in _HTML
+
+
+_HTML = frozenset({"text/html", "application/xhtml+xml"})
