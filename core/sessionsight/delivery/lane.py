@@ -167,6 +167,7 @@ class Lane:
                 # Set before it runs, for whoever comes here again meanwhile.
                 self._thread = threading.Thread(target=self._run, name=f"sessionsight-{self.name}", daemon=True)
                 try:
+                    self._wake.renew()
                     self._senders.prepare()
                     self._thread.start()
                 except RuntimeError:

@@ -6,9 +6,9 @@ is unknown from then on, and whatever its thread brings home later is ignored.
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
-from queue import SimpleQueue
 
 from msgspec import Struct
 
@@ -56,12 +56,14 @@ class Senders:
     Used by one dispatcher; only the queues are shared with the threads.
     """
 
+    _work: queue.SimpleQueue[Attempt | None]
+    _done: queue.SimpleQueue[Outcome]
+
     def __init__(self, transport: Transport, *, name: str, wake: Wake) -> None:
         self._transport = transport
         self._name = name
         self._wake = wake
-        self._work: SimpleQueue[Attempt | None] = SimpleQueue()
-        self._done: SimpleQueue[Outcome] = SimpleQueue()
+        self._renew()
         self._flying: list[Attempt] = []
         self._stuck: list[Attempt] = []
         self._threads = 0
@@ -83,6 +85,8 @@ class Senders:
             RuntimeError: It does not.
         """
         if not self._threads:
+            if not self.in_flight:
+                self._renew()
             self._start()
 
     def launch(self, call: HttpCall, limits: TimeLimits) -> Attempt:
@@ -132,17 +136,22 @@ class Senders:
     def _leave_behind(self) -> None:
         """Cut the connections, and let the threads end when they notice; new ones are started afresh."""
         self._transport.close()
-        left, self._work = self._work, SimpleQueue()  # theirs alone, so that they take no new work
+        left, self._work = self._work, queue.SimpleQueue()  # theirs alone, so that they take no new work
         for _ in range(self._threads):
             left.put(None)
         self._threads = 0
         self._stuck.clear()
 
+    def _renew(self) -> None:
+        """Take the kind of queue that fits the threads of now, as `Wake` does."""
+        self._work = queue.SimpleQueue()
+        self._done = queue.SimpleQueue()
+
     def _start(self) -> None:
         threading.Thread(target=self._run, args=(self._work,), name=f"{self._name}-sender", daemon=True).start()
         self._threads += 1
 
-    def _run(self, work: SimpleQueue[Attempt | None]) -> None:
+    def _run(self, work: queue.SimpleQueue[Attempt | None]) -> None:
         while (attempt := work.get()) is not None:
             attempt.started = True
             if not attempt.given_up:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from queue import Empty, SimpleQueue
+import queue
 
 __all__ = ["Wake"]
 
@@ -18,7 +18,11 @@ class Wake:
     """
 
     def __init__(self) -> None:
-        self._tokens: SimpleQueue[None] = SimpleQueue()
+        self.renew()
+
+    def renew(self) -> None:
+        """Take the kind of queue that fits the threads of now, which gevent may have replaced. No thread may wait."""
+        self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def set(self) -> None:
         """Wake the thread now, or at its next wait."""
@@ -31,5 +35,5 @@ class Wake:
             self._tokens.get(timeout=min(max(seconds, 0.0), _LONGEST))
             while True:
                 self._tokens.get_nowait()
-        except Empty:
+        except queue.Empty:
             return
