@@ -13,7 +13,7 @@ from sessionsight.admission import Admission
 from sessionsight.analytics import Analytics
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.current import default, set_default
-from sessionsight.delivery import lifecycle
+from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.books import DeadLetter
 from sessionsight.delivery.engine import Engine, MakeTransport
 from sessionsight.delivery.ledger import Stats
@@ -75,6 +75,12 @@ class Client:
         if not settings.destinations and not settings.disabled:
             self._engine.notices.tell(
                 logging.WARNING, "no destination is configured: analytics are captured and sent nowhere"
+            )
+        if self._destinations and not threads.run():
+            self._engine.notices.tell(
+                logging.WARNING,
+                "uWSGI lets no threads run, so each request delivers at its end what it has captured, and occupies "
+                "its worker meanwhile; set enable-threads = true",
             )
         lifecycle.register(self)
 

@@ -11,10 +11,10 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from sessionsight.context import TrackingContext
-from sessionsight.delivery import lifecycle
+from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.books import DeadLetter
 from sessionsight.delivery.console import ConsoleTransport
 from sessionsight.delivery.lane import Lane
@@ -44,6 +44,8 @@ class Engine:
         self.pid = os.getpid()
         self.notices = notices
         self.shutdown_timeout = options.shutdown_timeout
+        self._flush_timeout = options.flush_timeout
+        self._alone = not threads.run()
         self._kept = False
         self._counts: Counter[str] = Counter()
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is counting.
@@ -82,6 +84,9 @@ class Engine:
         entries = [Entry(record, context, now) for record in records]
         for lane in self._lanes.values():
             lane.offer(entries, drop)
+        if self._alone:
+            for lane, fair in self._shares(time.monotonic() + self._flush_timeout):
+                lane.send_here(fair)
 
     def flush(self, deadline: float) -> bool:
         """Wait until every lane is empty, or until the deadline on the monotonic clock."""
@@ -90,9 +95,8 @@ class Engine:
             lane.hurry()
         try:
             empty = True
-            for left, lane in zip(range(len(lanes), 0, -1), lanes, strict=True):
-                now = time.monotonic()
-                empty &= lane.wait(deadline, fair=now + (deadline - now) / left)
+            for lane, fair in self._shares(deadline):
+                empty &= lane.wait(deadline, fair=fair)
             return empty
         finally:
             for lane in lanes:
@@ -116,6 +120,13 @@ class Engine:
         """Stop all lanes, without waiting. Returns what each has lost by that."""
         lifecycle.release(self)
         return {name: lane.close() for name, lane in self._lanes.items()}
+
+    def _shares(self, deadline: float) -> Iterator[tuple[Lane, float]]:
+        """Each lane in its turn, with its share of the time that is left then."""
+        lanes = list(self._lanes.values())
+        for left, lane in zip(range(len(lanes), 0, -1), lanes, strict=True):
+            now = time.monotonic()
+            yield lane, now + (deadline - now) / left
 
     def resume(self, name: str | None = None) -> None:
         """Let one lane, or all, try again at once."""

@@ -60,6 +60,7 @@ class Lane:
         self._idle = True
         self._stopped = False
         self._flushers = 0
+        self._here = False
 
     def offer(self, entries: Sequence[Entry], drop: DropReason | None = None) -> None:
         """Take those of the entries that this destination has a place for.
@@ -116,13 +117,21 @@ class Lane:
 
         Args:
             deadline: When to give up, on the monotonic clock.
-            fair: The same, where no thread can be started any more and the caller's own has to do it.
+            fair: The same, where no thread can be started and the caller's own has to do it.
         """
         if not self._books.pending:
             return True
         if not self._call():
-            return self._deliver_here(fair)
+            return self._deliver_here(fair, patient=True)
         return self._books.wait_until_empty(deadline)
+
+    def send_here(self, deadline: float) -> None:
+        """Send on the caller's thread what can be sent at once, for no thread of the lane's would run."""
+        self.hurry()
+        try:
+            self._deliver_here(deadline, patient=False)
+        finally:
+            self.relax()
 
     def end_by(self, deadline: float) -> None:
         """The process ends at this time: send everything now, and nothing that would take longer."""
@@ -155,7 +164,7 @@ class Lane:
         return self._books.dead_letters()
 
     def _call(self) -> bool:
-        """Wake the thread, starting it if need be. False when the interpreter starts no more threads."""
+        """Wake the thread, starting it if need be. False when no thread can be started."""
         if self._thread is None and not self._start():
             return False
         self._wake.set()
@@ -196,12 +205,21 @@ class Lane:
             self._reports.fault(error)
             return 1.0
 
-    def _deliver_here(self, deadline: float) -> bool:
-        self._dispatcher.deadline = min(self._dispatcher.deadline, deadline)
-        while True:
-            wait = self._turn()
-            if not self._books.pending:
-                return True
-            if (remaining := deadline - time.monotonic()) <= 0:
-                return False
-            self._wake.wait(min(wait, remaining))
+    def _deliver_here(self, deadline: float, *, patient: bool) -> bool:
+        """Do the thread's work until the lane is empty, or until the deadline; if not patient, without any pause."""
+        if self._here:  # a signal handler, or a function of the user's, has captured something in the midst of it
+            return False
+        self._here = True
+        end, self._dispatcher.deadline = self._dispatcher.deadline, min(self._dispatcher.deadline, deadline)
+        try:
+            while True:
+                wait = self._turn()
+                if not self._books.pending:
+                    return True
+                remaining = deadline - time.monotonic()
+                if remaining <= 0 or not (patient or self._senders.in_flight):
+                    return False
+                self._wake.wait(min(wait, remaining))
+        finally:
+            self._dispatcher.deadline = end
+            self._here = False

@@ -12,6 +12,7 @@ import time
 
 from msgspec import Struct
 
+from sessionsight.delivery import threads
 from sessionsight.delivery.transport import (
     NotSent,
     OutcomeUnknown,
@@ -96,7 +97,7 @@ class Senders:
         if self._threads < self.in_flight:
             try:
                 self._start()
-            except RuntimeError:  # the interpreter is shutting down
+            except RuntimeError:  # the interpreter is shutting down, or lets no threads run
                 if self._threads <= len(self._stuck):
                     attempt.started = True
                     self._done.put(Outcome(attempt, self._send(attempt)))
@@ -148,6 +149,8 @@ class Senders:
         self._done = queue.SimpleQueue()
 
     def _start(self) -> None:
+        if not threads.run():
+            raise RuntimeError("threads do not run here")
         threading.Thread(target=self._run, args=(self._work,), name=f"{self._name}-sender", daemon=True).start()
         self._threads += 1
 

@@ -1,0 +1,157 @@
+"""Under a uWSGI that lets no threads run, whoever captures delivers. (tests/servers asks the real one.)"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sessionsight import Client
+from sessionsight.delivery import threads
+from sessionsight.destinations.base import Destination
+from sessionsight.settings import Settings
+from tests.core.delivery.kit import batches, singles, tally
+from tests.support.server import Server, free_port, reply, silence
+
+pytestmark = pytest.mark.usefixtures("_no_threads")
+
+
+@pytest.fixture
+def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(has_threads=0))
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+def make_client(*destinations: Destination, **options: Any) -> Client:
+    settings = Settings(destinations=destinations, **{"trust_env": False, "backoff_base": 0.0, **options})
+    return Client(settings)
+
+
+def ours() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("sessionsight")]
+
+
+def capture(client: Client, *names: str) -> None:
+    """Capture these in one request, as far as delivery can tell."""
+    for name in names:
+        client.analytics.capture(name, user_id="user_1")
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [(SimpleNamespace(has_threads=0), False), (SimpleNamespace(has_threads=1), True), (SimpleNamespace(), True)],
+)
+def test_only_a_uwsgi_that_says_so_lets_no_threads_run(
+    module: object, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uwsgi", module)
+
+    assert threads.run() is expected
+
+
+def test_without_uwsgi_threads_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "uwsgi")
+
+    assert threads.run()
+
+
+def test_a_record_has_arrived_when_the_call_that_hands_it_over_returns(server: Server) -> None:
+    client = make_client(batches(server.url), singles(server.url), linger=3600.0)
+
+    capture(client, "one")
+
+    assert sorted(request.json for request in server.requests) == [["one"], ["one"]]
+    assert [tally(lane) for lane in client.stats().lanes.values()] == [{"captured": 1, "delivered": 1}] * 2
+    assert ours() == []
+
+
+def test_one_warning_says_what_to_set(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="sessionsight"):
+        client = make_client(batches(server.url))
+        capture(client, "one", "two")
+
+    assert len(caplog.messages) == 1
+    assert "set enable-threads = true" in caplog.messages[0]
+
+
+def test_a_failure_is_not_waited_for_and_the_next_request_tries_again(server: Server) -> None:
+    client = make_client(batches(server.url), backoff_base=3600.0, backoff_max=3600.0)
+    server.will(reply(500))
+
+    capture(client, "one")
+    assert tally(client.stats().lanes["vendor"]) == {"captured": 1, "pending": 1}
+
+    client.resume()
+    capture(client, "two")
+    assert tally(client.stats().lanes["vendor"]) == {"captured": 2, "delivered": 2}
+
+
+def test_vendors_that_are_silent_hold_a_request_no_longer_than_flush_timeout(server: Server) -> None:
+    server.answer = silence()
+    client = make_client(batches(server.url), singles(server.url), flush_timeout=0.2)
+
+    started = time.monotonic()
+    capture(client, "one")
+
+    assert time.monotonic() - started < 2.0
+    server.released.set()
+
+
+def test_flush_waits_for_retries_and_later_requests_deliver_as_before(server: Server) -> None:
+    client = make_client(batches(server.url), backoff_base=0.01)
+    server.will(reply(500))
+    capture(client, "one")
+
+    assert client.flush(0.0) is False
+    assert client.flush() is True
+    capture(client, "two")
+
+    assert tally(client.stats().lanes["vendor"]) == {"captured": 2, "delivered": 2}
+
+
+def test_the_end_of_the_process_delivers_what_is_left(server: Server) -> None:
+    client = make_client(batches(server.url), backoff_base=0.01)
+    server.will(reply(500))
+    capture(client, "one")
+
+    assert client.shutdown() is True
+    assert server.requests[-1].json == ["one"]
+
+
+def test_what_a_function_of_the_users_captures_meanwhile_is_delivered_too(server: Server) -> None:
+    def note(problem: Any) -> None:
+        if problem.records == 1 and not noted:
+            noted.append(problem.reason)
+            capture(client, "note")
+
+    noted: list[str] = []
+    client = make_client(batches(server.url), on_error=note)
+    server.will(reply(500))
+
+    capture(client, "one")
+    capture(client, "two")
+    assert client.flush() is True
+
+    assert noted == ["unreachable"]
+    assert tally(client.stats().lanes["vendor"]) == {"captured": 3, "delivered": 3}
+
+
+def test_a_dead_vendor_costs_the_other_nothing(server: Server) -> None:
+    dead = batches(f"http://127.0.0.1:{free_port()}", name="dead")
+    client = make_client(dead, batches(server.url), shutdown_timeout=0.0)
+
+    capture(client, "one")
+
+    assert tally(client.stats().lanes["vendor"]) == {"captured": 1, "delivered": 1}
+    assert tally(client.stats().lanes["dead"]) == {"captured": 1, "pending": 1}
