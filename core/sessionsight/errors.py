@@ -15,7 +15,6 @@ Only configuration errors are raised in production. The others are raised while 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 __all__ = [
@@ -75,7 +74,9 @@ def nearest(name: object, known: Iterable[str]) -> str:
         "did you mean 'signal'?"
     """
     names = sorted(known)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    from difflib import get_close_matches  # slow to import, and only mistakes need it
+
+    close = get_close_matches(str(name), names, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names) or 'none'}"
 
 

@@ -7,7 +7,6 @@ the caller's objects change nothing. The context is added when the response ends
 
 from __future__ import annotations
 
-import hashlib
 import math
 from decimal import Decimal
 from enum import StrEnum
@@ -184,7 +183,9 @@ def record_id(record: Record) -> str:
     """
     if record.key is not None:
         source = f"{record.kind}\0{record.label}\0{record.key}"
-        return str(_uuid(hashlib.sha256(source.encode("utf-8", "surrogatepass")).digest()[:16], version=8))
+        from hashlib import sha256  # slow to import, and only keys need it
+
+        return str(_uuid(sha256(source.encode("utf-8", "surrogatepass")).digest()[:16], version=8))
     milliseconds = max(round(record.time * 1000), 0) & 0xFFFF_FFFF_FFFF
     return str(_uuid(milliseconds.to_bytes(6, "big") + record.entropy, version=7))
 

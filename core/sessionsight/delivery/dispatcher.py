@@ -6,10 +6,10 @@ Used by one thread at a time, which calls `turn` again and again.
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from os import urandom
 
 from sessionsight.delivery import before_send
 from sessionsight.delivery.books import Books
@@ -365,4 +365,9 @@ class Dispatcher:
         return retry_after(header, now=time.time(), limit=self._options.retry_after_max)
 
     def _backoff(self, failures: int) -> float:
-        return backoff(failures, base=self._options.backoff_base, limit=self._options.backoff_max, random=random.random)
+        return backoff(failures, base=self._options.backoff_base, limit=self._options.backoff_max, random=_chance)
+
+
+def _chance() -> float:
+    # Not the random module, which takes longer to import than all of delivery.
+    return int.from_bytes(urandom(4), "big") / 2**32

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Literal
 
 __all__ = ["Gate", "backoff", "retry_after"]
@@ -51,6 +50,8 @@ def retry_after(header: str | None, *, now: float, limit: float) -> float | None
     header = header.strip()
     if header.isascii() and header.isdigit():
         return min(float(header), limit)
+    from email.utils import parsedate_to_datetime  # slow to import, and seldom needed
+
     try:
         date = parsedate_to_datetime(header)
         seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
