@@ -29,6 +29,7 @@ MODULES = [
     "sessionsight.destinations.base",
     "sessionsight_asgi",
     "sessionsight_django",
+    "sessionsight_django.asgi",
     "sessionsight_flask",
     "sessionsight_flask.wsgi",
 ]
