@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from sessionsight import Analytics, Client, Settings
 from sessionsight.client import adopt
 from sessionsight.current import enter, leave
-from sessionsight.notices import logger
+from sessionsight.destinations import Signal
+from sessionsight.notices import Notices, logger
 from sessionsight_asgi.connection import install_property
+from sessionsight_asgi.cors import SIGNAL_HEADERS, blocked_headers
 from sessionsight_asgi.reader import Scope, ScopeReader
 
 __all__ = ["AnalyticsMiddleware"]
@@ -55,6 +58,8 @@ class AnalyticsMiddleware:
     ) -> None:
         self.app = app
         self.client = adopt(client, settings, options, where="AnalyticsMiddleware")
+        settings = self.client.settings
+        self._look_at_cors = not settings.disabled and any(isinstance(one, Signal) for one in settings.destinations)
         install_property()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,12 +78,26 @@ class AnalyticsMiddleware:
                 send = _announcing(analytics, send, scope["method"])
         else:
             analytics.end()
+        above = scope.get("app")  # where a Starlette app has added us; a mounted one puts itself in its place
         token = enter(analytics)
         try:
             await self.app(scope, receive, send)
         finally:
             leave(token)
             analytics.release()
+            if self._look_at_cors:  # now, since an app that we wrap makes its middlewares at its first request
+                self._look_at_cors = False
+                self._tell_of_cors(above)
+
+    def _tell_of_cors(self, above: Any) -> None:
+        blocked = blocked_headers(above, self.app)
+        if blocked:
+            names = ", ".join(f'"{name}"' for name in SIGNAL_HEADERS)
+            Notices().tell(
+                logging.WARNING,
+                f"CORSMiddleware does not allow {', '.join(blocked)}: browsers refuse the requests of other origins "
+                f"to which Signal's script adds them; allow_headers must have {names} beside its own",
+            )
 
     def _draining(self, send: Send) -> Send:
         async def send_when_drained(message: Message) -> None:

@@ -1,0 +1,39 @@
+"""Whether Starlette's CORSMiddleware lets Signal's headers through."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from starlette.middleware.cors import CORSMiddleware
+
+__all__ = ["SIGNAL_HEADERS", "blocked_headers"]
+
+SIGNAL_HEADERS = ("x-signal-session-id", "x-signal-window-id", "x-signal-distinct-id")
+
+_DEPTH = 100  # no app has that many middlewares, unless its chain is a ring
+
+
+def blocked_headers(*apps: Any) -> list[str]:
+    """Which of Signal's headers a CORSMiddleware in or below these apps keeps from scripts of other origins."""
+    if "starlette.middleware.cors" not in sys.modules:  # then nobody can have made one
+        return []
+    try:
+        allowed = [{name.lower() for name in found.allow_headers} for app in apps for found in _cors(app)]
+    except Exception:  # another's attributes may do anything; without an answer there is nothing to say
+        return []
+    return [name for name in SIGNAL_HEADERS if any(name not in names and "*" not in names for names in allowed)]
+
+
+def _cors(app: Any) -> Iterator[CORSMiddleware]:
+    from starlette.middleware.cors import CORSMiddleware
+
+    for _ in range(_DEPTH):
+        if app is None:
+            return
+        if isinstance(app, CORSMiddleware):
+            yield app
+        # A Starlette app keeps its middlewares in the one, and each of them what it wraps in the other.
+        app = getattr(app, "middleware_stack", None) or getattr(app, "app", None)
