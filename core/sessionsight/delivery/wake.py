@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from contextlib import suppress
 
 __all__ = ["Wake"]
 
@@ -29,11 +30,13 @@ class Wake:
         if self._tokens.empty():
             self._tokens.put(None)
 
-    def wait(self, seconds: float) -> None:
-        """Sleep until `set` is called, but not longer than this."""
+    def wait(self, seconds: float) -> bool:
+        """Sleep until `set` is called, but not longer than this. Returns whether it was called."""
         try:
             self._tokens.get(timeout=min(max(seconds, 0.0), _LONGEST))
+        except queue.Empty:
+            return False
+        with suppress(queue.Empty):
             while True:
                 self._tokens.get_nowait()
-        except queue.Empty:
-            return
+        return True

@@ -207,7 +207,7 @@ def test_what_the_vendor_asks_for_counts_even_when_the_outcome_is_unknown(bench:
 
 
 def test_a_failure_or_two_hold_back_only_their_own_records(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("random.random", lambda: 0.9)
+    monkeypatch.setattr("sessionsight.delivery.dispatcher._chance", lambda: 0.9)
     desk = bench(batches(URL), backoff_base=LONG, backoff_max=LONG)
     desk.take(event("a"))
     assert desk.round(http(500)) == ["a"]
@@ -389,7 +389,10 @@ def test_a_key_that_is_another_each_time_does_not_turn_a_pause_into_a_storm(benc
     assert looks == [1, 2, 4, 8, 10, 10]
 
 
-def test_a_pause_is_logged_once_however_often_it_probes(bench: MakeBench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pause_is_logged_once_however_often_it_probes(
+    bench: MakeBench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessionsight.notices._QUIET_SECONDS", 0.0)  # as if a minute passed between any two lines
     desk = bench(batches(URL))
     desk.take(event("a"))
     for _ in range(5):

@@ -277,7 +277,7 @@ def test_a_batch_that_is_too_large_is_split_until_it_fits(make: MakeLane, server
 
 def test_a_single_record_that_is_too_large_becomes_a_dead_letter(make: MakeLane, server: Server) -> None:
     server.decide = refusing(413, "b", "c", "d", "e")
-    lane = make(batches(server.url))
+    lane = make(batches(server.url), pause_interval=LONG)
 
     lane.offer([event(name) for name in "abcdef"])
 
@@ -603,6 +603,7 @@ def test_a_flush_does_not_hurry_what_comes_after_it(make: MakeLane, server: Serv
     lane = make(batches(server.url, max_records=2), linger=LONG)
     lane.offer([event("a")])
     deliver(lane)
+    assert not lane._dispatcher.hurry
 
     lane.offer([event("b")])
     lane.offer([event("c")])
@@ -850,6 +851,18 @@ def test_what_comes_after_closing_is_counted_as_lost_and_starts_no_thread(make: 
 
     assert tally(lane.stats()) == {"captured": 2, "delivered": 1, "shutdown": 1}
     assert lane.close() == 0
+
+
+def test_a_lane_that_is_closed_before_its_first_record_starts_no_thread(make: MakeLane, server: Server) -> None:
+    before = lane_threads()
+    lane = make(batches(server.url))
+    lane.close()
+
+    lane.offer([event("a")])
+    lane.resume()
+
+    assert lane_threads() <= before
+    assert tally(lane.stats()) == {"captured": 1, "shutdown": 1}
 
 
 def test_closing_does_not_wait_for_calls_under_way_and_counts_their_records(make: MakeLane, server: Server) -> None:
