@@ -65,6 +65,10 @@ def reap(pid):
 """
 
 
+# Forking while threads run is what these tests are for; from Python 3.12 on that is warned of.
+QUIET = ("-W", "ignore:This process:DeprecationWarning")
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     with Server() as server:
@@ -73,7 +77,7 @@ def server() -> Iterator[Server]:
 
 def start(script: str, server: Server) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-X", "faulthandler", "-c", PRELUDE + script, server.url],
+        [sys.executable, "-X", "faulthandler", *QUIET, "-c", PRELUDE + script, server.url],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
