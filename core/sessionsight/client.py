@@ -226,13 +226,7 @@ class Client:
 
     def close_by(self, deadline: float) -> bool:
         """Wait for it until the deadline (monotonic clock), then stop."""
-        engine = self._process()
-        engine.flush(deadline)
-        lost = {name: number for name, number in engine.close().items() if number}
-        if lost:
-            details = ", ".join(f"{number} for {name}" for name, number in lost.items())
-            engine.notices.tell(logging.WARNING, f"shutdown: records were lost that could not be delivered: {details}")
-        return not lost
+        return self._process().close_by(deadline)
 
     # --- inside ----------------------------------------------------------------------------------
 
