@@ -389,6 +389,29 @@ def test_a_key_that_is_another_each_time_does_not_turn_a_pause_into_a_storm(benc
     assert looks == [1, 2, 4, 8, 10, 10]
 
 
+def test_a_key_that_cannot_be_had_during_a_pause_is_no_new_key(bench: MakeBench) -> None:
+    keys: list[Any] = ["old"]
+
+    def key() -> str:
+        if isinstance(keys[-1], Exception):
+            raise keys[-1]
+        return str(keys[-1])
+
+    desk = bench(batches(URL, key=key), pause_interval=LONG)
+    desk.take(event("a"))
+    desk.round(http(401))
+    for state in (RuntimeError("the vault is sealed"), "old"):
+        keys.append(state)
+        desk.turn(under_way=0)
+        desk.dispatcher._watch.next_look = 0.0  # that time has passed
+        assert desk.turn(under_way=0) > 0
+
+    keys.append("new")
+    desk.dispatcher._watch.next_look = 0.0
+    desk.turn(under_way=1)
+    assert desk.counts == {"captured": 1, "pending": 1}
+
+
 def test_a_pause_is_logged_once_however_often_it_probes(
     bench: MakeBench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -492,6 +515,21 @@ def test_a_fault_in_one_outcome_does_not_lose_the_others(bench: MakeBench, caplo
     desk.turn(under_way=0)
 
     assert desk.counts == {"captured": 3, "delivered": 1, "dead": 2}
+
+
+def test_an_interrupt_in_the_midst_of_it_goes_through_and_loses_no_record(bench: MakeBench) -> None:
+    class Interrupted(Vendor):
+        def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
+            raise KeyboardInterrupt
+
+    desk = bench(Interrupted(URL))
+    desk.take(event("a"))
+    desk.round(OK)
+
+    with pytest.raises(KeyboardInterrupt):
+        desk.dispatcher.turn()
+
+    assert desk.counts == {"captured": 1, "dead": 1}
 
 
 def test_a_launch_that_fails_loses_no_record(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:

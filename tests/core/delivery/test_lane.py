@@ -13,6 +13,8 @@ import pytest
 from sessionsight.delivery.engine import Engine
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryProblem
+from sessionsight.delivery.spool.memory import MemoryQueue
+from sessionsight.delivery.transport import HttpxTransport
 from sessionsight.destinations.base import HttpCall, HttpReply, Verdict
 from sessionsight.errors import ConfigurationError
 from sessionsight.notices import Notices
@@ -836,6 +838,27 @@ def test_no_secret_is_in_the_log_a_repr_or_a_dead_letter(
     assert len(told) >= 6
     for text in (caplog.text, repr(told), repr(lane.dead_letters()), repr(lane.stats())):
         assert "sk_very_secret" not in text
+
+
+def test_a_fault_of_ours_is_logged_and_does_not_end_the_lane(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    class Faulty(MemoryQueue):
+        faults = 1
+
+        def claim(self, max_records: int, max_bytes: int) -> list[Entry]:
+            if self.faults:
+                self.faults -= 1
+                raise OSError("the disk is full of secrets")
+            return super().claim(max_records, max_bytes)
+
+    queue = Faulty(max_records=10, max_bytes=10**6)
+    lane = Lane(batches(server.url), queue, HttpxTransport(trust_env=False), quick(), Notices())
+
+    lane.offer([event("a")])
+
+    assert deliver(lane) == {"captured": 1, "delivered": 1}
+    assert "vendor: internal error in delivery, OSError at test_lane.py:" in caplog.text
+    assert "secrets" not in caplog.text
+    lane.close()
 
 
 # --- closing --------------------------------------------------------------------------------------

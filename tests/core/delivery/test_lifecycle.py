@@ -244,6 +244,20 @@ def test_a_process_with_a_silent_vendor_ends_by_itself() -> None:
     assert "records were lost that could not be delivered: 1 for signal" in err
 
 
+def test_what_a_client_that_nobody_remembers_could_not_deliver_is_logged_as_well() -> None:
+    script = """
+def main():
+    capture(make(shutdown_timeout=0.3, read_timeout=LONG, total_timeout=LONG), "a")
+
+main()
+gc.collect()
+"""
+    with Server(answer=silence()) as server:
+        _, err = run(script, server)
+
+    assert "records were lost that could not be delivered: 1 for signal" in err
+
+
 def test_a_process_that_may_take_no_time_to_end_still_counts_what_is_lost(server: Server) -> None:
     _, err = run("client = make(shutdown_timeout=0, linger=LONG)\ncapture(client, 'a')", server)
 
