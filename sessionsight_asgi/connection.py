@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sessionsight import Analytics, NoClientError
 
-try:
+if TYPE_CHECKING:
     from starlette.requests import HTTPConnection, Request
-except ImportError:  # another ASGI framework, or none
-    HTTPConnection = Request = None  # type: ignore[assignment, misc]
+else:
+    try:
+        from starlette.requests import HTTPConnection, Request
+    except ImportError:  # another ASGI framework, or none
+        HTTPConnection = Request = None
 
 __all__ = ["HTTPConnection", "Request", "get_analytics", "install_property"]
 

@@ -17,7 +17,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, ClassVar, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, field
 
 __all__ = [
     "CheckoutCancelled",
@@ -203,7 +203,7 @@ class CheckoutFinished(_Checkout, frozen=True, kw_only=True):
 
     event_name: ClassVar[str] = "checkout_finished"
 
-    amount: Number
+    amount: Number = field()  # said outright, or type checkers take over the default of the checkout's
     """In minor units: 4900 for 49.00 dollars, 4900 for 4900 yen. Zero for a free order."""
     order_id: Text = UNSET
     subscription_id: Text = UNSET
