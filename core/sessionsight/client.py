@@ -14,10 +14,11 @@ from sessionsight.analytics import Analytics
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.current import default, set_default
 from sessionsight.delivery import lifecycle, threads
-from sessionsight.delivery.books import DeadLetter
 from sessionsight.delivery.engine import Engine, MakeTransport
 from sessionsight.delivery.ledger import Stats
+from sessionsight.delivery.spool.base import DeadLetter
 from sessionsight.destinations import BY_NAME
+from sessionsight.diversion import diversion
 from sessionsight.encode import PropertyEncoder
 from sessionsight.errors import CaptureError, ConfigurationError, nearest
 from sessionsight.notices import Notices, caller
@@ -189,6 +190,8 @@ class Client:
 
     def submit(self, context: TrackingContext, records: list[Record], drop: DropReason | None) -> None:
         """Hand a request's records to the lanes. Does no I/O and waits for nothing."""
+        if diversion.on and diversion.take(context, records, drop):
+            return
         engine = self._process()
         distinct_id = context.signal.distinct_id
         if distinct_id is not None and context.user_id is not None and distinct_id != context.user_id:
