@@ -1,0 +1,98 @@
+"""Which records are wanted: a value made of query parameters, the same on pages, in the API and in streams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from sessionsight.inspector.model import Inspected, Kind, Vendor
+
+__all__ = ["MAX_ID", "Filter", "FilterError"]
+
+MAX_ID = 2**63 - 1
+
+
+class FilterError(ValueError):
+    """A query parameter has a value that it cannot have."""
+
+
+class Filter(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which records are wanted; what is None does not matter.
+
+    Example:
+        >>> Filter.from_query({"vendor": "signal", "text": "", "page": "2"})
+        Filter(vendor='signal', ...)
+    """
+
+    vendor: Vendor | None = None
+    kind: Kind | None = None
+    status: Literal["accepted", "refused"] | None = None
+    session: str | None = None
+    """A session's id, whoever's."""
+    visitor: str | None = None
+    user: str | None = None
+    event: str | None = None
+    """An event's name or a goal's id, exactly."""
+    text: str | None = None
+    """Stands somewhere in the record as it was sent; letters of ASCII in any case."""
+    since: float | None = None
+    """Received then or later, in Unix seconds. Queries may write ISO 8601 as well."""
+    until: float | None = None
+    """Received before."""
+    after: Annotated[int, Meta(ge=0, le=MAX_ID)] | None = None
+    """Newer than the record of this id."""
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> Filter:
+        """Read the parameters that are filters; empty ones, and others, do not count.
+
+        Raises:
+            FilterError: A value is wrong.
+        """
+        given: dict[str, Any] = {name: query[name] for name in cls.__struct_fields__ if query.get(name)}
+        for name in ("since", "until"):
+            if name in given:
+                given[name] = _seconds(name, given[name])
+        try:
+            return msgspec.convert(given, cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise FilterError(str(error)) from None
+
+    def to_query(self) -> dict[str, str]:
+        """The parameters that mean this filter."""
+        return {name: str(value) for name, value in msgspec.to_builtins(self).items()}
+
+    def matches(self, record: Inspected) -> bool:
+        """Whether the record is wanted."""
+        exact = (
+            (self.vendor, record.vendor),
+            (self.kind, record.kind),
+            (self.session, record.session_id),
+            (self.visitor, record.visitor_id),
+            (self.user, record.user_id),
+            (self.event, record.name),
+        )
+        return (
+            all(wanted is None or wanted == value for wanted, value in exact)
+            and (self.status is None or (self.status == "accepted") == record.accepted)
+            and (self.since is None or record.received_at >= self.since)
+            and (self.until is None or record.received_at < self.until)
+            and (self.after is None or record.id > self.after)
+            and (self.text is None or self.text.encode().lower() in msgspec.json.encode(record.raw).lower())
+        )
+
+
+def _seconds(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise FilterError(f"{name}: must be Unix seconds or an ISO 8601 time, not {text!r}") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

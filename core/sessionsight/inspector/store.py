@@ -1,0 +1,199 @@
+"""Keeps requests and records in SQLite, in memory or in a file, and answers what pages and the API ask.
+
+One connection, one lock: every query is short, since each has its index.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from sessionsight.inspector import schema, sums
+from sessionsight.inspector.filters import Filter
+from sessionsight.inspector.model import (
+    Counts,
+    GoalTotal,
+    Inspected,
+    Page,
+    Received,
+    SessionSummary,
+    VendorHealth,
+)
+
+__all__ = ["MAX_BYTES", "MAX_RECORDS", "Store"]
+
+MAX_RECORDS = 100_000
+MAX_BYTES = 512 * 1024 * 1024
+_TIED_WITHIN = 5.0  # seconds around a session; clocks of browser and server differ a little
+
+
+class Store:
+    """What was received, the newest of it.
+
+    It may be used from several threads.
+
+    Args:
+        path: A database file, made when it is missing; in memory by default.
+        max_records: The oldest records beyond this number are removed, and the oldest requests.
+        max_bytes: The same for what requests take.
+    """
+
+    def __init__(
+        self, path: str | Path = ":memory:", max_records: int = MAX_RECORDS, *, max_bytes: int = MAX_BYTES
+    ) -> None:
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, check_same_thread=False)
+        schema.prepare(self._db)
+        self._sizes = deque(self._db.execute("SELECT id, size FROM requests ORDER BY id"))
+        self._bytes = sum(size for _, size in self._sizes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database; what is in memory is gone."""
+        with self._lock:
+            self._db.close()
+
+    # --- Writing ----------------------------------------------------------------------------------
+
+    def add(self, received: Received, records: Sequence[Inspected] = ()) -> list[Inspected]:
+        """Keep a request and its records; gives the records with their ids."""
+        with self._lock, self._db:
+            request_id, size = schema.insert_request(self._db, received)
+            added = schema.insert_records(self._db, request_id, records)
+            self._sizes.append((request_id, size))
+            self._bytes += size
+            self._trim(request_id, added[-1].id if added else 0)
+        return added
+
+    def clear(self) -> int:
+        """Remove everything; gives the number of records."""
+        with self._lock, self._db:
+            removed = self._db.execute("DELETE FROM records").rowcount
+            self._db.execute("DELETE FROM requests")
+            self._sizes.clear()
+            self._bytes = 0
+        return removed
+
+    def _trim(self, newest_request: int, newest_record: int) -> None:
+        """Remove what is over the bounds. Ids have no holes but where all older ones are gone."""
+        records_to = newest_record - self._max_records
+        if records_to > 0:
+            self._db.execute("DELETE FROM records WHERE id <= ?", (records_to,))
+        requests_to = newest_request - self._max_records
+        if records_to > 0:
+            oldest = self._db.execute("SELECT request_id FROM records ORDER BY id LIMIT 1").fetchone()
+            requests_to = max(requests_to, oldest[0] - 1 if oldest else 0)
+        while self._sizes and (self._sizes[0][0] <= requests_to or self._bytes > self._max_bytes):
+            request_id, size = self._sizes.popleft()
+            self._bytes -= size
+            self._db.execute("DELETE FROM requests WHERE id = ?", (request_id,))
+            self._db.execute("DELETE FROM records WHERE request_id = ?", (request_id,))
+
+    # --- Reading ----------------------------------------------------------------------------------
+
+    def records(self, filter: Filter, *, before: int | None = None, limit: int = 50) -> Page:  # noqa: A002 - the word
+        """The newest records that the filter wants; `before` a cursor, for the next page."""
+        where, values = schema.condition(filter)
+        if before is not None:
+            where, values = f"{where} AND id < ?", [*values, before]
+        found = self._select(f"WHERE {where} ORDER BY id DESC LIMIT ?", *values, limit + 1)
+        return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+
+    def count(self, filter: Filter) -> int:  # noqa: A002 - the word
+        """How many records the filter wants."""
+        where, values = schema.condition(filter)
+        return int(self._rows(f"SELECT count(*) FROM records WHERE {where}", *values)[0][0])  # noqa: S608 - our words
+
+    def since(self, record_id: int, *, limit: int = 1000) -> list[Inspected]:
+        """The records that came after this one, oldest first."""
+        return self._select("WHERE id > ? ORDER BY id LIMIT ?", record_id, limit)
+
+    def record(self, id: int) -> Inspected | None:  # noqa: A002 - the word
+        """One record."""
+        found = self._select("WHERE id = ?", id)
+        return found[0] if found else None
+
+    def request(self, id: int) -> Received | None:  # noqa: A002 - the word
+        """One request."""
+        found = self._rows("SELECT * FROM requests WHERE id = ?", id)
+        return schema.request(found[0]) if found else None
+
+    def siblings(self, request_id: int) -> list[Inspected]:
+        """The records of one request, in their order."""
+        return self._select("WHERE request_id = ? ORDER BY id", request_id)
+
+    def session(self, session_id: str) -> list[Inspected]:
+        """A session's records as they occurred, with those tied to it.
+
+        No session id is shared by vendors. Records of other vendors are tied to it when they bear one of its
+        visitor or user ids, and occurred within its span.
+        """
+        own = self._select("WHERE session_id = ?", session_id)
+        tied = self._tied(own) if own else []
+        return sorted([*own, *tied], key=lambda record: (record.occurred_at, record.id))
+
+    def _tied(self, own: Sequence[Inspected]) -> list[Inspected]:
+        vendors = {record.vendor for record in own}
+        first = min(record.occurred_at for record in own) - _TIED_WITHIN
+        last = max(record.occurred_at for record in own) + _TIED_WITHIN
+        found: dict[int, Inspected] = {}
+        for column in ("visitor_id", "user_id"):
+            for value in {getattr(record, column) for record in own} - {None}:
+                tied = self._select(f"WHERE {column} = ? AND occurred_at BETWEEN ? AND ?", value, first, last)
+                found |= {
+                    record.id: record for record in tied if record.session_id is None or record.vendor not in vendors
+                }
+        return list(found.values())
+
+    # --- Sums -------------------------------------------------------------------------------------
+
+    def sessions(self, *, limit: int = 50, before: int | None = None) -> list[SessionSummary]:
+        """The sessions with the newest records; `before` the `cursor` of the last one, for more."""
+        with self._lock:
+            return sums.sessions(self._db, limit=limit, before=before)
+
+    def goals(self) -> list[GoalTotal]:
+        """What the goals add up to, the latest first."""
+        with self._lock:
+            return sums.goals(self._db)
+
+    def goal(self, goal_id: str) -> GoalTotal | None:
+        """What one goal adds up to."""
+        with self._lock:
+            return next(iter(sums.goals(self._db, goal_id)), None)
+
+    def goal_series(self, goal_id: str, buckets: int = 48) -> list[tuple[float, float]]:
+        """Times and the total that was reached by then, from the goal's first record to its last."""
+        with self._lock:
+            return sums.goal_series(self._db, goal_id, buckets)
+
+    def health(self, *, now: float | None = None) -> list[VendorHealth]:
+        """How each vendor's endpoints are doing."""
+        with self._lock:
+            return sums.health(self._db, now=time.time() if now is None else now)
+
+    def counts(self) -> Counts:
+        """How many records there are, for all vendors and kinds."""
+        with self._lock:
+            return sums.counts(self._db)
+
+    # --- Rows -------------------------------------------------------------------------------------
+
+    def _select(self, tail: str, *values: Any) -> list[Inspected]:
+        return [schema.record(row) for row in self._rows(f"SELECT * FROM records {tail}", *values)]  # noqa: S608 - ours
+
+    def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
