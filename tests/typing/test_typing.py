@@ -1,8 +1,10 @@
-"""Small programs of users, as a strict type checker sees them with no configuration of ours."""
+"""Small programs of users, as two strict type checkers see them with no configuration of ours."""
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,28 +12,62 @@ import pytest
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 PROGRAMS = sorted(path.name for path in HERE.glob("*.py") if not path.name.startswith("test_"))
+PACKAGES = [str(ROOT / "core"), str(ROOT)]
+"""Where an installed package would be found by itself."""
 
 
-@pytest.fixture(scope="session")
-def findings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def mypy(folder: Path) -> list[str]:
     """What mypy has to say about all of them, in one run."""
-    configuration = tmp_path_factory.mktemp("mypy") / "mypy.ini"
+    configuration = folder / "mypy.ini"
     configuration.write_text("[mypy]\nstrict = true\npython_version = 3.11\nexplicit_package_bases = true\n")
+    ran = run(
+        *("mypy", "--config-file", str(configuration), "--no-error-summary"),
+        *("--cache-dir", str(ROOT / ".mypy_cache" / "programs"), *PROGRAMS),
+    )
+    return [line for line in ran.splitlines() if ": error:" in line]
+
+
+def pyright(folder: Path) -> list[str]:
+    """What pyright has to say; it reads our own modules, and tells only of the programs."""
+    configuration = folder / "pyrightconfig.json"
+    options = {
+        "include": [str(HERE / program) for program in PROGRAMS],
+        "extraPaths": PACKAGES,
+        "pythonVersion": "3.11",
+        "typeCheckingMode": "strict",
+        "reportUnnecessaryTypeIgnoreComment": True,
+    }
+    configuration.write_text(json.dumps(options))
+    # basedpyright is pyright with a Node.js of its own; its `strict` is pyright's.
+    arguments = ("--project", str(configuration), "--pythonpath", sys.executable, "--outputjson")
+    found = json.loads(run("basedpyright", *arguments))
+    assert found["summary"]["filesAnalyzed"] == len(PROGRAMS)
+    return [
+        f"{Path(finding['file']).name}:{finding['range']['start']['line'] + 1}: {finding['message']}"
+        for finding in found["generalDiagnostics"]
+    ]
+
+
+def run(*command: str) -> str:
+    """What a checker prints, whether it is content or not."""
     ran = subprocess.run(
-        [
-            *(sys.executable, "-m", "mypy", "--config-file", str(configuration), "--no-error-summary"),
-            *("--cache-dir", str(ROOT / ".mypy_cache" / "programs"), *PROGRAMS),
-        ],
+        [sys.executable, "-m", *command],
         cwd=HERE,
-        # Where an installed package would be found by itself.
-        env={**os.environ, "MYPYPATH": os.pathsep.join([str(ROOT / "core"), str(ROOT)])},
+        env={**os.environ, "MYPYPATH": os.pathsep.join(PACKAGES)},
         capture_output=True,
         text=True,
         check=False,
         timeout=600,
     )
     assert ran.returncode in {0, 1}, ran.stdout + ran.stderr
-    return [line for line in ran.stdout.splitlines() if ": error:" in line]
+    return ran.stdout
+
+
+@pytest.fixture(scope="session", params=[mypy, pyright])
+def findings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What a checker finds in all of the programs."""
+    checker: Callable[[Path], list[str]] = request.param
+    return checker(tmp_path_factory.mktemp("checker"))
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
