@@ -1,12 +1,12 @@
 """The adapters on the versions of their frameworks: `nox` for all sessions, `nox -s django-4.2` for one.
 
 A session is a row of the table. The tests choose themselves by `-k`: the hosts of the conformance table and the
-modules of an adapter have its name in theirs.
+modules of an adapter have its name in theirs. `python-3.12` runs all that needs no server or browser.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import nox
@@ -26,25 +26,30 @@ class Row:
     python: str
     needs: tuple[str, ...]
     tests: tuple[str, ...]
-    only: str
-    """As pytest's `-k`."""
-    without: tuple[str, ...] = field(default=())
-    options: tuple[str, ...] = field(default=())
+    only: str = ""
+    """As pytest's `-k`; empty for all."""
+    extra: str = "all"
+    """Which of our extras is installed."""
+    options: tuple[str, ...] = ()
     """More of pytest's options."""
 
 
-DJANGO_TESTS = ("tests/adapters/test_django*.py", "tests/conformance/test_table.py")
+TABLE_TESTS = "tests/conformance/test_table.py"
+DJANGO_TESTS = ("tests/adapters/test_django*.py", TABLE_TESTS)
+FLASK_TESTS = ("tests/adapters/test_flask*.py", "tests/adapters/test_wsgi.py")
 TABLE = {
-    "django-4.2": Row(
-        "3.11",
-        ("Django~=4.2.0", *DJANGO),
-        DJANGO_TESTS,
-        "django",
-        # asks for what Django 5 brought: async logins, and views that end when their client goes away
-        without=("tests/adapters/test_django.py",),
-    ),
+    "django-4.2": Row("3.11", ("Django~=4.2.0", *DJANGO), DJANGO_TESTS, "django"),
     "django-5.2": Row("3.11", ("Django~=5.2.0", *DJANGO), DJANGO_TESTS, "django"),
     "django-newest": Row("3.13", ("Django>=6", *DJANGO), DJANGO_TESTS, "django"),
+    "flask-newest": Row("3.12", ("Flask>=3.1", "flask-login>=0.6.3"), (*FLASK_TESTS, TABLE_TESTS), "flask or wsgi"),
+    # With httpx2 in place of httpx, which the rows beside it use.
+    "starlette-newest": Row(
+        "3.12",
+        ("starlette>=1", "fastapi>=0.130", "httpx2>=2", "python-multipart>=0.0.9"),
+        ("tests/adapters/test_asgi.py", TABLE_TESTS),
+        "asgi or starlette or fastapi",
+    ),
+    "python-3.12": Row("3.12", (), ("tests/core", "tests/adapters", "tests/conformance"), extra="dev"),
     # The floors of pyproject.toml, and httpx without its successor.
     "oldest": Row(
         "3.11",
@@ -52,7 +57,7 @@ TABLE = {
             *("Flask==3.0.0", "Werkzeug==3.0.0", "flask-login==0.6.3", "starlette==0.41.3", "fastapi==0.115.6"),
             *("httpx==0.27.0", "msgspec==0.19.0", "idna==3.0", "python-multipart==0.0.9"),
         ),
-        ("tests/adapters/test_flask*.py", "tests/adapters/test_wsgi.py", "tests/adapters/test_asgi.py"),
+        (*FLASK_TESTS, "tests/adapters/test_asgi.py"),
         # Starlette leaves its routes in the scope since later; until then a page has no route.
         "not template_that_matched and not prefix_of_the_deployment",
         # What these call was deprecated by releases that came after them.
@@ -66,8 +71,9 @@ def add(name: str, row: Row) -> None:
 
     @nox.session(name=name, python=row.python)
     def session(session: nox.Session) -> None:
-        session.install("--quiet", "--editable", ".[all]", *RUNNER, *HOSTS, *row.needs)
-        files = sorted({str(file) for pattern in row.tests for file in Path().glob(pattern)} - {*row.without})
+        # `--upgrade`: an environment that is used again has the newest of what its row leaves open as well
+        session.install("--quiet", "--upgrade", "--editable", f".[{row.extra}]", *RUNNER, *HOSTS, *row.needs)
+        files = sorted({str(file) for pattern in row.tests for file in Path().glob(pattern)})
         session.run(
             "python",
             "-m",
