@@ -168,6 +168,8 @@ class Entry(Struct, frozen=True, gc=False):
     context: TrackingContext
     since: float = 0.0
     """When it was handed over, in Unix seconds: its age counts from here."""
+    row: int = 0
+    """Where a durable spool keeps it."""
 
     @property
     def user_id(self) -> str | None:

@@ -51,7 +51,7 @@ def apply(before_send: BeforeSend, entry: Entry, destination: str) -> Entry | No
         changes["name"] = _name(returned)
     elif isinstance(record, Goal):
         changes["amount"] = check_goal(record.goal_id, returned.get("amount"), None)
-    return Entry(replace(record, **changes), entry.context.with_user(changes["user_id"]), entry.since)
+    return replace(entry, record=replace(record, **changes), context=entry.context.with_user(changes["user_id"]))
 
 
 def _properties(returned: Mapping[str, Any]) -> bytes:

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from os import urandom
 
 from sessionsight.delivery import before_send
-from sessionsight.delivery.books import Books
 from sessionsight.delivery.jobs import Job
 from sessionsight.delivery.options import BeforeSend, DeliveryOptions
 from sessionsight.delivery.reports import Reports
 from sessionsight.delivery.retry import Gate, backoff, retry_after
 from sessionsight.delivery.senders import Attempt, Senders
+from sessionsight.delivery.spool.base import Books
 from sessionsight.delivery.transport import NotSent, TimeLimits, TransportError, Unsendable, compressed
 from sessionsight.delivery.watch import KeyWatch
 from sessionsight.destinations.base import Action, Destination, HttpCall, HttpReply, Verdict
@@ -198,6 +198,7 @@ class Dispatcher:
             connect=self._options.connect_timeout, read=self._options.read_timeout, total=self._options.total_timeout
         ).within(self.deadline - now)
         self._gate.sent(now)
+        self._books.sending(job.entries)
         attempt = self._senders.launch(compressed(call, self._limits.gzip_above), limits)
         self._flying[attempt] = job, call
 

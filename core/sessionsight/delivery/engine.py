@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 from sessionsight.context import TrackingContext
 from sessionsight.delivery import lifecycle, threads
-from sessionsight.delivery.books import DeadLetter
 from sessionsight.delivery.console import ConsoleTransport
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.ledger import LaneStats
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.spool.memory import MemoryQueue
+from sessionsight.delivery.spool.base import DeadLetter, Spool
+from sessionsight.delivery.spool.memory import MemorySpool
 from sessionsight.delivery.transport import HttpxTransport, Transport
 from sessionsight.destinations.base import Destination
 from sessionsight.notices import Notices
@@ -64,10 +64,11 @@ class Engine:
                 max_response_bytes=options.max_response_bytes,
             )
 
+        self._spool: Spool = MemorySpool(options)
         self._lanes = {
             destination.name: Lane(
                 destination,
-                MemoryQueue(max_records=options.queue_records, max_bytes=options.queue_bytes),
+                self._spool.books(destination.name),
                 transport(destination),
                 options,
                 notices,
@@ -82,8 +83,10 @@ class Engine:
             lifecycle.keep(self)
         now = time.time()
         entries = [Entry(record, context, now) for record in records]
-        for lane in self._lanes.values():
-            lane.offer(entries, drop)
+        shares = [share for lane in self._lanes.values() if (share := lane.share_of(entries, drop))]
+        self._spool.enter(shares)
+        for share in shares:
+            self._lanes[share.lane].notice()
         if self._alone:
             for lane, fair in self._shares(time.monotonic() + self._flush_timeout):
                 lane.send_here(fair)
@@ -119,7 +122,9 @@ class Engine:
     def close(self) -> dict[str, int]:
         """Stop all lanes, without waiting. Returns what each has lost by that."""
         lifecycle.release(self)
-        return {name: lane.close() for name, lane in self._lanes.items()}
+        lost = {name: lane.close() for name, lane in self._lanes.items()}
+        self._spool.close()
+        return lost
 
     def _shares(self, deadline: float) -> Iterator[tuple[Lane, float]]:
         """Each lane in its turn, with its share of the time that is left then."""

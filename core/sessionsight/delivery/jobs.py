@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from sessionsight.delivery.books import DeadLetter
+from sessionsight.delivery.spool.base import DeadLetter
 from sessionsight.destinations.base import HttpCall
 from sessionsight.records import Entry
 

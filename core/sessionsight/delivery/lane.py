@@ -7,13 +7,12 @@ import threading
 import time
 from collections.abc import Sequence
 
-from sessionsight.delivery.books import Books, DeadLetter
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.ledger import LaneStats
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.reports import Reports
 from sessionsight.delivery.senders import Senders
-from sessionsight.delivery.spool.base import LaneQueue
+from sessionsight.delivery.spool.base import Books, DeadLetter, Share
 from sessionsight.delivery.transport import Transport
 from sessionsight.delivery.wake import Wake
 from sessionsight.destinations.base import Destination
@@ -39,7 +38,7 @@ class Lane:
     def __init__(
         self,
         destination: Destination,
-        queue: LaneQueue,
+        books: Books,
         transport: Transport,
         options: DeliveryOptions,
         notices: Notices,
@@ -50,7 +49,7 @@ class Lane:
         self._max_records = destination.limits.max_records
         self._notices = notices
         self._reports = Reports(self.name, options, notices)
-        self._books = Books(queue, options)
+        self._books = books
         self._wake = Wake()
         self._senders = Senders(transport, name=f"sessionsight-{self.name}", wake=self._wake)
         self._dispatcher = Dispatcher(destination, self._books, self._senders, options, notices)
@@ -62,8 +61,8 @@ class Lane:
         self._flushers = 0
         self._here = False
 
-    def offer(self, entries: Sequence[Entry], drop: DropReason | None = None) -> None:
-        """Take those of the entries that this destination has a place for.
+    def share_of(self, entries: Sequence[Entry], drop: DropReason | None = None) -> Share | None:
+        """Those of the entries that this destination has a place for; None when there is none.
 
         Args:
             entries: Records with their context.
@@ -92,11 +91,13 @@ class Lane:
                 if remedy := _REMEDIES.get(reason):
                     message = f"{record.kind} {record.label!r} skipped, {remedy}"
                     self._reports.tell(logging.WARNING, message, about=reason)
-        if accepted or dropped:
-            waiting = self._books.enter(accepted, dropped)
-            # During the linger the thread wakes by itself; it is called only from a longer sleep.
-            if self._thread is None or self._idle or waiting >= self._max_records:
-                self._call()
+        return Share(self.name, accepted, dropped) if accepted or dropped else None
+
+    def notice(self) -> None:
+        """Something has been entered in the lane's books."""
+        # During the linger the thread wakes by itself; it is called only from a longer sleep.
+        if self._thread is None or self._idle or self._books.waiting()[0] >= self._max_records:
+            self._call()
 
     def hurry(self) -> None:
         """Send without waiting for company, until as many calls of `relax`."""

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sessionsight.context import TrackingContext
-from sessionsight.delivery.books import Books, DeadLetter
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.ledger import LaneStats
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.spool.memory import MemoryQueue
+from sessionsight.delivery.spool.base import DeadLetter
+from sessionsight.delivery.spool.memory import MemoryBooks
 from sessionsight.delivery.transport import HttpxTransport
 from sessionsight.destinations.base import Action, Destination, HttpCall, HttpReply, Limits, Verdict, judge_status
 from sessionsight.notices import Notices
@@ -87,9 +87,8 @@ def quick(**options: Any) -> DeliveryOptions:
     )
 
 
-def make_books(**options: Any) -> Books:
-    settings = quick(**options)
-    return Books(MemoryQueue(max_records=settings.queue_records, max_bytes=settings.queue_bytes), settings)
+def make_books(**options: Any) -> MemoryBooks:
+    return MemoryBooks(quick(**options))
 
 
 def labels(entries: Iterable[Entry | DeadLetter]) -> list[str]:
@@ -118,7 +117,7 @@ def make_lane(destination: Destination, **options: Any) -> Lane:
     settings = quick(**options)
     return Lane(
         destination,
-        MemoryQueue(max_records=settings.queue_records, max_bytes=settings.queue_bytes),
+        MemoryBooks(settings),
         HttpxTransport(connections=destination.limits.concurrency, trust_env=False),
         settings,
         Notices(),
@@ -128,6 +127,15 @@ def make_lane(destination: Destination, **options: Any) -> Lane:
 def lane_threads() -> set[threading.Thread]:
     """The threads of all lanes of this process, those of other tests' clients included."""
     return {thread for thread in threading.enumerate() if thread.name.startswith("sessionsight-")}
+
+
+def offer(lane: Lane, entries: Sequence[Entry], drop: DropReason | None = None) -> None:
+    """What an engine does with what a request hands over, for one lane."""
+    share = lane.share_of(entries, drop)
+    if share is not None:
+        assert isinstance(lane._books, MemoryBooks)
+        lane._books.enter(share.entries, share.dropped)
+        lane.notice()
 
 
 def deliver(lane: Lane) -> dict[str, Any]:

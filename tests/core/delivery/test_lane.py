@@ -13,7 +13,7 @@ import pytest
 from sessionsight.delivery.engine import Engine
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryProblem
-from sessionsight.delivery.spool.memory import MemoryQueue
+from sessionsight.delivery.spool.memory import MemoryBooks
 from sessionsight.delivery.transport import HttpxTransport
 from sessionsight.destinations.base import HttpCall, HttpReply, Verdict
 from sessionsight.errors import ConfigurationError
@@ -30,6 +30,7 @@ from tests.core.delivery.kit import (
     labels,
     lane_threads,
     make_lane,
+    offer,
     quick,
     singles,
     tally,
@@ -97,7 +98,7 @@ def test_a_2xx_means_delivered(make: MakeLane, server: Server, status: int) -> N
     server.answer = reply(status, body=b"" if status == 204 else b"{}")
     lane = make(batches(server.url))
 
-    lane.offer([event("a"), event("b")])
+    offer(lane, [event("a"), event("b")])
 
     assert deliver(lane) == {"captured": 2, "delivered": 2}
     assert sent(server) == [["a", "b"]]
@@ -107,7 +108,7 @@ def test_records_that_a_2xx_lists_as_refused_become_dead_letters(make: MakeLane,
     server.will(reply(202, body=b'{"refused": {"1": "no such plan"}}'))
     lane = make(batches(server.url))
 
-    lane.offer([event("a"), event("b"), event("c")])
+    offer(lane, [event("a"), event("b"), event("c")])
 
     assert deliver(lane) == {"captured": 3, "delivered": 2, "dead": 1}
     [letter] = lane.dead_letters()
@@ -134,7 +135,7 @@ def test_what_was_certainly_not_taken_is_sent_again(
     server.will(answer, answer)
     lane = make(vendor(server.url), retry_after_max=0.01)
 
-    lane.offer([event("a")])
+    offer(lane, [event("a")])
 
     assert deliver(lane) == {"captured": 1, "delivered": 1}
     assert sent(server) == [["a"]] * 3
@@ -147,7 +148,7 @@ def test_a_vendor_that_cannot_be_reached_gets_its_records_when_it_is_back(
     caplog.set_level(logging.INFO, "sessionsight")
     port = free_port()
     lane = make(vendor(f"http://127.0.0.1:{port}"), breaker_failures=3)
-    lane.offer([event("a"), event("b")])
+    offer(lane, [event("a"), event("b")])
     until(lambda: lane.stats().state in {"open", "half-open"}, "the circuit opens")
     assert tally(lane.stats()) == {"captured": 2, "pending": 2}
     assert "ConnectError" in str(lane.stats().last_error)
@@ -186,7 +187,7 @@ def test_an_event_whose_outcome_is_unknown_is_sent_again(make: MakeLane, server:
     server.will(answer)
     lane = make(batches(server.url), read_timeout=0.2)
 
-    lane.offer([event("a")])
+    offer(lane, [event("a")])
 
     assert deliver(lane) == {"captured": 1, "delivered": 1}
     assert sent(server) == [["a"], ["a"]]
@@ -199,7 +200,7 @@ def test_a_goal_whose_outcome_is_unknown_is_parked(
     server.will(answer)
     lane = make(singles(server.url, concurrency=1), read_timeout=0.2)
 
-    lane.offer([goal("a"), goal("b")])
+    offer(lane, [goal("a"), goal("b")])
 
     assert deliver(lane) == {"captured": 2, "delivered": 1, "dead": 1}
     assert sent(server) == [["a"], ["b"]], "sent once, and it stops no other"
@@ -216,7 +217,7 @@ def test_a_goal_whose_outcome_is_unknown_is_sent_again_by_choice(
     server.will(answer)
     lane = make(singles(server.url), read_timeout=0.2, goals_on_unknown="retry")
 
-    lane.offer([goal("a")])
+    offer(lane, [goal("a")])
 
     assert deliver(lane) == {"captured": 1, "delivered": 1}
     assert sent(server) == [["a"], ["a"]]
@@ -229,7 +230,7 @@ def test_a_head_that_drips_is_given_up_after_the_time_for_a_whole_call(
     server.will(drip(b"HTTP/1.1 200 OK\r\nx: ", drop))
     lane = make(batches(server.url), total_timeout=0.3)
 
-    lane.offer([event("a")])
+    offer(lane, [event("a")])
 
     assert deliver(lane) == {"captured": 1, "delivered": 1}
     assert sent(server) == [["a"], ["a"]]
@@ -244,12 +245,12 @@ def test_a_reply_that_the_destination_cannot_judge_is_unknown(make: MakeLane, se
 
     server.will(reply(299))
     lane = make(Moody(server.url))
-    lane.offer([event("a")])
+    offer(lane, [event("a")])
     assert deliver(lane) == {"captured": 1, "delivered": 1}
 
     server.will(reply(299))
     lane = make(Moody(server.url, name="goals", repeatable=False))
-    lane.offer([goal("a")])
+    offer(lane, [goal("a")])
     assert deliver(lane) == {"captured": 1, "dead": 1}
     assert [letter.message for letter in lane.dead_letters()] == ["KeyError in judge()"]
 
@@ -270,7 +271,7 @@ def test_a_batch_that_is_too_large_is_split_until_it_fits(make: MakeLane, server
     server.decide = refusing(413, above=2)
     lane = make(batches(server.url))
 
-    lane.offer([event(name) for name in "abcdefg"])
+    offer(lane, [event(name) for name in "abcdefg"])
 
     assert deliver(lane) == {"captured": 7, "delivered": 7}
     accepted = [names for names in sent(server) if len(names) <= 2]
@@ -281,7 +282,7 @@ def test_a_single_record_that_is_too_large_becomes_a_dead_letter(make: MakeLane,
     server.decide = refusing(413, "b", "c", "d", "e")
     lane = make(batches(server.url), pause_interval=LONG)
 
-    lane.offer([event(name) for name in "abcdef"])
+    offer(lane, [event(name) for name in "abcdef"])
 
     assert deliver(lane) == {"captured": 6, "delivered": 2, "dead": 4}
     assert deaths(lane.dead_letters()) == dict.fromkeys("bcde", "too_large"), "however many, it is their own fault"
@@ -295,7 +296,7 @@ def test_a_refused_batch_is_bisected_until_the_bad_record_stands_alone(
     server.decide = refusing(status, *bad)
     lane = make(batches(server.url))
 
-    lane.offer([event(name) for name in "abcdefgh"])
+    offer(lane, [event(name) for name in "abcdefgh"])
 
     assert deliver(lane) == {"captured": 8, "delivered": 8 - len(bad), "dead": len(bad)}
     assert deaths(lane.dead_letters()) == dict.fromkeys(bad, "refused")
@@ -311,7 +312,7 @@ def test_three_single_refusals_in_a_row_pause_the_lane_and_the_third_record_is_k
     server.answer = reply(400)
     lane = make(singles(server.url, concurrency=1), pause_interval=LONG)
 
-    lane.offer([goal(name) for name in "abcde"])
+    offer(lane, [goal(name) for name in "abcde"])
 
     until(lambda: lane.stats().state == "paused", "the lane pauses")
     assert tally(lane.stats()) == {"captured": 5, "dead": 2, "pending": 3}
@@ -327,7 +328,7 @@ def test_refusals_with_a_success_between_them_pause_nothing(make: MakeLane, serv
     server.decide = refusing(400, "x")
     lane = make(singles(server.url, concurrency=1), pause_interval=LONG)
 
-    lane.offer([goal(name) for name in "xxaxxbxxc"])
+    offer(lane, [goal(name) for name in "xxaxxbxxc"])
 
     assert deliver(lane) == {"captured": 9, "dead": 6, "delivered": 3}
 
@@ -341,7 +342,7 @@ def test_a_record_whose_call_cannot_be_made_stands_in_nobodys_way(make: MakeLane
 
     lane = make(Picky(server.url, max_records=10))
 
-    lane.offer([event("a"), event("b"), event("bad"), event("c")])
+    offer(lane, [event("a"), event("b"), event("bad"), event("c")])
 
     assert deliver(lane) == {"captured": 4, "dead": 1, "delivered": 3}
     [letter] = lane.dead_letters()
@@ -360,7 +361,7 @@ def test_calls_that_do_not_carry_each_record_once_are_not_made(make: MakeLane, s
 
     lane = make(Wrong(server.url, max_records=10))
 
-    lane.offer([event("a"), event("b")])
+    offer(lane, [event("a"), event("b")])
 
     assert deliver(lane) == {"captured": 2, "dead": 1, "delivered": 1}
     assert deaths(lane.dead_letters()) == {"b": "refused"}
@@ -382,7 +383,7 @@ def test_a_batch_that_takes_several_calls_is_judged_call_by_call(make: MakeLane,
     server.decide = refusing(400, "bbb")
     lane = make(Apart(server.url, max_records=10))
 
-    lane.offer([event("a"), event("bbb"), event("c"), event("ddd")])
+    offer(lane, [event("a"), event("bbb"), event("c"), event("ddd")])
 
     assert deliver(lane) == {"captured": 4, "dead": 1, "delivered": 3}
     assert sorted(map(tuple, sent(server))) == [("a", "c"), ("bbb",), ("ddd",)]
@@ -398,7 +399,7 @@ def test_a_wrong_key_or_address_pauses_the_lane_and_loses_nothing(
 ) -> None:
     server.answer = reply(status, {"Location": "/elsewhere"}, b'{"error": {"message": "who are you?"}}')
     lane = make(vendor(server.url, concurrency=1))
-    lane.offer([event("a"), event("b"), event("c")])
+    offer(lane, [event("a"), event("b"), event("c")])
     server.wait_for(5)  # now and then it probes
     assert tally(lane.stats()) == {"captured": 3, "pending": 3}
     assert lane.stats().state == "paused"
@@ -417,7 +418,7 @@ def test_a_changed_key_ends_a_pause_at_once(make: MakeLane, server: Server) -> N
     keys = ["old"]
     server.decide = lambda request: reply(200 if request.headers["x-api-key"] == "new" else 401)
     lane = make(batches(server.url, key=lambda: keys[-1]), pause_interval=LONG)
-    lane.offer([event("a")])
+    offer(lane, [event("a")])
     until(lambda: lane.stats().state == "paused", "the lane pauses")
 
     keys.append("new")
@@ -435,7 +436,7 @@ def test_a_key_that_comes_late_ends_a_pause_as_well(make: MakeLane, server: Serv
         return keys[0]
 
     lane = make(batches(server.url, key=key), pause_interval=LONG)
-    lane.offer([event("a")])
+    offer(lane, [event("a")])
     until(lambda: lane.stats().state == "paused", "the lane pauses")
     assert lane.stats().last_error == "the file with the key is not there yet"
     assert server.requests == []
@@ -450,7 +451,7 @@ def test_a_key_with_a_line_break_pauses_the_lane_without_showing_it(
 ) -> None:
     lane = make(batches(server.url, key="sk_very\nsecret"), pause_interval=LONG)
 
-    lane.offer([event("a")])
+    offer(lane, [event("a")])
 
     until(lambda: lane.stats().state == "paused", "the lane pauses")
     assert tally(lane.stats()) == {"captured": 1, "pending": 1}
@@ -461,7 +462,7 @@ def test_a_key_with_a_line_break_pauses_the_lane_without_showing_it(
 def test_resume_tries_again_at_once(make: MakeLane, server: Server) -> None:
     server.will(reply(401))
     lane = make(batches(server.url), pause_interval=LONG)
-    lane.offer([event("a")])
+    offer(lane, [event("a")])
     until(lambda: lane.stats().state == "paused", "the lane pauses")
 
     lane.resume()
@@ -472,7 +473,7 @@ def test_resume_tries_again_at_once(make: MakeLane, server: Server) -> None:
 def test_resume_cuts_a_long_wait_for_a_retry_short(make: MakeLane, server: Server) -> None:
     server.will(reply(503, {"Retry-After": "200"}))
     lane = make(batches(server.url))
-    lane.offer([event("a")])
+    offer(lane, [event("a")])
     until(lambda: lane.stats().last_error is not None, "the first attempt fails")
 
     lane.resume()
@@ -489,11 +490,11 @@ def test_a_full_queue_loses_events_before_goals_and_says_so_once(
     go = threading.Event()
     server.will(after(go, reply(200)))
     lane = make(batches(server.url, max_records=1), queue_records=4)
-    lane.offer([event("under way")])
+    offer(lane, [event("under way")])
     server.wait_for(1)
 
-    lane.offer([event("a"), goal("G"), event("b"), event("c")])
-    lane.offer([goal("H"), event("d")])
+    offer(lane, [event("a"), goal("G"), event("b"), event("c")])
+    offer(lane, [goal("H"), event("d")])
     assert tally(lane.stats()) == {"captured": 7, "pending": 4, "queue_full": 3}
     go.set()
 
@@ -507,7 +508,7 @@ def test_what_is_too_old_is_not_sent_but_becomes_a_dead_letter(make: MakeLane, s
     now = time.time()
     lane = make(batches(server.url), max_age=60)
 
-    lane.offer([event("old", since=now - 61), event("young", since=now - 30), event("older", since=now - 10**6)])
+    offer(lane, [event("old", since=now - 61), event("young", since=now - 30), event("older", since=now - 10**6)])
 
     assert deliver(lane) == {"captured": 3, "delivered": 1, "dead": 2}
     assert deaths(lane.dead_letters()) == {"old": "expired", "older": "expired"}
@@ -517,7 +518,7 @@ def test_what_is_too_old_is_not_sent_but_becomes_a_dead_letter(make: MakeLane, s
 def test_a_destinations_own_age_goes_before_the_general_one(make: MakeLane, server: Server) -> None:
     lane = make(singles(server.url, max_age=10.0), max_age=1000)
 
-    lane.offer([goal("old", since=time.time() - 11)])
+    offer(lane, [goal("old", since=time.time() - 11)])
 
     assert deliver(lane) == {"captured": 1, "dead": 1}
 
@@ -526,7 +527,7 @@ def test_dead_letters_are_bounded(make: MakeLane, server: Server) -> None:
     server.answer = reply(500)
     lane = make(singles(server.url, concurrency=1), dead_letters=2, breaker_failures=100)
 
-    lane.offer([goal(name) for name in "abcde"])
+    offer(lane, [goal(name) for name in "abcde"])
 
     assert deliver(lane) == {"captured": 5, "dead": 2, "dead_letters_full": 3}
     assert labels(lane.dead_letters()) == ["d", "e"]
@@ -537,7 +538,7 @@ def test_eight_goals_are_under_way_at_the_same_time(make: MakeLane, server: Serv
     server.answer = after(together, reply(200))
     lane = make(singles(server.url))
 
-    lane.offer([goal(str(number)) for number in range(16)])
+    offer(lane, [goal(str(number)) for number in range(16)])
 
     assert deliver(lane) == {"captured": 16, "delivered": 16}
     assert server.connections == 8
@@ -559,7 +560,7 @@ def test_never_more_calls_are_under_way_than_agreed(make: MakeLane, server: Serv
 
     server.answer = answer
     lane = make(singles(server.url, concurrency=3))
-    lane.offer([goal(str(number)) for number in range(60)])
+    offer(lane, [goal(str(number)) for number in range(60)])
 
     assert deliver(lane) == {"captured": 60, "delivered": 60}
     assert most <= 3
@@ -570,21 +571,21 @@ def test_never_more_calls_are_under_way_than_agreed(make: MakeLane, server: Serv
 
 def test_a_full_batch_leaves_at_once_and_the_rest_waits_for_company(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url, max_records=3), linger=LONG)
-    lane.offer([event("a")])
-    lane.offer([event("b"), event("c")])
+    offer(lane, [event("a")])
+    offer(lane, [event("b"), event("c")])
 
     server.wait_for(1)
 
     assert sent(server) == [["a", "b", "c"]]
-    lane.offer([event("d")])
+    offer(lane, [event("d")])
     assert deliver(lane) == {"captured": 4, "delivered": 4}, "a flush does not wait for company"
     assert sent(server) == [["a", "b", "c"], ["d"]]
 
 
 def test_records_that_come_within_the_linger_share_a_batch(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url), linger=0.3)
-    lane.offer([event("a")])
-    lane.offer([event("b")])
+    offer(lane, [event("a")])
+    offer(lane, [event("b")])
 
     server.wait_for(1)
 
@@ -594,7 +595,7 @@ def test_records_that_come_within_the_linger_share_a_batch(make: MakeLane, serve
 def test_a_batch_is_bounded_by_bytes_as_well(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url, max_bytes=3000), linger=LONG)
 
-    lane.offer([event(name, size=1000) for name in "abc"])
+    offer(lane, [event(name, size=1000) for name in "abc"])
 
     server.wait_for(1)
     assert sent(server) == [["a", "b"]]
@@ -603,12 +604,12 @@ def test_a_batch_is_bounded_by_bytes_as_well(make: MakeLane, server: Server) -> 
 
 def test_a_flush_does_not_hurry_what_comes_after_it(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url, max_records=2), linger=LONG)
-    lane.offer([event("a")])
+    offer(lane, [event("a")])
     deliver(lane)
     assert not lane._dispatcher.hurry
 
-    lane.offer([event("b")])
-    lane.offer([event("c")])
+    offer(lane, [event("b")])
+    offer(lane, [event("c")])
     server.wait_for(2)
 
     assert sent(server) == [["a"], ["b", "c"]]
@@ -617,7 +618,7 @@ def test_a_flush_does_not_hurry_what_comes_after_it(make: MakeLane, server: Serv
 def test_a_lane_that_sleeps_is_woken_by_the_first_record(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url))
     for number in range(30):
-        lane.offer([event(str(number))])
+        offer(lane, [event(str(number))])
         server.wait_for(number + 1)
 
     assert deliver(lane) == {"captured": 30, "delivered": 30}
@@ -626,11 +627,11 @@ def test_a_lane_that_sleeps_is_woken_by_the_first_record(make: MakeLane, server:
 def test_no_record_is_forgotten_when_many_threads_offer_at_once(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url), linger=0.001)
 
-    def offer() -> None:
+    def capture() -> None:
         for _ in range(100):
-            lane.offer([event("a")])
+            offer(lane, [event("a")])
 
-    threads = [threading.Thread(target=offer) for _ in range(8)]
+    threads = [threading.Thread(target=capture) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -649,8 +650,8 @@ def test_records_that_the_vendor_cannot_take_are_counted_and_explained_once(
 ) -> None:
     lane = make(batches(server.url))
 
-    lane.offer([event("nobody"), event("a")])
-    lane.offer([event("nobody")])
+    offer(lane, [event("nobody"), event("a")])
+    offer(lane, [event("nobody")])
 
     assert deliver(lane) == {"captured": 3, "delivered": 1, "no_identity": 2}
     [line] = lines(caplog)
@@ -665,7 +666,7 @@ def test_records_that_are_not_for_this_vendor_are_not_counted_at_all(make: MakeL
     lane = make(EventsOnly(server.url))
     record = Event(entropy=bytes(10), time=0, name="elsewhere", destinations=frozenset({"another"}))
 
-    lane.offer([goal("G"), Entry(record, USER, time.time())])
+    offer(lane, [goal("G"), Entry(record, USER, time.time())])
 
     assert tally(lane.stats()) == {}
 
@@ -673,7 +674,7 @@ def test_records_that_are_not_for_this_vendor_are_not_counted_at_all(make: MakeL
 def test_records_of_a_request_that_may_not_be_sent_are_counted_with_the_reason(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url))
 
-    lane.offer([event("a"), event("b")], DropReason.CONSENT)
+    offer(lane, [event("a"), event("b")], DropReason.CONSENT)
 
     assert tally(lane.stats()) == {"captured": 2, "consent": 2}
 
@@ -687,7 +688,7 @@ def test_a_destination_that_fails_at_the_door_harms_nobody(
 
     lane = make(Rude(server.url))
 
-    lane.offer([event("a")])
+    offer(lane, [event("a")])
 
     assert deliver(lane) == {"captured": 1, "delivered": 1}
     assert lines(caplog) == ["vendor: the destination failed with RuntimeError: no"]
@@ -696,8 +697,8 @@ def test_a_destination_that_fails_at_the_door_harms_nobody(
 def test_a_second_record_with_the_same_key_is_not_sent(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url))
 
-    lane.offer([event("paid", key="order:1"), event("paid", key="order:2")])
-    lane.offer([event("paid", key="order:1")])
+    offer(lane, [event("paid", key="order:1"), event("paid", key="order:2")])
+    offer(lane, [event("paid", key="order:1")])
 
     assert deliver(lane) == {"captured": 3, "delivered": 2, "duplicate": 1}
 
@@ -722,7 +723,7 @@ def test_before_send_may_change_or_drop_and_what_it_breaks_is_dropped(
 
     lane = make(batches(server.url), before_send=before_send)
 
-    lane.offer([event(name) for name in ("a", "drop", "raise", "exit", "b")])
+    offer(lane, [event(name) for name in ("a", "drop", "raise", "exit", "b")])
 
     assert deliver(lane) == {"captured": 5, "delivered": 2, "before_send": 1, "before_send_error": 2}
     assert sent(server) == [["a by vendor", "b by vendor"]]
@@ -733,7 +734,7 @@ def test_before_send_may_change_or_drop_and_what_it_breaks_is_dropped(
 def test_a_batch_of_which_before_send_leaves_nothing_is_not_sent(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url, max_records=2), before_send=lambda record, destination: None)
 
-    lane.offer([event(name) for name in "abcde"])
+    offer(lane, [event(name) for name in "abcde"])
 
     assert deliver(lane) == {"captured": 5, "before_send": 5}
     assert server.requests == []
@@ -746,7 +747,7 @@ def test_on_error_is_told_of_what_fails_now_and_what_fails_for_good(make: MakeLa
     )
     lane = make(batches(server.url), on_error=problems.append, retry_after_max=0.01)
 
-    lane.offer([event("a"), event("b")])
+    offer(lane, [event("a"), event("b")])
 
     assert deliver(lane) == {"captured": 2, "delivered": 1, "dead": 1}
     told = [(problem.reason, problem.message, problem.status, problem.records) for problem in problems]
@@ -768,7 +769,7 @@ def test_an_on_error_that_fails_harms_nobody(
     server.will(reply(500), reply(500))
     lane = make(batches(server.url), on_error=on_error)
 
-    lane.offer([event("a")])
+    offer(lane, [event("a")])
 
     assert deliver(lane) == {"captured": 1, "delivered": 1}
     assert lines(caplog) == [f"vendor: on_error failed with {type(error).__name__}: {error}"]
@@ -818,7 +819,7 @@ def test_the_same_trouble_is_logged_once_a_minute(
     server.answer = reply(500)
     lane = make(singles(server.url), breaker_failures=1000)
 
-    lane.offer([goal(str(number)) for number in range(50)])
+    offer(lane, [goal(str(number)) for number in range(50)])
 
     assert deliver(lane) == {"captured": 50, "dead": 50}
     assert len(lines(caplog)) == 1
@@ -832,7 +833,7 @@ def test_no_secret_is_in_the_log_a_repr_or_a_dead_letter(
     server.will(*map(reply, (500, 401, 400, 429, 413)), reset(), raw(b"garbage\r\n"))
     lane = make(singles(server.url, concurrency=1), on_error=told.append, read_timeout=0.5)
 
-    lane.offer([goal(str(number)) for number in range(6)])
+    offer(lane, [goal(str(number)) for number in range(6)])
     deliver(lane)
 
     assert len(told) >= 6
@@ -841,7 +842,7 @@ def test_no_secret_is_in_the_log_a_repr_or_a_dead_letter(
 
 
 def test_a_fault_of_ours_is_logged_and_does_not_end_the_lane(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    class Faulty(MemoryQueue):
+    class Faulty(MemoryBooks):
         faults = 1
 
         def claim(self, max_records: int, max_bytes: int) -> list[Entry]:
@@ -850,10 +851,9 @@ def test_a_fault_of_ours_is_logged_and_does_not_end_the_lane(server: Server, cap
                 raise OSError("the disk is full of secrets")
             return super().claim(max_records, max_bytes)
 
-    queue = Faulty(max_records=10, max_bytes=10**6)
-    lane = Lane(batches(server.url), queue, HttpxTransport(trust_env=False), quick(), Notices())
+    lane = Lane(batches(server.url), Faulty(quick()), HttpxTransport(trust_env=False), quick(), Notices())
 
-    lane.offer([event("a")])
+    offer(lane, [event("a")])
 
     assert deliver(lane) == {"captured": 1, "delivered": 1}
     assert "vendor: internal error in delivery, OSError at test_lane.py:" in caplog.text
@@ -866,11 +866,11 @@ def test_a_fault_of_ours_is_logged_and_does_not_end_the_lane(server: Server, cap
 
 def test_what_comes_after_closing_is_counted_as_lost_and_starts_no_thread(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url))
-    lane.offer([event("a")])
+    offer(lane, [event("a")])
     deliver(lane)
     assert lane.close() == 0
 
-    lane.offer([event("b")])
+    offer(lane, [event("b")])
 
     assert tally(lane.stats()) == {"captured": 2, "delivered": 1, "shutdown": 1}
     assert lane.close() == 0
@@ -881,7 +881,7 @@ def test_a_lane_that_is_closed_before_its_first_record_starts_no_thread(make: Ma
     lane = make(batches(server.url))
     lane.close()
 
-    lane.offer([event("a")])
+    offer(lane, [event("a")])
     lane.resume()
 
     assert lane_threads() <= before
@@ -891,7 +891,7 @@ def test_a_lane_that_is_closed_before_its_first_record_starts_no_thread(make: Ma
 def test_closing_does_not_wait_for_calls_under_way_and_counts_their_records(make: MakeLane, server: Server) -> None:
     server.answer = silence()
     lane = make(batches(server.url, max_records=2))
-    lane.offer([event("a"), event("b"), event("c")])
+    offer(lane, [event("a"), event("b"), event("c")])
     server.wait_for(1)
 
     assert lane.close() == 3

@@ -1,142 +1,334 @@
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Sequence
+
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
-from sessionsight.delivery.spool.base import size_of
-from sessionsight.delivery.spool.memory import MemoryQueue
-from sessionsight.records import Entry, Goal
-from tests.core.delivery.kit import event, goal, labels
-
-
-def queue(records: int = 100, size: int = 10**9) -> MemoryQueue:
-    return MemoryQueue(max_records=records, max_bytes=size)
-
-
-def test_records_come_out_in_the_order_in_which_they_came_in_but_goals_before_events() -> None:
-    full = queue()
-    full.put([event("a"), goal("G"), event("b"), goal("H")])
-
-    assert labels(full.claim(100, 10**9)) == ["G", "H", "a", "b"]
+from sessionsight.delivery.spool.base import DeadLetter
+from sessionsight.delivery.spool.memory import MemoryBooks
+from sessionsight.delivery.spool.queue import MemoryQueue
+from sessionsight.records import DropReason, Entry
+from tests.core.delivery.kit import event, goal, labels, make_books, tally
+from tests.support.server import PATIENCE
 
 
-def test_a_claim_takes_as_many_as_fit_in_number_and_bytes() -> None:
-    full = queue()
-    full.put([event(name, size=1000) for name in "abcdef"])
-    each = size_of(event("a", size=1000))
-
-    assert labels(full.claim(2, 10**9)) == ["a", "b"]
-    assert labels(full.claim(100, 2 * each)) == ["c", "d"]
-    assert full.waiting == 2
-    assert full.pending == 6
-
-
-def test_a_record_that_is_too_large_for_any_batch_goes_alone() -> None:
-    full = queue()
-    full.put([event("large", size=10_000), event("b")])
-
-    assert labels(full.claim(100, 500)) == ["large"]
-    assert labels(full.claim(100, 500)) == ["b"]
-    assert full.claim(100, 500) == []
+def letter(entry: Entry, reason: str = "refused") -> DeadLetter:
+    return DeadLetter(
+        destination="vendor",
+        entry=entry,
+        reason=reason,
+        message="",
+        status=None,
+        attempts=1,
+        first_attempt=None,
+        last_attempt=None,
+    )
 
 
-def test_a_full_queue_loses_events_before_goals_and_the_oldest_first() -> None:
-    full = queue(records=4)
-
-    assert full.put([event("a"), goal("G"), event("b"), goal("H")]) == []
-    assert labels(full.put([event("c")])) == ["a"]
-    assert labels(full.put([goal("I"), goal("J")])) == ["b", "c"]
-    assert labels(full.put([goal("K")])) == ["G"]
-    assert labels(full.put([event("d")])) == ["d"]
-    assert labels(full.claim(100, 10**9)) == ["H", "I", "J", "K"]
+def counts(books: MemoryBooks) -> dict[str, int]:
+    return tally(books.read("closed"))
 
 
-def test_a_queue_is_full_by_bytes_as_well() -> None:
-    each = size_of(event("a", size=1000))
-    full = queue(size=3 * each)
-    full.put([event(name, size=1000) for name in "abc"])
+def test_every_record_is_in_one_place_of_the_ledger() -> None:
+    books = make_books()
+    books.enter([event(name) for name in "abcdef"], [DropReason.NO_IDENTITY, DropReason.NO_IDENTITY])
+    a, b, c, d = books.claim(4, 10**9)
 
-    assert labels(full.put([event("d", size=1000)])) == ["a"]
-    assert labels(full.put([event("too large", size=10_000)])) == ["b", "c", "d", "too large"]
-    assert full.pending == 0
+    books.delivered([a])
+    books.dropped([b], DropReason.BEFORE_SEND)
+    books.died([letter(c)])
 
-
-def test_records_under_way_count_towards_the_bound_but_are_never_lost_to_it() -> None:
-    full = queue(records=2)
-    full.put([event("a"), event("b")])
-    claimed = full.claim(2, 10**9)
-
-    assert labels(full.put([event("c")])) == ["c"]
-
-    full.settle(claimed)
-    assert full.put([event("d"), event("e")]) == []
-    assert full.pending == 2
+    assert counts(books) == {
+        "captured": 8, "delivered": 1, "dead": 1, "before_send": 1, "no_identity": 2, "pending": 3,
+    }  # fmt: skip
+    assert labels(books.dead_letters()) == ["c"]
+    assert books.pending == 3
+    assert d.record.label == "d"
 
 
-def test_what_is_drained_is_settled_and_what_is_under_way_is_not() -> None:
-    full = queue()
-    full.put([event("a"), goal("G"), event("b")])
-    full.claim(1, 10**9)
+def test_the_oldest_dead_letters_make_room_and_are_counted() -> None:
+    books = make_books(dead_letters=2)
+    books.enter([event(name) for name in "abcd"])
 
-    assert labels(full.drain()) == ["a", "b"]
-    assert full.waiting == full.waiting_bytes == 0
-    assert full.pending == 1
+    books.died([letter(entry) for entry in books.claim(4, 10**9)])
+
+    assert labels(books.dead_letters()) == ["c", "d"]
+    assert counts(books) == {"captured": 4, "dead": 2, "dead_letters_full": 2}
 
 
-class QueueMachine(RuleBasedStateMachine):
-    """Against a plain list that does the same the slow way."""
+def test_what_a_full_queue_costs_is_counted_and_told_once() -> None:
+    books = make_books(queue_records=2)
+    books.enter([event(name) for name in "abc"])
+    books.enter([event("d")])
 
-    @initialize(records=st.integers(1, 8), events_worth=st.integers(1, 8))
-    def begin(self, records: int, events_worth: int) -> None:
-        self.max_records, self.max_bytes = records, events_worth * 500
-        self.queue = queue(records, self.max_bytes)
-        self.model: list[Entry] = []
+    assert counts(books) == {"captured": 4, "pending": 2, "queue_full": 2}
+    assert books.take_evicted() == 2
+    assert books.take_evicted() == 0
+
+
+def test_closing_counts_what_is_left_as_lost_even_what_is_under_way() -> None:
+    books = make_books()
+    books.enter([event(name) for name in "abc"])
+    under_way = books.claim(1, 10**9)
+
+    assert books.close() == 3
+    assert books.close() == 0
+    books.delivered(under_way)  # the reply comes too late
+    books.died([letter(entry) for entry in under_way])
+    books.dropped(under_way, DropReason.BEFORE_SEND)
+    books.enter([event("d")], [DropReason.CONSENT])
+
+    assert counts(books) == {"captured": 5, "shutdown": 4, "consent": 1}
+    assert books.dead_letters() == []
+
+
+def test_it_is_known_since_when_something_waits() -> None:
+    books = make_books()
+    assert books.waiting() == (0, 0, None)
+
+    before = time.monotonic()
+    books.enter([event("a")])
+    number, size, since = books.waiting()
+    books.enter([event("b")])
+
+    assert number == 1
+    assert size > 0
+    assert since is not None
+    assert before <= since <= time.monotonic()
+    assert books.waiting()[2] == since
+    books.claim(2, 10**9)
+    assert books.waiting() == (0, 0, None)
+
+
+# --- keys -----------------------------------------------------------------------------------------
+
+
+def test_a_second_record_of_the_same_kind_name_and_key_is_refused() -> None:
+    books = make_books()
+    books.enter([event("paid", key="order:1"), event("paid", key="order:1")])
+    books.enter([event("paid", key="order:1")])
+
+    assert counts(books) == {"captured": 3, "pending": 1, "duplicate": 2}
+
+
+def test_another_kind_name_key_or_direction_is_another_record() -> None:
+    books = make_books()
+    up = goal("paid", key="order:1")
+    down = replace(up, record=replace(up.record, direction="decrement"))
+
+    books.enter([event("paid", key="order:1"), event("sent", key="order:1"), event("paid", key="order:2"), up, down])
+
+    assert counts(books) == {"captured": 5, "pending": 5}
+
+
+def test_a_key_is_free_again_after_its_window() -> None:
+    books = make_books(dedupe_window=60)
+    books.enter([event("paid", key="k", since=1000.0), event("paid", key="k", since=1059.0)])
+    assert counts(books)["duplicate"] == 1
+
+    books.enter([event("paid", key="k", since=1060.0)])
+
+    assert counts(books) == {"captured": 3, "pending": 2, "duplicate": 1}
+
+
+def test_a_window_of_nothing_refuses_nothing() -> None:
+    books = make_books(dedupe_window=0)
+    books.enter([event("paid", key="k", since=1000.0), event("paid", key="k", since=1000.0)])
+
+    assert counts(books) == {"captured": 2, "pending": 2}
+
+
+def test_as_many_keys_are_remembered_as_were_agreed_the_newest() -> None:
+    books = make_books(dedupe_keys=2)
+    books.enter([event("paid", key=key) for key in "abc"])
+
+    books.enter([event("paid", key="c"), event("paid", key="b")])
+    assert counts(books)["duplicate"] == 2
+
+    books.enter([event("paid", key="a")])
+    assert counts(books) == {"captured": 6, "pending": 4, "duplicate": 2}
+
+
+def test_a_record_that_a_full_queue_has_lost_may_be_captured_again() -> None:
+    books = make_books(queue_records=1)
+    books.enter([event("paid", key="k")])
+    books.enter([goal("G")])
+    assert counts(books) == {"captured": 2, "pending": 1, "queue_full": 1}
+    books.delivered(books.claim(1, 10**9))
+
+    books.enter([event("paid", key="k")])
+
+    assert labels(books.claim(1, 10**9)) == ["paid"]
+
+
+# --- threads --------------------------------------------------------------------------------------
+
+
+def test_waiting_ends_when_the_last_record_is_settled() -> None:
+    books = make_books()
+    books.enter([event("a"), event("b")])
+    ended: list[bool] = []
+    waiting = threading.Thread(target=lambda: ended.append(books.wait_until_empty(time.monotonic() + PATIENCE)))
+    waiting.start()
+
+    books.delivered(books.claim(1, 10**9))
+    books.delivered(books.claim(1, 10**9))
+
+    waiting.join(PATIENCE)
+    assert ended == [True]
+
+
+def test_waiting_ends_when_the_books_are_closed() -> None:
+    books = make_books()
+    books.enter([event("a")])
+    books.claim(1, 10**9)
+    ended: list[bool] = []
+    waiting = threading.Thread(target=lambda: ended.append(books.wait_until_empty(time.monotonic() + PATIENCE)))
+    waiting.start()
+
+    books.close()
+
+    waiting.join(PATIENCE)
+    assert ended == [False]
+
+
+def test_waiting_ends_at_its_deadline() -> None:
+    books = make_books()
+    assert books.wait_until_empty(time.monotonic() - 1)
+    books.enter([event("a")])
+
+    assert not books.wait_until_empty(time.monotonic() - 1)
+
+
+class Interrupting(MemoryQueue):
+    """In the middle of `put`, the same thread captures something: a signal handler, or a finalizer."""
+
+    books: MemoryBooks
+    interrupted = False
+
+    def put(self, entries: Sequence[Entry]) -> list[Entry]:
+        if not self.interrupted:
+            self.interrupted = True
+            self.books.enter([event("from a signal handler")])
+        return super().put(entries)
+
+
+def test_a_capture_that_interrupts_another_on_the_same_thread_does_not_hang() -> None:
+    queue = Interrupting(max_records=10, max_bytes=10**9)
+    queue.books = books = make_books()
+    books._queue = queue
+    done: list[int] = []
+
+    capturing = threading.Thread(target=lambda: done.append(books.enter([event("a")])), daemon=True)
+    capturing.start()
+    capturing.join(PATIENCE)
+
+    assert done == [2]
+    assert counts(books) == {"captured": 2, "pending": 2}
+
+
+def test_threads_that_all_capture_at_once_are_all_counted() -> None:
+    books = make_books(queue_records=10**6)
+    start = threading.Barrier(8)
+
+    def capture() -> None:
+        start.wait(PATIENCE)
+        for _ in range(200):
+            books.enter([event("a"), event("b")], [DropReason.CONSENT])
+
+    threads = [threading.Thread(target=capture) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+
+    assert counts(books) == {"captured": 8 * 200 * 3, "pending": 8 * 200 * 2, "consent": 8 * 200}
+
+
+# --- any sequence ---------------------------------------------------------------------------------
+
+
+class BooksMachine(RuleBasedStateMachine):
+    """Whatever happens in whatever order, each record is in exactly one place."""
+
+    @initialize(records=st.integers(1, 10), dead=st.integers(1, 3), keys=st.integers(1, 3))
+    def begin(self, records: int, dead: int, keys: int) -> None:
+        self.max_dead = dead
+        self.books = make_books(queue_records=records, dead_letters=dead, dedupe_keys=keys)
         self.claimed: list[Entry] = []
-        self.number = 0
+        self.captured = 0
+        self.closed = False
 
-    @rule(kinds=st.lists(st.tuples(st.booleans(), st.integers(0, 300)), max_size=6))
-    def put(self, kinds: list[tuple[bool, int]]) -> None:
-        entries = []
-        for is_goal, size in kinds:
-            self.number += 1
-            entries.append(goal(str(self.number)) if is_goal else event(str(self.number), size=size))
-        self.model += entries
-        lost = []
-        while self.model and (
-            len(self.model) + len(self.claimed) > self.max_records or sum(map(size_of, self.model)) > self.max_bytes
-        ):
-            events = [entry for entry in self.model if not isinstance(entry.record, Goal)]
-            lost.append((events or self.model)[0])
-            self.model = [entry for entry in self.model if entry is not lost[-1]]
-        assert labels(self.queue.put(entries)) == labels(lost)
+    @rule(
+        entries=st.lists(
+            st.builds(
+                lambda make, name, key: make(name, key=key),
+                st.sampled_from([event, goal]),
+                st.sampled_from("ab"),
+                st.sampled_from([None, "k1", "k2", "k3", "k4"]),
+            ),
+            max_size=6,
+        ),
+        dropped=st.lists(st.sampled_from([DropReason.CONSENT, DropReason.NO_IDENTITY]), max_size=2),
+    )
+    def enter(self, entries: list[Entry], dropped: list[DropReason]) -> None:
+        waiting = self.books.enter(entries, dropped)
+        self.captured += len(entries) + len(dropped)
+        assert waiting == self.books.waiting()[0]
 
-    @rule(number=st.integers(1, 5), size=st.integers(1, 2000))
-    def claim(self, number: int, size: int) -> None:
-        claimed = self.queue.claim(number, size)
-        expected: list[Entry] = []
-        for entry in sorted(self.model, key=lambda entry: not isinstance(entry.record, Goal)):
-            if len(expected) == number or (expected and sum(map(size_of, [*expected, entry])) > size):
-                break
-            expected.append(entry)
-        assert labels(claimed) == labels(expected)
-        self.model = [entry for entry in self.model if entry not in expected]
-        self.claimed += claimed
+    @rule(number=st.integers(1, 5))
+    def claim(self, number: int) -> None:
+        self.claimed += self.books.claim(number, 10**9)
 
-    @rule(number=st.integers(0, 5))
-    def settle(self, number: int) -> None:
-        done, self.claimed = self.claimed[:number], self.claimed[number:]
-        self.queue.settle(done)
+    def some(self, number: int) -> list[Entry]:
+        some, self.claimed = self.claimed[:number], self.claimed[number:]
+        return some
 
-    @rule()
-    def drain(self) -> None:
-        assert sorted(labels(self.queue.drain())) == sorted(labels(self.model))
-        self.model = []
+    @rule(number=st.integers(0, 4))
+    def deliver(self, number: int) -> None:
+        self.books.delivered(self.some(number))
+
+    @rule(number=st.integers(0, 4))
+    def drop(self, number: int) -> None:
+        self.books.dropped(self.some(number), DropReason.BEFORE_SEND)
+
+    @rule(number=st.integers(0, 4))
+    def bury(self, number: int) -> None:
+        self.books.died([letter(entry) for entry in self.some(number)])
+
+    @rule(really=st.integers(0, 9))
+    def close(self, really: int) -> None:
+        if not really:
+            pending = self.books.pending
+            assert self.books.close() == pending
+            self.closed = True
 
     @invariant()
-    def counts_are_right(self) -> None:
-        assert self.queue.waiting == len(self.model)
-        assert self.queue.waiting_bytes == sum(map(size_of, self.model))
-        assert self.queue.pending == len(self.model) + len(self.claimed)
+    def the_ledger_adds_up(self) -> None:
+        stats = self.books.read("closed")
+        assert stats.balanced
+        assert stats.captured == self.captured
+        assert stats.dead == len(self.books.dead_letters()) <= self.max_dead
+        assert 0 not in stats.dropped.values()
+        if self.closed:
+            assert stats.pending == self.books.pending == 0
+        else:
+            waiting, _, since = self.books.waiting()
+            assert stats.pending == self.books.pending == waiting + len(self.claimed)
+            assert since is not None or not waiting
 
 
-TestQueue = QueueMachine.TestCase
+TestBooks = BooksMachine.TestCase
+
+
+@pytest.mark.parametrize("reason", list(DropReason))
+def test_each_reason_to_drop_a_record_has_a_counter_of_its_name(reason: DropReason) -> None:
+    books = make_books()
+    books.enter([], [reason])
+
+    assert counts(books) == {"captured": 1, reason.value: 1}

@@ -1,46 +1,112 @@
-"""The seam between a lane and the place where its records wait."""
+"""The seam between delivery and the place where records wait: one spool a process, one set of books a lane."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from sessionsight.records import Entry
+from msgspec import Struct
 
-__all__ = ["LaneQueue", "size_of"]
+from sessionsight.delivery.ledger import LaneStats
+from sessionsight.records import DropReason, Entry
 
-# What a queued record takes besides its properties, about.
-_OVERHEAD = 400
+__all__ = ["Books", "DeadLetter", "Share", "Spool"]
 
 
-class LaneQueue(Protocol):
-    """The waiting records of one lane. Called under the lane's lock only."""
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """A record that could not be delivered, kept with the reason."""
 
-    def put(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Add entries; returns those that had to go to keep the bound."""
+    destination: str
+    entry: Entry
+    reason: str
+    """`refused`, `too_large`, `unknown` (it may have arrived), `expired` or `internal_error`."""
+    message: str
+    """The vendor's own words."""
+    status: int | None
+    attempts: int
+    first_attempt: float | None
+    """Unix seconds; None when it never left."""
+    last_attempt: float | None
 
-    def claim(self, max_records: int, max_bytes: int) -> list[Entry]:
-        """Take the next entries, at least one if there is any. They stay accounted for until settled."""
 
-    def settle(self, entries: Sequence[Entry]) -> None:
-        """These claimed entries are done with: delivered, dead or dropped."""
+class Books(Protocol):
+    """What one lane holds and owes: its queue, its ledger, its dead letters, its keys.
 
-    def drain(self) -> list[Entry]:
-        """Take everything that waits, and settle it."""
+    Used by any thread. Every change keeps the ledger's sum. An entry that was claimed is pending until
+    one of `delivered`, `dropped` and `died` has been told of it, which is by the thread that claimed it.
+    """
 
-    @property
-    def waiting(self) -> int:
-        """Records that nobody has claimed."""
+    def waiting(self) -> tuple[int, int, float | None]:
+        """How many records nobody has claimed, their bytes, and since when (monotonic clock) the first one waits."""
 
-    @property
-    def waiting_bytes(self) -> int:
-        """Their size, about."""
+    def claim(self, max_records: int, max_bytes: int) -> Sequence[Entry]:
+        """Take the next entries to be sent, goals first; at least one if there is any."""
+
+    def sending(self, entries: Sequence[Entry]) -> None:
+        """These go on the wire next: should the process die now, nobody knows whether they have arrived."""
+
+    def delivered(self, entries: Sequence[Entry]) -> None:
+        """These have arrived."""
+
+    def dropped(self, entries: Sequence[Entry], reason: DropReason) -> None:
+        """These will not be sent, and are not kept."""
+
+    def died(self, letters: Sequence[DeadLetter]) -> None:
+        """These cannot be delivered, and are kept as dead letters."""
+
+    def failed(self, message: str | None) -> None:
+        """Remember what went wrong last, for statistics; None once all is well."""
+
+    def take_evicted(self) -> int:
+        """How many records a full queue has cost since the last call."""
+
+    def wait_until_empty(self, deadline: float) -> bool:
+        """Wait until nothing of this process is pending, or until the deadline on the monotonic clock."""
+
+    def close(self) -> int:
+        """Accept nothing more.
+
+        Returns:
+            How many pending records are lost by that, and counted so.
+        """
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """The dead letters, oldest first."""
 
     @property
     def pending(self) -> int:
-        """Records that are not settled, claimed or not."""
+        """Records of this process that are not settled."""
+
+    def read(self, state: str) -> LaneStats:
+        """The ledger as a value.
+
+        Args:
+            state: The lane's, as it is to stand in there.
+        """
 
 
-def size_of(entry: Entry) -> int:
-    """What an entry counts for in bytes."""
-    return len(entry.record.properties) + _OVERHEAD
+class Share(Struct, frozen=True):
+    """One lane's part of what a request has handed over."""
+
+    lane: str
+    entries: Sequence[Entry]
+    """What the lane takes."""
+    dropped: Sequence[DropReason] = ()
+    """Why it does not take others that it has a place for."""
+
+
+class Spool(Protocol):
+    """Where the records of one process wait for its lanes."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether what waits survives the process; then `enter` writes it down, and may take its time."""
+
+    def books(self, lane: str) -> Books:
+        """The books of the lane of this name; the same ones at each call."""
+
+    def enter(self, shares: Sequence[Share]) -> None:
+        """Take records in, for all lanes in one step, and count those that were dropped at the door."""
+
+    def close(self) -> None:
+        """All books are closed: let go of what the spool holds open."""

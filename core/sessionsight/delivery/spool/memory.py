@@ -1,88 +1,190 @@
-"""Records wait in this process's memory, bounded; goals stay longest."""
+"""Records wait in this process's memory: bounded, quick, and gone when it is killed."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 
-from sessionsight.delivery.spool.base import size_of
-from sessionsight.records import Entry, Goal
+from sessionsight.delivery.ledger import LaneStats, Ledger
+from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.spool.base import DeadLetter, Share
+from sessionsight.delivery.spool.keys import KeyWindow
+from sessionsight.delivery.spool.queue import MemoryQueue
+from sessionsight.records import DropReason, Entry
 
-__all__ = ["MemoryQueue"]
+__all__ = ["MemoryBooks", "MemorySpool"]
 
 
-class MemoryQueue:
-    """A `LaneQueue` in memory.
+class MemorySpool:
+    """A `Spool` in memory."""
 
-    Args:
-        max_records: The bound on records, claimed ones included.
-        max_bytes: The bound on the size of those that wait; the claimed ones are few.
-    """
+    durable = False
 
-    def __init__(self, *, max_records: int, max_bytes: int) -> None:
-        self._max_records = max_records
-        self._max_bytes = max_bytes
-        self._goals: deque[Entry] = deque()
-        self._others: deque[Entry] = deque()
-        self._waiting_bytes = 0
-        self._claimed = 0
+    def __init__(self, options: DeliveryOptions) -> None:
+        self._options = options
+        self._books: dict[str, MemoryBooks] = {}
 
-    @property
-    def waiting(self) -> int:
-        """Records that nobody has claimed."""
-        return len(self._goals) + len(self._others)
+    def books(self, lane: str) -> MemoryBooks:
+        """The books of the lane of this name."""
+        books = self._books.get(lane)
+        if books is None:
+            books = self._books[lane] = MemoryBooks(self._options)
+        return books
 
-    @property
-    def waiting_bytes(self) -> int:
-        """Their size, about."""
-        return self._waiting_bytes
+    def enter(self, shares: Sequence[Share]) -> None:
+        """Take records in, lane by lane."""
+        for share in shares:
+            self.books(share.lane).enter(share.entries, share.dropped)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class MemoryBooks:
+    """The `Books` of one lane, under one lock."""
+
+    def __init__(self, options: DeliveryOptions) -> None:
+        self._queue = MemoryQueue(max_records=options.queue_records, max_bytes=options.queue_bytes)
+        self._ledger = Ledger()
+        self._dead: deque[DeadLetter] = deque()
+        self._max_dead = options.dead_letters
+        self._keys = KeyWindow(options.dedupe_keys, options.dedupe_window)
+        # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
+        self._changed = threading.Condition(threading.RLock())
+        self._closed = False
+        self._evicted = 0
+        self._waiting_since: float | None = None
+
+    def enter(self, entries: Sequence[Entry], dropped: Sequence[DropReason] = ()) -> int:
+        """Take records in, and count those that were dropped at the door.
+
+        Returns:
+            How many records wait now.
+        """
+        number = len(entries) + len(dropped)
+        with self._changed:
+            self._ledger.captured += number
+            self._ledger.dropped.update(dropped)
+            if self._closed:
+                self._drop(len(entries), DropReason.SHUTDOWN)
+                return 0
+            fresh = [entry for entry in entries if self._is_new(entry)]
+            self._drop(len(entries) - len(fresh), DropReason.DUPLICATE)
+            evicted = self._queue.put(fresh)
+            for entry in evicted:
+                self._keys.release(entry)
+            lost = len(evicted)
+            self._drop(lost, DropReason.QUEUE_FULL)
+            self._evicted += lost
+            if self._waiting_since is None and self._queue.waiting:
+                self._waiting_since = time.monotonic()
+            return self._queue.waiting
+
+    def claim(self, max_records: int, max_bytes: int) -> list[Entry]:
+        """Take the next entries to be sent."""
+        with self._changed:
+            claimed = self._queue.claim(max_records, max_bytes)
+            if not self._queue.waiting:
+                self._waiting_since = None
+            return claimed
+
+    def waiting(self) -> tuple[int, int, float | None]:
+        """How many records wait, their bytes, and since when (monotonic clock) the first one does."""
+        with self._changed:
+            return self._queue.waiting, self._queue.waiting_bytes, self._waiting_since
+
+    def sending(self, entries: Sequence[Entry]) -> None:
+        """Nothing to do: should the process die now, all of this is gone with it."""
+
+    def delivered(self, entries: Sequence[Entry]) -> None:
+        """These have arrived."""
+        with self._changed:
+            if not self._closed:
+                number = len(entries)
+                self._ledger.delivered += number
+                self._settle(entries)
+
+    def dropped(self, entries: Sequence[Entry], reason: DropReason) -> None:
+        """These will not be sent, and are not kept."""
+        with self._changed:
+            if not self._closed:
+                self._drop(len(entries), reason)
+                self._settle(entries)
+
+    def died(self, letters: Sequence[DeadLetter]) -> None:
+        """These cannot be delivered, and are kept as dead letters."""
+        with self._changed:
+            if not self._closed:
+                number = len(letters)
+                self._dead.extend(letters)
+                self._ledger.dead += number
+                while len(self._dead) > self._max_dead:
+                    self._dead.popleft()
+                    self._ledger.dead -= 1
+                    self._drop(1, DropReason.DEAD_LETTERS_FULL)
+                self._settle([letter.entry for letter in letters])
+
+    def failed(self, message: str | None) -> None:
+        """Remember what went wrong last, for statistics."""
+        self._ledger.last_error = message
+
+    def take_evicted(self) -> int:
+        """How many records a full queue has cost since the last call."""
+        with self._changed:
+            evicted, self._evicted = self._evicted, 0
+            return evicted
+
+    def wait_until_empty(self, deadline: float) -> bool:
+        """Wait until nothing is pending, or until the deadline on the monotonic clock."""
+        with self._changed:
+            while self._queue.pending:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0 or self._closed:
+                    return False
+                self._changed.wait(remaining)
+            return True
+
+    def close(self) -> int:
+        """Accept nothing more; what is pending is counted as lost in the shutdown.
+
+        Returns:
+            How many records that are.
+        """
+        with self._changed:
+            if self._closed:
+                return 0
+            lost = self._queue.pending
+            self._drop(lost, DropReason.SHUTDOWN)
+            self._queue.drain()
+            self._closed = True
+            self._changed.notify_all()
+            return lost
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """The dead letters, oldest first."""
+        with self._changed:
+            return list(self._dead)
 
     @property
     def pending(self) -> int:
-        """Records that are not settled, claimed or not."""
-        return self.waiting + self._claimed
+        """Records that are not settled."""
+        with self._changed:
+            return 0 if self._closed else self._queue.pending
 
-    def put(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Add entries; returns those that had to go: events before goals, oldest first."""
-        for entry in entries:
-            size = size_of(entry)
-            (self._goals if type(entry.record) is Goal else self._others).append(entry)
-            self._waiting_bytes += size
-        evicted: list[Entry] = []
-        while self.waiting and self._full():
-            entry = (self._others or self._goals).popleft()
-            size = size_of(entry)
-            self._waiting_bytes -= size
-            evicted.append(entry)
-        return evicted
+    def read(self, state: str) -> LaneStats:
+        """The ledger as a value."""
+        with self._changed:
+            return self._ledger.read(pending=0 if self._closed else self._queue.pending, state=state)
 
-    def claim(self, max_records: int, max_bytes: int) -> list[Entry]:
-        """Take the next entries, goals first, at least one if there is any."""
-        claimed: list[Entry] = []
-        total = 0
-        while len(claimed) < max_records and (queue := self._goals or self._others):
-            size = size_of(queue[0])
-            if claimed and total + size > max_bytes:
-                break
-            claimed.append(queue.popleft())
-            total += size
-        number = len(claimed)
-        self._waiting_bytes -= total
-        self._claimed += number
-        return claimed
+    def _settle(self, entries: Sequence[Entry]) -> None:
+        self._queue.settle(entries)
+        self._changed.notify_all()
 
-    def settle(self, entries: Sequence[Entry]) -> None:
-        """These claimed entries are done with."""
-        number = len(entries)
-        self._claimed -= number
+    def _drop(self, number: int, reason: DropReason) -> None:
+        if number:
+            self._ledger.dropped[reason] += number
 
-    def drain(self) -> list[Entry]:
-        """Take everything that waits, and settle it."""
-        drained = [*self._goals, *self._others]
-        self._goals.clear()
-        self._others.clear()
-        self._waiting_bytes = 0
-        return drained
-
-    def _full(self) -> bool:
-        return self.pending > self._max_records or self._waiting_bytes > self._max_bytes
+    def _is_new(self, entry: Entry) -> bool:
+        return entry.record.key is None or self._keys.claim(entry)
