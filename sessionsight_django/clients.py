@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from threading import Lock, Thread
 from typing import Any
@@ -12,6 +13,7 @@ from django.core.signals import setting_changed
 from sessionsight import Client, ConfigurationError, NoClientError, Settings
 from sessionsight.client import adopt
 from sessionsight.current import default, set_default
+from sessionsight.diversion import diversion
 
 __all__ = ["client", "current_settings"]
 
@@ -83,4 +85,11 @@ def _is_default(client: Client) -> bool:
         return False
 
 
+def _is_under_test() -> bool:
+    """Whether Django's test environment is set up, by its own runner or another: mails have an outbox then."""
+    utils = sys.modules.get("django.test.utils")
+    return utils is not None and hasattr(utils.mail, "outbox")
+
+
 setting_changed.connect(_setting_changed, dispatch_uid="sessionsight")
+diversion.hold_while(_is_under_test)

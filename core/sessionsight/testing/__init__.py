@@ -1,0 +1,10 @@
+"""For the tests of apps: what was captured, kept in memory, and whether anything leaves the process.
+
+Works with pytest, where the fixture `analytics` is a `Recorder`, and without: `record` is a plain context
+manager. Django's `AnalyticsTestCase` is in `sessionsight_django.testing`.
+"""
+
+from sessionsight.testing.captured import Captured
+from sessionsight.testing.recorder import Recorder, deliver, hold, record
+
+__all__ = ["Captured", "Recorder", "deliver", "hold", "record"]

@@ -1,0 +1,59 @@
+"""One captured record, as a test looks at it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from sessionsight.context import TrackingContext
+from sessionsight.encode import decode
+from sessionsight.records import Amount, DropReason, Goal, Record
+
+__all__ = ["Captured"]
+
+
+class Captured(Struct, frozen=True, kw_only=True):
+    """One record that was captured, with its properties decoded from what would be sent.
+
+    Dates, ids and enums are strings by then, and numbers with a fraction are Decimals.
+    """
+
+    kind: str
+    """`"event"`, `"identify"`, `"goal"`, `"alias"`, `"group"` or `"personproperties"`."""
+    name: str
+    """The event's name or the goal's id; of other records their kind."""
+    properties: dict[str, Any]
+    """The event's properties, the person's traits, or the goal's metadata."""
+    user_id: str | None
+    """Who did it: the user given with the call, else the request's."""
+    session_id: str | None
+    """SessionSight's session: the one given with the call, else the request's."""
+    context: TrackingContext
+    """All ids of the request, and its page."""
+    amount: Amount | None = None
+    """Of a goal: as it was given, 1 by default."""
+    direction: Literal["increment", "decrement"] | None = None
+    """Of a goal."""
+    record: Record
+    """The record itself, with what else the call gave: `key`, `destinations`, `time`, `groups`."""
+    dropped: DropReason | None = None
+    """Why it would not be sent, such as for lack of consent."""
+
+    @classmethod
+    def of(cls, record: Record, context: TrackingContext, dropped: DropReason | None = None) -> Captured:
+        """What a test sees of a record and its context."""
+        session_id = context.sessionsight.session_id
+        goal = record if isinstance(record, Goal) else None
+        return cls(
+            kind=record.kind,
+            name=record.label,
+            properties=decode(record.properties),
+            user_id=record.user_id or context.user_id,
+            session_id=(goal.session_id if goal else None) or session_id,
+            context=context,
+            amount=goal.amount if goal else None,
+            direction=goal.direction if goal else None,
+            record=record,
+            dropped=dropped,
+        )

@@ -1,0 +1,231 @@
+"""Keeps what is captured in memory, and asserts on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal
+
+from sessionsight.context import TrackingContext
+from sessionsight.diversion import diversion
+from sessionsight.records import Amount, DropReason, Record
+from sessionsight.standard import StandardEvent
+from sessionsight.testing.captured import Captured
+from sessionsight.testing.wanted import Wanted, listing
+
+__all__ = ["Recorder", "deliver", "hold", "record"]
+
+
+class Recorder:
+    """What all clients of the process have handed over, in order. Made by `record`, or by pytest's `analytics`.
+
+    A request hands over when its response has ended, as test clients see to; code outside requests at once.
+
+    Values are compared as they would be sent: a UUID is its string, a Decimal a number. `unittest.mock.ANY`
+    matches anything. A failing assertion shows what was asked for, and the nearest record.
+
+    Example:
+        >>> from sessionsight import Client, Settings
+        >>> client = Client(Settings(disabled=True))
+        >>> with record() as analytics:
+        ...     client.analytics.capture("order_processed", {"order_id": "ord_1", "amount": 49}, user_id="user_1")
+        >>> event = analytics.assert_captured("order_processed", order_id="ord_1")
+        >>> event.user_id, event.properties["amount"]
+        ('user_1', 49)
+    """
+
+    def __init__(self) -> None:
+        self._captured: list[Captured] = []
+
+    def __repr__(self) -> str:
+        """How many of each kind there are."""
+        return f"<Recorder: {len(self.events)} events, {len(self.identifies)} identifies, {len(self.goals)} goals>"
+
+    def submit(self, context: TrackingContext, records: Sequence[Record], drop: DropReason | None) -> None:
+        """Take records; called when a client hands them over."""
+        self._captured += [Captured.of(record, context, drop) for record in records]
+
+    # --- what is there ---------------------------------------------------------------------------
+
+    @property
+    def captured(self) -> list[Captured]:
+        """Everything that would be sent, oldest first."""
+        return [one for one in self._captured if one.dropped is None]
+
+    @property
+    def events(self) -> list[Captured]:
+        """The events."""
+        return self._of_kind("event")
+
+    @property
+    def identifies(self) -> list[Captured]:
+        """The identifications."""
+        return self._of_kind("identify")
+
+    @property
+    def goals(self) -> list[Captured]:
+        """The goals, incremented and decremented."""
+        return self._of_kind("goal")
+
+    @property
+    def dropped(self) -> list[Captured]:
+        """What was captured and may not be sent: without consent, on excluded paths, or discarded."""
+        return [one for one in self._captured if one.dropped is not None]
+
+    def clear(self) -> None:
+        """Forget everything that was captured so far."""
+        self._captured.clear()
+
+    # --- what should be there --------------------------------------------------------------------
+
+    def assert_captured(
+        self, event: str | StandardEvent, properties: Mapping[str, Any] | None = None, /, **more: Any
+    ) -> Captured:
+        """Assert that such an event was captured, with at least these properties.
+
+        Args:
+            event: Its name, or a typed event with the properties it should have.
+            properties: Properties whose names are no Python names.
+            **more: Properties.
+
+        Returns:
+            The first such event.
+
+        Raises:
+            AssertionError: There is none. The message shows the nearest.
+
+        Example:
+            >>> analytics.assert_captured("order_processed", order_id="ord_1")  # doctest: +SKIP
+        """
+        __tracebackhide__ = True
+        return self._assert_one(_wanted_event(event, properties, more))
+
+    def assert_not_captured(
+        self, event: str | StandardEvent, properties: Mapping[str, Any] | None = None, /, **more: Any
+    ) -> None:
+        """Assert that no such event was captured; the arguments are those of `assert_captured`.
+
+        Raises:
+            AssertionError: There is one.
+        """
+        __tracebackhide__ = True
+        wanted = _wanted_event(event, properties, more)
+        found = [one for one in self.captured if one.kind == "event" and wanted.matched_by(one)]
+        if found:
+            raise AssertionError("\n".join([f"{wanted} was captured", *listing("captured:", found)]))
+
+    def assert_identified(self, user_id: object = None, /, **traits: Any) -> Captured:
+        """Assert that this user was identified, with at least these traits.
+
+        Args:
+            user_id: The app's own id; anybody's by default.
+            **traits: What should be known of them.
+
+        Returns:
+            The first such identification.
+
+        Raises:
+            AssertionError: There is none.
+
+        Example:
+            >>> analytics.assert_identified(user.pk, plan="pro")  # doctest: +SKIP
+        """
+        __tracebackhide__ = True
+        fields = {} if user_id is None else {"user_id": str(user_id)}
+        return self._assert_one(Wanted(kind="identify", fields=fields, properties=traits))
+
+    def assert_goal(
+        self,
+        goal_id: str,
+        amount: Amount | None = None,
+        *,
+        direction: Literal["increment", "decrement"] = "increment",
+        session_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Captured:
+        """Assert that this goal was incremented, or decremented.
+
+        Args:
+            goal_id: The goal's slug.
+            amount: Any by default; a goal that was captured without one has 1.
+            direction: `"decrement"` for steps away from the goal.
+            session_id: Whose session; any, or none, by default.
+            metadata: What its metadata must have at least.
+
+        Returns:
+            The first such goal.
+
+        Raises:
+            AssertionError: There is none.
+
+        Example:
+            >>> analytics.assert_goal("monthly-revenue", amount=49)  # doctest: +SKIP
+        """
+        __tracebackhide__ = True
+        fields = {"direction": direction, "amount": amount, "session_id": session_id}
+        given = {name: value for name, value in fields.items() if value is not None}
+        return self._assert_one(Wanted(kind="goal", name=goal_id, fields=given, properties=metadata or {}))
+
+    def assert_nothing_captured(self) -> None:
+        """Assert that nothing would be sent.
+
+        Raises:
+            AssertionError: Something would.
+        """
+        __tracebackhide__ = True
+        if captured := self.captured:
+            raise AssertionError("\n".join([f"{len(captured)} captured", *listing("captured:", captured)]))
+
+    def _assert_one(self, wanted: Wanted) -> Captured:
+        __tracebackhide__ = True
+        captured = self.captured
+        for one in captured:
+            if one.kind == wanted.kind and wanted.matched_by(one):
+                return one
+        raise AssertionError(wanted.explain(captured, self.dropped))
+
+    def _of_kind(self, kind: str) -> list[Captured]:
+        return [one for one in self.captured if one.kind == kind]
+
+
+@contextmanager
+def record() -> Iterator[Recorder]:
+    """Record what is captured meanwhile, by all clients of the process; nothing is delivered.
+
+    Recorders may be nested, and each has everything. Inside `deliver` it is delivered as well.
+
+    Example:
+        >>> with record() as analytics:
+        ...     pass
+        >>> analytics.assert_nothing_captured()
+    """
+    recorder = Recorder()
+    with diversion.show(recorder), diversion.hold():
+        yield recorder
+
+
+def hold() -> AbstractContextManager[None]:
+    """Deliver nothing meanwhile: what clients hand over is let go, and their ledgers do not count it.
+
+    Under pytest and Django's test runner that is so without it. What lanes hold already is still delivered.
+    """
+    return diversion.hold()
+
+
+def deliver() -> AbstractContextManager[None]:
+    """Deliver meanwhile, as in production, although a test runner or a recorder would hold everything.
+
+    Example:
+        >>> from sessionsight.diversion import diversion
+        >>> with hold(), deliver():
+        ...     diversion.held
+        False
+    """
+    return diversion.deliver()
+
+
+def _wanted_event(event: str | StandardEvent, properties: Mapping[str, Any] | None, more: Mapping[str, Any]) -> Wanted:
+    wanted = {**(properties or {}), **more}
+    if isinstance(event, StandardEvent):
+        return Wanted(kind="event", name=event.event_name, properties={**event.properties(), **wanted})
+    return Wanted(kind="event", name=event, properties=wanted)

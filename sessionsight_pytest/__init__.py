@@ -1,0 +1,73 @@
+"""sessionsight for pytest: nothing leaves the process, and fixtures that show what was captured.
+
+pytest imports this wherever sessionsight is installed, whether or not a suite uses it. So it imports
+nothing of ours before a test asks for it, and what it does at the start costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from sessionsight.testing import Recorder
+
+__all__ = ["analytics", "pytest_addoption", "pytest_configure", "pytest_runtest_protocol"]
+
+_OPTION = "sessionsight_delivery"
+_VARIABLE = "SESSIONSIGHT_TESTING"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the ini option."""
+    parser.addini(_OPTION, "deliver what tests capture, as in production", type="bool", default=False)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """See to it that nothing is delivered, in this process and in those that tests start."""
+    config.addinivalue_line("markers", f"{_OPTION}: what the test captures is delivered, as in production")
+    if config.getini(_OPTION):
+        return
+    held = ExitStack()
+    # Read when sessionsight is imported, which may be in the midst of a test.
+    if _VARIABLE not in os.environ:
+        os.environ[_VARIABLE] = "pytest"
+        held.callback(os.environ.pop, _VARIABLE, None)
+    if "sessionsight" in sys.modules:
+        from sessionsight.testing import hold
+
+        held.enter_context(hold())
+    config.add_cleanup(held.close)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Deliver during a test that carries the marker, its fixtures included."""
+    if item.get_closest_marker(_OPTION) is None:
+        yield
+        return
+    from sessionsight.testing import deliver
+
+    with deliver():
+        yield
+
+
+@pytest.fixture
+def analytics() -> Iterator[Recorder]:
+    """What is captured during the test, by every client of the process: a `sessionsight.testing.Recorder`.
+
+    Example:
+        >>> def test_an_order_is_captured(client, analytics):
+        ...     client.post("/orders")
+        ...     analytics.assert_captured("order_processed", order_id="ord_1")
+    """
+    from sessionsight.testing import record
+
+    with record() as recorder:
+        yield recorder
