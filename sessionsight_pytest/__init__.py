@@ -48,8 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Deliver during a test that carries the marker, its fixtures included."""
-    if item.get_closest_marker(_OPTION) is None:
+    """Deliver during a test that asks for it, its fixtures included."""
+    if item.get_closest_marker(_OPTION) is None and not item.config.getini(_OPTION):
         yield
         return
     from sessionsight.testing import deliver
