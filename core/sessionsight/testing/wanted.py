@@ -79,7 +79,8 @@ def matches(expected: Any, found: Any) -> bool:
         True
     """
     if isinstance(expected, Mapping) and isinstance(found, dict):
-        return expected.keys() == found.keys() and all(matches(value, found[name]) for name, value in expected.items())
+        named = {_name(key): value for key, value in expected.items()}
+        return named.keys() == found.keys() and all(matches(value, found[name]) for name, value in named.items())
     if isinstance(expected, list | tuple) and isinstance(found, list):
         return len(expected) == len(found) and all(map(matches, expected, found))
     unknown: list[type] = []
@@ -96,9 +97,14 @@ def listing(title: str, captured: Sequence[Captured]) -> list[str]:
     if not captured:
         return []
     lines = ["", title, *(f"    {_line(one)}" for one in captured[:_MAX_LISTED])]
-    if more := len(captured) - _MAX_LISTED:
-        lines += [f"    and {more} more"] if more > 0 else []
+    if len(captured) > _MAX_LISTED:
+        lines.append(f"    and {len(captured) - _MAX_LISTED} more")
     return lines
+
+
+def _name(key: Any) -> str:
+    """What a key of a mapping becomes."""
+    return key if isinstance(key, str) else next(iter(decode(encode({key: None}))))
 
 
 def _exact(found: Any) -> Any:

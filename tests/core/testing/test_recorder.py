@@ -1,0 +1,155 @@
+"""What a recorder keeps, of which clients, and what its assertions say."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from decimal import Decimal
+from unittest.mock import ANY
+
+import pytest
+
+from sessionsight import CheckoutFinished, Client, Settings, TrackingContext
+from sessionsight.context import SessionSightIds
+from sessionsight.request_data import RequestData
+from sessionsight.testing import Recorder, deliver, hold, record
+from tests.core import box
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client(Settings(strict=True))
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    with record() as recorder:
+        yield recorder
+
+
+def test_events_people_and_goals_are_kept_in_their_order(client: Client, recorder: Recorder) -> None:
+    context = TrackingContext(sessionsight=SessionSightIds(session_id="s1"))
+    analytics = client.bind(context, user_id=7)
+    analytics.capture("order_processed", {"order_id": 1})
+    analytics.identify(traits={"plan": "pro"})
+    analytics.goals.increment("monthly-revenue", amount=Decimal("49.90"))
+    analytics.goals.decrement("monthly-revenue")
+    analytics.alias("earlier")
+    assert [one.name for one in recorder.captured] == [
+        *("order_processed", "identify", "monthly-revenue", "monthly-revenue", "alias")
+    ]
+    [event] = recorder.events
+    assert (event.name, event.properties, event.user_id, event.session_id) == (
+        "order_processed",
+        {"order_id": 1},
+        "7",
+        "s1",
+    )
+    assert [one.properties for one in recorder.identifies] == [{"plan": "pro"}]
+    assert [(one.direction, one.amount) for one in recorder.goals] == [
+        ("increment", Decimal("49.90")),
+        ("decrement", 1),
+    ]
+    assert repr(recorder) == "<Recorder: 1 events, 1 identifies, 2 goals>"
+    recorder.clear()
+    recorder.assert_nothing_captured()
+
+
+def test_clients_of_every_kind_and_thread_are_recorded() -> None:
+    clients = [Client(Settings()), Client(Settings(disabled=True))]
+    with record() as recorder:
+        clients.append(Client(Settings(destinations=(box.BoxDestination(),)), make_transport=lambda _: box.Box()))
+        for client in clients:
+            thread = threading.Thread(target=client.analytics.capture, args=("seen",))
+            thread.start()
+            thread.join(10)
+    assert [event.name for event in recorder.events] == ["seen"] * 3
+    clients[0].analytics.capture("later")
+    assert len(recorder.events) == 3
+
+
+def test_recorders_may_be_nested_and_each_has_everything(client: Client, recorder: Recorder) -> None:
+    with record() as inner:
+        client.analytics.capture("seen")
+    client.analytics.capture("later")
+    assert [event.name for event in inner.events] == ["seen"]
+    assert [event.name for event in recorder.events] == ["seen", "later"]
+
+
+def test_what_is_recorded_while_delivery_was_asked_for_is_delivered_as_well() -> None:
+    # This suite asks for delivery in each of its tests.
+    heap = box.Box()
+    client = Client(Settings(destinations=(box.BoxDestination(),), linger=0), make_transport=lambda _: heap)
+    with record() as recorder, deliver(), hold():
+        client.analytics.capture("seen")
+    recorder.assert_captured("seen")
+    assert box.Recorder(client, heap).events() == {"seen": {}}
+
+
+def test_what_may_not_be_sent_is_not_among_what_was_captured() -> None:
+    def refuse(_: RequestData) -> bool:
+        return False
+
+    client = Client(Settings(consent=refuse))
+    with record() as recorder:
+        client.for_request("ss_sid=s1").capture("seen")
+    recorder.assert_nothing_captured()
+    assert [(one.name, one.dropped) for one in recorder.dropped] == [("seen", "consent")]
+    with pytest.raises(AssertionError, match=r"not to be sent:\n    event 'seen' \(consent\)"):
+        recorder.assert_captured("seen")
+
+
+def test_an_event_is_found_by_some_of_its_properties(client: Client, recorder: Recorder) -> None:
+    client.analytics.capture("order_processed", {"order_id": "ord_1", "amount": Decimal("49.90"), "line-items": [1]})
+    client.analytics.capture("order_processed", {"order_id": "ord_2", "self": 1, "event": 2}, user_id=5)
+    assert recorder.assert_captured("order_processed").properties["order_id"] == "ord_1"
+    assert recorder.assert_captured("order_processed", order_id="ord_2").user_id == "5"
+    recorder.assert_captured("order_processed", {"line-items": ANY}, amount=49.9)
+    recorder.assert_captured("order_processed", self=1, event=2)
+    recorder.assert_not_captured("order_processed", order_id="ord_3")
+    recorder.assert_not_captured("order_cancelled")
+    with pytest.raises(AssertionError, match="order_id: asked for 'ord_3', captured 'ord_1'"):
+        recorder.assert_captured("order_processed", order_id="ord_3")
+    with pytest.raises(AssertionError, match=r"was captured\n\ncaptured:\n.*'ord_2'"):
+        recorder.assert_not_captured("order_processed", order_id="ord_2")
+
+
+def test_a_typed_event_is_asked_for_as_it_is_captured(client: Client, recorder: Recorder) -> None:
+    event = CheckoutFinished(payment_type="one_time", amount=4900, currency="usd")
+    client.analytics.capture(event, {"campaign": "spring"})
+    recorder.assert_captured(event, campaign="spring")
+    with pytest.raises(AssertionError, match="amount: asked for 4901, captured 4900"):
+        recorder.assert_captured(CheckoutFinished(payment_type="one_time", amount=4901))
+
+
+def test_a_person_is_found_by_id_and_traits(client: Client, recorder: Recorder) -> None:
+    client.analytics.identify(7, {"plan": "pro", "seats": 3})
+    recorder.assert_identified()
+    recorder.assert_identified(7, plan="pro")
+    recorder.assert_identified("7", seats=3)
+    with pytest.raises(AssertionError, match="user_id: asked for '8', captured '7'"):
+        recorder.assert_identified(8)
+    with pytest.raises(AssertionError, match="plan: asked for 'free', captured 'pro'"):
+        recorder.assert_identified(plan="free")
+
+
+def test_a_goal_is_found_by_amount_direction_session_and_metadata(client: Client, recorder: Recorder) -> None:
+    client.analytics.goals.increment("monthly-revenue", amount=49, session_id="s1", metadata={"plan": "pro"})
+    recorder.assert_goal("monthly-revenue", amount=49)
+    recorder.assert_goal("monthly-revenue", Decimal(49), session_id="s1", metadata={"plan": "pro"})
+    for wrong, told in [
+        ({"amount": 50}, "amount: asked for 50, captured 49"),
+        ({"direction": "decrement"}, "direction: asked for 'decrement', captured 'increment'"),
+        ({"session_id": "s2"}, "session_id: asked for 's2', captured 's1'"),
+        ({"metadata": {"plan": "free"}}, "plan: asked for 'free', captured 'pro'"),
+    ]:
+        with pytest.raises(AssertionError, match=told):
+            recorder.assert_goal("monthly-revenue", **wrong)  # type: ignore[arg-type]
+
+
+def test_an_event_is_no_goal_of_the_same_name(client: Client, recorder: Recorder) -> None:
+    client.analytics.capture("signup")
+    with pytest.raises(AssertionError, match="no such goal"):
+        recorder.assert_goal("signup")
+    with pytest.raises(AssertionError, match=r"1 captured\n\ncaptured:\n    event 'signup'"):
+        recorder.assert_nothing_captured()
