@@ -1,0 +1,234 @@
+"""A web server as its users start it: a command in a process group of its own, with one of our apps in it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.server import Server, free_port, until
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.prefix) / "bin"
+
+END = 30.0
+"""Seconds after which a server that was told to stop hangs."""
+START = 30.0
+"""Seconds that it may take to answer for the first time, and that any answer may take."""
+
+
+def need(what: str, found: object, install: str) -> None:
+    """Skip the test where this is not installed; in CI that is a failure.
+
+    Args:
+        what: The name of what is needed.
+        found: Whether it is there.
+        install: The command that installs it.
+    """
+    if found:
+        return
+    message = f"{what} is not installed: {install}"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+class Site:
+    """A server that runs, and everything that it was asked.
+
+    Attributes:
+        answered: The tokens of the requests that were answered.
+        unanswered: The tokens of those during which the connection ended: a record of them may have arrived or not.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], port: int, vendor: Server) -> None:
+        self.process = process
+        self.port = port
+        self.vendor = vendor
+        self.answered: list[str] = []
+        self.unanswered: list[str] = []
+        self._lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self._tokens = (f"t{number}" for number in itertools.count())
+        self._lock = threading.Lock()
+
+    def pid(self) -> int:
+        """The process that answers."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START)
+        with contextlib.closing(connection):
+            return int(_get(connection, "/pid"))
+
+    def another_pid(self, than: int) -> int:
+        """The process that answers, as soon as it is another one."""
+        found: list[int] = []
+
+        def answers() -> bool:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                found.append(self.pid())
+            return bool(found) and found[-1] != than
+
+        until(answers, "another process answers")
+        return found[-1]
+
+    def visit(self, number: int, *, connections: int = 40) -> None:
+        """Make requests, each of which captures one record, until so many are answered.
+
+        Many connections, since a server that writes head and body apart has to wait 40 ms between them for the other
+        side's acknowledgement (Nagle's algorithm, delayed ACK).
+        """
+        with ThreadPoolExecutor(connections) as pool:
+            for done in [pool.submit(self._visits, number // connections) for _ in range(connections)]:
+                done.result()
+
+    def _visits(self, number: int) -> None:
+        """A browser: it keeps its connection if the server does, and opens another one otherwise."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START)
+        failures = 0
+        with contextlib.closing(connection):
+            while number:
+                with self._lock:
+                    token = next(self._tokens)
+                try:
+                    _get(connection, f"/capture/{token}")
+                except (ConnectionError, http.client.HTTPException):
+                    # A worker that has served its last request hangs up, be there another one on its way or not.
+                    connection.close()
+                    failures += 1
+                    assert failures < 100, "the server hangs up again and again"
+                    self.unanswered.append(token)
+                else:
+                    number -= 1
+                    self.answered.append(token)
+
+    def arrived(self) -> Counter[str]:
+        """How often the record of each token has arrived at the vendor so far."""
+        return Counter(
+            event["properties"]["token"] for request in list(self.vendor.requests) for event in request.json["events"]
+        )
+
+    def signal(self, number: signal.Signals, *, group: bool = False) -> None:
+        """Send a signal to the server's first process, or to all of its processes, as a terminal does."""
+        if group:
+            os.killpg(self.process.pid, number)
+        else:
+            self.process.send_signal(number)
+
+    def end(self) -> None:
+        """Wait until all of its processes are gone."""
+        try:
+            self.process.wait(END)
+        except subprocess.TimeoutExpired:
+            pytest.fail("the server does not end")
+        self._reader.join(END)
+        assert not self._reader.is_alive(), "a process of the server is left"
+
+    def stop(self) -> None:
+        """Stop as a service manager or a container does: by SIGTERM."""
+        self.signal(signal.SIGTERM)
+        self.end()
+
+    def log(self) -> str:
+        """What the server has printed so far, but for the requests that it logs."""
+        return "".join(line for line in list(self._lines) if "/capture/" not in line)
+
+    def _read(self) -> None:
+        """Read until the last of its processes has closed its output, which is when that ends."""
+        assert self.process.stdout is not None
+        with self.process.stdout as output:
+            self._lines.extend(output)
+
+    def each_once(self) -> None:
+        """Nothing is missing, nothing doubled."""
+        arrived = self.arrived()
+        answered = set(self.answered)
+        missing = answered - arrived.keys()
+        assert not missing, f"{len(missing)} of {len(self.answered)} are missing"
+        assert arrived.keys() <= answered | set(self.unanswered)
+        assert not {token: number for token, number in arrived.items() if number > 1}
+
+
+@contextmanager
+def serve(
+    command: str,
+    folder: Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Site]:
+    """Start a server, and kill what is left of it at the end.
+
+    Args:
+        command: As in a shell. PORT stands for the port, `BIN/` before a program for the environment of the tests.
+        folder: An empty folder to run in.
+        options: Settings for the app.
+        environment: More variables of the environment. Of the tests' own only PATH is passed on, so that neither
+            somebody's keys nor the measuring of coverage change what is tested.
+    """
+    port = free_port()
+    with Server() as vendor:
+        process = subprocess.Popen(
+            shlex.split(command.replace("PORT", str(port)).replace("BIN", str(BIN))),
+            cwd=folder,
+            env={
+                "PATH": f"{BIN}:{os.environ.get('PATH', '')}",
+                "HOME": str(folder),
+                "PYTHONPATH": f"{folder}:{ROOT}",
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONUNBUFFERED": "1",
+                "DJANGO_SETTINGS_MODULE": "tests.servers.apps.django_site",
+                "ANALYSE_KEY": "pk_live_1",
+                "ANALYSE_HOST": vendor.url,
+                "SITE_OPTIONS": json.dumps(dict(options or {})),
+                **(environment or {}),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        site = Site(process, port, vendor)
+        try:
+            until(lambda: _answers(site), "the server answers")
+            yield site
+        except BaseException:
+            print(site.log())  # shown by pytest where a test has failed
+            raise
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            site.end()
+
+
+def _answers(site: Site) -> bool:
+    if site.process.poll() is not None:
+        pytest.fail("the server has ended by itself")
+    try:
+        return bool(site.pid())
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def _get(connection: http.client.HTTPConnection, path: str) -> str:
+    connection.request("GET", path)
+    response = connection.getresponse()
+    body = response.read().decode()
+    assert response.status == 200, f"{response.status}: {body}"
+    return body

@@ -1,0 +1,27 @@
+"""A graceful stop loses nothing and doubles nothing, on every server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.servers.server import serve
+from tests.servers.table import ROWS, SPOOLS, Row, spool_environment
+
+pytestmark = pytest.mark.servers
+
+REQUESTS = 2000
+
+
+@pytest.mark.parametrize("spool", SPOOLS)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_every_record_arrives_exactly_once(row: Row, spool: str, tmp_path: Path) -> None:
+    row.needed()
+    # Nothing leaves before its batch of a hundred is full or the process ends, so that the end has something to do.
+    with serve(row.line, tmp_path, options={"linger": 3600.0}, environment=spool_environment(spool, tmp_path)) as site:
+        site.visit(REQUESTS)
+        site.stop()
+
+        site.each_once()
+        assert "records were lost" not in site.log()
