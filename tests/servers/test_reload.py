@@ -1,0 +1,44 @@
+"""Development servers start again when a file changes. What was captured before is neither lost nor doubled."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.servers.server import serve
+from tests.servers.table import SPOOLS, spool_environment
+
+pytestmark = pytest.mark.servers
+
+SERVERS = {
+    "django": (
+        "BIN/python -m django runserver 127.0.0.1:PORT --settings watched",
+        "from tests.servers.apps.django_site import *",
+    ),
+    "flask": (
+        "BIN/flask --app watched run --reload --port PORT",
+        "from tests.servers.apps.flask_site import app",
+    ),
+    "uvicorn": (
+        "BIN/uvicorn --reload --port PORT watched:app",
+        "from tests.servers.apps.starlette_site import app",
+    ),
+}
+
+
+@pytest.mark.parametrize("spool", SPOOLS)
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_reload_delivers_what_was_captured_before(server: str, spool: str, tmp_path: Path) -> None:
+    command, code = SERVERS[server]
+    watched = tmp_path / "watched.py"
+    watched.write_text(code, "utf-8")
+    with serve(command, tmp_path, options={"linger": 3600.0}, environment=spool_environment(spool, tmp_path)) as site:
+        pid = site.pid()
+        for seconds in (1, 2):
+            site.visit(120)
+            before = watched.stat().st_mtime
+            os.utime(watched, (before + seconds, before + seconds))
+            pid = site.another_pid(than=pid)
+            site.each_once()
