@@ -9,7 +9,8 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,8 @@ from sessionsight.inspector.model import (
 )
 
 __all__ = ["MAX_BYTES", "MAX_RECORDS", "Store"]
+
+Listener = Callable[[list[Inspected]], None]
 
 MAX_RECORDS = 100_000
 MAX_BYTES = 512 * 1024 * 1024
@@ -53,6 +56,9 @@ class Store:
         schema.prepare(self._db)
         self._sizes = deque(self._db.execute("SELECT id, size FROM requests ORDER BY id"))
         self._bytes = sum(size for _, size in self._sizes)
+        self._listeners: list[Listener] = []
+        self.cleared = 0
+        """How many times everything was removed."""
 
     def __enter__(self) -> Self:
         return self
@@ -75,6 +81,7 @@ class Store:
             self._sizes.append((request_id, size))
             self._bytes += size
             self._trim(request_id, added[-1].id if added else 0)
+        self._tell(added)
         return added
 
     def clear(self) -> int:
@@ -84,7 +91,25 @@ class Store:
             self._db.execute("DELETE FROM requests")
             self._sizes.clear()
             self._bytes = 0
+            self.cleared += 1
+        self._tell([])
         return removed
+
+    @contextmanager
+    def listening(self, listener: Listener) -> Iterator[None]:
+        """Tell a function of each change: of what was added, of nothing when all was removed.
+
+        It is called by whichever thread made the change, and must neither raise nor take long.
+        """
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
+
+    def _tell(self, added: list[Inspected]) -> None:
+        for listener in tuple(self._listeners):
+            listener(added)
 
     def _trim(self, newest_request: int, newest_record: int) -> None:
         """Remove what is over the bounds. Ids have no holes but where all older ones are gone."""
@@ -115,6 +140,10 @@ class Store:
         """How many records the filter wants."""
         where, values = schema.condition(filter)
         return int(self._rows(f"SELECT count(*) FROM records WHERE {where}", *values)[0][0])  # noqa: S608 - our words
+
+    def newest(self) -> int:
+        """The newest record's id, 0 without any."""
+        return int(self._rows("SELECT max(id) FROM records")[0][0] or 0)
 
     def since(self, record_id: int, *, limit: int = 1000) -> list[Inspected]:
         """The records that came after this one, oldest first."""
@@ -148,13 +177,14 @@ class Store:
         vendors = {record.vendor for record in own}
         first = min(record.occurred_at for record in own) - _TIED_WITHIN
         last = max(record.occurred_at for record in own) + _TIED_WITHIN
+        # What is a visitor's id to one vendor may be a user's to another.
+        ids = {getattr(record, column) for record in own for column in ("visitor_id", "user_id")} - {None}
         found: dict[int, Inspected] = {}
         for column in ("visitor_id", "user_id"):
-            for value in {getattr(record, column) for record in own} - {None}:
-                tied = self._select(f"WHERE {column} = ? AND occurred_at BETWEEN ? AND ?", value, first, last)
-                found |= {
-                    record.id: record for record in tied if record.session_id is None or record.vendor not in vendors
-                }
+            for value in ids:
+                for record in self._select(f"WHERE {column} = ? AND occurred_at BETWEEN ? AND ?", value, first, last):
+                    if record.session_id is None or record.vendor not in vendors:
+                        found[record.id] = record
         return list(found.values())
 
     # --- Sums -------------------------------------------------------------------------------------

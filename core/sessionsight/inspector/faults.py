@@ -1,0 +1,127 @@
+"""Faults on demand, to see how one's own app bears a vendor that fails, is slow, or limits its calls.
+
+Each is written as the command line writes it: `500:0.3` (three of ten calls fail with 500), `200` or
+`200-800` (milliseconds), `10/s` or `100/m`. Clock and chance are handed in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+
+__all__ = ["FAIL", "LATENCY", "MAX_LATENCY", "NO_FAULT", "RATE_LIMIT", "Decision", "Faults", "FaultsError", "Injector"]
+
+MAX_LATENCY = 60_000
+"""Milliseconds."""
+FAIL = r"^[45][0-9]{2}(:(0(\.[0-9]{1,6})?|1(\.0{1,6})?))?$"
+LATENCY = r"^[0-9]{1,5}(-[0-9]{1,5})?$"
+RATE_LIMIT = r"^[1-9][0-9]{0,5}/[smh]$"
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class FaultsError(ValueError):
+    """A fault is written in a way that means none."""
+
+
+class Faults(Struct, frozen=True, kw_only=True):
+    """What is to go wrong; nothing by default."""
+
+    fail: str | None = None
+    """A status from 400 to 599, and how much of all calls gets it; all, without a number: `503:0.5`."""
+    latency: str | None = None
+    """Milliseconds before each reply, or a range of them: `200-800`."""
+    rate_limit: str | None = None
+    """Calls that are answered in a second, minute or hour, of each vendor; 429 beyond them: `10/s`."""
+
+    def checked(self) -> Faults:
+        """The same; empty texts are none.
+
+        Raises:
+            FaultsError: One is written wrongly.
+        """
+        known = Faults(fail=self.fail or None, latency=self.latency or None, rate_limit=self.rate_limit or None)
+        _read("fail", known.fail, FAIL, "500:0.3")
+        _read("latency", known.latency, LATENCY, "200 or 200-800")
+        _read("rate_limit", known.rate_limit, RATE_LIMIT, "10/s")
+        low, high = known.latency_range
+        if not low <= high <= MAX_LATENCY:
+            raise FaultsError(f"latency: must be at most {MAX_LATENCY} ms, the lower one first, not {known.latency}")
+        return known
+
+    @property
+    def latency_range(self) -> tuple[int, int]:
+        """Milliseconds, from and to."""
+        low, _, high = (self.latency or "0").partition("-")
+        return int(low), int(high or low)
+
+    @property
+    def failure(self) -> tuple[int, float] | None:
+        """The status, and how much of all calls gets it."""
+        if self.fail is None:
+            return None
+        status, _, part = self.fail.partition(":")
+        return int(status), float(part or 1)
+
+    @property
+    def rate(self) -> tuple[int, float] | None:
+        """How many calls in how many seconds."""
+        if self.rate_limit is None:
+            return None
+        calls, _, unit = self.rate_limit.partition("/")
+        return int(calls), _SECONDS[unit]
+
+
+class Decision(Struct, frozen=True):
+    """What is done to one request."""
+
+    delay: float = 0.0
+    """Seconds."""
+    status: int | None = None
+    """In place of the vendor's own reply."""
+    reason: str | None = None
+    headers: Mapping[str, str] = {}
+
+
+NO_FAULT = Decision()
+
+
+class Injector:
+    """Decides for each request, by the faults that are set at the time."""
+
+    def __init__(self, faults: Faults | None = None) -> None:
+        self.faults = faults or Faults()
+        self._answered: defaultdict[str, deque[float]] = defaultdict(deque)
+
+    def decide(self, caller: str, *, now: float, chance: Callable[[], float]) -> Decision:
+        """What to do to a call.
+
+        Args:
+            caller: Whose calls the rate limit counts together.
+            now: A clock's seconds.
+            chance: Gives a number from 0 to below 1.
+        """
+        low, high = self.faults.latency_range
+        delay = (low + (high - low) * chance()) / 1000 if high else 0.0
+        if (rate := self.faults.rate) is not None and not self._let_through(caller, *rate, now=now):
+            wait = max(1, round(rate[1] - (now - self._answered[caller][0])))
+            return Decision(delay, 429, f"rate limit {self.faults.rate_limit}", {"Retry-After": str(wait)})
+        if (failure := self.faults.failure) is not None and chance() < failure[1]:
+            return Decision(delay, failure[0], f"fail {self.faults.fail}")
+        return Decision(delay) if delay else NO_FAULT
+
+    def _let_through(self, caller: str, calls: int, seconds: float, *, now: float) -> bool:
+        answered = self._answered[caller]
+        while answered and answered[0] <= now - seconds:
+            answered.popleft()
+        if len(answered) >= calls:
+            return False
+        answered.append(now)
+        return True
+
+
+def _read(name: str, text: str | None, pattern: str, example: str) -> None:
+    if text is not None and not re.search(pattern, text):
+        raise FaultsError(f"{name}: must be written as {example}, not {text!r}")

@@ -1,0 +1,102 @@
+"""Reads the fields of one record, and notes the rules that they break."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from datetime import UTC, datetime
+from typing import Any
+
+__all__ = ["Fields", "amount_of", "number", "shown"]
+
+
+class Fields:
+    """One record as it stood in the request. Each method gives a field's value, or None and a rule.
+
+    Example:
+        >>> fields = Fields({"event": 7})
+        >>> fields.text("event", required=True), fields.rules
+        (None, ['event: must be a string, not 7'])
+    """
+
+    def __init__(self, raw: Any) -> None:
+        self.rules: list[str] = []
+        self.warnings: list[str] = []
+        if isinstance(raw, dict):
+            self.raw: dict[str, Any] = raw
+        else:
+            self.raw = {"(not an object)": raw}
+            self.rules.append(f"must be an object, not {shown(raw)}")
+
+    def text(self, name: str, *, required: bool = False, most: int | None = None) -> str | None:
+        """A string; blank ones count as missing where it is required. A null is no value."""
+        value = self.raw.get(name)
+        if value is None:
+            if required:
+                self.rules.append(f"{name}: is required")
+            return None
+        if not isinstance(value, str):
+            self.rules.append(f"{name}: must be a string, not {shown(value)}")
+            return None
+        if required and not value.strip():
+            self.rules.append(f"{name}: must not be blank")
+            return None
+        if most is not None and len(value) > most:
+            self.rules.append(f"{name}: must be at most {most} characters, not {len(value)}")
+        return value
+
+    def object(self, name: str) -> dict[str, Any]:
+        """An object; empty when there is none."""
+        value = self.raw.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.rules.append(f"{name}: must be an object, not {shown(value)}")
+            return {}
+        return value
+
+    def texts(self, name: str) -> dict[str, Any]:
+        """An object of strings; any other value in it is a rule broken."""
+        value = self.object(name)
+        for key, item in value.items():
+            if not isinstance(item, str):
+                self.rules.append(f"{name}.{key}: must be a string, not {shown(item)}")
+        return value
+
+    def time(self, name: str) -> float | None:
+        """An ISO 8601 time, as Unix seconds."""
+        text = self.text(name)
+        if text is None:
+            return None
+        try:
+            moment = datetime.fromisoformat(text)
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            self.rules.append(f"{name}: must be an ISO 8601 time, not {shown(text)}")
+            return None
+
+    def only(self, known: Collection[str]) -> None:
+        """Warn of fields that the vendor does not have."""
+        self.warnings.extend(f"{name}: is no field that the vendor has" for name in self.raw if name not in known)
+
+
+def number(value: Any) -> float | None:
+    """A JSON number; None for anything else, infinite when it is too large."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def amount_of(properties: dict[str, Any]) -> float | None:
+    """The money that an event's properties speak of, in the unit that its vendor wants."""
+    amount = number(properties.get("amount"))
+    return amount if amount is not None and math.isfinite(amount) else None
+
+
+def shown(value: Any) -> str:
+    """A value as rules quote it."""
+    text = repr(value) if not isinstance(value, dict | list) else {dict: "an object", list: "a list"}[type(value)]
+    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -1,0 +1,193 @@
+"""SessionSight's endpoints: goals of servers and browsers, and what its scripts ask for.
+
+https://sessionsight.com/docs/build/api-reference/goals/increment
+https://sessionsight.com/docs/build/api-reference/authentication
+https://github.com/SessionSight/sdks (goals/src, insights/src, flags/src, feedback/src)
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import partial
+from typing import Any, Literal
+
+from sessionsight.destinations.screening import screen
+from sessionsight.inspector.ingest import visitors
+from sessionsight.inspector.ingest.base import (
+    Body,
+    Endpoint,
+    Outcome,
+    Refusal,
+    Reply,
+    Request,
+    always,
+    check_key,
+    masked,
+    page_of,
+    side_of,
+)
+from sessionsight.inspector.ingest.fields import Fields, number, shown
+from sessionsight.inspector.model import Inspected, Kind, Vendor
+
+__all__ = ["SessionSight"]
+
+_SESSION_ID = re.compile(r"[A-Za-z0-9-]{1,128}")
+_SLUG = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
+_GOAL = frozenset({"goalId", "propertyId", "amount", "sessionId", "metadata"})
+_BROWSER_GOAL = _GOAL | {"apiKey", "visitorToken"}
+_FEEDBACK = frozenset({"feedbackTypeId", "propertyId", "sessionId", "option", "message", "metadata"})
+_MAX_METADATA_KEYS = 5
+_MAX_METADATA_TEXT = 256
+_CODES = {400: "VALIDATION_ERROR", 401: "UNAUTHORIZED", 429: "RATE_LIMITED"}
+
+_IN_HEADER = ("x-api-key",)
+_IN_BODY = ("body.apiKey",)
+
+Direction = Literal["increment", "decrement"]
+
+
+class SessionSight:
+    """Takes goals and feedback, and answers the browser's script and flags."""
+
+    vendor: Vendor = "sessionsight"
+
+    def __init__(self) -> None:
+        up, down = partial(self._goal, direction="increment"), partial(self._goal, direction="decrement")
+        self.endpoints = (
+            Endpoint("POST", "/v1/goals/increment", _IN_HEADER, up),
+            Endpoint("POST", "/v1/goals/decrement", _IN_HEADER, down),
+            Endpoint("POST", "/v1/sdk/goals/increment", _IN_BODY, up, public=True),
+            Endpoint("POST", "/v1/sdk/goals/decrement", _IN_BODY, down, public=True),
+            Endpoint("POST", "/v1/sdk/visitor/bootstrap", _IN_HEADER, self._bootstrap, public=True),
+            Endpoint("POST", "/v1/flags/evaluate", _IN_HEADER, self._flags),
+            Endpoint("GET", "/v1/flags/list", _IN_HEADER, always({"flags": []})),
+            Endpoint("POST", "/v1/feedback/submit", _IN_HEADER, self._feedback),
+        )
+
+    def admit(self, key: object, request: Request, endpoint: Endpoint) -> None:
+        """Servers have a secret key, browsers a public one; neither will do in the other's place."""
+        where = "apiKey" if endpoint.key is _IN_BODY else "x-api-key"
+        known = check_key(key, request.keys, where=where, missing="UNAUTHORIZED", wrong="UNAUTHORIZED")
+        wrong, needed = ("sec", "public") if endpoint.public else ("pub", "secret")
+        if known.startswith(f"sessionsight_{wrong}_"):
+            raise Refusal(401, "UNAUTHORIZED", f"{where}: must be the {needed} key, not {masked(known)}")
+
+    def error(self, status: int, message: str, code: str | None = None) -> Reply:
+        """`{"error": {"code", "message"}}`, codes in capitals."""
+        code = _CODES.get(status) or (code or f"HTTP_{status}").upper()
+        return Reply(status, {"error": {"code": code, "message": message}})
+
+    def _goal(self, request: Request, body: Body, *, direction: Direction) -> Outcome:
+        fields = Fields(body)
+        goal_id = fields.text("goalId", required=True)
+        if goal_id is not None and not _SLUG.fullmatch(goal_id):
+            fields.warnings.append(f"goalId: goals have slugs such as user-signups, and {shown(goal_id)} is none")
+        fields.text("propertyId", required=True)
+        amount = _amount(fields)
+        session_id = _session_id(fields)
+        _check_metadata(fields)
+        browser = request.path.startswith("/v1/sdk/")
+        token = fields.text("visitorToken") if browser else None
+        fields.only(_BROWSER_GOAL if browser else _GOAL)
+        record = _record(
+            request,
+            fields,
+            kind="goal",
+            name=goal_id or "",
+            session_id=session_id,
+            visitor_id=visitors.visitor_of(token) if token else None,
+            amount=amount if amount is None or direction == "increment" else -amount,
+            properties=fields.raw.get("metadata"),
+        )
+        return self._judged(record)
+
+    def _feedback(self, request: Request, body: Body) -> Outcome:
+        fields = Fields(body)
+        feedback_type = fields.text("feedbackTypeId", required=True)
+        fields.text("propertyId", required=True)
+        session_id = _session_id(fields)
+        fields.text("option")
+        fields.text("message")
+        fields.object("metadata")
+        fields.only(_FEEDBACK)
+        given = {name: body[name] for name in ("option", "message", "metadata") if name in body}
+        name = f"feedback {feedback_type or ''}".rstrip()
+        return self._judged(_record(request, fields, kind="event", name=name, session_id=session_id, properties=given))
+
+    def _bootstrap(self, request: Request, body: Body) -> Outcome:
+        fields = Fields(body)
+        fields.text("propertyId", required=True)
+        visitor_id = visitors.take_back(fields.text("clientVisitorId"))
+        if fields.rules:
+            return Outcome(self.error(400, fields.rules[0]))
+        granted = {
+            "visitorId": visitor_id,
+            "visitorToken": visitors.token_for(visitor_id),
+            "issuedAt": int(request.received_at * 1000),
+        }
+        return Outcome(Reply(200, granted))
+
+    def _flags(self, request: Request, body: Body) -> Outcome:
+        fields = Fields(body)
+        fields.text("propertyId", required=True)
+        fields.text("environment", required=True)
+        fields.object("context")
+        return Outcome(self.error(400, fields.rules[0]) if fields.rules else Reply(200, {"flags": {}}))
+
+    def _judged(self, record: Inspected) -> Outcome:
+        reply = Reply(200, {"success": True}) if record.accepted else self.error(400, record.rules[0])
+        return Outcome(reply, [record])
+
+
+def _record(request: Request, fields: Fields, *, kind: Kind, name: str, properties: Any, **ids: Any) -> Inspected:
+    return Inspected(
+        received_at=request.received_at,
+        occurred_at=request.received_at,
+        vendor="sessionsight",
+        kind=kind,
+        name=name,
+        side=side_of(request),
+        accepted=not fields.rules,
+        rules=fields.rules,
+        warnings=fields.warnings,
+        properties=properties if isinstance(properties, dict) else {},
+        raw={**fields.raw, "apiKey": masked(str(fields.raw["apiKey"]))} if "apiKey" in fields.raw else fields.raw,
+        page_url=page_of(request),
+        **ids,
+    )
+
+
+def _amount(fields: Fields) -> float | None:
+    given = fields.raw.get("amount", 1)
+    amount = number(given)
+    if amount is None:
+        fields.rules.append(f"amount: must be a number, not {shown(given)}")
+    elif not 0 < amount < math.inf:
+        fields.rules.append(f"amount: must be above zero and finite, for a decrement as well, not {shown(given)}")
+        return None
+    return amount
+
+
+def _session_id(fields: Fields) -> str | None:
+    session_id = fields.text("sessionId", required=True)
+    if session_id is not None and not _SESSION_ID.fullmatch(session_id):
+        fields.rules.append(f"sessionId: must be at most 128 letters, digits and hyphens, not {shown(session_id)}")
+    return session_id
+
+
+def _check_metadata(fields: Fields) -> None:
+    metadata = fields.texts("metadata")
+    if len(metadata) > _MAX_METADATA_KEYS:
+        fields.rules.append(f"metadata: must have at most {_MAX_METADATA_KEYS} keys, not {len(metadata)}")
+    for key, value in metadata.items():
+        if len(key) > _MAX_METADATA_TEXT:
+            fields.rules.append(f"metadata: a key must be at most {_MAX_METADATA_TEXT} characters, not {len(key)}")
+        elif isinstance(value, str) and len(value) > _MAX_METADATA_TEXT:
+            fields.rules.append(f"metadata.{key}: must be at most {_MAX_METADATA_TEXT} characters, not {len(value)}")
+    if not fields.rules:
+        _, secrets = screen(metadata)
+        fields.warnings.extend(
+            f"metadata.{key}: looks like {reason}, which the vendor's own SDK does not send"
+            for key, reason in secrets.items()
+        )
