@@ -36,10 +36,8 @@ def test_what_is_held_is_not_delivered_until_all_who_hold_have_let_go() -> None:
     with diversion.hold():
         with diversion.hold():
             assert diversion.take(EMPTY_CONTEXT, RECORDS, None)
-        assert diversion.on
-        assert diversion.held
-    assert not diversion.on
-    assert not diversion.held
+        assert diversion.take(EMPTY_CONTEXT, RECORDS, None)
+    assert (diversion.on, diversion.held) == (False, False)
 
 
 def test_whoever_asks_for_delivery_gets_it() -> None:

@@ -1,0 +1,169 @@
+"""The plugin, as suites of users meet it: each test here runs a suite of its own in a process of its own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import sessionsight_pytest
+from sessionsight.diversion import VARIABLE
+from tests.conformance.receiver import Receiver
+
+pytest_plugins = ["pytester"]
+
+SHOP = """
+from sessionsight import Client, Settings
+
+def make_client():
+    return Client(Settings.from_mapping({{"linger": 0, "destinations": {destinations!r}}}))
+"""
+CAPTURE = """
+from shop import make_client
+client = make_client()
+client.analytics.capture("%s", user_id="user_1")
+assert client.flush(10)
+client.shutdown()
+"""
+
+
+def capture(name: str) -> str:
+    """Code that captures something, in a function, and waits for its delivery."""
+    return CAPTURE.strip().replace("\n", "\n    ") % name
+
+
+def events(receiver: Receiver) -> set[str]:
+    """The names of the events that have arrived."""
+    return {event["event_name"] for call in receiver.take() for event in json.loads(call.body)["events"]}
+
+
+@pytest.fixture
+def receiver(pytester: pytest.Pytester) -> Receiver:
+    """A vendor, and a module `shop` whose clients deliver to it."""
+    receiver = Receiver()
+    pytester.makepyfile(shop=SHOP.format(destinations={"analyse": receiver.destinations()["analyse"]}))
+    return receiver
+
+
+def passed(pytester: pytest.Pytester, number: int, *options: str) -> None:
+    # Warnings are not counted: of an editable install there is one.
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, timeout=60).assert_outcomes(passed=number)
+
+
+def test_a_suite_that_does_not_use_sessionsight_does_not_import_it(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_nothing_is_imported(request):
+            assert request.config.pluginmanager.has_plugin("sessionsight")
+            assert not [name for name in sys.modules if name.partition(".")[0] == "sessionsight"]
+        """
+    )
+    passed(pytester, 1)
+
+
+def test_nothing_leaves_unless_a_test_asks_for_it(pytester: pytest.Pytester, receiver: Receiver) -> None:
+    pytester.makepyfile(
+        f"""
+import subprocess, sys
+import pytest
+
+CODE = {CAPTURE % "%s"!r}
+
+def test_which_imports_sessionsight_in_its_midst():
+    {capture("held")}
+
+def test_which_starts_a_process():
+    subprocess.run([sys.executable, "-c", CODE % "held_process"], check=True, timeout=30)
+
+@pytest.fixture
+def asked():
+    {capture("asked_fixture")}
+
+@pytest.mark.sessionsight_delivery
+def test_which_asks(asked):
+    {capture("asked")}
+    subprocess.run([sys.executable, "-c", CODE % "asked_process"], check=True, timeout=30)
+
+def test_after_it():
+    {capture("held_again")}
+"""
+    )
+    with receiver:
+        passed(pytester, 4, "--strict-markers")
+        assert events(receiver) == {"asked", "asked_fixture", "asked_process"}
+
+
+def test_a_client_that_was_there_before_pytest_is_held_as_well(pytester: pytest.Pytester, receiver: Receiver) -> None:
+    pytester.makeconftest("from shop import make_client\nclient = make_client()")
+    pytester.makepyfile(
+        """
+        from conftest import client
+
+        def test_it():
+            client.analytics.capture("held", user_id="user_1")
+            assert client.flush(10)
+            assert client.stats().lanes["analyse"].captured == 0
+        """
+    )
+    with receiver:
+        passed(pytester, 1)
+        assert events(receiver) == set()
+
+
+def test_a_suite_may_ask_for_delivery_as_a_whole(pytester: pytest.Pytester, receiver: Receiver) -> None:
+    pytester.makeini("[pytest]\nsessionsight_delivery = true")
+    pytester.makepyfile(f"def test_it():\n    {capture('asked')}")
+    with receiver:
+        passed(pytester, 1)
+        assert events(receiver) == {"asked"}
+
+
+def test_the_fixture_records_each_test_by_itself_and_a_failure_can_be_read(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import unittest
+        from sessionsight import configure
+        from sessionsight.testing import record
+
+        client = configure(disabled=True)
+
+        def test_one(analytics):
+            client.analytics.capture("order_processed", {"order_id": "ord_1"})
+            analytics.assert_captured("order_processed", order_id="ord_1")
+            assert len(analytics.events) == 1
+
+        def test_another(analytics):
+            analytics.assert_nothing_captured()
+
+        def test_which_fails(analytics):
+            client.analytics.capture("order_processed", {"order_id": "ord_1"})
+            analytics.assert_captured("order_processed", order_id="ord_2")
+
+        class OrderTest(unittest.TestCase):
+            def setUp(self):
+                self.analytics = self.enterContext(record())
+
+            def test_unittest(self):
+                client.analytics.goals.increment("signups")
+                self.analytics.assert_goal("signups")
+        """
+    )
+    run = pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=60)
+    run.assert_outcomes(passed=3, failed=1)
+    run.stdout.fnmatch_lines(
+        [
+            '>       analytics.assert_captured("order_processed", order_id="ord_2")',
+            "E       AssertionError: no such event was captured",
+            "E       nearest:",
+            "E           event 'order_processed'  {order_id='ord_1'}",
+            "E               order_id: asked for 'ord_2', captured 'ord_1'",
+        ],
+        consecutive=False,
+    )
+    run.stdout.no_fnmatch_line("*recorder.py*")
+
+
+def test_the_plugin_and_the_library_mean_the_same_variable() -> None:
+    assert sessionsight_pytest._VARIABLE == VARIABLE
