@@ -1,0 +1,188 @@
+"""How values read on a page: times, numbers, ids, JSON and raw HTTP. Filters of the templates."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from markupsafe import Markup, escape
+
+from sessionsight.inspector.model import GoalTotal, Received
+
+__all__ = ["FILTERS", "MAX_SHOWN", "is_money", "raw_request"]
+
+MAX_SHOWN = 64 * 1024
+"""Characters of a body or of JSON that a page shows."""
+
+_TOKEN = re.compile(
+    r'(?P<key>"(?:[^"\\]|\\.)*"(?=:))|(?P<string>"(?:[^"\\]|\\.)*")|(?P<word>-?\d[\d.eE+-]*|true|false|null)'
+)
+
+
+def clock(moment: float) -> str:
+    """The time of day, to the millisecond, where this process runs."""
+    return datetime.fromtimestamp(moment).astimezone().strftime("%H:%M:%S.%f")[:-3]
+
+
+def hms(moment: float) -> str:
+    """The time of day, to the second."""
+    return clock(moment)[:8]
+
+
+def date(moment: float) -> str:
+    """The date as ISO 8601 writes it."""
+    return iso(moment)[:10]
+
+
+def day(moment: float) -> str:
+    """The date in words: `Saturday, 21 November 2026`."""
+    local = datetime.fromtimestamp(moment).astimezone()
+    return f"{local:%A}, {local.day} {local:%B %Y}"
+
+
+def iso(moment: float) -> str:
+    """ISO 8601 with the offset from UTC, for machines and for those who point at a time."""
+    return datetime.fromtimestamp(moment).astimezone().isoformat(timespec="milliseconds")
+
+
+def offset(seconds: float) -> str:
+    """Time since a beginning: `+0.25 s`, `+12.4 s`, `+3:07`, `+1:02:03`."""
+    if seconds < 10:
+        return f"+{seconds:.2f} s"
+    if seconds < 60:
+        return f"+{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"+{hours}:{minutes:02}:{rest:02}" if hours else f"+{minutes}:{rest:02}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its two largest units: `0.4 s`, `12 s`, `3 min 7 s`, `1 h 2 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    shown = [f"{value} {unit}" for value, unit in parts if value]
+    return " ".join(shown[:2]) or "0 s"
+
+
+def number(value: float) -> str:
+    """With separators, and with two decimals where it has a fraction: `1,204`, `49.90`."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
+
+
+def amount(value: float) -> str:
+    """A signed number, with a true minus: `+49`, `−12.50`."""
+    return f"{'−' if value < 0 else '+'}{number(abs(value))}"  # noqa: RUF001 - a minus, as wide as the plus
+
+
+def milliseconds(value: float | None) -> str:
+    """A latency: `0.8 ms`, `12 ms`, `1.2 s`."""
+    if value is None:
+        return "–"  # noqa: RUF001 - nothing is measured yet
+    if value >= 1000:
+        return f"{value / 1000:.1f} s"
+    return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
+
+
+def size(count: int) -> str:
+    """A number of bytes: `312 bytes`, `4.1 KiB`."""
+    if count < 1024:
+        return f"{count} byte{'' if count == 1 else 's'}"
+    return f"{count / 1024:.1f} KiB" if count < 1024 * 1024 else f"{count / 1024 / 1024:.1f} MiB"
+
+
+def short(text: str | None, length: int = 12) -> str:
+    """The beginning of an id, enough to tell it from others."""
+    if not text:
+        return ""
+    return text if len(text) <= length else f"{text[: min(8, length)]}…"
+
+
+def clip(text: str, length: int) -> str:
+    """No more than so many characters of a text that may be as long as its sender likes."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def gist(properties: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The first few properties, short enough for a line; those of the vendors' own (`$...`) last."""
+    ordered = sorted(properties.items(), key=lambda item: item[0].startswith("$"))
+    return [(short(name, 40), _inline(value)) for name, value in ordered[:6]]
+
+
+def _inline(value: Any) -> str:
+    return clip(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str), 60)
+
+
+def json_lines(value: Any) -> Markup:
+    """JSON, indented, with its names, strings and words in elements of their own."""
+    return _coloured(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _coloured(text: str) -> Markup:
+    shown, rest = text[:MAX_SHOWN], len(text) - MAX_SHOWN
+    parts: list[Markup] = []
+    end = 0
+    for found in _TOKEN.finditer(shown):
+        parts.append(escape(shown[end : found.start()]))
+        parts.append(Markup('<span class="{}">{}</span>').format(f"json-{found.lastgroup}", found[0]))
+        end = found.end()
+    parts.append(escape(shown[end:]))
+    if rest > 0:
+        parts.append(Markup('\n<span class="cut">… {} more characters</span>').format(number(rest)))
+    return Markup("").join(parts)
+
+
+def body(content: bytes) -> Markup:
+    """A body as text; JSON is indented."""
+    try:
+        return json_lines(msgspec.json.decode(content))
+    except (msgspec.DecodeError, RecursionError):
+        text = content.decode("utf-8", "replace")
+    if len(text) <= MAX_SHOWN:
+        return escape(text)
+    return escape(text[:MAX_SHOWN]) + Markup('\n<span class="cut">… {} more characters</span>').format(
+        number(len(text) - MAX_SHOWN)
+    )
+
+
+def raw_request(request: Received) -> Markup:
+    """A request as it came over the wire, its JSON indented."""
+    target = f"{request.path}?{request.query}" if request.query else request.path
+    head = Markup('<span class="json-key">{}</span> {} HTTP/1.1\n').format(request.method, target)
+    lines = (Markup('<span class="json-key">{}</span>: {}\n').format(name, value) for name, value in request.headers)
+    return head + Markup("").join(lines) + "\n" + body(request.body)
+
+
+def is_money(goal: GoalTotal) -> bool:
+    """Whether the goal adds up amounts; one whose every step is 1 only counts."""
+    return goal.total != goal.count
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        clip,
+        clock,
+        date,
+        day,
+        hms,
+        iso,
+        offset,
+        duration,
+        number,
+        amount,
+        milliseconds,
+        size,
+        short,
+        gist,
+        json_lines,
+        body,
+    )
+} | {"money": is_money}

@@ -1,0 +1,246 @@
+"""The HTML pages: whole without a script, live with one.
+
+Every page is made here, on the server. The script on it only asks for the same address again when records have
+arrived, and takes over what has changed, so that nothing is drawn in two places.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import time
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+import jinja2
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from sessionsight.inspector import charts, formats
+from sessionsight.inspector.faults import Faults, FaultsError, Injector
+from sessionsight.inspector.filters import MAX_ID, Filter, FilterError
+from sessionsight.inspector.model import KINDS, Inspected, Page
+from sessionsight.inspector.snippets import snippets
+from sessionsight.inspector.store import Store
+from sessionsight.inspector.timeline import lay_out
+
+__all__ = ["page_routes"]
+
+_HERE = Path(__file__).parent
+_TITLES = {"sessionsight": "SessionSight", "signal": "Signal", "saytics": "Saytics", "analyse": "Analyse.net"}
+
+
+def page_routes(store: Store, injector: Injector) -> list[BaseRoute]:
+    """The pages of a store, and the files that they need.
+
+    Args:
+        store: What they show.
+        injector: Holds the faults that the page about health changes.
+    """
+    return _Pages(store, injector).routes
+
+
+class _Pages:
+    def __init__(self, store: Store, injector: Injector) -> None:
+        self._store = store
+        self._injector = injector
+        self._templates = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(_HERE / "templates"),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        self._templates.filters.update(formats.FILTERS)
+        self._templates.globals.update(
+            vendors=_TITLES,
+            kinds=KINDS,
+            bars=charts.bars,
+            meter=charts.meter,
+            proportions=charts.proportions,
+            steps=charts.steps,
+        )
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        return [
+            Route("/", self._stream),
+            Route("/records/{id:int}", self._record),
+            Route("/sessions", self._sessions),
+            Route("/sessions/{id:path}", self._session),
+            Route("/goals", self._goals),
+            Route("/goals/{id:path}", self._goal),
+            Route("/health", self._health, methods=["GET", "POST"]),
+            Route("/clear", self._clear, methods=["POST"]),
+            Mount("/static", StaticFiles(directory=_HERE / "static")),
+        ]
+
+    # --- Records ----------------------------------------------------------------------------------
+
+    def _stream(self, request: Request) -> Response:
+        given = {name: value for name in Filter.__struct_fields__ if (value := request.query_params.get(name))}
+        before = _cursor(request)
+        error, page, query = "", Page([], None), ""
+        try:
+            wanted = Filter.from_query(given)
+            page = self._store.records(wanted, before=before)
+            query = _query(wanted.to_query())
+        except FilterError as problem:
+            error = str(problem)
+        return self._page(
+            request,
+            "stream.html",
+            here="/",
+            status=400 if error else 200,
+            given={name: given.get(name, "") for name in Filter.__struct_fields__},
+            filtered=bool(given),
+            narrow=not given.keys() <= {"text", "vendor"},
+            error=error,
+            page=page,
+            before=before,
+            query=query,
+            older=_query({**given, "before": str(page.next)}),
+            counts=self._store.counts(),
+        )
+
+    def _record(self, request: Request) -> Response:
+        record = self._store.record(min(request.path_params["id"], MAX_ID))
+        if record is None:
+            return self._missing(request, "No such record", "It may have been cleared, or given way to newer ones.")
+        received = self._store.request(record.request_id)
+        return self._page(
+            request,
+            "record.html",
+            here="/",
+            record=record,
+            received=received,
+            http=received and formats.raw_request(received),
+            agent=received and dict(received.headers).get("user-agent"),
+            siblings=self._store.siblings(record.request_id),
+        )
+
+    # --- Sessions ---------------------------------------------------------------------------------
+
+    def _sessions(self, request: Request) -> Response:
+        before = _cursor(request)
+        found = self._store.sessions(limit=51, before=before)
+        return self._page(
+            request,
+            "sessions.html",
+            here="/sessions",
+            sessions=found[:50],
+            before=before,
+            older=found[49].cursor if len(found) > 50 else None,
+            any=bool(found) or self._store.counts().total,
+        )
+
+    def _session(self, request: Request) -> Response:
+        records = self._store.session(request.path_params["id"])
+        if not records:
+            return self._missing(request, "No such session", "None of the records that are here belongs to it.")
+        return self._page(
+            request,
+            "session.html",
+            here="/sessions",
+            session_id=request.path_params["id"],
+            who=_latest(records, "user_id") or _latest(records, "visitor_id"),
+            first=records[0].occurred_at,
+            by_vendor=Counter(record.vendor for record in records),
+            timeline=lay_out(records),
+        )
+
+    # --- Goals ------------------------------------------------------------------------------------
+
+    def _goals(self, request: Request) -> Response:
+        goals = self._store.goals()
+        return self._page(
+            request,
+            "goals.html",
+            here="/goals",
+            goals=[(goal, self._store.goal_series(goal.goal_id)) for goal in goals[:100]],
+            revenue=sum(goal.total for goal in goals if formats.is_money(goal)),
+        )
+
+    def _goal(self, request: Request) -> Response:
+        goal_id = request.path_params["id"]
+        goal = self._store.goal(goal_id)
+        if goal is None:
+            return self._missing(request, "No such goal", "No accepted record has reached it, of those that are here.")
+        points = self._store.goal_series(goal_id, buckets=120)
+        low, high = charts.bounds(points)
+        grid = charts.round_steps(low, high)
+        return self._page(
+            request,
+            "goal.html",
+            here="/goals",
+            goal=goal,
+            points=points,
+            grid=grid,
+            scale=[(value, charts.height_of(value, low, high)) for value in grid],
+            page=self._store.records(Filter(kind="goal", event=goal_id), limit=20),
+        )
+
+    # --- Health -----------------------------------------------------------------------------------
+
+    async def _health(self, request: Request) -> Response:
+        if request.method != "POST":
+            return await run_in_threadpool(self._show_health, request)
+        form = parse_qs((await request.body()).decode("utf-8", "replace"))
+        given = {name: form.get(name, [""])[-1].strip() for name in Faults.__struct_fields__}
+        try:
+            self._injector.faults = Faults(**given).checked()
+        except FaultsError as error:
+            return await run_in_threadpool(self._show_health, request, given=given, error=str(error))
+        return RedirectResponse("/health?saved", 303)
+
+    def _show_health(
+        self, request: Request, *, given: Mapping[str, str | None] | None = None, error: str | None = None
+    ) -> Response:
+        health = self._store.health()
+        return self._page(
+            request,
+            "health.html",
+            here="/health",
+            status=400 if error else 200,
+            health=[(one, list(zip(one.accepted_series, one.refused_series, strict=True))) for one in health],
+            slowest=max((one.latency_p95 or 0 for one in health), default=0),
+            minutes=[f"{59 - minute} min ago" for minute in range(60)],
+            faults=given or msgspec.to_builtins(self._injector.faults),
+            error=error,
+            saved="saved" in request.query_params,
+        )
+
+    async def _clear(self, request: Request) -> Response:
+        await run_in_threadpool(self._store.clear)
+        return RedirectResponse("/", 303)
+
+    # --- All --------------------------------------------------------------------------------------
+
+    def _missing(self, request: Request, what: str, why: str) -> Response:
+        return self._page(request, "missing.html", here="", status=404, what=what, why=why)
+
+    def _page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
+        url = str(request.base_url).rstrip("/")
+        html = self._templates.get_template(template).render(
+            url=url, snippets=snippets(url), today=formats.day(time()), **values
+        )
+        return HTMLResponse(html, status)
+
+
+def _cursor(request: Request) -> int | None:
+    """Where an older page begins, if one is asked for."""
+    text = request.query_params.get("before", "")
+    return min(int(text), MAX_ID) if text.isascii() and text.isdigit() else None
+
+
+def _query(parameters: Mapping[str, str]) -> str:
+    return f"?{urlencode(parameters)}" if parameters else ""
+
+
+def _latest(records: Sequence[Inspected], field: str) -> str | None:
+    return next((value for record in reversed(records) if (value := getattr(record, field)) is not None), None)

@@ -1,0 +1,167 @@
+"""How a session is laid out: time from left to right, a lane for each browser window.
+
+Pure: records in, positions out, in percent of the width. Time is to scale, except that a long pause is
+shortened and said to be one, so that a purchase after an hour of lunch does not press all that came before
+into a single dot. Records of the same moment are stacked: the browser's above their lane, the server's below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from msgspec import Struct
+
+from sessionsight.inspector.model import Inspected
+
+__all__ = ["Lane", "Mark", "Pause", "Tick", "Timeline", "lay_out"]
+
+LEVELS = 5
+"""How many records are stacked on a side of a lane before they share a place."""
+_PAUSE = 0.2
+"""The largest share of the width that nothing happening may take."""
+_SPREAD = 0.25
+"""The share of the width that is dealt out evenly, so that neighbours can be told apart."""
+_NEIGHBOURS = 1.35
+"""Closer than this, in percent, two marks would cover each other."""
+_LABELS = 16.0
+"""Closer than this, in percent, two labels would, on a phone."""
+
+
+class Lane(Struct, frozen=True):
+    """A browser window, or the records that came without one."""
+
+    window_id: str | None
+    first: int
+    """The number of its first mark, from 0."""
+    last: int
+    above: int
+    """How many levels the browser's marks take."""
+    below: int
+    """How many levels the server's marks take."""
+
+
+class Mark(Struct, frozen=True):
+    """A record in its place."""
+
+    record: Inspected
+    lane: int
+    x: float
+    """Percent of the width, 0 to 100."""
+    level: int
+    """0 beside the line; each further one a step away from it."""
+    offset: float
+    """Seconds since the first record."""
+
+
+class Pause(Struct, frozen=True):
+    """A stretch without records that takes less room than its time would."""
+
+    start: float
+    end: float
+    """Percent of the width."""
+    seconds: float
+
+
+class Tick(Struct, frozen=True):
+    """A place on the axis, and the time there."""
+
+    x: float
+    offset: float
+
+
+class Timeline(Struct, frozen=True):
+    """A session, laid out."""
+
+    lanes: list[Lane]
+    marks: list[Mark]
+    pauses: list[Pause]
+    ticks: list[Tick]
+    seconds: float
+    """From the first record to the last."""
+
+
+def lay_out(records: Sequence[Inspected]) -> Timeline:
+    """Give each record of a session its place.
+
+    Args:
+        records: In the order in which they occurred. None at all gives an empty timeline.
+
+    Example:
+        >>> lay_out([]).marks
+        []
+    """
+    if not records:
+        return Timeline([], [], [], [], 0.0)
+    start = records[0].occurred_at
+    offsets = [record.occurred_at - start for record in records]
+    places, pauses = _places(offsets)
+    windows = _windows(records)
+    marks: list[Mark] = []
+    ends: dict[tuple[int, str, int], float] = {}
+    for record, x, offset in zip(records, places, offsets, strict=True):
+        lane = windows.index(record.window_id)
+        level = 0
+        while level < LEVELS - 1 and x - ends.get((lane, record.side, level), -100.0) < _NEIGHBOURS:
+            level += 1
+        ends[lane, record.side, level] = x
+        marks.append(Mark(record, lane, x, level, offset))
+    lanes = [_lane(number, window, marks) for number, window in enumerate(windows)]
+    return Timeline(lanes, marks, pauses, _ticks(marks), offsets[-1])
+
+
+def _windows(records: Sequence[Inspected]) -> list[str | None]:
+    """The windows in the order in which they appear; at the end, if need be, None."""
+    seen = dict.fromkeys(record.window_id for record in records)
+    return sorted(seen, key=lambda window: window is None)
+
+
+def _lane(number: int, window_id: str | None, marks: Sequence[Mark]) -> Lane:
+    own = [index for index, mark in enumerate(marks) if mark.lane == number]
+    depth = {"browser": 0, "server": 0}
+    for index in own:
+        side = marks[index].record.side
+        depth[side] = max(depth.get(side, 0), marks[index].level + 1)
+    return Lane(window_id, own[0], own[-1], depth["browser"], depth["server"])
+
+
+def _places(offsets: Sequence[float]) -> tuple[list[float], list[Pause]]:
+    """Where each record stands, and which pauses were shortened."""
+    gaps = [max(later - earlier, 0.0) for earlier, later in pairwise(offsets)]
+    if not gaps:
+        return [50.0], []
+    longest = _longest(gaps)
+    shown = [min(gap, longest) for gap in gaps]
+    total = sum(shown)
+    even = 1 / len(gaps)
+    places, pauses = [0.0], []
+    for gap, width in zip(gaps, shown, strict=True):
+        share = _SPREAD * even + (1 - _SPREAD) * width / total if total else even
+        places.append(places[-1] + 100 * share)
+        if gap > width * 1.5:
+            pauses.append(Pause(places[-2], places[-1], gap))
+    return places, pauses
+
+
+def _longest(gaps: Sequence[float]) -> float:
+    """How long a gap is drawn at most, so that none takes more than its share of what is drawn."""
+    share = max(_PAUSE, min(1.5 / len(gaps), 1.0))
+    descending = sorted(gaps, reverse=True)
+    rest = sum(descending)
+    for number, gap in enumerate(descending):
+        if number * share >= 1:
+            break
+        longest = share * rest / (1 - number * share)  # the `number` longer ones are cut to this as well
+        if gap <= longest:
+            return longest
+        rest -= gap
+    return descending[-1]
+
+
+def _ticks(marks: Sequence[Mark]) -> list[Tick]:
+    """The times of some records, as many as there is room for, from the first one on."""
+    ticks: list[Tick] = []
+    for mark in marks:
+        if not ticks or mark.x - ticks[-1].x >= _LABELS:
+            ticks.append(Tick(mark.x, mark.offset))
+    return ticks
