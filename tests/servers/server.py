@@ -7,6 +7,7 @@ import http.client
 import itertools
 import json
 import os
+import queue
 import shlex
 import signal
 import subprocess
@@ -65,8 +66,7 @@ class Site:
         self._lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self._tokens = (f"t{number}" for number in itertools.count())
-        self._lock = threading.Lock()
+        self._numbers = itertools.count()
 
     def pid(self) -> int:
         """The process that answers."""
@@ -92,28 +92,31 @@ class Site:
         Many connections, since a server that writes head and body apart has to wait 40 ms between them for the other
         side's acknowledgement (Nagle's algorithm, delayed ACK).
         """
+        visits: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(number):
+            visits.put(None)
         with ThreadPoolExecutor(connections) as pool:
-            for done in [pool.submit(self._visits, number // connections) for _ in range(connections)]:
+            for done in [pool.submit(self._visits, visits) for _ in range(connections)]:
                 done.result()
 
-    def _visits(self, number: int) -> None:
+    def _visits(self, visits: queue.SimpleQueue[None]) -> None:
         """A browser: it keeps its connection if the server does, and opens another one otherwise."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START)
         failures = 0
-        with contextlib.closing(connection):
-            while number:
-                with self._lock:
-                    token = next(self._tokens)
+        with contextlib.closing(connection), contextlib.suppress(queue.Empty):
+            while True:
+                visits.get_nowait()
+                token = f"t{next(self._numbers)}"
                 try:
                     _get(connection, f"/capture/{token}")
                 except (ConnectionError, http.client.HTTPException):
                     # A worker that has served its last request hangs up, be there another one on its way or not.
                     connection.close()
+                    visits.put(None)
                     failures += 1
                     assert failures < 100, "the server hangs up again and again"
                     self.unanswered.append(token)
                 else:
-                    number -= 1
                     self.answered.append(token)
 
     def arrived(self) -> Counter[str]:

@@ -36,7 +36,7 @@ def test_every_record_arrives_exactly_once(program: str, spool: str, tmp_path: P
         options={"linger": 3600.0},
         environment=spool_environment(spool, tmp_path),
     ) as site:
-        site.visit(2000)
+        site.visit(2050)
         site.stop()
 
         site.each_once()

@@ -11,7 +11,8 @@ from tests.servers.table import ROWS, SPOOLS, Row, spool_environment
 
 pytestmark = pytest.mark.servers
 
-REQUESTS = 2000
+# Not whole batches, so that even a single process has records left when it is told to stop.
+REQUESTS = 2050
 
 
 @pytest.mark.parametrize("spool", SPOOLS)
