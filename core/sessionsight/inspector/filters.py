@@ -60,7 +60,8 @@ class Filter(Struct, frozen=True, kw_only=True, omit_defaults=True):
         try:
             return msgspec.convert(given, cls, strict=False)
         except msgspec.ValidationError as error:
-            raise FilterError(str(error)) from None
+            what, _, where = str(error).partition(" - at `$.")
+            raise FilterError(f"{where.rstrip('`')}: {what}") from None
 
     def to_query(self) -> dict[str, str]:
         """The parameters that mean this filter."""

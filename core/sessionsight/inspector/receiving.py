@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import anyio
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -44,7 +44,7 @@ class Receiver:
         """The vendor's reply."""
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=_cors(request))
-        started = time.perf_counter()
+        at, started = time.time(), time.perf_counter()
         try:
             body = await _read(request)
         except ClientDisconnect:
@@ -54,7 +54,7 @@ class Receiver:
         if ingest is not None:
             fault = self._injector.decide(ingest.vendor, now=started, chance=random.random)
             await anyio.sleep(fault.delay)
-        arrived = _Arrived(request=request, body=body, ingest=ingest, endpoints=endpoints)
+        arrived = _Arrived(request=request, at=at, body=body, ingest=ingest, endpoints=endpoints)
         return await run_in_threadpool(self._answer, arrived, fault, started)
 
     def _answer(self, arrived: _Arrived, fault: Decision, started: float) -> Response:
@@ -116,11 +116,12 @@ class Receiver:
 
 class _Arrived(Struct, frozen=True, kw_only=True):
     request: Request
+    at: float
+    """Unix seconds."""
     body: bytes | None
     """None when it was too large."""
     ingest: Ingest | None
     endpoints: list[Endpoint]
-    at: float = field(default_factory=time.time)
 
 
 async def _read(request: Request) -> bytes | None:

@@ -57,9 +57,8 @@ class Analyse:
         events = body.get("events")
         if not isinstance(events, list):
             return Outcome(self.error(400, f"events: must be a list of events, not {shown(events)}"))
-        records = as_one(_event(request, event) for event in events)
-        wrong = next((record for record in records if not record.accepted), None)
-        reply = Reply(200, {"success": True}) if wrong is None else self.error(400, wrong.rules[0])
+        records, problem = as_one([_event(request, event) for event in events])
+        reply = self.error(400, problem) if problem else Reply(200, {"success": True})
         return Outcome(reply, records)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -292,11 +292,14 @@ def refuse(record: Inspected, rule: str) -> Inspected:
     return replace(record, accepted=False, rules=[rule])
 
 
-def as_one(records: Iterable[Inspected]) -> list[Inspected]:
-    """A batch is taken whole or not at all: with one event refused, so are the others."""
-    records = list(records)
+def as_one(records: Sequence[Inspected]) -> tuple[Sequence[Inspected], str | None]:
+    """A batch is taken whole or not at all: with one event refused, so are the others.
+
+    Gives the records, and the rule that was broken first.
+    """
     culprit = next((n for n, record in enumerate(records) if not record.accepted), None)
     if culprit is None:
-        return records
+        return records, None
     rule = f"events[{culprit}] was refused, and the whole batch with it"
-    return [refuse(record, rule) if record.accepted else record for record in records]
+    judged = [refuse(record, rule) if record.accepted else record for record in records]
+    return judged, f"events[{culprit}].{records[culprit].rules[0]}"

@@ -8,6 +8,7 @@ https://docs.saytics.com/concepts/properties
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sessionsight.inspector.ingest.base import (
@@ -69,7 +70,7 @@ class Saytics:
         return Reply(status, {"error": {"code": code or _CODES.get(status, f"http_{status}"), "message": message}})
 
     def _one(self, request: Request, body: Body) -> Outcome:
-        return self._judged([_event(request, body)])
+        return self._single(_event(request, body))
 
     def _batch(self, request: Request, body: Body) -> Outcome:
         events = body.get("events")
@@ -79,23 +80,24 @@ class Saytics:
         if len(events) > _MAX_BATCH:
             rule = f"events: must be at most {_MAX_BATCH}, not {len(events)}"
             return Outcome(self.error(400, rule), [refuse(record, rule) for record in records])
-        return self._judged(as_one(records))
+        return self._judged(*as_one(records))
 
     def _identify(self, request: Request, body: Body) -> Outcome:
         fields = Fields(body)
         user_id = fields.text("userId", required=True)
         traits = fields.object("traits")
         fields.only(_PERSON)
-        return self._judged([_record(request, fields, "identify", "identify", traits, user_id=user_id)])
+        return self._single(_record(request, fields, "identify", "identify", traits, user_id=user_id))
 
     def _unknown_user(self, request: Request, body: Body) -> Outcome:
         return Outcome(self.error(404, "the inspector keeps no profiles; its own API has the records", "not_found"))
 
-    def _judged(self, records: list[Inspected]) -> Outcome:
-        wrong = next((record for record in records if not record.accepted and record.rules), None)
-        if wrong is not None:
-            return Outcome(self.error(400, wrong.rules[0]), records)
-        return Outcome(Reply(200, {"status": "ok", "received": len(records)}), records)
+    def _single(self, record: Inspected) -> Outcome:
+        return self._judged([record], record.rules[0] if record.rules else None)
+
+    def _judged(self, records: Sequence[Inspected], problem: str | None) -> Outcome:
+        reply = self.error(400, problem) if problem else Reply(200, {"status": "ok", "received": len(records)})
+        return Outcome(reply, records)
 
 
 def _event(request: Request, raw: Any) -> Inspected:

@@ -68,13 +68,12 @@ class Signal:
         if not isinstance(events, list):
             envelope.rules.append(f"events: must be a list of events, not {shown(events)}")
             events = []
-        records = as_one(_event(request, event) for event in events)
+        records, problem = as_one([_event(request, event) for event in events])
         if envelope.rules:
-            records = [refuse(record, envelope.rules[0]) for record in records]
-        wrong = [*envelope.rules, *(record.rules[0] for record in records if not record.accepted)]
-        return Outcome(
-            self.error(400, wrong[0], "invalid_request") if wrong else Reply(200, {"success": True}), records
-        )
+            problem = envelope.rules[0]
+            records = [refuse(record, problem) for record in records]
+        reply = self.error(400, problem, "invalid_request") if problem else Reply(200, {"success": True})
+        return Outcome(reply, records)
 
 
 def _event(request: Request, raw: Any) -> Inspected:

@@ -1,0 +1,100 @@
+"""`sessionsight inspector`: a local server that plays all four vendors, and shows what it is sent."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from sessionsight.errors import ConfigurationError
+from sessionsight.inspector import tail
+from sessionsight.inspector.environment import environment
+from sessionsight.inspector.faults import Faults
+from sessionsight.inspector.model import Vendor
+from sessionsight.inspector.options import DEFAULT_PORT, Options
+from sessionsight.inspector.server import serve
+from sessionsight.inspector.store import MAX_RECORDS, Store
+
+__all__ = ["command"]
+
+
+@click.command("inspector")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; only this machine by default.")
+@click.option("--port", default=DEFAULT_PORT, show_default=True, help="0 is any free one.")
+@click.option("--db", type=click.Path(dir_okay=False, path_type=Path), help="Keep what arrives in this file.")
+@click.option("--max-records", default=MAX_RECORDS, show_default=True, help="The oldest go beyond this number.")
+@click.option("--key", "keys", multiple=True, metavar="VENDOR=KEY", help="A key to take; any, for vendors without one.")
+@click.option("--fail", metavar="STATUS[:PART]", help="Answer with this status: 500:0.3 for three of ten calls.")
+@click.option("--latency", metavar="MS[-MS]", help="Answer this late, in milliseconds: 200 or 200-800.")
+@click.option("--rate-limit", metavar="N/UNIT", help="Answer 429 beyond N calls in a second, minute or hour: 10/s.")
+@click.option("--tail", "follow", is_flag=True, help="Print a line for each record.")
+@click.option("--json", "as_json", is_flag=True, help="Print each record as a line of JSON, and nothing else.")
+def command(
+    *,
+    host: str,
+    port: int,
+    db: Path | None,
+    max_records: int,
+    keys: tuple[str, ...],
+    fail: str | None,
+    latency: str | None,
+    rate_limit: str | None,
+    follow: bool,
+    as_json: bool,
+) -> None:
+    """Show on a local page what an app sends to the four vendors.
+
+    It speaks their protocols, checks every record, and answers as they do. Send an app's records to it by the
+    environment variables that it prints.
+    """
+    try:
+        options = Options(
+            host=host,
+            port=port,
+            db=str(db or ":memory:"),
+            keys=_keys(keys),
+            faults=Faults(fail=fail, latency=latency, rate_limit=rate_limit).checked(),
+            max_records=max_records,
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+    @contextmanager
+    def started(url: str, store: Store) -> Iterator[None]:
+        if not as_json:
+            _greet(url, follow=follow)
+        colour = sys.stdout.isatty() and click.get_current_context().color is not False
+        show = tail.json_line if as_json else lambda record: tail.line(record, colour=colour)
+        if not (follow or as_json):
+            yield
+            return
+        with store.listening(tail.printer(sys.stdout, show)):
+            yield
+
+    try:
+        serve(options, started=started)
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _keys(given: tuple[str, ...]) -> dict[Vendor, frozenset[str]]:
+    keys: dict[Vendor, frozenset[str]] = {}
+    for item in given:
+        vendor, _, key = item.partition("=")
+        known = {name: name for name in get_args(Vendor)}.get(vendor)
+        if known is None or not key.strip():
+            raise ValueError(f"--key: must be VENDOR=KEY, where VENDOR is one of {', '.join(get_args(Vendor))}")
+        keys[known] = keys.get(known, frozenset()) | {key}
+    return keys
+
+
+def _greet(url: str, *, follow: bool) -> None:
+    click.echo(f"Open {click.style(url, bold=True)} to see what arrives; Ctrl-C ends it. In the app's environment:\n")
+    for name, value in environment(url).items():
+        click.echo(f"  export {name}={shlex.quote(value)}")
+    click.echo(f"\n{tail.HEADING}" if follow else "")

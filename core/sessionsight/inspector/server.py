@@ -1,0 +1,123 @@
+"""Runs an inspector: until it is interrupted, or in a thread, for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from typing import Self
+
+import uvicorn
+
+from sessionsight.errors import ConfigurationError
+from sessionsight.inspector.app import create_app
+from sessionsight.inspector.options import Options
+from sessionsight.inspector.store import Store
+
+__all__ = ["RunningInspector", "run_in_thread", "serve"]
+
+_STOP_WITHIN = 5  # seconds; replies that are under way may take that long
+
+
+class RunningInspector:
+    """An inspector in a thread of its own. Leaving it as a context stops it.
+
+    Example:
+        >>> with run_in_thread() as inspector:  # doctest: +SKIP
+        ...     configure_my_app(inspector.url)
+    """
+
+    def __init__(self, options: Options) -> None:
+        listener = _listen(options)
+        self.url = _url(options.host, listener)
+        """Where it is, without a slash at the end."""
+        self.store = Store(options.db, options.max_records)
+        """What it has received."""
+        self._server = _Server(self.store, options)
+        self._thread = threading.Thread(target=self._run, args=(listener,), name="sessionsight-inspector", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Answer what is under way, and end; harmless when it has ended already."""
+        self._server.should_exit = True
+        self._thread.join()
+        self.store.close()
+
+    def _run(self, listener: socket.socket) -> None:
+        with listener:
+            self._server.run(sockets=[listener])
+
+
+def run_in_thread(options: Options | None = None) -> RunningInspector:
+    """Start an inspector beside what runs already; it takes connections when this returns.
+
+    Args:
+        options: On a free port, in memory, by default.
+
+    Raises:
+        ConfigurationError: The port is taken, or a fault is written wrongly.
+    """
+    return RunningInspector(options or Options(port=0))
+
+
+def serve(options: Options, *, started: Callable[[str, Store], contextlib.AbstractContextManager[object]]) -> None:
+    """Run an inspector until the process is interrupted.
+
+    Args:
+        options: Where, and how.
+        started: Given the address and the store, once it listens; what it returns is entered while the server runs.
+
+    Raises:
+        ConfigurationError: The port is taken, or a fault is written wrongly.
+    """
+    with _listen(options) as listener, contextlib.closing(Store(options.db, options.max_records)) as store:
+        server = _Server(store, options)
+        with started(_url(options.host, listener), store), contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams first: as long as one is open, uvicorn waits."""
+
+    def __init__(self, store: Store, options: Options) -> None:
+        self._app = create_app(store, options)
+        super().__init__(
+            uvicorn.Config(
+                self._app,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                timeout_graceful_shutdown=_STOP_WITHIN,
+            )
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End all."""
+        self._app.state.feed.close()
+        await super().shutdown(sockets)
+
+
+def _listen(options: Options) -> socket.socket:
+    """Where connections wait from now on, even before the server runs."""
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    try:
+        return socket.create_server((options.host, options.port), family=family, backlog=1024)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the inspector cannot listen on {options.host}, port {options.port}: {error.strerror or error}; "
+            "another port may be free, and 0 finds one"
+        ) from error
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    port = listener.getsockname()[1]
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{name}:{port}"

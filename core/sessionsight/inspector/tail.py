@@ -1,0 +1,61 @@
+"""One line a record, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import localtime, strftime
+from typing import TextIO
+
+import click
+import msgspec
+
+from sessionsight.inspector.model import Inspected
+
+__all__ = ["HEADING", "json_line", "line", "printer"]
+
+_COLOURS = {"sessionsight": "cyan", "signal": "magenta", "saytics": "yellow", "analyse": "blue"}
+
+HEADING = f"{'time':8}  {'vendor':12}  {'record':28}  {'session':8}  {'who':12}  amount"
+
+
+def line(record: Inspected, *, colour: bool = False) -> str:
+    """One row under `HEADING`; of a refused record it tells the first rule that it broke.
+
+    Example:
+        09:41:00  sessionsight  monthly-revenue decrement     0b54ad6e                49
+    """
+    name = record.name if record.kind in {"event", "identify"} else f"{record.kind} {record.name}"
+    if record.kind == "goal":
+        name = f"{record.name} {'decrement' if (record.amount or 0) < 0 else 'increment'}"
+    amount = "" if record.amount is None else f"{abs(record.amount):.15g}"
+    who = _short(record.user_id or record.visitor_id or "", 12)
+    vendor = f"{record.vendor:12}"
+    if colour:
+        vendor = click.style(vendor, fg=_COLOURS[record.vendor])
+    time = strftime("%H:%M:%S", localtime(record.received_at))
+    text = f"{time}  {vendor}  {_short(name, 28):28}  {(record.session_id or '')[:8]:8}  {who:12}  {amount}".rstrip()
+    if not record.accepted:
+        refusal = f"refused: {'; '.join(record.rules)}"
+        text += f"  {click.style(refusal, fg='red') if colour else refusal}"
+    return text
+
+
+def json_line(record: Inspected) -> str:
+    """The record as one line of JSON."""
+    return msgspec.json.encode(record).decode()
+
+
+def printer(stream: TextIO, show: Callable[[Inspected], str]) -> Callable[[list[Inspected]], None]:
+    """What a store can tell of its changes: prints each record that was added, at once."""
+
+    def tell(added: list[Inspected]) -> None:
+        if added:
+            stream.write("".join(f"{show(record)}\n" for record in added))
+            stream.flush()
+
+    return tell
+
+
+def _short(text: str, width: int) -> str:
+    text = "".join(character if character.isprintable() else "?" for character in text)
+    return text if len(text) <= width else f"{text[: width - 1]}…"
