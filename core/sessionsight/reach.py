@@ -80,10 +80,8 @@ class _Question(Thread):
 
     def _answered(self, status: int) -> Finding:
         if status >= 500:
-            message = f"{self._address} answers with HTTP {status}"
-            return Finding(
-                level="warning", subject=self._subject, message=message, hint="the vendor may have a bad day"
-            )
+            message = f"{self._address} answers, but with HTTP {status}"
+            return Finding(level="warning", subject=self._subject, message=message, hint="ask the vendor how it is")
         return Finding(level="ok", subject=self._subject, message=f"{self._address} answers")
 
     def _silent(self, why: str) -> Finding:

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.core.cli.commands import run
+from tests.support.server import Server, free_port, reply
+
+KEY = "key_that_must_not_be_shown"
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("SIGNAL_API_KEY", KEY)
+    monkeypatch.setenv("SIGNAL_PROJECT_ID", "shop")
+    monkeypatch.setenv("SIGNAL_ENDPOINT", url)
+
+
+def test_what_is_configured_from_where_and_whether_it_answers(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(monkeypatch, server.url)
+    result = run("check")
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        "ok       settings  taken from the environment",
+        "ok       signal    configured by the environment (SIGNAL_API_KEY, SIGNAL_PROJECT_ID, SIGNAL_ENDPOINT)",
+        f"warning  signal    endpoint: {server.url} is this machine, not the vendor",
+        "                   fine for tests, wrong in production",
+        "ok       strict    is off: a wrong call is logged and counted",
+        f"ok       signal    {server.url} answers",
+    ]
+    [request] = server.requests
+    assert (request.method, request.body) == ("GET", b"")
+    assert KEY not in str(request)
+
+
+def test_a_vendor_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(monkeypatch, f"http://127.0.0.1:{free_port()}")
+    result = run("check")
+    assert result.exit_code == 1
+    assert "does not answer: ConnectError" in result.output
+
+
+def test_offline_nobody_is_asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(monkeypatch, server.url)
+    result = run("check", "--offline")
+    assert (result.exit_code, server.requests) == (0, [])
+
+
+def test_programs_get_json(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(monkeypatch, server.url)
+    server.will(reply(503))
+    result = run("check", "--json")
+    told = json.loads(result.stdout)
+    assert (result.exit_code, told["ok"]) == (0, True)
+    assert told["findings"][-1] == {
+        "level": "warning",
+        "subject": "signal",
+        "message": f"{server.url} answers, but with HTTP 503",
+        "hint": "ask the vendor how it is",
+    }
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_configuration_that_cannot_work_is_an_error_among_the_findings(
+    options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(monkeypatch, "not an address")
+    result = run("check", *options)
+    assert result.exit_code == 1
+    if options:
+        told = json.loads(result.stdout)
+        assert (told["ok"], [finding["subject"] for finding in told["findings"]]) == (False, ["settings"])
+    else:
+        assert result.output.startswith("error    settings  destination 'signal': endpoint")
+
+
+def test_colours_are_for_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\x1b" not in run("check", "--offline").output
+    coloured = run("check", "--offline", color=True).output
+    assert coloured.startswith("\x1b[32m\x1b[1mok\x1b[0m       settings")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in run("check", "--offline", color=True).output

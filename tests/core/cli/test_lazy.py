@@ -1,0 +1,82 @@
+"""Commands are imported when they are run, and say which extra they lack."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from sessionsight.cli import COMMANDS, main
+from sessionsight.cli.lazy import LazyCommand, LazyGroup
+from tests.core.cli.commands import ROOT, run
+from tests.core.cli.conftest import WriteModule
+
+
+def run_one(module: str, *arguments: str, extra: str | None = "inspector") -> Result:
+    group = LazyGroup("sessionsight", lazy={"look": LazyCommand(module, "Look around.", extra)})
+    return CliRunner().invoke(group, arguments)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_is_there_and_helps(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    assert command.name == name
+    assert run(name, "--help").output.startswith(f"Usage: main {name} ")
+
+
+def test_the_help_names_all_commands_and_imports_none(write: WriteModule) -> None:
+    result = run_one(write("raise AssertionError"), "--help")
+    assert (result.exit_code, "look  Look around." in result.output) == (0, True)
+
+
+def test_importing_the_package_does_not_import_click() -> None:
+    code = "import sys, sessionsight; print('click' in sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "core", capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ran.stdout == "False\n"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--port", "8000", "now"), ("--help",)])
+def test_a_command_without_its_extra_names_it(arguments: tuple[str, ...], write: WriteModule, folder: object) -> None:
+    result = run_one(loadable(write("import nowhere_to_be_found.at_all")), "look", *arguments)
+    assert result.exit_code == 1
+    assert result.output == (
+        "Error: `look` needs the package nowhere_to_be_found: pip install 'sessionsight[inspector]'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "extra"), [("import nowhere_to_be_found", None), ("import sessionsight.nowhere", "inspector")]
+)
+def test_a_fault_of_our_own_is_not_mistaken_for_a_missing_extra(
+    code: str, extra: str | None, write: WriteModule
+) -> None:
+    result = run_one(loadable(write(code)), "look", extra=extra)
+    assert type(result.exception) is ModuleNotFoundError
+
+
+def test_our_errors_end_a_command_without_a_traceback(write: WriteModule) -> None:
+    code = "import click, sessionsight\n@click.command()\ndef command(): raise sessionsight.ConfigurationError('no')"
+    result = run_one(loadable(write(code)), "look")
+    assert (result.exit_code, result.output) == (1, "Error: no\n")
+
+
+def test_an_unknown_command_is_a_wrong_call() -> None:
+    assert run("chekc").exit_code == 2
+
+
+def test_the_version_is_the_packages() -> None:
+    from importlib.metadata import version
+
+    assert run("--version").output == f"sessionsight {version('sessionsight')}\n"
+
+
+def loadable(module: str) -> str:
+    """From the current directory, as a command's own module is from anywhere."""
+    sys.path.insert(0, "")
+    return module

@@ -1,0 +1,29 @@
+"""docs/cli.md shows calls that work."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from contextlib import suppress
+
+import click
+import pytest
+
+from sessionsight.cli import COMMANDS, main
+from tests.core.cli.commands import ROOT
+
+PAGE = (ROOT / "docs/cli.md").read_text("utf-8")
+CALLS = [shlex.split(line, comments=True) for line in re.findall(r"^\$ sessionsight (.+)$", PAGE, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("arguments", CALLS, ids=map(" ".join, CALLS))
+def test_a_call_on_the_page_is_understood(arguments: list[str]) -> None:
+    name, *rest = arguments
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    with suppress(click.exceptions.Exit):  # what --help ends with
+        command.make_context(name, rest)
+
+
+def test_the_page_shows_each_command() -> None:
+    assert {name for name, *_ in CALLS} == set(COMMANDS)
