@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-from sessionsight.request_data import HeaderNames, RequestData, from_scope, later_from_scope
+from sessionsight.request_data import HeaderNames, RequestData, snapshot_of_scope
 from sessionsight_asgi.connection import HTTPConnection, Request
 
 __all__ = ["Scope", "ScopeReader"]
@@ -20,13 +20,9 @@ _USER_IDS = ("identity", "id", "pk", "username")
 class ScopeReader:
     """Reads ASGI scopes: those of any server, with what Starlette and FastAPI add to them."""
 
-    def request_data(self, request: Scope, names: HeaderNames) -> RequestData:
-        """The raw strings of the request."""
-        return from_scope(request, names)
-
-    def later(self, request: Scope, names: HeaderNames) -> Callable[[], RequestData]:
-        """The same when it is called, without holding the scope."""
-        return later_from_scope(request, names)
+    def snapshot(self, request: Scope, names: HeaderNames) -> Callable[[], RequestData]:
+        """What gives the raw strings of the request, without holding it."""
+        return snapshot_of_scope(request, names)
 
     def native(self, request: Scope) -> Any:
         """A Starlette `Request`, or `HTTPConnection` of a websocket; the scope where Starlette is not installed.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
 from msgspec.structs import replace
 
-from sessionsight.request_data import HeaderNames, RequestData, from_environ, from_scope
+from sessionsight.request_data import HeaderNames, RequestData, snapshot_of_environ, snapshot_of_scope
 from sessionsight.urls import quote_path
 from sessionsight_django.user import load_user, loaded_user, user_id
 
@@ -28,22 +29,15 @@ class DjangoReader:
     def __init__(self, *, load: bool) -> None:
         self.load = load
 
-    def request_data(self, request: HttpRequest, names: HeaderNames) -> RequestData:
-        """The raw strings of the request."""
+    def snapshot(self, request: HttpRequest, names: HeaderNames) -> Callable[[], RequestData]:
+        """What gives the raw strings of the request, without holding it."""
         # The scope goes before META, which joins several Cookie headers by commas.
-        scope = getattr(request, "scope", None)
-        data = from_environ(request.META, names) if scope is None else from_scope(scope, names)
-        headers = data.headers
-        if settings.USE_X_FORWARDED_HOST and (host := request.META.get("HTTP_X_FORWARDED_HOST")):
-            headers = {**headers, "host": host}
-        # Django has decoded the path in META, and knows the scheme in front of its proxies.
-        path = quote_path(request.path.encode("utf-8", "surrogateescape"))
-        return replace(data, headers=headers, scheme=request.scheme or data.scheme, path=path)
-
-    def later(self, request: HttpRequest, names: HeaderNames) -> Callable[[], RequestData]:
-        """The same when it is called, without holding the request."""
-        data = self.request_data(request, names)
-        return lambda: data
+        scope = request.__dict__.get("scope")
+        raw = snapshot_of_environ(request.META, names) if scope is None else snapshot_of_scope(scope, names)
+        # Django knows the scheme and the host in front of its proxies, if it is told to.
+        scheme = request.scheme if settings.SECURE_PROXY_SSL_HEADER else None
+        host = request.META.get("HTTP_X_FORWARDED_HOST") if settings.USE_X_FORWARDED_HOST else None
+        return partial(_known, raw, request.path, scheme, host)
 
     def native(self, request: HttpRequest) -> Any:
         """The request itself."""
@@ -58,3 +52,11 @@ class DjangoReader:
         """The route of the URL pattern that matched, such as `orders/<int:pk>/`."""
         match = request.resolver_match
         return None if match is None else match.route
+
+
+def _known(raw: Callable[[], RequestData], path: str, scheme: str | None, host: str | None) -> RequestData:
+    """What a server has told, and Django knows better: it has decoded the path in META."""
+    data = raw()
+    headers = {**data.headers, "host": host} if host else data.headers
+    quoted = quote_path(path.encode("utf-8", "surrogateescape"))
+    return replace(data, headers=headers, scheme=scheme or data.scheme, path=quoted)

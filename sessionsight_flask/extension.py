@@ -10,7 +10,7 @@ from werkzeug.local import LocalProxy
 
 from sessionsight import Analytics, Client, ConfigurationError, NoClientError, Settings, current
 from sessionsight.current import entered
-from sessionsight.request_data import HeaderNames, RequestData, from_environ, later_from_environ
+from sessionsight.request_data import HeaderNames, RequestData, snapshot_of_environ
 from sessionsight_flask.commands import commands
 from sessionsight_flask.wsgi import KEY, AnalyticsMiddleware
 
@@ -85,13 +85,9 @@ class SessionSight:
 class FlaskReader:
     """Reads Flask's requests."""
 
-    def request_data(self, request: Request, names: HeaderNames) -> RequestData:
-        """The raw strings of the request."""
-        return from_environ(request.environ, names)
-
-    def later(self, request: Request, names: HeaderNames) -> Callable[[], RequestData]:
-        """The same when it is called, without holding the request."""
-        return later_from_environ(request.environ, names)
+    def snapshot(self, request: Request, names: HeaderNames) -> Callable[[], RequestData]:
+        """What gives the raw strings of the request, without holding it."""
+        return snapshot_of_environ(request.environ, names)
 
     def native(self, request: Request) -> Any:
         """The request itself."""

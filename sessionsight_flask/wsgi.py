@@ -9,7 +9,7 @@ from sessionsight import Analytics, Client, Settings
 from sessionsight.client import adopt
 from sessionsight.collector import RequestReader
 from sessionsight.current import within
-from sessionsight.request_data import HeaderNames, RequestData, from_environ, later_from_environ
+from sessionsight.request_data import HeaderNames, RequestData, snapshot_of_environ
 from sessionsight_flask.body import Body, Countdown, SizedBody, announcing, end_with_file, is_file
 
 if TYPE_CHECKING:
@@ -24,13 +24,9 @@ KEY = "sessionsight.analytics"
 class EnvironReader:
     """Reads WSGI environs. They tell neither user nor route: give the `user` setting a function of the environ."""
 
-    def request_data(self, request: WSGIEnvironment, names: HeaderNames) -> RequestData:
-        """The raw strings of the request."""
-        return from_environ(request, names)
-
-    def later(self, request: WSGIEnvironment, names: HeaderNames) -> Callable[[], RequestData]:
-        """The same when it is called, without holding the environ."""
-        return later_from_environ(request, names)
+    def snapshot(self, request: WSGIEnvironment, names: HeaderNames) -> Callable[[], RequestData]:
+        """What gives the raw strings of the request, without holding it."""
+        return snapshot_of_environ(request, names)
 
     def native(self, request: WSGIEnvironment) -> Any:
         """The environ itself."""

@@ -14,10 +14,8 @@ from functools import partial
 from typing import Any, Protocol
 from urllib.parse import unquote
 
-from msgspec.structs import replace
-
 from sessionsight.arguments import as_destinations, as_id
-from sessionsight.collector import RequestReader
+from sessionsight.collector import Admit, RequestReader
 from sessionsight.consent import consents
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.records import DropReason
@@ -49,6 +47,10 @@ class Admission:
         self, settings: Settings, names: frozenset[str], *, tell: Teller, count: Callable[[str], None]
     ) -> None:
         self.settings = settings
+        self.chooses = settings.choose_destinations is not None
+        """Whether `choose` has to be asked."""
+        # A user's function is asked where the request is served: it may look at anything there.
+        self._look_now = settings.should_capture is not None or callable(settings.consent)
         self._names = names
         self._tell = tell
         self._count = count
@@ -56,21 +58,17 @@ class Admission:
         self._header_names = HeaderNames(settings.anonymous_id_header)
         self._excluded = re.compile("|".join(map(fnmatch.translate, settings.exclude_paths)))
 
-    def admit(self, reader: RequestReader, request: Any) -> tuple[TrackingContext, DropReason | None]:
-        """A request's context, and why nothing of it may be sent, if so."""
+    def admit(self, reader: RequestReader, request: Any) -> Admit:
+        """What gives a request's context when it is called, and why nothing of it may be sent, if so."""
         try:
-            data = reader.request_data(request, self._header_names)
+            snapshot = reader.snapshot(request, self._header_names)
         except Exception as error:
             self._tell_failure("the request could not be read", error)
-            data = RequestData()
-        return self._resolve(data, partial(reader.native, request))
-
-    def postpone(self, reader: RequestReader, request: Any) -> Callable[[], tuple[TrackingContext, DropReason | None]]:
-        """What gives the same when it is called later, without holding the request."""
-        if self.settings.should_capture is not None:  # it may look at anything, so it has to look now
-            admitted = self.admit(reader, request)
+            snapshot = RequestData
+        if self._look_now:
+            admitted = self._admit(snapshot, partial(reader.native, request))
             return lambda: admitted
-        return partial(self._admit_later, reader.later(request, self._header_names), self.route(reader, request))
+        return Postponed(self._admit, snapshot)
 
     def wants_page(self, reader: RequestReader, request: Any) -> bool:
         """Whether the page that answers this request is captured, by the `pageviews` setting."""
@@ -111,13 +109,17 @@ class Admission:
         context, drop = self._resolve(from_any(request, self._header_names), lambda: request)
         return context, drop, self._choose(lambda: request)
 
-    def _admit_later(
-        self, later: Callable[[], RequestData], route: str | None
+    def _admit(
+        self, snapshot: Callable[[], RequestData], native: Callable[[], Any]
     ) -> tuple[TrackingContext, DropReason | None]:
-        context, drop = self._resolve(later(), lambda: None)
-        return replace(context, page=replace(context.page, route=route)), drop
+        try:
+            data = snapshot()
+        except Exception as error:
+            self._tell_failure("the request could not be read", error)
+            data = RequestData()
+        return self._resolve(data, native)
 
-    def _resolve(self, data: RequestData, native: Any) -> tuple[TrackingContext, DropReason | None]:
+    def _resolve(self, data: RequestData, native: Callable[[], Any]) -> tuple[TrackingContext, DropReason | None]:
         settings = self.settings
         resolution = resolve(
             data,
@@ -163,3 +165,27 @@ class Admission:
 
     def _tell_failure(self, what: str, error: Exception) -> None:
         self._tell(logging.ERROR, f"{what}: {type(error).__name__}: {error}", about=what)
+
+
+class Postponed:
+    """A request's context, to be worked out when somebody needs it: once, on whatever thread that is."""
+
+    __slots__ = ("_admit", "_admitted", "_snapshot")
+
+    def __init__(
+        self,
+        admit: Callable[[Callable[[], RequestData], Callable[[], Any]], tuple[TrackingContext, DropReason | None]],
+        snapshot: Callable[[], RequestData],
+    ) -> None:
+        self._admit = admit
+        self._snapshot = snapshot
+        self._admitted: tuple[TrackingContext, DropReason | None] | None = None
+
+    def __call__(self) -> tuple[TrackingContext, DropReason | None]:
+        if self._admitted is None:
+            self._admitted = self._admit(self._snapshot, _nothing)
+        return self._admitted
+
+
+def _nothing() -> None:
+    """The request, once it has gone."""

@@ -50,8 +50,6 @@ class Analytics(Gathering):
     in strict mode; otherwise it is logged with the caller's line, counted, and changes nothing.
     """
 
-    __slots__ = ()
-
     @classmethod
     def bound(
         cls,

@@ -11,6 +11,7 @@ from typing import Any
 
 from sessionsight.admission import Admission
 from sessionsight.analytics import Analytics
+from sessionsight.collector import Batch
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.current import default, set_default
 from sessionsight.delivery import lifecycle, threads
@@ -22,7 +23,6 @@ from sessionsight.diversion import diversion
 from sessionsight.encode import PropertyEncoder
 from sessionsight.errors import CaptureError, ConfigurationError, nearest
 from sessionsight.notices import Notices, caller
-from sessionsight.records import DropReason, Record
 from sessionsight.settings import Settings
 
 __all__ = ["Client", "adopt", "configure", "for_request"]
@@ -66,7 +66,7 @@ class Client:
         )
         # Each request asks for these, so they are not handed on by methods of ours.
         self.admit = admission.admit
-        self.postpone = admission.postpone
+        self.chooses = admission.chooses
         self.wants_page = admission.wants_page
         self.choose = admission.choose
         self.user_id = admission.user_id
@@ -188,15 +188,13 @@ class Client:
 
     # --- what analytics need: the Collector protocol ---------------------------------------------
 
-    def submit(self, context: TrackingContext, records: list[Record], drop: DropReason | None) -> None:
-        """Hand a request's records to the lanes. Does no I/O and waits for nothing."""
-        if diversion.on and diversion.take(context, records, drop):
-            return
-        engine = self._process()
-        distinct_id = context.signal.distinct_id
-        if distinct_id is not None and context.user_id is not None and distinct_id != context.user_id:
-            engine.count("mismatched")
-        engine.submit(context, records, drop)
+    def submit(self, batch: Batch) -> None:
+        """Hand a request's records to delivery. Does no I/O and waits for nothing, but with a durable spool."""
+        if diversion.on:
+            context, drop = batch.settle()
+            if diversion.take(context, batch.records, drop):
+                return
+        self._process().submit(batch)
 
     def reject(self, error: Exception) -> None:
         """Raise what went wrong in strict mode; otherwise log it with the caller's line, and count it."""

@@ -5,23 +5,52 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from sessionsight.context import TrackingContext
 from sessionsight.encode import PropertyEncoder
 from sessionsight.errors import CaptureError
 from sessionsight.records import DropReason, Record
 from sessionsight.request_data import HeaderNames, RequestData
 
-__all__ = ["Collector", "RequestReader"]
+__all__ = ["Admit", "Batch", "Collector", "RequestReader"]
+
+Admit = Callable[[], tuple[TrackingContext, DropReason | None]]
+"""Works out a request's context, and why nothing of it may be sent, if so. The same at each call."""
+
+
+class Batch(Struct, frozen=True, gc=False):
+    """Records that are handed over together, with what leads to their context, which may be worked out later."""
+
+    records: list[Record]
+    context: TrackingContext | Admit
+    user_id: str | None = None
+    """Who did it, in place of the context's user."""
+    route: str | None = None
+    """The template of the route that matched, for a context that has none."""
+    drop: DropReason | None = None
+    """Count them as dropped for this reason."""
+
+    def settle(self) -> tuple[TrackingContext, DropReason | None]:
+        """The context they go out under, and why they must not, if so."""
+        context, drop = self.context, self.drop
+        if not isinstance(context, TrackingContext):
+            context, objection = context()
+            drop = drop or objection
+        if self.route is not None and context.page.route is None:
+            context = replace(context, page=replace(context.page, route=self.route))
+        return context.with_user(self.user_id or context.user_id), drop
 
 
 class RequestReader(Protocol):
     """How an adapter reads one kind of request. One reader serves all requests of a client."""
 
-    def request_data(self, request: Any, names: HeaderNames) -> RequestData:
-        """The raw strings of the request."""
+    def snapshot(self, request: Any, names: HeaderNames) -> Callable[[], RequestData]:
+        """What gives the raw strings of the request when it is called, later and on any thread.
 
-    def later(self, request: Any, names: HeaderNames) -> Callable[[], RequestData]:
-        """What gives the same when it is called later, and holds no more of the request than that needs."""
+        It holds no more of the request than that needs. It is taken of every request, and called for few.
+        """
 
     def native(self, request: Any) -> Any:
         """The request as the framework's users know it, for their own functions."""
@@ -54,11 +83,12 @@ class Collector(Protocol):
     def route(self, reader: RequestReader, request: Any) -> str | None:
         """The template of the route that matched, if one has."""
 
-    def admit(self, reader: RequestReader, request: Any) -> tuple[TrackingContext, DropReason | None]:
-        """The request's context, and why nothing of it may be sent, if so."""
+    @property
+    def chooses(self) -> bool:
+        """Whether `choose` has to be asked."""
 
-    def postpone(self, reader: RequestReader, request: Any) -> Callable[[], tuple[TrackingContext, DropReason | None]]:
-        """What gives the same when it is called later, without holding the request."""
+    def admit(self, reader: RequestReader, request: Any) -> Admit:
+        """What gives the request's context when it is called, now or later, on any thread; it does not hold the request."""
 
     def wants_page(self, reader: RequestReader, request: Any) -> bool:
         """Whether the page that answers this request is captured by itself."""
@@ -66,7 +96,7 @@ class Collector(Protocol):
     def choose(self, reader: RequestReader, request: Any) -> frozenset[str] | DropReason | None:
         """The destinations of this request's records; None is all, a reason means that the choice failed."""
 
-    def submit(self, context: TrackingContext, records: list[Record], drop: DropReason | None) -> None:
+    def submit(self, batch: Batch) -> None:
         """Take the records of a request, to be delivered, or counted as dropped."""
 
     def reject(self, error: Exception) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from sessionsight.client import Client
+from sessionsight.collector import Batch
 from sessionsight.context import EMPTY_CONTEXT
 from sessionsight.delivery.ledger import LaneStats
 from sessionsight.destinations.base import Destination, Secret, is_loopback, reveal
@@ -117,7 +118,7 @@ def send_test_event(
         record = _test_record(destination, goal, session_id)
         if record is not None:
             sent[destination.name] = record
-            client.submit(EMPTY_CONTEXT, [record], None)
+            client.submit(Batch([record], EMPTY_CONTEXT))
     _wait(client, sent, time.monotonic() + timeout)
     after = client.stats().lanes
     letters = {(letter.destination, record_id(letter.entry.record)): letter for letter in client.dead_letters()}

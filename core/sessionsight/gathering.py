@@ -14,7 +14,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from sessionsight.arguments import CallOptions, as_fields
-from sessionsight.collector import Collector, RequestReader
+from sessionsight.collector import Admit, Batch, Collector, RequestReader
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.records import DropReason, Event, Record
 
@@ -24,64 +24,32 @@ __all__ = ["Gathering"]
 class Gathering:
     """Gathers records under one tracking context, and hands them over when the response ends."""
 
-    __slots__ = (
-        "__weakref__",
-        "_anonymous_id",
-        "_ask_while",
-        "_choice",
-        "_collector",
-        "_context",
-        "_distinct_id",
-        "_drop",
-        "_ended",
-        "_later",
-        "_only",
-        "_page_status",
-        "_records",
-        "_seen_user",
-        "_source",
-        "_tags",
-        "_user_id",
-    )
+    # Most requests capture nothing: what differs for few stands here, and costs them nothing.
+    _admit: Admit | None = None
+    _context: TrackingContext | None = None
+    _user_id: str | None = None
+    _seen_user: str | None = None
+    _route: str | None = None
+    _ask_while: Callable[[Gathering], bool] | None = None
+    _distinct_id: str | None = None
+    _anonymous_id: str | None = None
+    _tags: dict[str, Any] | None = None
+    _drop: DropReason | None = None
+    _only: frozenset[str] | None = None
+    _page_status: int | None = None
+    _choice: frozenset[str] | DropReason | None = None
+    _ended = False
 
     def __init__(self, collector: Collector, reader: RequestReader | None = None, request: Any = None) -> None:
         self._collector = collector
         # In one place, so that a thread sees both or neither when the request is let go.
         self._source = None if reader is None else (reader, request)
         self._records: list[Record] = []
-        self._ended = False
-        self._context: TrackingContext | None = None
-        self._later: Callable[[], tuple[TrackingContext, DropReason | None]] | None = None
-        self._user_id: str | None = None
-        self._seen_user: str | None = None
-        self._ask_while: Callable[[Gathering], bool] | None = None
-        self._distinct_id: str | None = None
-        self._anonymous_id: str | None = None
-        self._tags: dict[str, Any] | None = None
-        self._drop: DropReason | None = None
-        self._only: frozenset[str] | None = None
-        self._page_status: int | None = None
-        self._choice: frozenset[str] | DropReason | None = None
 
     @property
     def context(self) -> TrackingContext:
         """The tracking context as it is known now: the ids, the user and the page."""
-        source = self._source
-        context = self._context
-        if context is None:
-            if source is not None:
-                context, self._drop = self._collector.admit(*source)
-            elif self._later is not None:
-                context, self._drop = self._later()
-            else:
-                return EMPTY_CONTEXT
-            self._context = context
-        user_id = self._user_id
-        if source is not None:
-            if context.page.route is None and (route := self._collector.route(*source)) is not None:
-                self._context = context = replace(context, page=replace(context.page, route=route))
-            user_id = user_id or self._see_user(source)
-        return context.with_user(user_id or self._seen_user or context.user_id)
+        return self._batch([]).settle()[0]
 
     def attach(
         self, reader: RequestReader, request: Any, *, ask_while: Callable[[Gathering], bool] | None = None
@@ -161,18 +129,16 @@ class Gathering:
         if source is None:
             return
         try:
-            self.end()
-            self._choice = self._collector.choose(*source)
-            if self._context is None:
-                # Most requests capture nothing, and most of those never will: keep what is needed, work out nothing.
-                self._see_user(source)
-                self._later = self._collector.postpone(*source)
-            else:
-                self._context = self.context  # with the user that is known now
+            if self._page_status is not None:
+                self._capture_page()
+            self._ended = True
+            self._look(source)
         except Exception as error:
             self._collector.reject(error)
         finally:
             self._source = None
+        if self._records:
+            self._hand_over()
 
     @property
     def pending(self) -> bool:
@@ -220,24 +186,32 @@ class Gathering:
         records = self._drain()
         if records:
             try:
-                context = EMPTY_CONTEXT if drop else self.context
-                drop = drop or self._drop
-                if drop is None:
-                    records = self._directed(records, context)
-                self._collector.submit(context, records, drop)
+                if drop is not None:
+                    self._collector.submit(Batch(records, EMPTY_CONTEXT, drop=drop))
+                    return
+                batch = self._batch(records)
+                for directed in (batch,) if self._choice is None else _directed(batch, self._choice):
+                    self._collector.submit(directed)
             except Exception as error:
                 self._collector.reject(error)
 
-    def _directed(self, records: list[Record], context: TrackingContext) -> list[Record]:
-        """Send records that name no destination where the site chooses; without a choice, count them as dropped."""
-        source = self._source
-        choice = self._choice if source is None else self._collector.choose(*source)
-        if choice is None:
-            return records
-        if isinstance(choice, DropReason):
-            self._collector.submit(context, [record for record in records if record.destinations is None], choice)
-            return [record for record in records if record.destinations is not None]
-        return [replace(record, destinations=choice) if record.destinations is None else record for record in records]
+    def _batch(self, records: list[Record]) -> Batch:
+        """The records, and what leads to their context as far as it is known now."""
+        if (source := self._source) is not None:
+            self._look(source)
+        origin = self._admit or self._context or EMPTY_CONTEXT
+        return Batch(records, origin, self._user_id or self._seen_user, self._route, self._drop)
+
+    def _look(self, source: tuple[RequestReader, Any]) -> None:
+        """Take from the request what leads to its context."""
+        collector = self._collector
+        if self._admit is None:
+            self._admit = collector.admit(*source)
+        self._see_user(source)
+        if self._route is None:
+            self._route = collector.route(*source)
+        if collector.chooses and self._admit()[1] is None:  # what is not sent needs no choice
+            self._choice = collector.choose(*source)
 
     def _drain(self) -> list[Record]:
         """Take all records, each exactly once even when several threads drain."""
@@ -257,6 +231,17 @@ class Gathering:
         if user_id is not None:
             self._seen_user = user_id
         return user_id
+
+
+def _directed(batch: Batch, choice: frozenset[str] | DropReason) -> list[Batch]:
+    """Send records that name no destination where the site chooses; without a choice, count them as dropped."""
+    records = batch.records
+    if isinstance(choice, DropReason):
+        lost = [record for record in records if record.destinations is None]
+        named = [record for record in records if record.destinations is not None]
+        return [replace(batch, records=lost, drop=batch.drop or choice), replace(batch, records=named)]
+    directed = [replace(record, destinations=choice) if record.destinations is None else record for record in records]
+    return [replace(batch, records=directed)]
 
 
 def _is_html(content_type: str | None) -> bool:

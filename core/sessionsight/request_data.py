@@ -22,8 +22,8 @@ __all__ = [
     "from_any",
     "from_environ",
     "from_scope",
-    "later_from_environ",
-    "later_from_scope",
+    "snapshot_of_environ",
+    "snapshot_of_scope",
 ]
 
 # What `resolve` and `consent` read. Only these are taken from a request, so that the rest of it
@@ -82,30 +82,53 @@ DEFAULT_HEADERS = HeaderNames()
 
 def from_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
     """Take a request's strings from a WSGI environ, or from Django's `request.META`."""
-    path = (environ.get("SCRIPT_NAME") or "") + (environ.get("PATH_INFO") or "")
+    return snapshot_of_environ(environ, names)()
+
+
+def snapshot_of_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> Callable[[], RequestData]:
+    """What does as `from_environ` when it is called; holds only the strings that this needs."""
+    return partial(_of_environ, names, *map(environ.get, names.environ_keys))
+
+
+def _of_environ(
+    names: HeaderNames,
+    script_name: str | None,
+    path_info: str | None,
+    query: str | None,
+    remote_addr: str | None,
+    scheme: str | None,
+    *headers: str | None,
+) -> RequestData:
+    path = (script_name or "") + (path_info or "")
     return RequestData(
-        headers={name: environ[key] for name, key in names.wsgi if key in environ},
-        scheme=environ.get("wsgi.url_scheme", "http"),
+        headers={name: value for (name, _), value in zip(names.wsgi, headers, strict=True) if value is not None},
+        scheme=scheme or "http",
         path=quote_path(path.encode("latin-1", "replace")) if path else None,
-        query=environ.get("QUERY_STRING", ""),
-        remote_addr=environ.get("REMOTE_ADDR"),
+        query=query or "",
+        remote_addr=remote_addr,
     )
-
-
-def later_from_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> Callable[[], RequestData]:
-    """As `from_environ`, when it is called; holds only the strings that this needs."""
-    return partial(from_environ, {key: environ[key] for key in names.environ_keys if key in environ}, names)
-
-
-def later_from_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> Callable[[], RequestData]:
-    """As `from_scope`, when it is called; holds only the parts of the scope that this needs."""
-    return partial(from_scope, {key: scope[key] for key in _SCOPE_KEYS if key in scope}, names)
 
 
 def from_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
     """Take a request's strings from an ASGI scope of type `http` or `websocket`."""
+    return snapshot_of_scope(scope, names)()
+
+
+def snapshot_of_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> Callable[[], RequestData]:
+    """What does as `from_scope` when it is called; holds only the parts of the scope that this needs."""
+    return partial(_of_scope, names, *map(scope.get, _SCOPE_KEYS))
+
+
+def _of_scope(
+    names: HeaderNames,
+    raw_headers: Iterable[tuple[bytes, bytes]] | None,
+    path: str | None,
+    query: bytes | str | None,
+    scheme: str | None,
+    client: tuple[str, int] | None,
+) -> RequestData:
     headers: dict[str, str] = {}
-    for raw_name, raw_value in scope.get("headers", ()):
+    for raw_name, raw_value in raw_headers or ():
         name = names.asgi.get(raw_name)
         if name is not None:
             value = raw_value.decode("latin-1")
@@ -113,15 +136,11 @@ def from_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -
                 # HTTP/2 may split cookies over several headers: RFC 9113, section 8.2.3.
                 value = f"{headers[name]}{'; ' if name == 'cookie' else ', '}{value}"
             headers[name] = value
-    path = scope.get("path")
-    client = scope.get("client")
-    query = scope.get("query_string", b"")
-    scheme = scope.get("scheme", "http")
     return RequestData(
         headers=headers,
-        scheme={"ws": "http", "wss": "https"}.get(scheme, scheme),
+        scheme={None: "http", "ws": "http", "wss": "https"}.get(scheme, scheme or "http"),
         path=quote_path(path.encode("utf-8", "surrogateescape")) if path else None,
-        query=query.decode("latin-1") if isinstance(query, bytes) else query,  # text, from Django's AsyncClient
+        query=query.decode("latin-1") if isinstance(query, bytes) else query or "",  # text, from Django's AsyncClient
         remote_addr=client[0] if client else None,
     )
 

@@ -91,12 +91,12 @@ class VisitReader:
     def __init__(self) -> None:
         self.read = 0
 
-    def request_data(self, request: Visit, names: HeaderNames) -> RequestData:
-        self.read += 1
-        return from_any(request.request, names)
+    def snapshot(self, request: Visit, names: HeaderNames) -> Callable[[], RequestData]:
+        return partial(self._data, request.request, names)
 
-    def later(self, request: Visit, names: HeaderNames) -> Callable[[], RequestData]:
-        return partial(from_any, request.request, names)
+    def _data(self, request: object, names: HeaderNames) -> RequestData:
+        self.read += 1
+        return from_any(request, names)
 
     def native(self, request: Visit) -> object:
         return request.request

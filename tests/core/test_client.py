@@ -259,7 +259,7 @@ def test_a_user_function_that_fails_is_told_of_and_finds_nobody(
 
 
 class BrokenReader(VisitReader):
-    def request_data(self, request: Visit, names: HeaderNames) -> RequestData:
+    def snapshot(self, request: Visit, names: HeaderNames) -> Callable[[], RequestData]:
         raise ZeroDivisionError
 
     def user_id(self, request: Visit) -> str | None:

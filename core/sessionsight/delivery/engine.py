@@ -13,9 +13,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from sessionsight.context import TrackingContext
+from sessionsight.collector import Batch
 from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.console import ConsoleTransport
+from sessionsight.delivery.intake import Intake
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.ledger import LaneStats
 from sessionsight.delivery.options import DeliveryOptions
@@ -24,7 +25,7 @@ from sessionsight.delivery.spool.memory import MemorySpool
 from sessionsight.delivery.transport import HttpxTransport, Transport
 from sessionsight.destinations.base import Destination
 from sessionsight.notices import Notices
-from sessionsight.records import DropReason, Entry, Record
+from sessionsight.records import DropReason, Entry
 
 __all__ = ["Engine", "MakeTransport"]
 
@@ -65,6 +66,7 @@ class Engine:
             )
 
         self._spool: Spool = MemorySpool(options)
+        self._intake = Intake(self._take, pause=options.linger)
         self._lanes = {
             destination.name: Lane(
                 destination,
@@ -76,23 +78,52 @@ class Engine:
             for destination in destinations
         }
 
-    def submit(self, context: TrackingContext, records: Sequence[Record], drop: DropReason | None = None) -> None:
-        """Hand records to every lane that has a place for them."""
+    def submit(self, batch: Batch) -> None:
+        """Take in the records of a request, for every lane that has a place for them."""
+        if not self._lanes:
+            return
         if not self._kept:
             self._kept = True
             lifecycle.keep(self)
-        now = time.time()
-        entries = [Entry(record, context, now) for record in records]
-        shares = [share for lane in self._lanes.values() if (share := lane.share_of(entries, drop))]
-        self._spool.enter(shares)
-        for share in shares:
-            self._lanes[share.lane].notice()
+        if self._spool.durable:
+            self._take([batch])  # written down when this returns
+        else:
+            self._intake.put(batch)
         if self._alone:
             for lane, fair in self._shares(time.monotonic() + self._flush_timeout):
                 lane.send_here(fair)
 
+    def _take(self, batches: Sequence[Batch]) -> None:
+        """Work out contexts, and give each lane its share."""
+        now = time.time()
+        entries: dict[DropReason | None, list[Entry]] = {}
+        for batch in batches:
+            try:
+                context, drop = batch.settle()
+                distinct_id = context.signal.distinct_id
+                if distinct_id is not None and context.user_id is not None and distinct_id != context.user_id:
+                    self.count("mismatched")
+                entries.setdefault(drop, []).extend([Entry(record, context, now) for record in batch.records])
+            except Exception as error:
+                self._fault(error, batch)
+        shares = [
+            share
+            for drop, some in entries.items()
+            for lane in self._lanes.values()
+            if (share := lane.share_of(some, drop)) is not None
+        ]
+        self._spool.enter(shares)
+        for share in shares:
+            self._lanes[share.lane].notice()
+
+    def _fault(self, error: Exception, batch: Batch) -> None:
+        self.count("rejected", len(batch.records))
+        message = f"internal error, {type(error).__name__}: {error}; {len(batch.records)} records are lost"
+        self.notices.tell(logging.ERROR, message, about="intake")
+
     def flush(self, deadline: float) -> bool:
         """Wait until every lane is empty, or until the deadline on the monotonic clock."""
+        self._intake.drain()
         lanes = list(self._lanes.values())
         for lane in lanes:
             lane.hurry()
@@ -107,6 +138,7 @@ class Engine:
 
     def hurry_until(self, deadline: float) -> None:
         """Let every lane send what it has, in what time is left."""
+        self._intake.drain()
         for lane in self._lanes.values():
             lane.end_by(deadline)
 
@@ -122,6 +154,7 @@ class Engine:
     def close(self) -> dict[str, int]:
         """Stop all lanes, without waiting. Returns what each has lost by that."""
         lifecycle.release(self)
+        self._intake.stop()
         lost = {name: lane.close() for name, lane in self._lanes.items()}
         self._spool.close()
         return lost
@@ -145,11 +178,13 @@ class Engine:
 
     def counts(self) -> Counter[str]:
         """What `count` has counted."""
+        self._intake.drain()
         with self._counting:
             return self._counts.copy()
 
     def stats(self) -> dict[str, LaneStats]:
         """The ledger of each lane."""
+        self._intake.drain()
         return {name: lane.stats() for name, lane in self._lanes.items()}
 
     def dead_letters(self) -> list[DeadLetter]:

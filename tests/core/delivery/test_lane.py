@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sessionsight.collector import Batch
 from sessionsight.delivery.engine import Engine
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryProblem
@@ -783,7 +784,7 @@ def test_a_vendor_that_hangs_delays_no_other(server: Server) -> None:
         engine = Engine(
             [batches(dead.url, name="dead"), batches(server.url, name="alive")], quick(linger=LONG), Notices()
         )
-        engine.submit(USER, [event("a").record])
+        engine.submit(Batch([event("a").record], USER))
         flushed: list[bool] = []
         flush = threading.Thread(target=lambda: flushed.append(engine.flush(time.monotonic() + PATIENCE)))
         flush.start()
@@ -801,7 +802,7 @@ def test_each_lane_has_its_own_bound_retries_and_ledger(server: Server) -> None:
         engine = Engine(
             [batches(ill.url, name="ill"), batches(server.url, name="well")], quick(breaker_failures=2), Notices()
         )
-        engine.submit(USER, [event("a").record])
+        engine.submit(Batch([event("a").record], USER))
         ill.wait_for(3)
         until(lambda: engine.stats()["well"].delivered == 1, "the other has delivered")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sessionsight.collector import Batch
 from sessionsight.context import SessionSightIds, TrackingContext
 from sessionsight.delivery.engine import Engine
 from sessionsight.destinations import Analyse, Saytics, SessionSight, Signal
@@ -72,13 +73,13 @@ def test_a_goal_that_may_have_been_counted_is_not_counted_twice(engine: MakeEngi
     server.will(reply(200), reset(), reply(502), reply(429))
     lanes = engine(goals_at(server))
 
-    lanes.submit(CONTEXT, [goal(number=0)])
+    lanes.submit(Batch([goal(number=0)], CONTEXT))
     counts(lanes, "sessionsight")
-    lanes.submit(CONTEXT, [goal(number=1)])
+    lanes.submit(Batch([goal(number=1)], CONTEXT))
     counts(lanes, "sessionsight")
-    lanes.submit(CONTEXT, [goal(number=2)])
+    lanes.submit(Batch([goal(number=2)], CONTEXT))
     counts(lanes, "sessionsight")
-    lanes.submit(CONTEXT, [goal(number=3)])
+    lanes.submit(Batch([goal(number=3)], CONTEXT))
 
     assert counts(lanes, "sessionsight") == {"captured": 4, "delivered": 2, "dead": 2}
     assert [letter.reason for letter in lanes.dead_letters()] == ["unknown", "unknown"]
@@ -91,7 +92,7 @@ def test_goals_carry_two_headers_of_their_own_and_eight_are_under_way_at_a_time(
     server.answer = after(threading.Barrier(8), reply(200))
     lanes = engine(goals_at(server))
 
-    lanes.submit(CONTEXT, [goal(number=number) for number in range(8)])
+    lanes.submit(Batch([goal(number=number) for number in range(8)], CONTEXT))
 
     assert counts(lanes, "sessionsight") == {"captured": 8, "delivered": 8}
     for request in server.requests:
@@ -106,7 +107,7 @@ def test_an_event_keeps_its_id_through_all_attempts(engine: MakeEngine, server: 
     lanes = engine(*[each for each in events_at(server) if each.name == name])
     record = event("a", 7)
 
-    lanes.submit(CONTEXT, [record])
+    lanes.submit(Batch([record], CONTEXT))
 
     assert counts(lanes, name) == {"captured": 1, "delivered": 1}
     assert {request.headers["idempotency-key"] for request in server.requests} == {record_id(record)}
@@ -122,7 +123,7 @@ def test_the_one_event_that_a_vendor_refuses_costs_no_other(engine: MakeEngine, 
     lanes = engine(*[each for each in events_at(server) if each.name == name])
     names = ["a", "b", "bad", "c", "d", "e"]
 
-    lanes.submit(CONTEXT, [event(label, number) for number, label in enumerate(names)])
+    lanes.submit(Batch([event(label, number) for number, label in enumerate(names)], CONTEXT))
 
     assert counts(lanes, name) == {"captured": 6, "delivered": 5, "dead": 1}
     [letter] = lanes.dead_letters()
@@ -135,7 +136,7 @@ def test_saytics_identifications_and_events_are_judged_call_by_call(engine: Make
     lanes = engine(Saytics(secret_key="sk_live_1", api_url=server.url))
     records: list[Record] = [event("a", 1), Identify(entropy=bytes(10), time=0), event("b", 2)]
 
-    lanes.submit(CONTEXT, records)
+    lanes.submit(Batch(records, CONTEXT))
 
     assert counts(lanes, "saytics") == {"captured": 3, "delivered": 2, "dead": 1}
     assert sorted(request.target for request in server.requests) == ["/v1/events/batch", "/v1/users/identify"]
@@ -143,9 +144,9 @@ def test_saytics_identifications_and_events_are_judged_call_by_call(engine: Make
 
 def test_large_bodies_for_signal_are_compressed_and_small_ones_are_not(engine: MakeEngine, server: Server) -> None:
     lanes = engine(Signal(api_key="key", endpoint=server.url))
-    lanes.submit(CONTEXT, [event("small")])
+    lanes.submit(Batch([event("small")], CONTEXT))
     counts(lanes, "signal")
-    lanes.submit(CONTEXT, [event(f"number {number}", number) for number in range(20)])
+    lanes.submit(Batch([event(f"number {number}", number) for number in range(20)], CONTEXT))
     counts(lanes, "signal")
 
     assert [request.headers.get("content-encoding") for request in server.requests] == [None, "gzip"]
@@ -154,7 +155,7 @@ def test_large_bodies_for_signal_are_compressed_and_small_ones_are_not(engine: M
 def test_each_kind_of_record_goes_where_there_is_a_place_for_it(engine: MakeEngine, server: Server) -> None:
     lanes = engine(goals_at(server), *events_at(server))
 
-    lanes.submit(CONTEXT, [goal(), event("a"), Identify(entropy=bytes(10), time=0)])
+    lanes.submit(Batch([goal(), event("a"), Identify(entropy=bytes(10), time=0)], CONTEXT))
 
     assert {name: counts(lanes, name) for name in lanes.stats()} == {
         "sessionsight": {"captured": 1, "delivered": 1},
@@ -179,7 +180,7 @@ def test_a_refused_key_is_called_by_the_name_of_its_setting(
     server.will(reply(401))
     lanes = engine(*[each for each in (goals_at(server), *events_at(server)) if each.name == name])
 
-    lanes.submit(CONTEXT, [goal(), event("a")])
+    lanes.submit(Batch([goal(), event("a")], CONTEXT))
 
     assert counts(lanes, name) == {"captured": 1, "delivered": 1}
     [line] = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]

@@ -1,0 +1,101 @@
+"""The way in: requests leave what they captured here and go on; a thread works it out soon after.
+
+Putting something in takes neither a lock nor a look at the request, which is what keeps a response's
+end cheap. Whoever needs to see everything, such as a flush, drains the intake itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from sessionsight.collector import Batch
+from sessionsight.delivery import threads
+from sessionsight.delivery.wake import Wake
+
+__all__ = ["Intake"]
+
+# Taken in one step, so that a long row of batches holds up nobody for long.
+_AT_ONCE = 200
+# Beyond this the thread does not keep up, and whoever puts something in does the work.
+_MOST = 2_000
+_LONG = 3600.0
+
+
+class Intake:
+    """Collects batches, and passes them on in order.
+
+    Args:
+        take: Takes some of them; called by one thread at a time.
+        pause: Seconds for which the thread lets batches gather while there are some.
+    """
+
+    def __init__(self, take: Callable[[Sequence[Batch]], None], *, pause: float) -> None:
+        self._take = take
+        self._pause = pause
+        self._inbox: deque[Batch] = deque()
+        self._wake = Wake()
+        # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
+        self._lock = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._idle = True
+        self._stopped = False
+
+    def put(self, batch: Batch) -> None:
+        """Leave a batch."""
+        self._inbox.append(batch)
+        # While batches come in the thread looks by itself; it is called only from a longer sleep.
+        if self._idle:
+            self._call()
+        elif len(self._inbox) > _MOST:
+            self.drain()
+
+    def drain(self) -> bool:
+        """Pass on what is there now; another thread that does so is waited for. Returns whether there was anything."""
+        inbox = self._inbox
+        with self._lock:
+            left = number = len(inbox)
+            while left > 0:
+                batches = [inbox.popleft() for _ in range(min(left, _AT_ONCE, len(inbox)))]
+                left -= _AT_ONCE
+                self._take(batches)
+        return number > 0
+
+    def stop(self) -> None:
+        """Pass on what is there, and from now on each batch at once."""
+        self._stopped = True
+        self._idle = True
+        self._wake.set()
+        self.drain()
+
+    def _call(self) -> None:
+        if self._stopped or not (self._thread is not None or self._start()):
+            self.drain()
+            return
+        self._idle = False
+        self._wake.set()
+
+    def _start(self) -> bool:
+        """Start the thread. False where none can be had."""
+        with self._lock:
+            if self._thread is None and threads.run():
+                self._wake.renew()
+                self._thread = threading.Thread(target=self._run, name="sessionsight-intake", daemon=True)
+                try:
+                    self._thread.start()
+                except RuntimeError:  # the interpreter is shutting down
+                    self._thread = None
+        return self._thread is not None
+
+    def _run(self) -> None:
+        while not self._stopped:
+            while self.drain():
+                self._wake.wait(self._pause)
+            self._idle = True
+            # Something may have come in between; the flag was not up yet, so nobody called. And an earlier
+            # wait may have heard the call to stop.
+            if not (self._inbox or self._stopped):
+                self._wake.wait(_LONG)
+            self._idle = False
+        self.drain()
