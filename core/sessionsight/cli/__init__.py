@@ -17,6 +17,9 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "check": LazyCommand("sessionsight.cli.check", "Tell what is configured, from where, and whether vendors answer."),
     "test-event": LazyCommand("sessionsight.cli.test_event", "Send one marked event to each vendor."),
+    "inspector": LazyCommand(
+        "sessionsight.cli.inspector", "Show on a local page what an app sends to the vendors.", extra="inspector"
+    ),
 }
 
 

@@ -24,8 +24,8 @@ class Filter(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Which records are wanted; what is None does not matter.
 
     Example:
-        >>> Filter.from_query({"vendor": "signal", "text": "", "page": "2"})
-        Filter(vendor='signal', ...)
+        >>> Filter.from_query({"vendor": "signal", "text": "", "page": "2"}).to_query()
+        {'vendor': 'signal'}
     """
 
     vendor: Vendor | None = None
