@@ -26,6 +26,7 @@ _CURVE = Markup(
 )
 _STRIP = Markup('<svg class="strip" width="100%" height="{height}" role="img" aria-label="{label}">{body}</svg>')
 _NOTHING = Markup("")
+_LAST = 985  # of 1000: room to see what the last step leads to
 
 
 def bars(series: Sequence[tuple[float, float]], *, label: str, titles: Sequence[str] = (), height: int = 56) -> Markup:
@@ -78,7 +79,7 @@ def steps(points: Sequence[tuple[float, float]], *, label: str, height: int = 40
 
     path = [f"M0 {_number(height_of(points[0][1], low, high))}"]
     for time, total in points[1:]:
-        across = 1000 * (time - first) / width if width > 0 else 1000
+        across = _LAST * (time - first) / width if width > 0 else _LAST
         path.append(f"H{_number(across)}V{_number(height_of(total, low, high))}")
     path.append("H1000")
     lines = _NOTHING.join(

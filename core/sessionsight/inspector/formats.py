@@ -50,7 +50,9 @@ def iso(moment: float) -> str:
 
 
 def offset(seconds: float) -> str:
-    """Time since a beginning: `+0.25 s`, `+12.4 s`, `+3:07`, `+1:02:03`."""
+    """Time since a beginning: `0 s`, `+0.25 s`, `+12.4 s`, `+3:07`, `+1:02:03`."""
+    if seconds <= 0:
+        return "0 s"
     if seconds < 10:
         return f"+{seconds:.2f} s"
     if seconds < 60:
@@ -63,13 +65,13 @@ def offset(seconds: float) -> str:
 def duration(seconds: float) -> str:
     """A length of time in its two largest units: `0.4 s`, `12 s`, `3 min 7 s`, `1 h 2 min`."""
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f}\N{NO-BREAK SPACE}s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
-    shown = [f"{value} {unit}" for value, unit in parts if value]
-    return " ".join(shown[:2]) or "0 s"
+    shown = [f"{value}\N{NO-BREAK SPACE}{unit}" for value, unit in parts if value]
+    return " ".join(shown[:2]) or "0\N{NO-BREAK SPACE}s"
 
 
 def number(value: float) -> str:

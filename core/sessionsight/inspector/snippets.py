@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+
 from msgspec import Struct
+
+from sessionsight.inspector.environment import environment
 
 __all__ = ["Snippet", "snippets"]
 
@@ -18,41 +22,31 @@ class Snippet(Struct, frozen=True):
 
 
 _DESTINATIONS = """{
-    "sessionsight": {"secret_api_key": "local", "property_id": "local", "api_url": "@"},
-    "signal": {"api_key": "local", "project_id": "local", "endpoint": "@"},
-    "saytics": {"secret_key": "local", "api_url": "@"},
-    "analyse": {"public_key": "local", "host": "@"},
+    "sessionsight": {"secret_api_key": "local", "property_id": "local", "api_url": INSPECTOR},
+    "signal": {"api_key": "local", "project_id": "local", "endpoint": INSPECTOR},
+    "saytics": {"secret_key": "local", "api_url": INSPECTOR},
+    "analyse": {"public_key": "local", "host": INSPECTOR},
 }"""
 
 _DJANGO = f"""INSTALLED_APPS += ["sessionsight_django"]
 MIDDLEWARE += ["sessionsight_django.AnalyticsMiddleware"]
+INSPECTOR = "@"
 SESSIONSIGHT = {{"DESTINATIONS": {_DESTINATIONS}}}
 """
 
 _FLASK = f"""from sessionsight_flask import SessionSight
 
+INSPECTOR = "@"
 app.config["SESSIONSIGHT_DESTINATIONS"] = {_DESTINATIONS}
 SessionSight().init_app(app)
 """
 
 _ASGI = f"""from sessionsight_asgi import AnalyticsMiddleware
 
+INSPECTOR = "@"
 app.add_middleware(AnalyticsMiddleware, destinations={_DESTINATIONS})
-# Any other ASGI app: app = AnalyticsMiddleware(app, destinations=...)
+# An app without add_middleware(): app = AnalyticsMiddleware(app, destinations=...)
 """
-
-_ENVIRONMENT = """export SESSIONSIGHT_SECRET_API_KEY=local SESSIONSIGHT_PROPERTY_ID=local SESSIONSIGHT_API_URL=@
-export SIGNAL_API_KEY=local SIGNAL_PROJECT_ID=local SIGNAL_ENDPOINT=@
-export SAYTICS_SECRET_KEY=local SAYTICS_API_URL=@
-export ANALYSE_KEY=local ANALYSE_HOST=@
-"""
-
-_SNIPPETS = (
-    Snippet("django", "Django", "settings.py", _DJANGO),
-    Snippet("flask", "Flask", "app.py", _FLASK),
-    Snippet("asgi", "ASGI", "Starlette or FastAPI, main.py", _ASGI),
-    Snippet("environment", "Environment", "a shell, for an app that has the middleware already", _ENVIRONMENT),
-)
 
 
 def snippets(url: str) -> list[Snippet]:
@@ -62,4 +56,10 @@ def snippets(url: str) -> list[Snippet]:
         url: The inspector's own address, as the reader's browser has it.
     """
     url = url.rstrip("/")
-    return [Snippet(one.id, one.title, one.file, one.code.replace("@", url)) for one in _SNIPPETS]
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment(url).items())
+    return [
+        Snippet("django", "Django", "At the end of settings.py", _DJANGO.replace("@", url)),
+        Snippet("flask", "Flask", "Where the app is made", _FLASK.replace("@", url)),
+        Snippet("asgi", "ASGI", "Where the Starlette or FastAPI app is made", _ASGI.replace("@", url)),
+        Snippet("environment", "Environment", "In the shell that starts an app which has the middleware", exports),
+    ]

@@ -24,7 +24,7 @@ _SPREAD = 0.25
 """The share of the width that is dealt out evenly, so that neighbours can be told apart."""
 _NEIGHBOURS = 1.35
 """Closer than this, in percent, two marks would cover each other."""
-_LABELS = 16.0
+_LABELS = 20.0
 """Closer than this, in percent, two labels would, on a phone."""
 
 
