@@ -50,6 +50,16 @@ def test_a_command_without_its_extra_names_it(arguments: tuple[str, ...], write:
     )
 
 
+@pytest.mark.parametrize("package", ["jinja2", "starlette", "uvicorn"])
+def test_the_inspector_asks_for_its_extra(package: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None\nfrom sessionsight.cli import main\nmain(['inspector'])"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "core", capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ran.returncode == 1
+    assert ran.stderr == f"Error: `inspector` needs the package {package}: pip install 'sessionsight[inspector]'\n"
+
+
 @pytest.mark.parametrize(
     ("code", "extra"), [("import nowhere_to_be_found", None), ("import sessionsight.nowhere", "inspector")]
 )
