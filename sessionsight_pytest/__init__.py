@@ -15,9 +15,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from sessionsight.testing import Recorder
+    from sessionsight.testing import LocalInspector, Recorder
 
-__all__ = ["analytics", "pytest_addoption", "pytest_configure", "pytest_runtest_protocol"]
+__all__ = [
+    "analytics",
+    "pytest_addoption",
+    "pytest_configure",
+    "pytest_runtest_protocol",
+    "sessionsight_inspector",
+]
 
 _OPTION = "sessionsight_delivery"
 _VARIABLE = "SESSIONSIGHT_TESTING"
@@ -71,3 +77,19 @@ def analytics() -> Iterator[Recorder]:
 
     with record() as recorder:
         yield recorder
+
+
+@pytest.fixture
+def sessionsight_inspector() -> Iterator[LocalInspector]:
+    """An inspector on a free port, a `sessionsight.testing.LocalInspector`; the test delivers.
+
+    Example:
+        >>> def test_an_order_arrives(sessionsight_inspector):
+        ...     client = make_app(destinations=sessionsight_inspector.destinations).test_client()
+        ...     client.post("/orders")
+        ...     sessionsight_inspector.wait(event="order_processed")
+    """
+    from sessionsight.testing import run_inspector
+
+    with run_inspector() as inspector:
+        yield inspector

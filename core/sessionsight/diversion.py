@@ -57,6 +57,11 @@ class Diversion:
             return False
         return self._holds > 0 or any(condition() for condition in self._conditions)
 
+    @property
+    def under_test(self) -> bool:
+        """Whether somebody looks, or nothing is delivered."""
+        return bool(self._takers) or self.held
+
     @contextmanager
     def show(self, taker: Taker) -> Iterator[None]:
         """Show this one everything meanwhile."""

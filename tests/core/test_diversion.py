@@ -51,7 +51,7 @@ def test_all_who_look_see_everything_and_looking_holds_nothing() -> None:
     diversion, first, second = Diversion(), Heap(), Heap()
     with diversion.show(first):
         with diversion.show(second):
-            assert diversion.on
+            assert (diversion.on, diversion.under_test) == (True, True)
             assert not diversion.take(EMPTY_CONTEXT, RECORDS, None)
         diversion.take(EMPTY_CONTEXT, RECORDS, DropReason.CONSENT)
     assert first.shown == [(RECORDS, None), (RECORDS, DropReason.CONSENT)]

@@ -5,6 +5,7 @@ manager. Django's `AnalyticsTestCase` is in `sessionsight_django.testing`.
 """
 
 from sessionsight.testing.captured import Captured
+from sessionsight.testing.inspector import LocalInspector, run_inspector
 from sessionsight.testing.recorder import Recorder, deliver, hold, record
 
-__all__ = ["Captured", "Recorder", "deliver", "hold", "record"]
+__all__ = ["Captured", "LocalInspector", "Recorder", "deliver", "hold", "record", "run_inspector"]

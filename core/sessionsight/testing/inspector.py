@@ -1,0 +1,143 @@
+"""A real inspector for one test: the app's own HTTP calls arrive, and are judged as the vendors would."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
+
+from sessionsight.diversion import diversion
+from sessionsight.errors import MissingDependencyError
+from sessionsight.testing.recorder import Recorder, record
+from sessionsight.testing.wanted import listing
+
+if TYPE_CHECKING:
+    from sessionsight.inspector.model import GoalTotal, Inspected, Kind, Vendor
+    from sessionsight.inspector.store import Store
+
+__all__ = ["LocalInspector", "RecordFilter", "run_inspector"]
+
+
+class RecordFilter(TypedDict, total=False):
+    """Which records are meant; what is not given does not matter."""
+
+    vendor: Vendor
+    kind: Kind
+    status: Literal["accepted", "refused"]
+    session: str
+    """A session's id, whoever's."""
+    visitor: str
+    user: str
+    event: str
+    """An event's name or a goal's id."""
+    text: str
+    """Stands somewhere in the record as it was sent."""
+
+
+class LocalInspector:
+    """An inspector on a free port of this machine. Made by `run_inspector`, or by pytest's `sessionsight_inspector`."""
+
+    def __init__(self, url: str, store: Store, captured: Recorder) -> None:
+        self.url = url
+        """Its address; a browser shows its pages there."""
+        self.captured = captured
+        """What was captured meanwhile, for all vendors in one: whether it was delivered or not."""
+        self._store = store
+
+    @property
+    def destinations(self) -> dict[str, dict[str, str]]:
+        """The `destinations` setting that sends everything here: all four vendors, with keys that are none."""
+        return {
+            "sessionsight": {"secret_api_key": "test", "property_id": "test", "api_url": self.url},
+            "signal": {"api_key": "test", "project_id": "test", "endpoint": self.url},
+            "saytics": {"secret_key": "test", "api_url": self.url},
+            "analyse": {"public_key": "test", "host": self.url},
+        }
+
+    def records(self, **wanted: Unpack[RecordFilter]) -> list[Inspected]:
+        """What has arrived by now, oldest first; refused records as well, with the `rules` they broke."""
+        from sessionsight.inspector.filters import Filter
+        from sessionsight.inspector.store import MAX_RECORDS
+
+        return self._store.records(Filter(**wanted), limit=MAX_RECORDS).records[::-1]
+
+    def goals(self) -> list[GoalTotal]:
+        """The goals that have been counted, with their totals."""
+        return self._store.goals()
+
+    def wait(self, count: int = 1, timeout: float = 10.0, **wanted: Unpack[RecordFilter]) -> list[Inspected]:
+        """Wait until this many such records have arrived.
+
+        Args:
+            count: How many, at least.
+            timeout: Seconds to wait for them.
+            **wanted: Which records count.
+
+        Returns:
+            All that have arrived, oldest first.
+
+        Raises:
+            AssertionError: They have not arrived in time. The message shows what has.
+
+        Example:
+            >>> inspector.wait(4, event="order_processed")  # doctest: +SKIP
+        """
+        __tracebackhide__ = True
+        deadline = time.monotonic() + timeout
+        changed = threading.Event()
+        with self._store.listening(lambda _: changed.set()):
+            while True:
+                changed.clear()
+                found = self.records(**wanted)
+                if len(found) >= count:
+                    return found
+                if not changed.wait(max(0.0, deadline - time.monotonic())):
+                    raise AssertionError(self._missed(len(found), count, timeout, wanted))
+
+    def clear(self) -> None:
+        """Forget everything that has arrived, and what was captured."""
+        self._store.clear()
+        self.captured.clear()
+
+    def _missed(self, found: int, count: int, timeout: float, wanted: RecordFilter) -> str:
+        asked = "".join(f" {name}={value!r}" for name, value in wanted.items())
+        lines = [f"{found} of {count} records{asked} arrived within {timeout:g} s"]
+        if arrived := [_line(record) for record in self.records()]:
+            lines += ["", "arrived:", *arrived]
+        lines += listing("captured:", self.captured.captured) or ["", "nothing was captured"]
+        return "\n".join(lines)
+
+
+@contextmanager
+def run_inspector() -> Iterator[LocalInspector]:
+    """Run an inspector meanwhile. Every client of the process delivers as long as it runs, as inside `deliver`.
+
+    Raises:
+        MissingDependencyError: The extra `inspector` is not installed.
+
+    Example:
+        >>> from sessionsight import Client, Settings
+        >>> with run_inspector() as inspector:
+        ...     client = Client(Settings.from_mapping({"destinations": inspector.destinations}))
+        ...     client.analytics.capture("order_processed", user_id="user_1")
+        ...     records = inspector.wait(3, event="order_processed")
+        >>> sorted(record.vendor for record in records)
+        ['analyse', 'saytics', 'signal']
+        >>> client.shutdown()
+        True
+    """
+    try:
+        from sessionsight.inspector.server import run_in_thread
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the inspector needs {error.name}: pip install 'sessionsight[inspector]'"
+        ) from error
+    with run_in_thread() as running, record() as captured, diversion.deliver():
+        yield LocalInspector(running.url, running.store, captured)
+
+
+def _line(record: Inspected) -> str:
+    refused = "" if record.accepted else f"  refused: {'; '.join(record.rules)}"
+    return f"    {record.vendor}: {record.kind} {record.name!r}  {record.properties}{refused}"
