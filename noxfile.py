@@ -55,9 +55,9 @@ TABLE = {
         "3.11",
         (
             *("Flask==3.0.0", "Werkzeug==3.0.0", "flask-login==0.6.3", "starlette==0.41.3", "fastapi==0.115.6"),
-            *("httpx==0.27.0", "msgspec==0.19.0", "idna==3.0", "python-multipart==0.0.9"),
+            *("httpx==0.27.0", "msgspec==0.19.0", "idna==3.0", "click==8.1.3", "python-multipart==0.0.9"),
         ),
-        (*FLASK_TESTS, "tests/adapters/test_asgi.py"),
+        (*FLASK_TESTS, "tests/adapters/test_asgi.py", "tests/core/cli"),
         # Starlette leaves its routes in the scope since later; until then a page has no route.
         "not template_that_matched and not prefix_of_the_deployment",
         # What these call was deprecated by releases that came after them.
