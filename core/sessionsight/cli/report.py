@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from sessionsight.diagnosis import Finding, failed, report_lines
-from sessionsight.errors import ConfigurationError
+from sessionsight.errors import SessionSightError
 
 __all__ = ["json_option", "report"]
 
@@ -21,12 +21,12 @@ def report(look: Callable[[], list[Finding]], *, as_json: bool) -> None:
     """Print what was found, and end with exit code 1 if there is an error among it.
 
     Args:
-        look: Finds it. That there is no valid configuration is a finding as well.
+        look: Finds it. That the settings are wrong, or that there are no analytics, is a finding as well.
         as_json: Print `{"ok": ..., "findings": [...]}` in place of coloured lines.
     """
     try:
         findings = look()
-    except ConfigurationError as error:
+    except SessionSightError as error:
         findings = [Finding(level="error", subject="settings", message=str(error))]
     wrong = failed(findings)
     if as_json:

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from sessionsight.client import Client
 from sessionsight.current import default
-from sessionsight.errors import ConfigurationError, MissingDependencyError, NoClientError
+from sessionsight.errors import MissingDependencyError, NoClientError
 
 __all__ = ["Whose", "find", "whose_options"]
 
@@ -53,7 +53,8 @@ def find(app: str | None, django_settings: str | None) -> Whose:
 
     Raises:
         click.UsageError: There is no such app, or both are given.
-        ConfigurationError: A setting that is unknown or wrong, or an app without analytics.
+        ConfigurationError: A setting that is unknown or wrong.
+        NoClientError: The app has no analytics.
     """
     if app is not None and django_settings is not None:
         raise click.UsageError("give --app or --django-settings, not both")
@@ -76,7 +77,7 @@ def _client_of_django(settings: str) -> Client:
     except ModuleNotFoundError as error:
         raise click.UsageError(f"the Django settings {settings} cannot be loaded: {error}") from error
     except NoClientError:
-        raise ConfigurationError(
+        raise NoClientError(
             f"the Django settings {settings} have no analytics: add 'sessionsight_django' to INSTALLED_APPS"
         ) from None
 

@@ -13,8 +13,6 @@ from click.testing import CliRunner, Result
 
 from sessionsight.cli import main
 
-ROOT = Path(__file__).parents[3]
-
 
 def run(*arguments: str, **options: Any) -> Result:
     """In this process. An error that is no command's own fails the test."""
@@ -26,11 +24,10 @@ def start(
 ) -> subprocess.CompletedProcess[str]:
     """In a process of its own, in this folder."""
     inherited = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
-    packages = os.pathsep.join([str(ROOT / "core"), str(ROOT)])
     return subprocess.run(
         [sys.executable, "-m", "sessionsight", *arguments],
         cwd=folder,
-        env={**inherited, "PYTHONPATH": packages, **(environ or {})},
+        env={**inherited, **(environ or {})},
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,

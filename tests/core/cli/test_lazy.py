@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from sessionsight.cli import COMMANDS, main
 from sessionsight.cli.lazy import LazyCommand, LazyGroup
-from tests.core.cli.commands import ROOT, run
+from tests.core.cli.commands import run
 from tests.core.cli.conftest import WriteModule
 
 
@@ -35,10 +35,7 @@ def test_the_help_names_all_commands_and_imports_none(write: WriteModule) -> Non
 
 def test_importing_the_package_does_not_import_click() -> None:
     code = "import sys, sessionsight; print('click' in sys.modules)"
-    ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT / "core", capture_output=True, text=True, check=True, timeout=60
-    )
-    assert ran.stdout == "False\n"
+    assert python(code).stdout == "False\n"
 
 
 @pytest.mark.parametrize("arguments", [(), ("--port", "8000", "now"), ("--help",)])
@@ -53,9 +50,7 @@ def test_a_command_without_its_extra_names_it(arguments: tuple[str, ...], write:
 @pytest.mark.parametrize("package", ["jinja2", "starlette", "uvicorn"])
 def test_the_inspector_asks_for_its_extra(package: str) -> None:
     code = f"import sys; sys.modules[{package!r}] = None\nfrom sessionsight.cli import main\nmain(['inspector'])"
-    ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT / "core", capture_output=True, text=True, check=False, timeout=60
-    )
+    ran = python(code)
     assert ran.returncode == 1
     assert ran.stderr == f"Error: `inspector` needs the package {package}: pip install 'sessionsight[inspector]'\n"
 
@@ -84,6 +79,11 @@ def test_the_version_is_the_packages() -> None:
     from importlib.metadata import version
 
     assert run("--version").output == f"sessionsight {version('sessionsight')}\n"
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def loadable(module: str) -> str:

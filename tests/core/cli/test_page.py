@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from contextlib import suppress
+from pathlib import Path
 
 import click
 import pytest
 
 from sessionsight.cli import COMMANDS, main
-from tests.core.cli.commands import ROOT
 
-PAGE = (ROOT / "docs/cli.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[3] / "docs/cli.md").read_text("utf-8")
 SHOWN = [shlex.split(line, comments=True) for line in re.findall(r"^\$ sessionsight (.+)$", PAGE, re.MULTILINE)]
 CALLS = {" ".join(call): call for call in SHOWN}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -67,9 +68,10 @@ def test_a_factory_is_called(write: WriteModule) -> None:
 
 
 def test_an_app_without_analytics_is_told_what_to_install(write: WriteModule) -> None:
-    result = run("check", "--app", f"{write('app = print')}:app")
+    result = run("check", "--json", "--app", f"{write('app = print')}:app")
     assert result.exit_code == 1
-    assert "install one of the middlewares" in result.output
+    [finding] = json.loads(result.stdout)["findings"]
+    assert "install one of the middlewares" in finding["message"]
 
 
 @pytest.mark.parametrize(
