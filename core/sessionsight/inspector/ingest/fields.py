@@ -9,6 +9,8 @@ from typing import Any
 
 __all__ = ["Fields", "amount_of", "number", "shown"]
 
+_YEAR_9999 = 253_370_764_800.0  # where no time zone can push a time out of the calendar
+
 
 class Fields:
     """One record as it stood in the request. Each method gives a field's value, or None and a rule.
@@ -70,10 +72,13 @@ class Fields:
             return None
         try:
             moment = datetime.fromisoformat(text)
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        except (ValueError, OverflowError):
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds < _YEAR_9999:
             self.rules.append(f"{name}: must be an ISO 8601 time, not {shown(text)}")
             return None
+        return seconds
 
     def only(self, known: Collection[str]) -> None:
         """Warn of fields that the vendor does not have."""
