@@ -1,4 +1,4 @@
-"""Check what a release would bring: exactly the four packages, typed, and a complete sdist.
+"""Check what a release would bring: exactly the five packages, typed, and a complete sdist.
 
 Usage: python scripts/check_dist.py DIRECTORY
 """
@@ -9,8 +9,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-PACKAGES = {"sessionsight", "sessionsight_asgi", "sessionsight_django", "sessionsight_flask"}
-KINDS = {".html", ".py", ".typed"}
+PACKAGES = {"sessionsight", "sessionsight_asgi", "sessionsight_django", "sessionsight_flask", "sessionsight_pytest"}
+KINDS = {".css", ".html", ".js", ".py", ".svg", ".typed"}
 """Suffixes of the files that a package may hold."""
 SDIST = {
     "CHANGELOG.md",

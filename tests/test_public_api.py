@@ -27,11 +27,14 @@ MODULES = [
     "sessionsight.diagnosis",
     "sessionsight.destinations",
     "sessionsight.destinations.base",
+    "sessionsight.testing",
     "sessionsight_asgi",
     "sessionsight_django",
     "sessionsight_django.asgi",
+    "sessionsight_django.testing",
     "sessionsight_flask",
     "sessionsight_flask.wsgi",
+    "sessionsight_pytest",
 ]
 CORE = ["sessionsight", *(found.name for found in pkgutil.walk_packages(sessionsight.__path__, "sessionsight."))]
 
@@ -160,7 +163,7 @@ def test_every_public_name_has_a_docstring(module: str) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("module", [*CORE, *MODULES[4:]])
+@pytest.mark.parametrize("module", [*CORE, *MODULES[5:]])
 def test_every_module_says_what_it_is_for_and_what_it_offers(module: str) -> None:
     loaded = importlib.import_module(module)
     assert loaded.__doc__

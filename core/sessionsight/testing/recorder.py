@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from sessionsight.context import TrackingContext
@@ -204,16 +204,21 @@ def record() -> Iterator[Recorder]:
         yield recorder
 
 
-def hold() -> AbstractContextManager[None]:
+@contextmanager
+def hold() -> Iterator[None]:
     """Deliver nothing meanwhile: what clients hand over is let go, and their ledgers do not count it.
 
     Under pytest and Django's test runner that is so without it. What lanes hold already is still delivered.
     """
-    return diversion.hold()
+    with diversion.hold():
+        yield
 
 
-def deliver() -> AbstractContextManager[None]:
+@contextmanager
+def deliver() -> Iterator[None]:
     """Deliver meanwhile, as in production, although a test runner or a recorder would hold everything.
+
+    Also a decorator, of a function that is no coroutine.
 
     Example:
         >>> from sessionsight.diversion import diversion
@@ -221,7 +226,8 @@ def deliver() -> AbstractContextManager[None]:
         ...     diversion.held
         False
     """
-    return diversion.deliver()
+    with diversion.deliver():
+        yield
 
 
 def _wanted_event(event: str | StandardEvent, properties: Mapping[str, Any] | None, more: Mapping[str, Any]) -> Wanted:

@@ -1,0 +1,59 @@
+"""Tests of a user's app: the fixtures, the recorder and the inspector, as a type checker sees them."""
+
+import unittest
+from decimal import Decimal
+from typing import assert_type
+from unittest.mock import ANY
+
+import pytest
+from django.test import TestCase
+
+from sessionsight import CheckoutFinished, TrackingContext
+from sessionsight.testing import Captured, LocalInspector, Recorder, deliver, hold, record, run_inspector
+from sessionsight_django.testing import AnalyticsTestCase
+
+
+def test_an_order(analytics: Recorder) -> None:
+    event = analytics.assert_captured("order_processed", {"line-items": ANY}, order_id=1, amount=Decimal("49.90"))
+    assert_type(event, Captured)
+    assert_type(event.user_id, str | None)
+    assert_type(event.context, TrackingContext)
+    analytics.assert_captured(CheckoutFinished(payment_type="one_time", amount=4900), plan="pro")
+    analytics.assert_identified(7, plan="pro")
+    analytics.assert_goal("monthly-revenue", amount=49, direction="decrement", metadata={"plan": "pro"})
+    assert_type(analytics.goals, list[Captured])
+    analytics.clear()
+    analytics.assert_nothing_captured()
+
+
+@pytest.mark.sessionsight_delivery
+def test_a_call(sessionsight_inspector: LocalInspector) -> None:
+    [found] = sessionsight_inspector.wait(1, timeout=5, vendor="signal", event="order_processed")
+    assert_type(found.accepted, bool)
+    assert_type(sessionsight_inspector.destinations, dict[str, dict[str, str]])
+    assert_type(sessionsight_inspector.goals()[0].total, float)
+
+
+class OrderTest(AnalyticsTestCase, TestCase):
+    def test_it(self) -> None:
+        assert_type(self.analytics, Recorder)
+
+    @deliver()
+    def test_delivery(self) -> None:
+        with hold(), run_inspector() as inspector:
+            assert_type(inspector, LocalInspector)
+
+
+class JobTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.analytics = self.enterContext(record())
+        assert_type(self.analytics, Recorder)
+
+
+def wrong(analytics: Recorder, inspector: LocalInspector) -> None:
+    """Each line is an error that a type checker must find."""
+    analytics.assert_captured(5)  # type: ignore[arg-type]
+    analytics.assert_goal("signups", amount="5")  # type: ignore[arg-type]
+    analytics.assert_goal("signups", direction="up")  # type: ignore[arg-type]
+    inspector.wait(vendor="plausible")  # type: ignore[arg-type]
+    inspector.records(evnt="seen")  # type: ignore[call-arg]
