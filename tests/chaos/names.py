@@ -1,4 +1,4 @@
-"""Names that are looked up nowhere: the resolver of this process knows the vendors of a run, and loses them at times."""
+"""Names that no server is asked for: this process's resolver knows the vendors of a run, and loses them at times."""
 
 from __future__ import annotations
 

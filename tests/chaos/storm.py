@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Self
 
 import trustme
 
@@ -31,6 +32,9 @@ STORM = evenly(*REQUESTS, ok=0.5, slow=0.1)
 """Half of the requests go well."""
 UNTRUSTED = {**STORM, Fate.TLS_STRANGER: 0.2, Fate.TLS_BROKEN: 0.1, Fate.NO_NAME: 0.2}
 """And connections fail besides."""
+GOALS = "sessionsight"
+"""The lane that counts goals; the others take events."""
+WEATHER = {"sessionsight": STORM, "signal": STORM, "saytics": UNTRUSTED, "analyse": UNTRUSTED}
 HASTE = {
     "linger": 0.002, "backoff_base": 0.001, "backoff_max": 0.02, "pause_interval": 0.05, "retry_after_max": 0.05,
     "read_timeout": 0.3, "connect_timeout": 1.0, "total_timeout": 0.6, "breaker_failures": 3,
@@ -89,63 +93,86 @@ class Result:
         return "\n".join(lines)
 
 
+class Scene:
+    """Four vendors and a client for them.
+
+    Args:
+        seed: Of the vendors' schedules.
+        weather: Vendor to the weights of its fates; calm where nothing is said.
+        folder: For files that are needed.
+        **options: Settings, besides those of `HASTE`.
+    """
+
+    def __init__(self, seed: int, weather: Mapping[str, Mapping[Fate, float]], folder: Path, **options: Any) -> None:
+        authority = trustme.CA()
+        self._bundle = str(folder / "authority.pem")
+        authority.cert_pem.write_to_path(self._bundle)
+        self._stack = ExitStack()
+        self._witnesses: dict[str, Witness] = {}
+
+        def vendor(name: str, **more: Any) -> Vendor:
+            return self._stack.enter_context(Vendor(name, seed=seed, weights=weather.get(name), **more))
+
+        self.vendors = {
+            "sessionsight": vendor("sessionsight"),
+            "signal": vendor("signal"),
+            "saytics": vendor("saytics", host="saytics.invalid", authority=authority),
+            "analyse": vendor("analyse", host="analyse.invalid", authority=authority),
+        }
+        self._stack.enter_context(known(*self.vendors.values()))
+        urls = {name: each.url for name, each in self.vendors.items()}
+        settings = Settings.from_mapping({**HASTE, "destinations": destinations(urls), **options})
+        self.client = Client(settings, make_transport=self._transport)
+        self._stack.callback(self.client.shutdown, 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def calm(self) -> None:
+        """All vendors are well from now on, and all lanes hear of it."""
+        for vendor in self.vendors.values():
+            vendor.calm()
+        self.client.resume()
+
+    def account(self, lane: str, captured: Counter[str], *, repeats: bool) -> Account:
+        """What is known of a lane for which this was captured."""
+        return Account(
+            lane=lane,
+            stats=self.client.stats().lanes[lane],
+            captured=captured,
+            dead=[letter for letter in self.client.dead_letters() if letter.destination == lane],
+            tries=self._witnesses[lane].tries if lane in self._witnesses else [],
+            counted=self.vendors[lane].counted(),
+            repeats=repeats,
+        )
+
+    def _transport(self, destination: Destination) -> Witness:
+        connections = destination.limits.concurrency
+        made = HttpxTransport(connections=connections, ca_bundle=self._bundle, trust_env=False)
+        return self._witnesses.setdefault(destination.name, Witness(made))
+
+
 def run(plan: Plan, folder: Path) -> Result:
     """Let the vendors rage while visitors come, then calm them, and ask for every record."""
-    authority = trustme.CA()
-    bundle = folder / "authority.pem"
-    authority.cert_pem.write_to_path(str(bundle))
-    with ExitStack() as stack:
-
-        def vendor(name: str, weights: Mapping[Fate, float], **options: Any) -> Vendor:
-            return stack.enter_context(Vendor(name, seed=plan.seed, weights=weights, **options))
-
-        vendors = {
-            "sessionsight": vendor("sessionsight", STORM),
-            "signal": vendor("signal", STORM),
-            "saytics": vendor("saytics", UNTRUSTED, host="saytics.invalid", authority=authority),
-            "analyse": vendor("analyse", UNTRUSTED, host="analyse.invalid", authority=authority),
-        }
-        stack.enter_context(known(*vendors.values()))
-        witnesses: dict[str, Witness] = {}
-
-        def transport(destination: Destination) -> Witness:
-            # One witness a lane, whoever of the client's processes and engines asks.
-            connections = destination.limits.concurrency
-            made = HttpxTransport(connections=connections, ca_bundle=str(bundle), trust_env=False)
-            return witnesses.setdefault(destination.name, Witness(made))
-
-        settings = Settings.from_mapping(
-            {
-                **HASTE,
-                "destinations": destinations({name: each.url for name, each in vendors.items()}),
-                "spool": plan.spool,
-                "goals_on_unknown": plan.goals_on_unknown,
-                **plan.options,
-            }
-        )
-        client = Client(settings, make_transport=transport)
-        stack.callback(client.shutdown, 0)
-        events, goals = visit(client, plan)
-        client.flush(plan.storm)
-        for each in vendors.values():
-            each.calm()
-        client.resume()
-        drained = client.flush(plan.patience)
-        stats, dead = client.stats(), client.dead_letters()
+    options = {"spool": plan.spool, "goals_on_unknown": plan.goals_on_unknown, **plan.options}
+    with Scene(plan.seed, WEATHER, folder, **options) as scene:
+        events, goals = visit(scene.client, plan)
+        scene.client.flush(plan.storm)
+        scene.calm()
+        drained = scene.client.flush(plan.patience)
+        park = plan.goals_on_unknown == "park"
         accounts = [
-            Account(
-                lane=name,
-                stats=stats.lanes[name],
-                captured=goals if name == "sessionsight" else events,
-                dead=[letter for letter in dead if letter.destination == name],
-                tries=witnesses[name].tries if name in witnesses else [],
-                counted=each.counted(),
-                repeats=name != "sessionsight" or plan.goals_on_unknown == "retry",
-            )
-            for name, each in vendors.items()
+            scene.account(name, goals if name == GOALS else events, repeats=name != GOALS or not park)
+            for name in scene.vendors
         ]
-        fates = Counter(str(fate) for each in vendors.values() for fate in each.fates().elements())
-        return Result(plan, accounts, fates, sum(each.stolen for each in vendors.values()), drained)
+        fates = Counter(str(fate) for each in scene.vendors.values() for fate in each.fates().elements())
+        stolen = sum(each.stolen for each in scene.vendors.values())
+        return Result(plan, accounts, fates, stolen, drained)
 
 
 def destinations(urls: Mapping[str, str]) -> list[Destination]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import json
 import re
 import socket
 import ssl
@@ -34,6 +35,7 @@ TOKEN = re.compile(rb"token-[a-z]+-[0-9]+")
 POISON = "token-poison-"
 """Tokens that begin like this are refused, whatever the weather: by themselves, and with all that is sent with them."""
 
+_KEY_IN_BODY = re.compile(rb'"(?:apiKey|publicKey|public_key|key)": ?"([^"]+)"')
 _DRIP = 0.02
 _LONGEST = 30.0
 
@@ -64,6 +66,7 @@ class Vendor:
         weights: How often which fate comes; calm weather by default.
         host: The name in its address and its certificate.
         authority: Signs its certificate; without one, it speaks plain HTTP.
+        gossip: Whether it repeats the caller's credentials in whatever it has to object.
         patience: About how many seconds a late answer takes at most.
     """
 
@@ -75,6 +78,7 @@ class Vendor:
         weights: Mapping[Fate, float] | None = None,
         host: str = "127.0.0.1",
         authority: trustme.CA | None = None,
+        gossip: bool = False,
         patience: float = 0.05,
     ) -> None:
         self.name = name
@@ -83,6 +87,7 @@ class Vendor:
         """Requests that followed a redirect."""
         self._seed = seed
         self._patience = patience
+        self._gossip = gossip
         self._replies = 0
         self._tls = _server_context(authority, host) if authority else None
         self._stranger = _server_context(trustme.CA(), host) if authority else None
@@ -198,18 +203,19 @@ class Vendor:
         if headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
         visit.tokens = tuple(dict.fromkeys(token.decode() for token in TOKEN.findall(body)))
+        said = _credentials(headers, body) if self._gossip else "no"
         if visit.fate is Fate.TOO_LARGE and len(visit.tokens) == 1:
             visit.fate = Fate.OK
         if visit.fate in TAKEN and any(token.startswith(POISON) for token in visit.tokens):
-            await _write(writer, _reply(400, body=b'{"error":{"message":"poison"}}'))
+            await _write(writer, _reply(400, body=_objection(said)))
             return True
         if visit.fate in TAKEN or (visit.fate in DOUBTFUL and self._schedule.coin()):
             visit.counted = True
         if visit.fate in TAKEN:
             return await self._take(visit, writer)
         if visit.fate in REFUSED:
-            return await self._refuse(visit.fate, writer)
-        return await self._puzzle(visit.fate, reader, writer)
+            return await self._refuse(visit.fate, said, writer)
+        return await self._puzzle(visit.fate, said, reader, writer)
 
     async def _take(self, visit: Visit, writer: asyncio.StreamWriter) -> bool:
         """Say that all is well, one way or another."""
@@ -224,7 +230,7 @@ class Vendor:
             await _drip(writer)
         return False
 
-    async def _refuse(self, fate: Fate, writer: asyncio.StreamWriter) -> bool:
+    async def _refuse(self, fate: Fate, said: str, writer: asyncio.StreamWriter) -> bool:
         """Say that nothing was counted."""
         status = int(fate[:3])
         headers = {}
@@ -234,21 +240,21 @@ class Vendor:
             headers = {"Retry-After": formatdate(time.time() + 2, usegmt=True)}
         elif fate is Fate.MOVED:
             headers = {"Location": f"{self.url}/stolen"}
-        await _write(writer, _reply(status, headers))
+        await _write(writer, _reply(status, headers, _objection(said)))
         return True
 
-    async def _puzzle(self, fate: Fate, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _puzzle(self, fate: Fate, said: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Leave the caller in doubt."""
         match fate:
             case Fate.BROKEN | Fate.GATEWAY:
-                await _write(writer, _reply(int(fate), body=b"<html>oh no</html>"))
+                await _write(writer, _reply(int(fate), body=_objection(said)))
                 return True
             case Fate.RESET_AFTER:
                 return _reset(writer)
             case Fate.SILENT:
                 await asyncio.wait_for(reader.read(), _LONGEST)  # until the caller hangs up
             case Fate.GARBAGE:
-                await _write(writer, b"\x16\x03\x01 HTCPCP/1.0 I am a teapot\r\n\r\n")
+                await _write(writer, f"\x16\x03\x01 HTCPCP/1.0 {said}\r\n\r\n".encode("latin-1"))
             case Fate.CUT_HEAD:
                 await _write(writer, b"HTTP/1.1 200 OK\r\nContent-Le")
             case Fate.DRIP_HEAD:
@@ -275,6 +281,17 @@ def _reply(status: int, headers: Mapping[str, str] | None = None, body: bytes = 
     lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _objection(said: str) -> bytes:
+    return json.dumps({"error": {"message": said}}).encode()
+
+
+def _credentials(headers: Mapping[str, str], body: bytes) -> str:
+    """All that a request holds of keys."""
+    found = [headers[name] for name in ("authorization", "x-api-key") if name in headers]
+    found += [key.decode() for key in _KEY_IN_BODY.findall(body)]
+    return f"who is {' or '.join(found)}?"
 
 
 async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:

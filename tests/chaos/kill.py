@@ -1,0 +1,286 @@
+"""A site under load, on a spool that its workers share, with a worker killed by -9 every now and then.
+
+What holds: a visit that was served to the end is delivered or accounted for; nothing is counted twice unless its worker
+died before it could write down that it had been.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sessionsight import Client, Settings
+from sessionsight.delivery.ledger import LaneStats
+from sessionsight.delivery.spool.base import DeadLetter
+from tests.chaos.fates import Fate, evenly
+from tests.chaos.site import EVENTS_OF_A_VISIT, event_tokens, goal_token, settings
+from tests.chaos.vendor import Vendor
+from tests.support.server import free_port
+
+HALF_DOWN = evenly(
+    Fate.BROKEN, Fate.GATEWAY, Fate.BUSY_SECONDS, Fate.BUSY, Fate.TOO_LARGE, Fate.RESET_AFTER, Fate.RESET_BEFORE,
+    Fate.HANG_UP, Fate.GARBAGE, Fate.CUT_HEAD, ok=0.5,
+)  # fmt: skip
+"""The vendor fails half the time."""
+CONCURRENCY = {"sessionsight": 8, "signal": 1}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does."""
+
+    seed: int
+    captures: int
+    spool: str
+    workers: int = 4
+    threads: int = 4
+    kill_every: float = 1.0
+    """Seconds between two kills."""
+    kills: int | None = None
+    """Kill no more than so many, and come back slowly enough for all of them; until the load ends by default."""
+    patience: float = 300.0
+    """Seconds that delivery may take after the last visit."""
+
+    @property
+    def visits(self) -> int:
+        """How many visits capture so much."""
+        return self.captures // (EVENTS_OF_A_VISIT + 1)
+
+
+@dataclass
+class Lane:
+    """One lane's figures."""
+
+    name: str
+    served: set[str]
+    """Tokens of visits that were served to the end."""
+    cut: set[str]
+    """Tokens of visits whose response broke off."""
+    stats: LaneStats
+    dead: list[DeadLetter]
+    vendor: Vendor
+    killed: set[str]
+
+    def __post_init__(self) -> None:
+        self.counted = self.vendor.counted()
+        self.dead_tokens = Counter(letter.entry.record.label for letter in self.dead)
+
+    def lost(self) -> set[str]:
+        """What was captured and is nowhere."""
+        return self.served - self.counted.keys() - self.dead_tokens.keys()
+
+    def twice(self) -> set[str]:
+        """What the vendor counted more than once."""
+        return {token for token, number in self.counted.items() if number > 1}
+
+    def wrongly_repeated(self) -> set[str]:
+        """What was sent again although its worker must have known that it had arrived.
+
+        A worker that was killed may have had as many answers in hand, unread, as it makes calls at a time.
+        """
+        answers = Counter(visit.worker for visit in self.vendor.diary if visit.told is not None)
+        rank: Counter[str] = Counter()
+        told = [visit for visit in self.vendor.diary if visit.told is not None]
+        settled: dict[str, int] = {}
+        for visit in sorted(told, key=lambda visit: visit.told or 0):
+            rank[visit.worker] += 1
+            in_hand = answers[visit.worker] - rank[visit.worker] < CONCURRENCY[self.name]
+            if not (visit.worker in self.killed and in_hand):
+                for token in visit.tokens:
+                    settled.setdefault(token, visit.number)
+        return {
+            token
+            for visit in self.vendor.diary
+            for token in visit.tokens
+            if token in settled and settled[token] < visit.number
+        }
+
+    def problems(self) -> list[str]:
+        """What should not be so."""
+        stats, problems = self.stats, []
+        if not stats.balanced:
+            problems.append(f"the ledger does not add up: {stats}")
+        if stats.pending:
+            problems.append(f"{stats.pending} records are still pending")
+        if not len(self.served) <= stats.captured <= len(self.served) + len(self.cut):
+            problems.append(
+                f"{len(self.served)} records were captured for certain and {len(self.cut)} perhaps, the ledger has "
+                f"{stats.captured}"
+            )
+        if stats.dead != len(self.dead):
+            problems.append(f"there are {len(self.dead)} dead letters, the ledger has {stats.dead}")
+        if stats.dropped:
+            problems.append(f"records were dropped, although there was room: {stats.dropped}")
+        if lost := self.lost():
+            problems.append(f"{len(lost)} records are lost: {sorted(lost)[:5]}")
+        if repeated := self.wrongly_repeated():
+            problems.append(f"{len(repeated)} records were sent again after they were taken: {sorted(repeated)[:5]}")
+        if self.name == "sessionsight" and (twice := self.twice()):
+            problems.append(f"{len(twice)} goals were counted twice: {sorted(twice)[:5]}")
+        if buried := [token for token, number in self.dead_tokens.items() if number > 1]:
+            problems.append(f"{len(buried)} records have two dead letters: {buried[:5]}")
+        return [f"{self.name}: {problem}" for problem in problems]
+
+
+@dataclass
+class Result:
+    """What has come of it."""
+
+    plan: Plan
+    lanes: list[Lane]
+    served: int
+    cut: int
+    kills: int
+    seconds: float
+    fates: Counter[Fate]
+
+    def problems(self) -> list[str]:
+        """What should not be so."""
+        return [problem for lane in self.lanes for problem in lane.problems()]
+
+    def __str__(self) -> str:
+        plan, row = self.plan, "{:<13} {:>9} {:>9} {:>10} {:>8} {:>7} {:>8} {:>5} {:>14} {:>7}"
+        ok = self.fates[Fate.OK] / max(self.fates.total(), 1)
+        reasons = {lane.name: dict(Counter(letter.reason for letter in lane.dead)) for lane in self.lanes}
+        lines = [
+            f"seed {plan.seed}, spool {plan.spool.partition(':')[0]}, {plan.workers} workers of {plan.threads} threads",
+            f"{self.served} visits served to the end, {self.cut} broken off, {self.kills} workers killed",
+            f"{self.fates.total()} calls of which {ok:.0%} went well, {self.seconds:.1f} s in all",
+            row.format(
+                "lane",
+                "served",
+                "captured",
+                "delivered",
+                "pending",
+                "dead",
+                "dropped",
+                "lost",
+                "counted twice",
+                "wrongly",
+            ),
+        ]
+        for lane in self.lanes:
+            stats = lane.stats
+            ledger = (stats.captured, stats.delivered, stats.pending, stats.dead, sum(stats.dropped.values()))
+            doubts = (len(lane.lost()), len(lane.twice()), len(lane.wrongly_repeated()))
+            lines.append(row.format(lane.name, len(lane.served), *ledger, *doubts))
+        return "\n".join([*lines, f"dead letters by reason: {reasons}", *self.problems()])
+
+
+def run(plan: Plan, folder: Path) -> Result:
+    """Serve all visits, kill workers meanwhile, wait until everything is delivered, and count."""
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        goals = stack.enter_context(Vendor("sessionsight", seed=plan.seed, weights=HALF_DOWN))
+        events = stack.enter_context(Vendor("signal", seed=plan.seed, weights=HALF_DOWN))
+        environ = {"CHAOS_SPOOL": plan.spool, "CHAOS_GOALS": goals.url, "CHAOS_EVENTS": events.url}
+        port = free_port()
+        master = stack.enter_context(_gunicorn(plan, port, environ, folder))
+        visitors = stack.enter_context(_visitors(plan, port, folder))
+        killed = _kill_while(visitors, master, plan)
+        served, cut = _read(folder / "visits")
+        stats, dead = _drained(plan, settings(plan.spool, goals.url, events.url))
+        seconds = time.monotonic() - begun
+        lanes = [
+            Lane(name, tokens(served), tokens(cut), stats[name], dead[name], vendor, killed)
+            for name, vendor, tokens in (("sessionsight", goals, _goals_of), ("signal", events, _events_of))
+        ]
+        return Result(plan, lanes, len(served), len(cut), len(killed), seconds, goals.fates() + events.fates())
+
+
+def _goals_of(visits: list[int]) -> set[str]:
+    return {goal_token(visit) for visit in visits}
+
+
+def _events_of(visits: list[int]) -> set[str]:
+    return {token for visit in visits for token in event_tokens(visit)}
+
+
+@contextmanager
+def _gunicorn(plan: Plan, port: int, environ: dict[str, str], folder: Path) -> Iterator[int]:
+    """The site, with a process of its own for each worker. Gives the master's pid."""
+    command = [
+        sys.executable, "-m", "gunicorn", "tests.chaos.site:app", "--bind", f"127.0.0.1:{port}",
+        "--worker-class", "gthread", "--workers", str(plan.workers), "--threads", str(plan.threads),
+        "--graceful-timeout", "10", "--log-level", "critical", "--no-control-socket",
+    ]  # fmt: skip
+    with (folder / "gunicorn.log").open("wb") as log:
+        process = subprocess.Popen(command, env={**os.environ, **environ}, stdout=log, stderr=log)
+    try:
+        yield process.pid
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            for pid in (*_children(process.pid), process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextmanager
+def _visitors(plan: Plan, port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    arguments = [str(port), str(plan.visits), str(plan.workers * 2), str(folder / "visits")]
+    process = subprocess.Popen([sys.executable, "-m", "tests.chaos.visitors", *arguments])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _kill_while(visitors: subprocess.Popen[bytes], master: int, plan: Plan) -> set[str]:
+    """Kill a worker now and then, for as long as visitors come."""
+    chance = random.Random(f"{plan.seed}: kills")
+    killed: set[str] = set()
+    while visitors.poll() is None:
+        try:
+            visitors.wait(plan.kill_every)
+        except subprocess.TimeoutExpired:
+            workers = _children(master)
+            if workers and (plan.kills is None or len(killed) < plan.kills):
+                pid = chance.choice(workers)
+                os.kill(pid, signal.SIGKILL)
+                killed.add(str(pid))
+    assert visitors.returncode == 0, "the visitors gave up"
+    return killed
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that this one has started and that have begun to work; Linux only."""
+    try:
+        return sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    except OSError:
+        return []
+
+
+def _read(file: Path) -> tuple[list[int], list[int]]:
+    served, cut = (list(map(int, line.split())) for line in file.read_text().split("\n"))
+    return served, cut
+
+
+def _drained(plan: Plan, told: Settings) -> tuple[dict[str, LaneStats], dict[str, list[DeadLetter]]]:
+    """What the spool says, once it says that nothing is pending any more."""
+    client = Client(told)
+    try:
+        deadline = time.monotonic() + plan.patience
+        while any(lane.pending for lane in client.stats().lanes.values()) and time.monotonic() < deadline:
+            client.flush(1.0)
+            time.sleep(0.1)
+        dead: dict[str, list[DeadLetter]] = defaultdict(list)
+        for letter in client.dead_letters():
+            dead[letter.destination].append(letter)
+        return client.stats().lanes, dead
+    finally:
+        client.shutdown(0)

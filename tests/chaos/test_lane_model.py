@@ -1,0 +1,269 @@
+"""A lane against a model of it: whatever happens to it in whatever order, each record has one fate.
+
+The clock stands still unless a rule moves it, and calls come back when a rule says so: no thread, no socket, no chance
+but Hypothesis's own.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from sessionsight.delivery.dispatcher import Dispatcher
+from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.senders import Attempt, Outcome
+from sessionsight.delivery.spool.base import Share, Spool
+from sessionsight.delivery.spool.memory import MemorySpool
+from sessionsight.delivery.transport import NotSent, OutcomeUnknown, TimeLimits, TransportError, Unsendable
+from sessionsight.destinations.base import HttpCall, HttpReply
+from sessionsight.notices import Notices
+from sessionsight.records import Entry, Event, Goal
+from tests.core.delivery.kit import USER, Vendor, quick
+
+ANSWERS: dict[str, HttpReply | TransportError] = {
+    "taken": HttpReply(status=200),
+    "taken but for the first": HttpReply(status=200, body=b'{"refused": {"0": "no such goal"}}'),
+    "later": HttpReply(status=429, headers={"retry-after": "7"}),
+    "too large": HttpReply(status=413),
+    "bad record": HttpReply(status=400),
+    "bad key": HttpReply(status=401),
+    "broken": HttpReply(status=500),
+    "not reached": NotSent("nobody listens"),
+    "hung up": OutcomeUnknown("no reply"),
+    "unsendable": Unsendable("a line break in the key"),
+}
+UNKNOWN = {"broken", "hung up"}
+MAX_AGE = 5_000.0
+
+
+class Clock:
+    """A `time` module whose hands are moved by rules."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return 1_767_225_600.0 + self.now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+
+class Hands:
+    """`Senders` whose calls come back when they are told to."""
+
+    next_deadline = math.inf
+
+    def __init__(self) -> None:
+        self.flying: list[Attempt] = []
+        self.launched: list[HttpCall] = []
+        self._done: list[Outcome] = []
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.flying) + len(self._done)
+
+    def launch(self, call: HttpCall, limits: TimeLimits) -> Attempt:
+        attempt = Attempt(call, limits, math.inf)
+        self.flying.append(attempt)
+        self.launched.append(call)
+        return attempt
+
+    def bring_back(self, attempt: Attempt, result: HttpReply | TransportError) -> None:
+        self.flying.remove(attempt)
+        self._done.append(Outcome(attempt, result))
+
+    def finished(self) -> list[Outcome]:
+        done, self._done = self._done, []
+        return done
+
+
+def tokens_of(call: HttpCall) -> list[str]:
+    return [entry.record.label for entry in call.entries]
+
+
+class LaneModel(RuleBasedStateMachine):
+    """One lane on a spool in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.patch = pytest.MonkeyPatch()
+        for name, module in list(sys.modules.items()):
+            if name.startswith("sessionsight.delivery") and getattr(module, "time", None) is time:
+                self.patch.setattr(module, "time", self.clock)
+        self.hands = Hands()
+        self.offered: Counter[str] = Counter()
+        self.duplicates = 0
+        self.delivered: set[str] = set()
+        self.refused: set[str] = set()
+        self.doubtful: set[str] = set()
+        self.seen = 0
+        self.wait = 0.0
+
+    def open_spool(self, options: DeliveryOptions) -> Spool:
+        return MemorySpool(options)
+
+    @initialize(
+        repeatable=st.booleans(),
+        concurrency=st.integers(1, 3),
+        max_records=st.integers(1, 4),
+        queue_records=st.integers(4, 12),
+        dead_letters=st.integers(2, 20),
+    )
+    def open_lane(self, repeatable: bool, concurrency: int, max_records: int, **bounds: int) -> None:
+        self.options = quick(
+            breaker_failures=3, backoff_base=1.0, backoff_max=20.0, pause_interval=30.0, max_age=MAX_AGE, **bounds
+        )
+        self.vendor = Vendor(
+            "http://127.0.0.1:9", concurrency=concurrency, max_records=max_records, repeatable=repeatable
+        )
+        self.spool = self.open_spool(self.options)
+        self.books = self.spool.books("vendor")
+        hands: Any = self.hands
+        self.dispatcher = Dispatcher(self.vendor, self.books, hands, self.options, Notices(hold=True))
+
+    # --- what may happen ---------------------------------------------------------------------------
+
+    @rule(number=st.integers(1, 5), goal=st.booleans(), keyed=st.booleans())
+    def offer(self, number: int, goal: bool, keyed: bool) -> None:
+        """A request hands over some records, each of them twice if they bear a key."""
+        entries: list[Entry] = []
+        for _ in range(number):
+            token = f"{'goal' if goal else 'event'} {len(self.offered)}"
+            key = token if keyed else None
+            entropy = len(self.offered).to_bytes(10, "big")
+            now = self.clock.time()
+            record: Goal | Event = (
+                Goal(entropy=entropy, time=now, goal_id=token, direction="increment", key=key)
+                if goal
+                else Event(entropy=entropy, time=now, name=token, key=key)
+            )
+            times = 2 if keyed else 1
+            entries += [Entry(record, USER, now)] * times
+            self.offered[token] += times
+            self.duplicates += times - 1
+        self.spool.enter([Share("vendor", entries)])
+
+    @rule()
+    def turn(self) -> None:
+        """The lane does what it can do now."""
+        self.wait = self.dispatcher.turn()
+        self.look_at_launches()
+        self.note_deaths()
+        assert self.wait >= 0
+        if self.books.pending and not self.hands.in_flight:
+            assert self.wait < math.inf, "records wait, and the lane sleeps for ever"
+
+    @precondition(lambda self: self.hands.flying)
+    @rule(which=st.integers(0, 2), answer=st.sampled_from(sorted(ANSWERS)), noticed=st.booleans())
+    def answer(self, which: int, answer: str, noticed: bool) -> None:
+        """A call comes back, and the lane takes note at once or with the next ones."""
+        attempt = self.hands.flying[which % len(self.hands.flying)]
+        tokens = tokens_of(attempt.call)
+        if answer.startswith("taken"):
+            refused = tokens[:1] if answer != "taken" else []
+            self.refused |= set(refused)
+            self.delivered |= set(tokens) - set(refused)
+        elif answer in UNKNOWN:
+            self.doubtful |= set(tokens)
+        self.hands.bring_back(attempt, ANSWERS[answer])
+        if noticed:
+            self.turn()
+
+    @rule(seconds=st.sampled_from([0.2, 1.0, 4.0, 8.0, 15.0, 30.0, 60.0, MAX_AGE + 1]))
+    def pass_time(self, seconds: float) -> None:
+        """Nothing happens for a while, or for so long that what waits becomes too old."""
+        self.clock.now += seconds
+        self.turn()
+
+    @rule()
+    def resume(self) -> None:
+        """The operator has mended something."""
+        self.dispatcher.resume()
+
+    # --- what must hold ----------------------------------------------------------------------------
+
+    def look_at_launches(self) -> None:
+        """Nothing leaves again that is settled, and no record is on its way twice."""
+        limits = self.vendor.limits
+        assert self.hands.in_flight <= limits.concurrency
+        for call in self.hands.launched[self.seen :]:
+            tokens = set(tokens_of(call))
+            assert len(tokens) == len(call.entries) <= limits.max_records
+            assert not tokens & self.delivered
+            assert not tokens & self.refused
+            if not limits.repeatable:
+                assert not tokens & self.doubtful, "sent again although it may have arrived"
+        self.seen = len(self.hands.launched)
+        flying = [token for attempt in self.hands.flying for token in tokens_of(attempt.call)]
+        assert len(flying) == len(set(flying))
+
+    def note_deaths(self) -> None:
+        for letter in self.books.dead_letters():
+            token = letter.entry.record.label
+            assert token not in self.delivered
+            assert letter.reason in {"refused", "too_large", "unknown", "expired"}
+            if letter.reason == "unknown":
+                assert not self.vendor.limits.repeatable
+                assert token in self.doubtful
+
+    @invariant()
+    def the_ledger_adds_up(self) -> None:
+        stats = self.books.read("closed")
+        assert stats.balanced, stats
+        assert stats.captured == self.offered.total()
+        assert stats.pending <= self.options.queue_records
+        assert stats.dead == len(self.books.dead_letters()) <= self.options.dead_letters
+        assert stats.dropped.get("duplicate", 0) <= self.duplicates
+        assert stats.dropped.keys() <= {"duplicate", "queue_full", "dead_letters_full"}
+        assert self.books.waiting()[0] <= stats.pending == self.books.pending
+
+    def teardown(self) -> None:
+        """Once the vendor is well, everything comes to an end, and every record has had one."""
+        try:
+            if hasattr(self, "books"):
+                self.drain()
+        finally:
+            self.patch.undo()
+
+    def drain(self) -> None:
+        for _ in range(20 * len(self.offered) + 20):
+            self.turn()
+            if not self.books.pending:
+                break
+            while self.hands.flying:
+                self.answer(0, "taken", noticed=False)
+            self.clock.now += min(self.wait, 60.0)
+        stats = self.books.read("closed")
+        assert stats.pending == 0, "the vendor is well, and the lane does not deliver"
+        dead = {letter.entry.record.label for letter in self.books.dead_letters()}
+        assert stats.delivered == len(self.delivered)
+        assert not self.delivered & dead
+        assert stats.delivered + stats.dead + sum(stats.dropped.values()) == self.offered.total()
+        gone = len(self.offered) - len(self.delivered) - len(dead)
+        assert gone == sum(stats.dropped.values()) - stats.dropped.get("duplicate", 0)
+
+
+TestLaneInMemory = LaneModel.TestCase
+TestLaneInMemory.settings = settings(max_examples=200, stateful_step_count=40)
+
+
+def test_the_clock_of_every_module_of_delivery_stands_still() -> None:
+    model = LaneModel()
+    try:
+        for name in (Dispatcher.__module__, MemorySpool.__module__):
+            assert vars(sys.modules[name])["time"] is model.clock
+    finally:
+        model.patch.undo()
