@@ -27,8 +27,8 @@ from tests.support.server import Server, free_port, until
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.prefix) / "bin"
 
-END = 30.0
-"""Seconds after which a server that was told to stop hangs."""
+END = 60.0
+"""Seconds after which a server that was told to stop hangs. Some wait half of that for a worker."""
 START = 30.0
 """Seconds that it may take to answer for the first time, and that any answer may take."""
 
@@ -54,6 +54,7 @@ class Site:
 
     Attributes:
         answered: The tokens of the requests that were answered.
+        pids: The processes that answered them.
         unanswered: The tokens of those during which the connection ended: a record of them may have arrived or not.
     """
 
@@ -62,6 +63,7 @@ class Site:
         self.port = port
         self.vendor = vendor
         self.answered: list[str] = []
+        self.pids: set[str] = set()
         self.unanswered: list[str] = []
         self._lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -99,6 +101,17 @@ class Site:
             for done in [pool.submit(self._visits, visits) for _ in range(connections)]:
                 done.result()
 
+    def visit_workers(self, number: int) -> None:
+        """Visit until so many processes have answered, so that all are there to be told to stop.
+
+        One that is still starting then misses the signal on some servers, which wait for it and kill it at last.
+        """
+        for _ in range(200):
+            if len(self.pids) >= number:
+                return
+            self.visit(40)
+        raise AssertionError(f"only {len(self.pids)} of {number} workers answer")
+
     def _visits(self, visits: queue.SimpleQueue[None]) -> None:
         """A browser: it keeps its connection if the server does, and opens another one otherwise."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START)
@@ -108,7 +121,7 @@ class Site:
                 visits.get_nowait()
                 token = f"t{next(self._numbers)}"
                 try:
-                    _get(connection, f"/capture/{token}")
+                    self.pids.add(_get(connection, f"/capture/{token}"))
                 except (ConnectionError, http.client.HTTPException):
                     # A worker that has served its last request hangs up, be there another one on its way or not.
                     connection.close()

@@ -6,6 +6,7 @@ A command is the one of the page up to the app; where it listens and which app i
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -51,6 +52,12 @@ class Row(NamedTuple):
         place = _PLACES[self.command.partition(" ")[0]]
         return f"{self.command} {place.replace('APP', APPS[self.app])}"
 
+    @property
+    def workers(self) -> int:
+        """How many processes answer."""
+        number = re.search(r"--(?:workers|processes) (\d+)", self.command)
+        return int(number[1]) if number else 1
+
     def needed(self) -> None:
         """Skip the test, or fail in CI, where the server is not installed."""
         program = self.command.partition(" ")[0]
@@ -78,9 +85,11 @@ ROWS = [
     Row("granian --interface asgi --workers 2", "starlette"),
     Row("granian --interface wsgi --workers 2", "flask"),
     # hypercorn, daphne
-    Row("hypercorn --workers 2", "starlette"),
+    # With several workers it kills the others when the first has ended, whatever they are at (0.18).
+    Row("hypercorn", "starlette"),
     Row("daphne", "django-asgi"),
     # uWSGI
+    Row(f"uwsgi --master {_GRACEFUL} --processes 2", "flask"),
     Row(f"uwsgi --master --enable-threads {_GRACEFUL} --processes 2", "flask"),
     Row(f"uwsgi --master --enable-threads {_GRACEFUL} --processes 2 --lazy-apps", "django"),
     Row(f"uwsgi --master --enable-threads {_GRACEFUL} --processes 2 --threads 4", "django"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.servers.server import serve
-from tests.servers.table import SPOOLS, spool_environment
+from tests.servers.table import SPOOLS, Row, spool_environment
 
 pytestmark = pytest.mark.servers
 
@@ -42,3 +43,25 @@ def test_a_reload_delivers_what_was_captured_before(server: str, spool: str, tmp
             os.utime(watched, (before + seconds, before + seconds))
             pid = site.another_pid(than=pid)
             site.each_once()
+
+
+@pytest.mark.parametrize("spool", SPOOLS)
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row("gunicorn --threads 4", "flask"),
+        Row("granian --interface wsgi", "flask"),
+        Row("granian --interface asgi", "starlette"),
+        Row("uwsgi --master --enable-threads", "flask"),
+    ],
+    ids=lambda row: row.id,
+)
+def test_so_does_a_server_whose_workers_are_restarted(row: Row, spool: str, tmp_path: Path) -> None:
+    row.needed()
+    with serve(row.line, tmp_path, options={"linger": 3600.0}, environment=spool_environment(spool, tmp_path)) as site:
+        pid = site.pid()
+        site.visit(120)
+        site.signal(signal.SIGHUP)
+        site.another_pid(than=pid)
+        site.vendor.wait_until(lambda: site.arrived().total() >= 120, "what the worker before had captured")
+        site.each_once()

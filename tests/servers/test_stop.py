@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.servers.server import serve
-from tests.servers.table import ROWS, SPOOLS, Row, spool_environment
+from tests.servers.table import ROWS, SPOOLS, WSGI, Row, spool_environment
+from tests.support.server import silence
 
 pytestmark = pytest.mark.servers
 
@@ -22,7 +23,21 @@ def test_every_record_arrives_exactly_once(row: Row, spool: str, tmp_path: Path)
     # Nothing leaves before its batch of a hundred is full or the process ends, so that the end has something to do.
     with serve(row.line, tmp_path, options={"linger": 3600.0}, environment=spool_environment(spool, tmp_path)) as site:
         site.visit(REQUESTS)
+        site.visit_workers(row.workers)
         site.stop()
 
         site.each_once()
         assert "records were lost" not in site.log()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_a_silent_vendor_keeps_no_server_from_ending(row: Row, tmp_path: Path) -> None:
+    row.needed()
+    with serve(row.line, tmp_path, options={"shutdown_timeout": 0.5}) as site:
+        site.vendor.answer = silence()
+        site.visit_workers(row.workers)
+        site.stop()
+
+        assert site.arrived().keys() <= set(site.answered)
+        if row.app in WSGI:  # ASGI servers may end without the interpreter's exit, where that is told
+            assert "records were lost" in site.log()
