@@ -27,6 +27,7 @@ class Outcome(Enum):
 class Try(NamedTuple):
     """A record on its way, once."""
 
+    begun: float
     token: str
     outcome: Outcome
     late: bool
@@ -55,7 +56,7 @@ class Witness:
             raise
         finally:
             late = time.monotonic() - begun >= limits.total + _GRACE / 2
-            self.tries += [Try(entry.record.label, outcome, late) for entry in call.entries]
+            self.tries += [Try(begun, entry.record.label, outcome, late) for entry in call.entries]
 
     def close(self) -> None:
         """Close all connections."""
@@ -120,7 +121,7 @@ class Account:
     def _repetitions(self) -> list[str]:
         problems = []
         by_token: dict[str, list[Try]] = defaultdict(list)
-        for each in self.tries:
+        for each in sorted(self.tries, key=lambda each: each.begun):  # one that hung comes back after its successor
             by_token[each.token].append(each)
         for token, tries in by_token.items():
             settled = [each.outcome is Outcome.TAKEN and not each.late for each in tries[:-1]]
