@@ -318,6 +318,7 @@ def test_three_single_refusals_in_a_row_pause_the_lane_and_the_third_record_is_k
     until(lambda: lane.stats().state == "paused", "the lane pauses")
     assert tally(lane.stats()) == {"captured": 5, "dead": 2, "pending": 3}
     assert deaths(lane.dead_letters()) == {"a": "refused", "b": "refused"}
+    until(lambda: lines(caplog, logging.ERROR) != [], "it says so")
     assert "check key and the address" in lines(caplog, logging.ERROR)[0]
 
     server.answer = reply(200)
@@ -456,6 +457,7 @@ def test_a_key_with_a_line_break_pauses_the_lane_without_showing_it(
 
     until(lambda: lane.stats().state == "paused", "the lane pauses")
     assert tally(lane.stats()) == {"captured": 1, "pending": 1}
+    until(lambda: lines(caplog, logging.ERROR) != [], "it says so")
     assert "LocalProtocolError" in lines(caplog, logging.ERROR)[0]
     assert "sk_very" not in caplog.text
 
