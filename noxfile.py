@@ -1,7 +1,7 @@
 """The adapters on the versions of their frameworks: `nox` for all sessions, `nox -s django-4.2` for one.
 
 A session is a row of the table. The tests choose themselves by `-k`: the hosts of the conformance table and the
-modules of an adapter have its name in theirs. `python-3.12` runs all that needs no server or browser.
+modules of an adapter have its name in theirs. `python-3.12` is core and adapters on that Python.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TABLE = {
         ("tests/adapters/test_asgi.py", TABLE_TESTS),
         "asgi or starlette or fastapi",
     ),
-    "python-3.12": Row("3.12", (), ("tests/core", "tests/adapters", "tests/conformance"), extra="dev"),
+    "python-3.12": Row("3.12", (), ("tests/core", "tests/adapters"), extra="dev"),
     # The floors of pyproject.toml, and httpx without its successor.
     "oldest": Row(
         "3.11",
