@@ -1,9 +1,9 @@
-"""Starts one of the example shops, and a receiver that plays all four vendors, on this machine only.
+"""Starts one of the example shops beside the inspector, which plays all four vendors, on this machine only.
 
     python example_projects/demo.py --shop django
 
-Click through the shop and watch the records arrive; Ctrl-C ends both. With --check it clicks by itself,
-compares what arrived with what should have, and exits 0 or 1.
+Click through the shop and watch the records arrive, here or on the inspector's page; Ctrl-C ends both.
+With --check it clicks by itself, compares what arrived with what should have, and exits 0 or 1.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +20,12 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
 
-from receiver import HEADING, Receiver, environment, print_line
+from sessionsight.errors import ConfigurationError
+from sessionsight.inspector import tail
+from sessionsight.inspector.environment import environment
+from sessionsight.inspector.filters import Filter
+from sessionsight.inspector.options import DEFAULT_PORT, Options
+from sessionsight.inspector.server import RunningInspector, run_in_thread
 
 HERE = Path(__file__).resolve().parent
 START_TIMEOUT = 30.0
@@ -38,32 +42,27 @@ class ShopError(Exception):
     """The shop did not start, or did not stop by itself."""
 
 
-@contextmanager
-def receiving(show: bool) -> Iterator[Receiver]:
-    receiver = Receiver(show=print_line if show else lambda line: None)
-    thread = threading.Thread(target=receiver.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
+def inspector_at(port: int) -> RunningInspector:
+    """At its usual place, or at another, when that is taken."""
     try:
-        yield receiver
-    finally:
-        receiver.shutdown()
-        receiver.server_close()
-        thread.join()
+        return run_in_thread(Options(port=port))
+    except ConfigurationError:
+        return run_in_thread()
 
 
 @contextmanager
-def serving(shop: str, port: int, receiver: Receiver) -> Iterator[tuple[str, str]]:
+def serving(shop: str, port: int, inspector: RunningInspector) -> Iterator[tuple[str, str]]:
     """The shop as a process of its own, ready to answer: its address and its log, which is shown when it fails."""
     url = f"http://127.0.0.1:{port}/"
     with tempfile.NamedTemporaryFile(prefix=f"shop-{shop}-", suffix=".log") as log:
         process = subprocess.Popen(
             [sys.executable, *(part.format(port=port) for part in COMMANDS[shop])],
             cwd=HERE,
-            env={**os.environ, **environment(receiver.url), "NO_PROXY": "127.0.0.1"},
+            env={**os.environ, **environment(inspector.url), "NO_PROXY": "127.0.0.1"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that Ctrl-C reaches us alone, and the shop is stopped before the receiver
+            start_new_session=True,  # so that Ctrl-C reaches us alone, and the shop is stopped before the inspector
         )
         try:
             wait_until_ready(process, url)
@@ -118,12 +117,18 @@ def interrupt(*_: object) -> None:
 
 
 def show(shop: str, port: int) -> None:
-    with receiving(show=True) as receiver, serving(shop, port, receiver) as (url, log):
-        print_line(f"\nExample shop on {shop}: {url}")
-        print_line(f"All records as JSON: {receiver.url}/records")
-        print_line(f"The shop's own log: {log}")
-        print_line("Ctrl-C ends it all.\n")
-        print_line(HEADING)
+    colour = sys.stdout.isatty()
+    printer = tail.printer(sys.stdout, lambda record: tail.line(record, colour=colour))
+    with (
+        inspector_at(DEFAULT_PORT) as inspector,
+        inspector.store.listening(printer),
+        serving(shop, port, inspector) as (url, log),
+    ):
+        print(f"\nExample shop on {shop}: {url}")
+        print(f"What it sends: {inspector.url}/")
+        print(f"The shop's own log: {log}")
+        print("Ctrl-C ends it all.\n")
+        print(tail.HEADING, flush=True)
         with suppress(KeyboardInterrupt):
             while True:
                 time.sleep(3600)
@@ -133,15 +138,16 @@ def check(shop: str, port: int) -> list[str]:
     """What was wrong, after a visit that clicks everything once."""
     from visit import compare, expect, summary, visit
 
-    with receiving(show=False) as receiver:
-        with serving(shop, port, receiver) as (url, _):
+    with run_in_thread() as inspector:
+        with serving(shop, port, inspector) as (url, _):
             expected = expect(visit(url))
             deadline = time.monotonic() + 10
-            while len(receiver.records) < len(expected) and time.monotonic() < deadline:
+            while inspector.store.counts().total < len(expected) and time.monotonic() < deadline:
                 time.sleep(0.02)
         # The shop has stopped: whatever it still had has arrived by now as well.
-        print(summary(shop, receiver.records))
-        return compare(expected, receiver.records)
+        records = inspector.store.records(Filter(), limit=1000).records
+        print(summary(shop, records))
+        return compare(expected, records)
 
 
 def main() -> int:

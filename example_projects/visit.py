@@ -7,7 +7,8 @@ from typing import NamedTuple
 from uuid import uuid4
 
 import httpx
-from receiver import Record
+
+from sessionsight.inspector.model import Inspected
 
 EMAIL = "you@example.com"
 
@@ -24,9 +25,9 @@ class Row(NamedTuple):
     amount: float | None = None
 
     @classmethod
-    def of(cls, record: Record) -> "Row":
-        name = f"{record['name']} {record['kind']}".strip()
-        return cls(name=name, **{field: record[field] for field in cls._fields if field != "name"})
+    def of(cls, record: Inspected) -> "Row":
+        ids = (record.session_id, record.window_id, record.user_id, record.visitor_id)
+        return cls(record.vendor, record.name, *ids, record.amount)
 
 
 def new_id() -> str:
@@ -133,27 +134,29 @@ def expect(visit: Visit) -> list[Row]:
 
     identify()
     event("signup_completed")
-    goal("sign up", "user-signups increment")
+    goal("sign up", "user-signups")
 
     event("checkout_started")
     event("checkout_finished", amount=4900, at_saytics=49)
-    goal("subscribe", "monthly-revenue increment", 49)
+    goal("subscribe", "monthly-revenue", 49)
     identify()
 
     event("Product Viewed")
     event("checkout_started", fetch=True)
     event("checkout_finished", fetch=True, amount=1850, at_saytics=18.5)
-    goal("buy", "shop-revenue increment", 18.5)
+    goal("buy", "shop-revenue", 18.5)
 
     event("Order Refunded", fetch=True, amount=18.5)
-    goal("refund", "shop-revenue decrement", 18.5)
+    goal("refund", "shop-revenue", -18.5)
     return rows
 
 
-def compare(expected: list[Row], records: list[Record]) -> list[str]:
+def compare(expected: list[Row], records: list[Inspected]) -> list[str]:
     wanted, arrived = Counter(expected), Counter(map(Row.of, records))
     missing = [f"missing:    {told(row)}" for row in (wanted - arrived).elements()]
-    return missing + [f"unexpected: {told(row)}" for row in (arrived - wanted).elements()]
+    unexpected = [f"unexpected: {told(row)}" for row in (arrived - wanted).elements()]
+    refused = [f"refused:    {told(Row.of(record))}: {record.rules[0]}" for record in records if not record.accepted]
+    return missing + unexpected + refused
 
 
 def told(row: Row) -> str:
@@ -161,7 +164,7 @@ def told(row: Row) -> str:
     return ", ".join(ids)
 
 
-def summary(shop: str, records: list[Record]) -> str:
-    vendors = Counter(record["vendor"] for record in records)
+def summary(shop: str, records: list[Inspected]) -> str:
+    vendors = Counter(record.vendor for record in records)
     arrived = ", ".join(f"{vendor} {number}" for vendor, number in sorted(vendors.items())) or "nothing"
     return f"{shop}: arrived at {arrived}"

@@ -6,7 +6,7 @@
 Without --noreload, the accounts in memory are gone whenever a file changes.
 
 Where the records go stands in environment variables, such as SIGNAL_API_KEY. `make demo SHOP=django` sets
-them for you, to a receiver on this machine.
+them for you, to the inspector on this machine.
 """
 
 import os

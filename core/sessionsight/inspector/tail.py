@@ -28,7 +28,7 @@ def line(record: Inspected, *, colour: bool = False) -> str:
     if record.kind == "goal":
         name = f"{record.name} {'decrement' if (record.amount or 0) < 0 else 'increment'}"
     amount = "" if record.amount is None else f"{abs(record.amount):.15g}"
-    who = _short(record.user_id or record.visitor_id or "", 12)
+    who = _short(record.user_id or record.visitor_id or "", 12, keep=8)
     vendor = f"{record.vendor:12}"
     if colour:
         vendor = click.style(vendor, fg=_COLOURS[record.vendor])
@@ -56,6 +56,7 @@ def printer(stream: TextIO, show: Callable[[Inspected], str]) -> Callable[[list[
     return tell
 
 
-def _short(text: str, width: int) -> str:
+def _short(text: str, width: int, *, keep: int | None = None) -> str:
+    """What does not fit is cut to `keep` characters; none of it can move the cursor."""
     text = "".join(character if character.isprintable() else "?" for character in text)
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+    return text if len(text) <= width else f"{text[: keep or width - 1]}…"
