@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+from sessionsight.collector import Batch
 from sessionsight.context import TrackingContext
 from sessionsight.records import DropReason, Record
 
@@ -44,10 +45,12 @@ class Diversion:
         self._holds = int(held)
         self._deliveries = 0
 
-    def take(self, context: TrackingContext, records: Sequence[Record], drop: DropReason | None) -> bool:
+    def take(self, batch: Batch) -> bool:
         """Show the records to all who look. Returns whether they must not be delivered."""
-        for taker in self._takers:
-            taker.submit(context, records, drop)
+        if self._takers:
+            context, drop = batch.settle()
+            for taker in self._takers:
+                taker.submit(context, batch.records, drop)
         return self.held
 
     @property

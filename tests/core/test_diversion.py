@@ -103,3 +103,9 @@ def test_the_environment_says_how_a_process_begins(value: str | None, held: bool
         check=True,
     )
     assert done.stdout.split() == [str(held), str(held)]
+
+
+def test_a_condition_that_does_not_hold_costs_a_client_nothing_more() -> None:
+    diversion = Diversion()
+    diversion.hold_while(lambda: False)
+    assert (diversion.on, diversion.under_test) == (True, False)
