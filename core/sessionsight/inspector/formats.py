@@ -80,7 +80,7 @@ def number(value: float) -> str:
 
 
 def amount(value: float) -> str:
-    """A signed number, with a true minus: `+49`, `−12.50`."""
+    """A signed number, with a true minus: `+49`, `-12.50`."""
     return f"{'−' if value < 0 else '+'}{number(abs(value))}"  # noqa: RUF001 - a minus, as wide as the plus
 
 
@@ -113,9 +113,9 @@ def clip(text: str, length: int) -> str:
 
 
 def gist(properties: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The first few properties, short enough for a line; those of the vendors' own (`$...`) last."""
-    ordered = sorted(properties.items(), key=lambda item: item[0].startswith("$"))
-    return [(short(name, 40), _inline(value)) for name, value in ordered[:6]]
+    """The first few properties, short enough for a line; the vendors' own (`$...`) only where there are no others."""
+    own = {name: value for name, value in properties.items() if not name.startswith("$")} or properties
+    return [(clip(name, 40), _inline(own[name])) for name in list(own)[:6]]
 
 
 def _inline(value: Any) -> str:

@@ -33,6 +33,10 @@ __all__ = ["page_routes"]
 
 _HERE = Path(__file__).parent
 _TITLES = {"sessionsight": "SessionSight", "signal": "Signal", "saytics": "Saytics", "analyse": "Analyse.net"}
+_SAME_MOMENT = 1.0
+"""Seconds between records that one request of the app may have caused."""
+_BATCHED = 30.0
+"""Seconds by which vendors' batches may arrive apart."""
 
 
 def page_routes(store: Store, injector: Injector) -> list[BaseRoute]:
@@ -118,11 +122,28 @@ class _Pages:
             "record.html",
             here="/",
             record=record,
+            cause=self._cause(record),
             received=received,
             http=received and formats.raw_request(received),
             agent=received and dict(received.headers).get("user-agent"),
             siblings=self._store.siblings(record.request_id),
         )
+
+    def _cause(self, record: Inspected) -> Inspected | None:
+        """The record that names the app's page or request: itself, or another vendor's of the same moment."""
+        if record.page_url:
+            return record
+        near = self._store.session(record.session_id) if record.session_id else []
+        for who in ({"user": record.user_id}, {"visitor": record.visitor_id}):
+            if any(who.values()):
+                within = Filter(since=record.received_at - _BATCHED, until=record.received_at + _BATCHED, **who)
+                near = [*near, *self._store.records(within, limit=100).records]
+
+        def apart(other: Inspected) -> float:
+            return abs(other.occurred_at - record.occurred_at)
+
+        fitting = (one for one in near if one.page_url and one.side == record.side and apart(one) <= _SAME_MOMENT)
+        return min(fitting, key=apart, default=None)
 
     # --- Sessions ---------------------------------------------------------------------------------
 

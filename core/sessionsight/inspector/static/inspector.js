@@ -156,7 +156,7 @@
   }
 
   const keys = {
-    "/": () => (find("#search") ? find("#search").select() : location.assign("/")),
+    "/": () => (find("#search") ? find("#search").select() : location.assign("/#search")),
     j: () => move(1),
     k: () => move(-1),
     p: () => pause(),
@@ -200,6 +200,7 @@
   find("#pause").addEventListener("click", () => pause());
   document.addEventListener("visibilitychange", catchUp);
   if (find("#filters")) listenToFilters(find("#filters"));
+  if (location.hash === "#search") find("#search")?.focus();
   unhideCopy();
   connect();
 })();

@@ -1,0 +1,319 @@
+"""The pages say what was received, without a script."""
+
+import html
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from sessionsight.inspector.security import CONTENT_SECURITY_POLICY
+from sessionsight.inspector.server import RunningInspector
+from tests.core.inspector.calls import (
+    BEARER,
+    SECRET,
+    SESSION,
+    SIGNAL,
+    VISITOR,
+    batch,
+    capture,
+    event,
+    goal,
+    pulse,
+    pulses,
+)
+from tests.core.inspector.samples import START, WINDOW, keep, record
+from tests.core.inspector.samples import goal as kept_goal
+
+PAGES = ["/", "/sessions", "/goals", "/health"]
+HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}"
+
+
+def text(page: httpx.Response) -> str:
+    """What stands on a page, without its markup."""
+    page.raise_for_status()
+    return " ".join(
+        html.unescape(re.sub(r"<(svg|script|style).*?</\1>|<[^>]+>", " ", page.text, flags=re.DOTALL)).split()
+    )
+
+
+def names(page: httpx.Response) -> list[str]:
+    """The names of the records in the page's list."""
+    return [html.unescape(name) for name in re.findall(r"data-row>(.*?)</a>", page.text)]
+
+
+def send_one_of_each(http: httpx.Client) -> None:
+    http.post("/v1/goals/increment", json=goal(amount=49, goalId="monthly-revenue"), headers=SECRET)
+    http.post("/v1/events", json=event(), headers=BEARER)
+    http.post("/v1/batch", json=pulses(pulse()))
+    signal = capture(sessionId="signal-1", windowId=WINDOW, properties={"$current_url": "https://shop.example.com/pay"})
+    http.post("/v1/capture", json=batch(signal, capture(event="Second")), headers=SIGNAL)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_is_guarded_and_brings_nothing_inline(http: httpx.Client, path: str) -> None:
+    for filled in (False, True):
+        if filled:
+            send_one_of_each(http)
+        page = http.get(path)
+        assert page.status_code == 200
+        assert page.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
+        assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?! src=\"/static/)|javascript:", page.text)
+        assert re.findall(r"(?:src|href)=\"(?:https?:)?//", page.text) == []
+
+
+@pytest.mark.parametrize("path", ["/", "/sessions", "/goals"])
+def test_an_empty_page_has_the_lines_to_paste(http: httpx.Client, inspector: RunningInspector, path: str) -> None:
+    page = text(http.get(path))
+    assert 'MIDDLEWARE += ["sessionsight_django.AnalyticsMiddleware"]' in page
+    assert "SessionSight().init_app(app)" in page
+    assert "app.add_middleware(AnalyticsMiddleware, destinations=" in page
+    assert f'INSPECTOR = "{inspector.url}"' in page
+
+
+def test_the_stream_lists_the_newest_first(http: httpx.Client) -> None:
+    send_one_of_each(http)
+    page = http.get("/")
+    assert names(page) == ["Second", "Report Exported", "signup_completed", "User Signed Up", "monthly-revenue"]
+    assert "5 records" in text(page)
+    assert "+49" in text(page)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("vendor=signal", ["Second", "Report Exported"]),
+        ("kind=goal", ["monthly-revenue"]),
+        (f"session={SESSION}", ["monthly-revenue"]),
+        (f"visitor={VISITOR}", ["signup_completed"]),
+        ("user=user_1&vendor=saytics", ["User Signed Up"]),
+        ("event=Second", ["Second"]),
+        ("text=SHOP.example", ["Report Exported"]),
+        ("status=refused", []),
+        ("text=&vendor=&kind=goal", ["monthly-revenue"]),
+    ],
+)
+def test_the_stream_is_filtered_by_its_address(http: httpx.Client, query: str, found: list[str]) -> None:
+    send_one_of_each(http)
+    page = http.get(f"/?{query}")
+    assert names(page) == found
+    assert found or "No record matches" in page.text
+
+
+def test_the_filters_stand_in_the_form_and_in_the_stream_that_is_listened_to(http: httpx.Client) -> None:
+    page = http.get("/", params={"text": HOSTILE, "vendor": "signal", "kind": "goal"})
+    assert f'value="{html.escape(HOSTILE).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")}"' in page.text
+    assert "<option selected>goal" in page.text
+    assert 'value="signal" checked' in page.text
+    [stream] = re.findall(r'data-stream="(.*?)"', page.text)
+    assert httpx.URL(html.unescape(stream)).params["text"] == HOSTILE
+
+
+def test_a_filter_that_cannot_be_is_an_error_that_says_so(http: httpx.Client) -> None:
+    page = http.get("/?vendor=nobody")
+    assert page.status_code == 400
+    assert "nobody" in page.text
+    assert "This filter cannot be" in page.text
+
+
+def test_older_records_are_a_page_away(http: httpx.Client, inspector: RunningInspector) -> None:
+    keep(inspector.store, *(record(number, name=f"event {number}") for number in range(120)))
+    page, seen = http.get("/?vendor=signal"), []
+    while True:
+        seen += names(page)
+        older = re.search(r'rel="next" href="(.*?)"', page.text)
+        if older is None:
+            break
+        page = http.get(html.unescape(older[1]))
+    assert seen == [f"event {number}" for number in reversed(range(120))]
+    assert "Newest" in page.text
+
+
+def test_days_stand_between_records(http: httpx.Client, inspector: RunningInspector) -> None:
+    keep(inspector.store, record(0), record(86_400), record(86_401))
+    assert len(re.findall(r'class="day"', http.get("/").text)) == 2
+
+
+def test_a_record_has_its_facts_its_request_and_its_siblings(http: httpx.Client, inspector: RunningInspector) -> None:
+    send_one_of_each(http)
+    [wanted] = [one for one in inspector.store.since(0) if one.name == "Report Exported"]
+    page = text(http.get(f"/records/{wanted.id}"))
+    assert "The request of your app https://shop.example.com/pay" in page
+    assert "POST /v1/capture HTTP/1.1" in page
+    assert "authorization : Bearer signal_k…" in page
+    assert SIGNAL["authorization"] not in page
+    assert "Reply 200" in page
+    assert "In the same request 2" in page
+    assert "Sent by python-httpx" in page
+
+
+def test_a_refused_record_says_which_rule_it_broke(http: httpx.Client, inspector: RunningInspector) -> None:
+    http.post("/v1/goals/increment", json=goal(amount=-1), headers=SECRET)
+    assert "1 refused" in text(http.get("/"))
+    assert "amount: must be above zero" in text(http.get("/?status=refused"))
+    page = text(http.get(f"/records/{inspector.store.since(0)[0].id}"))
+    assert "Why SessionSight would refuse it amount: must be above zero" in page
+    assert "Reply 400" in page
+
+
+def test_a_record_whose_cause_is_unknown_leads_to_its_session(http: httpx.Client, inspector: RunningInspector) -> None:
+    http.post("/v1/goals/increment", json=goal(), headers=SECRET)
+    page = http.get(f"/records/{inspector.store.since(0)[0].id}")
+    assert "SessionSight was not told which request it was." in text(page)
+    assert f'href="/sessions/{SESSION}"' in page.text
+
+
+@pytest.mark.parametrize("tie", [{"user_id": "user_1"}, {"visitor_id": "visitor"}, {"session_id": "session"}])
+def test_another_vendors_record_of_the_same_moment_names_the_cause(
+    http: httpx.Client, inspector: RunningInspector, tie: dict[str, str]
+) -> None:
+    [wanted] = keep(inspector.store, record(0, vendor="saytics", **tie))
+    for seconds, side, url in (
+        (5, "server", "/later"),
+        (0, "browser", "/page"),
+        (0.5, "server", "/near"),
+        (0.01, "server", "/pay"),
+    ):
+        keep(inspector.store, record(seconds, vendor="analyse", side=side, page_url=url, **tie))
+    page = text(http.get(f"/records/{wanted.id}"))
+    assert "The request of your app /pay Saytics was not told, but a record of Analyse.net of the same moment" in page
+
+
+def test_a_body_that_is_no_json_is_shown_as_text_and_a_long_one_is_cut(
+    http: httpx.Client, inspector: RunningInspector
+) -> None:
+    [plain] = keep(inspector.store, record(), body=b"\xff<b>no json", fault="fail 500")
+    assert "\N{REPLACEMENT CHARACTER}<b>no json" in text(page := http.get(f"/records/{plain.id}"))
+    assert "by a fault that you asked for: fail 500" in text(page)
+    [long] = keep(inspector.store, record(), body=b"x" * 100_000)
+    assert "… 34,464 more characters" in text(http.get(f"/records/{long.id}"))
+    [wide] = keep(inspector.store, record(), body=json.dumps(["y" * 100_000]).encode())
+    assert "more characters" in text(http.get(f"/records/{wide.id}"))
+
+
+def test_a_sessions_page_has_its_records_of_all_vendors_in_order(
+    http: httpx.Client, inspector: RunningInspector
+) -> None:
+    ids = {"session_id": "s-1", "user_id": "user_1"}
+    keep(inspector.store, record(0, name="$pageview", side="browser", window_id=WINDOW, **ids))
+    keep(inspector.store, record(2, name="Order Processed", vendor="saytics", user_id="user_1"))
+    keep(inspector.store, kept_goal(1, session_id="s-1", accepted=False, rules=["amount: is too small"]))
+    page = http.get("/sessions/s-1")
+    assert names(page) == ["$pageview", "user-signups", "Order Processed"]
+    assert "Window 1 7d0c3f52…" in text(page)
+    assert "No window" in text(page)
+    assert "user_1" in re.findall(r"<h1>(.*?)</h1>", page.text)[0]
+    assert page.text.count('class="mark sessionsight refused"') == 2
+    assert "amount: is too small" in page.text
+
+
+def test_sessions_are_listed_with_who_and_how_many(http: httpx.Client, inspector: RunningInspector) -> None:
+    for number in range(60):
+        keep(inspector.store, record(number, session_id=f"session-{number}", user_id=f"user_{number}"))
+    page = http.get("/sessions")
+    assert names(page) == [f"user_{number}" for number in range(59, 9, -1)]
+    [older] = re.findall(r'rel="next" href="(.*?)"', page.text)
+    assert names(http.get(older)) == [f"user_{number}" for number in range(9, -1, -1)]
+
+
+def test_goals_add_up(http: httpx.Client, inspector: RunningInspector) -> None:
+    keep(inspector.store, kept_goal(0), kept_goal(10), kept_goal(20, -1))
+    keep(inspector.store, *(kept_goal(n, amount, name="shop-revenue") for n, amount in enumerate((49.9, 12, -12))))
+    page = text(http.get("/goals"))
+    assert "Revenue $49.90" in page
+    assert "user-signups 1 +2 −1" in page  # noqa: RUF001 - a minus
+    assert "shop-revenue $49.90" in page
+    one = text(http.get("/goals/shop-revenue"))
+    assert "Revenue $49.90 Increments 2 Decrements 1" in one
+
+
+def test_health_counts_by_vendor_and_status(http: httpx.Client) -> None:
+    send_one_of_each(http)
+    http.post("/v1/goals/increment", json=goal(amount="1"), headers=SECRET)
+    page = text(http.get("/health"))
+    assert "SessionSight 2 requests Accepted 1 Refused 1" in page
+    assert "200 1 400 1" in page
+
+
+def test_faults_are_set_by_the_form_and_bite(http: httpx.Client, inspector: RunningInspector) -> None:
+    applied = http.post("/health", data={"fail": " 503 ", "latency": "", "rate_limit": ""})
+    assert (applied.status_code, applied.headers["location"]) == (303, "/health?saved")
+    assert 'value="503"' in (page := http.get("/health?saved").text)
+    assert "Applied" in page
+    assert http.post("/v1/events", json=event(), headers=BEARER).status_code == 503
+    http.post("/health", data={})
+    assert http.post("/v1/events", json=event(), headers=BEARER).status_code == 200
+
+
+def test_a_fault_that_is_none_is_said_beside_its_field(http: httpx.Client) -> None:
+    page = http.post("/health", data={"fail": HOSTILE})
+    assert page.status_code == 400
+    assert 'aria-invalid="true"' in page.text
+    assert "fail: must be written as 500:0.3" in page.text
+    assert "<script>alert" not in page.text
+    assert http.get("/api/faults").json() == {"fail": None, "latency": None, "rate_limit": None}
+
+
+def test_clearing_removes_all_and_leads_back(http: httpx.Client) -> None:
+    send_one_of_each(http)
+    assert http.post("/clear").headers["location"] == "/"
+    assert "Nothing has arrived yet" in http.get("/").text
+
+
+@pytest.mark.parametrize("path", ["/clear", "/health"])
+def test_another_sites_page_changes_nothing(http: httpx.Client, path: str) -> None:
+    send_one_of_each(http)
+    answer = http.post(path, data={"fail": "500"}, headers={"Origin": "https://example.com"})
+    assert answer.status_code == 403
+    assert "5 records" in text(http.get("/"))
+
+
+@pytest.mark.parametrize(
+    "path", ["/records/999999", f"/records/{10**30}", "/sessions/none", "/goals/none", "/sessions/"]
+)
+def test_what_is_not_here_is_said_to_be_missing(http: httpx.Client, path: str) -> None:
+    page = http.get(path, follow_redirects=True)
+    assert page.status_code == 404
+    assert "To the stream" in page.text
+
+
+def test_whatever_is_sent_is_shown_as_text(http: httpx.Client, inspector: RunningInspector) -> None:
+    long = HOSTILE + "x" * 10_000
+    everything: dict[str, Any] = {
+        "name": long,
+        "session_id": long,
+        "window_id": long,
+        "user_id": long,
+        "visitor_id": long,
+    }
+    everything |= {"page_url": f"javascript:{long}", "properties": {long: {long: [long]}}, "raw": {long: long}}
+    [shown] = keep(
+        inspector.store, record(rules=[long], accepted=False, warnings=[long], **everything), body=long.encode()
+    )
+    keep(inspector.store, record(1, warnings=[long], **everything))
+    keep(inspector.store, kept_goal(name=long))
+    for path in ("/", f"/records/{shown.id}", "/sessions", "/goals"):
+        page = http.get(path)
+        assert page.status_code == 200
+        assert "alert(1)" in page.text
+        assert "<script>" not in page.text
+        assert "<img" not in page.text
+        assert 'href="javascript' not in page.text
+        assert "49" not in names(page)
+    for path in ("/sessions/", "/goals/"):
+        page = http.get(path + "/".join(httpx.URL(path="/" + part).raw_path.decode()[1:] for part in long.split("/")))
+        assert page.status_code == 200
+        assert "<script>" not in page.text
+
+
+def test_static_files_have_their_types(http: httpx.Client) -> None:
+    for name, kind in (("inspector.css", "text/css"), ("inspector.js", "javascript"), ("icon.svg", "image/svg+xml")):
+        answer = http.get(f"/static/{name}")
+        assert answer.status_code == 200
+        assert kind in answer.headers["content-type"]
+
+
+def test_times_are_told_with_their_offset_from_utc(http: httpx.Client, inspector: RunningInspector) -> None:
+    keep(inspector.store, record())
+    assert re.search(r'<time datetime="2027-01-1[456]T\d\d:\d\d:00\.000[+-]\d\d:\d\d"', http.get("/").text), START

@@ -1,0 +1,98 @@
+"""Values read as people write them."""
+
+import pytest
+
+from sessionsight.inspector import formats
+from sessionsight.inspector.model import GoalTotal
+
+NBSP = "\N{NO-BREAK SPACE}"
+MINUS = "\N{MINUS SIGN}"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(-1, "0 s"), (0, "0 s"), (0.254, "+0.25 s"), (12.44, "+12.4 s"), (187, "+3:07"), (3723, "+1:02:03")],
+)
+def test_offsets(seconds: float, shown: str) -> None:
+    assert formats.offset(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0.0 s"),
+        (0.42, "0.4 s"),
+        (12, "12 s"),
+        (187, "3 min 7 s"),
+        (3600, "1 h"),
+        (3723, "1 h 2 min"),
+        (90_000, "1 d 1 h"),
+    ],
+)
+def test_durations_are_told_in_their_two_largest_units(seconds: float, shown: str) -> None:
+    assert formats.duration(seconds).replace(NBSP, " ") == shown
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0, "0"), (1204, "1,204"), (49.9, "49.90"), (1e6, "1,000,000")])
+def test_numbers(value: float, shown: str) -> None:
+    assert formats.number(value) == shown
+
+
+def test_amounts_have_a_sign() -> None:
+    assert (formats.amount(49), formats.amount(-12.5)) == ("+49", f"{MINUS}12.50")
+
+
+@pytest.mark.parametrize(("value", "shown"), [(None, "–"), (0.84, "0.8 ms"), (12.4, "12 ms"), (1234, "1.2 s")])  # noqa: RUF001
+def test_latencies(value: float | None, shown: str) -> None:
+    assert formats.milliseconds(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(1, "1 byte"), (312, "312 bytes"), (4200, "4.1 KiB"), (3 << 20, "3.0 MiB")]
+)
+def test_sizes(count: int, shown: str) -> None:
+    assert formats.size(count) == shown
+
+
+def test_ids_are_shortened_only_when_they_are_long() -> None:
+    assert [formats.short(text) for text in (None, "", "user_1", "7d0c3f52-aa10")] == ["", "", "user_1", "7d0c3f52…"]
+
+
+def test_the_gist_leaves_out_the_vendors_own_properties_where_there_are_others() -> None:
+    assert formats.gist({"$current_url": "/", "plan": "pro", "n": 2, "ok": True}) == [
+        ("plan", "pro"),
+        ("n", "2"),
+        ("ok", "true"),
+    ]
+    assert formats.gist({"$current_url": "/"}) == [("$current_url", "/")]
+    assert formats.gist({"text": "x" * 100}) == [("text", "x" * 59 + "…")]
+    assert len(formats.gist({str(n): n for n in range(100)})) == 6
+
+
+def test_json_is_coloured_and_its_text_unchanged() -> None:
+    value = {"a<b": ['x"y&z', -1.5e300, True, None, {"n": {}}]}
+    shown = formats.json_lines(value)
+    assert shown.count('class="json-key"') == 2
+    assert shown.count('class="json-string"') == 1
+    assert shown.count('class="json-word"') == 3
+    assert shown.striptags().split() == [
+        "{",
+        '"a<b":',
+        "[",
+        '"x\\"y&z",',
+        "-1.5e+300,",
+        "true,",
+        "null,",
+        "{",
+        '"n":',
+        "{}",
+        "}",
+        "]",
+        "}",
+    ]
+
+
+@pytest.mark.parametrize(("increments", "total", "money"), [(3, 3, False), (3, 147, True), (1, 0.5, True)])
+def test_a_goal_whose_every_step_is_one_only_counts(increments: int, total: float, money: bool) -> None:
+    goal = GoalTotal(goal_id="g", increments=increments, decrements=0, total=total, count=increments, last=0)
+    assert formats.is_money(goal) is money
