@@ -38,7 +38,7 @@ class Diversion:
 
     def __init__(self, *, held: bool = False) -> None:
         self.on = held
-        """Whether `take` must be asked at all."""
+        """Whether the rest must be asked at all; False outside tests, but where a condition is set."""
         self._lock = threading.Lock()
         self._takers: tuple[Taker, ...] = ()
         self._conditions: tuple[Callable[[], bool], ...] = ()

@@ -8,11 +8,13 @@ import sys
 
 import pytest
 
+from sessionsight.collector import Batch
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.diversion import VARIABLE, Diversion
 from sessionsight.records import DropReason, Event, Record
 
 RECORDS: list[Record] = [Event(name="seen", entropy=b"0123456789", time=0)]
+BATCH = Batch(records=RECORDS, context=EMPTY_CONTEXT)
 
 
 class Heap:
@@ -35,15 +37,15 @@ def test_what_is_held_is_not_delivered_until_all_who_hold_have_let_go() -> None:
     diversion = Diversion()
     with diversion.hold():
         with diversion.hold():
-            assert diversion.take(EMPTY_CONTEXT, RECORDS, None)
-        assert diversion.take(EMPTY_CONTEXT, RECORDS, None)
+            assert diversion.take(BATCH)
+        assert diversion.take(BATCH)
     assert (diversion.on, diversion.held) == (False, False)
 
 
 def test_whoever_asks_for_delivery_gets_it() -> None:
     diversion = Diversion(held=True)
     with diversion.deliver(), diversion.hold():
-        assert not diversion.take(EMPTY_CONTEXT, RECORDS, None)
+        assert not diversion.take(BATCH)
     assert diversion.held
 
 
@@ -52,8 +54,8 @@ def test_all_who_look_see_everything_and_looking_holds_nothing() -> None:
     with diversion.show(first):
         with diversion.show(second):
             assert (diversion.on, diversion.under_test) == (True, True)
-            assert not diversion.take(EMPTY_CONTEXT, RECORDS, None)
-        diversion.take(EMPTY_CONTEXT, RECORDS, DropReason.CONSENT)
+            assert not diversion.take(BATCH)
+        diversion.take(Batch(records=RECORDS, context=EMPTY_CONTEXT, drop=DropReason.CONSENT))
     assert first.shown == [(RECORDS, None), (RECORDS, DropReason.CONSENT)]
     assert second.shown == [(RECORDS, None)]
     assert not diversion.on
@@ -77,9 +79,9 @@ def test_a_condition_is_asked_each_time() -> None:
 
     diversion.hold_while(condition)
     diversion.hold_while(condition)
-    assert diversion.take(EMPTY_CONTEXT, RECORDS, None)
+    assert diversion.take(BATCH)
     answers.append(False)
-    assert not diversion.take(EMPTY_CONTEXT, RECORDS, None)
+    assert not diversion.take(BATCH)
     with diversion.hold():
         assert diversion.held
     assert diversion.on
@@ -105,7 +107,13 @@ def test_the_environment_says_how_a_process_begins(value: str | None, held: bool
     assert done.stdout.split() == [str(held), str(held)]
 
 
-def test_a_condition_that_does_not_hold_costs_a_client_nothing_more() -> None:
+def test_where_nobody_looks_no_context_is_worked_out() -> None:
+    def fail() -> tuple[TrackingContext, DropReason | None]:
+        raise AssertionError
+
     diversion = Diversion()
     diversion.hold_while(lambda: False)
     assert (diversion.on, diversion.under_test) == (True, False)
+    assert not diversion.take(Batch(records=RECORDS, context=fail))
+    with diversion.hold():
+        assert diversion.take(Batch(records=RECORDS, context=fail))

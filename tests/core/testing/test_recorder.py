@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
@@ -147,8 +149,18 @@ def test_a_goal_is_found_by_amount_direction_session_and_metadata(client: Client
             recorder.assert_goal("monthly-revenue", **wrong)  # type: ignore[arg-type]
 
 
-def test_an_event_is_no_goal_of_the_same_name(client: Client, recorder: Recorder) -> None:
-    client.analytics.capture("signup")
+def test_nothing_is_delivered_while_it_is_recorded() -> None:
+    # In a process of its own, since this suite asks for delivery.
+    program = "from sessionsight.testing import record; from sessionsight.diversion import diversion as d\n"
+    program += "with record(): print(d.held)\nprint(d.held)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
+def test_an_event_is_no_goal_of_the_same_name_and_no_identification(client: Client, recorder: Recorder) -> None:
+    client.analytics.capture("signup", user_id=7)
+    with pytest.raises(AssertionError, match="no such identify"):
+        recorder.assert_identified(7)
     with pytest.raises(AssertionError, match="no such goal"):
         recorder.assert_goal("signup")
     with pytest.raises(AssertionError, match=r"1 captured\n\ncaptured:\n    event 'signup'"):
