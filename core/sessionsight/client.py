@@ -56,7 +56,7 @@ class Client:
         # A call may name a vendor whose keys are not there, as on a developer's machine.
         kinds = {type(destination) for destination in settings.destinations}
         self.destination_names = self._configured | {name for name, kind in BY_NAME.items() if kind not in kinds}
-        self.early = settings.flush == "inline"
+        self.early = settings.flush == "inline" or settings.durable
         """Whether a request's records must be handed over before the last byte of its response."""
         self.inline = settings.flush == "inline"
         self.pageviews = settings.pageviews is not False
@@ -71,7 +71,7 @@ class Client:
         self.choose = admission.choose
         self.user_id = admission.user_id
         self.route = admission.route
-        self._engine = Engine(self._destinations, settings, Notices(), make_transport)
+        self._engine = Engine(self._destinations, settings, Notices(), make_transport, settings.spool)
         self._children: dict[int, Engine] = {}
         if not settings.destinations and not settings.disabled:
             self._engine.notices.tell(
@@ -233,7 +233,8 @@ class Client:
         """This process's engine; after a fork a new one, whoever forked."""
         engine = self._engine
         if engine.pid != (pid := os.getpid()):
-            fresh = Engine(self._destinations, self.settings, Notices(hold=True), self._make_transport)
+            settings, notices = self.settings, Notices(hold=True)
+            fresh = Engine(self._destinations, settings, notices, self._make_transport, settings.spool)
             # Without a lock, which might be held for ever: of several threads one sets the engine for all.
             self._engine = engine = self._children.setdefault(pid, fresh)
         return engine

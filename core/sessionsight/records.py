@@ -51,6 +51,8 @@ class DropReason(StrEnum):
     BEFORE_SEND = "before_send"
     BEFORE_SEND_ERROR = "before_send_error"
     DEAD_LETTERS_FULL = "dead_letters_full"
+    DEAD_LETTERS_EXPIRED = "dead_letters_expired"
+    DEAD_LETTER_DROPPED = "dead_letter_dropped"
     SHUTDOWN = "shutdown"
 
 

@@ -12,6 +12,7 @@ from msgspec.structs import fields
 
 from sessionsight.consent import ConsentPolicy
 from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.spool.choose import is_durable, objection
 from sessionsight.destinations import BY_NAME, from_options
 from sessionsight.destinations.base import Destination
 from sessionsight.encode import MAX_BYTES
@@ -61,8 +62,9 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
     """True: everything works, nothing is sent or counted."""
     strict: bool = False
     """Whether a wrong call raises; the adapters turn it on in debug mode."""
-    spool: Literal["memory"] = "memory"
-    """Where records wait for delivery."""
+    spool: str = "memory"
+    """Where records wait for delivery: `"memory"`, or a file that outlives the process and that all processes of a
+    host share, `"sqlite:///relative/path"` or `"sqlite:////absolute/path"`."""
     flush: Literal["background", "inline"] = "background"
     """`"inline"` delivers before the response is finished, for hosts that freeze processes."""
     user: Literal["loaded", "always"] | Callable[[Any], object] = "loaded"
@@ -98,6 +100,11 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ConfigurationError(f"destinations: two are named {twice!r}; each lane needs a name of its own")
+
+    @property
+    def durable(self) -> bool:
+        """Whether what waits for delivery survives the process."""
+        return is_durable(self.spool)
 
     def __repr__(self) -> str:
         """What differs from the defaults; a proxy's address may hold a password."""
@@ -172,10 +179,18 @@ def environment_variables(environ: Mapping[str, str]) -> dict[str, tuple[list[st
 
 _HINTS = get_type_hints(Settings)
 _MAY_BE_ZERO = frozenset(
-    {"trusted_proxies", "linger", "dedupe_window", "shutdown_timeout", "flush_timeout", "backoff_base"}
+    {
+        "trusted_proxies",
+        "linger",
+        "dedupe_window",
+        "shutdown_timeout",
+        "flush_timeout",
+        "backoff_base",
+        "spool_busy_timeout",
+    }
 )
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "spool": ("memory",),
+    "spool_synchronous": ("normal", "full"),
     "flush": ("background", "inline"),
     "user": ("loaded", "always"),
     "client_ip": get_args(ClientIP),
@@ -206,6 +221,8 @@ def _expected(name: str, hint: Any, value: Any) -> str | None:
         function = name in _OR_FUNCTION
         right = (isinstance(value, str) and value in _CHOICES[name]) or (function and callable(value))
         expected = f"one of {', '.join(map(repr, _CHOICES[name]))}{' or a function' if function else ''}"
+    elif name == "spool":
+        return objection(value)
     elif name == "pageviews":
         right, expected = isinstance(value, bool) or callable(value), "True, False or a function"
     elif name in _FUNCTIONS:

@@ -14,10 +14,19 @@ NUMBERS = [
     "breaker_failures",
     "dedupe_keys",
     "dead_letters",
+    "spool_bytes",
     "max_response_bytes",
     "max_property_bytes",
 ]
-ZERO_TOO = ["trusted_proxies", "linger", "backoff_base", "dedupe_window", "flush_timeout", "shutdown_timeout"]
+ZERO_TOO = [
+    "trusted_proxies",
+    "linger",
+    "backoff_base",
+    "dedupe_window",
+    "flush_timeout",
+    "shutdown_timeout",
+    "spool_busy_timeout",
+]
 SECONDS = [
     "connect_timeout",
     "read_timeout",
@@ -26,6 +35,7 @@ SECONDS = [
     "retry_after_max",
     "pause_interval",
     "max_age",
+    "dead_letters_max_age",
 ]
 SWITCHES = ["disabled", "strict", "trust_env"]
 FUNCTIONS = ["should_capture", "choose_destinations", "before_send", "on_error"]
@@ -33,7 +43,8 @@ TUPLES = ["redact", "exclude_paths"]
 TEXTS = ["proxy", "ca_bundle"]
 NAMES = ["anonymous_id_cookie", "anonymous_id_header"]
 CHOICES = {
-    "spool": "'memory'",
+    "spool": "'memory', 'sqlite:",
+    "spool_synchronous": "'normal', 'full'",
     "flush": "'background', 'inline'",
     "user": "'loaded', 'always' or a function",
     "client_ip": "'off', 'truncated', 'full'",
@@ -84,6 +95,9 @@ def test_every_setting_is_checked() -> None:
         *((name, print) for name in ("user", "consent")),
         ("destinations", (BoxDestination(),)),
         ("anonymous_id_cookie", "__Host-id"),
+        ("spool", "sqlite:///analytics.db"),
+        ("spool", "sqlite:////var/lib/shop/analytics.db"),
+        ("spool_synchronous", "full"),
     ],
 )
 def test_a_value_that_works_is_kept(name: str, value: Any) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from os import urandom
 
 from sessionsight.delivery import before_send
+from sessionsight.delivery.discretion import discreet
 from sessionsight.delivery.jobs import Job
 from sessionsight.delivery.options import BeforeSend, DeliveryOptions
 from sessionsight.delivery.reports import Reports
@@ -88,6 +89,7 @@ class Dispatcher:
             if outcome.attempt in self._flying:
                 flown, call = self._flying.pop(outcome.attempt)
                 self._guarded(self._come_back, flown, call, outcome.result)
+        next_look = self._books.tend()
         if evicted := self._books.take_evicted():
             self._reports.tell(
                 logging.WARNING,
@@ -102,7 +104,7 @@ class Dispatcher:
                 if job is not None:
                     self._guarded(self._launch, job, now)
                     continue
-            return max(min(wait, self._watch.next_look - now, self._senders.next_deadline - now), 0.0)
+            return max(min(wait, min(self._watch.next_look, self._senders.next_deadline, next_look) - now), 0.0)
         return max(self._senders.next_deadline - now, 0.0)
 
     # --- what to send ----------------------------------------------------------------------------
@@ -188,6 +190,9 @@ class Dispatcher:
         [call] = calls
         for note in call.notes:
             self._reports.tell(logging.WARNING, note)
+        if self._park_unknown and not self._books.sending(job.entries):
+            self._retry_later(job, now + self._backoff(1))
+            return
         job.call = call
         job.rendered_at = rendered_at
         job.launched_at = now
@@ -198,7 +203,6 @@ class Dispatcher:
             connect=self._options.connect_timeout, read=self._options.read_timeout, total=self._options.total_timeout
         ).within(self.deadline - now)
         self._gate.sent(now)
-        self._books.sending(job.entries)
         attempt = self._senders.launch(compressed(call, self._limits.gzip_above), limits)
         self._flying[attempt] = job, call
 
@@ -231,7 +235,10 @@ class Dispatcher:
             self._judged(job, Verdict(action=action, message=str(result)), None, now)
 
     def _judged(self, job: Job, verdict: Verdict, reply: HttpReply | None, now: float) -> None:
+        verdict = discreet(verdict, self._destination)
         status = reply.status if reply else None
+        if self._park_unknown and verdict.action not in {Action.DELIVERED, Action.UNKNOWN}:
+            self._books.unsent(job.entries)
         match verdict.action:
             case Action.DELIVERED:
                 self._deliver(job, verdict, status, now)

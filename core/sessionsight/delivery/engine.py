@@ -21,7 +21,7 @@ from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.ledger import LaneStats
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.spool.base import DeadLetter, Spool
-from sessionsight.delivery.spool.memory import MemorySpool
+from sessionsight.delivery.spool.choose import choose
 from sessionsight.delivery.transport import HttpxTransport, Transport
 from sessionsight.destinations.base import Destination
 from sessionsight.notices import Notices
@@ -41,6 +41,7 @@ class Engine:
         options: DeliveryOptions,
         notices: Notices,
         make_transport: MakeTransport | None = None,
+        spool: str = "memory",
     ) -> None:
         self.pid = os.getpid()
         self.notices = notices
@@ -65,7 +66,7 @@ class Engine:
                 max_response_bytes=options.max_response_bytes,
             )
 
-        self._spool: Spool = MemorySpool(options)
+        self._spool: Spool = choose(spool, options, notices)
         self._intake = Intake(self._take, pause=options.linger)
         self._lanes = {
             destination.name: Lane(
@@ -82,11 +83,15 @@ class Engine:
         """Take in the records of a request, for every lane that has a place for them."""
         if not self._lanes:
             return
-        if not self._kept:
+        first = not self._kept
+        if first:
             self._kept = True
             lifecycle.keep(self)
         if self._spool.durable:
             self._take([batch])  # written down when this returns
+            if first:  # others may have left something in any lane
+                for lane in self._lanes.values():
+                    lane.start()
         else:
             self._intake.put(batch)
         if self._alone:

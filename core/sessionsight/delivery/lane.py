@@ -99,6 +99,10 @@ class Lane:
         if self._thread is None or self._idle or self._books.waiting()[0] >= self._max_records:
             self._call()
 
+    def start(self) -> None:
+        """Look after what may wait already."""
+        self._call()
+
     def hurry(self) -> None:
         """Send without waiting for company, until as many calls of `relax`."""
         with self._lock:

@@ -62,9 +62,17 @@ class DeliveryOptions(Struct, frozen=True, kw_only=True):
     dedupe_window: float = 24 * 3600.0
     """How long a `key` is remembered."""
     dedupe_keys: int = 10_000
-    """How many keys one lane remembers."""
+    """How many keys one lane remembers in memory; a durable spool remembers all of the window."""
     dead_letters: int = 1_000
     """Dead letters that one lane keeps; beyond that the oldest are dropped and counted."""
+    dead_letters_max_age: float = 30 * 24 * 3600.0
+    """How long a durable spool keeps them."""
+    spool_bytes: int = 256 * 1024 * 1024
+    """How large a durable spool's file may grow, in place of `queue_records` and `queue_bytes`; the same rule."""
+    spool_synchronous: Literal["normal", "full"] = "normal"
+    """Whether a durable spool waits for the disk at each write, so that not even a power failure costs any."""
+    spool_busy_timeout: float = 0.05
+    """How long a request waits for a durable spool that others write to; then its records wait in memory."""
     flush_timeout: float = 5.0
     """How long `flush` waits when it is not told."""
     shutdown_timeout: float = 2.0

@@ -4,10 +4,8 @@ import threading
 import time
 from collections.abc import Sequence
 
-import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from msgspec.structs import replace
 
 from sessionsight.delivery.spool.base import DeadLetter
 from sessionsight.delivery.spool.memory import MemoryBooks
@@ -32,33 +30,6 @@ def letter(entry: Entry, reason: str = "refused") -> DeadLetter:
 
 def counts(books: MemoryBooks) -> dict[str, int]:
     return tally(books.read("closed"))
-
-
-def test_every_record_is_in_one_place_of_the_ledger() -> None:
-    books = make_books()
-    books.enter([event(name) for name in "abcdef"], [DropReason.NO_IDENTITY, DropReason.NO_IDENTITY])
-    a, b, c, d = books.claim(4, 10**9)
-
-    books.delivered([a])
-    books.dropped([b], DropReason.BEFORE_SEND)
-    books.died([letter(c)])
-
-    assert counts(books) == {
-        "captured": 8, "delivered": 1, "dead": 1, "before_send": 1, "no_identity": 2, "pending": 3,
-    }  # fmt: skip
-    assert labels(books.dead_letters()) == ["c"]
-    assert books.pending == 3
-    assert d.record.label == "d"
-
-
-def test_the_oldest_dead_letters_make_room_and_are_counted() -> None:
-    books = make_books(dead_letters=2)
-    books.enter([event(name) for name in "abcd"])
-
-    books.died([letter(entry) for entry in books.claim(4, 10**9)])
-
-    assert labels(books.dead_letters()) == ["c", "d"]
-    assert counts(books) == {"captured": 4, "dead": 2, "dead_letters_full": 2}
 
 
 def test_what_a_full_queue_costs_is_counted_and_told_once() -> None:
@@ -108,41 +79,6 @@ def test_it_is_known_since_when_something_waits() -> None:
 # --- keys -----------------------------------------------------------------------------------------
 
 
-def test_a_second_record_of_the_same_kind_name_and_key_is_refused() -> None:
-    books = make_books()
-    books.enter([event("paid", key="order:1"), event("paid", key="order:1")])
-    books.enter([event("paid", key="order:1")])
-
-    assert counts(books) == {"captured": 3, "pending": 1, "duplicate": 2}
-
-
-def test_another_kind_name_key_or_direction_is_another_record() -> None:
-    books = make_books()
-    up = goal("paid", key="order:1")
-    down = replace(up, record=replace(up.record, direction="decrement"))
-
-    books.enter([event("paid", key="order:1"), event("sent", key="order:1"), event("paid", key="order:2"), up, down])
-
-    assert counts(books) == {"captured": 5, "pending": 5}
-
-
-def test_a_key_is_free_again_after_its_window() -> None:
-    books = make_books(dedupe_window=60)
-    books.enter([event("paid", key="k", since=1000.0), event("paid", key="k", since=1059.0)])
-    assert counts(books)["duplicate"] == 1
-
-    books.enter([event("paid", key="k", since=1060.0)])
-
-    assert counts(books) == {"captured": 3, "pending": 2, "duplicate": 1}
-
-
-def test_a_window_of_nothing_refuses_nothing() -> None:
-    books = make_books(dedupe_window=0)
-    books.enter([event("paid", key="k", since=1000.0), event("paid", key="k", since=1000.0)])
-
-    assert counts(books) == {"captured": 2, "pending": 2}
-
-
 def test_as_many_keys_are_remembered_as_were_agreed_the_newest() -> None:
     books = make_books(dedupe_keys=2)
     books.enter([event("paid", key=key) for key in "abc"])
@@ -169,20 +105,6 @@ def test_a_record_that_a_full_queue_has_lost_may_be_captured_again() -> None:
 # --- threads --------------------------------------------------------------------------------------
 
 
-def test_waiting_ends_when_the_last_record_is_settled() -> None:
-    books = make_books()
-    books.enter([event("a"), event("b")])
-    ended: list[bool] = []
-    waiting = threading.Thread(target=lambda: ended.append(books.wait_until_empty(time.monotonic() + PATIENCE)))
-    waiting.start()
-
-    books.delivered(books.claim(1, 10**9))
-    books.delivered(books.claim(1, 10**9))
-
-    waiting.join(PATIENCE)
-    assert ended == [True]
-
-
 def test_waiting_ends_when_the_books_are_closed() -> None:
     books = make_books()
     books.enter([event("a")])
@@ -195,14 +117,6 @@ def test_waiting_ends_when_the_books_are_closed() -> None:
 
     waiting.join(PATIENCE)
     assert ended == [False]
-
-
-def test_waiting_ends_at_its_deadline() -> None:
-    books = make_books()
-    assert books.wait_until_empty(time.monotonic() - 1)
-    books.enter([event("a")])
-
-    assert not books.wait_until_empty(time.monotonic() - 1)
 
 
 class Interrupting(MemoryQueue):
@@ -230,24 +144,6 @@ def test_a_capture_that_interrupts_another_on_the_same_thread_does_not_hang() ->
 
     assert done == [2]
     assert counts(books) == {"captured": 2, "pending": 2}
-
-
-def test_threads_that_all_capture_at_once_are_all_counted() -> None:
-    books = make_books(queue_records=10**6)
-    start = threading.Barrier(8)
-
-    def capture() -> None:
-        start.wait(PATIENCE)
-        for _ in range(200):
-            books.enter([event("a"), event("b")], [DropReason.CONSENT])
-
-    threads = [threading.Thread(target=capture) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-
-    assert counts(books) == {"captured": 8 * 200 * 3, "pending": 8 * 200 * 2, "consent": 8 * 200}
 
 
 # --- any sequence ---------------------------------------------------------------------------------
@@ -324,11 +220,3 @@ class BooksMachine(RuleBasedStateMachine):
 
 
 TestBooks = BooksMachine.TestCase
-
-
-@pytest.mark.parametrize("reason", list(DropReason))
-def test_each_reason_to_drop_a_record_has_a_counter_of_its_name(reason: DropReason) -> None:
-    books = make_books()
-    books.enter([], [reason])
-
-    assert counts(books) == {"captured": 1, reason.value: 1}

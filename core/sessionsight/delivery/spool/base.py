@@ -42,8 +42,22 @@ class Books(Protocol):
     def claim(self, max_records: int, max_bytes: int) -> Sequence[Entry]:
         """Take the next entries to be sent, goals first; at least one if there is any."""
 
-    def sending(self, entries: Sequence[Entry]) -> None:
-        """These go on the wire next: should the process die now, nobody knows whether they have arrived."""
+    def tend(self) -> float:
+        """See to what other processes have left over, and to what could not be done before; called at each turn.
+
+        Returns:
+            When to come again at the latest, on the monotonic clock.
+        """
+
+    def sending(self, entries: Sequence[Entry]) -> bool:
+        """These go on the wire next: should the process die now, nobody knows whether they have arrived.
+
+        Returns:
+            False when that cannot be written down, so that they must wait.
+        """
+
+    def unsent(self, entries: Sequence[Entry]) -> None:
+        """These have come back, and certainly have not arrived."""
 
     def delivered(self, entries: Sequence[Entry]) -> None:
         """These have arrived."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 
 from sessionsight.delivery.ledger import LaneStats, Ledger
@@ -95,8 +95,47 @@ class MemoryBooks:
         with self._changed:
             return self._queue.waiting, self._queue.waiting_bytes, self._waiting_since
 
-    def sending(self, entries: Sequence[Entry]) -> None:
+    def tend(self) -> float:
+        """Nothing is left over by anybody."""
+        return float("inf")
+
+    def sending(self, entries: Sequence[Entry]) -> bool:
         """Nothing to do: should the process die now, all of this is gone with it."""
+        return True
+
+    def unsent(self, entries: Sequence[Entry]) -> None:
+        """Nothing to do, for nothing was remembered."""
+
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        """These were claimed, and wait again, in front of all others."""
+        with self._changed:
+            self._queue.put_back(entries)
+            if self._waiting_since is None and self._queue.waiting:
+                self._waiting_since = time.monotonic()
+
+    def hand_over(self) -> tuple[int, Counter[DropReason], list[DeadLetter]]:
+        """What has been settled: how many were delivered, and dropped, and dead letters. Other books count it now."""
+        with self._changed:
+            delivered, dropped, dead = self._ledger.delivered, self._ledger.dropped, list(self._dead)
+            self._ledger.captured -= delivered + dropped.total() + len(dead)
+            self._ledger.delivered, self._ledger.dropped, self._ledger.dead = 0, Counter(), 0
+            self._dead.clear()
+            return delivered, dropped, dead
+
+    def take_over(self, delivered: int, dropped: Counter[DropReason], dead: Sequence[DeadLetter]) -> None:
+        """The opposite of `hand_over`."""
+        with self._changed:
+            self._ledger.captured += delivered + dropped.total() + len(dead)
+            self._ledger.delivered += delivered
+            self._ledger.dropped.update(dropped)
+            self._ledger.dead += len(dead)
+            self._dead.extendleft(reversed(dead))
+
+    def forget(self, entries: Sequence[Entry]) -> None:
+        """These were claimed, and are in other books from now on."""
+        with self._changed:
+            self._ledger.captured -= len(entries)
+            self._settle(entries)
 
     def delivered(self, entries: Sequence[Entry]) -> None:
         """These have arrived."""

@@ -78,6 +78,13 @@ class MemoryQueue:
         number = len(entries)
         self._claimed -= number
 
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        """These claimed entries wait again, in front of all others."""
+        for entry in reversed(entries):
+            (self._goals if type(entry.record) is Goal else self._others).appendleft(entry)
+            self._waiting_bytes += size_of(entry)
+        self._claimed -= len(entries)
+
     def drain(self) -> list[Entry]:
         """Take everything that waits, and settle it."""
         drained = [*self._goals, *self._others]

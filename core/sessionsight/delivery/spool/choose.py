@@ -1,0 +1,56 @@
+"""Which spool a setting means. What it needs is imported when it is chosen."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import unquote
+
+from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.spool.base import Spool
+from sessionsight.delivery.spool.memory import MemorySpool
+from sessionsight.notices import Notices
+
+__all__ = ["choose", "is_durable", "objection", "sqlite_path"]
+
+_SQLITE = "sqlite:///"
+
+
+def choose(spool: str, options: DeliveryOptions, notices: Notices) -> Spool:
+    """The spool that a setting means, for one process.
+
+    Args:
+        spool: `"memory"`, `"sqlite:///relative/path"` or `"sqlite:////absolute/path"`.
+        options: Its bounds.
+        notices: For what the operator should know.
+    """
+    path = sqlite_path(spool)
+    if path is None:
+        return MemorySpool(options)
+    from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
+
+    return SqliteSpool(path, options, notices)
+
+
+def is_durable(spool: str) -> bool:
+    """Whether what waits in it survives the process."""
+    return sqlite_path(spool) is not None
+
+
+def sqlite_path(spool: str) -> str | None:
+    """The absolute path of the file that a setting means; None when it means no file.
+
+    Example:
+        >>> sqlite_path("sqlite:////var/lib/shop/analytics.db")
+        '/var/lib/shop/analytics.db'
+    """
+    if not spool.startswith(_SQLITE):
+        return None
+    # Once for all: a process may change its folder later.
+    return os.path.realpath(unquote(spool.removeprefix(_SQLITE)))
+
+
+def objection(spool: object) -> str | None:
+    """What a setting must be, when this value is not that."""
+    if spool == "memory" or (isinstance(spool, str) and len(spool) > len(_SQLITE) and spool.startswith(_SQLITE)):
+        return None
+    return "one of 'memory', 'sqlite:///relative/path', 'sqlite:////absolute/path'"

@@ -1,0 +1,337 @@
+"""One lane's books in a spool's file, and in memory while the file cannot be used."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from sessionsight.delivery.ledger import LaneStats
+from sessionsight.delivery.spool.base import DeadLetter, Share
+from sessionsight.delivery.spool.memory import MemoryBooks
+from sessionsight.delivery.spool.sqlite import ledger, letters, rows
+from sessionsight.delivery.spool.sqlite.codec import from_bytes
+from sessionsight.delivery.spool.sqlite.faults import SpoolFault
+from sessionsight.records import DropReason, Entry
+
+if TYPE_CHECKING:
+    from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
+
+__all__ = ["SqliteBooks"]
+
+T = TypeVar("T")
+
+# How long a lane's thread waits for others to be done with the file.
+_PATIENCE = 1.0
+# Between looks at what other processes have left, in seconds.
+_LOOK_EVERY = 2.0
+# A peer waits for no more than this if this process is stopped.
+_MAX_CLAIM = 500
+# Where a vendor takes records one by one, they are claimed in advance.
+_CLAIM_AHEAD = 32
+
+
+class SqliteBooks:
+    """The `Books` of one lane.
+
+    What has come of a record is written at once. While that fails it is remembered, and written with
+    the next thing that succeeds.
+    """
+
+    def __init__(self, name: str, spool: SqliteSpool, memory: MemoryBooks) -> None:
+        self.name = name
+        self._spool = spool
+        self._file = spool.file
+        self._options = spool.options
+        self._memory = memory
+        # Re-entrant, as the file's is.
+        self._changed = threading.Condition(threading.RLock())
+        # Held while something moves to the file, so that nobody counts it twice or not at all. Never by a request.
+        self._moving = threading.RLock()
+        self._owed: list[Callable[[sqlite3.Connection], None]] = []
+        # Claimed, and not given out yet.
+        self._hand: deque[Entry] = deque()
+        # What is known to wait in the file: what this process has entered since it looked there last.
+        self._waiting = 0
+        self._waiting_bytes = 0
+        self._waiting_since: float | None = None
+        self._evicted = 0
+        self._next_look = 0.0
+        self._last_error: str | None = None
+        self._closed = False
+
+    # --- what the spool tells them ---------------------------------------------------------------
+
+    def entered(self, number: int, size: int) -> None:
+        """So many records wait in the file that did not before."""
+        with self._changed:
+            self._waiting += number
+            self._waiting_bytes += size
+            if self._waiting_since is None and number:
+                self._waiting_since = time.monotonic()
+
+    def evicted(self, number: int) -> None:
+        """So many had to go to make room."""
+        self._evicted += number
+
+    def take_in_memory(self, share: Share) -> None:
+        """Take records in where the file cannot."""
+        self._memory.enter(share.entries, share.dropped)
+        self._next_look = 0.0
+
+    # --- Books -----------------------------------------------------------------------------------
+
+    def tend(self) -> float:
+        """See to what is left over: the other processes', the memory's, what is owed to the file."""
+        now = time.monotonic()
+        if now < self._next_look or self._closed:
+            return self._next_look if not self._closed else float("inf")
+        self._next_look = now + _LOOK_EVERY
+        self._spool.tend(now)
+        self._post()
+        self._move_to_file()
+        if self._waiting_since is None:
+            try:
+                waits = self._file.read(partial(ledger.waits, lane=self.name), wait=_PATIENCE)
+            except SpoolFault as fault:
+                self._spool.report(fault)
+            else:
+                if waits:
+                    self.entered(1, 0)
+        return self._next_look
+
+    def waiting(self) -> tuple[int, int, float | None]:
+        """How many records nobody has claimed, as far as is known here, their bytes, and since when."""
+        number, size, since = self._memory.waiting()
+        with self._changed:
+            if self._waiting_since is not None:
+                number, size = number + self._waiting, size + self._waiting_bytes
+                since = self._waiting_since if since is None else min(since, self._waiting_since)
+            if self._hand:
+                number, since = number + len(self._hand), 0.0
+        return number, size, since
+
+    def claim(self, max_records: int, max_bytes: int) -> Sequence[Entry]:
+        """Take the next entries to be sent: claimed before, or in the file, or in memory."""
+        if not self._hand:
+            self._claim(min(max(max_records, _CLAIM_AHEAD), _MAX_CLAIM), max_bytes)
+        if not self._hand:
+            return self._memory.claim(max_records, max_bytes)
+        with self._changed:
+            return [self._hand.popleft() for _ in range(min(max_records, len(self._hand)))]
+
+    def sending(self, entries: Sequence[Entry]) -> bool:
+        """Remember that nobody would know, should the process die now, whether these have arrived."""
+        written, _ = _apart(entries)
+        if not written or self._closed:
+            return True
+        try:
+            self._write(partial(rows.mark, entries=written, sent=True))
+        except SpoolFault as fault:
+            self._spool.report(fault)
+            return False
+        return True
+
+    def unsent(self, entries: Sequence[Entry]) -> None:
+        """These have not arrived, for certain."""
+        written, _ = _apart(entries)
+        self._settle(written, partial(rows.mark, entries=written, sent=False))
+
+    def delivered(self, entries: Sequence[Entry]) -> None:
+        """These have arrived."""
+        written, others = _apart(entries)
+        self._settle(written, partial(rows.remove, entries=written, what=rows.DELIVERED))
+        if others:
+            self._memory.delivered(others)
+        self._notify()
+
+    def dropped(self, entries: Sequence[Entry], reason: DropReason) -> None:
+        """These will not be sent, and are not kept."""
+        written, others = _apart(entries)
+        self._settle(written, partial(rows.remove, entries=written, what=reason.value))
+        if others:
+            self._memory.dropped(others, reason)
+        self._notify()
+
+    def died(self, letters: Sequence[DeadLetter]) -> None:
+        """These cannot be delivered, and are kept as dead letters."""
+        written = [letter for letter in letters if letter.entry.row]
+        others = [letter for letter in letters if not letter.entry.row]
+        self._settle(written, partial(rows.bury, letters=written, keep=self._options.dead_letters))
+        if others:
+            self._memory.died(others)
+        self._notify()
+
+    def failed(self, message: str | None) -> None:
+        """Remember what went wrong last, for statistics."""
+        self._last_error = message
+
+    def take_evicted(self) -> int:
+        """How many records a full spool has cost since the last call."""
+        evicted, self._evicted = self._evicted, 0
+        return evicted + self._memory.take_evicted()
+
+    def wait_until_empty(self, deadline: float) -> bool:
+        """Wait until nothing is left of what is there now, but for what other processes have claimed."""
+        last = self._read(ledger.last, None)
+        while not self._is_empty(last):
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or self._closed:
+                return False
+            with self._changed:
+                # Other processes do not notify us when they claim something.
+                self._changed.wait(min(remaining, 0.05))
+        return True
+
+    def close(self) -> int:
+        """Accept nothing more. What is in the file stays there, for whoever comes next.
+
+        Returns:
+            How many records are lost: those that are in memory, and that the file does not take now either.
+        """
+        if self._closed:
+            return 0
+        self._post()
+        self._move_to_file()
+        self._closed = True
+        with self._changed:
+            self._hand.clear()
+        if self._spool.owner_id:
+            try:
+                self._write(rows.release)
+            except SpoolFault as fault:  # the next process finds that the owner is gone
+                self._spool.report(fault)
+        self._notify()
+        return self._memory.close()
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """The dead letters, oldest first."""
+        self._post()
+        none: list[DeadLetter] = []
+        kept = self._read(partial(letters.of_lane, lane=self.name), none)
+        return [*kept, *self._memory.dead_letters()]
+
+    @property
+    def pending(self) -> int:
+        """Records that wait for this process, or for anybody; counted as far as a hundred."""
+        found = self._read(partial(ledger.unsettled, lane=self.name, owner=self._spool.owner_id, last=None), 0)
+        return found + self._memory.pending
+
+    def read(self, state: str) -> LaneStats:
+        """The ledger as a value: the file's, which is that of all processes, and what is in memory."""
+        with self._moving:
+            self._post()
+            memory = self._memory.read(state)
+            stored = self._read(partial(ledger.of_lane, lane=self.name), None)
+        return ledger.together(memory, stored, last_error=self._last_error)
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _claim(self, max_records: int, max_bytes: int) -> None:
+        if self._closed:
+            return
+        with self._changed:
+            # Before the look: what is entered after it is not forgotten.
+            self._waiting, self._waiting_bytes, self._waiting_since = 0, 0, None
+        try:
+            found, more = self._write(partial(rows.claim, max_records=max_records, max_bytes=max_bytes))
+        except SpoolFault as fault:
+            self._spool.report(fault)
+            self._next_look = min(self._next_look, time.monotonic() + 0.1)
+            return
+        if more:
+            self.entered(1, 0)
+        for row, since, body in found:
+            try:
+                entry = from_bytes(body, since=since, row=row)
+            except Exception as error:  # written by another release, or changed by somebody
+                self._spool.notices.tell(
+                    logging.ERROR, f"{self.name}: a record in the spool cannot be read ({error})", about="unreadable"
+                )
+                self._owed.append(partial(self._in_lane, partial(letters.bury_unreadable, row=row, message=str(error))))
+            else:
+                self._hand.append(entry)
+
+    def _write(self, work: Callable[..., T]) -> T:
+        """Do some work of `rows`, or of its like, for this lane and this process."""
+        self._spool.own()
+        return self._file.write(partial(self._in_lane, work), wait=_PATIENCE)
+
+    def _in_lane(self, work: Callable[..., T], connection: sqlite3.Connection) -> T:
+        return work(connection, self._spool.lanes[self.name], self._spool.owner_id)
+
+    def _settle(self, written: Sequence[object], work: Callable[..., None]) -> None:
+        if written and not self._closed:
+            with self._moving:
+                self._owed.append(partial(self._in_lane, work))
+            self._post()
+
+    def _post(self) -> None:
+        """Write down what is owed."""
+        with self._moving:
+            owed = list(self._owed)
+            if not owed or self._closed:
+                return
+
+            def work(connection: sqlite3.Connection) -> None:
+                for step in owed:
+                    step(connection)
+
+            try:
+                self._file.write(work, wait=_PATIENCE)
+            except SpoolFault as fault:
+                self._spool.report(fault)
+                self._next_look = min(self._next_look, time.monotonic() + 0.1)
+                return
+            except BaseException:
+                del self._owed[: len(owed)]  # a fault of ours would come back for ever
+                raise
+            del self._owed[: len(owed)]
+
+    def _move_to_file(self) -> None:
+        """Write down what had to be kept in memory, and what has come of it."""
+        with self._moving:
+            while moving := self._memory.claim(_MAX_CLAIM, 1 << 30):
+                try:
+                    self._spool.enter_late(self.name, moving)
+                except SpoolFault as fault:
+                    self._spool.report(fault)
+                    self._memory.put_back(moving)
+                    return
+                self._memory.forget(moving)
+            settled = self._memory.hand_over()
+            if any(settled):
+                delivered, dropped, dead = settled
+                work = partial(rows.carry_over, delivered=delivered, dropped=dropped, letters=dead)
+                try:
+                    self._write(work)
+                except SpoolFault as fault:
+                    self._spool.report(fault)
+                    self._memory.take_over(*settled)
+
+    def _is_empty(self, last: int | None) -> bool:
+        if self._memory.pending:
+            return False
+        owner = self._spool.owner_id
+        return not self._read(partial(ledger.unsettled, lane=self.name, owner=owner, last=last), 0)
+
+    def _read(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+        try:
+            return self._file.read(work, wait=_PATIENCE)
+        except SpoolFault as fault:
+            self._spool.report(fault)
+            return otherwise
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+
+def _apart(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Those that are in the file, and those that are in memory."""
+    return [entry for entry in entries if entry.row], [entry for entry in entries if not entry.row]

@@ -1,0 +1,47 @@
+"""What can be wrong with a spool's file, in our own words.
+
+SpoolFault
+├── Busy       somebody else is writing; try again
+├── Unusable   it cannot be read or written now: full, read-only, no such folder
+├── Newer      a newer release of ours has made it; it is left alone
+└── Corrupt    it is no database, or a damaged one
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+__all__ = ["Busy", "Corrupt", "Newer", "SpoolFault", "Unusable", "translated"]
+
+
+class SpoolFault(Exception):
+    """The file could not be used. Never leaves the spool."""
+
+
+class Busy(SpoolFault):
+    """Somebody else is writing, and was not done in time."""
+
+
+class Unusable(SpoolFault):
+    """The file cannot be read or written for the time being."""
+
+
+class Newer(Unusable):
+    """The file's schema is newer than this release knows."""
+
+
+class Corrupt(SpoolFault):
+    """The file is no database, or a damaged one."""
+
+
+# Primary result codes: https://www.sqlite.org/rescode.html
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+_CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+def translated(error: sqlite3.Error) -> SpoolFault:
+    """What an error of sqlite3's means for the spool."""
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = code & 0xFF if isinstance(code, int) else None
+    kind = Busy if primary in _BUSY else Corrupt if primary in _CORRUPT else Unusable
+    return kind(str(error))

@@ -1,0 +1,67 @@
+"""Questions to a spool's tables: what waits, and what has become of everything."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+
+from sessionsight.delivery.ledger import LaneStats
+from sessionsight.delivery.spool.sqlite.ownership import NOBODY
+from sessionsight.delivery.spool.sqlite.rows import BYPASSED, CAPTURED, DELIVERED
+
+__all__ = ["last", "of_lane", "together", "unsettled", "waits"]
+
+_LANE = "(SELECT lane FROM lanes WHERE name = ?)"
+_NOT_DROPPED = frozenset({BYPASSED, CAPTURED, DELIVERED, "pending", "dead"})
+
+
+def waits(connection: sqlite3.Connection, lane: str) -> bool:
+    """Whether there is anything that nobody has claimed."""
+    found = connection.execute(f"SELECT 1 FROM queue WHERE lane = {_LANE} AND owner = ? LIMIT 1", (lane, NOBODY))  # noqa: S608
+    return found.fetchone() is not None
+
+
+def last(connection: sqlite3.Connection) -> int | None:
+    """The newest record's row id."""
+    (row,) = connection.execute("SELECT max(id) FROM records").fetchone()
+    return None if row is None else int(row)
+
+
+def unsettled(connection: sqlite3.Connection, lane: str, owner: int, last: int | None) -> int:
+    """How many records nobody has claimed, or this owner has; none newer than the last, and counted up to a hundred."""
+    (number,) = connection.execute(
+        f"SELECT count(*) FROM (SELECT 1 FROM queue WHERE lane = {_LANE} AND owner IN (?, ?)"  # noqa: S608
+        " AND (? IS NULL OR record <= ?) LIMIT 100)",
+        (lane, NOBODY, owner, last, last),
+    ).fetchone()
+    return int(number)
+
+
+def of_lane(connection: sqlite3.Connection, lane: str) -> Counter[str]:
+    """The counts of a lane, all of one moment. What is pending or dead is counted where it is."""
+    return Counter(
+        dict(
+            connection.execute(
+                f"SELECT what, number FROM counts WHERE lane = {_LANE}"  # noqa: S608
+                f" UNION ALL SELECT 'pending', count(*) FROM queue WHERE lane = {_LANE}"
+                f" UNION ALL SELECT 'dead', count(*) FROM dead WHERE lane = {_LANE}",
+                (lane, lane, lane),
+            ).fetchall()
+        )
+    )
+
+
+def together(memory: LaneStats, stored: Counter[str] | None, *, last_error: str | None) -> LaneStats:
+    """The ledger of what is in memory, and that of the file if it can be read, as one."""
+    stored = Counter() if stored is None else stored
+    dropped = Counter(memory.dropped)
+    dropped.update({what: number for what, number in stored.items() if what not in _NOT_DROPPED})
+    return LaneStats(
+        captured=memory.captured + stored[CAPTURED],
+        delivered=memory.delivered + stored[DELIVERED],
+        pending=memory.pending + stored["pending"],
+        dead=memory.dead + stored["dead"],
+        dropped=dict(dropped),
+        state=memory.state,
+        last_error=last_error,
+    )

@@ -1,0 +1,242 @@
+"""The verbs of a spool's tables: enter, claim, mark, settle, bury, release. Each is a step within a transaction."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from sessionsight.delivery.spool.base import DeadLetter, Share
+from sessionsight.delivery.spool.keys import scope_of
+from sessionsight.delivery.spool.queue import size_of
+from sessionsight.delivery.spool.sqlite.codec import to_bytes
+from sessionsight.delivery.spool.sqlite.ownership import NOBODY
+from sessionsight.records import DropReason, Entry, Goal
+
+__all__ = [
+    "BYPASSED",
+    "CAPTURED",
+    "DELIVERED",
+    "Counts",
+    "Row",
+    "bury",
+    "carry_over",
+    "claim",
+    "count",
+    "enter",
+    "mark",
+    "name_lanes",
+    "release",
+    "remove",
+    "thin_out",
+]
+
+CAPTURED = "captured"
+DELIVERED = "delivered"
+BYPASSED = "bypassed"
+"""Waited in memory first, because the file could not be written in time; no part of the ledger's sum."""
+
+Counts = Counter[tuple[int, str]]
+"""(Lane, what is counted) to number."""
+
+Row = tuple[int, float, bytes]
+"""Id, since when, and body of a queued record."""
+
+_RANK_GOAL, _RANK_OTHER = 0, 1
+
+_ONE = "lane = ? AND owner = ? AND rank = ? AND record = ?"
+
+
+def name_lanes(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
+    """The numbers of lanes, which the file gives to those that it does not know."""
+    connection.executemany("INSERT OR IGNORE INTO lanes (name) VALUES (?)", [(name,) for name in names])
+    return dict(connection.execute("SELECT name, lane FROM lanes"))
+
+
+def count(connection: sqlite3.Connection, counts: Counts) -> None:
+    """Add to the ledger."""
+    connection.executemany(
+        "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT (lane, what) DO UPDATE SET number = number + excluded.number",
+        [(lane, what, number) for (lane, what), number in counts.items() if number],
+    )
+
+
+def enter(
+    connection: sqlite3.Connection,
+    shares: Sequence[Share],
+    bodies: Mapping[int, bytes],
+    *,
+    lanes: Mapping[str, int],
+    base: int,
+    window: float,
+) -> None:
+    """Take records in for all lanes that want them, each record once.
+
+    Args:
+        connection: Within a transaction.
+        shares: What each lane takes; those with the same record hold the same object.
+        bodies: The `id()` of each record to its bytes.
+        lanes: Names to numbers.
+        base: Where the file's row ids begin.
+        window: For how many seconds a key refuses the same key.
+    """
+    (top,) = connection.execute("SELECT max(id) FROM records").fetchone()
+    free = base if top is None else top + 1
+    counts: Counts = Counter()
+    ids: dict[int, int] = {}
+    users: Counter[int] = Counter()
+    queued: list[tuple[int, int, int, int, float]] = []
+    for share in shares:
+        lane = lanes[share.lane]
+        counts[lane, CAPTURED] += len(share.entries) + len(share.dropped)
+        for reason in share.dropped:
+            counts[lane, reason.value] += 1
+        for entry in share.entries:
+            if entry.record.key is not None and not _claim_key(connection, lane, entry, window):
+                counts[lane, DropReason.DUPLICATE.value] += 1
+                continue
+            known = id(entry.record)
+            if (row := ids.get(known)) is None:
+                row = ids[known] = free
+                free += 1
+            users[known] += 1
+            queued.append((lane, _rank(entry), row, size_of(entry), entry.since))
+    connection.executemany(
+        "INSERT INTO records VALUES (?, ?, ?)", [(row, users[known], bodies[known]) for known, row in ids.items()]
+    )
+    connection.executemany(
+        f"INSERT INTO queue (lane, owner, rank, record, size, since) VALUES (?, {NOBODY}, ?, ?, ?, ?)",  # noqa: S608
+        queued,
+    )
+    count(connection, counts)
+
+
+def claim(
+    connection: sqlite3.Connection, lane: int, owner: int, *, max_records: int, max_bytes: int
+) -> tuple[list[Row], bool]:
+    """Take the next rows of a lane for an owner, goals first.
+
+    Returns:
+        The rows, at least one if there is any, and whether more are waiting.
+    """
+    connection.execute("INSERT OR IGNORE INTO owners SELECT ?, ?, ?", (owner, os.getpid(), time.time()))
+    found = connection.execute(
+        "SELECT queue.rank, queue.record, queue.size, queue.since, records.body"
+        " FROM queue JOIN records ON records.id = queue.record"
+        " WHERE queue.lane = ? AND queue.owner = ? ORDER BY queue.rank, queue.record LIMIT ?",
+        (lane, NOBODY, max_records + 1),
+    ).fetchall()
+    total = taken = 0
+    for _, _, size, _, _ in found[:max_records]:
+        total += size
+        if taken and total > max_bytes:
+            break
+        taken += 1
+    if taken:
+        rank, record, *_ = found[taken - 1]
+        connection.execute(
+            "UPDATE queue SET owner = ? WHERE lane = ? AND owner = ? AND (rank, record) <= (?, ?)",
+            (owner, lane, NOBODY, rank, record),
+        )
+    return [(record, since, body) for _, record, _, since, body in found[:taken]], len(found) > taken
+
+
+def mark(connection: sqlite3.Connection, lane: int, owner: int, entries: Sequence[Entry], *, sent: bool) -> None:
+    """Remember whether nobody would know, if the owner died now, that these have arrived."""
+    connection.executemany(
+        f"UPDATE queue SET sent = {int(sent)} WHERE {_ONE}",  # noqa: S608
+        _keys(lane, owner, entries),
+    )
+
+
+def remove(connection: sqlite3.Connection, lane: int, owner: int, entries: Sequence[Entry], what: str) -> None:
+    """These are done with, and counted as this: delivered, or the reason why they were dropped."""
+    cursor = connection.executemany(f"DELETE FROM queue WHERE {_ONE}", _keys(lane, owner, entries))  # noqa: S608
+    count(connection, Counter({(lane, what): cursor.rowcount}))
+
+
+def bury(connection: sqlite3.Connection, lane: int, owner: int, letters: Sequence[DeadLetter], *, keep: int) -> None:
+    """These become dead letters; the oldest ones beyond so many are dropped."""
+    now = time.time()
+    connection.executemany(
+        "INSERT INTO dead (lane, rank, record, size, since, died,"  # noqa: S608
+        " reason, message, status, attempts, first_attempt, last_attempt)"
+        " SELECT lane, rank, record, size, since, ?, ?, ?, ?, ?, ?, ?"
+        f" FROM queue WHERE {_ONE}",
+        [(now, *_facts(letter), lane, owner, _rank(letter.entry), letter.entry.row) for letter in letters],
+    )
+    entries = [letter.entry for letter in letters]
+    connection.executemany(f"DELETE FROM queue WHERE {_ONE}", _keys(lane, owner, entries))  # noqa: S608
+    thin_out(connection, lane, keep=keep)
+
+
+def carry_over(
+    connection: sqlite3.Connection,
+    lane: int,
+    owner: int,  # noqa: ARG001  as all of these take it
+    *,
+    delivered: int,
+    dropped: Counter[DropReason],
+    letters: Sequence[DeadLetter],
+) -> None:
+    """Count what was captured and settled without ever having been in the file, and keep its dead letters."""
+    counts: Counts = Counter({(lane, reason.value): number for reason, number in dropped.items()})
+    counts[lane, DELIVERED] = delivered
+    counts[lane, CAPTURED] = delivered + dropped.total() + len(letters)
+    count(connection, counts)
+    for letter in letters:
+        entry = letter.entry
+        row = connection.execute("INSERT INTO records (users, body) VALUES (0, ?)", (to_bytes(entry),)).lastrowid
+        connection.execute(
+            "INSERT INTO dead (lane, rank, record, size, since, died, reason, message, status, attempts, first_attempt,"
+            " last_attempt) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (lane, _rank(entry), row, size_of(entry), entry.since, time.time(), *_facts(letter)),
+        )
+
+
+def thin_out(connection: sqlite3.Connection, lane: int, *, keep: int) -> None:
+    """Drop the oldest dead letters of a lane beyond so many."""
+    (number,) = connection.execute("SELECT count(*) FROM dead WHERE lane = ?", (lane,)).fetchone()
+    if number > keep:
+        connection.execute(
+            "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE lane = ? ORDER BY id LIMIT ?)",
+            (lane, number - keep),
+        )
+        count(connection, Counter({(lane, DropReason.DEAD_LETTERS_FULL.value): number - keep}))
+
+
+def release(connection: sqlite3.Connection, lane: int, owner: int) -> None:
+    """Whatever the owner has claimed and not sent is anybody's."""
+    connection.execute("UPDATE queue SET owner = ? WHERE lane = ? AND owner = ? AND sent = 0", (NOBODY, lane, owner))
+
+
+def _claim_key(connection: sqlite3.Connection, lane: int, entry: Entry, window: float) -> bool:
+    """Whether the key is new within the window, into either direction: the clock may have been set back."""
+    return bool(
+        connection.execute(
+            "INSERT INTO keys VALUES (?, ?, ?) ON CONFLICT (lane, scope) DO UPDATE SET since = excluded.since"
+            " WHERE abs(keys.since - excluded.since) >= ?",
+            (lane, scope_of(entry), entry.since, window),
+        ).rowcount
+    )
+
+
+def _facts(letter: DeadLetter) -> tuple[object, ...]:
+    return (
+        letter.reason,
+        letter.message,
+        letter.status,
+        letter.attempts,
+        letter.first_attempt,
+        letter.last_attempt,
+    )
+
+
+def _keys(lane: int, owner: int, entries: Sequence[Entry]) -> list[tuple[int, int, int, int]]:
+    return [(lane, owner, _rank(entry), entry.row) for entry in entries]
+
+
+def _rank(entry: Entry) -> int:
+    return _RANK_GOAL if type(entry.record) is Goal else _RANK_OTHER

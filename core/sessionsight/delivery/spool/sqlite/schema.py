@@ -1,0 +1,102 @@
+"""The tables of a spool's file, and how a file of an older release becomes one of this.
+
+`PRAGMA user_version` holds the schema's version. An upgrade is a list of statements, and is made in
+the transaction that notices the need for it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from secrets import randbits
+
+from sessionsight.delivery.spool.sqlite.faults import Corrupt, Newer
+
+__all__ = ["APPLICATION_ID", "VERSION", "prepare"]
+
+APPLICATION_ID = 0x53535350
+"""Tells a spool from any other SQLite file: "SSSP"."""
+
+_TABLES = (
+    # The file's own facts: `base` is where its row ids begin, so that no other file's row is taken for one of its own.
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE lanes (lane INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+    # Each record once. `users` counts the rows of `queue` and `dead` that need it; the triggers keep it.
+    "CREATE TABLE records (id INTEGER PRIMARY KEY, users INTEGER NOT NULL, body BLOB NOT NULL)",
+    # What each lane has to send, in the order of sending. Owner 0 is nobody; rank 0 is goals.
+    """CREATE TABLE queue (
+        lane INTEGER NOT NULL, owner INTEGER NOT NULL, rank INTEGER NOT NULL, record INTEGER NOT NULL,
+        size INTEGER NOT NULL, since REAL NOT NULL, sent INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (lane, owner, rank, record)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE dead (
+        id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, rank INTEGER NOT NULL, record INTEGER NOT NULL,
+        size INTEGER NOT NULL, since REAL NOT NULL, died REAL NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL,
+        status INTEGER, attempts INTEGER NOT NULL, first_attempt REAL, last_attempt REAL
+    )""",
+    "CREATE INDEX dead_by_lane ON dead (lane)",
+    """CREATE TABLE counts (
+        lane INTEGER NOT NULL, what TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (lane, what)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE keys (
+        lane INTEGER NOT NULL, scope TEXT NOT NULL, since REAL NOT NULL, PRIMARY KEY (lane, scope)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX keys_by_age ON keys (since)",
+    "CREATE TABLE owners (owner INTEGER PRIMARY KEY, pid INTEGER NOT NULL, since REAL NOT NULL)",
+    """CREATE TRIGGER queue_left AFTER DELETE ON queue BEGIN
+        UPDATE records SET users = users - 1 WHERE id = old.record;
+        DELETE FROM records WHERE id = old.record AND users <= 0;
+    END""",
+    """CREATE TRIGGER dead_joined AFTER INSERT ON dead BEGIN
+        UPDATE records SET users = users + 1 WHERE id = new.record;
+    END""",
+    """CREATE TRIGGER dead_left AFTER DELETE ON dead BEGIN
+        UPDATE records SET users = users - 1 WHERE id = old.record;
+        DELETE FROM records WHERE id = old.record AND users <= 0;
+    END""",
+)
+
+_UPGRADES: dict[int, tuple[str, ...]] = {}
+"""Version to the statements that lead from it to the next one."""
+
+VERSION = 1 + len(_UPGRADES)
+
+
+def prepare(connection: sqlite3.Connection) -> int:
+    """Make the tables of a new file, or bring those of an older release up to date.
+
+    Must be called within a transaction.
+
+    Returns:
+        Where the file's row ids begin.
+
+    Raises:
+        Newer: A newer release has made the file.
+        Corrupt: It is somebody else's database.
+    """
+    version = _pragma(connection, "user_version")
+    application = _pragma(connection, "application_id")
+    if application != APPLICATION_ID:
+        if version or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            raise Corrupt("it is a database of something else")
+        for statement in _TABLES:
+            connection.execute(statement)
+        # 62 bits, of which the lower twenty are left to count with.
+        connection.execute("INSERT INTO facts VALUES ('base', ?)", (randbits(42) << 20,))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        version = 1
+    elif version > VERSION:
+        raise Newer(
+            f"a newer release has made it (schema {version}, this one knows {VERSION}); update this app as well"
+        )
+    for older in range(version, VERSION):
+        for statement in _UPGRADES[older]:
+            connection.execute(statement)
+    if _pragma(connection, "user_version") != VERSION:
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+    (base,) = connection.execute("SELECT value FROM facts WHERE name = 'base'").fetchone()
+    return int(base)
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    (value,) = connection.execute(f"PRAGMA {name}").fetchone()
+    return int(value)

@@ -1,0 +1,202 @@
+"""A spool in a SQLite file that all processes of a host share."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+
+from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.spool.base import Share
+from sessionsight.delivery.spool.memory import MemoryBooks
+from sessionsight.delivery.spool.queue import size_of
+from sessionsight.delivery.spool.sqlite import adoption, forks, quota, rows, upkeep
+from sessionsight.delivery.spool.sqlite.books import SqliteBooks
+from sessionsight.delivery.spool.sqlite.codec import to_bytes
+from sessionsight.delivery.spool.sqlite.faults import Busy, SpoolFault, Unusable
+from sessionsight.delivery.spool.sqlite.file import SpoolFile
+from sessionsight.delivery.spool.sqlite.ownership import NOBODY, Ownership
+from sessionsight.notices import Notices
+from sessionsight.records import Entry
+
+__all__ = ["SqliteSpool"]
+
+# For what is not done while a request waits.
+_PATIENCE = 1.0
+
+
+class SqliteSpool:
+    """A `Spool` in a file. What a finished request has captured survives the process.
+
+    Whatever is wrong with the file, records are taken in: they wait in memory until it can be used.
+
+    Args:
+        path: The file; it is made when it is needed. Its folder must exist.
+        options: Bounds and time limits.
+        notices: For what the operator should know.
+    """
+
+    durable = True
+
+    def __init__(self, path: str, options: DeliveryOptions, notices: Notices) -> None:
+        self.options = options
+        self.notices = notices
+        self.main_path = path
+        # Forked with the file open, by code that tells Python nothing: peers will adopt what is in this one.
+        self.path = f"{path}.{os.getpid()}" if forks.inherited(path) else path
+        self.file = SpoolFile(
+            self.path, synchronous=options.spool_synchronous, on_open=self._opened, on_corrupt=self._set_aside
+        )
+        self.lanes: dict[str, int] = {}
+        self._base = 0
+        self._books: dict[str, SqliteBooks] = {}
+        self._ownership: Ownership | None = None
+        self._owning = threading.RLock()
+        self._tending = threading.Lock()
+        self._quota = quota.Quota(options.spool_bytes)
+        self._upkeep = upkeep.Upkeep(self.file, options)
+        self._closed = False
+
+    def books(self, lane: str) -> SqliteBooks:
+        """The books of the lane of this name."""
+        books = self._books.get(lane)
+        if books is None:
+            books = self._books[lane] = SqliteBooks(lane, self, MemoryBooks(self.options))
+            self.file.reopen()  # whereby the file learns the name
+        return books
+
+    def enter(self, shares: Sequence[Share]) -> None:
+        """Write records down, for all lanes in one transaction; in memory where that is not possible in time."""
+        if not shares:
+            return
+        for share in shares:
+            if share.lane not in self._books:
+                self.books(share.lane)
+        try:
+            self._enter(shares, wait=self.options.spool_busy_timeout)
+        except SpoolFault as fault:
+            self.report(fault)
+            for share in shares:
+                self._books[share.lane].take_in_memory(share)
+        finally:
+            if self._closed:  # a late capture; the file stays nobody's
+                self.file.reopen()
+
+    def enter_late(self, lane: str, entries: Sequence[Entry]) -> None:
+        """Write down what a lane had to keep in memory.
+
+        Raises:
+            SpoolFault: It still cannot be written.
+        """
+        self._enter([Share(lane, entries)], wait=_PATIENCE, late=True)
+
+    def own(self) -> None:
+        """Make this process an owner, if it is none yet.
+
+        Raises:
+            SpoolFault: Its lock cannot be made.
+        """
+        if self._ownership is None:
+            with self._owning:
+                self._ownership = self._new_owner()
+
+    @property
+    def owner_id(self) -> int:
+        """Under which this process claims rows."""
+        return NOBODY if self._ownership is None else self._ownership.id
+
+    def tend(self, now: float) -> None:
+        """Take over what dead processes have left, and keep the file in order. One thread at a time does."""
+        if self._closed or not self._tending.acquire(blocking=False):
+            return
+        try:
+            if not self.file.is_ours():
+                self.notices.tell(
+                    logging.ERROR,
+                    f"spool {self.path}: the file was moved or deleted; a new one is started",
+                    about="gone",
+                )
+                self.file.reopen()
+            self.own()
+            adoption.take_over(self)
+            self._upkeep.tend(now)
+        except SpoolFault as fault:
+            self.report(fault)
+        finally:
+            self._tending.release()
+
+    def report(self, fault: SpoolFault) -> None:
+        """Tell the operator; a file that is merely busy is no news."""
+        if not isinstance(fault, Busy) and not self._closed:
+            self.notices.tell(
+                logging.ERROR,
+                f"spool {self.path}: {fault}; records are kept in memory until it can be used",
+                about="spool",
+            )
+
+    def close(self) -> None:
+        """Let go of the file, and of all that this process owns in it."""
+        self._closed = True
+        ownership, self._ownership = self._ownership, None
+        if ownership is not None:
+            with contextlib.suppress(SpoolFault):  # whoever comes next sees that the lock is free
+                self.file.write(partial(adoption.resign, owner=ownership.id), wait=_PATIENCE)
+            ownership.give_up()
+        self.file.reopen()
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _new_owner(self) -> Ownership:
+        """Called under a lock; somebody else may have had it before."""
+        if self._ownership is not None:
+            return self._ownership
+        try:
+            return Ownership(self.path)
+        except OSError as error:
+            raise Unusable(str(error)) from error
+
+    def _enter(self, shares: Sequence[Share], *, wait: float, late: bool = False) -> None:
+        bodies = _bodies(shares)
+
+        def work(connection: sqlite3.Connection) -> Counter[str]:
+            rows.enter(connection, shares, bodies, lanes=self.lanes, base=self._base, window=self.options.dedupe_window)
+            if late:
+                counts = Counter({(self.lanes[share.lane], rows.BYPASSED): len(share.entries) for share in shares})
+                rows.count(connection, counts)
+            return self._quota.hold(connection, sum(map(len, bodies.values())))
+
+        evicted = self.file.write(work, wait=wait)
+        for share in shares:
+            self._books[share.lane].entered(len(share.entries), sum(map(size_of, share.entries)))
+        for lane, number in evicted.items():
+            if lane in self._books:
+                self._books[lane].evicted(number)
+
+    def _opened(self, connection: sqlite3.Connection, base: int) -> None:
+        self._base = base
+        self.lanes = rows.name_lanes(connection, self._books)
+
+    def _set_aside(self, aside: str, why: str) -> None:
+        self.notices.tell(
+            logging.ERROR,
+            f"spool {self.path} is damaged ({why}); it was moved to {aside}, and a new one is started",
+            about="corrupt",
+        )
+
+
+def _bodies(shares: Sequence[Share]) -> dict[int, bytes]:
+    """The `id()` of each record to its bytes."""
+    bodies: dict[int, bytes] = {}
+    try:
+        for share in shares:
+            for entry in share.entries:
+                if (known := id(entry.record)) not in bodies:
+                    bodies[known] = to_bytes(entry)
+    except Exception as error:
+        raise Unusable(f"a record cannot be written ({type(error).__name__}: {error})") from error
+    return bodies

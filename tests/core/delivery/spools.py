@@ -1,0 +1,70 @@
+"""Spools for tests, of both kinds, and what is done with them."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.spool.base import Books, DeadLetter, Share, Spool
+from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
+from sessionsight.notices import Notices
+from sessionsight.records import DropReason, Entry
+from tests.core.delivery.kit import tally
+
+LANE = "vendor"
+
+
+def sqlite_spool(path: Path, *lanes: str, **options: Any) -> SqliteSpool:
+    """A spool on a file. Waiting for others takes long here: tests wait for nothing that does not happen."""
+    spool = SqliteSpool(str(path), DeliveryOptions(**{"spool_busy_timeout": 20.0, **options}), Notices())
+    for lane in lanes or (LANE,):
+        spool.books(lane)
+    return spool
+
+
+def enter(spool: Spool, entries: Iterable[Entry], dropped: Sequence[DropReason] = (), *, lane: str = LANE) -> None:
+    spool.enter([Share(lane, list(entries), dropped)])
+
+
+def letter(entry: Entry, reason: str = "refused") -> DeadLetter:
+    return DeadLetter(
+        destination=LANE,
+        entry=entry,
+        reason=reason,
+        message="no such goal",
+        status=400,
+        attempts=1,
+        first_attempt=time.time() - 1,
+        last_attempt=time.time(),
+    )
+
+
+def counts(books: Books) -> dict[str, int]:
+    return tally(books.read("closed"))
+
+
+def claim(books: Books, number: int) -> list[Entry]:
+    """So many entries, claimed in as many steps as it takes."""
+    claimed: list[Entry] = []
+    while len(claimed) < number and (more := books.claim(number - len(claimed), 10**9)):
+        claimed += more
+    return claimed
+
+
+def query(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def sound(path: Path) -> bool:
+    """Whether the file is whole, and each record is kept for exactly those that need it."""
+    users = "SELECT count(*) FROM queue WHERE record = records.id"
+    dead = "SELECT count(*) FROM dead WHERE record = records.id"
+    wrong = query(path, f"SELECT id FROM records WHERE users <> ({users}) + ({dead}) OR users < 1")
+    lost = query(path, "SELECT record FROM queue WHERE record NOT IN (SELECT id FROM records)")
+    return query(path, "PRAGMA integrity_check") == [("ok",)] and not wrong and not lost
