@@ -100,10 +100,19 @@ class Scene:
         seed: Of the vendors' schedules.
         weather: Vendor to the weights of its fates; calm where nothing is said.
         folder: For files that are needed.
+        gossip: Whether the vendors repeat our keys in whatever they have to object.
         **options: Settings, besides those of `HASTE`.
     """
 
-    def __init__(self, seed: int, weather: Mapping[str, Mapping[Fate, float]], folder: Path, **options: Any) -> None:
+    def __init__(
+        self,
+        seed: int,
+        weather: Mapping[str, Mapping[Fate, float]],
+        folder: Path,
+        *,
+        gossip: bool = False,
+        **options: Any,
+    ) -> None:
         authority = trustme.CA()
         self._bundle = str(folder / "authority.pem")
         authority.cert_pem.write_to_path(self._bundle)
@@ -111,7 +120,7 @@ class Scene:
         self._witnesses: dict[str, Witness] = {}
 
         def vendor(name: str, **more: Any) -> Vendor:
-            return self._stack.enter_context(Vendor(name, seed=seed, weights=weather.get(name), **more))
+            return self._stack.enter_context(Vendor(name, seed=seed, weights=weather.get(name), gossip=gossip, **more))
 
         self.vendors = {
             "sessionsight": vendor("sessionsight"),

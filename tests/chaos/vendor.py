@@ -155,9 +155,7 @@ class Vendor:
         task = asyncio.current_task()
         assert task is not None
         self._main = task
-        server = await asyncio.start_server(
-            self._serve, sock=self._listener, ssl=self._tls, ssl_handshake_timeout=_LONGEST if self._tls else None
-        )
+        server = await asyncio.start_server(self._serve, sock=self._listener)
         self._ready.set()
         try:
             await asyncio.Event().wait()
@@ -167,6 +165,7 @@ class Vendor:
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
+            await asyncio.sleep(0)  # for the connections to be closed in
 
     def _greet(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> int | None:
         """What a TLS handshake meets."""
@@ -179,11 +178,15 @@ class Vendor:
         return None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        plain = writer.transport
+        try:
+            if self._tls is not None:
+                await writer.start_tls(self._tls)
             while await self._answer(reader, writer):
                 pass
-        with contextlib.suppress(OSError):
-            writer.close()
+            plain.close()
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            plain.abort()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request. Returns whether the connection may be used again."""
