@@ -18,17 +18,17 @@ _LATEST = 1000
 _GOALS = """
     SELECT name AS goal_id, sum(amount >= 0) AS increments, sum(amount < 0) AS decrements,
            total(amount) AS total, max(occurred_at) AS last
-    FROM records WHERE kind = 'goal' AND accepted AND (?1 IS NULL OR name = ?1)
+    FROM records WHERE kind = 'goal' AND accepted AND (:goal_id IS NULL OR name = :goal_id)
     GROUP BY name ORDER BY last DESC, name
 """
 _SERIES = """
     WITH span AS (
         SELECT min(occurred_at) AS first, max(occurred_at) AS last
-        FROM records WHERE kind = 'goal' AND accepted AND name = ?1
+        FROM records WHERE kind = 'goal' AND accepted AND name = :goal_id
     )
-    SELECT first, last, min(CAST((occurred_at - first) * ?2 / max(last - first, 1e-6) AS INTEGER), ?2 - 1) AS bucket,
-           total(amount) AS amount
-    FROM records, span WHERE kind = 'goal' AND accepted AND name = ?1
+    SELECT first, last, total(amount) AS amount,
+           min(CAST((occurred_at - first) * :buckets / max(last - first, 1e-6) AS INTEGER), :buckets - 1) AS bucket
+    FROM records, span WHERE kind = 'goal' AND accepted AND name = :goal_id
     GROUP BY bucket
 """
 _SESSIONS = """
@@ -40,8 +40,8 @@ _SESSION = """
     FROM records WHERE session_id = ? ORDER BY id
 """
 _MINUTES = """
-    SELECT vendor, accepted, CAST((?1 - received_at) / 60 AS INTEGER) AS minute, count(*) AS n
-    FROM records WHERE received_at > ?1 - 60 * ?2 AND received_at <= ?1 GROUP BY 1, 2, 3
+    SELECT vendor, accepted, CAST((:now - received_at) / 60 AS INTEGER) AS minute, count(*) AS n
+    FROM records WHERE received_at > :now - 60 * :minutes AND received_at <= :now GROUP BY 1, 2, 3
 """
 _LATENCIES = "SELECT latency_ms FROM requests WHERE vendor = ? ORDER BY id DESC LIMIT ?"
 
@@ -73,13 +73,13 @@ def goals(db: sqlite3.Connection, goal_id: str | None = None) -> list[GoalTotal]
             count=row["increments"] - row["decrements"],
             last=row["last"],
         )
-        for row in db.execute(_GOALS, (goal_id,))
+        for row in db.execute(_GOALS, {"goal_id": goal_id})
     ]
 
 
 def goal_series(db: sqlite3.Connection, goal_id: str, buckets: int) -> list[tuple[float, float]]:
     """The total at the end of each bucket of the goal's time; a single point when all happened at once."""
-    rows = db.execute(_SERIES, (goal_id, buckets)).fetchall()
+    rows = db.execute(_SERIES, {"goal_id": goal_id, "buckets": buckets}).fetchall()
     if not rows:
         return []
     first, last = rows[0]["first"], rows[0]["last"]
@@ -122,7 +122,7 @@ def health(db: sqlite3.Connection, *, now: float) -> list[VendorHealth]:
     for vendor, _, accepted, n in _by_kind(db):
         verdicts[vendor, bool(accepted)] += n
     series = {(vendor, accepted): [0] * MINUTES for vendor in VENDORS for accepted in (True, False)}
-    for row in db.execute(_MINUTES, (now, MINUTES)):
+    for row in db.execute(_MINUTES, {"now": now, "minutes": MINUTES}):
         series[row["vendor"], bool(row["accepted"])][MINUTES - 1 - row["minute"]] = row["n"]
     statuses: dict[str, dict[str, int]] = {vendor: {} for vendor in VENDORS}
     for row in db.execute("SELECT vendor, status, count(*) AS n FROM requests WHERE vendor NOT NULL GROUP BY 1, 2"):
