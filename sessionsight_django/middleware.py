@@ -49,15 +49,17 @@ class AnalyticsMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Serve one request."""
-        if hasattr(request, "analytics"):  # this middleware stands twice in the list
+        if "analytics" in vars(request):  # this middleware stands twice in the list
             return self.get_response(request)
         if self._async:
             return self._serve(request)
         analytics = self._open(request)
         try:
             response = cast("HttpResponseBase", within(analytics, self.get_response, request))
-            self._announce(request, response, analytics)
-            self._settle(request, analytics)
+            if self.client.pageviews:
+                _announce(request, response, analytics)
+            if self._reader.load:
+                self._settle(request, analytics)
             keep_private(request, response)
             if self._follow(response, analytics):
                 analytics.finish()
@@ -74,7 +76,8 @@ class AnalyticsMiddleware:
                 response = await cast("Awaitable[HttpResponseBase]", self.get_response(request))
             finally:
                 leave(token)
-            self._announce(request, response, analytics)
+            if self.client.pageviews:
+                _announce(request, response, analytics)
             if self._reader.load:
                 await sync_to_async(self._settle)(request, analytics)
             keep_private(request, response)
@@ -93,28 +96,28 @@ class AnalyticsMiddleware:
         request.analytics = analytics  # type: ignore[attr-defined]
         return analytics
 
-    def _announce(self, request: HttpRequest, response: HttpResponseBase, analytics: Analytics) -> None:
-        """Tell the analytics how the response begins, if they want to know."""
-        if self.client.pageviews:
-            analytics.responds(request.method or "", response.status_code, response.headers.get("Content-Type"))
-
     def _settle(self, request: HttpRequest, analytics: Analytics) -> None:
         """With `user="always"`: look the user up now if a record needs it, and never later on."""
-        if self._reader.load:
-            if analytics.pending:
-                self.client.user_id(self._reader, request)
-            keep_as_is(request)
+        if analytics.pending:
+            self.client.user_id(self._reader, request)
+        keep_as_is(request)
 
     def _follow(self, response: HttpResponseBase, analytics: Analytics) -> bool:
         """See to it that a stream is made under its analytics; returns whether it is time to finish them."""
         early = self.client.early
         # The content of a file captures nothing, and is sent by the server's sendfile as long as nobody wraps it.
-        if isinstance(response, StreamingHttpResponse) and getattr(response, "file_to_stream", None) is None:
+        if response.streaming and getattr(response, "file_to_stream", None) is None:
+            response = cast("StreamingHttpResponse", response)
             content: Any = response.streaming_content
             chunks = _async_chunks if response.is_async else _chunks
             response.streaming_content = chunks(content, analytics, early=early)
             return False
         return early and analytics.pending
+
+
+def _announce(request: HttpRequest, response: HttpResponseBase, analytics: Analytics) -> None:
+    """Tell the analytics how the response begins."""
+    analytics.responds(request.method or "", response.status_code, response.headers.get("Content-Type"))
 
 
 @cache

@@ -24,10 +24,12 @@ class DjangoReader:
         load: Whether the user is looked up when nobody has done so: the setting `user="always"`.
     """
 
-    __slots__ = ("load",)
+    __slots__ = ("_proxied", "load")
 
     def __init__(self, *, load: bool) -> None:
         self.load = load
+        # Each look at Django's settings costs more than all the rest of a snapshot.
+        self._proxied = settings.SECURE_PROXY_SSL_HEADER is not None
 
     def snapshot(self, request: HttpRequest, names: HeaderNames) -> Callable[[], RequestData]:
         """What gives the raw strings of the request, without holding it."""
@@ -35,8 +37,10 @@ class DjangoReader:
         scope = request.__dict__.get("scope")
         raw = snapshot_of_environ(request.META, names) if scope is None else snapshot_of_scope(scope, names)
         # Django knows the scheme and the host in front of its proxies, if it is told to.
-        scheme = request.scheme if settings.SECURE_PROXY_SSL_HEADER else None
-        host = request.META.get("HTTP_X_FORWARDED_HOST") if settings.USE_X_FORWARDED_HOST else None
+        scheme = request.scheme if self._proxied else None
+        host = request.META.get("HTTP_X_FORWARDED_HOST")
+        if host is not None and not settings.USE_X_FORWARDED_HOST:
+            host = None
         return partial(_known, raw, request.path, scheme, host)
 
     def native(self, request: HttpRequest) -> Any:

@@ -11,7 +11,7 @@ from sessionsight.current import within
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
-__all__ = ["Body", "Countdown", "SizedBody", "announcing", "end_with_file", "is_file"]
+__all__ = ["Body", "Countdown", "FinishedBody", "SizedBody", "announcing", "end_with_file", "is_file"]
 
 
 def announcing(start_response: StartResponse, analytics: Analytics, method: str) -> StartResponse:
@@ -98,6 +98,27 @@ class SizedBody(Body):
 
     def __len__(self) -> int:
         return len(self._body)  # type: ignore[arg-type]
+
+
+class FinishedBody:
+    """A list or tuple whose chunks have all been made, so that only the end is left to be seen."""
+
+    __slots__ = ("_analytics", "_body")
+
+    def __init__(self, body: list[bytes] | tuple[bytes, ...], analytics: Analytics) -> None:
+        self._body = body
+        self._analytics = analytics
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._body
+        self._analytics.end()
+
+    def __len__(self) -> int:
+        return len(self._body)
+
+    def close(self) -> None:
+        """The server is done with the response."""
+        self._analytics.release()
 
 
 def is_file(body: object, file_wrapper: Any) -> bool:

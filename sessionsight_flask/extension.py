@@ -138,14 +138,14 @@ def _request_class(base: type[Request], client: Client) -> type[Request]:
 
 def _see_user(_: BaseException | None = None) -> None:
     """Flask's `session` and `g` go before the response ends: look at the user while they are there."""
-    analytics = getattr(request, "analytics", None)
-    if isinstance(analytics, Analytics):
+    analytics = entered()
+    if analytics is not None:
         analytics.see_user()
 
 
 def _is_served(analytics: object) -> bool:
     """Whether `session` and `g` are those of the request that these analytics belong to."""
-    return has_request_context() and getattr(request, "analytics", None) is analytics
+    return has_request_context() and entered() is analytics
 
 
 def _current() -> Analytics:

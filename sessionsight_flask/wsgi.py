@@ -11,7 +11,7 @@ from sessionsight.collector import RequestReader
 from sessionsight.current import within
 from sessionsight.diversion import diversion
 from sessionsight.request_data import HeaderNames, RequestData, snapshot_of_environ
-from sessionsight_flask.body import Body, Countdown, SizedBody, announcing, end_with_file, is_file
+from sessionsight_flask.body import Body, Countdown, FinishedBody, SizedBody, announcing, end_with_file, is_file
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -43,6 +43,8 @@ class EnvironReader:
 
 
 _READER = EnvironReader()
+# Not their subclasses, which may make chunks as they are asked for them.
+_FINISHED = (list, tuple)
 
 
 class AnalyticsMiddleware:
@@ -99,6 +101,8 @@ class AnalyticsMiddleware:
             if is_file(body, environ.get("wsgi.file_wrapper")):
                 end_with_file(body, analytics, early=self.client.early)
                 return body
+            if countdown is None and isinstance(body, list | tuple) and type(body) in _FINISHED:
+                return FinishedBody(body, analytics)
             return (SizedBody if hasattr(body, "__len__") else Body)(body, analytics, countdown)
         except BaseException:
             analytics.release()

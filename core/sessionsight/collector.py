@@ -88,7 +88,7 @@ class Collector(Protocol):
         """Whether `choose` has to be asked."""
 
     def admit(self, reader: RequestReader, request: Any) -> Admit:
-        """What gives the request's context when it is called, now or later, on any thread; it does not hold the request."""
+        """What gives the request's context when it is called, on any thread; it does not hold the request."""
 
     def wants_page(self, reader: RequestReader, request: Any) -> bool:
         """Whether the page that answers this request is captured by itself."""

@@ -63,11 +63,11 @@ def leave(token: Token[Analytics | None]) -> None:
 
 def within(analytics: Analytics, call: Callable[..., _Result], *args: Any) -> _Result:
     """Call something, and make these the current analytics meanwhile."""
-    token = enter(analytics)
+    token = _current.set(analytics)
     try:
         return call(*args)
     finally:
-        leave(token)
+        _current.reset(token)
 
 
 def default() -> ProcessClient:

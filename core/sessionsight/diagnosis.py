@@ -19,6 +19,7 @@ from sessionsight.collector import Batch
 from sessionsight.context import EMPTY_CONTEXT
 from sessionsight.delivery.ledger import LaneStats
 from sessionsight.destinations.base import Destination, Secret, is_loopback, reveal
+from sessionsight.entropy import entropy
 from sessionsight.errors import ConfigurationError, SessionSightError
 from sessionsight.records import Event, Goal, Record, check_goal, record_id
 from sessionsight.settings import Settings, environment_variables
@@ -259,7 +260,7 @@ def _test_record(destination: Destination, goal: str | None, session_id: str | N
             name=TEST_EVENT,
             properties=b'{"test":true}',
             user_id=TEST_EVENT,
-            entropy=os.urandom(10),
+            entropy=entropy(),
             time=time.time(),
             destinations=only,
         )
@@ -273,7 +274,7 @@ def _test_record(destination: Destination, goal: str | None, session_id: str | N
         session_id=session_id,
         properties=b'{"test":true}',
         user_id=TEST_EVENT,
-        entropy=os.urandom(10),
+        entropy=entropy(),
         time=time.time(),
         destinations=only,
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from os import urandom
 from typing import Any
 
 from msgspec.structs import replace
@@ -16,6 +15,7 @@ from msgspec.structs import replace
 from sessionsight.arguments import CallOptions, as_fields
 from sessionsight.collector import Admit, Batch, Collector, RequestReader
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
+from sessionsight.entropy import entropy
 from sessionsight.records import DropReason, Event, Record
 
 __all__ = ["Gathering"]
@@ -132,7 +132,7 @@ class Gathering:
             if self._page_status is not None:
                 self._capture_page()
             self._ended = True
-            self._look(source)
+            self._look(source)  # later captures need it, and the request must go
         except Exception as error:
             self._collector.reject(error)
         finally:
@@ -148,20 +148,22 @@ class Gathering:
     def _common(self, options: CallOptions) -> dict[str, Any]:
         """The fields that every record has, from a call's options and what is known of the user."""
         common: dict[str, Any] = {
-            "entropy": urandom(10),
+            "entropy": entropy(),
             "time": time.time(),
-            "user_id": self._user_id,
+            "user_id": self._user_now(),
             "distinct_id": self._distinct_id,
             "anonymous_id": self._anonymous_id,
+            "destinations": self._only,
         }
         if options:
             common.update(as_fields(options, self._collector.destination_names))
-        if self._only is not None and common.get("destinations") is None:
-            common["destinations"] = self._only
-        if common["user_id"] is None and (source := self._source) is not None:
-            # Read now as well as at the end: a logout further down must not lose its user.
-            common["user_id"] = self._see_user(source)
         return common
+
+    def _user_now(self) -> str | None:
+        """Who is known to be the user. Read at each call and at the end: a logout in between must not lose its user."""
+        if self._user_id is None and (source := self._source) is not None:
+            return self._see_user(source)
+        return self._user_id
 
     def _capture_page(self) -> None:
         status, self._page_status = self._page_status, None

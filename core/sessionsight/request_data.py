@@ -90,7 +90,7 @@ def snapshot_of_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT
     return partial(_of_environ, names, *map(environ.get, names.environ_keys))
 
 
-def _of_environ(
+def _of_environ(  # noqa: PLR0917  # as `environ_keys` lists them
     names: HeaderNames,
     script_name: str | None,
     path_info: str | None,
@@ -119,7 +119,7 @@ def snapshot_of_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEA
     return partial(_of_scope, names, *map(scope.get, _SCOPE_KEYS))
 
 
-def _of_scope(
+def _of_scope(  # noqa: PLR0917  # as `_SCOPE_KEYS` lists them
     names: HeaderNames,
     raw_headers: Iterable[tuple[bytes, bytes]] | None,
     path: str | None,

@@ -14,6 +14,8 @@ from sessionsight.diversion import VARIABLE, Diversion
 from sessionsight.records import DropReason, Event, Record
 
 RECORDS: list[Record] = [Event(name="seen", entropy=b"0123456789", time=0)]
+BATCH = Batch(RECORDS, EMPTY_CONTEXT)
+REFUSED = Batch(RECORDS, EMPTY_CONTEXT, drop=DropReason.CONSENT)
 BATCH = Batch(records=RECORDS, context=EMPTY_CONTEXT)
 
 

@@ -64,22 +64,25 @@ class Intake:
 
     def stop(self) -> None:
         """Pass on what is there, and from now on each batch at once."""
-        self._stopped = True
-        self._idle = True
-        self._wake.set()
+        with self._lock:
+            thread, self._thread = self._thread, None
+            self._stopped = self._idle = True
+        if thread is not None:
+            self._wake.set()
         self.drain()
 
     def _call(self) -> None:
-        if self._stopped or not (self._thread is not None or self._start()):
-            self.drain()
-            return
         self._idle = False
-        self._wake.set()
+        if self._thread is not None:
+            self._wake.set()
+        elif self._stopped or not self._start():
+            self._idle = True
+            self.drain()
 
     def _start(self) -> bool:
         """Start the thread. False where none can be had."""
         with self._lock:
-            if self._thread is None and threads.run():
+            if self._thread is None and not self._stopped and threads.run():
                 self._wake.renew()
                 self._thread = threading.Thread(target=self._run, name="sessionsight-intake", daemon=True)
                 try:
@@ -90,12 +93,19 @@ class Intake:
 
     def _run(self) -> None:
         while not self._stopped:
+            self._gather()
             while self.drain():
-                self._wake.wait(self._pause)
+                self._gather()
             self._idle = True
             # Something may have come in between; the flag was not up yet, so nobody called. And an earlier
             # wait may have heard the call to stop.
             if not (self._inbox or self._stopped):
                 self._wake.wait(_LONG)
             self._idle = False
+        self._idle = True
         self.drain()
+
+    def _gather(self) -> None:
+        """A pause, also before the first look: the request that rang is not over yet, and others may follow it."""
+        if not self._stopped:
+            self._wake.wait(self._pause)
