@@ -189,6 +189,17 @@ def test_two_hundred_records_in_four_lanes_stay_apart(window: Window, inspector:
     assert all(frame["x"] <= x and x + 16 <= frame["x"] + frame["width"] for x, _ in boxes)
 
 
+def test_a_session_of_many_windows_fits_on_a_phone(window: Window, inspector: RunningInspector) -> None:
+    for number in range(40):
+        keep(inspector.store, record(number, session_id="s", window_id=f"window {number % 10}" if number % 3 else None))
+    page = live(window.open("/sessions/s", width=380))
+    wide, there = width_of(page)
+    assert wide <= there
+    name = page.locator("#steps .open").first.bounding_box()
+    assert name is not None
+    assert name["width"] > 80
+
+
 def test_the_faults_form_works_and_says_what_is_wrong(window: Window, inspector: RunningInspector) -> None:
     page = live(window.open("/health"))
     page.get_by_label("Failures").fill("often")

@@ -33,6 +33,8 @@ __all__ = ["page_routes"]
 
 _HERE = Path(__file__).parent
 _TITLES = {"sessionsight": "SessionSight", "signal": "Signal", "saytics": "Saytics", "analyse": "Analyse.net"}
+_LONGEST = 500
+"""Records of a session that its page shows."""
 _SAME_MOMENT = 1.0
 """Seconds between records that one request of the app may have caused."""
 _BATCHED = 30.0
@@ -164,15 +166,17 @@ class _Pages:
         records = self._store.session(request.path_params["id"])
         if not records:
             return self._missing(request, "No such session", "None of the records that are here belongs to it.")
+        shown = records[-_LONGEST:]
         return self._page(
             request,
             "session.html",
             here="/sessions",
             session_id=request.path_params["id"],
             who=_latest(records, "user_id") or _latest(records, "visitor_id"),
-            first=records[0].occurred_at,
+            first=shown[0].occurred_at,
             by_vendor=Counter(record.vendor for record in records),
-            timeline=lay_out(records),
+            timeline=lay_out(shown),
+            left_out=len(records) - len(shown),
         )
 
     # --- Goals ------------------------------------------------------------------------------------

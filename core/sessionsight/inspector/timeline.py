@@ -14,8 +14,10 @@ from msgspec import Struct
 
 from sessionsight.inspector.model import Inspected
 
-__all__ = ["Lane", "Mark", "Pause", "Tick", "Timeline", "lay_out"]
+__all__ = ["LANES", "LEVELS", "Lane", "Mark", "Pause", "Tick", "Timeline", "lay_out"]
 
+LANES = 6
+"""How many lanes windows have; when there are more windows, those that open last share one."""
 LEVELS = 5
 """How many records are stacked on a side of a lane before they share a place."""
 _PAUSE = 0.2
@@ -32,6 +34,8 @@ class Lane(Struct, frozen=True):
     """A browser window, or the records that came without one."""
 
     window_id: str | None
+    windows: int
+    """How many windows share it: 1, but for the last lane of many, and for none 0."""
     first: int
     """The number of its first mark, from 0."""
     last: int
@@ -96,33 +100,39 @@ def lay_out(records: Sequence[Inspected]) -> Timeline:
     start = records[0].occurred_at
     offsets = [record.occurred_at - start for record in records]
     places, pauses = _places(offsets)
-    windows = _windows(records)
+    lane_of = _lanes(records)
     marks: list[Mark] = []
     ends: dict[tuple[int, str, int], float] = {}
     for record, x, offset in zip(records, places, offsets, strict=True):
-        lane = windows.index(record.window_id)
+        lane = lane_of[record.window_id]
         level = 0
         while level < LEVELS - 1 and x - ends.get((lane, record.side, level), -100.0) < _NEIGHBOURS:
             level += 1
         ends[lane, record.side, level] = x
         marks.append(Mark(record, lane, x, level, offset))
-    lanes = [_lane(number, window, marks) for number, window in enumerate(windows)]
+    lanes = [_lane(number, marks) for number in range(max(lane_of.values()) + 1)]
     return Timeline(lanes, marks, pauses, _ticks(marks), offsets[-1])
 
 
-def _windows(records: Sequence[Inspected]) -> list[str | None]:
-    """The windows in the order in which they appear; at the end, if need be, None."""
+def _lanes(records: Sequence[Inspected]) -> dict[str | None, int]:
+    """The lane of each window, in the order in which they appear; that of records without one is the last."""
     seen = dict.fromkeys(record.window_id for record in records)
-    return sorted(seen, key=lambda window: window is None)
+    windows = [window for window in seen if window is not None]
+    lane_of: dict[str | None, int] = {window: min(number, LANES - 1) for number, window in enumerate(windows)}
+    if None in seen:
+        lane_of[None] = min(len(windows), LANES)
+    return lane_of
 
 
-def _lane(number: int, window_id: str | None, marks: Sequence[Mark]) -> Lane:
+def _lane(number: int, marks: Sequence[Mark]) -> Lane:
     own = [index for index, mark in enumerate(marks) if mark.lane == number]
+    windows = {marks[index].record.window_id for index in own} - {None}
     depth = {"browser": 0, "server": 0}
     for index in own:
         side = marks[index].record.side
         depth[side] = max(depth.get(side, 0), marks[index].level + 1)
-    return Lane(window_id, own[0], own[-1], depth["browser"], depth["server"])
+    first, last = own[0], own[-1]
+    return Lane(marks[first].record.window_id, len(windows), first, last, depth["browser"], depth["server"])
 
 
 def _places(offsets: Sequence[float]) -> tuple[list[float], list[Pause]]:

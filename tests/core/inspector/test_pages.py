@@ -208,6 +208,14 @@ def test_a_sessions_page_has_its_records_of_all_vendors_in_order(
     assert "amount: is too small" in page.text
 
 
+def test_of_a_very_long_session_the_latest_records_are_shown(http: httpx.Client, inspector: RunningInspector) -> None:
+    keep(inspector.store, *(record(n, name=f"event {n}", session_id="s", window_id=f"w{n}") for n in range(700)))
+    page = http.get("/sessions/s")
+    assert names(page) == [f"event {n}" for n in range(200, 700)]
+    assert "the latest 500 of 700 records" in text(page)
+    assert "More windows 495 in one lane" in text(page)
+
+
 def test_sessions_are_listed_with_who_and_how_many(http: httpx.Client, inspector: RunningInspector) -> None:
     for number in range(60):
         keep(inspector.store, record(number, session_id=f"session-{number}", user_id=f"user_{number}"))

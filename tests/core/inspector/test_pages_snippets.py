@@ -1,5 +1,6 @@
 """The lines to paste work as they stand, and bring records of all four vendors here."""
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -15,10 +16,12 @@ from starlette.testclient import TestClient
 
 import sessionsight
 from sessionsight.current import default, set_default
+from sessionsight.inspector.options import DEFAULT_PORT
 from sessionsight.inspector.server import RunningInspector
 from sessionsight.inspector.snippets import snippets
 from sessionsight.settings import Settings
 from sessionsight_asgi import get_analytics
+from tests.docs.test_pages import ROOT, blocks, run
 
 COOKIE = "ss_sid=0b0e1f9c-55a4-4d53-8a36-1a2a0b7c5c11"
 EVERYTHING = {"sessionsight": 1, "signal": 1, "saytics": 1, "analyse": 1}
@@ -104,6 +107,15 @@ def test_the_environments(lines: dict[str, str], inspector: RunningInspector) ->
     assert destinations.keys() == EVERYTHING.keys()
     assert destinations["sessionsight"].api_url == destinations["signal"].endpoint == inspector.url
     assert destinations["saytics"].api_url == destinations["analyse"].host == inspector.url
+
+
+def test_the_documentation_has_the_same_environment_and_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    [environment] = [one.code for one in snippets(f"http://127.0.0.1:{DEFAULT_PORT}") if one.id == "environment"]
+    documented = re.findall(r"\$ (export .*\n)", (ROOT / "docs/inspector.md").read_text("utf-8"))
+    assert "".join(documented) == environment
+    [(_, code)] = blocks("docs/inspector.md")
+    run(code)
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+ 0\n", capsys.readouterr().out)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionsight.inspector.timeline import LEVELS, lay_out
+from sessionsight.inspector.timeline import LANES, LEVELS, lay_out
 from tests.core.inspector.samples import WINDOW, record
 
 
@@ -30,6 +30,13 @@ def test_windows_are_lanes_in_the_order_in_which_they_open_and_records_without_o
         (None, 0, 0),
     ]
     assert [mark.lane for mark in timeline.marks] == [2, 0, 1, 0]
+
+
+def test_many_windows_share_the_last_lane_of_windows() -> None:
+    timeline = lay_out([record(n, window_id=None if n == 4 else f"window {n}") for n in range(20)])
+    assert [lane.windows for lane in timeline.lanes] == [1] * (LANES - 1) + [20 - 1 - (LANES - 1), 0]
+    assert timeline.marks[19].lane == LANES - 1
+    assert timeline.marks[4].lane == LANES
 
 
 def test_time_runs_evenly_from_left_to_right() -> None:
