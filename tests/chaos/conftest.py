@@ -17,7 +17,7 @@ def seed() -> int:
     return seed
 
 
-@pytest.fixture(params=["memory"])
+@pytest.fixture(params=["memory", "sqlite:///{folder}/spool.db"], ids=["memory", "sqlite"])
 def spool(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The `spool` setting, once for each spool there is."""
     return str(request.param).format(folder=tmp_path)

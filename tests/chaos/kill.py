@@ -47,7 +47,9 @@ class Plan:
     kill_every: float = 1.0
     """Seconds between two kills."""
     kills: int | None = None
-    """Kill no more than so many, and come back slowly enough for all of them; until the load ends by default."""
+    """No more than so many; as long as visitors come, by default."""
+    pace: float | None = None
+    """Visits in a second; as many as the site serves, by default."""
     patience: float = 300.0
     """Seconds that delivery may take after the last visit."""
 
@@ -232,6 +234,7 @@ def _gunicorn(plan: Plan, port: int, environ: dict[str, str], folder: Path) -> I
 @contextmanager
 def _visitors(plan: Plan, port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     arguments = [str(port), str(plan.visits), str(plan.workers * 2), str(folder / "visits")]
+    arguments += [str(plan.pace)] if plan.pace else []
     process = subprocess.Popen([sys.executable, "-m", "tests.chaos.visitors", *arguments])
     try:
         yield process

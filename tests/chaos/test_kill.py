@@ -22,7 +22,10 @@ def test_nothing_is_lost_and_nothing_doubled_when_workers_are_killed(
     caplog.set_level(logging.CRITICAL)
 
     result = run(
-        Plan(seed, captures=2_000, spool=f"sqlite:///{tmp_path}/spool.db", workers=2, kill_every=0.4, kills=3), tmp_path
+        Plan(
+            seed, captures=2_000, spool=f"sqlite:///{tmp_path}/spool.db", workers=2, kill_every=0.4, kills=3, pace=200.0
+        ),
+        tmp_path,
     )
 
     print(result)

@@ -21,7 +21,7 @@ def test_every_record_is_accounted_for_whatever_the_vendors_do(
 ) -> None:
     caplog.set_level(logging.CRITICAL)
 
-    result = run(Plan(seed, visits=120, storm=5, spool=spool, goals_on_unknown=goals_on_unknown), tmp_path)
+    result = run(Plan(seed, visits=120, storm=3, spool=spool, goals_on_unknown=goals_on_unknown), tmp_path)
 
     print(result)
     assert result.problems() == []

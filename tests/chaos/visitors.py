@@ -1,6 +1,6 @@
 """Visitors that come to a site one after the other, and write down which of them were served to the end.
 
-    python -m tests.chaos.visitors PORT VISITS AT_ONCE FILE
+    python -m tests.chaos.visitors PORT VISITS AT_ONCE FILE [VISITS_A_SECOND]
 
 Nothing is tried again: a visit whose response breaks off has perhaps been captured and perhaps not.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import itertools
+import math
 import sys
 import threading
 import time
@@ -18,12 +19,13 @@ _REFUSED_FOR = 20.0
 """Seconds after which a site that takes no connection is given up."""
 
 
-def come(port: int, visits: int, at_once: int) -> tuple[list[int], list[int]]:
+def come(port: int, visits: int, at_once: int, pace: float = math.inf) -> tuple[list[int], list[int]]:
     """Make all visits. Gives the numbers of those that were served, and of those whose response broke off."""
     served: list[int] = []
     cut: list[int] = []
     numbers = iter(range(visits))
     lock = threading.Lock()
+    begun = time.monotonic()
 
     def visitor() -> None:
         connection = _connect(port)
@@ -33,6 +35,7 @@ def come(port: int, visits: int, at_once: int) -> tuple[list[int], list[int]]:
             if number is None:
                 connection.close()
                 return
+            time.sleep(max(begun + number / pace - time.monotonic(), 0.0))
             try:
                 connection.request("GET", f"/{number}")
                 response = connection.getresponse()
@@ -70,5 +73,5 @@ def _connect(port: int) -> http.client.HTTPConnection:
 
 if __name__ == "__main__":
     port, visits, at_once = map(int, sys.argv[1:4])
-    served, cut = come(port, visits, at_once)
+    served, cut = come(port, visits, at_once, *map(float, sys.argv[5:]))
     Path(sys.argv[4]).write_text("\n".join((" ".join(map(str, served)), " ".join(map(str, cut)))))
