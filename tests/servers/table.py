@@ -95,6 +95,10 @@ ROWS = [
     Row(f"uwsgi --master --enable-threads {_GRACEFUL} --processes 2 --threads 4", "django"),
 ]
 
+PATIENT = {"linger": 3600.0, "shutdown_timeout": 20.0}
+"""Settings with which nothing leaves before its batch is full or the process ends, so that the end has something to do,
+and all the time for it that a busy machine needs."""
+
 SPOOLS = ["memory"]
 """Each server is tested with each of these."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.server import need, serve
-from tests.servers.table import SPOOLS, spool_environment
+from tests.servers.table import PATIENT, SPOOLS, spool_environment
 
 pytestmark = pytest.mark.servers
 
@@ -33,7 +33,7 @@ def test_every_record_arrives_exactly_once(program: str, spool: str, tmp_path: P
     with serve(
         "BIN/python program.py PORT",
         tmp_path,
-        options={"linger": 3600.0},
+        options=PATIENT,
         environment=spool_environment(spool, tmp_path),
     ) as site:
         site.visit(2050)
@@ -47,6 +47,6 @@ def test_records_leave_while_the_server_serves(program: str, tmp_path: Path) -> 
     need("gevent", importlib.util.find_spec("gevent"), "pip install gevent")
     (tmp_path / "program.py").write_text(program, "utf-8")
     with serve("BIN/python program.py PORT", tmp_path) as site:
-        site.visit(50, connections=1)
+        site.visit(50)
 
         site.vendor.wait_until(lambda: site.arrived().total() == 50, "records while the server runs")
