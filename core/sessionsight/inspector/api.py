@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -15,21 +15,21 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from sessionsight.inspector.faults import Faults, FaultsError, Injector
 from sessionsight.inspector.feed import Feed
-from sessionsight.inspector.filters import MAX_ID, Filter, FilterError
+from sessionsight.inspector.filters import MAX_ID, Filter, FilterError, problem
 from sessionsight.inspector.openapi import MAX_LIMIT, MAX_WAIT, document
 from sessionsight.inspector.store import Store
 
 __all__ = ["api_routes"]
 
 T = TypeVar("T", bound=Struct)
-Cursor = Annotated[int, Meta(ge=0, le=MAX_ID)]
+Operation = Callable[[Request], Awaitable[Response]]
 
 
 class Paging(Struct, frozen=True):
     """Which part of a list is wanted."""
 
     limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT)] = 50
-    before: Cursor | None = None
+    before: Annotated[int, Meta(ge=0, le=MAX_ID)] = MAX_ID
 
 
 class Wait(Struct, frozen=True):
@@ -57,8 +57,7 @@ class _Api:
     @property
     def routes(self) -> list[BaseRoute]:
         return [
-            Route("/records", self._records, methods=["GET"]),
-            Route("/records", self._clear, methods=["DELETE"]),
+            _route("/records", GET=self._records, DELETE=self._clear),
             Route("/records/{id}", self._record),
             Route("/requests/{id}", self._request),
             Route("/goals", self._goals),
@@ -68,8 +67,7 @@ class _Api:
             Route("/counts", self._counts),
             Route("/health", self._health),
             Route("/wait", self._wait),
-            Route("/faults", self._faults, methods=["GET"]),
-            Route("/faults", self._set_faults, methods=["PUT"]),
+            _route("/faults", GET=self._faults, PUT=self._set_faults),
             Route("/stream", self._stream),
             Route("/openapi.json", self._document),
         ]
@@ -167,6 +165,15 @@ class _Api:
         return _json(document())
 
 
+def _route(path: str, **operations: Operation) -> Route:
+    """One path with several methods: only so does Starlette name them all in `Allow`."""
+
+    async def operate(request: Request) -> Response:
+        return await operations["GET" if request.method == "HEAD" else request.method](request)
+
+    return Route(path, operate, methods=[*operations])
+
+
 def _json(value: Any) -> Response:
     return Response(msgspec.json.encode(value), media_type="application/json", headers={"Cache-Control": "no-store"})
 
@@ -194,14 +201,16 @@ def _filtered(request: Request, kind: type[T]) -> tuple[Filter, T]:
         raise HTTPException(400, str(error)) from None
 
 
-def _parameters(request: Request, kind: type[T], *, also: Iterable[str] = ()) -> T:
+def _parameters(request: Request, kind: type[T], *, also: Sequence[str] = ()) -> T:
     """The query's parameters as a value; one that does not exist is an error, so that a typo selects nothing else."""
-    names = msgspec.structs.fields(kind)
-    known = {field.name for field in names}
-    query: Mapping[str, str] = request.query_params
-    if unknown := [name for name in query if name not in known | {*also}]:
-        raise HTTPException(400, f"{unknown[0]}: there is no such parameter; there are {sorted(known | {*also})}")
+    known = [field.name for field in msgspec.structs.fields(kind)]
+    query = request.query_params
+    for name, value in query.multi_items():
+        if name not in known and name not in also:
+            raise HTTPException(400, f"{name}: there is no such parameter; there are {', '.join([*known, *also])}")
+        if not value or len(query.getlist(name)) > 1:
+            raise HTTPException(400, f"{name}: must be given once, with a value, or not at all")
     try:
-        return msgspec.convert({name: query[name] for name in known if query.get(name)}, kind, strict=False)
+        return msgspec.convert({name: query[name] for name in known if name in query}, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise HTTPException(400, str(error)) from None
+        raise HTTPException(400, problem(error)) from None

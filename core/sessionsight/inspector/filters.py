@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -11,7 +12,7 @@ from msgspec import Meta, Struct
 
 from sessionsight.inspector.model import Inspected, Kind, Vendor
 
-__all__ = ["MAX_ID", "Filter", "FilterError"]
+__all__ = ["MAX_ID", "Filter", "FilterError", "problem"]
 
 MAX_ID = 2**63 - 1
 
@@ -57,11 +58,13 @@ class Filter(Struct, frozen=True, kw_only=True, omit_defaults=True):
         for name in ("since", "until"):
             if name in given:
                 given[name] = _seconds(name, given[name])
+        for name in ("vendor", "kind", "status", "after"):
+            if given.get(name, "").lower() == "null":  # which msgspec would read as None
+                raise FilterError(f"{name}: must not be {given[name]!r}")
         try:
             return msgspec.convert(given, cls, strict=False)
         except msgspec.ValidationError as error:
-            what, _, where = str(error).partition(" - at `$.")
-            raise FilterError(f"{where.rstrip('`')}: {what}") from None
+            raise FilterError(problem(error)) from None
 
     def to_query(self) -> dict[str, str]:
         """The parameters that mean this filter."""
@@ -87,13 +90,30 @@ class Filter(Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
 
+def problem(error: msgspec.ValidationError) -> str:
+    """What is wrong with which parameter.
+
+    Example:
+        >>> problem(msgspec.ValidationError("Expected `int`, got `str` - at `$.after`"))
+        'after: Expected `int`, got `str`'
+    """
+    what, _, where = str(error).partition(" - at `$.")
+    return f"{where.rstrip('`')}: {what}"
+
+
 def _seconds(name: str, text: str) -> float:
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        pass
+        seconds = _parsed(text)
+    if not math.isfinite(seconds):
+        raise FilterError(f"{name}: must be Unix seconds or an ISO 8601 time, not {text!r}")
+    return seconds
+
+
+def _parsed(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except ValueError:
-        raise FilterError(f"{name}: must be Unix seconds or an ISO 8601 time, not {text!r}") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return math.nan

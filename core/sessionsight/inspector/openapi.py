@@ -133,7 +133,8 @@ def _faults() -> dict[str, Any]:
     patterns = {"fail": FAIL, "latency": LATENCY, "rate_limit": RATE_LIMIT}
     return {
         "type": "object",
-        "properties": {name: _nullable({"type": "string", "pattern": text}) for name, text in patterns.items()},
+        "properties": {name: _nullable({"type": "string", "pattern": f"^$|{text}"}) for name, text in patterns.items()},
+        "additionalProperties": False,
     }
 
 
