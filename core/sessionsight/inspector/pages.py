@@ -135,11 +135,12 @@ class _Pages:
         """The record that names the app's page or request: itself, or another vendor's of the same moment."""
         if record.page_url:
             return record
+        since, until = record.received_at - _BATCHED, record.received_at + _BATCHED
         near = self._store.session(record.session_id) if record.session_id else []
-        for who in ({"user": record.user_id}, {"visitor": record.visitor_id}):
-            if any(who.values()):
-                within = Filter(since=record.received_at - _BATCHED, until=record.received_at + _BATCHED, **who)
-                near = [*near, *self._store.records(within, limit=100).records]
+        if record.user_id:
+            near += self._store.records(Filter(user=record.user_id, since=since, until=until), limit=100).records
+        if record.visitor_id:
+            near += self._store.records(Filter(visitor=record.visitor_id, since=since, until=until), limit=100).records
 
         def apart(other: Inspected) -> float:
             return abs(other.occurred_at - record.occurred_at)
