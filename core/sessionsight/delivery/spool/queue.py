@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
+from sessionsight.delivery.spool.backlog import Backlog
 from sessionsight.records import Entry, Goal
 
 __all__ = ["MemoryQueue", "size_of"]
@@ -24,8 +24,8 @@ class MemoryQueue:
     def __init__(self, *, max_records: int, max_bytes: int) -> None:
         self._max_records = max_records
         self._max_bytes = max_bytes
-        self._goals: deque[Entry] = deque()
-        self._others: deque[Entry] = deque()
+        self._goals = Backlog()
+        self._others = Backlog()
         self._waiting_bytes = 0
         self._claimed = 0
 
@@ -50,6 +50,10 @@ class MemoryQueue:
             size = size_of(entry)
             (self._goals if type(entry.record) is Goal else self._others).append(entry)
             self._waiting_bytes += size
+        if entries:
+            now = entries[-1].since
+            self._goals.pack(now)
+            self._others.pack(now)
         evicted: list[Entry] = []
         while self.waiting and self._full():
             entry = (self._others or self._goals).popleft()
@@ -63,7 +67,7 @@ class MemoryQueue:
         claimed: list[Entry] = []
         total = 0
         while len(claimed) < max_records and (queue := self._goals or self._others):
-            size = size_of(queue[0])
+            size = size_of(queue.first())
             if claimed and total + size > max_bytes:
                 break
             claimed.append(queue.popleft())
@@ -87,9 +91,7 @@ class MemoryQueue:
 
     def drain(self) -> list[Entry]:
         """Take everything that waits, and settle it."""
-        drained = [*self._goals, *self._others]
-        self._goals.clear()
-        self._others.clear()
+        drained = [queue.popleft() for queue in (self._goals, self._others) for _ in range(len(queue))]
         self._waiting_bytes = 0
         return drained
 

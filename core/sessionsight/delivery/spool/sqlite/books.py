@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sessionsight.delivery.ledger import LaneStats
 from sessionsight.delivery.spool.base import DeadLetter, Share
+from sessionsight.delivery.spool.codec import from_bytes
 from sessionsight.delivery.spool.memory import MemoryBooks
 from sessionsight.delivery.spool.sqlite import ledger, letters, rows
-from sessionsight.delivery.spool.sqlite.codec import from_bytes
 from sessionsight.delivery.spool.sqlite.faults import SpoolFault
 from sessionsight.records import DropReason, Entry
 
@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 # How long a lane's thread waits for others to be done with the file.
 _PATIENCE = 1.0
+# The same, while the process ends.
+_PATIENCE_AT_THE_END = 0.2
 # Between looks at what other processes have left, in seconds.
 _LOOK_EVERY = 2.0
 # A peer waits for no more than this if this process is stopped.
@@ -63,6 +65,7 @@ class SqliteBooks:
         self._evicted = 0
         self._next_look = 0.0
         self._last_error: str | None = None
+        self._patience = _PATIENCE
         self._closed = False
 
     # --- what the spool tells them ---------------------------------------------------------------
@@ -97,7 +100,7 @@ class SqliteBooks:
         self._move_to_file()
         if self._waiting_since is None:
             try:
-                waits = self._file.read(partial(ledger.waits, lane=self.name), wait=_PATIENCE)
+                waits = self._file.read(partial(ledger.waits, lane=self.name), wait=self._patience)
             except SpoolFault as fault:
                 self._spool.report(fault)
             else:
@@ -196,16 +199,12 @@ class SqliteBooks:
         """
         if self._closed:
             return 0
+        self._patience = _PATIENCE_AT_THE_END
         self._post()
         self._move_to_file()
         self._closed = True
         with self._changed:
             self._hand.clear()
-        if self._spool.owner_id:
-            try:
-                self._write(rows.release)
-            except SpoolFault as fault:  # the next process finds that the owner is gone
-                self._spool.report(fault)
         self._notify()
         return self._memory.close()
 
@@ -260,7 +259,7 @@ class SqliteBooks:
     def _write(self, work: Callable[..., T]) -> T:
         """Do some work of `rows`, or of its like, for this lane and this process."""
         self._spool.own()
-        return self._file.write(partial(self._in_lane, work), wait=_PATIENCE)
+        return self._file.write(partial(self._in_lane, work), wait=self._patience)
 
     def _in_lane(self, work: Callable[..., T], connection: sqlite3.Connection) -> T:
         return work(connection, self._spool.lanes[self.name], self._spool.owner_id)
@@ -283,7 +282,7 @@ class SqliteBooks:
                     step(connection)
 
             try:
-                self._file.write(work, wait=_PATIENCE)
+                self._file.write(work, wait=self._patience)
             except SpoolFault as fault:
                 self._spool.report(fault)
                 self._next_look = min(self._next_look, time.monotonic() + 0.1)
@@ -322,7 +321,7 @@ class SqliteBooks:
 
     def _read(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         try:
-            return self._file.read(work, wait=_PATIENCE)
+            return self._file.read(work, wait=self._patience)
         except SpoolFault as fault:
             self._spool.report(fault)
             return otherwise

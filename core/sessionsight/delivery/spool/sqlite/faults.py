@@ -2,6 +2,7 @@
 
 SpoolFault
 ├── Busy       somebody else is writing; try again
+├── Nested     this thread is writing, and was interrupted by something that wants to write as well
 ├── Unusable   it cannot be read or written now: full, read-only, no such folder
 ├── Newer      a newer release of ours has made it; it is left alone
 └── Corrupt    it is no database, or a damaged one
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 
-__all__ = ["Busy", "Corrupt", "Newer", "SpoolFault", "Unusable", "translated"]
+__all__ = ["Busy", "Corrupt", "Nested", "Newer", "SpoolFault", "Unusable", "translated"]
 
 
 class SpoolFault(Exception):
@@ -20,6 +21,10 @@ class SpoolFault(Exception):
 
 class Busy(SpoolFault):
     """Somebody else is writing, and was not done in time."""
+
+
+class Nested(SpoolFault):
+    """This very thread is writing: a signal handler or a finalizer has interrupted it. Waiting would not help."""
 
 
 class Unusable(SpoolFault):

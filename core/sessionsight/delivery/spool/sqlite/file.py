@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from sessionsight.delivery.spool.sqlite import forks
-from sessionsight.delivery.spool.sqlite.faults import Busy, Corrupt, SpoolFault, Unusable, translated
-from sessionsight.delivery.spool.sqlite.schema import prepare
+from sessionsight.delivery.spool.sqlite.faults import Busy, Corrupt, Nested, SpoolFault, Unusable, translated
+from sessionsight.delivery.spool.sqlite.schema import is_foreign, prepare
 
 __all__ = ["SIDES", "SpoolFile"]
 
@@ -173,7 +173,7 @@ class SpoolFile:
             raise Busy("another thread is writing")
         try:
             if self._inside:
-                raise Unusable("this thread is in the midst of writing")
+                raise Nested("this thread is in the midst of writing")
             self._inside = True
             try:
                 yield self._connection or self._open(deadline)
@@ -192,7 +192,11 @@ class SpoolFile:
         if isinstance(fault, Corrupt):
             self._set_aside(fault)
         else:
-            self._fault, self._rest_until = fault, time.monotonic() + _REST
+            self._rest(fault)
+
+    def _rest(self, fault: SpoolFault) -> None:
+        """Fail for a while without trying."""
+        self._fault, self._rest_until = fault, time.monotonic() + _REST
 
     def _open(self, deadline: float) -> sqlite3.Connection:
         if self.pid != os.getpid():
@@ -202,6 +206,8 @@ class SpoolFile:
         self._fault = None
         try:
             _make_private(self.path)
+            found = Path(self.path).stat()
+            self._identity = (found.st_dev, found.st_ino)
             connection = sqlite3.connect(
                 self.path,
                 timeout=max(deadline - time.monotonic(), 0.01),
@@ -236,8 +242,6 @@ class SpoolFile:
             raise
         # From here on `write` waits, outside the lock, so that other threads may come first.
         connection.execute("PRAGMA busy_timeout = 0")
-        found = Path(self.path).stat()
-        self._identity = (found.st_dev, found.st_ino)
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -247,7 +251,10 @@ class SpoolFile:
 
     def _set_aside(self, fault: SpoolFault) -> None:
         """Move a damaged file out of the way, unless somebody else has done so already."""
-        if self._identity is not None and not self.is_ours():
+        if not self.is_ours():
+            return
+        if is_foreign(self.path):
+            self._rest(Unusable(f"{fault}; it is a damaged database of something else"))
             return
         aside = f"{self.path}.corrupt-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
         try:
@@ -255,7 +262,7 @@ class SpoolFile:
                 with contextlib.suppress(FileNotFoundError):
                     Path(self.path + side).rename(aside + side)
         except OSError as error:
-            self._fault, self._rest_until = Unusable(str(error)), time.monotonic() + _REST
+            self._rest(Unusable(str(error)))
             return
         self._identity = None
         self._on_corrupt(aside, str(fault))
@@ -268,10 +275,6 @@ def _make_private(path: str) -> None:
     except FileExistsError:
         return
     os.close(descriptor)
-    # A log of a database that was deleted is no log of this one.
-    for side in SIDES[1:]:
-        with contextlib.suppress(FileNotFoundError):
-            Path(path + side).unlink()
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -8,7 +8,7 @@ import time
 import msgspec
 
 from sessionsight.delivery.spool.base import DeadLetter
-from sessionsight.delivery.spool.sqlite.codec import from_bytes
+from sessionsight.delivery.spool.codec import from_bytes
 
 __all__ = ["bury_unreadable", "of_lane"]
 

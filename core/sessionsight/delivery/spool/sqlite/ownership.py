@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from secrets import randbits
 
-__all__ = ["NOBODY", "Ownership", "is_alive", "is_old", "remove_stray", "strays"]
+__all__ = ["NOBODY", "Ownership", "all_of", "is_alive", "is_old", "remove_stray", "strays"]
 
 NOBODY = 0
 
@@ -61,15 +61,22 @@ def is_alive(path: str, owner: int) -> bool:
     return _is_locked(_lock_path(path, owner))
 
 
+def all_of(path: str) -> list[int]:
+    """The owners of rows in the file at this path that have not let go of their lock in order, dead or alive."""
+    return [owner for owner, _ in _found(path)]
+
+
 def strays(path: str) -> list[tuple[int, str]]:
-    """The files of owners that have not let go of their lock in order, dead or alive, but for this process's."""
+    """The same, but for this process's own, with the names of their locks' files."""
+    return [(owner, name) for owner, name in _found(path) if (os.getpid(), owner) not in _held]
+
+
+def _found(path: str) -> list[tuple[int, str]]:
     prefix = f"{path}.owner-"
     found: list[tuple[int, str]] = []
     for name in glob.glob(f"{glob.escape(prefix)}*"):  # noqa: PTH207  the prefix is a path, not a pattern
         with contextlib.suppress(ValueError):
-            owner = int(name.removeprefix(prefix), 16)
-            if (os.getpid(), owner) not in _held:
-                found.append((owner, name))
+            found.append((int(name.removeprefix(prefix), 16), name))
     return found
 
 

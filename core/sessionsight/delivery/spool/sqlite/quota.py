@@ -6,8 +6,8 @@ import heapq
 import sqlite3
 from collections import Counter
 
+from sessionsight.delivery.spool.codec import from_bytes
 from sessionsight.delivery.spool.keys import scope_of
-from sessionsight.delivery.spool.sqlite.codec import from_bytes
 from sessionsight.delivery.spool.sqlite.ownership import NOBODY
 from sessionsight.delivery.spool.sqlite.rows import count
 from sessionsight.records import DropReason

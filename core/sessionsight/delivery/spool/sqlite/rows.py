@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+from msgspec.structs import replace
+
 from sessionsight.delivery.spool.base import DeadLetter, Share
+from sessionsight.delivery.spool.codec import from_bytes, to_bytes
 from sessionsight.delivery.spool.keys import scope_of
 from sessionsight.delivery.spool.queue import size_of
-from sessionsight.delivery.spool.sqlite.codec import to_bytes
 from sessionsight.delivery.spool.sqlite.ownership import NOBODY
 from sessionsight.records import DropReason, Entry, Goal
 
@@ -28,8 +32,8 @@ __all__ = [
     "enter",
     "mark",
     "name_lanes",
-    "release",
     "remove",
+    "take_out",
     "thin_out",
 ]
 
@@ -207,9 +211,18 @@ def thin_out(connection: sqlite3.Connection, lane: int, *, keep: int) -> None:
         count(connection, Counter({(lane, DropReason.DEAD_LETTERS_FULL.value): number - keep}))
 
 
-def release(connection: sqlite3.Connection, lane: int, owner: int) -> None:
-    """Whatever the owner has claimed and not sent is anybody's."""
-    connection.execute("UPDATE queue SET owner = ? WHERE lane = ? AND owner = ? AND sent = 0", (NOBODY, lane, owner))
+def take_out(connection: sqlite3.Connection) -> list[tuple[str, Entry]]:
+    """Remove whatever nobody has claimed from a file that is given up, for another one to take it in."""
+    found: list[tuple[str, Entry]] = []
+    for row, name, since, body in connection.execute(
+        "SELECT queue.record, lanes.name, queue.since, records.body FROM lanes"
+        " JOIN queue ON queue.lane = lanes.lane AND queue.owner = ? JOIN records ON records.id = queue.record",
+        (NOBODY,),
+    ).fetchall():
+        with contextlib.suppress(msgspec.MsgspecError):
+            found.append((name, replace(from_bytes(body, since=since, row=row), row=0)))
+    connection.execute("DELETE FROM queue WHERE owner = ?", (NOBODY,))
+    return found
 
 
 def _claim_key(connection: sqlite3.Connection, lane: int, entry: Entry, window: float) -> bool:

@@ -7,11 +7,12 @@ the transaction that notices the need for it.
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 from secrets import randbits
 
-from sessionsight.delivery.spool.sqlite.faults import Corrupt, Newer
+from sessionsight.delivery.spool.sqlite.faults import Newer, Unusable
 
-__all__ = ["APPLICATION_ID", "VERSION", "prepare"]
+__all__ = ["APPLICATION_ID", "VERSION", "is_foreign", "prepare"]
 
 APPLICATION_ID = 0x53535350
 """Tells a spool from any other SQLite file: "SSSP"."""
@@ -55,7 +56,10 @@ _TABLES = (
     END""",
 )
 
-_UPGRADES: dict[int, tuple[str, ...]] = {}
+_UPGRADES: dict[int, tuple[str, ...]] = {
+    # What was taken over from a file beside this one, by that file's base, so that it is done once.
+    1: ("CREATE TABLE adopted (base INTEGER PRIMARY KEY, at REAL NOT NULL)",),
+}
 """Version to the statements that lead from it to the next one."""
 
 VERSION = 1 + len(_UPGRADES)
@@ -71,13 +75,13 @@ def prepare(connection: sqlite3.Connection) -> int:
 
     Raises:
         Newer: A newer release has made the file.
-        Corrupt: It is somebody else's database.
+        Unusable: It is somebody else's database.
     """
     version = _pragma(connection, "user_version")
     application = _pragma(connection, "application_id")
     if application != APPLICATION_ID:
         if version or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-            raise Corrupt("it is a database of something else")
+            raise Unusable("it is a database of something else")
         for statement in _TABLES:
             connection.execute(statement)
         # 62 bits, of which the lower twenty are left to count with.
@@ -95,6 +99,17 @@ def prepare(connection: sqlite3.Connection) -> int:
         connection.execute(f"PRAGMA user_version = {VERSION}")
     (base,) = connection.execute("SELECT value FROM facts WHERE name = 'base'").fetchone()
     return int(base)
+
+
+def is_foreign(path: str) -> bool:
+    """Whether a file, damaged or not, is a SQLite database of something else by its header."""
+    # https://www.sqlite.org/fileformat.html#the_database_header
+    try:
+        with Path(path).open("rb") as file:
+            header = file.read(72)
+    except OSError:
+        return False
+    return header.startswith(b"SQLite format 3\0") and int.from_bytes(header[68:72], "big") != APPLICATION_ID
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -13,12 +13,12 @@ from functools import partial
 
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.spool.base import Share
+from sessionsight.delivery.spool.codec import to_bytes
 from sessionsight.delivery.spool.memory import MemoryBooks
 from sessionsight.delivery.spool.queue import size_of
-from sessionsight.delivery.spool.sqlite import adoption, forks, quota, rows, upkeep
+from sessionsight.delivery.spool.sqlite import adoption, forks, quota, rows, siblings, upkeep
 from sessionsight.delivery.spool.sqlite.books import SqliteBooks
-from sessionsight.delivery.spool.sqlite.codec import to_bytes
-from sessionsight.delivery.spool.sqlite.faults import Busy, SpoolFault, Unusable
+from sessionsight.delivery.spool.sqlite.faults import Busy, Nested, SpoolFault, Unusable
 from sessionsight.delivery.spool.sqlite.file import SpoolFile
 from sessionsight.delivery.spool.sqlite.ownership import NOBODY, Ownership
 from sessionsight.notices import Notices
@@ -81,6 +81,13 @@ class SqliteSpool:
             self._enter(shares, wait=self.options.spool_busy_timeout)
         except SpoolFault as fault:
             self.report(fault)
+            if isinstance(fault, Busy):
+                self.notices.tell(
+                    logging.WARNING,
+                    f"spool {self.path}: others were writing for {self.options.spool_busy_timeout:g} s; a request's "
+                    "records wait in memory until they can be written",
+                    about="busy",
+                )
             for share in shares:
                 self._books[share.lane].take_in_memory(share)
         finally:
@@ -95,15 +102,21 @@ class SqliteSpool:
         """
         self._enter([Share(lane, entries)], wait=_PATIENCE, late=True)
 
-    def own(self) -> None:
-        """Make this process an owner, if it is none yet.
+    def own(self) -> int:
+        """Make this process an owner, if it is none yet, and say under which number.
 
         Raises:
             SpoolFault: Its lock cannot be made.
         """
-        if self._ownership is None:
-            with self._owning:
-                self._ownership = self._new_owner()
+        with self._owning:
+            if self._closed:
+                raise Unusable("the spool is closed")
+            if self._ownership is None:
+                try:
+                    self._ownership = Ownership(self.path)
+                except OSError as error:
+                    raise Unusable(str(error)) from error
+            return self._ownership.id
 
     @property
     def owner_id(self) -> int:
@@ -115,15 +128,12 @@ class SqliteSpool:
         if self._closed or not self._tending.acquire(blocking=False):
             return
         try:
-            if not self.file.is_ours():
-                self.notices.tell(
-                    logging.ERROR,
-                    f"spool {self.path}: the file was moved or deleted; a new one is started",
-                    about="gone",
-                )
-                self.file.reopen()
             self.own()
+            if not self.file.is_ours():
+                self._rescue()
             adoption.take_over(self)
+            if self.path == self.main_path:
+                siblings.adopt(self)
             self._upkeep.tend(now)
         except SpoolFault as fault:
             self.report(fault)
@@ -131,8 +141,8 @@ class SqliteSpool:
             self._tending.release()
 
     def report(self, fault: SpoolFault) -> None:
-        """Tell the operator; a file that is merely busy is no news."""
-        if not isinstance(fault, Busy) and not self._closed:
+        """Tell the operator; a file that is merely busy is no news to a lane."""
+        if not isinstance(fault, (Busy, Nested)) and not self._closed:
             self.notices.tell(
                 logging.ERROR,
                 f"spool {self.path}: {fault}; records are kept in memory until it can be used",
@@ -141,8 +151,9 @@ class SqliteSpool:
 
     def close(self) -> None:
         """Let go of the file, and of all that this process owns in it."""
-        self._closed = True
-        ownership, self._ownership = self._ownership, None
+        with self._owning:
+            self._closed = True
+            ownership, self._ownership = self._ownership, None
         if ownership is not None:
             with contextlib.suppress(SpoolFault):  # whoever comes next sees that the lock is free
                 self.file.write(partial(adoption.resign, owner=ownership.id), wait=_PATIENCE)
@@ -151,16 +162,31 @@ class SqliteSpool:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _new_owner(self) -> Ownership:
-        """Called under a lock; somebody else may have had it before."""
-        if self._ownership is not None:
-            return self._ownership
+    def _rescue(self) -> None:
+        """The file was moved or deleted: start a new one with what still waits in the old one."""
+        found: list[tuple[str, Entry]] = []
+        with contextlib.suppress(SpoolFault):
+            found = self.file.write(rows.take_out, wait=_PATIENCE)
+        self.notices.tell(
+            logging.ERROR,
+            f"spool {self.path}: the file was moved or deleted; a new one is started, with the {len(found)} records "
+            "that were waiting in the old one",
+            about="gone",
+        )
+        self.file.reopen()
+        shares = [Share(lane, [entry]) for lane, entry in found]
+        for lane, _ in found:
+            self.books(lane)
         try:
-            return Ownership(self.path)
-        except OSError as error:
-            raise Unusable(str(error)) from error
+            self._enter(shares, wait=_PATIENCE)
+        except SpoolFault as fault:
+            self.report(fault)
+            for share in shares:
+                self._books[share.lane].take_in_memory(share)
 
     def _enter(self, shares: Sequence[Share], *, wait: float, late: bool = False) -> None:
+        if self.path != self.main_path and not self._closed:
+            self.own()  # or a peer would take what is entered for left behind
         bodies = _bodies(shares)
 
         def work(connection: sqlite3.Connection) -> Counter[str]:
