@@ -46,8 +46,8 @@ class SpoolFile:
         path: str,
         *,
         synchronous: str,
-        on_open: Callable[[sqlite3.Connection, int], None],
-        on_corrupt: Callable[[str, str], None],
+        on_open: Callable[[sqlite3.Connection, int], None] | None = None,
+        on_corrupt: Callable[[str, str], None] | None = None,
     ) -> None:
         self.pid = os.getpid()
         self.path = path
@@ -235,7 +235,9 @@ class SpoolFile:
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
         connection.execute("BEGIN IMMEDIATE")
         try:
-            self._on_open(connection, prepare(connection))
+            base = prepare(connection)
+            if self._on_open is not None:
+                self._on_open(connection, base)
             connection.execute("COMMIT")
         except BaseException:
             _roll_back(connection)
@@ -265,7 +267,8 @@ class SpoolFile:
             self._rest(Unusable(str(error)))
             return
         self._identity = None
-        self._on_corrupt(aside, str(fault))
+        if self._on_corrupt is not None:
+            self._on_corrupt(aside, str(fault))
 
 
 def _make_private(path: str) -> None:
