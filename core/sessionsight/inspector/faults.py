@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
+from sessionsight.errors import ConfigurationError
+
 __all__ = ["FAIL", "LATENCY", "NO_FAULT", "RATE_LIMIT", "Decision", "Faults", "FaultsError", "Injector"]
 
 _MS = "([0-9]{1,4}|[1-5][0-9]{4})"  # less than a minute
@@ -21,7 +23,7 @@ RATE_LIMIT = r"^[1-9][0-9]{0,5}/[smh]$"
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-class FaultsError(ValueError):
+class FaultsError(ConfigurationError):
     """A fault is written in a way that means none."""
 
 

@@ -14,6 +14,7 @@ from sessionsight.inspector.model import Inspected, Received
 
 __all__ = ["condition", "insert_records", "insert_request", "prepare", "record", "request"]
 
+_APPLICATION = 0x53536967  # what SQLite files call themselves by; a number of our own
 _VERSION = 1
 _TABLES = """
     DROP TABLE IF EXISTS requests;
@@ -52,12 +53,19 @@ _EXACT = {"vendor": "vendor", "kind": "kind", "event": "name"} | {
 
 
 def prepare(db: sqlite3.Connection) -> None:
-    """Make the tables, in place of those of another version."""
+    """Make the tables, in place of those of another version.
+
+    Raises:
+        sqlite3.DatabaseError: It is no database, or that of another program.
+    """
     db.row_factory = sqlite3.Row
+    ours = db.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION
+    if not ours and db.execute("SELECT 1 FROM sqlite_master").fetchone():
+        raise sqlite3.DatabaseError("it is the database of another program")
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")
     if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-        db.executescript(f"{_TABLES} PRAGMA user_version = {_VERSION};")
+        db.executescript(f"{_TABLES} PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_VERSION};")
 
 
 def insert_request(db: sqlite3.Connection, received: Received) -> tuple[int, int]:

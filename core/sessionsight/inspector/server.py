@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sqlite3
 import threading
 from collections.abc import Callable
 from typing import Self
@@ -29,12 +30,14 @@ class RunningInspector:
     """
 
     def __init__(self, options: Options) -> None:
-        listener = _listen(options)
-        self.url = _url(options.host, listener)
-        """Where it is, without a slash at the end."""
-        self.store = Store(options.db, options.max_records)
-        """What it has received."""
-        self._server = _Server(self.store, options)
+        with contextlib.ExitStack() as undo:
+            listener = undo.enter_context(_listen(options))
+            self.url = _url(options.host, listener)
+            """Where it is, without a slash at the end."""
+            self.store = undo.enter_context(_open(options))
+            """What it has received."""
+            self._server = _Server(self.store, options)
+            undo.pop_all()
         self._thread = threading.Thread(target=self._run, args=(listener,), name="sessionsight-inspector", daemon=True)
         self._thread.start()
 
@@ -62,7 +65,7 @@ def run_in_thread(options: Options | None = None) -> RunningInspector:
         options: On a free port, in memory, by default.
 
     Raises:
-        ConfigurationError: The port is taken, or a fault is written wrongly.
+        ConfigurationError: The port is taken, the file cannot be used, or a fault is written wrongly.
     """
     return RunningInspector(options or Options(port=0))
 
@@ -75,9 +78,9 @@ def serve(options: Options, *, started: Callable[[str, Store], contextlib.Abstra
         started: Given the address and the store, once it listens; what it returns is entered while the server runs.
 
     Raises:
-        ConfigurationError: The port is taken, or a fault is written wrongly.
+        ConfigurationError: The port is taken, the file cannot be used, or a fault is written wrongly.
     """
-    with _listen(options) as listener, contextlib.closing(Store(options.db, options.max_records)) as store:
+    with _listen(options) as listener, _open(options) as store:
         server = _Server(store, options)
         with started(_url(options.host, listener), store), contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
@@ -115,6 +118,13 @@ def _listen(options: Options) -> socket.socket:
             f"the inspector cannot listen on {options.host}, port {options.port}: {error.strerror or error}; "
             "another port may be free, and 0 finds one"
         ) from error
+
+
+def _open(options: Options) -> Store:
+    try:
+        return Store(options.db, options.max_records)
+    except sqlite3.Error as error:
+        raise ConfigurationError(f"the inspector cannot keep its records in {options.db}: {error}") from error
 
 
 def _url(host: str, listener: socket.socket) -> str:

@@ -44,6 +44,9 @@ class Store:
         path: A database file, made when it is missing; in memory by default.
         max_records: The oldest records beyond this number are removed, and the oldest requests.
         max_bytes: The same for what requests take.
+
+    Raises:
+        sqlite3.Error: The file cannot be used, or is another program's.
     """
 
     def __init__(
@@ -53,7 +56,11 @@ class Store:
         self._max_bytes = max_bytes
         self._lock = threading.RLock()
         self._db = sqlite3.connect(path, check_same_thread=False)
-        schema.prepare(self._db)
+        try:
+            schema.prepare(self._db)
+        except sqlite3.Error:
+            self._db.close()
+            raise
         self._sizes = deque(self._db.execute("SELECT id, size FROM requests ORDER BY id"))
         self._bytes = sum(size for _, size in self._sizes)
         self._listeners: list[Listener] = []

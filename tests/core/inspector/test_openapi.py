@@ -1,6 +1,7 @@
 """The API does what its OpenAPI document says, whatever is asked."""
 
 from contextlib import suppress
+from typing import Any
 
 import httpx
 import hypothesis
@@ -26,7 +27,7 @@ def filled(inspector: RunningInspector) -> RunningInspector:
 
 @schema.parametrize()
 @hypothesis.settings(max_examples=20, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
-def test_each_operation_keeps_its_word(case: Case, filled: RunningInspector) -> None:
+def test_each_operation_keeps_its_word(case: Case[Any], filled: RunningInspector) -> None:
     if case.path == "/api/wait":
         with suppress(TypeError, ValueError):
             if float(case.query.get("timeout", 10)) > 0.01:

@@ -1,4 +1,6 @@
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,25 @@ def test_a_file_keeps_everything(tmp_path: Path) -> None:
         assert store.counts().total == 1
         assert ids(store.add(received(), [record()])) == [2]
         assert ids(store.records(Filter()).records) == [2]
+
+
+def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("CREATE TABLE records (id); INSERT INTO records VALUES (7);")
+    with pytest.raises(sqlite3.DatabaseError, match="another program"):
+        Store(path)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT * FROM records").fetchall() == [(7,)]
+
+
+def test_tables_of_another_version_are_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "inspector.db"
+    with Store(path) as store:
+        store.add(received(), [record()])
+        store._db.execute("PRAGMA user_version = 999")
+    with Store(path) as store:
+        assert store.counts().total == 0
 
 
 def test_a_session_has_what_other_vendors_say_of_its_people_in_its_time(store: Store) -> None:

@@ -1,0 +1,98 @@
+"""`sessionsight inspector`, as a process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from sessionsight.cli import main
+from tests.core.inspector.calls import SECRET, goal
+from tests.support.server import free_port
+
+
+@contextmanager
+def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process and its address; it is ended by Ctrl-C, and must end well."""
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sessionsight", "inspector", "--port", str(port), *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        transport = httpx.HTTPTransport(retries=12)  # which waits a little longer each time
+        with httpx.Client(transport=transport, timeout=30) as http:
+            http.get(f"{url}/api/counts").raise_for_status()
+        yield process, url
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            code = process.wait(30)
+        finally:
+            process.kill()
+    assert code == 0
+
+
+def output(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    with process.stdout as stdout:
+        return stdout.read()
+
+
+def test_it_tells_where_it_is_and_prints_a_line_a_record() -> None:
+    with running("--tail") as (process, url):
+        httpx.post(f"{url}/v1/goals/increment", json=goal(), headers=SECRET, trust_env=False).raise_for_status()
+    greeting, _, table = output(process).partition("\n\ntime ")
+    assert greeting.startswith(f"Open {url} to see what arrives; Ctrl-C ends it.")
+    assert f"  export SESSIONSIGHT_API_URL={url}" in greeting.splitlines()
+    assert table.splitlines()[1].split()[1:] == ["sessionsight", "user-signups", "increment", "0b54ad6e", "1"]
+    assert "\x1b" not in table
+
+
+def test_as_json_it_prints_records_and_nothing_else() -> None:
+    with running("--json", "--fail", "503") as (process, url):
+        failed = httpx.post(f"{url}/v1/goals/increment", json=goal(), headers=SECRET, trust_env=False)
+        assert failed.status_code == 503
+    (line,) = output(process).splitlines()
+    assert (json.loads(line)["name"], json.loads(line)["accepted"]) == ("user-signups", False)
+
+
+def test_keys_may_be_named() -> None:
+    with running("--key", "sessionsight=one-key", "--key", "sessionsight=two-keys") as (process, url):
+        for key, status in (("one-key", 200), ("two-keys", 200), ("another", 401)):
+            response = httpx.post(f"{url}/v1/goals/increment", json=goal(), headers={"x-api-key": key}, trust_env=False)
+            assert response.status_code == status
+    assert "one-key" not in output(process)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--key", "signal"], "--key: must be VENDOR=KEY"),
+        (["--key", "nobody=x"], "--key: must be VENDOR=KEY"),
+        (["--fail", "200"], "fail: must be written as 500:0.3"),
+        (["--latency", "x"], "latency: must be written as"),
+        (["--rate-limit", "x"], "rate_limit: must be written as 10/s"),
+    ],
+)
+def test_wrong_options_are_told(options: list[str], message: str) -> None:
+    result = CliRunner().invoke(main, ["inspector", "--port", "0", *options])
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_a_taken_port_is_told() -> None:
+    with running() as (process, url):
+        result = CliRunner().invoke(main, ["inspector", "--port", url.rpartition(":")[2]])
+    assert result.exit_code == 1
+    assert "cannot listen on" in result.output
+    assert "export SIGNAL_ENDPOINT" in output(process)
