@@ -18,6 +18,8 @@ __all__ = ["FILTERS", "MAX_SHOWN", "is_money", "raw_request"]
 MAX_SHOWN = 64 * 1024
 """Characters of a body or of JSON that a page shows."""
 
+_YEAR_2 = -62_104_060_800.0
+_YEAR_9999 = 253_370_764_800.0
 _TOKEN = re.compile(
     r'(?P<key>"(?:[^"\\]|\\.)*"(?=:))|(?P<string>"(?:[^"\\]|\\.)*")|(?P<word>-?\d[\d.eE+-]*|true|false|null)'
 )
@@ -25,7 +27,7 @@ _TOKEN = re.compile(
 
 def clock(moment: float) -> str:
     """The time of day, to the millisecond, where this process runs."""
-    return datetime.fromtimestamp(moment).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    return _local(moment).strftime("%H:%M:%S.%f")[:-3]
 
 
 def hms(moment: float) -> str:
@@ -40,13 +42,18 @@ def date(moment: float) -> str:
 
 def day(moment: float) -> str:
     """The date in words: `Saturday, 21 November 2026`."""
-    local = datetime.fromtimestamp(moment).astimezone()
+    local = _local(moment)
     return f"{local:%A}, {local.day} {local:%B %Y}"
 
 
 def iso(moment: float) -> str:
     """ISO 8601 with the offset from UTC, for machines and for those who point at a time."""
-    return datetime.fromtimestamp(moment).astimezone().isoformat(timespec="milliseconds")
+    return _local(moment).isoformat(timespec="milliseconds")
+
+
+def _local(moment: float) -> datetime:
+    """Here, within the years that a date can have: a record may bear any time."""
+    return datetime.fromtimestamp(min(max(moment, _YEAR_2), _YEAR_9999)).astimezone()
 
 
 def offset(seconds: float) -> str:
@@ -75,7 +82,9 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float) -> str:
-    """With separators, and with two decimals where it has a fraction: `1,204`, `49.90`."""
+    """With separators, and with two decimals where it has a fraction: `1,204`, `49.90`; very large ones as `1.5e+20`."""
+    if abs(value) >= 1e15:
+        return f"{value:.4g}"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
 
 
@@ -145,7 +154,7 @@ def body(content: bytes) -> Markup:
     """A body as text; JSON is indented."""
     try:
         return json_lines(msgspec.json.decode(content))
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, ValueError):  # numbers may be too long to be written again
         text = content.decode("utf-8", "replace")
     if len(text) <= MAX_SHOWN:
         return escape(text)

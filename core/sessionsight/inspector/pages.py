@@ -76,7 +76,7 @@ class _Pages:
     def routes(self) -> list[BaseRoute]:
         return [
             Route("/", self._stream),
-            Route("/records/{id:int}", self._record),
+            Route("/records/{id}", self._record),
             Route("/sessions", self._sessions),
             Route("/sessions/{id:path}", self._session),
             Route("/goals", self._goals),
@@ -90,7 +90,7 @@ class _Pages:
 
     def _stream(self, request: Request) -> Response:
         given = {name: value for name in Filter.__struct_fields__ if (value := request.query_params.get(name))}
-        before = _cursor(request)
+        before = _number(request.query_params.get("before", ""))
         error, page, query = "", Page([], None), ""
         try:
             wanted = Filter.from_query(given)
@@ -115,7 +115,8 @@ class _Pages:
         )
 
     def _record(self, request: Request) -> Response:
-        record = self._store.record(min(request.path_params["id"], MAX_ID))
+        number = _number(request.path_params["id"])
+        record = None if number is None else self._store.record(number)
         if record is None:
             return self._missing(request, "No such record", "It may have been cleared, or given way to newer ones.")
         received = self._store.request(record.request_id)
@@ -151,7 +152,7 @@ class _Pages:
     # --- Sessions ---------------------------------------------------------------------------------
 
     def _sessions(self, request: Request) -> Response:
-        before = _cursor(request)
+        before = _number(request.query_params.get("before", ""))
         found = self._store.sessions(limit=51, before=before)
         return self._page(
             request,
@@ -258,10 +259,9 @@ class _Pages:
         return HTMLResponse(html, status)
 
 
-def _cursor(request: Request) -> int | None:
-    """Where an older page begins, if one is asked for."""
-    text = request.query_params.get("before", "")
-    return min(int(text), MAX_ID) if text.isascii() and text.isdigit() else None
+def _number(text: str) -> int | None:
+    """A record's id, or a cursor."""
+    return min(int(text), MAX_ID) if text.isascii() and text.isdigit() and len(text) < 40 else None
 
 
 def _query(parameters: Mapping[str, str]) -> str:

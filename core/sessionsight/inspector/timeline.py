@@ -157,15 +157,12 @@ def _longest(gaps: Sequence[float]) -> float:
     """How long a gap is drawn at most, so that none takes more than its share of what is drawn."""
     share = max(_PAUSE, min(1.5 / len(gaps), 1.0))
     descending = sorted(gaps, reverse=True)
-    rest = sum(descending)
-    for number, gap in enumerate(descending):
-        if number * share >= 1:
-            break
-        longest = share * rest / (1 - number * share)  # the `number` longer ones are cut to this as well
+    longest = 0.0
+    for number, gap in enumerate(descending):  # a few at most: when 1 / share gaps are cut, the next one fits
+        longest = share * sum(descending[number:]) / (1 - number * share)
         if gap <= longest:
-            return longest
-        rest -= gap
-    return descending[-1]
+            break
+    return longest
 
 
 def _ticks(marks: Sequence[Mark]) -> list[Tick]:

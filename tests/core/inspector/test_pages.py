@@ -278,7 +278,16 @@ def test_another_sites_page_changes_nothing(http: httpx.Client, path: str) -> No
 
 
 @pytest.mark.parametrize(
-    "path", ["/records/999999", f"/records/{10**30}", "/sessions/none", "/goals/none", "/sessions/"]
+    "path",
+    [
+        "/records/999999",
+        f"/records/{10**30}",
+        f"/records/{'9' * 5000}",
+        "/records/x",
+        "/sessions/none",
+        "/goals/none",
+        "/sessions/",
+    ],
 )
 def test_what_is_not_here_is_said_to_be_missing(http: httpx.Client, path: str) -> None:
     page = http.get(path, follow_redirects=True)
@@ -313,6 +322,34 @@ def test_whatever_is_sent_is_shown_as_text(http: httpx.Client, inspector: Runnin
         page = http.get(path + "/".join(httpx.URL(path="/" + part).raw_path.decode()[1:] for part in long.split("/")))
         assert page.status_code == 200
         assert "<script>" not in page.text
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"timestamp": "0001-01-01T00:00:00Z"},
+        {"timestamp": "9999-12-31T23:59:59.999Z"},
+        {"properties": {"amount": 1e308, "nothing": None, "": ""}},
+        {"properties": {"long": 10**400}},
+        {"event": "\x00\x1b[31m\u2028\u202e"},
+        {"event": ""},
+        {"event": "x", "properties": [1]},
+        {"sessionId": "../../..", "windowId": "%2e%2e"},
+    ],
+)
+def test_odd_records_have_their_pages(http: httpx.Client, inspector: RunningInspector, event: dict[str, Any]) -> None:
+    http.post("/v1/capture", json=batch(capture(**{"sessionId": "s", **event})), headers=SIGNAL)
+    http.post("/v1/capture", json=batch(capture(sessionId="s")), headers=SIGNAL)
+    for path in (*PAGES, "/records/{0.id}", "/sessions/s"):
+        page = http.get(path.format(inspector.store.since(0)[0]))
+        assert page.status_code == 200, path
+
+
+@pytest.mark.parametrize("body", [b'"\\ud800"', b"[" * 5000, b"1" * 5000, b'{"a": 1e999}', b"\x00\xff", b"", b"[NaN]"])
+def test_odd_bodies_have_their_pages(http: httpx.Client, inspector: RunningInspector, body: bytes) -> None:
+    [shown] = keep(inspector.store, record(), body=body, reply=body)
+    assert http.get(f"/records/{shown.id}").status_code == 200
+    assert http.get("/health").status_code == 200
 
 
 def test_static_files_have_their_types(http: httpx.Client) -> None:

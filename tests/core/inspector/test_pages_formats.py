@@ -33,9 +33,18 @@ def test_durations_are_told_in_their_two_largest_units(seconds: float, shown: st
     assert formats.duration(seconds).replace(NBSP, " ") == shown
 
 
-@pytest.mark.parametrize(("value", "shown"), [(0, "0"), (1204, "1,204"), (49.9, "49.90"), (1e6, "1,000,000")])
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0, "0"), (1204, "1,204"), (49.9, "49.90"), (1e6, "1,000,000"), (-1.5e20, "-1.5e+20")]
+)
 def test_numbers(value: float, shown: str) -> None:
     assert formats.number(value) == shown
+
+
+@pytest.mark.parametrize("moment", [-1e300, -62_135_596_800.0, 0, 253_402_300_799.9, 1e300])
+def test_any_time_can_be_shown(moment: float) -> None:
+    assert len(formats.clock(moment)) == 12
+    assert len(formats.date(moment)) == 10
+    assert formats.day(moment)
 
 
 def test_amounts_have_a_sign() -> None:
