@@ -82,7 +82,7 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float) -> str:
-    """With separators, and with two decimals where it has a fraction: `1,204`, `49.90`; very large ones as `1.5e+20`."""
+    """With separators, and two decimals where it has a fraction: `1,204`, `49.90`; a very large one as `1.5e+20`."""
     if abs(value) >= 1e15:
         return f"{value:.4g}"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"

@@ -48,6 +48,7 @@
   let asked = 0;
 
   async function refresh() {
+    if (!find("[data-live]")) return;
     const number = ++asked;
     const response = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
     if (!response || number !== asked) return;
@@ -197,6 +198,7 @@
   });
 
   find("#live").hidden = false;
+  find("#keys").hidden = false;
   find("#pause").addEventListener("click", () => pause());
   document.addEventListener("visibilitychange", catchUp);
   if (find("#filters")) listenToFilters(find("#filters"));
