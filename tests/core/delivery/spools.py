@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.spool.base import Books, DeadLetter, Share, Spool
+from sessionsight.delivery.spool.sqlite.ownership import _held
 from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
 from sessionsight.notices import Notices
 from sessionsight.records import DropReason, Entry
@@ -68,3 +70,13 @@ def sound(path: Path) -> bool:
     wrong = query(path, f"SELECT id FROM records WHERE users <> ({users}) + ({dead}) OR users < 1")
     lost = query(path, "SELECT record FROM queue WHERE record NOT IN (SELECT id FROM records)")
     return query(path, "PRAGMA integrity_check") == [("ok",)] and not wrong and not lost
+
+
+def abandon(spool: SqliteSpool) -> None:
+    """What the death of a process leaves behind: the file as it is, and a lock that nobody holds."""
+    ownership, spool._ownership = spool._ownership, None
+    if ownership is not None:
+        _held.discard((ownership.pid, ownership.id))
+        os.close(ownership._descriptor)
+    spool._closed = True
+    spool.file.reopen()

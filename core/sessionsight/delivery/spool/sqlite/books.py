@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from msgspec.structs import replace
+
 from sessionsight.delivery.ledger import LaneStats
 from sessionsight.delivery.spool.base import DeadLetter, Share
 from sessionsight.delivery.spool.codec import from_bytes
@@ -81,6 +83,13 @@ class SqliteBooks:
     def evicted(self, number: int) -> None:
         """So many had to go to make room."""
         self._evicted += number
+
+    def empty_hand(self) -> list[Entry]:
+        """What was claimed in advance, for another file to take it in."""
+        with self._changed:
+            hand = [replace(entry, row=0) for entry in self._hand]
+            self._hand.clear()
+        return hand
 
     def take_in_memory(self, share: Share) -> None:
         """Take records in where the file cannot."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sqlite3
 import threading
@@ -273,11 +274,20 @@ class SpoolFile:
 
 def _make_private(path: str) -> None:
     """Create the file for its owner alone, if it is not there. SQLite gives its side files the same mode."""
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
+    if Path(path).exists():
         return
-    os.close(descriptor)
+    folder = os.open(Path(path).parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if not Path(path).exists():
+            # The log of a database that was deleted, and that others may have open still, is no log of this one.
+            for side in SIDES[1:]:
+                with contextlib.suppress(FileNotFoundError):
+                    Path(path + side).unlink()
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    finally:
+        fcntl.flock(folder, fcntl.LOCK_UN)  # also for a child that was forked meanwhile
+        os.close(folder)
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

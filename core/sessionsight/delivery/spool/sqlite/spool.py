@@ -167,6 +167,7 @@ class SqliteSpool:
         found: list[tuple[str, Entry]] = []
         with contextlib.suppress(SpoolFault):
             found = self.file.write(rows.take_out, wait=_PATIENCE)
+        found += [(books.name, entry) for books in self._books.values() for entry in books.empty_hand()]
         self.notices.tell(
             logging.ERROR,
             f"spool {self.path}: the file was moved or deleted; a new one is started, with the {len(found)} records "

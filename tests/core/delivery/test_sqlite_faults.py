@@ -1,0 +1,379 @@
+"""Whatever is wrong with the file: records are taken in, nothing is counted twice, and the operator is told."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sessionsight.delivery.spool.sqlite import file as spool_file
+from sessionsight.delivery.spool.sqlite import schema
+from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
+from tests.core.delivery.kit import event, goal, labels
+from tests.core.delivery.spools import LANE, claim, counts, enter, letter, query, sound, sqlite_spool
+from tests.support.server import PATIENCE
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "spool.db"
+
+
+@pytest.fixture(autouse=True)
+def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that failed is tried again at once."""
+    monkeypatch.setattr(spool_file, "_REST", 0.0)
+
+
+@pytest.fixture
+def spools() -> Iterator[list[SqliteSpool]]:
+    """Spools that are closed when the test is over."""
+    spools: list[SqliteSpool] = []
+    yield spools
+    for spool in spools:
+        spool.books(LANE).close()
+        spool.close()
+
+
+def tend(spool: SqliteSpool) -> None:
+    """What the lane's thread does every few seconds."""
+    spool.books(LANE)._next_look = 0.0
+    spool.books(LANE).tend()
+
+
+def fill_the_disk(spool: SqliteSpool) -> Callable[[], None]:
+    """From now on the file cannot grow; until what is returned is called."""
+    original = spool._opened
+
+    def opened(connection: sqlite3.Connection, base: int) -> None:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        original(connection, base)
+
+    spool.file._on_open = opened
+    spool.file.reopen()
+
+    def empty() -> None:
+        spool.file._on_open = original
+        spool.file.reopen()
+
+    return empty
+
+
+# --- a damaged file -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", [b"this is no database" * 500, b"\0" * 8192])
+def test_a_file_that_is_no_database_is_set_aside(
+    path: Path, damage: bytes, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
+) -> None:
+    path.write_bytes(damage)
+    spools.append(spool := sqlite_spool(path))
+
+    enter(spool, [event("a")])
+    enter(spool, [event("b")])
+    tend(spool)
+
+    assert counts(spool.books(LANE)) == {"captured": 2, "pending": 2}
+    assert sorted(labels(claim(spool.books(LANE), 2))) == ["a", "b"]
+    [aside] = path.parent.glob("spool.db.corrupt-*")
+    assert aside.read_bytes() == damage
+    assert f"is damaged (file is not a database); it was moved to {aside}" in caplog.text or not any(damage)
+
+
+def test_a_file_that_is_damaged_while_it_is_used_is_set_aside(
+    path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
+) -> None:
+    spools.append(spool := sqlite_spool(path))
+    for number in range(100):
+        enter(spool, [event(str(number), size=2000)])
+    spool.file.reopen()  # whereby the log is written back
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + os.urandom(len(whole) - 4096))
+
+    for name in "abc":
+        enter(spool, [event(name)])
+        tend(spool)
+
+    assert counts(spool.books(LANE)) == {"captured": 3, "pending": 3}
+    assert len(list(path.parent.glob("spool.db.corrupt-*"))) == 1
+    assert "a new one is started" in caplog.text
+    assert sound(path)
+
+
+def test_a_database_of_something_else_is_left_alone(path: Path, spools: list[SqliteSpool]) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE customers (name)")
+    before = path.read_bytes()
+    spools.append(spool := sqlite_spool(path))
+
+    enter(spool, [event("a")])
+
+    assert labels(claim(spool.books(LANE), 1)) == ["a"]  # out of memory
+    assert query(path, "SELECT name FROM sqlite_master") == [("customers",)]
+    assert path.read_bytes()[100:] == before[100:]
+    assert list(path.parent.glob("*corrupt*")) == []
+    path.write_bytes(before[:200] + b"?" * (len(before) - 200))  # not even when it is damaged
+    spool.file.reopen()
+    enter(spool, [event("b")])
+    assert list(path.parent.glob("*corrupt*")) == []
+
+
+def test_two_processes_set_a_damaged_file_aside_once(path: Path, spools: list[SqliteSpool]) -> None:
+    spools += [sqlite_spool(path), sqlite_spool(path)]
+    path.write_bytes(b"damage" * 1000)
+
+    for spool in spools:
+        enter(spool, [event("a")])
+    for spool in spools:
+        enter(spool, [event("b")])
+        tend(spool)
+
+    assert counts(spools[0].books(LANE)) == {"captured": 4, "pending": 4}
+    assert len(list(path.parent.glob("*corrupt*"))) == 1
+
+
+def test_a_record_that_cannot_be_read_is_buried_alone(
+    path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
+) -> None:
+    spools.append(spool := sqlite_spool(path))
+    enter(spool, [event("a"), event("b"), event("c")])
+    spool.file.write(lambda it: it.execute("UPDATE records SET body = x'ff' WHERE id % 3 = 1"), wait=1)
+
+    left = claim(spool.books(LANE), 3)
+
+    assert len(left) == 2
+    assert counts(spool.books(LANE)) == {"captured": 3, "pending": 2, "dead": 1}
+    assert spool.books(LANE).dead_letters() == []
+    assert "a record in the spool cannot be read" in caplog.text
+
+
+# --- a file that cannot be used -------------------------------------------------------------------
+
+
+def test_without_its_folder_records_wait_in_memory(
+    tmp_path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "not" / "yet" / "spool.db"
+    spools.append(spool := sqlite_spool(path))
+    books = spool.books(LANE)
+    enter(spool, [event("a"), event("b"), event("c")])
+    assert counts(books) == {"captured": 3, "pending": 3}
+    a, b = claim(books, 2)
+    books.delivered([a])
+    books.died([letter(b)])
+    assert books.sending(claim(books, 1))
+    assert "records are kept in memory until it can be used" in caplog.text
+
+    path.parent.mkdir(parents=True)
+    enter(spool, [event("d")])
+    tend(spool)
+
+    assert counts(books) == {"captured": 4, "delivered": 1, "dead": 1, "pending": 2}
+    assert labels(books.dead_letters()) == ["b"]
+    assert query(path, "SELECT number FROM counts WHERE what = 'captured'") == [(3,)]  # all but what is on its way
+    assert sound(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_read_only_file_is_not_written(path: Path, spools: list[SqliteSpool]) -> None:
+    spools.append(spool := sqlite_spool(path))
+    enter(spool, [event("a")])
+    spool.file.reopen()
+    path.chmod(0o400)
+    enter(spool, [event("b")])
+    assert spool.books(LANE).pending == 1
+
+    path.chmod(0o600)
+    tend(spool)
+
+    assert counts(spool.books(LANE)) == {"captured": 2, "pending": 2}
+
+
+def test_on_a_full_disk_records_wait_in_memory(path: Path, spools: list[SqliteSpool]) -> None:
+    spools.append(spool := sqlite_spool(path, queue_records=3))
+    enter(spool, [event("first", size=5000)])
+    empty = fill_the_disk(spool)
+    books = spool.books(LANE)
+
+    for name in "abcde":
+        enter(spool, [event(name, size=5000)])
+    tend(spool)
+    numbers = counts(books)
+    empty()
+    tend(spool)
+
+    assert numbers == {"captured": 6, "pending": 4, "queue_full": 2}
+    assert counts(books) == {"captured": 6, "pending": 4, "queue_full": 2}
+    assert labels(claim(books, 4)) == ["first", "c", "d", "e"]
+    assert query(path, "SELECT number FROM counts WHERE what = 'bypassed'") == [(3,)]
+    assert sound(path)
+
+
+def test_what_has_come_of_records_is_written_once_the_disk_has_room(path: Path, spools: list[SqliteSpool]) -> None:
+    spools.append(spool := sqlite_spool(path))
+    books = spool.books(LANE)
+    enter(spool, [goal(name * 5000) for name in "abcd"])
+    a, b, c, _ = claim(books, 4)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # nobody can write
+        books._patience = 0.0
+        assert not books.sending([a])
+        books.delivered([a])
+        books.died([letter(b)])
+        books.unsent([c])
+        other.execute("ROLLBACK")
+
+    tend(spool)
+
+    assert query(path, "SELECT count(*) FROM queue") == [(2,)]
+    assert counts(books) == {"captured": 4, "delivered": 1, "dead": 1, "pending": 2}
+
+
+def test_a_request_waits_for_other_writers_only_so_long(
+    path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
+) -> None:
+    spools.append(spool := sqlite_spool(path, spool_busy_timeout=0.01))
+    enter(spool, [event("a")])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        enter(spool, [event("b")])
+        assert "others were writing for 0.01 s" in caplog.text
+        other.execute("ROLLBACK")
+
+    tend(spool)
+
+    assert labels(claim(spool.books(LANE), 2)) == ["a", "b"]
+    assert query(path, "SELECT number FROM counts WHERE what = 'bypassed'") == [(1,)]
+
+
+def test_a_request_gets_its_turn_while_others_write(path: Path, spools: list[SqliteSpool]) -> None:
+    spools.append(spool := sqlite_spool(path, spool_busy_timeout=PATIENCE))
+    enter(spool, [event("a")])
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waiting = threading.Thread(target=enter, args=(spool, [event("b")]))
+        waiting.start()
+        other.execute("ROLLBACK")
+        waiting.join(PATIENCE)
+
+    assert query(path, "SELECT count(*) FROM queue") == [(2,)]
+
+
+def test_a_record_captured_in_the_midst_of_another_waits_in_memory(path: Path, spools: list[SqliteSpool]) -> None:
+    """As by a signal handler, on the thread that is writing."""
+    spools.append(spool := sqlite_spool(path, spool_busy_timeout=PATIENCE))
+
+    spool.file.write(lambda connection: enter(spool, [event("from a signal handler")]), wait=PATIENCE)
+    tend(spool)
+
+    assert labels(claim(spool.books(LANE), 1)) == ["from a signal handler"]
+    assert query(path, "SELECT count(*) FROM queue") == [(1,)]
+
+
+def test_what_memory_holds_in_the_end_is_lost_and_counted(tmp_path: Path) -> None:
+    spool = sqlite_spool(tmp_path / "none" / "spool.db")
+    enter(spool, [event("a"), event("b")])
+
+    assert spool.books(LANE).close() == 2
+    spool.close()
+
+
+# --- a file that goes away ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sides", [("",), ("", "-wal", "-shm")])
+def test_a_deleted_file_is_begun_anew_with_what_waited(
+    path: Path, sides: tuple[str, ...], spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
+) -> None:
+    spools += [sqlite_spool(path), sqlite_spool(path)]
+    for spool in spools:
+        enter(spool, [event("a"), event("b")])
+    claimed = claim(spools[0].books(LANE), 1)  # and three more, in advance
+    for side in sides:
+        Path(f"{path}{side}").unlink()
+
+    for spool in [*spools, *spools]:
+        tend(spool)
+    enter(spools[0], [event("c")])
+    spools[0].books(LANE).delivered(claimed)  # is in no book any more
+
+    assert counts(spools[0].books(LANE)) == {"captured": 4, "pending": 4}
+    assert "the file was moved or deleted" in caplog.text
+    assert sound(path)
+    assert len(labels(claim(spools[1].books(LANE), 4))) == 4
+
+
+def test_a_moved_file_keeps_nothing_that_another_sends(path: Path, spools: list[SqliteSpool]) -> None:
+    spools.append(spool := sqlite_spool(path))
+    enter(spool, [event("a")])
+    for side in spool_file.SIDES:
+        Path(f"{path}{side}").rename(f"{path.parent}/moved.db{side}")
+
+    tend(spool)
+
+    assert query(path, "SELECT count(*) FROM queue") == [(1,)]
+    assert query(path.parent / "moved.db", "SELECT count(*) FROM queue") == [(0,)]
+
+
+# --- schemas --------------------------------------------------------------------------------------
+
+
+def test_a_file_of_an_older_release_is_brought_up_to_date(path: Path, spools: list[SqliteSpool]) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in schema._TABLES:  # the tables of the first version
+            connection.execute(statement)
+        connection.execute("INSERT INTO facts VALUES ('base', 1048576)")
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute("INSERT INTO lanes VALUES (1, 'vendor')")
+        connection.execute("INSERT INTO counts VALUES (1, 'captured', 5), (1, 'delivered', 5)")
+        connection.commit()
+    spools.append(spool := sqlite_spool(path))
+
+    enter(spool, [event("a")])
+
+    assert counts(spool.books(LANE)) == {"captured": 6, "delivered": 5, "pending": 1}
+    assert query(path, "PRAGMA user_version") == [(schema.VERSION,)]
+    assert query(path, "SELECT count(*) FROM adopted") == [(0,)]
+
+
+def test_a_file_of_a_newer_release_is_left_alone(
+    path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = sqlite_spool(path)
+    enter(first, [event("a")])
+    first.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    spools.append(spool := sqlite_spool(path))
+
+    enter(spool, [event("b")])
+
+    assert "a newer release has made it (schema 99" in caplog.text
+    assert labels(claim(spool.books(LANE), 2)) == ["b"]
+    assert query(path, "SELECT count(*) FROM queue") == [(1,)]
+
+
+def test_a_fault_is_told_once_and_a_busy_file_is_no_news_to_a_lane(
+    path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    spools.append(spool := sqlite_spool(path))
+    enter(spool, [event("a")])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        spool.books(LANE)._patience = 0.0
+        assert list(spool.books(LANE).claim(1, 1)) == []
+        other.execute("ROLLBACK")
+
+    assert caplog.text == ""
+    assert labels(claim(spool.books(LANE), 1)) == ["a"]
+    assert spool.books(LANE).tend() > time.monotonic() - PATIENCE
