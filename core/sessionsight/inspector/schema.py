@@ -40,9 +40,10 @@ _TABLES = """
     CREATE INDEX records_by_visitor ON records (visitor_id) WHERE visitor_id IS NOT NULL;
     CREATE INDEX records_by_user ON records (user_id) WHERE user_id IS NOT NULL;
     CREATE INDEX records_by_refusal ON records (id) WHERE NOT accepted;
-    CREATE INDEX records_by_time ON records (received_at, vendor, accepted);
+    CREATE INDEX records_by_time ON records (vendor, accepted, received_at);
     CREATE INDEX records_by_kind ON records (kind, vendor, accepted);
-    CREATE INDEX records_of_goals ON records (name, occurred_at, amount) WHERE kind = 'goal' AND accepted;
+    CREATE INDEX records_of_goals ON records (name, occurred_at, amount, kind, accepted)
+        WHERE kind = 'goal' AND accepted;
 """
 _REQUEST = Received.__struct_fields__[1:]
 _RECORD = Inspected.__struct_fields__[1:]

@@ -94,9 +94,12 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 self._app,
-                log_level="warning",
-                access_log=False,
+                loop="asyncio",
+                ws="none",
                 lifespan="off",
+                log_config=None,  # the process's logging is its own, and may be under test
+                access_log=False,
+                proxy_headers=False,
                 server_header=False,
                 timeout_graceful_shutdown=_STOP_WITHIN,
             )

@@ -18,7 +18,8 @@ _LATEST = 1000
 _GOALS = """
     SELECT name AS goal_id, sum(amount >= 0) AS increments, sum(amount < 0) AS decrements,
            total(amount) AS total, max(occurred_at) AS last
-    FROM records WHERE kind = 'goal' AND accepted AND (:goal_id IS NULL OR name = :goal_id)
+    FROM records INDEXED BY records_of_goals
+    WHERE kind = 'goal' AND accepted AND (:goal_id IS NULL OR name = :goal_id)
     GROUP BY name ORDER BY last DESC, name
 """
 _SERIES = """
@@ -39,9 +40,14 @@ _SESSION = """
     SELECT id, occurred_at, vendor, side, accepted, window_id, visitor_id, user_id
     FROM records WHERE session_id = ? ORDER BY id
 """
+# A count for each minute, each a range of one index; grouping all records by their minute would sort them.
 _MINUTES = """
-    SELECT vendor, accepted, CAST((:now - received_at) / 60 AS INTEGER) AS minute, count(*) AS n
-    FROM records WHERE received_at > :now - 60 * :minutes AND received_at <= :now GROUP BY 1, 2, 3
+    WITH RECURSIVE minutes (minute) AS (SELECT 0 UNION ALL SELECT minute + 1 FROM minutes WHERE minute < :minutes - 1)
+    SELECT minute, (
+        SELECT count(*) FROM records INDEXED BY records_by_time
+        WHERE vendor = :vendor AND accepted = :accepted
+          AND received_at > :now - 60 * (minute + 1) AND received_at <= :now - 60 * minute
+    ) AS n FROM minutes
 """
 _LATENCIES = "SELECT latency_ms FROM requests WHERE vendor = ? ORDER BY id DESC LIMIT ?"
 
@@ -121,9 +127,11 @@ def health(db: sqlite3.Connection, *, now: float) -> list[VendorHealth]:
     verdicts: Counter[tuple[str, bool]] = Counter()
     for vendor, _, accepted, n in _by_kind(db):
         verdicts[vendor, bool(accepted)] += n
-    series = {(vendor, accepted): [0] * MINUTES for vendor in VENDORS for accepted in (True, False)}
-    for row in db.execute(_MINUTES, {"now": now, "minutes": MINUTES}):
-        series[row["vendor"], bool(row["accepted"])][MINUTES - 1 - row["minute"]] = row["n"]
+    series: dict[tuple[Vendor, bool], list[int]] = {}
+    for vendor in VENDORS:
+        for accepted in (True, False):
+            asked = {"now": now, "minutes": MINUTES, "vendor": vendor, "accepted": accepted}
+            series[vendor, accepted] = [n for _, n in db.execute(_MINUTES, asked)][::-1]
     statuses: dict[str, dict[str, int]] = {vendor: {} for vendor in VENDORS}
     for row in db.execute("SELECT vendor, status, count(*) AS n FROM requests WHERE vendor NOT NULL GROUP BY 1, 2"):
         statuses[row["vendor"]][str(row["status"])] = row["n"]

@@ -37,7 +37,7 @@ def test_stopping_ends_streams_and_those_who_wait() -> None:
 def test_a_taken_port_is_told_with_a_remedy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigurationError, match=rf"cannot listen on 127\.0\.0\.1, port {port}: .* 0 finds one"):
+        with pytest.raises(ConfigurationError, match="cannot listen on"):
             run_in_thread(Options(port=port))
 
 
@@ -49,7 +49,7 @@ def test_wrong_faults_are_told_before_it_starts() -> None:
 def test_a_file_that_is_no_database_is_told_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("These are notes. " * 100)
-    with pytest.raises(ConfigurationError, match="cannot keep its records in .*: file is not a database"):
+    with pytest.raises(ConfigurationError, match="file is not a database"):
         run_in_thread(Options(port=0, db=str(path)))
     assert path.read_text() == "These are notes. " * 100
 
