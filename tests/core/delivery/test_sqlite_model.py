@@ -1,0 +1,134 @@
+"""Several processes on one file, in any order of events: each record is in exactly one place."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from sessionsight.delivery.spool.base import Share
+from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
+from sessionsight.records import DropReason, Entry
+from tests.core.delivery.kit import event, goal
+from tests.core.delivery.spools import abandon, letter, sound, sqlite_spool
+
+LANES = ("a", "b")
+processes = st.integers(0, 2)
+lanes = st.sampled_from(LANES)
+
+
+class Processes(RuleBasedStateMachine):
+    """Three processes that share a file, of which any may die and be followed by another."""
+
+    @initialize(keep=st.integers(1, 3))
+    def begin(self, keep: int) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.path = self.folder / "spool.db"
+        self.keep = keep
+        self.spools = [self.new() for _ in range(3)]
+        self.claimed: dict[tuple[int, str], list[Entry]] = {(at, lane): [] for at in range(3) for lane in LANES}
+        self.captured: Counter[str] = Counter()
+        # Records that a lane has given out, but for those of processes that died before they were sent.
+        self.given: Counter[tuple[str, int]] = Counter()
+
+    def new(self) -> SqliteSpool:
+        return sqlite_spool(self.path, *LANES, dead_letters=self.keep)
+
+    def teardown(self) -> None:
+        if hasattr(self, "spools"):
+            for spool in self.spools:
+                spool.close()
+            shutil.rmtree(self.folder)
+
+    @rule(
+        at=processes,
+        entries=st.lists(
+            st.builds(
+                lambda make, key: make("seen", key=key),
+                st.sampled_from([event, goal]),
+                st.sampled_from([None, None, "k1", "k2"]),
+            ),
+            max_size=4,
+        ),
+        wanted=st.sets(lanes, min_size=1),
+        dropped=st.lists(st.just(DropReason.CONSENT), max_size=1),
+    )
+    def enter(self, at: int, entries: list[Entry], wanted: set[str], dropped: list[DropReason]) -> None:
+        self.spools[at].enter([Share(lane, entries, dropped) for lane in sorted(wanted)])
+        for lane in wanted:
+            self.captured[lane] += len(entries) + len(dropped)
+
+    @rule(at=processes, lane=lanes, number=st.integers(1, 40))
+    def claim(self, at: int, lane: str, number: int) -> None:
+        claimed = self.spools[at].books(lane).claim(number, 10**9)
+        self.claimed[at, lane] += claimed
+        for entry in claimed:
+            assert not self.given[lane, entry.row], "given out twice"
+            self.given[lane, entry.row] += 1
+
+    def some(self, at: int, lane: str, number: int) -> list[Entry]:
+        held = self.claimed[at, lane]
+        self.claimed[at, lane] = held[number:]
+        for entry in held[:number]:  # another record may get its row
+            self.given.pop((lane, entry.row), None)
+        return held[:number]
+
+    @rule(at=processes, lane=lanes, number=st.integers(0, 3))
+    def deliver(self, at: int, lane: str, number: int) -> None:
+        self.spools[at].books(lane).delivered(self.some(at, lane, number))
+
+    @rule(at=processes, lane=lanes, number=st.integers(0, 3))
+    def drop(self, at: int, lane: str, number: int) -> None:
+        self.spools[at].books(lane).dropped(self.some(at, lane, number), DropReason.BEFORE_SEND)
+
+    @rule(at=processes, lane=lanes, number=st.integers(0, 3))
+    def bury(self, at: int, lane: str, number: int) -> None:
+        self.spools[at].books(lane).died([letter(entry) for entry in self.some(at, lane, number)])
+
+    @rule(at=processes, lane=lanes, number=st.integers(0, 3), back=st.booleans())
+    def send(self, at: int, lane: str, number: int, back: bool) -> None:
+        held = self.claimed[at, lane][:number]
+        assert self.spools[at].books(lane).sending(held)
+        if back:
+            self.spools[at].books(lane).unsent(held)
+
+    @rule(at=processes)
+    def tend(self, at: int) -> None:
+        self.spools[at].tend(time.monotonic())
+
+    @rule(at=processes, in_order=st.booleans())
+    def end(self, at: int, in_order: bool) -> None:
+        if in_order:
+            for lane in LANES:
+                assert self.spools[at].books(lane).close() == 0
+            self.spools[at].close()
+        else:
+            abandon(self.spools[at])
+        self.spools[at] = self.new()
+        for lane in LANES:
+            for entry in self.claimed[at, lane]:
+                self.given.pop((lane, entry.row), None)
+            self.claimed[at, lane] = []
+
+    @invariant()
+    def the_ledger_adds_up(self) -> None:
+        if not hasattr(self, "spools"):
+            return
+        for lane in LANES:
+            stats = self.spools[0].books(lane).read("closed")
+            assert stats.balanced, stats
+            assert stats.captured == self.captured[lane]
+            assert stats.dead == len(self.spools[1].books(lane).dead_letters()) <= self.keep
+            held = sum(len(self.claimed[at, lane]) for at in range(3))
+            assert stats.pending >= held
+        assert not self.path.exists() or not self.captured or sound(self.path)
+
+
+TestProcesses = Processes.TestCase
+TestProcesses.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
