@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from time import localtime, strftime
 from typing import TextIO
 
@@ -46,11 +47,16 @@ def json_line(record: Inspected) -> str:
 
 
 def printer(stream: TextIO, show: Callable[[Inspected], str]) -> Callable[[list[Inspected]], None]:
-    """What a store can tell of its changes: prints each record that was added, at once."""
+    """What a store can tell of its changes: prints each record that was added, at once.
+
+    A stream that has been closed, or that cannot write some letter, disturbs nobody.
+    """
+    encoding = stream.encoding or "utf-8"
 
     def tell(added: list[Inspected]) -> None:
-        if added:
-            stream.write("".join(f"{show(record)}\n" for record in added))
+        text = "".join(f"{show(record)}\n" for record in added)
+        with suppress(OSError):
+            stream.write(text.encode(encoding, "replace").decode(encoding))
             stream.flush()
 
     return tell

@@ -1,5 +1,4 @@
 import socket
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def test_stopping_ends_streams_and_those_who_wait() -> None:
         stream, wait = (future.result(30) for future in waiting)
     assert stream.text == "retry: 1000\n\n"
     assert wait.json() == {"count": 0, "reached": False}
-    assert not [thread for thread in threading.enumerate() if thread.name == "sessionsight-inspector"]
+    assert not inspector._thread.is_alive()
 
 
 def test_a_taken_port_is_told_with_a_remedy() -> None:

@@ -1,5 +1,7 @@
+import contextlib
 import io
 import json
+import os
 import re
 from typing import Any
 
@@ -58,3 +60,19 @@ def test_json_lines_are_whole_records() -> None:
     printer([record(name="a"), record(name="b\n")])
     printer([])
     assert [json.loads(line)["name"] for line in stream.getvalue().splitlines()] == ["a", "b\n"]
+
+
+def test_a_terminal_without_some_letter_gets_another() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    tail.printer(stream, tail.line)([record(name="Café")])
+    stream.seek(0)
+    assert "Caf?" in stream.read()
+
+
+def test_a_terminal_that_has_gone_disturbs_nobody() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with contextlib.suppress(BrokenPipeError), os.fdopen(writer, "w", encoding="utf-8") as stream:
+        printer = tail.printer(stream, tail.line)
+        printer([record()])
+        printer([record()])
