@@ -10,7 +10,7 @@ from sessionsight import Analytics, Client, Settings
 from sessionsight.client import adopt
 from sessionsight.current import enter, leave
 from sessionsight.destinations import Signal
-from sessionsight.notices import Notices, logger
+from sessionsight.notices import Notices
 from sessionsight_asgi.connection import install_property
 from sessionsight_asgi.cors import SIGNAL_HEADERS, blocked_headers
 from sessionsight_asgi.reader import Scope, ScopeReader
@@ -102,10 +102,7 @@ class AnalyticsMiddleware:
     def _draining(self, send: Send) -> Send:
         async def send_when_drained(message: Message) -> None:
             if message["type"] in {"lifespan.shutdown.complete", "lifespan.shutdown.failed"}:
-                try:
-                    await self.client.aflush(self.client.settings.shutdown_timeout)
-                except Exception:
-                    logger.exception("delivery could not be waited for at shutdown")
+                await self.client.adrain()
             await send(message)
 
         return send_when_drained

@@ -49,7 +49,6 @@ async def _live(receive: Receive, send: Send) -> None:
 
 async def _drain() -> None:
     try:
-        ours = client()
-        await ours.aflush(ours.settings.shutdown_timeout)
+        await client().adrain()
     except Exception:
         logger.exception("delivery could not be waited for at shutdown")

@@ -11,7 +11,7 @@ from typing import Any
 
 from sessionsight.admission import Admission
 from sessionsight.analytics import Analytics
-from sessionsight.collector import Batch
+from sessionsight.collector import Batch, Hold
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.current import default, set_default
 from sessionsight.delivery import lifecycle, threads
@@ -22,7 +22,7 @@ from sessionsight.destinations import BY_NAME
 from sessionsight.diversion import diversion
 from sessionsight.encode import PropertyEncoder
 from sessionsight.errors import CaptureError, ConfigurationError, nearest
-from sessionsight.notices import Notices, caller
+from sessionsight.notices import Notices, caller, logger
 from sessionsight.settings import Settings
 
 __all__ = ["Client", "adopt", "configure", "for_request"]
@@ -52,6 +52,8 @@ class Client:
         self.encoder = PropertyEncoder(
             unknown=self._unknown_type, redact=settings.redact, max_bytes=settings.max_property_bytes
         )
+        self.hold: Hold | None = None
+        """Set by an adapter whose framework has database transactions."""
         self._configured = frozenset(destination.name for destination in settings.destinations)
         # A call may name a vendor whose keys are not there, as on a developer's machine.
         kinds = {type(destination) for destination in settings.destinations}
@@ -143,6 +145,21 @@ class Client:
         from anyio import to_thread  # costs more to import than all of ours
 
         return await to_thread.run_sync(partial(self.flush, timeout), abandon_on_cancel=True)
+
+    async def adrain(self) -> None:
+        """As the server stops: deliver what can be delivered within `shutdown_timeout`, and tell what is left.
+
+        For adapters. The client goes on working: some servers end the process by a signal right after this, others
+        serve on.
+        """
+        try:
+            if await self.aflush(self.settings.shutdown_timeout) or self._process().durable:
+                return
+            lanes = self.stats().lanes.items()
+            left = ", ".join(f"{lane.pending} for {name}" for name, lane in lanes if lane.pending)
+            self._tell(logging.WARNING, f"the server stops while records wait, which are lost with the process: {left}")
+        except Exception:
+            logger.exception("delivery could not be waited for at shutdown")
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Deliver what can be delivered in this time, then stop for good.

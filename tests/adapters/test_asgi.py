@@ -278,7 +278,9 @@ async def test_delivery_is_waited_for_when_the_server_shuts_down(recorder: Recor
     assert recorder.arrived == ["stopped"]
 
 
-async def test_a_silent_vendor_does_not_hold_up_the_shutdown() -> None:
+async def test_a_silent_vendor_does_not_hold_up_the_shutdown_and_what_is_left_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     recorder = Recorder(shutdown_timeout=0.1)
     recorder.open.clear()
     app = lifespan_app(lambda: recorder.client.bind(user_id="user_1").capture("stopped"))
@@ -286,6 +288,7 @@ async def test_a_silent_vendor_does_not_hold_up_the_shutdown() -> None:
     sent = await run_lifespan(AnalyticsMiddleware(app, recorder.client))
     assert time.monotonic() - started < 2
     assert sent[-1] == "lifespan.shutdown.complete"
+    assert "the server stops while records wait, which are lost with the process: 1 for " in caplog.text
     recorder.open.set()
     assert recorder.client.shutdown(5)
 

@@ -70,6 +70,16 @@ def capture(client: Client, *names: str) -> None:
         client.analytics.capture(name, user_id="user_1")
 
 
+def test_a_full_batch_leaves_at_once_however_long_others_would_be_waited_for(
+    client_of: MakeClient, server: Server
+) -> None:
+    client = client_of("saytics", linger=3600)
+
+    capture(client, *"abcdefg")
+
+    server.wait_for(1)
+
+
 # --- flush ----------------------------------------------------------------------------------------
 
 

@@ -29,6 +29,9 @@ from sessionsight.records import DropReason, Entry
 
 __all__ = ["Engine", "MakeTransport"]
 
+# A record may linger in its lane for much longer, but a full batch must not wait for that before it gets there.
+_LONGEST_PAUSE = 0.02
+
 MakeTransport = Callable[[Destination], Transport]
 
 
@@ -67,7 +70,7 @@ class Engine:
             )
 
         self._spool: Spool = choose(spool, options, notices)
-        self._intake = Intake(self._take, pause=options.linger)
+        self._intake = Intake(self._take, pause=min(options.linger, _LONGEST_PAUSE))
         self._lanes = {
             destination.name: Lane(
                 destination,
@@ -78,6 +81,11 @@ class Engine:
             )
             for destination in destinations
         }
+
+    @property
+    def durable(self) -> bool:
+        """Whether what waits survives the process."""
+        return self._spool.durable
 
     def submit(self, batch: Batch) -> None:
         """Take in the records of a request, for every lane that has a place for them."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from sessionsight.collector import Batch
 from sessionsight.delivery import threads
@@ -53,12 +54,12 @@ class Intake:
 
     def drain(self) -> bool:
         """Pass on what is there now; another thread that does so is waited for. Returns whether there was anything."""
-        inbox = self._inbox
+        number = 0
         with self._lock:
-            left = number = len(inbox)
-            while left > 0:
-                batches = [inbox.popleft() for _ in range(min(left, _AT_ONCE, len(inbox)))]
-                left -= _AT_ONCE
+            # No longer than it takes to pass on what was there at first: others go on putting things in.
+            for _ in range(0, len(self._inbox), _AT_ONCE):
+                batches = self._next()
+                number += len(batches)
                 self._take(batches)
         return number > 0
 
@@ -70,6 +71,13 @@ class Intake:
         if thread is not None:
             self._wake.set()
         self.drain()
+
+    def _next(self) -> list[Batch]:
+        batches: list[Batch] = []
+        with suppress(IndexError):  # a signal handler that captures something may drain the rest in the midst of this
+            while len(batches) < _AT_ONCE:
+                batches.append(self._inbox.popleft())
+        return batches
 
     def _call(self) -> None:
         self._idle = False

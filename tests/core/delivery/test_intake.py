@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -14,6 +15,8 @@ from sessionsight.delivery.intake import Intake
 from sessionsight.records import DropReason
 from tests.core.delivery.kit import event
 from tests.support.server import PATIENCE, until
+
+LONG = 3600.0
 
 
 def batch(name: str = "seen") -> Batch:
@@ -52,9 +55,6 @@ def make(taker: Taker) -> Iterator[Callable[..., Intake]]:
         if thread is not None:
             thread.join(PATIENCE)
             assert not thread.is_alive()
-
-
-LONG = 3600.0
 
 
 def test_what_is_put_in_is_taken_by_a_thread_of_its_own(make: Callable[..., Intake], taker: Taker) -> None:
@@ -158,6 +158,24 @@ def test_where_no_threads_run_each_batch_is_taken_at_once(
     intake.put(batch("a"))
 
     assert taker.taken == ["a"]
+
+
+def test_a_signal_handler_may_drain_in_the_midst_of_a_drain(make: Callable[..., Intake], taker: Taker) -> None:
+    class Interrupted(deque[Batch]):
+        """Between two batches a signal handler of the same thread drains the rest."""
+
+        def popleft(self) -> Batch:
+            batch = super().popleft()
+            if len(self) == 2:
+                intake.drain()
+            return batch
+
+    intake = make(pause=LONG)
+    intake._inbox = Interrupted(batch(name) for name in "abcd")
+
+    intake.drain()
+
+    assert sorted(taker.taken) == ["a", "b", "c", "d"]
 
 
 def test_one_batch_may_be_put_in_while_another_is_taken_on_the_same_thread(taker: Taker) -> None:
