@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import anyio
 import msgspec
@@ -14,14 +15,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from sessionsight.inspector.faults import NO_FAULT, Decision, Injector
+from sessionsight.inspector.filters import Filter
 from sessionsight.inspector.ingest import base, endpoints_at
 from sessionsight.inspector.ingest.base import Endpoint, Ingest, Outcome, Refusal, Reply
-from sessionsight.inspector.model import Received, Vendor
+from sessionsight.inspector.model import Inspected, Received, Vendor
 from sessionsight.inspector.store import Store
 
 __all__ = ["Receiver"]
 
 _KEPT_OF_A_BODY = 1024 * 1024
+_KNOWN = 1000  # of a user's records, the newest
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "x-api-key", "cookie"})
 _METHODS = "GET, POST, DELETE, OPTIONS"
 
@@ -49,7 +52,7 @@ class Receiver:
             body = await _read(request)
         except ClientDisconnect:
             return Response(status_code=400)  # which nobody reads
-        ingest, endpoints = endpoints_at(request.url.path)
+        ingest, endpoints = endpoints_at(request.scope["path"])
         fault = NO_FAULT
         if ingest is not None:
             fault = self._injector.decide(ingest.vendor, now=started, chance=random.random)
@@ -71,8 +74,8 @@ class Receiver:
         received = Received(
             received_at=arrived.at,
             method=request.method,
-            path=request.url.path,
-            query=request.url.query,
+            path=request.scope["path"],
+            query=request.scope["query_string"].decode("latin-1"),
             headers=[(name, _shown(name, value)) for name, value in request.headers.items()],
             body=_without_key(body, outcome.key)[:_KEPT_OF_A_BODY],
             status=reply.status,
@@ -87,7 +90,7 @@ class Receiver:
     def _outcome(self, arrived: _Arrived) -> tuple[Outcome, bytes]:
         """What the vendor says, and the body unzipped."""
         request, ingest, body = arrived.request, arrived.ingest, arrived.body
-        path, method = request.url.path, request.method
+        path, method = request.scope["path"], request.method
         if ingest is None:
             message = f"no vendor has the path {path}; the inspector's own API is described at /api/openapi.json"
             return Outcome(Reply(404, {"error": {"code": "not_found", "message": message}})), body or b""
@@ -110,8 +113,13 @@ class Receiver:
             body=body,
             received_at=arrived.at,
             keys=self._keys.get(ingest.vendor, frozenset()),
+            known=partial(self._known, ingest.vendor),
         )
         return base.answer(ingest, endpoint, asked), body
+
+    def _known(self, vendor: Vendor, user_id: str) -> list[Inspected]:
+        page = self._store.records(Filter(vendor=vendor, user=user_id, status="accepted"), limit=_KNOWN)
+        return page.records[::-1]
 
 
 class _Arrived(Struct, frozen=True, kw_only=True):

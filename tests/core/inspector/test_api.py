@@ -118,6 +118,13 @@ def test_a_wrong_parameter_is_named(http: httpx.Client, path: str, problem: str)
     assert response.json()["error"].startswith(problem)
 
 
+def test_saytics_tells_of_users_what_it_was_told(http: httpx.Client) -> None:
+    person = {"userId": "user_1", "traits": {"name": "You"}}
+    assert http.get("/v1/users/user_1", headers=BEARER).status_code == 404
+    assert http.post("/v1/users/identify", json=person, headers=BEARER).is_success
+    assert http.get("/v1/users/user_1", headers=BEARER).json()["traits"] == {"name": "You"}
+
+
 def test_other_methods_are_405(http: httpx.Client) -> None:
     response = http.post("/api/goals")
     assert response.status_code == 405

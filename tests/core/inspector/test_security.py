@@ -31,8 +31,12 @@ def test_a_host_that_was_asked_for_is_answered(start_inspector: StartInspector) 
     by_name = start_inspector(Options(port=0, host="localhost"))
     on_all = start_inspector(Options(port=0, host="0.0.0.0"))
     assert httpx.get(f"{by_name.url}/api/counts", trust_env=False).status_code == 200
-    anywhere = httpx.get(f"{on_all.url}/api/counts", headers={"host": "inspector.example.com"}, trust_env=False)
-    assert anywhere.status_code == 200
+    for host in ("inspector.example.com", "[::1"):
+        anywhere = httpx.get(f"{on_all.url}/api/counts", headers={"host": host}, trust_env=False)
+        assert anywhere.status_code == 200
+        sent = {**SECRET, "host": host}
+        posted = httpx.post(f"{on_all.url}/v1/goals/increment", json=goal(), headers=sent, trust_env=False)
+        assert posted.status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/api/records", "/health", "/nothing", "/static/inspector.js"])

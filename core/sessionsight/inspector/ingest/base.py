@@ -42,6 +42,10 @@ _MAX_DEPTH = 100
 SHOWN_OF_A_SECRET = 8
 
 
+def _nothing(_user_id: str) -> Sequence[Inspected]:
+    return ()
+
+
 class Request(Struct, frozen=True, kw_only=True):
     """What a vendor's endpoint is given."""
 
@@ -55,6 +59,8 @@ class Request(Struct, frozen=True, kw_only=True):
     received_at: float
     keys: frozenset[str] = frozenset()
     """The keys that this vendor takes; any that is not blank, when there are none."""
+    known: Callable[[str], Sequence[Inspected]] = _nothing
+    """What this vendor has taken of a user, oldest first."""
 
 
 class Reply(Struct, frozen=True):

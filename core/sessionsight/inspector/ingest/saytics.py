@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sessionsight.destinations.base import rfc3339
 from sessionsight.inspector.ingest.base import (
     Body,
     Endpoint,
@@ -51,11 +52,11 @@ class Saytics:
             Endpoint("POST", "/v1/events", _KEY, self._one, public=True),
             Endpoint("POST", "/v1/events/batch", _KEY, self._batch, public=True),
             Endpoint("POST", "/v1/users/identify", _KEY, self._identify, public=True),
-            # What is read back is not kept here: the API of the inspector has it.
+            Endpoint("GET", "/v1/users/{id}", _KEY, self._profile),
+            # Nothing says what these look like when they are not empty, and nothing is erased that is to be seen here.
             Endpoint("GET", "/v1/events", _KEY, always({"events": []})),
             Endpoint("GET", "/v1/reports/events", _KEY, always({"events": []})),
             Endpoint("GET", "/v1/reports/users", _KEY, always({"users": []})),
-            Endpoint("GET", "/v1/users/{id}", _KEY, self._unknown_user),
             Endpoint("DELETE", "/v1/users/{id}", _KEY, always({"status": "ok"})),
         )
 
@@ -89,8 +90,18 @@ class Saytics:
         fields.only(_PERSON)
         return self._single(_record(request, fields, "identify", "identify", traits, user_id=user_id))
 
-    def _unknown_user(self, request: Request, body: Body) -> Outcome:
-        return Outcome(self.error(404, "the inspector keeps no profiles; its own API has the records", "not_found"))
+    def _profile(self, request: Request, body: Body) -> Outcome:
+        user_id = request.path.rpartition("/")[2]
+        known = request.known(user_id)
+        if not known:
+            return Outcome(self.error(404, f"no record is about the user {shown(user_id)}", "not_found"))
+        traits: dict[str, Any] = {}
+        for record in known:
+            if record.kind == "identify":
+                traits |= record.properties
+        times = [record.occurred_at for record in known]
+        seen = {"created_at": rfc3339(min(times)), "last_seen": rfc3339(max(times))}
+        return Outcome(Reply(200, {"id": user_id, "traits": traits, **seen}))
 
     def _single(self, record: Inspected) -> Outcome:
         return self._judged([record], record.rules[0] if record.rules else None)

@@ -137,3 +137,18 @@ def test_browsers_are_told_by_origin_or_agent_and_name_their_page() -> None:
     ]
     assert [record.side for record in seen] == ["browser", "browser", "server"]
     assert [record.page_url for record in seen] == ["https://shop.example.com/buy", None, None]
+
+
+def test_a_users_profile_is_what_was_said_of_them() -> None:
+    records = [
+        one(ask(IDENTIFY, {"userId": "user_1", "traits": {"name": "You", "plan": "free"}}, BEARER)),
+        one(ask(EVENTS, event(), BEARER)),
+        one(ask(IDENTIFY, {"userId": "user_1", "traits": {"plan": "pro"}}, BEARER)),
+    ]
+    profile = ask("/v1/users/user_1", None, BEARER, method="GET", known=lambda user_id: records).reply
+    assert profile.json == {
+        "id": "user_1",
+        "traits": {"name": "You", "plan": "pro"},
+        "created_at": "2026-05-01T10:00:00.000Z",
+        "last_seen": "2026-05-01T10:00:00.250Z",
+    }
