@@ -102,6 +102,14 @@ class Processes(RuleBasedStateMachine):
     def tend(self, at: int) -> None:
         self.spools[at].tend(time.monotonic())
 
+    @rule(at=processes, lane=lanes, number=st.integers(1, 3), in_order=st.booleans())
+    def end_while_calls_are_on_their_way(self, at: int, lane: str, number: int, in_order: bool) -> None:
+        self.enter(at, [goal(), goal(), event()], {lane}, [])
+        self.claim(at, lane, number)
+        self.send(at, lane, number, back=False)
+        self.end(at, in_order)
+        self.tend((at + 1) % 3)
+
     @rule(at=processes, in_order=st.booleans())
     def end(self, at: int, in_order: bool) -> None:
         if in_order:
@@ -131,4 +139,4 @@ class Processes(RuleBasedStateMachine):
 
 
 TestProcesses = Processes.TestCase
-TestProcesses.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestProcesses.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
