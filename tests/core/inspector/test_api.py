@@ -190,6 +190,8 @@ def test_the_stream_tells_of_new_records_that_are_wanted(http: httpx.Client, ins
             received(), [record(name="a", user_id="u"), record(name="b"), record(name="c", user_id="u")]
         )
         assert list(records_of(stream, 2)) == ["a", "c"]
+        inspector.store.add(received(), [record(name="b"), record(name="next", user_id="u")])
+        assert list(records_of(stream, 1)) == ["next"]
         inspector.store.clear()
         assert stream.next()["event"] == "cleared"
         inspector.store.add(received(), [record(name="d", user_id="u")])
