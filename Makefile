@@ -12,7 +12,7 @@ BENCH_READY := $(VENV)/.installed-bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint format demo demo-check bench bench-peers build clean
+.PHONY: help install test lint format demo demo-check chaos screenshots bench bench-peers build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -57,6 +57,12 @@ demo-check: $(READY) ## Walk through the example shops without a browser (all th
 	@set -e; for shop in $(or $(SHOP),django flask fastapi); do \
 	  echo "== $$shop"; $(BIN)/python example_projects/demo.py --shop $$shop --check; \
 	done
+
+chaos: $(READY) ## Kill workers and let vendors fail, at length (SESSIONSIGHT_CHAOS_SEED=... repeats a run)
+	$(BIN)/python -m tests.chaos.run $(ARGS)
+
+screenshots: $(READY) ## Draw the pictures of the inspector in docs/images (needs Chromium)
+	$(BIN)/python scripts/screenshots.py
 
 bench: $(BENCH_READY) ## Measure what a request pays, and what delivery takes
 	$(BIN)/python -m benchmarks.run
