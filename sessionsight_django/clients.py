@@ -14,6 +14,7 @@ from sessionsight import Client, ConfigurationError, NoClientError, Settings
 from sessionsight.client import adopt
 from sessionsight.current import default, set_default
 from sessionsight.diversion import diversion
+from sessionsight_django.transactions import hold
 
 __all__ = ["client", "current_settings"]
 
@@ -38,6 +39,7 @@ def client() -> Client:
             if known.settings == settings:
                 return known
         made = adopt(None, settings, {}, where=_WHERE)
+        made.hold = hold
         _clients.append(made)
         return made
 

@@ -17,6 +17,7 @@ from sessionsight.notices import logger
 from sessionsight_django.browser import keep_private
 from sessionsight_django.clients import client
 from sessionsight_django.reader import DjangoReader
+from sessionsight_django.transactions import catch_up
 from sessionsight_django.user import keep_as_is
 
 __all__ = ["AnalyticsMiddleware"]
@@ -150,6 +151,7 @@ class _Close:
 
 def _release(request: HttpRequest, analytics: Analytics) -> None:
     """End the analytics. The hook comes off again: it and the request would keep each other alive."""
+    catch_up()
     analytics.release()
     own = vars(request)
     if isinstance(hook := own.get("close"), _Close):

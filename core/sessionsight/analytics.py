@@ -8,6 +8,7 @@ from typing import Any, Literal, Unpack
 
 from sessionsight.arguments import (
     CallOptions,
+    CommitOptions,
     RecordOptions,
     as_destinations,
     as_group,
@@ -15,6 +16,7 @@ from sessionsight.arguments import (
     as_id,
     as_key,
     as_text,
+    check_commit,
     exact,
     laid_over,
 )
@@ -115,9 +117,8 @@ class Analytics(Gathering):
             encoded = self._collector.encoder(properties)
             grouped = as_groups(groups) if groups else None
             if options:
-                self._add(
-                    Event(name=name, properties=encoded, groups=grouped, standard=standard, **self._common(options))
-                )
+                common = self._common(options)
+                self._add(Event(name=name, properties=encoded, groups=grouped, standard=standard, **common), options)
                 return
             # The same, spelled out: most calls come here, and half of their time would go into the dict.
             self._add(
@@ -153,7 +154,7 @@ class Analytics(Gathering):
             user = as_id(user_id, "user_id")
             record = Identify(properties=self._collector.encoder(traits), **self._common({**options, "user_id": user}))
             self._user_id = user or self._user_id
-            self._add(record)
+            self._add(record, options)
         except Exception as error:
             self._collector.reject(error)
 
@@ -163,7 +164,7 @@ class Analytics(Gathering):
             earlier = as_id(alias, "alias")
             if earlier is None:
                 raise InvalidEventError(f"alias must be the earlier id of the person, not {shown(alias)}")
-            self._add(Alias(alias=earlier, **self._common(options)))
+            self._add(Alias(alias=earlier, **self._common(options)), options)
         except Exception as error:
             self._collector.reject(error)
 
@@ -178,7 +179,7 @@ class Analytics(Gathering):
         try:
             kind, key = as_group(group_type, group_key)
             encoded = self._collector.encoder(properties)
-            self._add(Group(group_type=kind, group_key=key, properties=encoded, **self._common(options)))
+            self._add(Group(group_type=kind, group_key=key, properties=encoded, **self._common(options)), options)
         except Exception as error:
             self._collector.reject(error)
 
@@ -229,9 +230,11 @@ class Analytics(Gathering):
         session_id: str | None,
         key: str | None,
         destinations: Iterable[str] | None,
+        options: CommitOptions,
     ) -> None:
         try:
             amount = check_goal(goal_id, amount, session_id)
+            check_commit(options)
             self._add(
                 Goal(
                     goal_id=exact(goal_id),
@@ -245,7 +248,8 @@ class Analytics(Gathering):
                     destinations=self._only
                     if destinations is None
                     else as_destinations(destinations, self._collector.destination_names),
-                )
+                ),
+                options,
             )
         except Exception as error:
             self._collector.reject(error)
@@ -253,6 +257,6 @@ class Analytics(Gathering):
     def _person(self, properties: Mapping[str, Any], options: CallOptions, *, once: bool) -> None:
         try:
             encoded = self._collector.encoder(properties)
-            self._add(PersonProperties(properties=encoded, once=once, **self._common(options)))
+            self._add(PersonProperties(properties=encoded, once=once, **self._common(options)), options)
         except Exception as error:
             self._collector.reject(error)

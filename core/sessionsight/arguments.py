@@ -12,6 +12,7 @@ from sessionsight.errors import InvalidEventError, InvalidPropertiesError, neare
 
 __all__ = [
     "CallOptions",
+    "CommitOptions",
     "RecordOptions",
     "as_destinations",
     "as_fields",
@@ -21,6 +22,7 @@ __all__ = [
     "as_key",
     "as_text",
     "as_unix",
+    "check_commit",
     "exact",
     "laid_over",
 ]
@@ -28,7 +30,16 @@ __all__ = [
 _MAX_DIGITS = 100
 
 
-class RecordOptions(TypedDict, total=False):
+class CommitOptions(TypedDict, total=False):
+    """Whether a record waits for a database transaction. Means something with Django, and nothing elsewhere."""
+
+    on_commit: bool | None
+    """False: it goes out whatever becomes of the transaction. By default a rollback takes it along."""
+    using: str | None
+    """The alias of the database whose transaction it waits for; `"default"` by default."""
+
+
+class RecordOptions(CommitOptions, total=False):
     """What `identify` accepts, by keyword."""
 
     distinct_id: object
@@ -51,6 +62,7 @@ class CallOptions(RecordOptions, total=False):
 
 
 _OPTIONS = CallOptions.__optional_keys__
+_COMMIT = CommitOptions.__optional_keys__
 
 
 def as_id(value: object, name: str) -> str | None:
@@ -137,6 +149,15 @@ def as_destinations(names: object, known: frozenset[str]) -> frozenset[str] | No
     return frozenset(map(exact, named))
 
 
+def check_commit(options: Mapping[str, Any]) -> None:
+    """Check what `CommitOptions` has. Raises `InvalidEventError`."""
+    on_commit, using = options.get("on_commit"), options.get("using")
+    if not isinstance(on_commit, bool | None):
+        raise InvalidEventError(f"on_commit must be True or False, not {shown(on_commit)}")
+    if not isinstance(using, str | None):
+        raise InvalidEventError(f"using must be the alias of a database, not {shown(using)}")
+
+
 def as_fields(options: Mapping[str, Any], destinations: frozenset[str]) -> dict[str, Any]:
     """The fields of a record that a call's options say something about.
 
@@ -147,13 +168,14 @@ def as_fields(options: Mapping[str, Any], destinations: frozenset[str]) -> dict[
     Raises:
         InvalidEventError: An option that is unknown or wrong.
     """
+    check_commit(options)
     fields: dict[str, Any] = {}
     for name, value in options.items():
         if name not in _OPTIONS:
             raise InvalidEventError(
                 f"unknown argument {name!r}; {nearest(name, _OPTIONS)}; properties go into a mapping"
             )
-        if value is None:
+        if value is None or name in _COMMIT:
             continue
         if name == "timestamp":
             fields["time"] = as_unix(value)

@@ -14,7 +14,7 @@ from sessionsight.errors import CaptureError
 from sessionsight.records import DropReason, Record
 from sessionsight.request_data import HeaderNames, RequestData
 
-__all__ = ["Admit", "Batch", "Collector", "RequestReader"]
+__all__ = ["Admit", "Batch", "Collector", "Hold", "Holder", "RequestReader"]
 
 Admit = Callable[[], tuple[TrackingContext, DropReason | None]]
 """Works out a request's context, and why nothing of it may be sent, if so. The same at each call."""
@@ -43,6 +43,23 @@ class Batch(Struct, frozen=True, gc=False):
         return context.with_user(self.user_id or context.user_id), drop
 
 
+class Holder(Protocol):
+    """Whose record it is that somebody keeps."""
+
+    def settle(self, record: Record, *, kept: bool) -> None:
+        """Say what became of a record that was held: it counts, or its transaction was rolled back.
+
+        Only the first word counts. May be called on any thread, and by a finalizer.
+        """
+
+
+Hold = Callable[[Holder, Record, str | None], bool]
+"""Asked of each record, with the alias of a database if the caller named one: whether somebody keeps it for now.
+
+It may raise an `InvalidEventError`, when there is no such database.
+"""
+
+
 class RequestReader(Protocol):
     """How an adapter reads one kind of request. One reader serves all requests of a client."""
 
@@ -68,6 +85,10 @@ class Collector(Protocol):
     @property
     def encoder(self) -> PropertyEncoder:
         """Encodes properties by the client's rules."""
+
+    @property
+    def hold(self) -> Hold | None:
+        """Keeps records until a transaction has ended, where the framework has transactions."""
 
     @property
     def destination_names(self) -> frozenset[str]:

@@ -42,6 +42,7 @@ class Diversion:
         self._lock = threading.Lock()
         self._takers: tuple[Taker, ...] = ()
         self._conditions: tuple[Callable[[], bool], ...] = ()
+        self._late: tuple[Callable[[], None], ...] = ()
         self._holds = int(held)
         self._deliveries = 0
 
@@ -68,12 +69,14 @@ class Diversion:
     @contextmanager
     def show(self, taker: Taker) -> Iterator[None]:
         """Show this one everything meanwhile."""
+        self.catch_up()
         with self._lock:
             self._takers += (taker,)
             self._settle()
         try:
             yield
         finally:
+            self.catch_up()
             with self._lock:
                 self._takers = tuple(other for other in self._takers if other is not taker)
                 self._settle()
@@ -105,6 +108,17 @@ class Diversion:
             if condition not in self._conditions:
                 self._conditions += (condition,)
             self._settle()
+
+    def before_looking(self, catch_up: Callable[[], None]) -> None:
+        """Call this before somebody looks at what was taken: it hands over what can be known only by then."""
+        with self._lock:
+            if catch_up not in self._late:
+                self._late += (catch_up,)
+
+    def catch_up(self) -> None:
+        """See to it that everything is here that has been captured."""
+        for catch_up in self._late:
+            catch_up()
 
     def _count(self, *, holds: int = 0, deliveries: int = 0) -> None:
         with self._lock:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from msgspec.structs import replace
 
-from sessionsight.arguments import CallOptions, as_fields
+from sessionsight.arguments import CallOptions, CommitOptions, as_fields
 from sessionsight.collector import Admit, Batch, Collector, RequestReader
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.entropy import entropy
 from sessionsight.records import DropReason, Event, Record
 
 __all__ = ["Gathering"]
+
+_NO_OPTIONS: CommitOptions = {}
 
 
 class Gathering:
@@ -38,6 +41,7 @@ class Gathering:
     _only: frozenset[str] | None = None
     _page_status: int | None = None
     _choice: frozenset[str] | DropReason | None = None
+    _held: _Held | None = None
     _ended = False
 
     def __init__(self, collector: Collector, reader: RequestReader | None = None, request: Any = None) -> None:
@@ -103,14 +107,30 @@ class Gathering:
 
     def discard(self) -> None:
         """Throw away what has been captured and not yet handed over; it is counted as discarded."""
-        self._hand_over(DropReason.DISCARDED)
+        records = _drained(self._records)
+        if self._held is not None:
+            records += self._held.give_up()
+        if records:
+            try:
+                self._collector.submit(Batch(records, EMPTY_CONTEXT, drop=DropReason.DISCARDED))
+            except Exception as error:
+                self._collector.reject(error)
+
+    def settle(self, record: Record, *, kept: bool) -> None:
+        """Say what became of a record that was held. For adapters; see `collector.Holder`."""
+        held = self._held
+        if held is None or held.waiting.pop(id(record), None) is None:
+            return  # settled before, or discarded
+        (self._records if kept else held.rolled_back).append(record)
+        if self._ended:
+            self._hand_over()
 
     def end(self) -> None:
         """The response has ended: hand everything over. Later records are handed over at once."""
         if self._page_status is not None:
             self._capture_page()
         self._ended = True
-        if self._records:
+        if self._records or self._held is not None:
             self._hand_over()
 
     def finish(self) -> None:
@@ -137,7 +157,7 @@ class Gathering:
             self._collector.reject(error)
         finally:
             self._source = None
-        if self._records:
+        if self._records or self._held is not None:
             self._hand_over()
 
     @property
@@ -173,25 +193,34 @@ class Gathering:
                 found = {"path": page.path, "route": page.route, "status": status}
                 properties = {name: value for name, value in found.items() if value is not None}
                 encoded = self._collector.encoder({**(self._tags or {}), **properties})
-                self._add(Event(name="$pageview", properties=encoded, **self._common({})))
+                # A page that was served was served, whatever becomes of a transaction around it.
+                self._add(Event(name="$pageview", properties=encoded, **self._common({})), {"on_commit": False})
         except Exception as error:
             self._collector.reject(error)
 
-    def _add(self, record: Record) -> None:
+    def _add(self, record: Record, options: CommitOptions = _NO_OPTIONS) -> None:
+        hold = self._collector.hold
+        if hold is not None and options.get("on_commit") is not False and hold(self, record, options.get("using")):
+            # In one step, since two threads may hold the first records of a request at once.
+            vars(self).setdefault("_held", _Held()).waiting[id(record)] = record
+            return
         # Appending before looking at the flag, and setting the flag before draining, leaves no gap
         # between a thread that captures and the end of the response.
         self._records.append(record)
         if self._ended:
             self._hand_over()
 
-    def _hand_over(self, drop: DropReason | None = None) -> None:
-        records = self._drain()
+    def _hand_over(self) -> None:
+        self._submit(_drained(self._records))
+        if self._held is not None:
+            self._submit(_drained(self._held.rolled_back), DropReason.ROLLED_BACK)
+
+    def _submit(self, records: list[Record], drop: DropReason | None = None) -> None:
         if records:
             try:
-                if drop is not None:
-                    self._collector.submit(Batch(records, EMPTY_CONTEXT, drop=drop))
-                    return
                 batch = self._batch(records)
+                if drop is not None:
+                    batch = replace(batch, drop=drop)
                 for directed in (batch,) if self._choice is None else _directed(batch, self._choice):
                     self._collector.submit(directed)
             except Exception as error:
@@ -215,17 +244,6 @@ class Gathering:
         if collector.chooses and self._admit()[1] is None:  # what is not sent needs no choice
             self._choice = collector.choose(*source)
 
-    def _drain(self) -> list[Record]:
-        """Take all records, each exactly once even when several threads drain."""
-        taken: list[Record] = []
-        take = self._records.pop
-        try:
-            while True:
-                taken.append(take())
-        except IndexError:
-            taken.reverse()
-            return taken
-
     def _see_user(self, source: tuple[RequestReader, Any]) -> str | None:
         if self._ask_while is not None and not self._ask_while(self):
             return self._seen_user
@@ -233,6 +251,37 @@ class Gathering:
         if user_id is not None:
             self._seen_user = user_id
         return user_id
+
+
+class _Held:
+    """What waits for the end of a transaction, and what was rolled back and is not handed over yet."""
+
+    __slots__ = ("rolled_back", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: dict[int, Record] = {}
+        self.rolled_back: list[Record] = []
+
+    def give_up(self) -> list[Record]:
+        """Take what waits; what becomes of its transaction does not matter any more."""
+        taken: list[Record] = []
+        with suppress(KeyError):
+            while True:
+                taken.append(self.waiting.popitem()[1])
+        taken.reverse()
+        return taken
+
+
+def _drained(records: list[Record]) -> list[Record]:
+    """Take all records, each exactly once even when several threads drain."""
+    taken: list[Record] = []
+    take = records.pop
+    try:
+        while True:
+            taken.append(take())
+    except IndexError:
+        taken.reverse()
+        return taken
 
 
 def _directed(batch: Batch, choice: frozenset[str] | DropReason) -> list[Batch]:

@@ -30,6 +30,8 @@ class Goals:
         session_id: str | None = None,
         key: str | None = None,
         destinations: Iterable[str] | None = None,
+        on_commit: bool | None = None,
+        using: str | None = None,
     ) -> None:
         """Count a step towards a goal.
 
@@ -41,6 +43,8 @@ class Goals:
             session_id: In place of the request's `ss_sid`.
             key: An idempotency key: a second call with the same goal and key is not counted.
             destinations: Names of the destinations to go to; all that take goals by default.
+            on_commit: With Django: False counts it whatever becomes of the database transaction.
+            using: With Django: the alias of the database whose transaction it waits for.
 
         Raises:
             InvalidGoalError: In strict mode, when an argument is wrong. Otherwise that is logged.
@@ -56,6 +60,7 @@ class Goals:
             session_id=session_id,
             key=key,
             destinations=destinations,
+            options={"on_commit": on_commit, "using": using},
         )
 
     def decrement(
@@ -67,6 +72,8 @@ class Goals:
         session_id: str | None = None,
         key: str | None = None,
         destinations: Iterable[str] | None = None,
+        on_commit: bool | None = None,
+        using: str | None = None,
     ) -> None:
         """Count a step away from a goal, such as a refund; the amount is above zero here too.
 
@@ -80,4 +87,5 @@ class Goals:
             session_id=session_id,
             key=key,
             destinations=destinations,
+            options={"on_commit": on_commit, "using": using},
         )

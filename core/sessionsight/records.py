@@ -45,6 +45,7 @@ class DropReason(StrEnum):
     CONSENT = "consent"
     EXCLUDED = "excluded"
     DISCARDED = "discarded"
+    ROLLED_BACK = "rolled_back"
     CHOICE_ERROR = "choose_destinations_error"
     DUPLICATE = "duplicate"
     QUEUE_FULL = "queue_full"

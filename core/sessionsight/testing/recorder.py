@@ -50,6 +50,7 @@ class Recorder:
     @property
     def captured(self) -> list[Captured]:
         """Everything that would be sent, oldest first."""
+        diversion.catch_up()
         return [one for one in self._captured if one.dropped is None]
 
     @property
@@ -69,11 +70,13 @@ class Recorder:
 
     @property
     def dropped(self) -> list[Captured]:
-        """What was captured and may not be sent: without consent, on excluded paths, or discarded."""
+        """What was captured and may not be sent: without consent, on excluded paths, discarded, or rolled back."""
+        diversion.catch_up()
         return [one for one in self._captured if one.dropped is not None]
 
     def clear(self) -> None:
         """Forget everything that was captured so far."""
+        diversion.catch_up()
         self._captured.clear()
 
     # --- what should be there --------------------------------------------------------------------

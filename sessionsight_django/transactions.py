@@ -1,0 +1,98 @@
+"""Records wait for the end of the database transaction in which they were captured.
+
+Django calls back after a commit and says nothing of a rollback: it lets go of the callback. Nothing else holds what we
+give it, so that its finalizer is the word. Only connections that are there are looked at; none is made or opened.
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import count
+from typing import Any
+from weakref import WeakValueDictionary
+
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from sessionsight.collector import Holder
+from sessionsight.diversion import diversion
+from sessionsight.errors import InvalidEventError, nearest, shown
+from sessionsight.records import Record
+
+__all__ = ["catch_up", "hold"]
+
+
+def hold(holder: Holder, record: Record, using: str | None) -> bool:
+    """Keep a record that was captured inside `atomic()` until the commit; a `sessionsight.collector.Hold`.
+
+    Args:
+        holder: Is told of the commit or the rollback.
+        record: What was captured.
+        using: The alias of the database; Django's default one for None.
+
+    Raises:
+        InvalidEventError: There is no such database.
+    """
+    if using is not None and using not in connections.settings:
+        raise InvalidEventError(
+            f"using: there is no database {shown(using)} in DATABASES; {nearest(using, connections.settings)}"
+        )
+    # The storage itself: `connections[alias]` would make a connection object for each thread that captures.
+    made = connections._connections  # type: ignore[attr-defined]  # noqa: SLF001
+    connection = getattr(made, using or DEFAULT_DB_ALIAS, None)
+    if connection is None or not connection.in_atomic_block:
+        return False
+    block = _outermost(connection)
+    if block is None:
+        return False
+    held = _Held(holder, record, connection, block)
+    connection.on_commit(held.commit, robust=True)
+    if connection.atomic_blocks[0] is not block:
+        _in_tests[next(_numbers)] = held
+    return True
+
+
+def catch_up() -> None:
+    """Settle what was captured inside the transactions of Django's `TestCase`, which are never committed.
+
+    There a record counts as soon as the app's own block has ended well.
+    """
+    for held in list(_in_tests.values()):
+        held.look()
+
+
+class _Held:
+    """A record that waits. Django's list of callbacks alone keeps it alive."""
+
+    __slots__ = ("__weakref__", "_block", "_connection", "_holder", "_record")
+
+    def __init__(self, holder: Holder, record: Record, connection: Any, block: Any) -> None:
+        self._holder = holder
+        self._record = record
+        self._connection = connection
+        self._block = block
+
+    def commit(self) -> None:
+        """The transaction was committed."""
+        self._holder.settle(self._record, kept=True)
+
+    def look(self) -> None:
+        """Find out whether the block is over. Had it been rolled back, this would not be here any more."""
+        if self._block not in self._connection.atomic_blocks:
+            # A block without a savepoint of its own leaves its rollback to the one around it.
+            self._holder.settle(self._record, kept=not self._connection.needs_rollback)
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            self._holder.settle(self._record, kept=False)  # nothing happens after a commit
+
+
+_in_tests: WeakValueDictionary[int, _Held] = WeakValueDictionary()
+_numbers = count()
+
+
+def _outermost(connection: Any) -> Any:
+    """The outermost block of the app's own; None when there are but those of a `TestCase`."""
+    return next((block for block in connection.atomic_blocks if not block._from_testcase), None)  # noqa: SLF001
+
+
+diversion.before_looking(catch_up)
