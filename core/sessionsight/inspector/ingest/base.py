@@ -215,7 +215,7 @@ def decode(request: Request) -> dict[str, Any]:
     """
     try:
         value = msgspec.json.decode(request.body)
-    except (ValueError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise Refusal(400, "invalid_json", f"body: must be JSON ({error})") from None
     if not isinstance(value, dict):
         raise Refusal(400, "invalid_body", f"body: must be an object, not {type(value).__name__}")
