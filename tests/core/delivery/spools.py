@@ -65,6 +65,8 @@ def query(path: Path, sql: str) -> list[tuple[Any, ...]]:
 
 def sound(path: Path) -> bool:
     """Whether the file is whole, and each record is kept for exactly those that need it."""
+    if not query(path, "SELECT 1 FROM sqlite_master WHERE name = 'records'"):
+        return True  # it never came to anything
     users = "SELECT count(*) FROM queue WHERE record = records.id"
     dead = "SELECT count(*) FROM dead WHERE record = records.id"
     wrong = query(path, f"SELECT id FROM records WHERE users <> ({users}) + ({dead}) OR users < 1")

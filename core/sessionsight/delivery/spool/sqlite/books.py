@@ -227,6 +227,8 @@ class SqliteBooks:
     @property
     def pending(self) -> int:
         """Records that wait for this process, or for anybody; counted as far as a hundred."""
+        if not self._spool.tended:  # what dead processes had claimed waits for anybody, too
+            self._spool.tend(time.monotonic())
         found = self._read(partial(ledger.unsettled, lane=self.name, owner=self._spool.owner_id, last=None), 0)
         return found + self._memory.pending
 

@@ -18,7 +18,8 @@ __all__ = ["NOBODY", "Ownership", "all_of", "is_alive", "is_old", "remove_stray"
 
 NOBODY = 0
 
-_OLD = 3600.0
+# An owner is known in the file, or holds its lock, long before its lock's file is so old.
+_OLD = 60.0
 
 # A process never sees its own locks on files, and would take its own owners for dead.
 _held: set[tuple[int, int]] = set()
@@ -81,7 +82,7 @@ def _found(path: str) -> list[tuple[int, str]]:
 
 
 def is_old(name: str) -> bool:
-    """Whether the lock's file was made more than an hour ago, so that its owner would be known by now."""
+    """Whether the lock's file was made more than a minute ago, so that its owner would be known by now."""
     try:
         return Path(name).stat().st_mtime < time.time() - _OLD
     except OSError:

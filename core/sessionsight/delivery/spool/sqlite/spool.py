@@ -61,6 +61,8 @@ class SqliteSpool:
         self._quota = quota.Quota(options.spool_bytes)
         self._upkeep = upkeep.Upkeep(self.file, options)
         self._closed = False
+        self.tended = False
+        """Whether this process has looked after what others have left."""
 
     def books(self, lane: str) -> SqliteBooks:
         """The books of the lane of this name."""
@@ -127,6 +129,7 @@ class SqliteSpool:
         """Take over what dead processes have left, and keep the file in order. One thread at a time does."""
         if self._closed or not self._tending.acquire(blocking=False):
             return
+        self.tended = True
         try:
             self.own()
             if not self.file.is_ours():

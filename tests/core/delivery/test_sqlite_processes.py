@@ -1,0 +1,354 @@
+"""Real processes that share a spool: killed at any instruction, forked in any way, and ended in order."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.core.delivery.spools import counts, query, sound, sqlite_spool
+from tests.core.delivery.test_lifecycle import PRELUDE as LIFECYCLE
+from tests.support.server import PATIENCE, Server, reply, silence
+
+PRELUDE = """\
+import ctypes, logging, multiprocessing, os, signal, sqlite3, sys, threading, time
+from sessionsight.client import Client
+from sessionsight.delivery.spool.sqlite import file
+from sessionsight.destinations import SessionSight, Signal
+from sessionsight.settings import Settings
+
+URL, SPOOL = sys.argv[1:3]
+
+
+def make(**options):
+    destinations = (
+        Signal(api_key="key", endpoint=URL),
+        SessionSight(secret_api_key="key", property_id="shop", api_url=URL),
+    )
+    options = {"destinations": destinations, "trust_env": False, "spool_busy_timeout": 20.0, **options}
+    return Client(Settings(spool=f"sqlite:///{SPOOL}", **options))
+
+
+def capture(client, name):
+    client.analytics.capture(name, user_id="user_1")
+    os.write(1, f"{name}\\n".encode())  # acknowledged
+
+
+def increment(client, name):
+    client.analytics.goals.increment(name, session_id="s1")
+    os.write(1, f"{name}\\n".encode())
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at(number):
+    # At the so-many-th statement that the spool's connections run from now on.
+    left = [number]
+    connect = sqlite3.connect
+
+    def look(statement):
+        left[0] -= 1
+        if not left[0]:
+            die()
+
+    def connected(*arguments, **options):
+        connection = connect(*arguments, **options)
+        connection.set_trace_callback(look)
+        return connection
+
+    file.sqlite3.connect = connected
+
+
+def reap(pid):
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code == 0, code
+"""
+FORK_IN_C = LIFECYCLE[LIFECYCLE.index("def fork_in_c") : LIFECYCLE.index("def reap")]
+QUIET = ("-W", "ignore:This process:DeprecationWarning")
+LANES = ("signal", "sessionsight")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "spool.db"
+
+
+def start(script: str, server: Server, path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-X", "faulthandler", *QUIET, "-c", PRELUDE + script, server.url, str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], *, code: int | None = 0) -> list[str]:
+    """What it has printed."""
+    try:
+        out, err = process.communicate(timeout=3 * PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGABRT)
+        out, err = process.communicate()
+        raise AssertionError(f"the process does not end\n{out}\n{err}") from None
+    assert code is None or process.returncode == code, err
+    return out.split()
+
+
+def deliver(server: Server, path: Path) -> None:
+    """What the next process does with what is left."""
+    finish(start("client = make()\nassert client.flush(20)\nassert client.shutdown()", server, path))
+
+
+def names(server: Server) -> Counter[str]:
+    """What has arrived, and how often."""
+    found: Counter[str] = Counter()
+    for request in server.requests:
+        if len(request.body) != int(request.headers["content-length"]):
+            continue  # whoever sent it died meanwhile
+        packed = request.headers.get("content-encoding") == "gzip"
+        body = json.loads(gzip.decompress(request.body) if packed else request.body)
+        found.update([event["event"] for event in body["events"]] if "events" in body else [body["goalId"]])
+    return found
+
+
+def ledgers(path: Path) -> dict[str, dict[str, int]]:
+    spool = sqlite_spool(path, *LANES)
+    found = {lane: counts(spool.books(lane)) for lane in LANES}
+    for lane in LANES:
+        spool.books(lane).close()
+    spool.close()
+    return found
+
+
+# --- kill -9 --------------------------------------------------------------------------------------
+
+
+def test_what_was_acknowledged_survives_the_process(server: Server, path: Path) -> None:
+    server.answer = silence()
+    script = "client = make()\nfor i in range(50):\n    capture(client, f'e{i}')\ndie()"
+    acknowledged = finish(start(script, server, path), code=-signal.SIGKILL)
+    assert len(acknowledged) == 50
+    assert sound(path)
+    server.answer = reply(200)
+
+    deliver(server, path)
+
+    assert names(server).keys() == set(acknowledged)
+    assert ledgers(path)["signal"] == {"captured": 50, "delivered": 50}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_process_may_die_at_any_statement(server: Server, path: Path, seed: int) -> None:
+    """Nothing acknowledged is lost; a goal is doubled never, and nothing is in two places."""
+    number = random.Random(seed).randrange(1, 30 * (seed + 1))
+    script = f"""
+die_at({number})
+client = make()
+for i in range(10):
+    capture(client, f"e{{i}}")
+    increment(client, f"g{{i}}")
+client.flush(20)
+client.shutdown()
+"""
+    acknowledged = set(finish(start(script, server, path), code=None))
+    assert sound(path)
+
+    deliver(server, path)
+
+    arrived = names(server)
+    stats = ledgers(path)
+    goals = stats["sessionsight"]
+    assert {name for name in acknowledged if name.startswith("e")} <= arrived.keys()
+    lost = {name for name in acknowledged if name.startswith("g")} - arrived.keys()
+    assert len(lost) <= goals.get("dead", 0)
+    assert all(times == 1 for name, times in arrived.items() if name.startswith("g"))
+    assert "pending" not in goals
+    assert "pending" not in stats["signal"]
+    assert sound(path)
+
+
+def test_processes_that_are_killed_and_followed_by_others_lose_and_double_nothing(server: Server, path: Path) -> None:
+    """Four at a time submit and drain; each is killed after a while, but for the last ones."""
+    script = """
+who = sys.argv[3]
+client = make()
+for i in range(40):
+    capture(client, f"e-{who}-{i}")
+    increment(client, f"g-{who}-{i}")
+"""
+    chance = random.Random(7)
+    processes: list[subprocess.Popen[str]] = []
+    acknowledged: list[str] = []
+    for generation in range(3):
+        for who in range(4):
+            fate = f"threading.Timer({chance.uniform(0.02, 0.3)}, die).start()\n" if generation < 2 else ""
+            named = script.replace("sys.argv[3]", repr(f"{generation}{who}"))
+            processes.append(start(fate + named, server, path))
+    for process in processes:
+        acknowledged += finish(process, code=None)
+
+    deliver(server, path)
+
+    arrived, stats = names(server), ledgers(path)
+    events = {name for name in acknowledged if name.startswith("e")}
+    goals = {name for name in acknowledged if name.startswith("g")}
+    assert len(acknowledged) >= 4 * 80
+    assert events <= arrived.keys()
+    assert len(goals - arrived.keys()) <= stats["sessionsight"].get("dead", 0)
+    assert max(times for name, times in arrived.items() if name.startswith("g")) == 1
+    assert not any("pending" in ledger for ledger in stats.values())
+    assert sound(path)
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+def test_what_a_dead_vendor_leaves_is_no_loss_at_the_end(server: Server, path: Path) -> None:
+    server.answer = reply(503)
+    script = "client = make(shutdown_timeout=0.2)\ncapture(client, 'a')\nassert client.shutdown()"
+    finish(start(script, server, path))
+    assert ledgers(path)["signal"] == {"captured": 1, "pending": 1}
+    server.answer = reply(200)
+
+    deliver(server, path)
+
+    assert ledgers(path)["signal"] == {"captured": 1, "delivered": 1}
+
+
+def test_a_peer_delivers_what_a_dead_process_left(server: Server, path: Path) -> None:
+    server.answer = silence()
+    finish(start("client = make()\ncapture(client, 'left')\ndie()", server, path), code=-signal.SIGKILL)
+    server.answer = reply(200)
+    script = """
+client = make()
+increment(client, "own")
+deadline = time.monotonic() + 20
+while client.stats().lanes["signal"].pending and time.monotonic() < deadline:
+    time.sleep(0.01)
+"""
+
+    finish(start(script, server, path))
+
+    assert names(server).keys() == {"left", "own"}
+
+
+# --- forks ----------------------------------------------------------------------------------------
+
+
+def test_a_forked_child_shares_the_file(server: Server, path: Path) -> None:
+    script = """
+client = make()
+capture(client, "before")
+pid = os.fork()
+capture(client, "child" if pid == 0 else "parent")
+assert client.flush(20)
+if pid == 0:
+    client.shutdown()
+    os._exit(0)
+reap(pid)
+"""
+    finish(start(script, server, path))
+
+    assert names(server) == {"before": 1, "child": 1, "parent": 1}
+    assert ledgers(path)["signal"] == {"captured": 3, "delivered": 3}
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_forks_while_other_threads_write(server: Server, path: Path) -> None:
+    script = """
+client = make()
+stop = threading.Event()
+def write(who):
+    i = 0
+    while not stop.is_set():
+        capture(client, f"{who}-{i}")
+        i += 1
+threads = [threading.Thread(target=write, args=(who,)) for who in "ab"]
+for thread in threads: thread.start()
+for number in range(5):
+    pid = os.fork()
+    if pid == 0:
+        capture(client, f"child-{number}")
+        os._exit(0)
+    reap(pid)
+stop.set()
+for thread in threads: thread.join()
+assert client.flush(20)
+"""
+    acknowledged = finish(start(script, server, path))
+
+    deliver(server, path)
+
+    assert names(server).keys() == set(acknowledged)
+    assert sound(path)
+
+
+def test_a_child_that_python_knows_nothing_of_has_a_file_of_its_own(server: Server, path: Path) -> None:
+    server.answer = silence()
+    script = """
+client = make()
+capture(client, "parent")
+connection = client._engine._spool.file._connection
+pid = fork_in_c()
+if pid == 0:
+    capture(client, "child")
+    print(os.getpid(), flush=True)
+    die()
+os.waitpid(pid, 0)
+assert client._engine._spool.file._connection is connection
+capture(client, "again")
+die()
+"""
+    pid = min(finish(start(FORK_IN_C + script, server, path), code=-signal.SIGKILL))  # digits go before letters
+    beside = Path(f"{path}.{pid}")
+    assert query(beside, "SELECT count(*) FROM queue") == [(1,)]
+    assert query(path, "SELECT count(*) FROM queue") == [(2,)]
+    server.answer = reply(200)
+
+    deliver(server, path)
+
+    assert names(server).keys() == {"parent", "child", "again"}
+    assert ledgers(path)["signal"] == {"captured": 3, "delivered": 3}
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_children_of_multiprocessing_share_the_file(server: Server, path: Path, method: str, tmp_path: Path) -> None:
+    module = tmp_path / "children.py"
+    module.write_text(PRELUDE + "def work(name):\n    client = make()\n    capture(client, name)\n")
+    script = f"""
+sys.path.insert(0, {str(tmp_path)!r})
+import children
+if __name__ == "__main__":
+    context = multiprocessing.get_context({method!r})
+    processes = [context.Process(target=children.work, args=(name,)) for name in "abc"]
+    for process in processes: process.start()
+    for process in processes: process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+"""
+    spool = tmp_path / "spool" / "spool.db"
+    spool.parent.mkdir()
+    finish(start(script, server, spool))
+
+    deliver(server, spool)
+
+    assert names(server) == {"a": 1, "b": 1, "c": 1}
+    assert ledgers(spool)["signal"] == {"captured": 3, "delivered": 3}
