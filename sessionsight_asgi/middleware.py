@@ -73,7 +73,7 @@ class AnalyticsMiddleware:
             return
         analytics = scope["analytics"] = Analytics(self.client, _READER, scope)
         if kind == "http":
-            send = _ending(analytics, send, early=self.client.early)
+            send = (_finishing if self.client.early else _ending)(analytics, send)
             if self.client.pageviews:
                 send = _announcing(analytics, send, scope["method"])
         else:
@@ -120,22 +120,34 @@ def _announcing(analytics: Analytics, send: Send, method: str) -> Send:
     return announce_and_send
 
 
-def _ending(analytics: Analytics, send: Send, *, early: bool) -> Send:
-    """A `send` that ends the analytics with the response: after its last message, or early, just before it."""
+def _ending(analytics: Analytics, send: Send) -> Send:
+    """A `send` that ends the analytics after the last message of the response."""
     trailers = False
 
     async def send_and_end(message: Message) -> None:
         nonlocal trailers
+        await send(message)
         if message["type"] == "http.response.start":
             trailers = message.get("trailers", False)
-        last = _is_last(message, trailers=trailers)
-        if last and early:
-            await _finish(analytics)
-        await send(message)
-        if last and not early:
+        elif _is_last(message, trailers=trailers):
             analytics.end()
 
     return send_and_end
+
+
+def _finishing(analytics: Analytics, send: Send) -> Send:
+    """A `send` that finishes the analytics before the last message of the response."""
+    trailers = False
+
+    async def finish_and_send(message: Message) -> None:
+        nonlocal trailers
+        if message["type"] == "http.response.start":
+            trailers = message.get("trailers", False)
+        elif _is_last(message, trailers=trailers):
+            await _finish(analytics)
+        await send(message)
+
+    return finish_and_send
 
 
 def _is_last(message: Message, *, trailers: bool) -> bool:
