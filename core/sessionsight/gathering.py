@@ -43,6 +43,7 @@ class Gathering:
     _choice: frozenset[str] | DropReason | None = None
     _held: _Held | None = None
     _ended = False
+    _looked_at_end = False
 
     def __init__(self, collector: Collector, reader: RequestReader | None = None, request: Any = None) -> None:
         self._collector = collector
@@ -152,7 +153,8 @@ class Gathering:
             if self._page_status is not None:
                 self._capture_page()
             self._ended = True
-            self._look(source)  # later captures need it, and the request must go
+            if not self._looked_at_end:
+                self._look(source)  # later captures need it, and the request must go
         except Exception as error:
             self._collector.reject(error)
         finally:
@@ -238,6 +240,7 @@ class Gathering:
         collector = self._collector
         if self._admit is None:
             self._admit = collector.admit(*source)
+        self._looked_at_end = self._ended
         self._see_user(source)
         if self._route is None:
             self._route = collector.route(*source)
@@ -275,13 +278,11 @@ class _Held:
 def _drained(records: list[Record]) -> list[Record]:
     """Take all records, each exactly once even when several threads drain."""
     taken: list[Record] = []
-    take = records.pop
-    try:
-        while True:
-            taken.append(take())
-    except IndexError:
-        taken.reverse()
-        return taken
+    with suppress(IndexError):  # another thread was quicker
+        while records:
+            taken.append(records.pop())
+    taken.reverse()
+    return taken
 
 
 def _directed(batch: Batch, choice: frozenset[str] | DropReason) -> list[Batch]:
