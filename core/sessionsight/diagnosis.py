@@ -13,12 +13,14 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sessionsight.client import Client
 from sessionsight.collector import Batch
 from sessionsight.context import EMPTY_CONTEXT
 from sessionsight.delivery.ledger import LaneStats
 from sessionsight.destinations.base import Destination, Secret, is_loopback, reveal
+from sessionsight.diversion import VARIABLE, diversion
 from sessionsight.entropy import entropy
 from sessionsight.errors import ConfigurationError, SessionSightError
 from sessionsight.records import Event, Goal, Record, check_goal, record_id
@@ -51,6 +53,14 @@ class Finding(Struct, frozen=True, kw_only=True):
     """What to do about it; empty when nothing needs to be done."""
 
 
+_HELD = Finding(
+    level="warning",
+    subject="testing",
+    message="nothing is delivered: this process runs under a test",
+    hint=f"unset {VARIABLE}, or run this outside of tests",
+)
+
+
 def check(client: Client, *, environ: Mapping[str, str] | None = None) -> list[Finding]:
     """Look at a client's configuration, without sending anything.
 
@@ -72,6 +82,8 @@ def check(client: Client, *, environ: Mapping[str, str] | None = None) -> list[F
     if settings.disabled:
         hint = "set it to False, or unset SESSIONSIGHT_DISABLED, where records should arrive"
         findings.append(Finding(level="warning", subject="disabled", message="is on: nothing is sent", hint=hint))
+    if diversion.held:
+        findings.append(_HELD)
     if not settings.destinations:
         message = "none is configured: analytics are captured and sent nowhere"
         findings.append(Finding(level="warning", subject="destinations", message=message, hint=_NO_DESTINATION))
@@ -113,6 +125,8 @@ def send_test_event(
     if client.settings.disabled or not client.settings.destinations:
         found = check(client)[0]
         return [Finding(level="error", subject=found.subject, message=found.message, hint=found.hint)]
+    if diversion.held:
+        return [replace(_HELD, level="error")]
     before = client.stats().lanes
     sent: dict[str, Record] = {}
     for destination in client.settings.destinations:

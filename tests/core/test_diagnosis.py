@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from sessionsight import Client, InvalidGoalError, Settings
 from sessionsight.diagnosis import Finding, check, failed, report_lines, send_test_event, stats_lines
+from sessionsight.diversion import diversion
+from sessionsight.testing import hold
 from tests.core.box import Box, BoxDestination
 from tests.support.server import Server, free_port, reply
 
@@ -188,6 +191,17 @@ def test_a_test_event_that_can_go_nowhere_is_an_error(options: dict[str, Any]) -
 
 
 # --- text -----------------------------------------------------------------------------------------
+
+
+def test_under_a_test_nothing_is_sent_and_both_say_so(server: Server) -> None:
+    client = client_for(signal_at(server))
+    message = "nothing is delivered: this process runs under a test"
+    # This suite asks for delivery, which goes before; so this looks as a suite of users does.
+    with hold(), patch.object(diversion, "_deliveries", 0):
+        assert found(check(client), "testing") == [("warning", message)]
+        assert found(send_test_event(client), "testing") == [("error", message)]
+    assert not server.requests
+    assert found(check(client), "testing") == []
 
 
 def test_the_ledger_is_an_aligned_table() -> None:
