@@ -41,6 +41,7 @@ def hold(holder: Holder, record: Record, using: str | None) -> bool:
     connection = getattr(made, using or DEFAULT_DB_ALIAS, None)
     if connection is None or not connection.in_atomic_block:
         return False
+    catch_up()  # so that records come in the order that they have without a `TestCase`
     block = _outermost(connection)
     if block is None:
         return False
@@ -63,13 +64,14 @@ def catch_up() -> None:
 class _Held:
     """A record that waits. Django's list of callbacks alone keeps it alive."""
 
-    __slots__ = ("__weakref__", "_block", "_connection", "_holder", "_record")
+    __slots__ = ("__weakref__", "_block", "_connection", "_holder", "_record", "_unsure")
 
     def __init__(self, holder: Holder, record: Record, connection: Any, block: Any) -> None:
         self._holder = holder
         self._record = record
         self._connection = connection
         self._block = block
+        self._unsure = connection.run_commit_hooks_on_set_autocommit_on
 
     def commit(self) -> None:
         """The transaction was committed."""
@@ -83,7 +85,10 @@ class _Held:
 
     def __del__(self) -> None:
         if not sys.is_finalizing():
-            self._holder.settle(self._record, kept=False)  # nothing happens after a commit
+            # Somebody's callback that raises makes Django forget the later ones, although it has committed. It sets
+            # this at the commit, and back when all have run: when it was set before, it tells nothing.
+            committed = self._connection.run_commit_hooks_on_set_autocommit_on and not self._unsure
+            self._holder.settle(self._record, kept=committed)
 
 
 _in_tests: WeakValueDictionary[int, _Held] = WeakValueDictionary()

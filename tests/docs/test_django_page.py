@@ -4,7 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.docs.test_pages import block
+from tests.adapters.django_orders import recording, refunded, two_databases
+from tests.adapters.django_site import browser, site
+from tests.docs.test_pages import block, run
 
 PAGE = "docs/django.md"
 PROGRAM = """
@@ -49,3 +51,15 @@ def test_the_page_on_django_runs(tmp_path: Path) -> None:
         "[]",
     ], done.stderr
     assert done.returncode == 0, done.stderr
+
+
+def test_the_page_tells_what_a_rollback_leaves(tmp_path: Path) -> None:
+    pay = run(block(PAGE, "transactions"))["pay"]
+    recorder = recording()
+    with two_databases(tmp_path), site(recorder, pay):
+        browser().get("/pay/")
+        assert recorder.names() == ["payment_tried", "order_processed"]
+        with refunded():
+            browser().get("/pay/")
+        assert recorder.names()[2:] == ["payment_tried"]
+    recorder.client.shutdown()

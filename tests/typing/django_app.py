@@ -15,7 +15,8 @@ class ShopRequest(HttpRequest):
 def create_order(request: ShopRequest) -> HttpResponse:
     assert_type(request.analytics, Analytics)
     request.analytics.capture("order_processed", {"order_id": 1})
-    request.analytics.goals.increment("monthly-revenue", amount=49)
+    request.analytics.goals.increment("monthly-revenue", amount=49, using="default")
+    request.analytics.identify("user_1", on_commit=False)
     return HttpResponse("ok")
 
 
