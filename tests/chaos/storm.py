@@ -52,6 +52,8 @@ class Plan:
     """Each captures an event and a goal."""
     spool: str = "memory"
     goals_on_unknown: Literal["park", "retry"] = "park"
+    keys: bool = True
+    """Whether some of it is captured twice under one key."""
     visitors: int = 4
     """Threads that capture at the same time."""
     storm: float = 8.0
@@ -197,17 +199,23 @@ def destinations(urls: Mapping[str, str]) -> list[Destination]:
     ]  # fmt: skip
 
 
-def visit(client: Client, plan: Plan) -> tuple[Counter[str], Counter[str]]:
-    """Capture by several threads. Gives the tokens of events and of goals, with how often each was captured."""
+def visit(client: Client, plan: Plan, *, first: int = 0) -> tuple[Counter[str], Counter[str]]:
+    """Capture by several threads. Gives the tokens of events and of goals, with how often each was captured.
+
+    Args:
+        client: Captures.
+        plan: How many come, by how many threads.
+        first: The number of the first visit.
+    """
     events: Counter[str] = Counter()
     goals: Counter[str] = Counter()
     lock = threading.Lock()
 
     def come(visitor: int) -> None:
-        for number in range(visitor, plan.visits, plan.visitors):
+        for number in range(first + visitor, first + plan.visits, plan.visitors):
             poison = number % 50 == 49
             kind = POISON if poison else "token-plain-"
-            key = f"order:{number}" if number % 10 == 3 else None
+            key = f"order:{number}" if plan.keys and number % 10 == 3 else None
             times = 2 if key else 1
             for _ in range(times):
                 client.analytics.capture(f"{kind}{number}", {"rows": number}, user_id=f"user_{visitor}", key=key)

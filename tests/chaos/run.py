@@ -1,0 +1,98 @@
+"""The long form of the chaos suite: prints what became of every record, and fails if one is not accounted for.
+
+    python -m tests.chaos.run                      # all of it, about five minutes
+    python -m tests.chaos.run --only kill --captures 100000
+    SESSIONSIGHT_CHAOS_SEED=7 python -m tests.chaos.run
+
+Three parts: `storm`, every fault at once over every spool; `kill`, a site under gunicorn whose workers are killed by -9
+every second; `fuzz`, what browsers may send, by atheris where that is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.chaos import kill, storm
+from tests.chaos.fates import SEED_VARIABLE, chosen_seed
+
+PARTS = ("storm", "kill", "fuzz")
+
+
+def main() -> int:
+    """Run the parts that are asked for. Gives the exit status."""
+    arguments = _arguments()
+    seed = chosen_seed()
+    print(f"replay with {SEED_VARIABLE}={seed}\n")
+    logging.getLogger("sessionsight").setLevel(logging.CRITICAL)
+    failed = False
+    for part in arguments.only or PARTS:
+        for title, result, problems in _run(part, seed, arguments):
+            print(f"== {title}\n{result}\n{'FAILED' if problems else 'passed'}\n", flush=True)
+            failed |= bool(problems)
+    return int(failed)
+
+
+def _run(part: str, seed: int, arguments: argparse.Namespace) -> Iterator[tuple[str, object, list[str]]]:
+    if part == "storm":
+        yield from _storm(seed, arguments.visits)
+    elif part == "kill":
+        yield from _kill(seed, arguments.captures)
+    else:
+        yield from _fuzz(seed, arguments.fuzz)
+
+
+def _storm(seed: int, visits: int) -> Iterator[tuple[str, object, list[str]]]:
+    for spool in ("memory", "sqlite:///{folder}/spool.db"):
+        for unknown in ("park", "retry"):
+            with tempfile.TemporaryDirectory() as folder:
+                plan = storm.Plan(
+                    seed,
+                    visits,
+                    spool=spool.format(folder=folder),
+                    goals_on_unknown="park" if unknown == "park" else "retry",
+                    storm=20.0,
+                )
+                result = storm.run(plan, Path(folder))
+            yield f"storm, spool {spool.partition(':')[0]}, unknown goals: {unknown}", result, result.problems()
+
+
+def _kill(seed: int, captures: int) -> Iterator[tuple[str, object, list[str]]]:
+    with tempfile.TemporaryDirectory() as folder:
+        plan = kill.Plan(seed, captures, spool=f"sqlite:///{folder}/spool.db")
+        result = kill.run(plan, Path(folder))
+    yield f"kill -9, {captures} captures", result, result.problems()
+
+
+def _fuzz(seed: int, runs: int) -> Iterator[tuple[str, object, list[str]]]:
+    if importlib.util.find_spec("atheris") is None:
+        print("== fuzz\nskipped: atheris is not installed (pip install 'sessionsight[chaos]')\n")
+        return
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        options = [f"-runs={runs}", f"-seed={seed}", f"-artifact_prefix={folder}/", "-max_len=4096", "-verbosity=0"]
+        command = [sys.executable, "-m", "tests.chaos.fuzz_resolver", *options]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    said = f"{runs} requests resolved in {time.monotonic() - begun:.1f} s"
+    problems = [] if done.returncode == 0 else [done.stdout[-2000:] + done.stderr[-2000:]]
+    yield "fuzz", "\n".join([said, *problems]), problems
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.run", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", action="append", choices=PARTS, help="this part alone; may be given again")
+    parser.add_argument("--visits", type=int, default=1_000, help="visits of each storm (default: %(default)s)")
+    parser.add_argument("--captures", type=int, default=100_000, help="captures under kill -9 (default: %(default)s)")
+    parser.add_argument("--fuzz", type=int, default=200_000, help="requests to resolve (default: %(default)s)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

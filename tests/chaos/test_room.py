@@ -1,0 +1,88 @@
+"""There is no room: what is lost by that is counted with its reason, and nothing else is lost."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sessionsight.delivery.spool.sqlite import file as spool_file
+from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
+from tests.chaos.fates import Fate
+from tests.chaos.storm import GOALS, WEATHER, Plan, Scene, visit
+from tests.support.server import PATIENCE
+
+VISITS = 100
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+
+def problems(scene: Scene, captured: dict[str, Any]) -> list[str]:
+    return [
+        problem
+        for name in scene.vendors
+        for problem in scene.account(name, captured[name], repeats=name != GOALS).problems()
+    ]
+
+
+@pytest.mark.parametrize("bound", [{"queue_records": 30, "spool_bytes": 150_000}], ids=["little room"])
+def test_a_full_queue_loses_with_a_reason_and_goals_last(
+    bound: dict[str, Any], seed: int, spool: str, tmp_path: Path
+) -> None:
+    # Nobody takes anything until all have come.
+    weather = {name: {Fate.BUSY: 1.0} for name in WEATHER}
+    with Scene(seed, weather, tmp_path, spool=spool, **bound) as scene:
+        events, goals = visit(scene.client, Plan(seed, VISITS * 10))
+        captured = {name: goals if name == GOALS else events for name in scene.vendors}
+
+        scene.calm()
+        assert scene.client.flush(2 * PATIENCE)
+
+        lanes = scene.client.stats().lanes
+        assert any(lane.dropped.get("queue_full") for lane in lanes.values())
+        assert all(lane.delivered for lane in lanes.values())
+        assert problems(scene, captured) == []
+
+
+@contextmanager
+def a_full_disk(spool: SqliteSpool) -> Iterator[None]:
+    """Within, the spool's file cannot grow."""
+    original = spool._opened
+
+    def opened(connection: sqlite3.Connection, base: int) -> None:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        original(connection, base)
+
+    spool.file._on_open = opened
+    spool.file.reopen()
+    yield
+    spool.file._on_open = original
+    spool.file.reopen()
+
+
+def test_a_disk_that_fills_up_in_the_storm_costs_nothing(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_file, "_REST", 0.0)  # a file that failed is tried again at once
+    with Scene(seed, WEATHER, tmp_path, spool=f"sqlite:///{tmp_path}/spool.db") as scene:
+        spool: Any = scene.client._process()._spool
+        # No keys: what is sent from memory meanwhile does not know those of the file.
+        before, goals_before = visit(scene.client, Plan(seed, VISITS, keys=False))
+        with a_full_disk(spool):
+            events, goals = visit(scene.client, Plan(seed, VISITS, keys=False), first=VISITS)
+            scene.client.flush(1.0)
+        scene.calm()
+
+        assert scene.client.flush(2 * PATIENCE)
+        captured = {name: goals_before + goals if name == GOALS else before + events for name in scene.vendors}
+        assert problems(scene, captured) == []
+        assert not any(lane.dropped.get("queue_full") for lane in scene.client.stats().lanes.values())
