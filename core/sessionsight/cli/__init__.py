@@ -17,6 +17,8 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "check": LazyCommand("sessionsight.cli.check", "Tell what is configured, from where, and whether vendors answer."),
     "test-event": LazyCommand("sessionsight.cli.test_event", "Send one marked event to each vendor."),
+    "spool": LazyCommand("sessionsight.cli.spool", "Tell what waits in the spool's file, and what became of the rest."),
+    "dead-letters": LazyCommand("sessionsight.cli.dead_letters", "Look after records that could not be delivered."),
     "inspector": LazyCommand(
         "sessionsight.cli.inspector", "Show on a local page what an app sends to the vendors.", extra="inspector"
     ),

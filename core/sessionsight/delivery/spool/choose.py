@@ -8,11 +8,14 @@ from urllib.parse import unquote
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.spool.base import Spool
 from sessionsight.delivery.spool.memory import MemorySpool
+from sessionsight.errors import ConfigurationError
 from sessionsight.notices import Notices
 
 __all__ = ["choose", "is_durable", "objection", "sqlite_path"]
 
 _SQLITE = "sqlite:///"
+# The first that adds to what is there (ON CONFLICT DO UPDATE).
+_OLDEST_SQLITE = (3, 24)
 
 
 def choose(spool: str, options: DeliveryOptions, notices: Notices) -> Spool:
@@ -22,10 +25,20 @@ def choose(spool: str, options: DeliveryOptions, notices: Notices) -> Spool:
         spool: `"memory"`, `"sqlite:///relative/path"` or `"sqlite:////absolute/path"`.
         options: Its bounds.
         notices: For what the operator should know.
+
+    Raises:
+        ConfigurationError: This Python cannot keep it.
     """
     path = sqlite_path(spool)
     if path is None:
         return MemorySpool(options)
+    try:
+        import fcntl  # noqa: F401
+        import sqlite3
+    except ImportError as error:
+        raise ConfigurationError(f"spool: a file needs {error.name}, which this Python does not have") from error
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise ConfigurationError(f"spool: a file needs SQLite 3.24; this Python has {sqlite3.sqlite_version}")
     from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
 
     return SqliteSpool(path, options, notices)

@@ -39,7 +39,7 @@ class SpoolFile:
         synchronous: `"normal"`, or `"full"` to wait for the disk at each commit.
         on_open: Called with each new connection and the base of the file's row ids, within the transaction
             that makes it usable.
-        on_corrupt: Told where a damaged file was moved to.
+        on_corrupt: Told where a damaged file was moved to, and why. Without it, such a file stays where it is.
     """
 
     def __init__(
@@ -254,7 +254,7 @@ class SpoolFile:
 
     def _set_aside(self, fault: SpoolFault) -> None:
         """Move a damaged file out of the way, unless somebody else has done so already."""
-        if not self.is_ours():
+        if self._on_corrupt is None or not self.is_ours():
             return
         if is_foreign(self.path):
             self._rest(Unusable(f"{fault}; it is a damaged database of something else"))
@@ -268,8 +268,7 @@ class SpoolFile:
             self._rest(Unusable(str(error)))
             return
         self._identity = None
-        if self._on_corrupt is not None:
-            self._on_corrupt(aside, str(fault))
+        self._on_corrupt(aside, str(fault))
 
 
 def _make_private(path: str) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from typing import Any
+
+from msgspec import Struct
 
 from sessionsight.delivery.ledger import LaneStats
 from sessionsight.delivery.spool.sqlite.ownership import NOBODY
+from sessionsight.delivery.spool.sqlite.quota import used_bytes
 from sessionsight.delivery.spool.sqlite.rows import BYPASSED, CAPTURED, DELIVERED
 
-__all__ = ["last", "of_lane", "together", "unsettled", "waits"]
+__all__ = ["FileStats", "last", "of_file", "of_lane", "together", "unsettled", "waits"]
 
 _LANE = "(SELECT lane FROM lanes WHERE name = ?)"
 _NOT_DROPPED = frozenset({BYPASSED, CAPTURED, DELIVERED, "pending", "dead"})
@@ -48,6 +52,53 @@ def of_lane(connection: sqlite3.Connection, lane: str) -> Counter[str]:
                 (lane, lane, lane),
             ).fetchall()
         )
+    )
+
+
+class FileStats(Struct, frozen=True, kw_only=True):
+    """A spool's file at one moment."""
+
+    lanes: dict[str, LaneStats]
+    oldest: float | None
+    """Since when the record waits that waits longest, in Unix seconds."""
+    bypassed: int
+    """Records that had to wait in memory first, since the file could not be written in time."""
+    used_bytes: int
+    file_bytes: int
+    owners: int
+    """Processes that have claimed records, or have died having done so."""
+    schema: int
+
+
+def of_file(connection: sqlite3.Connection) -> FileStats:
+    """All ledgers, and how full the file is."""
+    names = [name for (name,) in connection.execute("SELECT name FROM lanes ORDER BY name")]
+    stored = {name: of_lane(connection, name) for name in names}
+    return FileStats(
+        lanes={name: _stats(counts, state="-", last_error=None) for name, counts in stored.items()},
+        oldest=_value(connection, "SELECT min(since) FROM queue"),
+        bypassed=sum(counts[BYPASSED] for counts in stored.values()),
+        used_bytes=used_bytes(connection),
+        file_bytes=_value(connection, "PRAGMA page_count") * _value(connection, "PRAGMA page_size"),
+        owners=_value(connection, "SELECT count(*) FROM owners"),
+        schema=_value(connection, "PRAGMA user_version"),
+    )
+
+
+def _value(connection: sqlite3.Connection, question: str) -> Any:
+    (value,) = connection.execute(question).fetchone()
+    return value
+
+
+def _stats(stored: Counter[str], *, state: str, last_error: str | None) -> LaneStats:
+    return LaneStats(
+        captured=stored[CAPTURED],
+        delivered=stored[DELIVERED],
+        pending=stored["pending"],
+        dead=stored["dead"],
+        dropped={what: number for what, number in stored.items() if what not in _NOT_DROPPED},
+        state=state,
+        last_error=last_error,
     )
 
 

@@ -45,7 +45,7 @@ def adopt(spool: SqliteSpool) -> None:
     """
     for path in _abandoned(spool.path):
         park = spool.options.goals_on_unknown == "park"
-        file = SpoolFile(path, synchronous=spool.options.spool_synchronous)
+        file = SpoolFile(path, synchronous=spool.options.spool_synchronous, on_corrupt=spool.set_aside)
         try:
             file.write(partial(adoption.bequeath_all, park=park, keep=spool.options.dead_letters), wait=_PATIENCE)
             estate = file.read(_read, wait=_PATIENCE)

@@ -50,7 +50,7 @@ class SqliteSpool:
         # Forked with the file open, by code that tells Python nothing: peers will adopt what is in this one.
         self.path = f"{path}.{os.getpid()}" if forks.inherited(path) else path
         self.file = SpoolFile(
-            self.path, synchronous=options.spool_synchronous, on_open=self._opened, on_corrupt=self._set_aside
+            self.path, synchronous=options.spool_synchronous, on_open=self._opened, on_corrupt=self.set_aside
         )
         self.lanes: dict[str, int] = {}
         self._base = 0
@@ -211,10 +211,12 @@ class SqliteSpool:
         self._base = base
         self.lanes = rows.name_lanes(connection, self._books)
 
-    def _set_aside(self, aside: str, why: str) -> None:
+    def set_aside(self, aside: str, why: str) -> None:
+        """Tell the operator that a damaged file was moved."""
         self.notices.tell(
             logging.ERROR,
-            f"spool {self.path} is damaged ({why}); it was moved to {aside}, and a new one is started",
+            f"spool {aside.rpartition('.corrupt-')[0]} is damaged ({why}); it was moved to {aside}, and a new one is "
+            "started",
             about="corrupt",
         )
 

@@ -1,0 +1,183 @@
+"""`sessionsight dead-letters`: what could not be delivered, looked at, tried again, or dropped."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from sessionsight.cli.report import json_option
+from sessionsight.cli.spool_file import SpoolDesk, spool_options
+from sessionsight.delivery.spool.sqlite import letters
+from sessionsight.delivery.spool.sqlite.letters import LetterFilter, StoredLetter
+from sessionsight.records import record_id
+
+__all__ = ["command"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _ago(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    """The moment, in Unix seconds, that lies as far back as `90s`, `15m`, `12h` or `7d`."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no length of time; write 90s, 15m, 12h or 7d")
+    return time.time() - float(found[1]) * _UNITS[found[2]]
+
+
+def _filters(command: _Command) -> _Command:
+    for option in (
+        click.option(
+            "--newer-than", callback=_ago, metavar="AGE", help="Only those that died since then, such as 12h."
+        ),
+        click.option("--older-than", callback=_ago, metavar="AGE", help="Only those that died before, such as 7d."),
+        click.option("--reason", help="Only those with this reason: refused, too_large, unknown, expired."),
+        click.option("--lane", help="Only those of this destination."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group("dead-letters")
+def command() -> None:
+    """Look after records that could not be delivered."""
+
+
+@command.command("list")
+@_filters
+@click.option("--limit", default=100, show_default=True, help="No more than so many, the oldest.")
+@spool_options
+@json_option
+def list_(
+    spool: str | None, app: str | None, django_settings: str | None, *, limit: int, as_json: bool, **filters: Any
+) -> None:
+    """List them, oldest first."""
+    found = SpoolDesk(spool, app, django_settings).read(partial(letters.find, chosen=_chosen(filters), limit=limit))
+    if as_json:
+        click.echo(msgspec.json.encode([_facts(stored) for stored in found]))
+        return
+    for stored in found:
+        what = "?" if stored.letter is None else stored.letter.entry.record.label
+        click.echo(f"{stored.id:>6}  {_when(stored.died)}  {stored.lane}  {stored.reason}  {_shown(what)}")
+    if not found:
+        click.echo("there are none", err=True)
+
+
+@command.command("show")
+@click.argument("number", type=int)
+@spool_options
+def show(spool: str | None, app: str | None, django_settings: str | None, *, number: int) -> None:
+    """Show one whole, with the vendor's message and the payload, as JSON."""
+    found = SpoolDesk(spool, app, django_settings).read(partial(letters.find, chosen=LetterFilter(ids=(number,))))
+    if not found:
+        raise click.ClickException(f"there is no dead letter {number}")
+    click.echo(msgspec.json.format(msgspec.json.encode(_facts(found[0])), indent=2))
+
+
+@command.command("retry")
+@click.argument("numbers", type=int, nargs=-1)
+@_filters
+@click.option("--all", "all_", is_flag=True, help="All of them.")
+@spool_options
+def retry(
+    spool: str | None,
+    app: str | None,
+    django_settings: str | None,
+    *,
+    numbers: tuple[int, ...],
+    all_: bool,
+    **filters: Any,
+) -> None:
+    """Queue them again; a process at work sends them within seconds.
+
+    A goal whose reason is `unknown` may have arrived: look at the vendor's figures first.
+    """
+    chosen = _really_chosen(numbers, filters, everything=all_)
+    number = SpoolDesk(spool, app, django_settings).write(partial(letters.retry, chosen=chosen))
+    click.echo(f"{number} queued again")
+
+
+@command.command("drop")
+@click.argument("numbers", type=int, nargs=-1)
+@_filters
+@click.option("--all", "all_", is_flag=True, help="All of them.")
+@spool_options
+def drop(
+    spool: str | None,
+    app: str | None,
+    django_settings: str | None,
+    *,
+    numbers: tuple[int, ...],
+    all_: bool,
+    **filters: Any,
+) -> None:
+    """Throw them away; the ledger counts them as `dead_letter_dropped`."""
+    chosen = _really_chosen(numbers, filters, everything=all_)
+    number = SpoolDesk(spool, app, django_settings).write(partial(letters.drop, chosen=chosen))
+    click.echo(f"{number} dropped")
+
+
+def _chosen(filters: dict[str, Any], numbers: tuple[int, ...] = ()) -> LetterFilter:
+    return LetterFilter(
+        ids=numbers,
+        lane=filters["lane"],
+        reason=filters["reason"],
+        died_before=filters["older_than"],
+        died_after=filters["newer_than"],
+    )
+
+
+def _really_chosen(numbers: tuple[int, ...], filters: dict[str, Any], *, everything: bool) -> LetterFilter:
+    chosen = _chosen(filters, numbers)
+    if everything == (chosen != LetterFilter()):
+        raise click.UsageError("say which: numbers, a filter, or --all")
+    return chosen
+
+
+def _facts(stored: StoredLetter) -> dict[str, Any]:
+    """All that is known, for programs."""
+    facts: dict[str, Any] = {
+        "number": stored.id,
+        "lane": stored.lane,
+        "reason": stored.reason,
+        "message": stored.message,
+        "died": _when(stored.died),
+    }
+    if (letter := stored.letter) is None:
+        return {**facts, "unreadable": stored.body}
+    record = letter.entry.record
+    return {
+        **facts,
+        "status": letter.status,
+        "attempts": letter.attempts,
+        "first_attempt": None if letter.first_attempt is None else _when(letter.first_attempt),
+        "last_attempt": None if letter.last_attempt is None else _when(letter.last_attempt),
+        "id": record_id(record),
+        "kind": record.kind,
+        "record": {
+            name: value
+            for name in record.__struct_fields__
+            if name not in {"entropy", "properties"} and (value := getattr(record, name)) is not None
+        },
+        "properties": msgspec.Raw(record.properties),
+        "context": letter.entry.context.to_carrier(),
+    }
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _shown(text: str) -> str:
+    """A name as one line of a terminal, whatever is in it."""
+    return text if text.isprintable() else repr(text)

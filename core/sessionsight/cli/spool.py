@@ -1,0 +1,58 @@
+"""`sessionsight spool`: what a spool's file holds, and what has become of all that went through it."""
+
+from __future__ import annotations
+
+import time
+
+import click
+import msgspec
+
+from sessionsight.cli.report import json_option
+from sessionsight.cli.spool_file import SpoolDesk, spool_options
+from sessionsight.delivery.spool.sqlite.ledger import FileStats, of_file
+
+__all__ = ["command"]
+
+
+@click.group("spool")
+def command() -> None:
+    """Look into the spool's file."""
+
+
+@command.command("stats")
+@spool_options
+@json_option
+def stats(spool: str | None, app: str | None, django_settings: str | None, *, as_json: bool) -> None:
+    """Tell what has become of every record, lane by lane, over all processes and restarts.
+
+    Ends with 1 if a ledger does not add up.
+    """
+    found = SpoolDesk(spool, app, django_settings).read(of_file)
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    else:
+        for line in _lines(found):
+            click.echo(line)
+    if not all(lane.balanced for lane in found.lanes.values()):
+        raise click.ClickException("a ledger does not add up; please report this")
+
+
+def _lines(found: FileStats) -> list[str]:
+    width = max([4, *map(len, found.lanes)])
+    lines = [f"{'lane':<{width}}  captured  delivered   pending      dead  dropped"]
+    for name, lane in found.lanes.items():
+        why = ", ".join(f"{number} {reason}" for reason, number in sorted(lane.dropped.items()))
+        lines.append(
+            f"{name:<{width}}  {lane.captured:>8}  {lane.delivered:>9}  {lane.pending:>8}  {lane.dead:>8}"
+            f"  {sum(lane.dropped.values()):>7}{f'  ({why})' if why else ''}"
+        )
+    waits = (
+        "nothing waits" if found.oldest is None else f"the oldest waits for {max(time.time() - found.oldest, 0):.0f} s"
+    )
+    lines += [
+        "",
+        f"{waits}; {found.used_bytes:,} of {found.file_bytes:,} bytes in use; {found.owners} processes at work",
+    ]
+    if found.bypassed:
+        lines.append(f"{found.bypassed} records had to wait in memory first, because the file was busy or unusable")
+    return lines

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.core.cli.commands import run
+from tests.core.delivery.kit import event, goal
+from tests.core.delivery.spools import LANE, claim, counts, enter, letter, query, sound, sqlite_spool
+
+
+@pytest.fixture
+def path(folder: Path) -> Path:
+    """A spool with four records: one delivered, two waiting, one dead."""
+    path = folder / "spool.db"
+    spool = sqlite_spool(path)
+    books = spool.books(LANE)
+    enter(spool, [event("a", size=3), goal("signups", key="order:1"), event("b"), event("c")])
+    dead, delivered, *_ = claim(books, 4)
+    books.died([letter(dead, "unknown")])
+    books.delivered([delivered])
+    books.close()
+    spool.close()
+    return path
+
+
+def test_stats_tell_what_became_of_everything(path: Path) -> None:
+    result = run("spool", "stats", "--spool", str(path))
+
+    assert result.exit_code == 0
+    head, vendor, _, rest = result.output.splitlines()
+    assert head.split() == ["lane", "captured", "delivered", "pending", "dead", "dropped"]
+    assert vendor.split() == ["vendor", "4", "1", "2", "1", "0"]
+    assert rest.startswith("the oldest waits for 0 s; ")
+
+
+def test_stats_for_programs(path: Path) -> None:
+    told = json.loads(run("spool", "stats", "--spool", f"sqlite:///{path}", "--json").stdout)
+
+    assert told["lanes"]["vendor"]["captured"] == 4
+    assert told["lanes"]["vendor"]["pending"] == 2
+    assert told["used_bytes"] > 0
+
+
+def test_a_ledger_that_does_not_add_up_is_an_error(path: Path) -> None:
+    spool = sqlite_spool(path)
+    spool.file.write(lambda it: it.execute("UPDATE counts SET number = 9 WHERE what = 'captured'"), wait=1)
+    spool.close()
+
+    result = run("spool", "stats", "--spool", str(path))
+
+    assert result.exit_code == 1
+    assert "does not add up" in result.output
+
+
+def test_the_spool_is_the_settings_unless_it_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSIONSIGHT_SPOOL", "sqlite:///spool.db")
+    assert "vendor" in run("spool", "stats").output
+
+    monkeypatch.setenv("SESSIONSIGHT_SPOOL", "memory")
+    result = run("spool", "stats")
+    assert result.exit_code == 2
+    assert "the spool is 'memory', which is no file" in result.output
+
+
+def test_a_spool_that_is_not_there_is_not_made(folder: Path) -> None:
+    result = run("spool", "stats", "--spool", "none.db")
+
+    assert result.exit_code == 2
+    assert "there is no spool at none.db" in result.output
+    assert not (folder / "none.db").exists()
+
+
+def test_a_file_that_is_none_is_left_alone(folder: Path) -> None:
+    (folder / "notes.txt").write_text("my notes " * 1000)
+
+    result = run("spool", "stats", "--spool", "notes.txt")
+
+    assert result.exit_code == 1
+    assert "file is not a database" in result.output
+    assert [file.name for file in folder.iterdir()] == ["notes.txt"]
+
+
+# --- dead letters ---------------------------------------------------------------------------------
+
+
+def test_dead_letters_are_listed_and_shown(path: Path) -> None:
+    [line] = run("dead-letters", "list", "--spool", str(path)).output.splitlines()
+    number, _, lane, reason, name = line.split()
+    assert (lane, reason, name) == ("vendor", "unknown", "signups")
+
+    shown = json.loads(run("dead-letters", "show", number, "--spool", str(path)).output)
+
+    assert shown["message"] == "no such goal"
+    assert shown["status"] == 400
+    assert shown["attempts"] == 1
+    assert shown["kind"] == "goal"
+    assert shown["record"]["goal_id"] == "signups"
+    assert shown["record"]["key"] == "order:1"
+    assert shown["context"] == {"ss_user_id": "user_1"}
+    assert json.loads(run("dead-letters", "list", "--spool", str(path), "--json").stdout) == [shown]
+    assert run("dead-letters", "show", "99", "--spool", str(path)).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("filters", "number"),
+    [
+        (["--lane", "vendor"], 1),
+        (["--lane", "other"], 0),
+        (["--reason", "unknown"], 1),
+        (["--reason", "refused"], 0),
+        (["--newer-than", "1h"], 1),
+        (["--older-than", "1h"], 0),
+        (["--older-than", "0s", "--reason", "unknown", "--lane", "vendor"], 1),
+    ],
+)
+def test_filters(path: Path, filters: list[str], number: int) -> None:
+    assert len(json.loads(run("dead-letters", "list", *filters, "--spool", str(path), "--json").stdout)) == number
+    assert run("dead-letters", "retry", *filters, "--spool", str(path)).output == f"{number} queued again\n"
+    assert sound(path)
+
+
+def test_a_letter_that_is_tried_again_waits_as_if_it_were_new(path: Path) -> None:
+    before = query(path, "SELECT max(since) FROM queue")
+
+    assert run("dead-letters", "retry", "1", "--spool", str(path)).exit_code == 0
+
+    spool = sqlite_spool(path)
+    assert counts(spool.books(LANE)) == {"captured": 4, "delivered": 1, "pending": 3}
+    [again] = claim(spool.books(LANE), 1)
+    assert again.record.label == "signups"
+    assert again.since > before[0][0]
+    assert again.record.key == "order:1"  # no second one
+    spool.books(LANE).close()
+    spool.close()
+    assert sound(path)
+
+
+def test_a_letter_that_is_dropped_is_counted(path: Path) -> None:
+    assert run("dead-letters", "drop", "--all", "--spool", str(path)).output == "1 dropped\n"
+
+    assert "(1 dead_letter_dropped)" in run("spool", "stats", "--spool", str(path)).output
+    assert "there are none" in run("dead-letters", "list", "--spool", str(path)).output
+    assert sound(path)
+
+
+@pytest.mark.parametrize("verb", ["retry", "drop"])
+def test_nothing_is_done_to_all_by_mistake(path: Path, verb: str) -> None:
+    assert run("dead-letters", verb, "--spool", str(path)).exit_code == 2
+    assert run("dead-letters", verb, "1", "--all", "--spool", str(path)).exit_code == 2
+    assert query(path, "SELECT count(*) FROM dead") == [(1,)]
+
+
+def test_a_length_of_time_has_a_unit(path: Path) -> None:
+    result = run("dead-letters", "list", "--older-than", "7", "--spool", str(path))
+
+    assert result.exit_code == 2
+    assert "write 90s, 15m, 12h or 7d" in result.output
+
+
+def test_a_letter_that_cannot_be_read_is_shown_as_it_is(path: Path) -> None:
+    spool = sqlite_spool(path)
+    spool.file.write(
+        lambda it: it.execute("UPDATE records SET body = x'ff' WHERE id = (SELECT record FROM dead)"), wait=1
+    )
+    spool.close()
+
+    shown = json.loads(run("dead-letters", "show", "1", "--spool", str(path)).output)
+
+    assert shown["unreadable"] == "/w=="
+    assert run("dead-letters", "list", "--spool", str(path)).output.split()[-1] == "?"
