@@ -317,9 +317,9 @@ def forget(spool: Spool) -> None:
 
 
 TestLaneInMemory = LaneModel.TestCase
-TestLaneInMemory.settings = settings(max_examples=200, stateful_step_count=40)
+TestLaneInMemory.settings = settings(max_examples=150, stateful_step_count=40)
 TestLaneInAFile = DurableLaneModel.TestCase
-TestLaneInAFile.settings = settings(max_examples=100, stateful_step_count=40)
+TestLaneInAFile.settings = settings(max_examples=50, stateful_step_count=40)
 
 
 def test_the_clock_of_every_module_of_delivery_stands_still() -> None:
