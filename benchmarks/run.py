@@ -14,7 +14,7 @@ def main() -> None:
         rows += isolated("requests", framework)
     for case in CASES:
         rows += isolated("throughput", case)
-    rows += [*isolated("memory"), *isolated("imports")]
+    rows += [*isolated("spool"), *isolated("memory"), *isolated("imports")]
     print(f"\n{heading()}\n\n{table(rows)}")
 
 

@@ -21,7 +21,7 @@ from sessionsight.notices import Notices
     [
         ("memory", None),
         ("sqlite:////var/lib/shop.db", "/var/lib/shop.db"),
-        ("sqlite:///shop.db", f"{os.getcwd()}/shop.db"),
+        ("sqlite:///shop.db", f"{Path.cwd()}/shop.db"),
         ("sqlite:////var/my%20shop.db", "/var/my shop.db"),
     ],
 )

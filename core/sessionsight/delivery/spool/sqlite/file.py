@@ -96,7 +96,7 @@ class SpoolFile:
                     raise
             # Another process is writing. Our other threads may come first meanwhile.
             time.sleep(pause)
-            pause = min(pause * 2, 0.005)
+            pause = min(pause * 2, 0.002)
 
     def read(self, work: Callable[[sqlite3.Connection], T], *, wait: float) -> T:
         """Do some work that only reads. Each statement sees one moment.

@@ -21,6 +21,9 @@ NOBODY = 0
 # An owner is known in the file, or holds its lock, long before its lock's file is so old.
 _OLD = 60.0
 
+# Somebody may take a lock's file for a stray just before it is locked.
+_ATTEMPTS = 5
+
 # A process never sees its own locks on files, and would take its own owners for dead.
 _held: set[tuple[int, int]] = set()
 
@@ -34,7 +37,7 @@ class Ownership:
 
     def __init__(self, path: str) -> None:
         self.pid = os.getpid()
-        while True:
+        for _ in range(_ATTEMPTS):
             self.id = randbits(48) + 1
             self.path = _lock_path(path, self.id)
             self._descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -42,7 +45,10 @@ class Ownership:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if Path(self.path).exists():  # nobody has taken it for a stray and removed it
                     break
+            Path(self.path).unlink(missing_ok=True)
             os.close(self._descriptor)
+        else:
+            raise OSError(f"no lock can be had beside {path}")
         _held.add((self.pid, self.id))
 
     def give_up(self) -> None:

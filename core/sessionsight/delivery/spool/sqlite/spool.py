@@ -140,6 +140,8 @@ class SqliteSpool:
             self._upkeep.tend(now)
         except SpoolFault as fault:
             self.report(fault)
+        except OSError as error:  # of the files beside it
+            self.report(Unusable(str(error)))
         finally:
             self._tending.release()
 

@@ -1,0 +1,125 @@
+"""What a request pays for a durable spool: three records for four lanes, in one transaction.
+
+Alone first; then four processes write, each 100 requests a second, while four others claim and settle.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from statistics import median
+from typing import NamedTuple
+
+import msgspec
+
+from benchmarks.isolated import hand_over
+from benchmarks.server import ROOT
+from benchmarks.table import Row
+from benchmarks.timing import Calls, paced
+from benchmarks.workload import EVENT, PROPERTIES, environ
+from sessionsight import Client, Settings
+from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.spool.base import Share
+from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
+from sessionsight.encode import PropertyEncoder
+from sessionsight.notices import Notices
+from sessionsight.records import Entry, Event
+
+LANES = ("sessionsight", "signal", "saytics", "analyse")
+PROCESSES = 4
+SECONDS = 5
+
+
+class Written(NamedTuple):
+    """What one process has measured."""
+
+    p50: float
+    p99: float
+    bypassed: int
+    """Requests whose records had to wait in memory."""
+
+
+def make(path: str) -> SqliteSpool:
+    spool = SqliteSpool(path, DeliveryOptions(spool_bytes=1 << 30), Notices())
+    for lane in LANES:
+        spool.books(lane)
+    return spool
+
+
+def write(path: str, *, rate: int, calls: int) -> Written:
+    spool = make(path)
+    properties = PropertyEncoder(unknown=lambda kind: None)(PROPERTIES)
+    context = Client(Settings()).for_request(environ(1)).context
+
+    def request() -> list[Share]:
+        now = time.time()
+        records = [Event(entropy=os.urandom(10), time=now, name=EVENT, properties=properties) for _ in range(3)]
+        entries = [Entry(record, context, now) for record in records]
+        return [Share(lane, entries) for lane in LANES]
+
+    spool.enter(request())  # makes the file
+    timed: Calls = paced(request, spool.enter, lambda _: None, rate=rate, calls=calls)
+    bypassed = sum(spool.books(lane)._memory.pending for lane in LANES) // 12
+    for lane in LANES:
+        spool.books(lane).close()
+    spool.close()
+    return Written(timed.p50, timed.p99, bypassed)
+
+
+def drain(path: str, lane: str) -> None:
+    """Claim and settle until the file holds no more of this lane's for a while."""
+    spool = make(path)
+    books = spool.books(lane)
+    idle = 0
+    while idle < 200:
+        books.tend()
+        entries = books.claim(100, 1 << 30)
+        books.delivered(entries)
+        idle = 0 if entries else idle + 1
+        time.sleep(0.01)  # the vendor's reply
+    books.close()
+    spool.close()
+
+
+def measure() -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        alone = write(f"{folder}/alone.db", rate=500, calls=500 * SECONDS)
+        among = contended(f"{folder}/shared.db")
+    what = "spool write, 3 records for 4 lanes"
+    crowd = f"{what}, {PROCESSES} writers and {PROCESSES} drainers"
+    bypassed = sum(one.bypassed for one in among) / (PROCESSES * 100 * SECONDS)
+    return [
+        Row(what=f"{what}: p50", figure=alone.p50, unit="µs", aim=150),
+        Row(what=f"{what}: p99", figure=alone.p99, unit="µs"),
+        Row(what=f"{crowd}: p50", figure=median(one.p50 for one in among), unit="µs"),
+        Row(what=f"{crowd}: p99", figure=max(one.p99 for one in among), unit="µs"),
+        Row(what=f"{crowd}: waited in memory", figure=100 * bypassed, unit="%"),
+    ]
+
+
+def contended(path: str) -> list[Written]:
+    make(path).close()
+
+    def start(*arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "benchmarks.rows.spool", *arguments]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+
+    writers = [start("write", path) for _ in range(PROCESSES)]
+    drainers = [start("drain", path, lane) for lane in LANES]
+    told = [writer.communicate(timeout=120)[0] for writer in writers]
+    for drainer in drainers:
+        drainer.communicate(timeout=120)
+    return [msgspec.json.decode(one, type=Written) for one in told]
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["write", path]:
+            sys.stdout.buffer.write(msgspec.json.encode(write(path, rate=100, calls=100 * SECONDS)))
+        case ["drain", path, lane]:
+            drain(path, lane)
+        case _:
+            hand_over(measure())
