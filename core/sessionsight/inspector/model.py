@@ -22,6 +22,7 @@ __all__ = [
     "Side",
     "Vendor",
     "VendorHealth",
+    "Visit",
 ]
 
 Vendor = Literal["sessionsight", "signal", "saytics", "analyse"]
@@ -101,14 +102,31 @@ class Page(Struct, frozen=True):
     """The cursor of the page with older ones; None when there are none."""
 
 
-class SessionSummary(Struct, frozen=True, kw_only=True):
-    """One session, in a line."""
+class Visit(Struct, frozen=True, kw_only=True):
+    """A session's records, with those that are tied to it."""
 
     session_id: str
+    """The session that stands for it."""
+    sessions: list[str]
+    """The ids of all vendors' sessions in it."""
+    records: list[Inspected]
+    """As they occurred."""
+    tied_by_time: frozenset[int] = frozenset()
+    """The ids of those records that nothing but their time ties to it."""
+
+
+class SessionSummary(Struct, frozen=True, kw_only=True):
+    """One visit, in a line: a session, with those of other vendors that are tied to it."""
+
+    session_id: str
+    """The session that stands for it."""
+    sessions: list[str]
+    """The ids of all vendors' sessions in it."""
     first: float
     """When its first record occurred."""
     last: float
     count: int
+    """Records, tied ones included."""
     refused: int
     sides: dict[str, int]
     """Records by side."""
@@ -119,7 +137,7 @@ class SessionSummary(Struct, frozen=True, kw_only=True):
     visitor_id: str | None
     windows: list[str]
     cursor: int
-    """Its newest record's id; older sessions come `before` it."""
+    """The newest id of a record in these sessions; older visits come `before` it."""
 
 
 class GoalTotal(Struct, frozen=True, kw_only=True):

@@ -165,15 +165,17 @@ class _Pages:
         )
 
     def _session(self, request: Request) -> Response:
-        records = self._store.session(request.path_params["id"])
-        if not records:
+        visit = self._store.visit(request.path_params["id"])
+        if visit is None:
             return self._missing(request, "No such session", "None of the records that are here belongs to it.")
+        records = visit.records
         shown = records[-_LONGEST:]
         return self._page(
             request,
             "session.html",
             here="/sessions",
-            session_id=request.path_params["id"],
+            session_id=visit.session_id,
+            by_time=visit.tied_by_time,
             who=_latest(records, "user_id") or _latest(records, "visitor_id"),
             first=shown[0].occurred_at,
             by_vendor=Counter(record.vendor for record in records),

@@ -15,7 +15,7 @@ from sessionsight.inspector.model import Inspected, Received
 __all__ = ["condition", "insert_records", "insert_request", "prepare", "record", "request"]
 
 _APPLICATION = 0x53536967  # what SQLite files call themselves by; a number of our own
-_VERSION = 1
+_VERSION = 2
 _TABLES = """
     DROP TABLE IF EXISTS requests;
     DROP TABLE IF EXISTS records;
@@ -44,6 +44,10 @@ _TABLES = """
     CREATE INDEX records_by_kind ON records (kind, vendor, accepted);
     CREATE INDEX records_of_goals ON records (name, occurred_at, amount, kind, accepted)
         WHERE kind = 'goal' AND accepted;
+    CREATE INDEX records_of_servers ON records (occurred_at, visitor_id, user_id)
+        WHERE side = 'server' AND vendor <> 'sessionsight';
+    CREATE INDEX records_of_nobody ON records (occurred_at, session_id)
+        WHERE vendor = 'sessionsight' AND visitor_id IS NULL AND session_id IS NOT NULL;
 """
 _REQUEST = Received.__struct_fields__[1:]
 _RECORD = Inspected.__struct_fields__[1:]

@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from sessionsight.inspector import schema, sums
+import msgspec
+
+from sessionsight.inspector import schema, sums, ties
 from sessionsight.inspector.filters import Filter
 from sessionsight.inspector.model import (
     Counts,
@@ -24,6 +26,7 @@ from sessionsight.inspector.model import (
     Received,
     SessionSummary,
     VendorHealth,
+    Visit,
 )
 
 __all__ = ["MAX_BYTES", "MAX_RECORDS", "Store"]
@@ -32,7 +35,6 @@ Listener = Callable[[list[Inspected]], None]
 
 MAX_RECORDS = 100_000
 MAX_BYTES = 512 * 1024 * 1024
-_TIED_WITHIN = 5.0  # seconds around a session; clocks of browser and server differ a little
 
 
 class Store:
@@ -170,34 +172,33 @@ class Store:
         """The records of one request, in their order."""
         return self._select("WHERE request_id = ? ORDER BY id", request_id)
 
-    def session(self, session_id: str) -> list[Inspected]:
-        """A session's records as they occurred, with those tied to it.
+    def visit(self, session_id: str) -> Visit | None:
+        """A session's records as they occurred, with those tied to it; None when nothing bears its id.
 
-        No session id is shared by vendors. Records of other vendors are tied to it when they bear one of its
-        visitor or user ids, and occurred within its span.
+        `ties` says what is tied.
         """
-        own = self._select("WHERE session_id = ?", session_id)
-        tied = self._tied(own) if own else []
-        return sorted([*own, *tied], key=lambda record: (record.occurred_at, record.id))
+        with self._lock:
+            found = ties.tied(self._db, session_id)
+            if found is None:
+                return None
+            ids = msgspec.json.encode([row["id"] for row in found.rows]).decode()
+            by_id = {record.id: record for record in self._select("WHERE id IN (SELECT value FROM json_each(?))", ids)}
+        return Visit(
+            session_id=found.session_id,
+            sessions=found.sessions,
+            records=[by_id[row["id"]] for row in found.rows],
+            tied_by_time=found.by_time,
+        )
 
-    def _tied(self, own: Sequence[Inspected]) -> list[Inspected]:
-        vendors = {record.vendor for record in own}
-        first = min(record.occurred_at for record in own) - _TIED_WITHIN
-        last = max(record.occurred_at for record in own) + _TIED_WITHIN
-        # What is a visitor's id to one vendor may be a user's to another.
-        ids = {getattr(record, column) for record in own for column in ("visitor_id", "user_id")} - {None}
-        found: dict[int, Inspected] = {}
-        for column in ("visitor_id", "user_id"):
-            for value in ids:
-                for record in self._select(f"WHERE {column} = ? AND occurred_at BETWEEN ? AND ?", value, first, last):
-                    if record.session_id is None or record.vendor not in vendors:
-                        found[record.id] = record
-        return list(found.values())
+    def session(self, session_id: str) -> list[Inspected]:
+        """The records of `visit`; none when nothing bears the id."""
+        visit = self.visit(session_id)
+        return [] if visit is None else visit.records
 
     # --- Sums -------------------------------------------------------------------------------------
 
     def sessions(self, *, limit: int = 50, before: int | None = None) -> list[SessionSummary]:
-        """The sessions with the newest records; `before` the `cursor` of the last one, for more."""
+        """The visits with the newest records; `before` the `cursor` of the last one, for more."""
         with self._lock:
             return sums.sessions(self._db, limit=limit, before=before)
 

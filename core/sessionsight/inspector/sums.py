@@ -7,6 +7,7 @@ from collections import Counter
 from itertools import accumulate
 from typing import Any
 
+from sessionsight.inspector import ties
 from sessionsight.inspector.filters import MAX_ID
 from sessionsight.inspector.model import KINDS, VENDORS, Counts, GoalTotal, SessionSummary, Vendor, VendorHealth
 
@@ -31,14 +32,6 @@ _SERIES = """
            min(CAST((occurred_at - first) * :buckets / max(last - first, 1e-6) AS INTEGER), :buckets - 1) AS bucket
     FROM records, span WHERE kind = 'goal' AND accepted AND name = :goal_id
     GROUP BY bucket
-"""
-_SESSIONS = """
-    SELECT session_id, max(id) AS cursor FROM records WHERE session_id IS NOT NULL
-    GROUP BY session_id HAVING cursor < ? ORDER BY cursor DESC LIMIT ?
-"""
-_SESSION = """
-    SELECT id, occurred_at, vendor, side, accepted, window_id, visitor_id, user_id
-    FROM records WHERE session_id = ? ORDER BY id
 """
 # A count for each minute, each a range of one index; grouping all records by their minute would sort them.
 _MINUTES = """
@@ -98,19 +91,22 @@ def goal_series(db: sqlite3.Connection, goal_id: str, buckets: int) -> list[tupl
 
 
 def sessions(db: sqlite3.Connection, *, limit: int, before: int | None) -> list[SessionSummary]:
-    """The sessions with the newest records."""
-    found = db.execute(_SESSIONS, (MAX_ID if before is None else before, limit)).fetchall()
-    return [_session(row["session_id"], db.execute(_SESSION, (row["session_id"],)).fetchall()) for row in found]
+    """The visits with the newest records."""
+    found = ties.visits(db, limit=limit, before=MAX_ID if before is None else before)
+    return [_summary(visit, cursor) for visit, cursor in found]
 
 
-def _session(session_id: str, rows: list[sqlite3.Row]) -> SessionSummary:
+def _summary(visit: ties.Tied, cursor: int) -> SessionSummary:
+    rows = visit.rows
+
     def latest(column: str) -> Any:
         return next((row[column] for row in reversed(rows) if row[column] is not None), None)
 
     return SessionSummary(
-        session_id=session_id,
-        first=min(row["occurred_at"] for row in rows),
-        last=max(row["occurred_at"] for row in rows),
+        session_id=visit.session_id,
+        sessions=visit.sessions,
+        first=rows[0]["occurred_at"],
+        last=rows[-1]["occurred_at"],
         count=len(rows),
         refused=sum(not row["accepted"] for row in rows),
         sides=dict(Counter(row["side"] for row in rows)),
@@ -118,7 +114,7 @@ def _session(session_id: str, rows: list[sqlite3.Row]) -> SessionSummary:
         user_id=latest("user_id"),
         visitor_id=latest("visitor_id"),
         windows=list(dict.fromkeys(row["window_id"] for row in rows if row["window_id"] is not None)),
-        cursor=rows[-1]["id"],
+        cursor=cursor,
     )
 
 

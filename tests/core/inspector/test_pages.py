@@ -208,6 +208,19 @@ def test_a_sessions_page_has_its_records_of_all_vendors_in_order(
     assert "amount: is too small" in page.text
 
 
+def test_a_visit_is_listed_once_and_its_page_says_what_its_time_alone_ties(
+    http: httpx.Client, inspector: RunningInspector
+) -> None:
+    keep(inspector.store, record(0, session_id="s-1", user_id="user_1"), kept_goal(1, session_id="page-1"))
+    assert names(http.get("/sessions")) == ["user_1"]
+    for session in ("s-1", "page-1"):
+        page = http.get(f"/sessions/{session}")
+        assert names(page) == ["order_processed", "user-signups"]
+        assert "user-signups tied by time" in text(page)
+        assert "order_processed tied by time" not in text(page)
+        assert "Sessions / s-1" in text(page)
+
+
 def test_of_a_very_long_session_the_latest_records_are_shown(http: httpx.Client, inspector: RunningInspector) -> None:
     keep(inspector.store, *(record(n, name=f"event {n}", session_id="s", window_id=f"w{n}") for n in range(700)))
     page = http.get("/sessions/s")

@@ -1,0 +1,170 @@
+"""A visit is put together from the sessions of all vendors, and from what bears none."""
+
+import itertools
+from typing import Any
+
+import pytest
+
+from sessionsight.inspector.model import Inspected, SessionSummary
+from sessionsight.inspector.store import Store
+from tests.core.inspector.samples import START, goal, keep, record
+
+VISIT = "signal-1"
+AT_SIGNAL = {"session_id": VISIT, "window_id": "w"}
+VISITOR = "4f9c5a36-6a4e-4d0e-8f0b-0f5f6f6c2a11"  # SessionSight's
+ANONYMOUS = "aa10c7b2-5a0f-4b7c-8d6e-0c9d2a4f7e55"  # Analyse.net's
+DISTINCT = "b6d51c3e-0f4a-4d7e-9a52-6c1e8d2b7f90"  # Signal's
+
+
+def browser(seconds: float, /, **changes: Any) -> Inspected:
+    return record(seconds, side="browser", name="$pageview", **{**AT_SIGNAL, **changes})
+
+
+def at_analyse(seconds: float, /, **changes: Any) -> Inspected:
+    given = {"visitor_id": ANONYMOUS, "session_id": "analyse-1", "vendor": "analyse", "side": "browser"}
+    return record(seconds, **{**given, **changes})
+
+
+def at_saytics(seconds: float, /, **changes: Any) -> Inspected:
+    return record(seconds, **{"vendor": "saytics", "visitor_id": VISITOR, **changes})
+
+
+def told(store: Store, session_id: str = VISIT) -> list[int]:
+    return [one.id for one in store.session(session_id)]
+
+
+def by_time(store: Store, session_id: str = VISIT) -> frozenset[int]:
+    visit = store.visit(session_id)
+    assert visit is not None
+    return visit.tied_by_time
+
+
+def signed_up(store: Store, **signal: Any) -> list[Inspected]:
+    """A browser looks around at second 0, signs up at 30, and is still there at 60."""
+    return keep(
+        store,
+        browser(0, visitor_id=DISTINCT),
+        at_analyse(0.1),
+        at_saytics(10, name="Product Viewed"),
+        at_saytics(30, user_id="user_1", name="signup_completed"),
+        browser(31, user_id="user_1", **signal),
+        at_analyse(31.1, user_id="user_1", name="$identify"),
+        browser(60, user_id="user_1", **signal),
+    )
+
+
+def test_ids_lead_from_record_to_record_to_what_was_sent_before_the_sign_up(store: Store) -> None:
+    visit = signed_up(store)
+    keep(store, at_saytics(10, visitor_id="of somebody else"), at_saytics(4000))
+    assert told(store) == [one.id for one in visit]
+    assert by_time(store) == frozenset()
+
+
+def test_any_of_its_sessions_names_the_visit(store: Store) -> None:
+    signed_up(store)
+    assert store.visit("analyse-1") == store.visit(VISIT)
+    assert store.visit("none") is None
+
+
+def test_a_browsers_goal_ties_the_servers_goals_of_the_same_page(store: Store) -> None:
+    visit = signed_up(store)
+    keep(store, goal(29, side="browser", visitor_id=VISITOR, session_id="page-3"), goal(50, session_id="page-3"))
+    assert sorted(told(store)) == [one.id for one in visit] + [8, 9]
+    assert by_time(store) == frozenset()
+    assert told(store, "page-3") == told(store)
+
+
+def test_goals_are_tied_by_the_time_of_what_the_server_sent_besides(store: Store) -> None:
+    visit = signed_up(store)
+    (tied, _) = keep(store, goal(31.5, session_id="page-3"), goal(45, session_id="page-4"))
+    assert sorted(told(store)) == [one.id for one in [*visit, tied]]
+    assert by_time(store) == {tied.id}
+    assert told(store, "page-3") == told(store)
+    assert told(store, "page-4") == [9]
+
+
+@pytest.mark.parametrize(
+    "else_there",
+    [
+        at_saytics(31, visitor_id="of somebody else"),
+        record(29.9, user_id="user_2"),
+        goal(45, session_id="page-3"),
+        goal(30, session_id="page-3", side="browser", visitor_id="of somebody else"),
+    ],
+    ids=["another visitor", "another user", "another of its goals at no such time", "a goal with another's token"],
+)
+def test_a_goal_that_may_be_anothers_is_not_tied(store: Store, else_there: Inspected) -> None:
+    signed_up(store)
+    (doubtful,) = keep(store, goal(30.5, session_id="page-3"))
+    assert by_time(store) == {doubtful.id}
+    keep(store, else_there)
+    assert doubtful.id not in told(store)
+    assert by_time(store) == frozenset()
+
+
+def test_what_browsers_send_ties_no_goal_by_time(store: Store) -> None:
+    signed_up(store)
+    (alone,) = keep(store, goal(60, session_id="page-5"))
+    assert alone.id not in told(store)
+
+
+def test_without_a_leading_vendor_a_goals_session_shows_what_came_with_it(store: Store) -> None:
+    (viewed, bought) = keep(store, at_saytics(0), goal(1, session_id="page-1"))
+    assert told(store, "page-1") == [viewed.id, bought.id]
+    assert by_time(store, "page-1") == {viewed.id}
+    keep(store, at_saytics(1, visitor_id="of somebody else"))
+    assert told(store, "page-1") == [bought.id]
+
+
+def test_a_user_at_two_devices_has_two_visits(store: Store) -> None:
+    signed_up(store)
+    elsewhere = {"session_id": "signal-2", "user_id": "user_1"}
+    keep(store, browser(20, **elsewhere), browser(40, **elsewhere), goal(30, session_id="page-3"))
+    assert {one.visitor_id for one in store.session("signal-2")} == {None, VISITOR, ANONYMOUS}
+    before_sign_up = [one.name for one in store.session("signal-2") if one.user_id is None]
+    assert before_sign_up == [], "which of the two devices it was is not known"
+    assert by_time(store) == by_time(store, "signal-2") == frozenset()
+
+
+def test_an_id_that_everybody_has_leads_no_further(store: Store) -> None:
+    keep(store, browser(0, user_id="anonymous"), browser(60, user_id="anonymous"))
+    keep(store, *(at_saytics(30, visitor_id=f"visitor {n}", user_id="anonymous") for n in range(30)))
+    keep(store, *(at_saytics(40, visitor_id=f"visitor {n}") for n in range(30)))
+    assert {one.occurred_at - START for one in store.session(VISIT) if one.vendor == "saytics"} == {30}
+
+
+def test_a_visit_is_listed_once_with_all_that_is_tied_to_it(store: Store) -> None:
+    visit = signed_up(store)
+    keep(store, goal(30.5, session_id="page-3"), goal(45, session_id="page-4"))
+    alone, together = store.sessions()
+    assert (alone.session_id, alone.count) == ("page-4", 1)
+    assert together == SessionSummary(
+        session_id=VISIT,
+        sessions=[VISIT, "analyse-1", "page-3"],
+        first=visit[0].occurred_at,
+        last=visit[-1].occurred_at,
+        count=8,
+        refused=0,
+        sides={"browser": 5, "server": 3},
+        vendors={"signal": 3, "analyse": 2, "saytics": 2, "sessionsight": 1},
+        user_id="user_1",
+        visitor_id=ANONYMOUS,
+        windows=["w"],
+        cursor=8,
+    )
+
+
+def test_each_visit_is_on_one_page_of_the_list(store: Store) -> None:
+    for number in range(6):
+        at, user = 1000 * number, f"user_{number}"
+        person = {"visitor_id": f"visitor-{number}", "user_id": user}
+        keep(store, browser(at, session_id=f"signal-{number}", user_id=user), at_saytics(at, **person))
+    for number in reversed(range(6)):
+        keep(store, goal(1000 * number, session_id=f"page-{number}"))
+    pages: list[list[str]] = []
+    before: int | None = None
+    while page := store.sessions(limit=2, before=before):
+        pages.append([one.session_id for one in page])
+        before = page[-1].cursor
+    assert pages == [["signal-0", "signal-1"], ["signal-2", "signal-3"], ["signal-4", "signal-5"]]
+    assert list(itertools.chain(*pages)) == [one.session_id for one in store.sessions()]
