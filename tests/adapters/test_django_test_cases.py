@@ -18,7 +18,7 @@ from django.test import TestCase, TransactionTestCase
 
 from sessionsight.testing import record
 from sessionsight_django.testing import AnalyticsTestCase
-from tests.adapters.django_orders import buy, change_line, give_back, recording, refunded, two_databases
+from tests.adapters.django_orders import buy, change_line, give_back, recording, refunded, two_databases, view_of
 from tests.adapters.recording import Recorder
 
 
@@ -122,6 +122,7 @@ def test_in_a_test_case_callbacks_may_be_run_too(recorder: Recorder) -> None:
         def test_a_block_without_savepoint_that_fails(self) -> None:
             with refunded(savepoint=False):
                 analytics.capture("inside")
+            assert [one.name for one in self.analytics.dropped] == ["inside"]
             self.analytics.assert_nothing_captured()
 
         def test_a_recorder_of_its_own_has_what_happened_meanwhile(self) -> None:
@@ -137,9 +138,14 @@ def test_in_a_test_case_callbacks_may_be_run_too(recorder: Recorder) -> None:
 
 
 def test_in_a_test_case_a_response_ends_with_what_was_committed(recorder: Recorder) -> None:
+    @view_of
+    def only_buy(analytics: Any) -> None:
+        with transaction.atomic():
+            analytics.capture("inside")
+
     class Tests(TestCase):
         def test_request(self) -> None:
-            browser().get("/buy/")
+            browser().get("/only_buy/")
 
-    run(Tests, recorder, buy)
-    assert recorder.names() == ["before", "inside", "after"]
+    run(Tests, recorder, only_buy)
+    assert recorder.names() == ["inside"]
