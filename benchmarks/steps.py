@@ -15,7 +15,7 @@ import pyperf
 from benchmarks.vendors import all_four, analyse, nowhere
 from benchmarks.workload import EVENT, PROPERTIES, environ
 from sessionsight import Analytics, Client, Settings
-from sessionsight.records import Record
+from sessionsight.collector import Batch
 from sessionsight.request_data import RequestData, from_environ
 from sessionsight.resolve import resolve
 from sessionsight_flask.wsgi import EnvironReader
@@ -37,9 +37,9 @@ def steps() -> dict[str, tuple[Step, float | None]]:
         "goal increment": (_burst(lonely, _increment), None),
         "Analytics object creation": (_creation(lonely), None),
         "resolve: strings to context": (_resolve(), None),
-        "submit of a request's one record, one vendor": (_submit(lonely, records=1), None),
-        "submit of a request's ten records, one vendor": (_submit(lonely, records=10), None),
-        "submit of a request's one record, four vendors": (_submit(crowded, records=1), None),
+        "hand-over of a request's records": (_hand_over(lonely), None),
+        "off its path: context and lane of one record, one vendor": (_intake(lonely), None),
+        "off its path: context and lanes of one record, four vendors": (_intake(crowded), None),
     }
 
 
@@ -95,29 +95,51 @@ def _resolve() -> Step:
     return run
 
 
-def _submit(client: Client, *, records: int) -> Step:
-    """Fifty requests' records, then a flush that is not timed."""
-    captured: list[Record] = []
-    for request in _ENVIRONS:
-        analytics = Analytics(client, _READER, request)
-        for _ in range(records):
-            _capture(analytics)
-        captured += analytics._drain()
-    context = resolve(from_environ(_ENVIRONS[0])).context
+def _hand_over(client: Client) -> Step:
+    """What a request's end pays: a batch goes into the intake, which is emptied after each five hundred, untimed."""
+    batches = _batches(client)
+    intake = client._process()._intake
+    intake._idle = False  # as between the first request of a burst and the last: nobody is woken
 
     def run(loops: int) -> float:
         total = 0.0
-        for turn in range(-(-loops // 50)):
-            calls = range(min(50, loops - turn * 50))
-            lots = [captured[call * records : (call + 1) * records] for call in calls]
+        for turn in range(-(-loops // 500)):
+            some = batches[: min(500, loops - turn * 500)]
             started = perf_counter()
-            for lot in lots:
-                client.submit(context, lot, None)
+            for batch in some:
+                client.submit(batch)
+            total += perf_counter() - started
+            intake._inbox.clear()
+        return total
+
+    return run
+
+
+def _intake(client: Client) -> Step:
+    """What the intake's thread does with a batch: work out its context, and give each lane its share."""
+    engine = client._process()
+
+    def run(loops: int) -> float:
+        total = 0.0
+        for turn in range(-(-loops // 500)):
+            some = _batches(client)[: min(500, loops - turn * 500)]
+            started = perf_counter()
+            engine._take(some)
             total += perf_counter() - started
             client.flush()
         return total
 
     return run
+
+
+def _batches(client: Client) -> list[Batch]:
+    """Five hundred requests' single records, whose contexts are not worked out yet."""
+    batches: list[Batch] = []
+    for number in range(500):
+        analytics = Analytics(client, _READER, _ENVIRONS[number % 100])
+        _capture(analytics)
+        batches.append(analytics._batch(analytics._records))
+    return batches
 
 
 if __name__ == "__main__":
