@@ -42,7 +42,7 @@ DELIVERED = "delivered"
 BYPASSED = "bypassed"
 """Waited in memory first, because the file could not be written in time; no part of the ledger's sum."""
 
-Counts = Counter[tuple[int, str]]
+Counts = dict[tuple[int, str], int]
 """(Lane, what is counted) to number."""
 
 Row = tuple[int, float, bytes]
@@ -75,7 +75,7 @@ def enter(
     lanes: Mapping[str, int],
     base: int,
     window: float,
-) -> None:
+) -> dict[str, tuple[int, int]]:
     """Take records in for all lanes that want them, each record once.
 
     Args:
@@ -85,36 +85,50 @@ def enter(
         lanes: Names to numbers.
         base: Where the file's row ids begin.
         window: For how many seconds a key refuses the same key.
+
+    Returns:
+        How many more wait in each lane now, and their size.
     """
     (top,) = connection.execute("SELECT max(id) FROM records").fetchone()
     free = base if top is None else top + 1
-    counts: Counts = Counter()
-    ids: dict[int, int] = {}
-    users: Counter[int] = Counter()
+    counts: Counts = {}
+    entered: dict[str, tuple[int, int]] = {}
+    # Of each record, by its `id()`: rank, row, size, since.
+    facts: dict[int, tuple[int, int, int, float]] = {}
+    users: dict[int, int] = {}
     queued: list[tuple[int, int, int, int, float]] = []
     for share in shares:
         lane = lanes[share.lane]
-        counts[lane, CAPTURED] += len(share.entries) + len(share.dropped)
-        for reason in share.dropped:
-            counts[lane, reason.value] += 1
+        number, bytes_ = entered.get(share.lane, (0, 0))
         for entry in share.entries:
-            if entry.record.key is not None and not _claim_key(connection, lane, entry, window):
-                counts[lane, DropReason.DUPLICATE.value] += 1
+            record = entry.record
+            if record.key is not None and not _claim_key(connection, lane, entry, window):
+                _add(counts, lane, DropReason.DUPLICATE.value)
                 continue
-            known = id(entry.record)
-            if (row := ids.get(known)) is None:
-                row = ids[known] = free
+            known = id(record)
+            fact = facts.get(known)
+            if fact is None:
+                fact = facts[known] = (_rank(entry), free, size_of(entry), entry.since)
+                users[known] = 0
                 free += 1
             users[known] += 1
-            queued.append((lane, _rank(entry), row, size_of(entry), entry.since))
+            queued.append((lane, *fact))
+            number += 1
+            bytes_ += fact[2]
+        entered[share.lane] = number, bytes_
+        _add(counts, lane, CAPTURED, len(share.entries) + len(share.dropped))
+        for reason in share.dropped:
+            _add(counts, lane, reason.value)
     connection.executemany(
-        "INSERT INTO records VALUES (?, ?, ?)", [(row, users[known], bodies[known]) for known, row in ids.items()]
+        "INSERT INTO records VALUES (?, ?, ?)",
+        [(row, users[known], bodies[known]) for known, (_, row, _, _) in facts.items()],
     )
     connection.executemany(
         f"INSERT INTO queue (lane, owner, rank, record, size, since) VALUES (?, {NOBODY}, ?, ?, ?, ?)",  # noqa: S608
         queued,
     )
     count(connection, counts)
+    return entered
 
 
 def claim(
@@ -158,7 +172,7 @@ def mark(connection: sqlite3.Connection, lane: int, owner: int, entries: Sequenc
 def remove(connection: sqlite3.Connection, lane: int, owner: int, entries: Sequence[Entry], what: str) -> None:
     """These are done with, and counted as this: delivered, or the reason why they were dropped."""
     cursor = connection.executemany(f"DELETE FROM queue WHERE {_ONE}", _keys(lane, owner, entries))  # noqa: S608
-    count(connection, Counter({(lane, what): cursor.rowcount}))
+    count(connection, {(lane, what): cursor.rowcount})
 
 
 def bury(connection: sqlite3.Connection, lane: int, owner: int, letters: Sequence[DeadLetter], *, keep: int) -> None:
@@ -186,7 +200,7 @@ def carry_over(
     letters: Sequence[DeadLetter],
 ) -> None:
     """Count what was captured and settled without ever having been in the file, and keep its dead letters."""
-    counts: Counts = Counter({(lane, reason.value): number for reason, number in dropped.items()})
+    counts: Counts = {(lane, reason.value): number for reason, number in dropped.items()}
     counts[lane, DELIVERED] = delivered
     counts[lane, CAPTURED] = delivered + dropped.total() + len(letters)
     count(connection, counts)
@@ -208,7 +222,7 @@ def thin_out(connection: sqlite3.Connection, lane: int, *, keep: int) -> None:
             "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE lane = ? ORDER BY id LIMIT ?)",
             (lane, number - keep),
         )
-        count(connection, Counter({(lane, DropReason.DEAD_LETTERS_FULL.value): number - keep}))
+        count(connection, {(lane, DropReason.DEAD_LETTERS_FULL.value): number - keep})
 
 
 def take_out(connection: sqlite3.Connection) -> list[tuple[str, Entry]]:
@@ -223,6 +237,10 @@ def take_out(connection: sqlite3.Connection) -> list[tuple[str, Entry]]:
             found.append((name, replace(from_bytes(body, since=since, row=row), row=0)))
     connection.execute("DELETE FROM queue WHERE owner = ?", (NOBODY,))
     return found
+
+
+def _add(counts: Counts, lane: int, what: str, number: int = 1) -> None:
+    counts[lane, what] = counts.get((lane, what), 0) + number
 
 
 def _claim_key(connection: sqlite3.Connection, lane: int, entry: Entry, window: float) -> bool:

@@ -15,7 +15,6 @@ from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.spool.base import Share
 from sessionsight.delivery.spool.codec import to_bytes
 from sessionsight.delivery.spool.memory import MemoryBooks
-from sessionsight.delivery.spool.queue import size_of
 from sessionsight.delivery.spool.sqlite import adoption, forks, quota, rows, siblings, upkeep
 from sessionsight.delivery.spool.sqlite.books import SqliteBooks
 from sessionsight.delivery.spool.sqlite.faults import Busy, Nested, SpoolFault, Unusable
@@ -195,16 +194,19 @@ class SqliteSpool:
             self.own()  # or a peer would take what is entered for left behind
         bodies = _bodies(shares)
 
-        def work(connection: sqlite3.Connection) -> Counter[str]:
-            rows.enter(connection, shares, bodies, lanes=self.lanes, base=self._base, window=self.options.dedupe_window)
+        def work(connection: sqlite3.Connection) -> tuple[dict[str, tuple[int, int]], Counter[str]]:
+            entered = rows.enter(
+                connection, shares, bodies, lanes=self.lanes, base=self._base, window=self.options.dedupe_window
+            )
             if late:
-                counts = Counter({(self.lanes[share.lane], rows.BYPASSED): len(share.entries) for share in shares})
+                counts = {(self.lanes[share.lane], rows.BYPASSED): len(share.entries) for share in shares}
                 rows.count(connection, counts)
-            return self._quota.hold(connection, sum(map(len, bodies.values())))
+            return entered, self._quota.hold(connection, sum(map(len, bodies.values())))
 
-        evicted = self.file.write(work, wait=wait)
-        for share in shares:
-            self._books[share.lane].entered(len(share.entries), sum(map(size_of, share.entries)))
+        entered, evicted = self.file.write(work, wait=wait)
+        for lane, (number, size) in entered.items():
+            if number:
+                self._books[lane].entered(number, size)
         for lane, number in evicted.items():
             if lane in self._books:
                 self._books[lane].evicted(number)
