@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.senders import Senders
+from sessionsight.delivery.spool.memory import MemoryBooks
 from sessionsight.delivery.transport import NotSent, OutcomeUnknown, TimeLimits, Unsendable
 from sessionsight.delivery.wake import Wake
 from sessionsight.destinations.base import Action, HttpCall, HttpReply, Verdict
@@ -602,3 +603,88 @@ def test_whatever_comes_back_in_whatever_order_each_record_is_settled_once(
         while desk.wire.flights:
             desk.answer(OK)
         desk.senders.stop()
+
+
+# --- what a durable spool is told -----------------------------------------------------------------
+
+
+class Marks(MemoryBooks):
+    """Books that write down which records are on the wire, or cannot."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(quick(**options))
+        self.marked: set[str] = set()
+        self.writable = True
+
+    def sending(self, entries: Sequence[Entry]) -> bool:
+        if self.writable:
+            self.marked.update(labels(entries))
+        return self.writable
+
+    def unsent(self, entries: Sequence[Entry]) -> None:
+        self.marked.difference_update(labels(entries))
+
+
+def marking(vendor: Vendor, **options: Any) -> tuple[Bench, Marks]:
+    bench = Bench(vendor, **options)
+    marks = bench.books = bench.dispatcher._books = Marks(**options)
+    return bench, marks
+
+
+def test_a_goal_is_marked_before_it_goes_on_the_wire() -> None:
+    bench, marks = marking(singles(URL))
+    bench.take(goal("G"))
+
+    bench.turn(under_way=1)
+
+    assert marks.marked == {"G"}
+    bench.answer(OK)
+    bench.turn(under_way=0)
+
+
+@pytest.mark.parametrize("result", [http(503, retry_after="1"), http(401), http(400), NotSent("no route")], ids=str)
+def test_a_goal_that_certainly_has_not_arrived_is_marked_no_more(result: Result) -> None:
+    bench, marks = marking(singles(URL), backoff_base=LONG, retry_after_max=LONG, pause_interval=LONG)
+    bench.take(goal("G"))
+
+    bench.round(result)
+    bench.turn(under_way=0)
+
+    assert marks.marked == set()
+
+
+def test_a_goal_that_may_have_arrived_stays_marked_until_it_is_parked() -> None:
+    bench, marks = marking(singles(URL))
+    bench.take(goal("G"))
+
+    bench.round(OutcomeUnknown("reset"))
+    bench.turn(under_way=0)
+
+    assert marks.marked == {"G"}
+    assert deaths(marks.dead_letters()) == {"G": "unknown"}
+
+
+def test_a_goal_that_cannot_be_marked_waits() -> None:
+    bench, marks = marking(singles(URL))
+    marks.writable = False
+    bench.take(goal("G"))
+    bench.turn(under_way=0)
+    assert bench.books.pending == 1
+
+    marks.writable = True
+
+    assert bench.finish() == [["G"]]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "options"), [(batches(URL), {}), (singles(URL), {"goals_on_unknown": "retry"})], ids=["events", "retry"]
+)
+def test_what_may_be_sent_twice_needs_no_mark(vendor: Vendor, options: dict[str, Any]) -> None:
+    bench, marks = marking(vendor, **options)
+    bench.take(event("a"))
+
+    bench.turn(under_way=1)
+
+    assert marks.marked == set()
+    bench.answer(OK)
+    bench.turn(under_way=0)

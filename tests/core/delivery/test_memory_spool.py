@@ -119,6 +119,40 @@ def test_waiting_ends_when_the_books_are_closed() -> None:
     assert ended == [False]
 
 
+# --- in the place of a file that cannot be used ---------------------------------------------------
+
+
+def test_what_is_claimed_may_be_put_back_or_moved_to_other_books() -> None:
+    books = make_books()
+    books.enter([event("a"), goal("g"), event("b")])
+
+    books.put_back(books.claim(2, 10**9))
+    assert books.waiting()[0] == 3
+    assert books.waiting()[2] is not None
+    moved = books.claim(2, 10**9)
+    books.forget(moved)
+
+    assert labels(moved) == ["g", "a"]
+    assert counts(books) == {"captured": 1, "pending": 1}
+
+
+def test_what_is_settled_may_be_handed_over_to_other_books_and_taken_back() -> None:
+    books = make_books()
+    books.enter([event(name) for name in "abc"], [DropReason.CONSENT])
+    a, b, _ = books.claim(3, 10**9)
+    books.delivered([a])
+    books.died([letter(b)])
+    before = counts(books)
+
+    settled = books.hand_over()
+    assert counts(books) == {"captured": 1, "pending": 1}
+    assert books.dead_letters() == []
+    books.take_over(*settled)
+
+    assert counts(books) == before == {"captured": 4, "delivered": 1, "dead": 1, "consent": 1, "pending": 1}
+    assert labels(books.dead_letters()) == ["b"]
+
+
 class Interrupting(MemoryQueue):
     """In the middle of `put`, the same thread captures something: a signal handler, or a finalizer."""
 

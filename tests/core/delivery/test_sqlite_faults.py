@@ -16,6 +16,7 @@ import pytest
 from sessionsight.delivery.spool.sqlite import file as spool_file
 from sessionsight.delivery.spool.sqlite import schema
 from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
+from sessionsight.records import DropReason
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, claim, counts, enter, letter, query, sound, sqlite_spool
 from tests.support.server import PATIENCE
@@ -377,3 +378,31 @@ def test_a_fault_is_told_once_and_a_busy_file_is_no_news_to_a_lane(
     assert caplog.text == ""
     assert labels(claim(spool.books(LANE), 1)) == ["a"]
     assert spool.books(LANE).tend() > time.monotonic() - PATIENCE
+
+
+def test_dead_letters_of_a_time_in_memory_move_to_the_file(tmp_path: Path, spools: list[SqliteSpool]) -> None:
+    path = tmp_path / "later" / "spool.db"
+    spools.append(spool := sqlite_spool(path))
+    books = spool.books(LANE)
+    enter(spool, [event("a"), event("b")], [DropReason.CONSENT])
+    a, b = claim(books, 2)
+    books.died([letter(a)])
+    books.dropped([b], DropReason.BEFORE_SEND)
+    path.parent.mkdir()
+
+    tend(spool)
+
+    assert labels(books._memory.dead_letters()) == []
+    assert labels(books.dead_letters()) == ["a"]
+    assert counts(books) == {"captured": 3, "dead": 1, "before_send": 1, "consent": 1}
+    assert sound(path)
+
+
+def test_a_lane_that_is_new_to_the_spool_is_entered_all_the_same(path: Path, spools: list[SqliteSpool]) -> None:
+    spools.append(spool := sqlite_spool(path))
+    enter(spool, [event("a")])
+
+    enter(spool, [event("b")], lane="new")
+    spool.enter([])
+
+    assert counts(spool.books("new")) == {"captured": 1, "pending": 1}
