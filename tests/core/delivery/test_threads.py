@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -100,12 +99,11 @@ def test_a_failure_is_not_waited_for_and_the_next_request_tries_again(server: Se
 
 def test_vendors_that_are_silent_hold_a_request_no_longer_than_flush_timeout(server: Server) -> None:
     server.answer = silence()
-    client = make_client(batches(server.url), singles(server.url), flush_timeout=0.2)
+    long = {"read_timeout": 3600.0, "total_timeout": 3600.0}
+    client = make_client(batches(server.url), singles(server.url), flush_timeout=0.2, **long)
 
-    started = time.monotonic()
-    capture(client, "one")
+    capture(client, "one")  # for an hour, if it waited for them
 
-    assert time.monotonic() - started < 2.0
     server.released.set()
 
 
