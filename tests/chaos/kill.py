@@ -12,6 +12,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -49,10 +50,10 @@ class Plan:
     kill_every: float = 1.0
     """Seconds between two kills."""
     kills: int | None = None
-    """No more than so many; as long as visitors come, by default."""
+    """No more than so many; until everything is delivered, by default."""
     pace: float | None = None
     """Visits in a second; as many as the site serves, by default."""
-    patience: float = 300.0
+    patience: float = 600.0
     """Seconds that delivery may take after the last visit."""
 
     @property
@@ -191,9 +192,10 @@ def run(plan: Plan, folder: Path) -> Result:
         port = free_port()
         master = stack.enter_context(_gunicorn(plan, port, environ, folder))
         visitors = stack.enter_context(_visitors(plan, port, folder))
-        killed = _kill_while(visitors, master, plan)
-        served, cut = _read(folder / "visits")
-        stats, dead = _drained(plan, settings(plan.spool, goals.url, events.url))
+        with _kills(master, plan) as killed:
+            assert visitors.wait(plan.patience) == 0, "the visitors gave up"
+            served, cut = _read(folder / "visits")
+            stats, dead = _drained(plan, settings(plan.spool, goals.url, events.url))
         seconds = time.monotonic() - begun
         lanes = [
             Lane(name, tokens(served), tokens(cut), stats[name], dead[name], vendor, killed)
@@ -245,21 +247,28 @@ def _visitors(plan: Plan, port: int, folder: Path) -> Iterator[subprocess.Popen[
         process.wait()
 
 
-def _kill_while(visitors: subprocess.Popen[bytes], master: int, plan: Plan) -> set[str]:
-    """Kill a worker now and then, for as long as visitors come."""
+@contextmanager
+def _kills(master: int, plan: Plan) -> Iterator[set[str]]:
+    """Kill a worker now and then. Gives the pids of those that were."""
     chance = random.Random(f"{plan.seed}: kills")
     killed: set[str] = set()
-    while visitors.poll() is None:
-        try:
-            visitors.wait(plan.kill_every)
-        except subprocess.TimeoutExpired:
-            workers = _children(master)
-            if workers and (plan.kills is None or len(killed) < plan.kills):
+    enough = threading.Event()
+
+    def kill() -> None:
+        while not enough.wait(plan.kill_every) and (plan.kills is None or len(killed) < plan.kills):
+            if workers := _children(master):
                 pid = chance.choice(workers)
-                os.kill(pid, signal.SIGKILL)
-                killed.add(str(pid))
-    assert visitors.returncode == 0, "the visitors gave up"
-    return killed
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    killed.add(str(pid))
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield killed
+    finally:
+        enough.set()
+        killer.join()
 
 
 def _children(pid: int) -> list[int]:

@@ -1,6 +1,6 @@
 """The long form of the chaos suite: prints what became of every record, and fails if one is not accounted for.
 
-    python -m tests.chaos.run                      # all of it, about five minutes
+    python -m tests.chaos.run                      # all of it, five to ten minutes
     python -m tests.chaos.run --only kill --captures 100000
     SESSIONSIGHT_CHAOS_SEED=7 python -m tests.chaos.run
 
@@ -44,7 +44,7 @@ def _run(part: str, seed: int, arguments: argparse.Namespace) -> Iterator[tuple[
     if part == "storm":
         yield from _storm(seed, arguments.visits)
     elif part == "kill":
-        yield from _kill(seed, arguments.captures)
+        yield from _kill(seed, arguments.captures, arguments.kills)
     else:
         yield from _fuzz(seed, arguments.fuzz)
 
@@ -64,9 +64,9 @@ def _storm(seed: int, visits: int) -> Iterator[tuple[str, object, list[str]]]:
             yield f"storm, spool {spool.partition(':')[0]}, unknown goals: {unknown}", result, result.problems()
 
 
-def _kill(seed: int, captures: int) -> Iterator[tuple[str, object, list[str]]]:
+def _kill(seed: int, captures: int, kills: int) -> Iterator[tuple[str, object, list[str]]]:
     with tempfile.TemporaryDirectory() as folder:
-        plan = kill.Plan(seed, captures, spool=f"sqlite:///{folder}/spool.db")
+        plan = kill.Plan(seed, captures, spool=f"sqlite:///{folder}/spool.db", kills=kills)
         result = kill.run(plan, Path(folder))
     yield f"kill -9, {captures} captures", result, result.problems()
 
@@ -90,6 +90,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=PARTS, help="this part alone; may be given again")
     parser.add_argument("--visits", type=int, default=1_000, help="visits of each storm (default: %(default)s)")
     parser.add_argument("--captures", type=int, default=100_000, help="captures under kill -9 (default: %(default)s)")
+    parser.add_argument("--kills", type=int, default=100, help="at most so many, one a second (default: %(default)s)")
     parser.add_argument("--fuzz", type=int, default=200_000, help="requests to resolve (default: %(default)s)")
     return parser.parse_args()
 
