@@ -369,3 +369,16 @@ def test_a_folder_that_gives_no_lock_leaves_the_records_in_memory(path: Path, mo
     monkeypatch.undo()
     assert labels(claim(spool.books(LANE), 1)) == ["a"]
     end(spool)
+
+
+def test_two_clients_of_one_process_should_not_share_a_file(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = sqlite_spool(path)
+    end(first)
+    second = sqlite_spool(path)
+    assert caplog.text == ""  # one after the other
+
+    third = sqlite_spool(path)
+
+    assert "two clients of this process share it" in caplog.text
+    end(second)
+    end(third)

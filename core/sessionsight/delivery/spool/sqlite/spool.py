@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from weakref import WeakSet
 
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.spool.base import Share
@@ -27,6 +28,9 @@ __all__ = ["SqliteSpool"]
 
 # For what is not done while a request waits.
 _PATIENCE = 1.0
+
+
+_spools: WeakSet[SqliteSpool] = WeakSet()
 
 
 class SqliteSpool:
@@ -60,6 +64,14 @@ class SqliteSpool:
         self._quota = quota.Quota(options.spool_bytes)
         self._upkeep = upkeep.Upkeep(self.file, options)
         self._closed = False
+        if any(other.path == self.path and other.file.pid == os.getpid() and not other._closed for other in _spools):
+            notices.tell(
+                logging.WARNING,
+                f"spool {self.path}: two clients of this process share it, so each may deliver the other's records "
+                "with its own keys; give each a file of its own",
+                about="shared",
+            )
+        _spools.add(self)
         self.tended = False
         """Whether this process has looked after what others have left."""
 
