@@ -2,7 +2,8 @@
 
     python example_projects/demo.py --shop django
 
-Click through the shop and watch the records arrive, here or on the inspector's page; Ctrl-C ends both.
+Click through the shop and watch the records arrive, here or on the inspector's page; Ctrl-C ends both. --open opens
+both pages in a browser.
 With --check it clicks by itself, compares what arrived with what should have, and exits 0 or 1.
 """
 
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +30,8 @@ from sessionsight.inspector.options import DEFAULT_PORT, Options
 from sessionsight.inspector.server import RunningInspector, run_in_thread
 
 HERE = Path(__file__).resolve().parent
+# For the page's scripts; the server's keys are in environment().
+PUBLIC_KEYS = {"SESSIONSIGHT_PUBLIC_API_KEY": "sessionsight_pub_local", "SAYTICS_WRITE_KEY": "sk_write_local"}
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
 
@@ -58,7 +62,7 @@ def serving(shop: str, port: int, inspector: RunningInspector) -> Iterator[tuple
         process = subprocess.Popen(
             [sys.executable, *(part.format(port=port) for part in COMMANDS[shop])],
             cwd=HERE,
-            env={**os.environ, **environment(inspector.url), "NO_PROXY": "127.0.0.1"},
+            env={**os.environ, **environment(inspector.url), **PUBLIC_KEYS, "NO_PROXY": "127.0.0.1"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -116,7 +120,7 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def show(shop: str, port: int) -> None:
+def show(shop: str, port: int, *, in_browser: bool) -> None:
     colour = sys.stdout.isatty()
     printer = tail.printer(sys.stdout, lambda record: tail.line(record, colour=colour))
     with (
@@ -124,11 +128,15 @@ def show(shop: str, port: int) -> None:
         inspector.store.listening(printer),
         serving(shop, port, inspector) as (url, log),
     ):
-        print(f"\nExample shop on {shop}: {url}")
-        print(f"What it sends: {inspector.url}/")
-        print(f"The shop's own log: {log}")
-        print("Ctrl-C ends it all.\n")
+        print(f"\nAn example shop on {shop}, and the inspector, which plays all four vendors:\n")
+        print(f"  Shop       {url}")
+        print(f"  Inspector  {inspector.url}/")
+        print(f"  Log        {log}")
+        print("\nClick through the shop. Each record arrives here and on the inspector's page. Ctrl-C ends both.\n")
         print(tail.HEADING, flush=True)
+        if in_browser:
+            for address in (f"{inspector.url}/", url):
+                webbrowser.open(address)
         with suppress(KeyboardInterrupt):
             while True:
                 time.sleep(3600)
@@ -155,6 +163,7 @@ def main() -> int:
     parser.add_argument("--shop", choices=COMMANDS, default="django")
     parser.add_argument("--port", type=int, default=0, help="the shop's port; a free one by default")
     parser.add_argument("--check", action="store_true", help="click through the shop, compare, and exit")
+    parser.add_argument("--open", action="store_true", help="open both pages in a browser")
     options = parser.parse_args()
     # Whatever ends us, the shop must not stay behind. SIGINT is ignored where a shell starts us in the background.
     signal.signal(signal.SIGTERM, interrupt)
@@ -162,7 +171,7 @@ def main() -> int:
     try:
         port = free_port(options.port)
         if not options.check:
-            show(options.shop, port)
+            show(options.shop, port, in_browser=options.open)
             return 0
         problems = check(options.shop, port)
     except ShopError as error:

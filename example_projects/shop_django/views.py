@@ -8,6 +8,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from shop_common.accounts import Accounts, User
 from shop_common.products import PLAN, PRODUCTS, Product
+from shop_common.vendors import for_scripts
 
 from sessionsight import Analytics, CheckoutFinished, CheckoutStarted, SignupCompleted
 
@@ -130,4 +131,5 @@ def known_product(slug: str) -> Product:
 
 
 def page(request: Request, name: str, **context: object) -> HttpResponse:
-    return render(request, name, {"framework": "Django", "user": visitor(request), **context})
+    user = visitor(request)
+    return render(request, name, {"framework": "Django", "user": user, "scripts": for_scripts(user), **context})

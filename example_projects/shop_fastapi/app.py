@@ -16,6 +16,7 @@ from fastapi.templating import Jinja2Templates
 from shop_common import STATIC, TEMPLATES
 from shop_common.accounts import Accounts, User
 from shop_common.products import PLAN, PRODUCTS, Product
+from shop_common.vendors import for_scripts
 from starlette.middleware.sessions import SessionMiddleware
 
 from sessionsight import Analytics, CheckoutFinished, CheckoutStarted, SignupCompleted
@@ -60,7 +61,9 @@ def known_product(slug: str) -> Product:
 
 
 def page(request: Request, name: str, **context: object) -> Response:
-    return templates.TemplateResponse(request, name, {"framework": "FastAPI", "user": visitor(request), **context})
+    user = visitor(request)
+    shown = {"framework": "FastAPI", "user": user, "scripts": for_scripts(user), **context}
+    return templates.TemplateResponse(request, name, shown)
 
 
 # --- Looking around -------------------------------------------------------------------------------

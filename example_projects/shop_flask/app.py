@@ -16,6 +16,7 @@ from flask.typing import ResponseReturnValue
 from shop_common import STATIC, TEMPLATES
 from shop_common.accounts import Accounts, User
 from shop_common.products import PLAN, PRODUCTS
+from shop_common.vendors import for_scripts
 
 from sessionsight import CheckoutFinished, CheckoutStarted, SignupCompleted
 from sessionsight_flask import SessionSight
@@ -43,7 +44,8 @@ def tag() -> None:
 
 @app.context_processor
 def for_all_pages() -> dict[str, object]:
-    return {"framework": "Flask", "user": accounts.find(session.get("user_id"))}
+    user = accounts.find(session.get("user_id"))
+    return {"framework": "Flask", "user": user, "scripts": for_scripts(user)}
 
 
 # --- Looking around -------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from sessionsight.inspector.server import RunningInspector, run_in_thread
-from tests.examples.test_shops import CHROMIUM_ARGS
+from tests.examples.shops import CHROMIUM_ARGS
 
 PATIENCE = 20_000  # milliseconds, on a busy machine
 expect.set_options(timeout=PATIENCE)

@@ -3,72 +3,18 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, sync_playwright
 
-DEMO = Path(__file__).parents[2] / "example_projects" / "demo.py"
-SHOPS = ["django", "flask", "fastapi"]
-CHROMIUM_ARGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from tests.examples.shops import CHROMIUM_ARGS, DEMO, SHOPS, Demo, follow, get, press
 
-
-class Demo:
-    """A running `demo.py`: the shop's address, and what has arrived at the inspector."""
-
-    def __init__(self, shop: str) -> None:
-        self._process = subprocess.Popen([sys.executable, str(DEMO), "--shop", shop], stdout=subprocess.PIPE, text=True)
-        try:
-            self.url = self._address("Example shop on")
-            self._inspector = self._address("What it sends")
-        except BaseException:
-            self._process.kill()
-            self._process.communicate()
-            raise
-
-    def records(self) -> list[dict[str, Any]]:
-        """What has arrived, in its order."""
-        return list(reversed(json.loads(get(f"{self._inspector}api/records?limit=1000"))["records"]))
-
-    def wait_for_records(self, number: int) -> list[dict[str, Any]]:
-        """All that have arrived, as soon as there are so many of them."""
-        deadline = time.monotonic() + 15
-        while len(records := self.records()) < number and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return records
-
-    def interrupt(self) -> tuple[int, str]:
-        """Press Ctrl-C: the exit code, and what was printed."""
-        self._process.send_signal(signal.SIGINT)
-        assert self._process.stdout is not None
-        with self._process.stdout as stdout:
-            output = stdout.read()
-        return self._process.wait(timeout=30), output
-
-    def _address(self, label: str) -> str:
-        # The demo ends by itself when the shop does not start, so this loop ends in any case.
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith(label):
-                return line.split()[-1]
-        raise AssertionError("the demo ended before it gave its addresses")
+STORED = [("localStorage", "session"), ("sessionStorage", "window")]
 
 
 @pytest.fixture(params=SHOPS)
@@ -124,7 +70,7 @@ def test_all_that_a_visitor_does_lands_in_the_session_of_the_browser(browser: Br
     follow(page, "Membership")
     sessions["monthly-revenue", 49] = session(browser)
     press(page, "Subscribe")
-    user = page.locator("dd").filter(has_text="user_").inner_text()
+    user = page.locator("main dd").filter(has_text="user_").inner_text()
 
     follow(page, "Products")
     follow(page, "Dotted notebook")
@@ -136,7 +82,7 @@ def test_all_that_a_visitor_does_lands_in_the_session_of_the_browser(browser: Br
     page.get_by_text("Refunded").wait_for()
 
     visitor = cookie(browser, "ss_vid")
-    signal_ids = [page.evaluate(f"sessionStorage.getItem('signal_{name}_id')") for name in ("session", "window")]
+    signal_ids = [page.evaluate(f"{storage}.getItem('signal_{name}_id')") for storage, name in STORED]
     records = demo.wait_for_records(4 + 9 + 10 + 10)  # goals; Signal, which knows no anonymous visitor; the other two
     assert complaints == []
     assert [record["rules"] for record in records if not record["accepted"]] == []
@@ -162,7 +108,7 @@ def test_all_that_a_visitor_does_lands_in_the_session_of_the_browser(browser: Br
         assert {record["visitor_id"] for record in events} == {visitor}
         assert Counter(record["name"] for record in events) == Counter(by_form + by_fetch) - Counter(["$identify"] * 2)
 
-    for record in records:
+    for record in records + demo.records("browser"):
         sent = json.dumps(record["raw"])
         assert record["vendor"] == "sessionsight" or not any(id_ in sent for id_ in sessions.values())
         assert record["vendor"] == "signal" or not any(id_ in sent for id_ in signal_ids)
@@ -177,37 +123,13 @@ def test_ctrl_c_ends_the_demo_after_the_last_record_has_arrived() -> None:
     finally:
         code, output = demo.interrupt()
     assert code == 0
-    _, _, table = output.partition("\n\n")
+    table = output.split("\n\n")[-1]
     heading, *rows = table.splitlines()
     assert heading.split() == ["time", "vendor", "record", "session", "who", "amount"]
     assert sorted(row.split()[1:] for row in rows) == [
         ["analyse", "Product", "Viewed", "4f9c5a36…"],
         ["saytics", "Product", "Viewed", "4f9c5a36…"],
     ]
-
-
-def get(url: str, headers: dict[str, str] | None = None) -> bytes:
-    opener = build_opener(ProxyHandler({}))  # what is on this machine needs no proxy
-    with opener.open(Request(url, headers=headers or {}), timeout=10) as response:
-        return bytes(response.read())
-
-
-def follow(page: Page, link: str) -> None:
-    page.get_by_role("link", name=link, exact=True).click()
-    settled(page)
-
-
-def press(page: Page, button: str) -> None:
-    """Press a button that leads to another page, be it by a form or by a script."""
-    with page.expect_navigation():
-        page.get_by_role("button", name=button, exact=True).click()
-    settled(page)
-
-
-def settled(page: Page) -> None:
-    page.wait_for_load_state()
-    widths = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-    assert widths[0] <= widths[1], f"{page.url} is wider than a phone"
 
 
 def session(browser: BrowserContext) -> str:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import msgspec
 from markupsafe import Markup, escape
 
-from sessionsight.inspector.model import GoalTotal, Received
+from sessionsight.inspector.model import Inspected, Received
 
-__all__ = ["FILTERS", "MAX_SHOWN", "is_money", "raw_request"]
+__all__ = ["FILTERS", "MAX_SHOWN", "raw_request"]
 
 MAX_SHOWN = 64 * 1024
 """Characters of a body or of JSON that a page shows."""
@@ -121,8 +121,13 @@ def clip(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def gist(properties: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The first few properties, short enough for a line; the vendors' own (`$...`) only where there are no others."""
+def gist(record: Inspected) -> list[tuple[str, str]]:
+    """The first few properties, short enough for a line; the vendors' own (`$...`) only where there are no others.
+
+    Where there are none at all, it is the path that the record names beside its properties.
+    """
+    path = record.raw.get("path")
+    properties = record.properties or ({"path": path} if isinstance(path, str) else {})
     own = {name: value for name, value in properties.items() if not name.startswith("$")} or properties
     return [(clip(name, 40), _inline(own[name])) for name in list(own)[:6]]
 
@@ -171,11 +176,6 @@ def raw_request(request: Received) -> Markup:
     return head + Markup("").join(lines) + "\n" + body(request.body)
 
 
-def is_money(goal: GoalTotal) -> bool:
-    """Whether the goal adds up amounts; one whose every step is 1 only counts."""
-    return goal.total != goal.count
-
-
 FILTERS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
@@ -196,4 +196,4 @@ FILTERS: dict[str, Callable[..., Any]] = {
         json_lines,
         body,
     )
-} | {"money": is_money}
+}

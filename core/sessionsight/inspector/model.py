@@ -152,6 +152,8 @@ class GoalTotal(Struct, frozen=True, kw_only=True):
     """Amounts of the increments less those of the decrements: for a revenue goal, money."""
     count: int
     """Increments less decrements: the progress of a goal that counts."""
+    money: bool
+    """Whether the total is money: not every step was 1. No record says which kind of goal it is."""
     last: float
     """When the latest occurred."""
 

@@ -192,7 +192,7 @@ class _Pages:
             "goals.html",
             here="/goals",
             goals=[(goal, self._store.goal_series(goal.goal_id)) for goal in goals[:100]],
-            revenue=sum(goal.total for goal in goals if formats.is_money(goal)),
+            revenue=sum(goal.total for goal in goals if goal.money),
         )
 
     def _goal(self, request: Request) -> Response:

@@ -18,7 +18,7 @@ _LATEST = 1000
 
 _GOALS = """
     SELECT name AS goal_id, sum(amount >= 0) AS increments, sum(amount < 0) AS decrements,
-           total(amount) AS total, max(occurred_at) AS last
+           total(amount) AS total, max(abs(amount) <> 1) AS money, max(occurred_at) AS last
     FROM records INDEXED BY records_of_goals
     WHERE kind = 'goal' AND accepted AND (:goal_id IS NULL OR name = :goal_id)
     GROUP BY name ORDER BY last DESC, name
@@ -70,6 +70,7 @@ def goals(db: sqlite3.Connection, goal_id: str | None = None) -> list[GoalTotal]
             decrements=row["decrements"],
             total=round(row["total"], 6),  # sums of binary fractions: 49.9 - 49.9 is to be 0
             count=row["increments"] - row["decrements"],
+            money=bool(row["money"]),
             last=row["last"],
         )
         for row in db.execute(_GOALS, {"goal_id": goal_id})

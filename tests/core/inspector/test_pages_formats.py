@@ -3,7 +3,7 @@
 import pytest
 
 from sessionsight.inspector import formats
-from sessionsight.inspector.model import GoalTotal
+from tests.core.inspector.samples import record
 
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
@@ -67,15 +67,24 @@ def test_ids_are_shortened_only_when_they_are_long() -> None:
     assert [formats.short(text) for text in (None, "", "user_1", "7d0c3f52-aa10")] == ["", "", "user_1", "7d0c3f52…"]
 
 
+def gist(**properties: object) -> list[tuple[str, str]]:
+    return formats.gist(record(properties=properties, raw={"path": "/pay"}))
+
+
 def test_the_gist_leaves_out_the_vendors_own_properties_where_there_are_others() -> None:
-    assert formats.gist({"$current_url": "/", "plan": "pro", "n": 2, "ok": True}) == [
+    assert gist(**{"$current_url": "/", "plan": "pro", "n": 2, "ok": True}) == [
         ("plan", "pro"),
         ("n", "2"),
         ("ok", "true"),
     ]
-    assert formats.gist({"$current_url": "/"}) == [("$current_url", "/")]
-    assert formats.gist({"text": "x" * 100}) == [("text", "x" * 59 + "…")]
-    assert len(formats.gist({str(n): n for n in range(100)})) == 6
+    assert gist(**{"$current_url": "/"}) == [("$current_url", "/")]
+    assert gist(text="x" * 100) == [("text", "x" * 59 + "…")]
+    assert len(gist(**{str(n): n for n in range(100)})) == 6
+
+
+def test_the_gist_of_a_record_without_properties_is_its_path() -> None:
+    assert gist() == [("path", "/pay")]
+    assert formats.gist(record(raw={"path": 7})) == []
 
 
 def test_json_is_coloured_and_its_text_unchanged() -> None:
@@ -99,9 +108,3 @@ def test_json_is_coloured_and_its_text_unchanged() -> None:
         "]",
         "}",
     ]
-
-
-@pytest.mark.parametrize(("increments", "total", "money"), [(3, 3, False), (3, 147, True), (1, 0.5, True)])
-def test_a_goal_whose_every_step_is_one_only_counts(increments: int, total: float, money: bool) -> None:
-    goal = GoalTotal(goal_id="g", increments=increments, decrements=0, total=total, count=increments, last=0)
-    assert formats.is_money(goal) is money

@@ -160,6 +160,14 @@ def test_goals_add_up(store: Store) -> None:
     assert store.goal("revenue") == revenue
 
 
+@pytest.mark.parametrize(
+    ("amounts", "money"), [((1, 1, -1), False), ((12, -12), True), ((1, 49), True), ((0.5,), True)]
+)
+def test_a_goal_whose_every_step_is_one_only_counts(store: Store, amounts: tuple[float, ...], money: bool) -> None:
+    store.add(received(), [goal(amount) for amount in amounts])
+    assert [one.money for one in store.goals()] == [money]
+
+
 def test_a_goals_total_over_time(store: Store) -> None:
     store.add(received(), [goal(amount, occurred_at=NOW + at) for at, amount in ((0, 1), (1, 2), (10, 4))])
     assert store.goal_series("revenue", buckets=5) == [
