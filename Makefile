@@ -8,6 +8,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 BENCH_READY := $(VENV)/.installed-bench
+CHAOS_READY := $(VENV)/.installed-chaos
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -28,6 +29,10 @@ $(READY): pyproject.toml
 	  { echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(CHAOS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[chaos]'
 	@touch $@
 
 $(BENCH_READY): $(READY)
@@ -58,7 +63,7 @@ demo-check: $(READY) ## Walk through the example shops without a browser (all th
 	  echo "== $$shop"; $(BIN)/python example_projects/demo.py --shop $$shop --check; \
 	done
 
-chaos: $(READY) ## Kill workers and let vendors fail, at length (SESSIONSIGHT_CHAOS_SEED=... repeats a run)
+chaos: $(CHAOS_READY) ## Rage, kill and fuzz for minutes, and ask for every record (SESSIONSIGHT_CHAOS_SEED=N, ARGS="--only kill")
 	$(BIN)/python -m tests.chaos.run $(ARGS)
 
 screenshots: $(READY) ## Draw the pictures of the inspector in docs/images (needs Chromium)
