@@ -18,7 +18,9 @@ from sessionsight.delivery.spool.base import DeadLetter, Share
 from sessionsight.delivery.spool.codec import from_bytes
 from sessionsight.delivery.spool.memory import MemoryBooks
 from sessionsight.delivery.spool.sqlite import ledger, letters, rows
+from sessionsight.delivery.spool.sqlite.debts import Debts
 from sessionsight.delivery.spool.sqlite.faults import SpoolFault
+from sessionsight.delivery.spool.sqlite.horizon import Horizon
 from sessionsight.records import DropReason, Entry
 
 if TYPE_CHECKING:
@@ -57,13 +59,10 @@ class SqliteBooks:
         self._changed = threading.Condition(threading.RLock())
         # Held while something moves to the file, so that nobody counts it twice or not at all. Never by a request.
         self._moving = threading.RLock()
-        self._owed: list[Callable[[sqlite3.Connection], None]] = []
+        self._debts = Debts()
         # Claimed, and not given out yet.
         self._hand: deque[Entry] = deque()
-        # What is known to wait in the file: what this process has entered since it looked there last.
-        self._waiting = 0
-        self._waiting_bytes = 0
-        self._waiting_since: float | None = None
+        self.horizon = Horizon()
         self._evicted = 0
         self._next_look = 0.0
         self._last_error: str | None = None
@@ -71,14 +70,6 @@ class SqliteBooks:
         self._closed = False
 
     # --- what the spool tells them ---------------------------------------------------------------
-
-    def entered(self, number: int, size: int) -> None:
-        """So many records wait in the file that did not before."""
-        with self._changed:
-            self._waiting += number
-            self._waiting_bytes += size
-            if self._waiting_since is None and number:
-                self._waiting_since = time.monotonic()
 
     def evicted(self, number: int) -> None:
         """So many had to go to make room."""
@@ -107,25 +98,24 @@ class SqliteBooks:
         self._spool.tend(now)
         self._post()
         self._move_to_file()
-        if self._waiting_since is None:
+        if self.horizon.since is None:
             try:
                 waits = self._file.read(partial(ledger.waits, lane=self.name), wait=self._patience)
             except SpoolFault as fault:
                 self._spool.report(fault)
             else:
                 if waits:
-                    self.entered(1, 0)
+                    self.horizon.entered(1, 0)
         return self._next_look
 
     def waiting(self) -> tuple[int, int, float | None]:
         """How many records nobody has claimed, as far as is known here, their bytes, and since when."""
         number, size, since = self._memory.waiting()
-        with self._changed:
-            if self._waiting_since is not None:
-                number, size = number + self._waiting, size + self._waiting_bytes
-                since = self._waiting_since if since is None else min(since, self._waiting_since)
-            if self._hand:
-                number, since = number + len(self._hand), 0.0
+        if (known := self.horizon.since) is not None:
+            number, size = number + self.horizon.number, size + self.horizon.size
+            since = known if since is None else min(since, known)
+        if self._hand:
+            number, since = number + len(self._hand), 0.0
         return number, size, since
 
     def claim(self, max_records: int, max_bytes: int) -> Sequence[Entry]:
@@ -245,9 +235,7 @@ class SqliteBooks:
     def _claim(self, max_records: int, max_bytes: int) -> None:
         if self._closed:
             return
-        with self._changed:
-            # Before the look: what is entered after it is not forgotten.
-            self._waiting, self._waiting_bytes, self._waiting_since = 0, 0, None
+        self.horizon.looked()
         try:
             found, more = self._write(partial(rows.claim, max_records=max_records, max_bytes=max_bytes))
         except SpoolFault as fault:
@@ -255,7 +243,7 @@ class SqliteBooks:
             self._next_look = min(self._next_look, time.monotonic() + 0.1)
             return
         if more:
-            self.entered(1, 0)
+            self.horizon.entered(1, 0)
         for row, since, body in found:
             try:
                 entry = from_bytes(body, since=since, row=row)
@@ -263,7 +251,9 @@ class SqliteBooks:
                 self._spool.notices.tell(
                     logging.ERROR, f"{self.name}: a record in the spool cannot be read ({error})", about="unreadable"
                 )
-                self._owed.append(partial(self._in_lane, partial(letters.bury_unreadable, row=row, message=str(error))))
+                with self._moving:
+                    buried = partial(letters.bury_unreadable, row=row, message=str(error))
+                    self._debts.owe(partial(self._in_lane, buried))
             else:
                 self._hand.append(entry)
 
@@ -278,30 +268,19 @@ class SqliteBooks:
     def _settle(self, written: Sequence[object], work: Callable[..., None]) -> None:
         if written and not self._closed:
             with self._moving:
-                self._owed.append(partial(self._in_lane, work))
+                self._debts.owe(partial(self._in_lane, work))
             self._post()
 
     def _post(self) -> None:
         """Write down what is owed."""
         with self._moving:
-            owed = list(self._owed)
-            if not owed or self._closed:
+            if self._closed:
                 return
-
-            def work(connection: sqlite3.Connection) -> None:
-                for step in owed:
-                    step(connection)
-
             try:
-                self._file.write(work, wait=self._patience)
+                self._debts.pay(self._file, wait=self._patience)
             except SpoolFault as fault:
                 self._spool.report(fault)
                 self._next_look = min(self._next_look, time.monotonic() + 0.1)
-                return
-            except BaseException:
-                del self._owed[: len(owed)]  # a fault of ours would come back for ever
-                raise
-            del self._owed[: len(owed)]
 
     def _move_to_file(self) -> None:
         """Write down what had to be kept in memory, and what has come of it."""
@@ -309,9 +288,11 @@ class SqliteBooks:
             while moving := self._memory.claim(_MAX_CLAIM, 1 << 30):
                 try:
                     self._spool.enter_late(self.name, moving)
-                except SpoolFault as fault:
-                    self._spool.report(fault)
+                except BaseException as error:
                     self._memory.put_back(moving)
+                    if not isinstance(error, SpoolFault):
+                        raise
+                    self._spool.report(error)
                     return
                 self._memory.forget(moving)
             settled = self._memory.hand_over()

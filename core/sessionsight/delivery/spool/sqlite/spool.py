@@ -218,7 +218,7 @@ class SqliteSpool:
         entered, evicted = self.file.write(work, wait=wait)
         for lane, (number, size) in entered.items():
             if number:
-                self._books[lane].entered(number, size)
+                self._books[lane].horizon.entered(number, size)
         for lane, number in evicted.items():
             if lane in self._books:
                 self._books[lane].evicted(number)
