@@ -134,10 +134,9 @@ def show(shop: str, port: int, *, in_browser: bool) -> None:
         print(f"  Log        {log}")
         print("\nClick through the shop. Each record arrives here and on the inspector's page. Ctrl-C ends both.\n")
         print(tail.HEADING, flush=True)
-        if in_browser:
-            for address in (f"{inspector.url}/", url):
-                webbrowser.open(address)
         with suppress(KeyboardInterrupt):
+            for address in (f"{inspector.url}/", url) if in_browser else ():
+                webbrowser.open(address)
             while True:
                 time.sleep(3600)
 

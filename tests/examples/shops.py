@@ -1,6 +1,7 @@
 """Starts the example shops, and clicks in them."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -28,8 +29,10 @@ CHROMIUM_ARGS = [
 class Demo:
     """A running `demo.py`: the shop's address, and what has arrived at the inspector."""
 
-    def __init__(self, shop: str) -> None:
-        self._process = subprocess.Popen([sys.executable, str(DEMO), "--shop", shop], stdout=subprocess.PIPE, text=True)
+    def __init__(self, shop: str, *options: str, **environ: str) -> None:
+        command = [sys.executable, str(DEMO), "--shop", shop, *options]
+        env = {**os.environ, **environ}
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
         try:
             self.url = self._address("Shop")
             self.inspector = self._address("Inspector")

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +132,25 @@ def test_ctrl_c_ends_the_demo_after_the_last_record_has_arrived() -> None:
         ["analyse", "Product", "Viewed", "4f9c5a36…"],
         ["saytics", "Product", "Viewed", "4f9c5a36…"],
     ]
+
+
+@pytest.mark.parametrize("options", [(), ("--open",)])
+def test_the_demo_opens_both_pages_if_it_is_asked_to(options: tuple[str, ...], tmp_path: Path) -> None:
+    opened, browser = tmp_path / "opened", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" >> {shlex.quote(str(opened))}\n')
+    browser.chmod(0o755)
+    demo = Demo("flask", *options, BROWSER=f"{shlex.quote(str(browser))} %s")
+    wanted = [demo.inspector, demo.url] if options else []
+    deadline = time.monotonic() + 15
+    while (addresses := read(opened)) != wanted and time.monotonic() < deadline:
+        time.sleep(0.02)
+    get(demo.url)
+    assert demo.interrupt()[0] == 0
+    assert addresses == read(opened) == wanted
+
+
+def read(file: Path) -> list[str]:
+    return file.read_text().split() if file.exists() else []
 
 
 def session(browser: BrowserContext) -> str:

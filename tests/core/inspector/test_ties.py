@@ -124,6 +124,8 @@ def test_a_user_at_two_devices_has_two_visits(store: Store) -> None:
     before_sign_up = [one.name for one in store.session("signal-2") if one.user_id is None]
     assert before_sign_up == [], "which of the two devices it was is not known"
     assert by_time(store) == by_time(store, "signal-2") == frozenset()
+    assert [one.session_id for one in store.session("page-3")] != [], "what is neither's has a page of its own"
+    assert store.visit("page-3") not in (store.visit(VISIT), store.visit("signal-2"))
 
 
 def test_an_id_that_everybody_has_leads_no_further(store: Store) -> None:
