@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.server import Server, free_port, until
+from tests.support.server import Answer, Request, Server, free_port, reply, until
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.prefix) / "bin"
@@ -56,6 +56,7 @@ class Site:
         answered: The tokens of the requests that were answered.
         pids: The processes that answered them.
         unanswered: The tokens of those during which the connection ended: a record of them may have arrived or not.
+        refuses: Whether the vendor is down: it answers 503, and what is sent to it has not arrived.
     """
 
     def __init__(self, process: subprocess.Popen[str], port: int, vendor: Server) -> None:
@@ -65,6 +66,9 @@ class Site:
         self.answered: list[str] = []
         self.pids: set[str] = set()
         self.unanswered: list[str] = []
+        self.refuses = False
+        vendor.decide = self._take
+        self._taken: list[Request] = []
         self._lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -119,7 +123,7 @@ class Site:
         with contextlib.closing(connection), contextlib.suppress(queue.Empty):
             while True:
                 visits.get_nowait()
-                token = f"t{next(self._numbers)}"
+                token = f"t{self.process.pid}-{next(self._numbers)}"
                 try:
                     self.pids.add(_get(connection, f"/capture/{token}"))
                 except (ConnectionError, http.client.HTTPException):
@@ -135,8 +139,14 @@ class Site:
     def arrived(self) -> Counter[str]:
         """How often the record of each token has arrived at the vendor so far."""
         return Counter(
-            event["properties"]["token"] for request in list(self.vendor.requests) for event in request.json["events"]
+            event["properties"]["token"] for request in list(self._taken) for event in request.json["events"]
         )
+
+    def _take(self, request: Request) -> Answer:
+        if self.refuses:
+            return reply(503)
+        self._taken.append(request)
+        return self.vendor.answer
 
     def signal(self, number: signal.Signals, *, group: bool = False) -> None:
         """Send a signal to the server's first process, or to all of its processes, as a terminal does."""
@@ -196,8 +206,8 @@ def serve(
         environment: More variables of the environment. Of the tests' own only PATH is passed on, so that neither
             somebody's keys nor the measuring of coverage change what is tested.
     """
-    port = free_port()
     with Server() as vendor:
+        port = free_port()  # chosen after the vendor's, which might else get the same
         process = subprocess.Popen(
             shlex.split(command.replace("PORT", str(port)).replace("BIN", str(BIN))),
             cwd=folder,

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
+
+import pytest
+from _pytest.mark import ParameterSet
 
 from tests.servers.server import BIN, need
 
@@ -40,6 +43,8 @@ class Row(NamedTuple):
     """A name in `APPS`."""
     module: str | None = None
     """A module that it needs beside its program."""
+    on_file: bool = False
+    """Whether it is tested with a spool in a file as well."""
 
     @property
     def id(self) -> str:
@@ -71,26 +76,26 @@ ROWS = [
     # gunicorn
     Row("gunicorn --workers 2", "django"),
     Row("gunicorn --workers 2 --threads 4", "flask"),
-    Row("gunicorn --workers 2 --threads 4 --preload", "django"),
-    Row("gunicorn --workers 2 --threads 4 --max-requests 200 --max-requests-jitter 50", "flask"),
+    Row("gunicorn --workers 2 --threads 4 --preload", "django", on_file=True),
+    Row("gunicorn --workers 2 --threads 4 --max-requests 200 --max-requests-jitter 50", "flask", on_file=True),
     Row("gunicorn --workers 2 --worker-class gevent", "flask", "gevent"),
-    Row("gunicorn --workers 2 --worker-class gevent --preload", "django", "gevent"),
+    Row("gunicorn --workers 2 --worker-class gevent --preload", "django", "gevent", on_file=True),
     Row("gunicorn --workers 2 --worker-class uvicorn_worker.UvicornWorker", "starlette", "uvicorn_worker"),
     Row("gunicorn --workers 2 --worker-class uvicorn_worker.UvicornWorker", "django-asgi", "uvicorn_worker"),
     # uvicorn
     Row("uvicorn", "starlette"),
     Row("uvicorn", "django-asgi"),
-    Row("uvicorn --workers 2", "starlette"),
+    Row("uvicorn --workers 2", "starlette", on_file=True),
     # granian
-    Row("granian --interface asgi --workers 2", "starlette"),
+    Row("granian --interface asgi --workers 2", "starlette", on_file=True),
     Row("granian --interface wsgi --workers 2", "flask"),
     # hypercorn, daphne
     # With several workers it kills the others when the first has ended, whatever they are at (0.18).
-    Row("hypercorn", "starlette"),
-    Row("daphne", "django-asgi"),
+    Row("hypercorn", "starlette", on_file=True),
+    Row("daphne", "django-asgi", on_file=True),
     # uWSGI
     Row(f"uwsgi --master {_GRACEFUL} --processes 2", "flask"),
-    Row(f"uwsgi --master --enable-threads {_GRACEFUL} --processes 2", "flask"),
+    Row(f"uwsgi --master --enable-threads {_GRACEFUL} --processes 2", "flask", on_file=True),
     Row(f"uwsgi --master --enable-threads {_GRACEFUL} --processes 2 --lazy-apps", "django"),
     Row(f"uwsgi --master --enable-threads {_GRACEFUL} --processes 2 --threads 4", "django"),
 ]
@@ -99,10 +104,23 @@ PATIENT = {"linger": 3600.0, "shutdown_timeout": 20.0}
 """Settings with which nothing leaves before its batch is full or the process ends, so that the end has something to do,
 and all the time for it that a busy machine needs."""
 
-SPOOLS = ["memory"]
-"""Each server is tested with each of these."""
+WAITING = {"spool_busy_timeout": 20.0}
+"""Settings with which a record always waits in the file, and never in memory because a busy machine writes slowly."""
+
+SPOOLS = {"memory": "memory", "sqlite": "sqlite:///FOLDER/spool.db"}
+"""Each server is tested with each of these, by name."""
 
 
 def spool_environment(spool: str, folder: object) -> Mapping[str, str]:
     """The variables that choose a spool, with its files in this folder."""
-    return {"SESSIONSIGHT_SPOOL": spool.replace("FOLDER", str(folder))}
+    return {"SESSIONSIGHT_SPOOL": SPOOLS[spool].replace("FOLDER", str(folder))}
+
+
+def with_spools(rows: Iterable[Row]) -> list[ParameterSet]:
+    """Each row in memory, and those that are on a file there as well: parameters `row` and `spool`."""
+    return [
+        pytest.param(row, spool, id=f"{row.id} {spool}")
+        for row in rows
+        for spool in SPOOLS
+        if spool == "memory" or row.on_file
+    ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.server import serve
-from tests.servers.table import PATIENT, SPOOLS, Row, spool_environment
+from tests.servers.table import PATIENT, SPOOLS, Row, spool_environment, with_spools
 
 pytestmark = pytest.mark.servers
 
@@ -45,16 +45,16 @@ def test_a_reload_delivers_what_was_captured_before(server: str, spool: str, tmp
         site.each_once()
 
 
-@pytest.mark.parametrize("spool", SPOOLS)
 @pytest.mark.parametrize(
-    "row",
-    [
-        Row("gunicorn --threads 4", "flask"),
-        Row("granian --interface wsgi", "flask"),
-        Row("granian --interface asgi", "starlette"),
-        Row("uwsgi --master --enable-threads", "flask"),
-    ],
-    ids=lambda row: row.id,
+    ("row", "spool"),
+    with_spools(
+        [
+            Row("gunicorn --threads 4", "flask", on_file=True),
+            Row("granian --interface wsgi", "flask", on_file=True),
+            Row("granian --interface asgi", "starlette"),
+            Row("uwsgi --master --enable-threads", "flask", on_file=True),
+        ]
+    ),
 )
 def test_so_does_a_server_whose_workers_are_restarted(row: Row, spool: str, tmp_path: Path) -> None:
     row.needed()

@@ -8,20 +8,19 @@ from pathlib import Path
 import pytest
 
 from tests.servers.server import serve
-from tests.servers.table import SPOOLS, Row, spool_environment
+from tests.servers.table import Row, spool_environment, with_spools
 
 pytestmark = pytest.mark.servers
 
 ROWS = [
-    Row("gunicorn --threads 4", "flask"),
+    Row("gunicorn --threads 4", "flask", on_file=True),
     Row("gunicorn", "django"),
-    Row("uvicorn", "starlette"),
+    Row("uvicorn", "starlette", on_file=True),
     Row("uvicorn", "django-asgi"),
 ]
 
 
-@pytest.mark.parametrize("spool", SPOOLS)
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+@pytest.mark.parametrize(("row", "spool"), with_spools(ROWS))
 def test_a_record_has_arrived_when_its_answer_has(row: Row, spool: str, tmp_path: Path) -> None:
     row.needed()
     # An hour would be waited for others to share a batch, if anything waited.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.server import serve
-from tests.servers.table import PATIENT, ROWS, SPOOLS, WSGI, Row, spool_environment
+from tests.servers.table import PATIENT, ROWS, WSGI, Row, spool_environment, with_spools
 from tests.support.server import silence
 
 pytestmark = pytest.mark.servers
@@ -16,8 +16,7 @@ pytestmark = pytest.mark.servers
 REQUESTS = 2050
 
 
-@pytest.mark.parametrize("spool", SPOOLS)
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+@pytest.mark.parametrize(("row", "spool"), with_spools(ROWS))
 def test_every_record_arrives_exactly_once(row: Row, spool: str, tmp_path: Path) -> None:
     row.needed()
     with serve(row.line, tmp_path, options=PATIENT, environment=spool_environment(spool, tmp_path)) as site:

@@ -1,0 +1,328 @@
+"""The ends and the forks of real processes whose records wait in a file. What is left there is the next one's."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.core.delivery.spools import query, sound
+from tests.core.delivery.test_sqlite_processes import deliver, finish, ledgers, names, start
+from tests.support.server import Server, reply, silence
+
+TOOLS = """\
+import atexit, gc
+
+LONG = 3600.0  # nothing that waits for this is ever done
+
+
+def no_threads():
+    # As Python 3.12 and newer behave in atexit.
+    def start(thread):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    threading.Thread.start = start
+
+
+def fork_in_c():
+    # The interpreter's hooks do not run. It survives that only while no other thread waits for its lock.
+    def switches():
+        found = {}
+        for task in os.listdir("/proc/self/task"):
+            if int(task) != threading.main_thread().native_id:
+                with open(f"/proc/self/task/{task}/status") as status:
+                    found[task] = [line for line in status if "ctxt_switches" in line]
+        return found
+
+    same, before = 0, switches()
+    while same < 5:
+        time.sleep(0.01)
+        now = switches()
+        same, before = same + 1 if now == before else 0, now
+    return ctypes.PyDLL(None).fork()
+
+
+def wait_until_delivered(client, number):
+    deadline = time.monotonic() + 20
+    while client.stats().lanes["signal"].delivered < number:
+        assert time.monotonic() < deadline, client.stats()
+        time.sleep(0.01)
+
+
+"""
+
+
+IN_C = pytest.param(
+    "fork_in_c", marks=pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc to wait for quiet")
+)
+FORKS = pytest.mark.parametrize("fork", ["os.fork", IN_C])
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "spool.db"
+
+
+def run(script: str, server: Server, path: Path, *, code: int = 0) -> None:
+    finish(start(TOOLS + script, server, path), code=code)
+    assert sound(path)
+
+
+def files(path: Path) -> list[str]:
+    return sorted(file.name for file in path.parent.iterdir())
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+def test_the_interpreters_exit_delivers_what_waits_and_leaves_one_file(server: Server, path: Path) -> None:
+    run("client = make(linger=LONG)\nfor i in range(30):\n    capture(client, f'e{i}')", server, path)
+
+    assert names(server) == {f"e{i}": 1 for i in range(30)}
+    assert ledgers(path)["signal"] == {"captured": 30, "delivered": 30}
+    assert files(path) == [path.name]
+
+
+def test_it_delivers_for_a_client_that_nobody_remembers(server: Server, path: Path) -> None:
+    run("def main():\n    capture(make(linger=LONG), 'a')\n\nmain()\ngc.collect()", server, path)
+
+    assert names(server) == {"a": 1}
+
+
+@pytest.mark.parametrize("threads", ["as they are", "none"])
+def test_what_is_captured_while_the_interpreter_exits_is_delivered(server: Server, path: Path, threads: str) -> None:
+    # From Python 3.12 on, no thread can be started any more by then.
+    script = """
+client = make(linger=LONG)
+atexit.register(capture, client, "first from atexit")
+atexit.register(increment, client, "goal from atexit")
+"""
+    run(script + ("no_threads()" if threads == "none" else ""), server, path)
+
+    assert names(server) == {"first from atexit": 1, "goal from atexit": 1}
+    assert files(path) == [path.name]
+
+
+def test_where_no_thread_can_be_started_it_delivers_what_a_dead_process_left(server: Server, path: Path) -> None:
+    server.answer = silence()
+    run("client = make()\ncapture(client, 'left')\ndie()", server, path, code=-signal.SIGKILL)
+    server.answer = reply(200)
+
+    run("no_threads()\ncapture(make(linger=LONG), 'own')", server, path)
+
+    assert names(server).keys() == {"left", "own"}
+    assert ledgers(path)["signal"] == {"captured": 2, "delivered": 2}
+
+
+def test_a_silent_vendor_costs_no_more_than_the_time_for_the_end_and_no_record(server: Server, path: Path) -> None:
+    server.answer = silence()
+    run("capture(make(shutdown_timeout=0.3, read_timeout=LONG, total_timeout=LONG), 'a')", server, path)
+    assert ledgers(path)["signal"] == {"captured": 1, "pending": 1}
+    server.answer = reply(200)
+
+    deliver(server, path)
+
+    assert ledgers(path)["signal"] == {"captured": 1, "delivered": 1}
+
+
+# --- forks ----------------------------------------------------------------------------------------
+
+
+def test_children_of_a_parent_that_has_captured_before_deliver_their_own(server: Server, path: Path) -> None:
+    """As under a server that imports the app before it forks its workers."""
+    script = """
+client = make(linger=LONG)
+capture(client, "parent")
+pids = []
+for number in range(3):
+    pid = os.fork()
+    if pid == 0:
+        capture(client, f"child-{number}")
+        sys.exit()
+    pids.append(pid)
+for pid in pids:
+    reap(pid)
+print(client.stats().lanes["signal"].captured)
+"""
+    run(script, server, path)
+
+    assert names(server) == {"parent": 1, "child-0": 1, "child-1": 1, "child-2": 1}
+    assert ledgers(path)["signal"] == {"captured": 4, "delivered": 4}
+    assert files(path) == [path.name]
+
+
+@FORKS
+def test_a_child_that_is_killed_leaves_its_records_to_its_parent(server: Server, path: Path, fork: str) -> None:
+    script = f"""
+client = make(linger=LONG)
+capture(client, "parent")
+pid = {fork}()
+if pid == 0:
+    capture(client, "child")
+    die()
+os.waitpid(pid, 0)
+deadline = time.monotonic() + 20
+while client.stats().lanes["signal"].delivered < 2:
+    assert time.monotonic() < deadline, client.stats()
+    client.flush(1)
+    time.sleep(0.01)
+"""
+    run(script, server, path)
+
+    assert names(server) == {"parent": 1, "child": 1}
+    assert ledgers(path)["signal"] == {"captured": 2, "delivered": 2}
+    # The lock of a process that died before it had claimed anything may stay for a minute.
+    assert [name for name in files(path) if ".owner-" not in name] == [path.name]
+
+
+@FORKS
+def test_a_child_that_lives_on_delivers_its_own(server: Server, path: Path, fork: str) -> None:
+    script = f"""
+client = make()
+capture(client, "parent")
+assert client.flush(20)
+pid = {fork}()
+if pid == 0:
+    for number in range(5):
+        capture(client, f"child-{{number}}")
+    assert client.flush(20)
+    client.shutdown()
+    os._exit(0)
+reap(pid)
+capture(client, "parent again")
+wait_until_delivered(client, 7)  # what the child has counted is taken in, too
+"""
+    run(script, server, path)
+
+    assert names(server) == {"parent": 1, "parent again": 1, **{f"child-{number}": 1 for number in range(5)}}
+    assert ledgers(path)["signal"] == {"captured": 7, "delivered": 7}
+    assert files(path) == [path.name]
+
+
+@FORKS
+def test_a_fork_in_the_midst_of_a_transaction_of_another_thread_hangs_nobody(
+    server: Server, path: Path, fork: str
+) -> None:
+    script = f"""
+client = make(linger=LONG)
+capture(client, "parent")
+file = client._engine._spool.file
+held, release = threading.Barrier(2), threading.Event()
+
+def hold(connection):
+    held.wait()
+    release.wait()
+
+writer = threading.Thread(target=file.write, args=(hold,), kwargs={{"wait": 20}})
+writer.start()
+held.wait()
+pid = {fork}()
+if pid == 0:
+    capture(client, "child")
+    die()
+os.waitpid(pid, 0)
+release.set()
+writer.join()
+capture(client, "parent again")
+"""
+    run(script, server, path)
+    deliver(server, path)
+
+    assert names(server) == {"parent": 1, "parent again": 1, "child": 1}
+    assert ledgers(path)["signal"] == {"captured": 3, "delivered": 3}
+    assert files(path) == [path.name]
+
+
+# --- multiprocessing ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_the_workers_of_a_pool_deliver_at_their_end(server: Server, path: Path, method: str, tmp_path: Path) -> None:
+    """They leave without atexit. Beside them the parent has captured before and does so after."""
+    site = tmp_path / "site"
+    site.mkdir()
+    module = """
+import os, sys
+from sessionsight.client import Client
+from sessionsight.destinations import Signal
+from sessionsight.settings import Settings
+
+client = Client(Settings(
+    destinations=(Signal(api_key="key", endpoint=os.environ["VENDOR"]),), trust_env=False, linger=3600.0,
+    spool="sqlite:///" + os.environ["SPOOL"], spool_busy_timeout=20.0,
+))
+
+def work(name):
+    client.analytics.capture(name, user_id="user_1")
+"""
+    (site / "shop_jobs.py").write_text(module, "utf-8")
+    script = f"""
+os.environ.update(VENDOR=URL, SPOOL=SPOOL)
+sys.path.insert(0, {str(site)!r})
+import shop_jobs
+
+shop_jobs.work("before")
+with multiprocessing.get_context({method!r}).Pool(2) as pool:
+    pool.map(shop_jobs.work, [f"job-{{number}}" for number in range(6)])
+    pool.close()
+    pool.join()
+shop_jobs.work("after")
+"""
+    path = tmp_path / "spool" / "spool.db"
+    path.parent.mkdir()
+    run(script, server, path)
+
+    assert names(server) == {"before": 1, "after": 1, **{f"job-{number}": 1 for number in range(6)}}
+    assert ledgers(path)["signal"] == {"captured": 8, "delivered": 8}
+    assert files(path) == [path.name]
+
+
+# --- gevent ---------------------------------------------------------------------------------------
+
+GEVENT = pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="gevent is not installed")
+PATCH = "from gevent import monkey\nmonkey.patch_all()\nimport gevent\n"
+
+
+@GEVENT
+def test_greenlets_that_capture_at_once_lose_nothing(server: Server, path: Path) -> None:
+    script = """
+client = make(linger=LONG)
+gevent.joinall([gevent.spawn(capture, client, f"e{i}") for i in range(200)], raise_error=True)
+"""
+    finish(start(PATCH + TOOLS + script, server, path))
+
+    assert names(server) == {f"e{i}": 1 for i in range(200)}
+    assert ledgers(path)["signal"] == {"captured": 200, "delivered": 200}
+    assert sound(path)
+
+
+@GEVENT
+def test_a_fork_under_gevent_shares_the_file(server: Server, path: Path) -> None:
+    script = """
+client = make(linger=LONG)
+capture(client, "parent")
+pid = os.fork()
+if pid == 0:
+    gevent.joinall([gevent.spawn(capture, client, f"child-{i}") for i in range(20)], raise_error=True)
+    assert client.flush(20)
+    assert client.shutdown()
+    os._exit(0)
+reap(pid)
+capture(client, "parent again")
+"""
+    finish(start(PATCH + TOOLS + script, server, path))
+
+    assert names(server) == {"parent": 1, "parent again": 1, **{f"child-{i}": 1 for i in range(20)}}
+    assert ledgers(path)["signal"] == {"captured": 22, "delivered": 22}
+    assert query(path, "SELECT count(*) FROM queue") == [(0,)]
+    assert files(path) == [path.name]

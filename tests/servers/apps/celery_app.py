@@ -1,0 +1,59 @@
+"""A Celery app, whose broker is a folder, with a task that captures and one that is killed after it has captured."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_process_shutdown
+
+import sessionsight
+from tests.servers.apps.options import OPTIONS
+
+BROKER = Path("broker")
+BROKER.mkdir(exist_ok=True)
+DONE = Path("done")
+DONE.mkdir(exist_ok=True)
+
+app = Celery("shop", broker="filesystem://")
+app.conf.update(
+    broker_transport_options={
+        "data_folder_in": str(BROKER),
+        "data_folder_out": str(BROKER),
+        "control_folder": str(BROKER),
+        "polling_interval": 0.02,
+    },
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_enable_remote_control=False,
+    worker_lost_wait=0.1,
+)
+client = sessionsight.configure(**OPTIONS)
+
+if os.environ.get("CAPTURE_IN_PARENT"):
+    client.analytics.capture("captured", {"token": f"parent {os.getpid()}"}, user_id="user_1")
+if os.environ.get("DELIVER_AT_THE_END"):
+
+    @worker_process_shutdown.connect
+    def deliver(**_: Any) -> None:
+        client.shutdown()
+
+
+@app.task
+def visit(token: str) -> None:
+    client.analytics.capture("captured", {"token": token}, user_id="user_1")
+    (DONE / token).touch()
+
+
+@app.task
+def pay(token: str) -> None:
+    client.analytics.capture("captured", {"token": token}, user_id="user_1", key=f"order:{token}:paid")
+    try:
+        (DONE / f"{token}-once").touch(exist_ok=False)
+    except FileExistsError:
+        (DONE / token).touch()
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
