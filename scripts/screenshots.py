@@ -1,4 +1,6 @@
-"""Draws the pictures of the inspector in docs/images: fills one with a made-up shop's records, and photographs it.
+"""Draws the pictures of the inspector in docs/images: fills one with records, and photographs it.
+
+The session is a real visit to the example shop; what else is to be seen are a made-up shop's records.
 
     python scripts/screenshots.py [FOLDER]
 
@@ -24,7 +26,8 @@ from playwright.sync_api import Browser, sync_playwright
 from sessionsight.inspector.model import Inspected, Received
 from sessionsight.inspector.server import RunningInspector, run_in_thread
 
-IMAGES = Path(__file__).parents[1] / "docs" / "images"
+ROOT = Path(__file__).parents[1]
+IMAGES = ROOT / "docs" / "images"
 SHOP = "https://shop.example.com"
 SERVER = {"User-Agent": "sessionsight-python/0.1.0"}
 BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0", "Origin": SHOP, "Referer": f"{SHOP}/"}
@@ -228,11 +231,16 @@ def main(folder: Path) -> None:
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if chromium is None:
         sys.exit("there is no chromium on the path; `apt-get install chromium fonts-inter` brings it")
+    sys.path += [str(ROOT), str(ROOT / "example_projects")]  # a script sees its own folder alone
+    from scripts.shop_visit import relive
+
     folder.mkdir(parents=True, exist_ok=True)
     with run_in_thread() as empty, run_in_thread() as inspector, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         fill(inspector)
-        record = next(one for one in inspector.store.session(SESSION) if one.name == "checkout_finished")
-        session = {"inspector-session": f"/sessions/{SESSION}"}
+        visit = relive(inspector, browser)
+        record = next(one for one in inspector.store.session(visit) if one.name == "checkout_finished")
+        session = {"inspector-session": f"/sessions/{visit}"}
         pages = {
             "inspector-stream": "/",
             **session,
@@ -242,7 +250,6 @@ def main(folder: Path) -> None:
             "inspector-goal": "/goals/shop-revenue",
             "inspector-health": "/health",
         }
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         draw(browser, inspector.url, pages, folder, width=1280)
         draw(browser, empty.url, {"inspector-empty": "/"}, folder, width=1280)
         dark = {f"{name}-dark": path for name, path in session.items()}

@@ -108,6 +108,21 @@ def test_what_browsers_send_ties_no_goal_by_time(store: Store) -> None:
     assert alone.id not in told(store)
 
 
+def test_what_another_browser_sends_meanwhile_makes_no_goal_doubtful(store: Store) -> None:
+    signed_up(store)
+    keep(store, at_analyse(30, visitor_id="of somebody else", session_id="analyse-2"))
+    (tied,) = keep(store, goal(30.5, session_id="page-3"))
+    assert by_time(store) == {tied.id}
+
+
+def test_a_session_that_outlasts_the_leading_one_is_shown_whole(store: Store) -> None:
+    visit = signed_up(store)
+    (late,) = keep(store, at_analyse(600, user_id="user_1"))
+    assert sorted(told(store, "analyse-1")) == [*(one.id for one in visit), late.id]
+    assert sorted(told(store)) == [one.id for one in visit]
+    assert [one.session_id for one in store.sessions()] == ["analyse-1"]
+
+
 def test_without_a_leading_vendor_a_goals_session_shows_what_came_with_it(store: Store) -> None:
     (viewed, bought) = keep(store, at_saytics(0), goal(1, session_id="page-1"))
     assert told(store, "page-1") == [viewed.id, bought.id]
