@@ -248,7 +248,7 @@ capture(client, "parent again")
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_the_workers_of_a_pool_deliver_at_their_end(server: Server, path: Path, method: str, tmp_path: Path) -> None:
-    """They leave without atexit. Beside them the parent has captured before and does so after."""
+    """They leave without atexit, and deliver what their parent has captured as well, which is killed thereafter."""
     site = tmp_path / "site"
     site.mkdir()
     module = """
@@ -277,14 +277,18 @@ with multiprocessing.get_context({method!r}).Pool(2) as pool:
     pool.close()
     pool.join()
 shop_jobs.work("after")
+die()
 """
     path = tmp_path / "spool" / "spool.db"
     path.parent.mkdir()
-    run(script, server, path)
+    run(script, server, path, code=-signal.SIGKILL)
+    before = {"before": 1, **{f"job-{number}": 1 for number in range(6)}}
+    assert names(server) == before
 
-    assert names(server) == {"before": 1, "after": 1, **{f"job-{number}": 1 for number in range(6)}}
+    deliver(server, path)
+
+    assert names(server) == {**before, "after": 1}
     assert ledgers(path)["signal"] == {"captured": 8, "delivered": 8}
-    assert files(path) == [path.name]
 
 
 # --- gevent ---------------------------------------------------------------------------------------

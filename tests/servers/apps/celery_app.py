@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
-from celery.signals import worker_process_shutdown
+from celery import Celery  # type: ignore[import-untyped]
+from celery.signals import worker_process_shutdown  # type: ignore[import-untyped]
 
 import sessionsight
 from tests.servers.apps.options import OPTIONS
@@ -36,18 +36,18 @@ if os.environ.get("CAPTURE_IN_PARENT"):
     client.analytics.capture("captured", {"token": f"parent {os.getpid()}"}, user_id="user_1")
 if os.environ.get("DELIVER_AT_THE_END"):
 
-    @worker_process_shutdown.connect
+    @worker_process_shutdown.connect  # type: ignore[untyped-decorator]
     def deliver(**_: Any) -> None:
         client.shutdown()
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]
 def visit(token: str) -> None:
     client.analytics.capture("captured", {"token": token}, user_id="user_1")
     (DONE / token).touch()
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]
 def pay(token: str) -> None:
     client.analytics.capture("captured", {"token": token}, user_id="user_1", key=f"order:{token}:paid")
     try:
