@@ -70,8 +70,6 @@ def settings(spool: str, goals: str, events: str) -> Settings:
         queue_records=1_000_000,
         queue_bytes=2**30,
         dead_letters=1_000_000,
-        # A request that gives up waiting for the others keeps its records in memory, where a kill finds them.
-        spool_busy_timeout=5.0,
         trust_env=False,
     )
 

@@ -71,8 +71,12 @@ class DeliveryOptions(Struct, frozen=True, kw_only=True):
     """How large a durable spool's file may grow, in place of `queue_records` and `queue_bytes`; the same rule."""
     spool_synchronous: Literal["normal", "full"] = "normal"
     """Whether a durable spool waits for the disk at each write, so that not even a power failure costs any."""
-    spool_busy_timeout: float = 0.05
-    """How long a request waits for a durable spool that others write to; then its records wait in memory."""
+    spool_busy_timeout: float = 1.0
+    """How long a request waits for a durable spool that others write to; then its records wait in memory.
+
+    There a `kill -9` would find them, so the time is rather long. After one request has waited in vain, those of
+    the next second wait for 0.05 s at most.
+    """
     flush_timeout: float = 5.0
     """How long `flush` waits when it is not told."""
     shutdown_timeout: float = 2.0

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -242,6 +245,26 @@ def test_when_only_goals_are_left_the_oldest_goals_go(path: Path) -> None:
     assert labels(claim(spool.books(LANE), 300))[-1].startswith("299-")
     enter(spool, [goal(f"0-{'x' * 1000}", key="0")])
     assert "duplicate" not in counts(spool.books(LANE))  # a lost record's key is free again
+    end(spool)
+
+
+def test_keys_go_a_few_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that wants to write meanwhile waits for a few, and not for all of a day."""
+    monkeypatch.setattr(upkeep, "_KEYS_AT_ONCE", 2)
+    spool = sqlite_spool(path, dedupe_window=100)
+    enter(spool, [event(key=str(number)) for number in range(5)])
+    spool.file.write(lambda connection: connection.execute("UPDATE keys SET since = since - 101"), wait=1)
+    write, left = spool.file.write, []
+
+    def watched(work: Callable[[sqlite3.Connection], Any], **options: Any) -> Any:
+        done = write(work, **options)
+        left.extend(query(path, "SELECT count(*) FROM keys"))
+        return done
+
+    monkeypatch.setattr(spool.file, "write", watched)
+    spool._upkeep.tend(time.monotonic())
+
+    assert left[:3] == [(3,), (1,), (0,)]
     end(spool)
 
 

@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +26,13 @@ SIDES = ("", "-wal", "-shm")
 
 # After a failure the file is left alone for so long; a full disk does not empty within a request.
 _REST = 1.0
+# Between two tries while another process writes: for a request, and for whoever gives way to requests.
+_REQUEST_PAUSE = 0.0005
+_PAUSE = 0.005
+# Whoever gives way leaves the file to others for this long after a transaction, or for as long as that took.
+_GIVE_WAY = 0.001
+# How long a request waits while the file rests because another one has waited in vain.
+_SHORT_WAIT = 0.05
 # A connection does no checkpoint within a request; should nobody else do any, one of 64 MiB ends that.
 _LAST_RESORT_PAGES = 16_384
 # To what size a log is cut when it begins anew.
@@ -63,40 +71,29 @@ class SpoolFile:
         self._aside: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._rest_until = 0.0
+        self._busy_until = 0.0
+        self._others_until = 0.0
         self._fault: SpoolFault | None = None
         self._held: list[threading.Lock | threading.RLock] = []
         forks.watch(self)
 
-    def write(self, work: Callable[[sqlite3.Connection], T], *, wait: float) -> T:
+    def write(self, work: Callable[[sqlite3.Connection], T], *, wait: float, urgent: bool = False) -> T:
         """Do some work in one transaction: all of it is written, or nothing.
 
         Args:
             work: Gets the connection. Whatever else it changes it must be able to change again: it is called
                 anew where its transaction could not be ended.
             wait: How many seconds others may keep us from it.
+            urgent: A request waits for it, so that it goes before what is not urgent. Once one has waited in
+                vain, the next ones do not wait for long, for a while.
 
         Raises:
             SpoolFault: Nothing was written.
         """
-        deadline = time.monotonic() + wait
-        pause = 0.0002
-        while True:
-            try:
-                with self._entered(deadline) as connection:
-                    connection.execute("BEGIN IMMEDIATE")
-                    try:
-                        result = work(connection)
-                        connection.execute("COMMIT")
-                    except BaseException:
-                        _roll_back(connection)
-                        raise
-                    return result
-            except Busy:
-                if time.monotonic() >= deadline:
-                    raise
-            # Another process is writing. Our other threads may come first meanwhile.
-            time.sleep(pause)
-            pause = min(pause * 2, 0.002)
+        if urgent:
+            return self._write_for_request(work, wait)
+        time.sleep(min(max(self._others_until - time.monotonic(), 0), wait))
+        return self._try_until(time.monotonic() + wait, _PAUSE, partial(self._written, work, gives_way=True))
 
     def read(self, work: Callable[[sqlite3.Connection], T], *, wait: float) -> T:
         """Do some work that only reads. Each statement sees one moment.
@@ -104,8 +101,7 @@ class SpoolFile:
         Raises:
             SpoolFault: It cannot be read.
         """
-        with self._entered(time.monotonic() + wait) as connection:
-            return work(connection)
+        return self._try_until(time.monotonic() + wait, _PAUSE, partial(self._found, work))
 
     def is_ours(self) -> bool:
         """Whether the file at the path is still the one that is open; it may have been moved or deleted."""
@@ -136,7 +132,10 @@ class SpoolFile:
                 return
             try:
                 self._aside = sqlite3.connect(self.path, timeout=0.5, isolation_level=None, check_same_thread=False)
-                self._aside.execute(f"PRAGMA wal_checkpoint({'RESTART' if restart else 'PASSIVE'})")
+                # Most of it is done without SQLite's lock on writing, which only what is left then needs.
+                self._aside.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                if restart:
+                    self._aside.execute("PRAGMA wal_checkpoint(RESTART)")
             except sqlite3.Error as error:
                 raise translated(error) from error
             finally:
@@ -167,6 +166,50 @@ class SpoolFile:
 
     # --- inside ----------------------------------------------------------------------------------
 
+    def _write_for_request(self, work: Callable[[sqlite3.Connection], T], wait: float) -> T:
+        now = time.monotonic()
+        rests = now < self._busy_until
+        deadline = now + (min(wait, _SHORT_WAIT) if rests else wait)
+        try:
+            return self._try_until(deadline, _REQUEST_PAUSE, partial(self._written, work))
+        except Busy:
+            if not rests:
+                self._busy_until = time.monotonic() + _REST
+            raise
+
+    def _try_until(self, deadline: float, pause: float, attempt: Callable[[float], T]) -> T:
+        """Try again while others are busy with the file.
+
+        Between two tries we sleep ourselves, outside the lock, so that our other threads may come first. SQLite
+        would sleep longer and longer within it, up to 0.1 s, and miss each gap that a busy file has.
+        """
+        while True:
+            try:
+                return attempt(deadline)
+            except Busy:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(pause)
+
+    def _written(self, work: Callable[[sqlite3.Connection], T], deadline: float, *, gives_way: bool = False) -> T:
+        with self._entered(deadline) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            begun = time.monotonic()
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                _roll_back(connection)
+                raise
+            if gives_way:
+                now = time.monotonic()
+                self._others_until = now + max(now - begun, _GIVE_WAY)
+            return result
+
+    def _found(self, work: Callable[[sqlite3.Connection], T], deadline: float) -> T:
+        with self._entered(deadline) as connection:
+            return work(connection)
+
     @contextlib.contextmanager
     def _entered(self, deadline: float) -> Iterator[sqlite3.Connection]:
         """The connection, for this thread alone; faults are translated, and a bad connection is let go of."""
@@ -177,7 +220,7 @@ class SpoolFile:
                 raise Nested("this thread is in the midst of writing")
             self._inside = True
             try:
-                yield self._connection or self._open(deadline)
+                yield self._connection or self._open()
             except sqlite3.Error as error:
                 fault = translated(error)
                 if not isinstance(fault, Busy):
@@ -199,7 +242,7 @@ class SpoolFile:
         """Fail for a while without trying."""
         self._fault, self._rest_until = fault, time.monotonic() + _REST
 
-    def _open(self, deadline: float) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         if self.pid != os.getpid():
             raise Unusable("it belongs to the process that this one was forked from")
         if self._fault is not None and time.monotonic() < self._rest_until:
@@ -209,12 +252,7 @@ class SpoolFile:
             _make_private(self.path)
             found = Path(self.path).stat()
             self._identity = (found.st_dev, found.st_ino)
-            connection = sqlite3.connect(
-                self.path,
-                timeout=max(deadline - time.monotonic(), 0.01),
-                isolation_level=None,
-                check_same_thread=False,
-            )
+            connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             fault = Unusable(str(error)) if isinstance(error, OSError) else translated(error)
             self._give_up(fault)
@@ -243,8 +281,6 @@ class SpoolFile:
         except BaseException:
             _roll_back(connection)
             raise
-        # From here on `write` waits, outside the lock, so that other threads may come first.
-        connection.execute("PRAGMA busy_timeout = 0")
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

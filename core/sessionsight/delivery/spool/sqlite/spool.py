@@ -91,7 +91,7 @@ class SqliteSpool:
             if share.lane not in self._books:
                 self.books(share.lane)
         try:
-            self._enter(shares, wait=self.options.spool_busy_timeout)
+            self._enter(shares, wait=self.options.spool_busy_timeout, urgent=True)
         except SpoolFault as fault:
             self.report(fault)
             if isinstance(fault, Busy):
@@ -201,7 +201,7 @@ class SqliteSpool:
             for share in shares:
                 self._books[share.lane].take_in_memory(share)
 
-    def _enter(self, shares: Sequence[Share], *, wait: float, late: bool = False) -> None:
+    def _enter(self, shares: Sequence[Share], *, wait: float, urgent: bool = False, late: bool = False) -> None:
         if self.path != self.main_path and not self._closed:
             self.own()  # or a peer would take what is entered for left behind
         bodies = _bodies(shares)
@@ -215,7 +215,7 @@ class SqliteSpool:
                 rows.count(connection, counts)
             return entered, self._quota.hold(connection, sum(map(len, bodies.values())))
 
-        entered, evicted = self.file.write(work, wait=wait)
+        entered, evicted = self.file.write(work, wait=wait, urgent=urgent)
         for lane, (number, size) in entered.items():
             if number:
                 self._books[lane].horizon.entered(number, size)

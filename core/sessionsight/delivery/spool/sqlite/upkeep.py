@@ -19,6 +19,8 @@ _CHECKPOINT_BYTES = 4 * 1024 * 1024
 _RESTART_BYTES = 32 * 1024 * 1024
 _CLEAN_EVERY = 60.0
 _PATIENCE = 1.0
+# So many keys go in one transaction, for requests wait meanwhile.
+_KEYS_AT_ONCE = 500
 
 
 class Upkeep:
@@ -43,12 +45,21 @@ class Upkeep:
             self._file.checkpoint(restart=size >= _RESTART_BYTES)
         if now >= self._next_cleaning:
             self._next_cleaning = now + _CLEAN_EVERY
-            self._file.write(self._clean, wait=_PATIENCE)
+            while self._file.write(self._forget_keys, wait=_PATIENCE) == _KEYS_AT_ONCE:
+                pass
+            self._file.write(self._drop_letters, wait=_PATIENCE)
 
-    def _clean(self, connection: sqlite3.Connection) -> None:
+    def _forget_keys(self, connection: sqlite3.Connection) -> int:
         now = time.time()
         window = self._options.dedupe_window
-        connection.execute("DELETE FROM keys WHERE since < ? OR since > ?", (now - window, now + window))
+        return connection.execute(
+            "DELETE FROM keys WHERE (lane, scope) IN"
+            " (SELECT lane, scope FROM keys WHERE since < ? OR since > ? LIMIT ?)",
+            (now - window, now + window, _KEYS_AT_ONCE),
+        ).rowcount
+
+    def _drop_letters(self, connection: sqlite3.Connection) -> None:
+        now = time.time()
         oldest = now - self._options.dead_letters_max_age
         old = connection.execute("SELECT lane, count(*) FROM dead WHERE died < ? GROUP BY lane", (oldest,)).fetchall()
         if old:
