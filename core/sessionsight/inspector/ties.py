@@ -126,21 +126,21 @@ def _gather(db: sqlite3.Connection, session_id: str, own: Rows) -> Tied:
     for row in about:
         if row["session_id"] is None or row["vendor"] not in vendors:
             rows[row["id"]] = row
-    sessions = {row["session_id"]: None for row in [*own, *rows.values()] if row["session_id"] is not None}
-    for other in [one for one in sessions if one != session_id]:
-        for row in _of_session(db, other):
-            if row["vendor"] not in vendors and span[0] <= row["occurred_at"] <= span[1]:
-                rows[row["id"]] = row
+    sessions = [session_id]
+    for other in sorted({row["session_id"] for row in rows.values()} - {None, session_id}):
+        whole = _of_session(db, other)
+        part = [row for row in whole if row["vendor"] not in vendors and span[0] <= row["occurred_at"] <= span[1]]
+        rows.update((row["id"], row) for row in part)
+        if len(part) == len(whole):  # else it is told by itself as well, so that nothing goes unseen
+            sessions.append(other)
     by_time = set(rows) - {row["id"] for row in own} if guessed else set()
     if "sessionsight" not in vendors:
-        for other in _of_nobody(db, rows.values(), sessions):
-            goals = _of_session(db, other)
-            if _same_people(db, goals, ours):
-                sessions[other] = None
-                rows.update((row["id"], row) for row in goals)
-                by_time.update(row["id"] for row in goals)
+        for other, goals in _goals_by_time(db, list(rows.values()), ours):
+            sessions.append(other)
+            rows.update((row["id"], row) for row in goals)
+            by_time.update(row["id"] for row in goals)
     ordered = sorted(rows.values(), key=lambda row: (row["occurred_at"], row["id"]))
-    return Tied(session_id, ordered, list(sessions), frozenset(by_time))
+    return Tied(session_id, ordered, sessions, frozenset(by_time))
 
 
 def _about(
@@ -197,15 +197,16 @@ def _rank(row: sqlite3.Row) -> int:
 # --- By time --------------------------------------------------------------------------------------
 
 
-def _of_nobody(db: sqlite3.Connection, rows: Iterable[sqlite3.Row], known: Iterable[str]) -> list[str]:
-    """Sessions of goals that came when a server sent something else of this visit."""
+def _goals_by_time(db: sqlite3.Connection, rows: Rows, people: AbstractSet[str]) -> list[tuple[str, Rows]]:
+    """Sessions of goals that came when a server sent something else of these people, and nothing of others."""
     moments = sorted(
         {row["occurred_at"] for row in rows if row["side"] == "server" and row["vendor"] != "sessionsight"}
     )
-    found: dict[str, None] = {}
+    near: dict[str, None] = {}
     for since, until in _stretches(moments):
-        found |= {row["session_id"]: None for row in db.execute(_OF_NOBODY, (since, until, _MOST_BY_TIME))}
-    return [session_id for session_id in found if session_id not in set(known)][:_MOST_BY_TIME]
+        near |= {row["session_id"]: None for row in db.execute(_OF_NOBODY, (since, until, _MOST_BY_TIME))}
+    found = [(session_id, _of_session(db, session_id)) for session_id in list(near)[:_MOST_BY_TIME]]
+    return [(session_id, goals) for session_id, goals in found if _same_people(db, goals, people)]
 
 
 def _stretches(moments: Sequence[float]) -> Iterator[Span]:
@@ -229,7 +230,7 @@ def _same_people(db: sqlite3.Connection, goals: Rows, people: AbstractSet[str]) 
         witnesses = _witnesses(db, goal)
         if not witnesses or not all(ids & people for ids in witnesses):
             return False
-    return not _people(goals)
+    return not _people(goals)  # of which the browser has told another's: no need to guess
 
 
 def _person_at(db: sqlite3.Connection, goals: Rows) -> set[str]:

@@ -123,6 +123,16 @@ def test_a_session_that_outlasts_the_leading_one_is_shown_whole(store: Store) ->
     assert [one.session_id for one in store.sessions()] == ["analyse-1"]
 
 
+def test_a_part_of_another_session_is_in_the_visit_and_the_whole_is_listed_by_itself(store: Store) -> None:
+    signed_up(store)
+    keep(store, goal(29, side="browser", visitor_id=VISITOR, session_id="page-3"), goal(900, session_id="page-3"))
+    (later, _) = keep(store, browser(61, user_id="user_1"), record(2000, session_id="signal-2"))
+    assert [one.id for one in store.session(VISIT) if one.vendor == "sessionsight"] == [8]
+    assert 9 in told(store, "page-3")
+    assert [one.session_id for one in store.sessions()] == ["signal-2", VISIT, "page-3"]
+    assert later.id in told(store)
+
+
 def test_without_a_leading_vendor_a_goals_session_shows_what_came_with_it(store: Store) -> None:
     (viewed, bought) = keep(store, at_saytics(0), goal(1, session_id="page-1"))
     assert told(store, "page-1") == [viewed.id, bought.id]
