@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from sessionsight.delivery.spool.sqlite import file as spool_file
 from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
 from tests.chaos.fates import Fate
 from tests.chaos.storm import GOALS, WEATHER, Plan, Scene, visit
@@ -69,16 +68,12 @@ def a_full_disk(spool: SqliteSpool) -> Iterator[None]:
     spool.file.reopen()
 
 
-def test_a_disk_that_fills_up_in_the_storm_costs_nothing(
-    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spool_file, "_REST", 0.0)  # a file that failed is tried again at once
+def test_a_disk_that_fills_up_in_the_storm_costs_nothing(seed: int, tmp_path: Path) -> None:
     with Scene(seed, WEATHER, tmp_path, spool=f"sqlite:///{tmp_path}/spool.db") as scene:
         spool: Any = scene.client._process()._spool
-        # No keys: what is sent from memory meanwhile does not know those of the file.
-        before, goals_before = visit(scene.client, Plan(seed, VISITS, keys=False))
+        before, goals_before = visit(scene.client, Plan(seed, VISITS))
         with a_full_disk(spool):
-            events, goals = visit(scene.client, Plan(seed, VISITS, keys=False), first=VISITS)
+            events, goals = visit(scene.client, Plan(seed, VISITS), first=VISITS)
             scene.client.flush(1.0)
         scene.calm()
 

@@ -141,6 +141,7 @@ class Lane:
     def end_by(self, deadline: float) -> None:
         """The process ends at this time: send everything now, and nothing that would take longer."""
         self._dispatcher.deadline = deadline
+        self._books.last_call()
         self.hurry()
 
     def close(self) -> int:

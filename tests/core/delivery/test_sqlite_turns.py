@@ -122,12 +122,12 @@ def test_a_log_begins_anew_once_it_is_written_back(file: SpoolFile) -> None:
     connect = sqlite3.connect
 
     def connected(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        connection = connect(*arguments, **options)
+        connection: sqlite3.Connection = connect(*arguments, **options)
         connection.set_trace_callback(statements.append)
         return connection
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spool_file.sqlite3, "connect", connected)
+        patch.setattr(sqlite3, "connect", connected)
         file.checkpoint(restart=True)
 
     assert statements == ["PRAGMA wal_checkpoint(PASSIVE)", "PRAGMA wal_checkpoint(RESTART)"]

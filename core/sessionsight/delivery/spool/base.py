@@ -74,6 +74,9 @@ class Books(Protocol):
     def take_evicted(self) -> int:
         """How many records a full queue has cost since the last call."""
 
+    def last_call(self) -> None:
+        """The process ends soon: hold nothing back any more."""
+
     def wait_until_empty(self, deadline: float) -> bool:
         """Wait until nothing of this process is pending, or until the deadline on the monotonic clock."""
 

@@ -132,9 +132,11 @@ class MemoryBooks:
             self._dead.extendleft(reversed(dead))
 
     def forget(self, entries: Sequence[Entry]) -> None:
-        """These were claimed, and are in other books from now on."""
+        """These were claimed, and are in other books from now on, with their keys."""
         with self._changed:
             self._ledger.captured -= len(entries)
+            for entry in entries:
+                self._keys.release(entry)
             self._settle(entries)
 
     def delivered(self, entries: Sequence[Entry]) -> None:
@@ -174,6 +176,9 @@ class MemoryBooks:
         with self._changed:
             evicted, self._evicted = self._evicted, 0
             return evicted
+
+    def last_call(self) -> None:
+        """Nothing is held back."""
 
     def wait_until_empty(self, deadline: float) -> bool:
         """Wait until nothing is pending, or until the deadline on the monotonic clock."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -19,7 +20,7 @@ from sessionsight.delivery.spool.codec import from_bytes
 from sessionsight.delivery.spool.memory import MemoryBooks
 from sessionsight.delivery.spool.sqlite import ledger, letters, rows
 from sessionsight.delivery.spool.sqlite.debts import Debts
-from sessionsight.delivery.spool.sqlite.faults import SpoolFault
+from sessionsight.delivery.spool.sqlite.faults import NotOurs, SpoolFault
 from sessionsight.delivery.spool.sqlite.horizon import Horizon
 from sessionsight.records import DropReason, Entry
 
@@ -36,6 +37,8 @@ _PATIENCE = 1.0
 _PATIENCE_AT_THE_END = 0.2
 # Between looks at what other processes have left, in seconds.
 _LOOK_EVERY = 2.0
+# The same, while something is in memory that should be in the file.
+_LOOK_AGAIN = 0.1
 # A peer waits for no more than this if this process is stopped.
 _MAX_CLAIM = 500
 # Where a vendor takes records one by one, they are claimed in advance.
@@ -47,6 +50,9 @@ class SqliteBooks:
 
     What has come of a record is written at once. While that fails it is remembered, and written with
     the next thing that succeeds.
+
+    A record with a key that the file cannot take now is held in memory until the file takes it, for only the file
+    knows whether the key was seen before. At the end of the process it is sent all the same, as far as time allows.
     """
 
     def __init__(self, name: str, spool: SqliteSpool, memory: MemoryBooks) -> None:
@@ -55,6 +61,8 @@ class SqliteBooks:
         self._file = spool.file
         self._options = spool.options
         self._memory = memory
+        # What has a key, and waits for the file.
+        self._held = MemoryBooks(spool.options)
         # Re-entrant, as the file's is.
         self._changed = threading.Condition(threading.RLock())
         # Held while something moves to the file, so that nobody counts it twice or not at all. Never by a request.
@@ -64,9 +72,12 @@ class SqliteBooks:
         self._hand: deque[Entry] = deque()
         self.horizon = Horizon()
         self._evicted = 0
+        # As it was when the file could be read last.
+        self._stored: Counter[str] = Counter()
         self._next_look = 0.0
         self._last_error: str | None = None
         self._patience = _PATIENCE
+        self._ending = False
         self._closed = False
 
     # --- what the spool tells them ---------------------------------------------------------------
@@ -82,9 +93,14 @@ class SqliteBooks:
             self._hand.clear()
         return hand
 
-    def take_in_memory(self, share: Share) -> None:
+    def take_in_memory(self, share: Share, fault: SpoolFault) -> None:
         """Take records in where the file cannot."""
-        self._memory.enter(share.entries, share.dropped)
+        held, free = [], share.entries
+        if self._waits_for_file(fault):
+            held = [entry for entry in free if entry.record.key is not None]
+            free = [entry for entry in free if entry.record.key is None]
+        self._held.enter(held)
+        self._memory.enter(free, share.dropped)
         self._next_look = 0.0
 
     # --- Books -----------------------------------------------------------------------------------
@@ -176,11 +192,19 @@ class SqliteBooks:
     def take_evicted(self) -> int:
         """How many records a full spool has cost since the last call."""
         evicted, self._evicted = self._evicted, 0
-        return evicted + self._memory.take_evicted()
+        return evicted + self._memory.take_evicted() + self._held.take_evicted()
+
+    def last_call(self) -> None:
+        """The process ends soon: what was held for its key is sent, unless the file takes it now."""
+        self._ending = True
+        self._next_look = 0.0
 
     def wait_until_empty(self, deadline: float) -> bool:
-        """Wait until nothing is left of what is there now, but for what other processes have claimed."""
-        last = self._read(ledger.last, None)
+        """Wait until nothing is left of what is there now, but for what other processes have claimed.
+
+        As long as the file cannot be read, nobody knows that.
+        """
+        last: list[int | None] = []
         while not self._is_empty(last):
             remaining = deadline - time.monotonic()
             if remaining <= 0 or self._closed:
@@ -205,30 +229,44 @@ class SqliteBooks:
         with self._changed:
             self._hand.clear()
         self._notify()
-        return self._memory.close()
+        return self._memory.close() + self._held.close()
 
     def dead_letters(self) -> list[DeadLetter]:
         """The dead letters, oldest first."""
         self._post()
-        none: list[DeadLetter] = []
-        kept = self._read(partial(letters.of_lane, lane=self.name), none)
+        kept: list[DeadLetter] = []
+        with contextlib.suppress(SpoolFault):  # which was told of
+            kept = self._read(partial(letters.of_lane, lane=self.name), kept)
         return [*kept, *self._memory.dead_letters()]
 
     @property
     def pending(self) -> int:
-        """Records that wait for this process, or for anybody; counted as far as a hundred."""
+        """Records that wait for this process, or for anybody; counted as far as a hundred.
+
+        While the file cannot be read there may be some, so that one is counted.
+        """
         if not self._spool.tended:  # what dead processes had claimed waits for anybody, too
             self._spool.tend(time.monotonic())
-        found = self._read(partial(ledger.unsettled, lane=self.name, owner=self._spool.owner_id, last=None), 0)
-        return found + self._memory.pending
+        try:
+            found = self._read(partial(ledger.unsettled, lane=self.name, owner=self._spool.owner_id, last=None), 0)
+        except SpoolFault:
+            found = 1
+        return found + self._memory.pending + self._held.pending
 
     def read(self, state: str) -> LaneStats:
-        """The ledger as a value: the file's, which is that of all processes, and what is in memory."""
+        """The ledger as a value: the file's, which is that of all processes, and what is in memory.
+
+        While the file cannot be read, it is the last one that was read, and `last_error` says so.
+        """
+        last_error = self._last_error
         with self._moving:
             self._post()
-            memory = self._memory.read(state)
-            stored = self._read(partial(ledger.of_lane, lane=self.name), None)
-        return ledger.together(memory, stored, last_error=self._last_error)
+            memory, held = self._memory.read(state), self._held.read(state)
+            try:
+                self._stored = self._read(partial(ledger.of_lane, lane=self.name), Counter())
+            except SpoolFault as fault:
+                last_error = f"the spool cannot be read: {fault}"
+        return ledger.together(memory, self._stored + ledger.counted(held), last_error=last_error)
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -240,7 +278,7 @@ class SqliteBooks:
             found, more = self._write(partial(rows.claim, max_records=max_records, max_bytes=max_bytes))
         except SpoolFault as fault:
             self._spool.report(fault)
-            self._next_look = min(self._next_look, time.monotonic() + 0.1)
+            self._look_again()
             return
         if more:
             self.horizon.entered(1, 0)
@@ -280,43 +318,75 @@ class SqliteBooks:
                 self._debts.pay(self._file, wait=self._patience)
             except SpoolFault as fault:
                 self._spool.report(fault)
-                self._next_look = min(self._next_look, time.monotonic() + 0.1)
+                self._look_again()
 
     def _move_to_file(self) -> None:
         """Write down what had to be kept in memory, and what has come of it."""
         with self._moving:
-            while moving := self._memory.claim(_MAX_CLAIM, 1 << 30):
-                try:
-                    self._spool.enter_late(self.name, moving)
-                except BaseException as error:
-                    self._memory.put_back(moving)
-                    if not isinstance(error, SpoolFault):
-                        raise
-                    self._spool.report(error)
-                    return
-                self._memory.forget(moving)
-            settled = self._memory.hand_over()
-            if any(settled):
-                delivered, dropped, dead = settled
-                work = partial(rows.carry_over, delivered=delivered, dropped=dropped, letters=dead)
-                try:
-                    self._write(work)
-                except SpoolFault as fault:
-                    self._spool.report(fault)
-                    self._memory.take_over(*settled)
+            try:
+                self._move(self._held)
+                self._move(self._memory)
+            except SpoolFault as fault:
+                self._spool.report(fault)
+                self._look_again()
+                if not self._waits_for_file(fault):
+                    self._let_go()
 
-    def _is_empty(self, last: int | None) -> bool:
-        if self._memory.pending:
+    def _move(self, books: MemoryBooks) -> None:
+        while moving := books.claim(_MAX_CLAIM, 1 << 30):
+            try:
+                self._spool.enter_late(self.name, moving)
+            except BaseException:
+                books.put_back(moving)
+                raise
+            books.forget(moving)
+        settled = books.hand_over()
+        if any(settled):
+            delivered, dropped, dead = settled
+            try:
+                self._write(partial(rows.carry_over, delivered=delivered, dropped=dropped, letters=dead))
+            except BaseException:
+                books.take_over(*settled)
+                raise
+
+    def _waits_for_file(self, fault: SpoolFault) -> bool:
+        """Whether what has a key should wait until the file can be used: its key may be in there."""
+        return not self._ending and not isinstance(fault, NotOurs)
+
+    def _let_go(self) -> None:
+        """From here on what was held may be sent."""
+        while freed := self._held.claim(_MAX_CLAIM, 1 << 30):
+            self._held.forget(freed)
+            self._memory.enter(freed)
+
+    def _look_again(self) -> None:
+        self._next_look = min(self._next_look, time.monotonic() + _LOOK_AGAIN)
+
+    def _is_empty(self, last: list[int | None]) -> bool:
+        """Whether nothing is left up to the last row, which is looked up as soon as the file can be read."""
+        if self._memory.pending or self._held.pending:
             return False
-        owner = self._spool.owner_id
-        return not self._read(partial(ledger.unsettled, lane=self.name, owner=owner, last=last), 0)
+        try:
+            if not last:
+                last.append(self._read(ledger.last, None))
+            owner = self._spool.owner_id
+            return not self._read(partial(ledger.unsettled, lane=self.name, owner=owner, last=last[0]), 0)
+        except SpoolFault:
+            return False
 
-    def _read(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+    def _read(self, work: Callable[[sqlite3.Connection], T], none: T) -> T:
+        """What the file says; `none` where there is no file of ours.
+
+        Raises:
+            SpoolFault: It cannot be told.
+        """
         try:
             return self._file.read(work, wait=self._patience)
         except SpoolFault as fault:
             self._spool.report(fault)
-            return otherwise
+            if isinstance(fault, NotOurs):
+                return none
+            raise
 
     def _notify(self) -> None:
         with self._changed:

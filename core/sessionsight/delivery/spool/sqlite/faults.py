@@ -3,8 +3,9 @@
 SpoolFault
 ├── Busy       somebody else is writing; try again
 ├── Nested     this thread is writing, and was interrupted by something that wants to write as well
-├── Unusable   it cannot be read or written now: full, read-only, no such folder
-├── Newer      a newer release of ours has made it; it is left alone
+├── Unusable   it cannot be read or written now: full, read-only
+│   └── NotOurs    nothing of this process is in it: there is no such folder, it is a database of something else
+│       └── Newer      a newer release of ours has made it; it is left alone
 └── Corrupt    it is no database, or a damaged one
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import sqlite3
 
-__all__ = ["Busy", "Corrupt", "Nested", "Newer", "SpoolFault", "Unusable", "translated"]
+__all__ = ["Busy", "Corrupt", "Nested", "Newer", "NotOurs", "SpoolFault", "Unusable", "translated"]
 
 
 class SpoolFault(Exception):
@@ -31,7 +32,11 @@ class Unusable(SpoolFault):
     """The file cannot be read or written for the time being."""
 
 
-class Newer(Unusable):
+class NotOurs(Unusable):
+    """There is no file that we could use, nor anything of this process in the one that is there."""
+
+
+class Newer(NotOurs):
     """The file's schema is newer than this release knows."""
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sessionsight.delivery.spool.sqlite import forks
-from sessionsight.delivery.spool.sqlite.faults import Busy, Corrupt, Nested, SpoolFault, Unusable, translated
+from sessionsight.delivery.spool.sqlite.faults import Busy, Corrupt, Nested, NotOurs, SpoolFault, Unusable, translated
 from sessionsight.delivery.spool.sqlite.schema import is_foreign, prepare
 
 __all__ = ["SIDES", "SpoolFile"]
@@ -97,6 +97,8 @@ class SpoolFile:
 
     def read(self, work: Callable[[sqlite3.Connection], T], *, wait: float) -> T:
         """Do some work that only reads. Each statement sees one moment.
+
+        It is tried even while the file rests: a full disk can be read.
 
         Raises:
             SpoolFault: It cannot be read.
@@ -192,6 +194,8 @@ class SpoolFile:
             time.sleep(pause)
 
     def _written(self, work: Callable[[sqlite3.Connection], T], deadline: float, *, gives_way: bool = False) -> T:
+        if (fault := self._fault) is not None and time.monotonic() < self._rest_until:
+            raise type(fault)(*fault.args)
         with self._entered(deadline) as connection:
             connection.execute("BEGIN IMMEDIATE")
             begun = time.monotonic()
@@ -239,22 +243,26 @@ class SpoolFile:
             self._rest(fault)
 
     def _rest(self, fault: SpoolFault) -> None:
-        """Fail for a while without trying."""
-        self._fault, self._rest_until = fault, time.monotonic() + _REST
+        """Fail to write for a while without trying. A reader that fails meanwhile does not make that longer."""
+        now = time.monotonic()
+        if now >= self._rest_until:
+            self._rest_until = now + _REST
+        self._fault = fault
 
     def _open(self) -> sqlite3.Connection:
         if self.pid != os.getpid():
             raise Unusable("it belongs to the process that this one was forked from")
-        if self._fault is not None and time.monotonic() < self._rest_until:
-            raise self._fault
-        self._fault = None
         try:
             _make_private(self.path)
             found = Path(self.path).stat()
             self._identity = (found.st_dev, found.st_ino)
             connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
-            fault = Unusable(str(error)) if isinstance(error, OSError) else translated(error)
+            fault: SpoolFault
+            if isinstance(error, sqlite3.Error):
+                fault = translated(error)
+            else:
+                fault = (NotOurs if isinstance(error, FileNotFoundError) else Unusable)(str(error))
             self._give_up(fault)
             raise fault from error
         try:
@@ -293,7 +301,7 @@ class SpoolFile:
         if self._on_corrupt is None or not self.is_ours():
             return
         if is_foreign(self.path):
-            self._rest(Unusable(f"{fault}; it is a damaged database of something else"))
+            self._rest(NotOurs(f"{fault}; it is a damaged database of something else"))
             return
         aside = f"{self.path}.corrupt-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
         try:

@@ -13,7 +13,7 @@ from sessionsight.delivery.spool.sqlite.ownership import NOBODY
 from sessionsight.delivery.spool.sqlite.quota import used_bytes
 from sessionsight.delivery.spool.sqlite.rows import BYPASSED, CAPTURED, DELIVERED
 
-__all__ = ["FileStats", "last", "of_file", "of_lane", "together", "unsettled", "waits"]
+__all__ = ["FileStats", "counted", "last", "of_file", "of_lane", "together", "unsettled", "waits"]
 
 _LANE = "(SELECT lane FROM lanes WHERE name = ?)"
 _NOT_DROPPED = frozenset({BYPASSED, CAPTURED, DELIVERED, "pending", "dead"})
@@ -102,9 +102,14 @@ def _stats(stored: Counter[str], *, state: str, last_error: str | None) -> LaneS
     )
 
 
-def together(memory: LaneStats, stored: Counter[str] | None, *, last_error: str | None) -> LaneStats:
-    """The ledger of what is in memory, and that of the file if it can be read, as one."""
-    stored = Counter() if stored is None else stored
+def counted(stats: LaneStats) -> Counter[str]:
+    """A ledger as counts."""
+    numbers = {CAPTURED: stats.captured, DELIVERED: stats.delivered, "pending": stats.pending, "dead": stats.dead}
+    return Counter({**numbers, **stats.dropped})
+
+
+def together(memory: LaneStats, stored: Counter[str], *, last_error: str | None) -> LaneStats:
+    """The ledger of what is in memory, and that of the file, as one."""
     dropped = Counter(memory.dropped)
     dropped.update({what: number for what, number in stored.items() if what not in _NOT_DROPPED})
     return LaneStats(

@@ -10,7 +10,7 @@ import sqlite3
 from pathlib import Path
 from secrets import randbits
 
-from sessionsight.delivery.spool.sqlite.faults import Newer, Unusable
+from sessionsight.delivery.spool.sqlite.faults import Newer, NotOurs
 
 __all__ = ["APPLICATION_ID", "VERSION", "is_foreign", "prepare"]
 
@@ -75,13 +75,13 @@ def prepare(connection: sqlite3.Connection) -> int:
 
     Raises:
         Newer: A newer release has made the file.
-        Unusable: It is somebody else's database.
+        NotOurs: It is somebody else's database.
     """
     version = _pragma(connection, "user_version")
     application = _pragma(connection, "application_id")
     if application != APPLICATION_ID:
         if version or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-            raise Unusable("it is a database of something else")
+            raise NotOurs("it is a database of something else")
         for statement in _TABLES:
             connection.execute(statement)
         # 62 bits, of which the lower twenty are left to count with.

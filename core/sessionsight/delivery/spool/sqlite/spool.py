@@ -102,7 +102,7 @@ class SqliteSpool:
                     about="busy",
                 )
             for share in shares:
-                self._books[share.lane].take_in_memory(share)
+                self._books[share.lane].take_in_memory(share, fault)
         finally:
             if self._closed:  # a late capture; the file stays nobody's
                 self.file.reopen()
@@ -199,7 +199,7 @@ class SqliteSpool:
         except SpoolFault as fault:
             self.report(fault)
             for share in shares:
-                self._books[share.lane].take_in_memory(share)
+                self._books[share.lane].take_in_memory(share, fault)
 
     def _enter(self, shares: Sequence[Share], *, wait: float, urgent: bool = False, late: bool = False) -> None:
         if self.path != self.main_path and not self._closed:
