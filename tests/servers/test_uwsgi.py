@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.server import need, serve
-from tests.servers.table import SPOOLS, WSGI, spool_environment
+from tests.servers.table import WSGI, spool_environment
 
 pytestmark = pytest.mark.servers
 
@@ -16,8 +16,7 @@ OLD = Path(sys.prefix) / "uwsgi-2.0.26"
 PLACE = "--virtualenv BIN/.. --http-socket 127.0.0.1:PORT --add-header 'Connection: close'"
 
 
-@pytest.mark.parametrize("spool", SPOOLS)
-@pytest.mark.parametrize("options", ["", "--master --processes 2"])
+@pytest.mark.parametrize(("options", "spool"), [("", "memory"), ("", "sqlite"), ("--master --processes 2", "memory")])
 def test_without_threads_a_record_leaves_before_its_request_is_over_and_one_warning_says_so(
     options: str, spool: str, tmp_path: Path
 ) -> None:
