@@ -185,7 +185,7 @@ def _leaders(db: sqlite3.Connection, own: Rows) -> list[str]:
     found = []
     for session_id in sorted(led, key=lambda one: (led[one], one)):
         first, last = _span(_of_session(db, session_id), _TIED_WITHIN)
-        if first <= since and until <= last:
+        if first <= since and until <= last:  # no other can have it whole
             found.append(session_id)
     return found
 
