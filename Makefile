@@ -56,7 +56,7 @@ format: $(READY) ## Put the code into shape
 	$(BIN)/ruff format .
 
 demo: $(READY) ## Start the example shop (SHOP=django, flask or fastapi)
-	$(BIN)/python example_projects/demo.py --shop $(or $(SHOP),django)
+	$(BIN)/python example_projects/demo.py --shop $(or $(SHOP),django) $(ARGS)
 
 demo-check: $(READY) ## Walk through the example shops without a browser (all three, or SHOP=...)
 	@set -e; for shop in $(or $(SHOP),django flask fastapi); do \

@@ -167,6 +167,12 @@ class Site:
     def stop(self) -> None:
         """Stop as a service manager or a container does: by SIGTERM."""
         self.signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(END / 2)
+            self.end()
+            return
+        # On a busy machine granian was seen to pass the signal on to one of its two workers only.
+        self.signal(signal.SIGTERM)
         self.end()
 
     def log(self) -> str:
