@@ -61,6 +61,8 @@ class Client:
         self.early = settings.flush == "inline" or settings.durable
         """Whether a request's records must be handed over before the last byte of its response."""
         self.inline = settings.flush == "inline"
+        self.asleep = settings.durable
+        """Whether this process has served no request yet, after which it delivers what others may have left."""
         self.pageviews = settings.pageviews is not False
         """Whether adapters must tell how a response begins."""
         self._admission = admission = Admission(
@@ -211,6 +213,12 @@ class Client:
             return
         self._process().submit(batch)
 
+    def wake(self) -> None:
+        """A first request has ended: deliver what others may have left in a durable spool, on the lanes' threads."""
+        if not diversion.on:
+            self.asleep = False
+            self._process().start()
+
     def reject(self, error: Exception) -> None:
         """Raise what went wrong in strict mode; otherwise log it with the caller's line, and count it."""
         if self.settings.strict:
@@ -254,6 +262,7 @@ class Client:
             fresh = Engine(self._destinations, settings, notices, self._make_transport, settings.spool)
             # Without a lock, which might be held for ever: of several threads one sets the engine for all.
             self._engine = engine = self._children.setdefault(pid, fresh)
+            self.asleep = settings.durable
         return engine
 
     def _unknown_type(self, kind: type) -> None:

@@ -98,6 +98,13 @@ class Collector(Protocol):
     def inline(self) -> bool:
         """Whether a response waits for the delivery of what its request captured."""
 
+    @property
+    def asleep(self) -> bool:
+        """Whether a first request should `wake` it, even if it has captured nothing."""
+
+    def wake(self) -> None:
+        """A request has ended: look after what other processes may have left. Does not wait."""
+
     def user_id(self, reader: RequestReader, request: Any) -> str | None:
         """Who is signed in, as far as that is known already."""
 

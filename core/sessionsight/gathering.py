@@ -133,6 +133,8 @@ class Gathering:
         self._ended = True
         if self._records or self._held is not None:
             self._hand_over()
+        elif self._collector.asleep:
+            self._collector.wake()
 
     def finish(self) -> None:
         """As `end`, for the moment before the last byte: with `flush="inline"`, deliver as well. May block."""
@@ -161,6 +163,8 @@ class Gathering:
             self._source = None
         if self._records or self._held is not None:
             self._hand_over()
+        elif self._collector.asleep:
+            self._collector.wake()
 
     @property
     def pending(self) -> bool:

@@ -97,14 +97,25 @@ class Engine:
             lifecycle.keep(self)
         if self._spool.durable:
             self._take([batch])  # written down when this returns
-            if first:  # others may have left something in any lane
-                for lane in self._lanes.values():
-                    lane.start()
+            if first:
+                self._start_lanes()
         else:
             self._intake.put(batch)
         if self._alone:
             for lane, fair in self._shares(time.monotonic() + self._flush_timeout):
                 lane.send_here(fair)
+
+    def start(self) -> None:
+        """Deliver what others may have left, where threads run, though nothing has been captured here yet."""
+        if self._lanes and not self._kept and not self._alone:
+            self._kept = True
+            lifecycle.keep(self)
+            self._start_lanes()
+
+    def _start_lanes(self) -> None:
+        """Others may have left something in any lane."""
+        for lane in self._lanes.values():
+            lane.start()
 
     def _take(self, batches: Sequence[Batch]) -> None:
         """Work out contexts, and give each lane its share."""

@@ -1,0 +1,86 @@
+"""A process delivers what others have left from its first request on, also where that captures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sessionsight.analytics import Analytics
+from sessionsight.client import Client
+from sessionsight.delivery.engine import Engine
+from sessionsight.destinations import Signal
+from sessionsight.settings import Settings
+from sessionsight.testing import record
+from tests.core.box import Visit, VisitReader
+from tests.core.delivery.kit import event
+from tests.core.delivery.spools import enter, sqlite_spool
+from tests.support.server import Server
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A spool in which another process has left an event."""
+    path = tmp_path / "spool.db"
+    other = sqlite_spool(path, "signal")
+    enter(other, [event("left")], lane="signal")
+    other.books("signal").close()
+    other.close()
+    return path
+
+
+@pytest.fixture
+def client(server: Server, path: Path) -> Iterator[Client]:
+    destination = Signal(api_key="key", endpoint=server.url)
+    client = Client(Settings(destinations=(destination,), spool=f"sqlite:///{path}", trust_env=False))
+    yield client
+    client.shutdown(0)
+
+
+def request(client: Client) -> Analytics:
+    return Analytics(client, VisitReader(), Visit())
+
+
+@pytest.mark.parametrize("end", [Analytics.end, Analytics.finish, Analytics.release])
+def test_a_request_that_captures_nothing_has_left_records_delivered(
+    end: Callable[[Analytics], None], client: Client, server: Server
+) -> None:
+    end(request(client))
+
+    [call] = server.wait_for(1)
+    assert call.json["events"][0]["event"] == "left"
+
+
+def test_only_the_first_request_looks(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[Engine] = []
+
+    def start(engine: Engine) -> None:
+        woken.append(engine)
+
+    monkeypatch.setattr(Engine, "start", start)
+
+    for _ in range(3):
+        request(client).release()
+
+    assert len(woken) == 1
+
+
+def test_while_a_test_records_nobody_looks(client: Client) -> None:
+    with record():
+        request(client).end()
+
+    assert client.asleep
+
+
+def test_records_in_memory_are_nobody_elses_to_look_for() -> None:
+    client = Client(Settings(destinations=(Signal(api_key="key"),)))
+
+    assert not client.asleep
+    client.shutdown(0)
