@@ -80,6 +80,16 @@ def test_a_file_that_rests_is_not_written_but_read(spool: SqliteSpool, monkeypat
     assert spool.books(LANE)._memory.pending == 2
 
 
+def test_a_reader_that_fails_does_not_prolong_the_rest(spool: SqliteSpool) -> None:
+    """Or whoever flushes, and so reads again and again, would keep the file from ever being written."""
+    with unreadable(spool):
+        enter(spool, [event("a")])
+        until = spool.file._rest_until
+        assert spool.books(LANE).pending == 2  # one of which is a guess
+
+    assert spool.file._rest_until == until
+
+
 def test_nobody_calls_a_file_empty_that_cannot_be_read(spool: SqliteSpool) -> None:
     books = spool.books(LANE)
     with unreadable(spool):
