@@ -49,11 +49,9 @@ class Plan:
 
     seed: int
     visits: int
-    """Each captures an event and a goal."""
+    """Each captures an event and a goal; some do so twice, under one key."""
     spool: str = "memory"
     goals_on_unknown: Literal["park", "retry"] = "park"
-    keys: bool = True
-    """Whether some of it is captured twice under one key."""
     visitors: int = 4
     """Threads that capture at the same time."""
     storm: float = 8.0
@@ -215,7 +213,7 @@ def visit(client: Client, plan: Plan, *, first: int = 0) -> tuple[Counter[str], 
         for number in range(first + visitor, first + plan.visits, plan.visitors):
             poison = number % 50 == 49
             kind = POISON if poison else "token-plain-"
-            key = f"order:{number}" if plan.keys and number % 10 == 3 else None
+            key = f"order:{number}" if number % 10 == 3 else None
             times = 2 if key else 1
             for _ in range(times):
                 client.analytics.capture(f"{kind}{number}", {"rows": number}, user_id=f"user_{visitor}", key=key)
