@@ -409,7 +409,7 @@ def test_dead_letters_of_a_time_in_memory_move_to_the_file(tmp_path: Path, spool
 
     tend(spool)
 
-    assert labels(books._memory.dead_letters()) == []
+    assert labels(books._refuge.free.dead_letters()) == []
     assert labels(books.dead_letters()) == ["a"]
     assert counts(books) == {"captured": 3, "dead": 1, "before_send": 1, "consent": 1}
     assert sound(path)

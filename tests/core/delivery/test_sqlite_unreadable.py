@@ -77,7 +77,7 @@ def test_a_file_that_rests_is_not_written_but_read(spool: SqliteSpool, monkeypat
     enter(spool, [event("c")])
 
     assert pending == 2
-    assert spool.books(LANE)._memory.pending == 2
+    assert spool.books(LANE)._refuge.free.pending == 2
 
 
 def test_a_reader_that_fails_does_not_prolong_the_rest(spool: SqliteSpool) -> None:

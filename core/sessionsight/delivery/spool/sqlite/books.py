@@ -17,11 +17,11 @@ from msgspec.structs import replace
 from sessionsight.delivery.ledger import LaneStats
 from sessionsight.delivery.spool.base import DeadLetter, Share
 from sessionsight.delivery.spool.codec import from_bytes
-from sessionsight.delivery.spool.memory import MemoryBooks
 from sessionsight.delivery.spool.sqlite import ledger, letters, rows
 from sessionsight.delivery.spool.sqlite.debts import Debts
 from sessionsight.delivery.spool.sqlite.faults import NotOurs, SpoolFault
 from sessionsight.delivery.spool.sqlite.horizon import Horizon
+from sessionsight.delivery.spool.sqlite.refuge import Refuge
 from sessionsight.records import DropReason, Entry
 
 if TYPE_CHECKING:
@@ -55,14 +55,12 @@ class SqliteBooks:
     knows whether the key was seen before. At the end of the process it is sent all the same, as far as time allows.
     """
 
-    def __init__(self, name: str, spool: SqliteSpool, memory: MemoryBooks) -> None:
+    def __init__(self, name: str, spool: SqliteSpool) -> None:
         self.name = name
         self._spool = spool
         self._file = spool.file
         self._options = spool.options
-        self._memory = memory
-        # What has a key, and waits for the file.
-        self._held = MemoryBooks(spool.options)
+        self._refuge = Refuge(spool.options)
         # Re-entrant, as the file's is.
         self._changed = threading.Condition(threading.RLock())
         # Held while something moves to the file, so that nobody counts it twice or not at all. Never by a request.
@@ -95,12 +93,7 @@ class SqliteBooks:
 
     def take_in_memory(self, share: Share, fault: SpoolFault) -> None:
         """Take records in where the file cannot."""
-        held, free = [], share.entries
-        if self._waits_for_file(fault):
-            held = [entry for entry in free if entry.record.key is not None]
-            free = [entry for entry in free if entry.record.key is None]
-        self._held.enter(held)
-        self._memory.enter(free, share.dropped)
+        self._refuge.take_in(share, hold=self._waits_for_file(fault))
         self._next_look = 0.0
 
     # --- Books -----------------------------------------------------------------------------------
@@ -126,7 +119,7 @@ class SqliteBooks:
 
     def waiting(self) -> tuple[int, int, float | None]:
         """How many records nobody has claimed, as far as is known here, their bytes, and since when."""
-        number, size, since = self._memory.waiting()
+        number, size, since = self._refuge.free.waiting()
         if (known := self.horizon.since) is not None:
             number, size = number + self.horizon.number, size + self.horizon.size
             since = known if since is None else min(since, known)
@@ -139,7 +132,7 @@ class SqliteBooks:
         if not self._hand:
             self._claim(min(max(max_records, _CLAIM_AHEAD), _MAX_CLAIM), max_bytes)
         if not self._hand:
-            return self._memory.claim(max_records, max_bytes)
+            return self._refuge.free.claim(max_records, max_bytes)
         with self._changed:
             return [self._hand.popleft() for _ in range(min(max_records, len(self._hand)))]
 
@@ -165,7 +158,7 @@ class SqliteBooks:
         written, others = _apart(entries)
         self._settle(written, partial(rows.remove, entries=written, what=rows.DELIVERED))
         if others:
-            self._memory.delivered(others)
+            self._refuge.free.delivered(others)
         self._notify()
 
     def dropped(self, entries: Sequence[Entry], reason: DropReason) -> None:
@@ -173,7 +166,7 @@ class SqliteBooks:
         written, others = _apart(entries)
         self._settle(written, partial(rows.remove, entries=written, what=reason.value))
         if others:
-            self._memory.dropped(others, reason)
+            self._refuge.free.dropped(others, reason)
         self._notify()
 
     def died(self, letters: Sequence[DeadLetter]) -> None:
@@ -182,7 +175,7 @@ class SqliteBooks:
         others = [letter for letter in letters if not letter.entry.row]
         self._settle(written, partial(rows.bury, letters=written, keep=self._options.dead_letters))
         if others:
-            self._memory.died(others)
+            self._refuge.free.died(others)
         self._notify()
 
     def failed(self, message: str | None) -> None:
@@ -192,7 +185,7 @@ class SqliteBooks:
     def take_evicted(self) -> int:
         """How many records a full spool has cost since the last call."""
         evicted, self._evicted = self._evicted, 0
-        return evicted + self._memory.take_evicted() + self._held.take_evicted()
+        return evicted + self._refuge.take_evicted()
 
     def last_call(self) -> None:
         """The process ends soon: what was held for its key is sent, unless the file takes it now."""
@@ -229,7 +222,7 @@ class SqliteBooks:
         with self._changed:
             self._hand.clear()
         self._notify()
-        return self._memory.close() + self._held.close()
+        return self._refuge.close()
 
     def dead_letters(self) -> list[DeadLetter]:
         """The dead letters, oldest first."""
@@ -237,7 +230,7 @@ class SqliteBooks:
         kept: list[DeadLetter] = []
         with contextlib.suppress(SpoolFault):  # which was told of
             kept = self._read(partial(letters.of_lane, lane=self.name), kept)
-        return [*kept, *self._memory.dead_letters()]
+        return [*kept, *self._refuge.free.dead_letters()]
 
     @property
     def pending(self) -> int:
@@ -251,7 +244,7 @@ class SqliteBooks:
             found = self._read(partial(ledger.unsettled, lane=self.name, owner=self._spool.owner_id, last=None), 0)
         except SpoolFault:
             found = 1
-        return found + self._memory.pending + self._held.pending
+        return found + self._refuge.pending
 
     def read(self, state: str) -> LaneStats:
         """The ledger as a value: the file's, which is that of all processes, and what is in memory.
@@ -261,7 +254,7 @@ class SqliteBooks:
         last_error = self._last_error
         with self._moving:
             self._post()
-            memory, held = self._memory.read(state), self._held.read(state)
+            memory, held = self._refuge.free.read(state), self._refuge.held.read(state)
             try:
                 self._stored = self._read(partial(ledger.of_lane, lane=self.name), Counter())
             except SpoolFault as fault:
@@ -324,47 +317,26 @@ class SqliteBooks:
         """Write down what had to be kept in memory, and what has come of it."""
         with self._moving:
             try:
-                self._move(self._held)
-                self._move(self._memory)
+                self._refuge.move(partial(self._spool.enter_late, self.name), self._carry_over)
             except SpoolFault as fault:
                 self._spool.report(fault)
                 self._look_again()
                 if not self._waits_for_file(fault):
-                    self._let_go()
+                    self._refuge.let_go()
 
-    def _move(self, books: MemoryBooks) -> None:
-        while moving := books.claim(_MAX_CLAIM, 1 << 30):
-            try:
-                self._spool.enter_late(self.name, moving)
-            except BaseException:
-                books.put_back(moving)
-                raise
-            books.forget(moving)
-        settled = books.hand_over()
-        if any(settled):
-            delivered, dropped, dead = settled
-            try:
-                self._write(partial(rows.carry_over, delivered=delivered, dropped=dropped, letters=dead))
-            except BaseException:
-                books.take_over(*settled)
-                raise
+    def _carry_over(self, delivered: int, dropped: Counter[DropReason], dead: Sequence[DeadLetter]) -> None:
+        self._write(partial(rows.carry_over, delivered=delivered, dropped=dropped, letters=dead))
 
     def _waits_for_file(self, fault: SpoolFault) -> bool:
         """Whether what has a key should wait until the file can be used: its key may be in there."""
         return not self._ending and not isinstance(fault, NotOurs)
-
-    def _let_go(self) -> None:
-        """From here on what was held may be sent."""
-        while freed := self._held.claim(_MAX_CLAIM, 1 << 30):
-            self._held.forget(freed)
-            self._memory.enter(freed)
 
     def _look_again(self) -> None:
         self._next_look = min(self._next_look, time.monotonic() + _LOOK_AGAIN)
 
     def _is_empty(self, last: list[int | None]) -> bool:
         """Whether nothing is left up to the last row, which is looked up as soon as the file can be read."""
-        if self._memory.pending or self._held.pending:
+        if self._refuge.pending:
             return False
         try:
             if not last:

@@ -15,7 +15,6 @@ from weakref import WeakSet
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.spool.base import Share
 from sessionsight.delivery.spool.codec import to_bytes
-from sessionsight.delivery.spool.memory import MemoryBooks
 from sessionsight.delivery.spool.sqlite import adoption, forks, quota, rows, siblings, upkeep
 from sessionsight.delivery.spool.sqlite.books import SqliteBooks
 from sessionsight.delivery.spool.sqlite.faults import Busy, Nested, SpoolFault, Unusable
@@ -79,7 +78,7 @@ class SqliteSpool:
         """The books of the lane of this name."""
         books = self._books.get(lane)
         if books is None:
-            books = self._books[lane] = SqliteBooks(lane, self, MemoryBooks(self.options))
+            books = self._books[lane] = SqliteBooks(lane, self)
             self.file.reopen()  # whereby the file learns the name
         return books
 
