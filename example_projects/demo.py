@@ -60,7 +60,7 @@ def serving(shop: str, port: int, inspector: RunningInspector) -> Iterator[tuple
     url = f"http://127.0.0.1:{port}/"
     with tempfile.NamedTemporaryFile(prefix=f"shop-{shop}-", suffix=".log") as log:
         process = subprocess.Popen(
-            [sys.executable, *(part.format(port=port) for part in COMMANDS[shop])],
+            [sys.executable, "-X", "faulthandler", *(part.format(port=port) for part in COMMANDS[shop])],
             cwd=HERE,
             env={**os.environ, **environment(inspector.url), **PUBLIC_KEYS, "NO_PROXY": "127.0.0.1"},
             stdin=subprocess.DEVNULL,
@@ -104,6 +104,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # shows in the log where each of its threads is
+        process.wait(STOP_TIMEOUT)
         raise ShopError(f"the shop did not stop within {STOP_TIMEOUT:.0f} s; its log is above") from None
 
 
