@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 SHOP ?=
 ARGS ?=
+JOBS ?= 2
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
@@ -18,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "Variables: PYTHON=$(PYTHON)  VENV=$(VENV)  SHOP=django|flask|fastapi  ARGS=... (for pytest)"
+	@echo "Variables: PYTHON=$(PYTHON)  VENV=$(VENV)  SHOP=django|flask|fastapi  JOBS=$(JOBS) (tests at a time)  ARGS=... (for pytest)"
 
 install: $(READY) ## Make the virtual environment, with everything that development needs
 
@@ -41,7 +42,7 @@ $(BENCH_READY): $(READY)
 
 test: $(READY) ## Run the tests, and hold the coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

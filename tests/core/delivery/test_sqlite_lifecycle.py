@@ -214,7 +214,7 @@ def test_a_fork_in_the_midst_of_a_transaction_of_another_thread_hangs_nobody(
     server: Server, path: Path, fork: str
 ) -> None:
     script = f"""
-client = make(linger=LONG)
+client = make(linger=LONG, shutdown_timeout=20)  # a call that is cut off at the end would be made again
 capture(client, "parent")
 file = client._engine._spool.file
 held, release = threading.Barrier(2), threading.Event()
