@@ -49,7 +49,9 @@ TABLE = {
         ("tests/adapters/test_asgi.py", TABLE_TESTS),
         "asgi or starlette or fastapi",
     ),
-    "python-3.12": Row("3.12", (), ("tests/core", "tests/adapters"), extra="dev"),
+    "python-3.12": Row(
+        "3.12", (), ("tests/core", "tests/adapters"), extra="dev", options=("-n", "2", "--dist", "worksteal")
+    ),
     # The floors of pyproject.toml, and httpx without its successor.
     "oldest": Row(
         "3.11",
