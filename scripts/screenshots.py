@@ -13,6 +13,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -260,4 +261,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    # Ignored where a shell starts us in the background, and so by the shop, which is stopped by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     main(Path(sys.argv[1]) if len(sys.argv) > 1 else IMAGES)

@@ -85,7 +85,8 @@ class Site:
         found: list[int] = []
 
         def answers() -> bool:
-            with contextlib.suppress(OSError, http.client.HTTPException):
+            # A server that is about to go may cut its answer short.
+            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
                 found.append(self.pid())
             return bool(found) and found[-1] != than
 
