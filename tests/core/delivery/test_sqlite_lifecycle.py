@@ -304,6 +304,7 @@ client = make(linger=LONG)
 gevent.joinall([gevent.spawn(capture, client, f"e{i}") for i in range(200)], raise_error=True)
 """
     finish(start(PATCH + TOOLS + script, server, path))
+    deliver(server, path)  # on Python 3.12 gevent has ended before the exit's own delivery
 
     assert names(server) == {f"e{i}": 1 for i in range(200)}
     assert ledgers(path)["signal"] == {"captured": 200, "delivered": 200}
@@ -325,6 +326,7 @@ reap(pid)
 capture(client, "parent again")
 """
     finish(start(PATCH + TOOLS + script, server, path))
+    deliver(server, path)  # on Python 3.12 gevent has ended before the exit's own delivery
 
     assert names(server) == {"parent": 1, "parent again": 1, **{f"child-{i}": 1 for i in range(20)}}
     assert ledgers(path)["signal"] == {"captured": 22, "delivered": 22}
