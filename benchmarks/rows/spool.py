@@ -62,7 +62,7 @@ def write(path: str, *, rate: int, calls: int) -> Written:
 
     spool.enter(request())  # makes the file
     timed: Calls = paced(request, spool.enter, lambda _: None, rate=rate, calls=calls)
-    bypassed = sum(spool.books(lane)._memory.pending for lane in LANES) // 12
+    bypassed = sum(spool.books(lane)._refuge.pending for lane in LANES) // 12
     for lane in LANES:
         spool.books(lane).close()
     spool.close()
