@@ -31,6 +31,8 @@ MAX_WAIT = 60
 
 _VALUES = (Inspected, Received, Page, SessionSummary, GoalTotal, VendorHealth, Counts)
 _ID = {"type": "integer", "minimum": 0, "maximum": MAX_ID}
+_HEADER = {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}
+"""A pair without `prefixItems`, which readers of older drafts take for something else."""
 _TIME = {"anyOf": [{"type": "number"}, {"type": "string", "format": "date-time"}]}
 
 
@@ -38,6 +40,7 @@ _TIME = {"anyOf": [{"type": "number"}, {"type": "string", "format": "date-time"}
 def document() -> dict[str, Any]:
     """The whole document."""
     _, schemas = msgspec.json.schema_components(_VALUES, ref_template="#/components/schemas/{name}")
+    schemas["Received"]["properties"]["headers"]["items"] = _HEADER
     return {
         "openapi": "3.1.0",
         "info": {
