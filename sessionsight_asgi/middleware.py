@@ -129,7 +129,7 @@ def _ending(analytics: Analytics, send: Send) -> Send:
         await send(message)
         if message["type"] == "http.response.start":
             trailers = message.get("trailers", False)
-        elif _is_last(message, trailers=trailers):
+        elif _is_last(message, trailers):
             analytics.end()
 
     return send_and_end
@@ -143,23 +143,21 @@ def _finishing(analytics: Analytics, send: Send) -> Send:
         nonlocal trailers
         if message["type"] == "http.response.start":
             trailers = message.get("trailers", False)
-        elif _is_last(message, trailers=trailers):
+        elif _is_last(message, trailers):
             await _finish(analytics)
         await send(message)
 
     return finish_and_send
 
 
-def _is_last(message: Message, *, trailers: bool) -> bool:
+def _is_last(message: Message, trailers: bool) -> bool:  # noqa: FBT001  # each message pays for a keyword
     """Whether the client has the whole response with this message: https://asgi.readthedocs.io/en/latest/extensions.html."""
-    match message["type"]:
-        case "http.response.body" | "http.response.zerocopysend":
-            return not (message.get("more_body", False) or trailers)
-        case "http.response.pathsend":
-            return not trailers
-        case "http.response.trailers":
-            return not message.get("more_trailers", False)
-    return False
+    kind = message["type"]
+    if kind in {"http.response.body", "http.response.zerocopysend"}:
+        return not (trailers or message.get("more_body"))
+    if kind == "http.response.pathsend":
+        return not trailers
+    return kind == "http.response.trailers" and not message.get("more_trailers")
 
 
 async def _finish(analytics: Analytics) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
-from sessionsight.request_data import HeaderNames, RequestData, snapshot_of_scope
+from sessionsight.request_data import snapshot_of_scope
 from sessionsight_asgi.connection import HTTPConnection, Request
 
 __all__ = ["Scope", "ScopeReader"]
@@ -20,9 +20,7 @@ _USER_IDS = ("identity", "id", "pk", "username")
 class ScopeReader:
     """Reads ASGI scopes: those of any server, with what Starlette and FastAPI add to them."""
 
-    def snapshot(self, request: Scope, names: HeaderNames) -> Callable[[], RequestData]:
-        """What gives the raw strings of the request, without holding it."""
-        return snapshot_of_scope(request, names)
+    snapshot = staticmethod(snapshot_of_scope)
 
     def native(self, request: Scope) -> Any:
         """A Starlette `Request`, or `HTTPConnection` of a websocket; the scope where Starlette is not installed.
@@ -50,14 +48,17 @@ class ScopeReader:
     def route(self, request: Scope) -> str | None:
         """The template of the matched route, below the paths that apps are mounted at."""
         route = request.get("route")
-        # FastAPI 0.165 shares a router's routes between all that include it, and keeps the path with
-        # the prefix of the inclusion here.
-        included = request.get("fastapi", {}).get("effective_route_context")
-        if included is not None and included.original_route is route:
-            route = included
+        if "fastapi" in request:
+            # FastAPI 0.165 shares a router's routes between all that include it, and keeps the path with
+            # the prefix of the inclusion here.
+            included = request["fastapi"].get("effective_route_context")
+            if included is not None and included.original_route is route:
+                route = included
         path = getattr(route, "path", None)
         if not isinstance(path, str):
             return None
         root_path: str = request.get("root_path", "")
+        if not root_path:
+            return path
         # What was there before the first mount is the deployment's business, not the app's.
         return root_path.removeprefix(request.get("app_root_path", root_path)) + path

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sessionsight import Analytics
-from sessionsight.current import within
+from sessionsight.current import enter, leave, within
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -62,6 +62,8 @@ class Countdown:
 class Body:
     """A response's body, whose chunks are made while its request's analytics are current."""
 
+    __slots__ = ("_analytics", "_body", "_chunks", "_countdown")
+
     def __init__(self, body: Iterable[bytes], analytics: Analytics, countdown: Countdown | None) -> None:
         self._body = body
         self._analytics = analytics
@@ -72,14 +74,17 @@ class Body:
         return self
 
     def __next__(self) -> bytes:
+        token = enter(self._analytics)
         try:
-            chunk: bytes = within(self._analytics, next, self._chunks)
+            chunk = next(self._chunks)
         except StopIteration:
             if self._countdown is None:
                 self._analytics.end()
             else:
                 self._analytics.finish()
             raise
+        finally:
+            leave(token)
         if self._countdown is not None:
             self._countdown.before(chunk)
         return chunk
@@ -87,14 +92,16 @@ class Body:
     def close(self) -> None:
         """The server is done with the response, or has lost its client."""
         try:
-            if hasattr(self._body, "close"):
-                within(self._analytics, self._body.close)
+            if (close := getattr(self._body, "close", None)) is not None:
+                within(self._analytics, close)
         finally:
             self._analytics.release()
 
 
 class SizedBody(Body):
     """A list or tuple of chunks: servers work out a Content-Length where they can see that there is but one."""
+
+    __slots__ = ()
 
     def __len__(self) -> int:
         return len(self._body)  # type: ignore[arg-type]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
 
 from sessionsight import Analytics, Client, Settings
 from sessionsight.client import adopt
 from sessionsight.collector import RequestReader
-from sessionsight.current import within
+from sessionsight.current import enter, leave
 from sessionsight.diversion import diversion
-from sessionsight.request_data import HeaderNames, RequestData, snapshot_of_environ
+from sessionsight.request_data import snapshot_of_environ
 from sessionsight_flask.body import Body, Countdown, FinishedBody, SizedBody, announcing, end_with_file, is_file
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ KEY = "sessionsight.analytics"
 class EnvironReader:
     """Reads WSGI environs. They tell neither user nor route: give the `user` setting a function of the environ."""
 
-    def snapshot(self, request: WSGIEnvironment, names: HeaderNames) -> Callable[[], RequestData]:
-        """What gives the raw strings of the request, without holding it."""
-        return snapshot_of_environ(request, names)
+    snapshot = staticmethod(snapshot_of_environ)
 
     def native(self, request: WSGIEnvironment) -> Any:
         """The environ itself."""
@@ -44,7 +42,7 @@ class EnvironReader:
 
 _READER = EnvironReader()
 # Not their subclasses, which may make chunks as they are asked for them.
-_FINISHED = (list, tuple)
+_FINISHED = frozenset({list, tuple})
 
 
 class AnalyticsMiddleware:
@@ -97,12 +95,16 @@ class AnalyticsMiddleware:
         if self.client.pageviews:
             start_response = announcing(start_response, analytics, environ["REQUEST_METHOD"])
         try:
-            body = within(analytics, self.app, environ, start_response)
+            token = enter(analytics)
+            try:
+                body = self.app(environ, start_response)
+            finally:
+                leave(token)
+            if countdown is None and type(body) in _FINISHED:
+                return FinishedBody(cast("list[bytes]", body), analytics)
             if is_file(body, environ.get("wsgi.file_wrapper")):
                 end_with_file(body, analytics, early=self.client.early)
                 return body
-            if countdown is None and isinstance(body, list | tuple) and type(body) in _FINISHED:
-                return FinishedBody(body, analytics)
             return (SizedBody if hasattr(body, "__len__") else Body)(body, analytics, countdown)
         except BaseException:
             analytics.release()

@@ -14,6 +14,8 @@ from functools import partial
 from typing import Any, Protocol
 from urllib.parse import unquote
 
+from msgspec import Struct
+
 from sessionsight.arguments import as_destinations, as_id
 from sessionsight.collector import Admit, RequestReader
 from sessionsight.consent import consents
@@ -167,24 +169,17 @@ class Admission:
         self._tell(logging.ERROR, f"{what}: {type(error).__name__}: {error}", about=what)
 
 
-class Postponed:
+class Postponed(Struct, gc=False):
     """A request's context, to be worked out when somebody needs it: once, on whatever thread that is."""
 
-    __slots__ = ("_admit", "_admitted", "_snapshot")
-
-    def __init__(
-        self,
-        admit: Callable[[Callable[[], RequestData], Callable[[], Any]], tuple[TrackingContext, DropReason | None]],
-        snapshot: Callable[[], RequestData],
-    ) -> None:
-        self._admit = admit
-        self._snapshot = snapshot
-        self._admitted: tuple[TrackingContext, DropReason | None] | None = None
+    admit: Callable[[Callable[[], RequestData], Callable[[], Any]], tuple[TrackingContext, DropReason | None]]
+    snapshot: Callable[[], RequestData]
+    admitted: tuple[TrackingContext, DropReason | None] | None = None
 
     def __call__(self) -> tuple[TrackingContext, DropReason | None]:
-        if self._admitted is None:
-            self._admitted = self._admit(self._snapshot, _nothing)
-        return self._admitted
+        if self.admitted is None:
+            self.admitted = self.admit(self.snapshot, _nothing)
+        return self.admitted
 
 
 def _nothing() -> None:

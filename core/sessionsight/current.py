@@ -6,7 +6,7 @@ The contextvar is set with a token by the adapter and reset in the frame that se
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 from sessionsight.analytics import Analytics
@@ -46,19 +46,16 @@ def current() -> Analytics:
     return default().analytics if analytics is None else analytics
 
 
-def enter(analytics: Analytics) -> Token[Analytics | None]:
-    """Make these the current analytics; give the token to `leave` in the same frame."""
-    return _current.set(analytics)
+# The variable's own methods, since each request calls them.
 
+enter = _current.set
+"""Make these the current analytics; give the token to `leave` in the same frame."""
 
-def entered() -> Analytics | None:
-    """The analytics that were entered last, or None outside a request. For adapters."""
-    return _current.get()
+entered = _current.get
+"""The analytics that were entered last, or None outside a request. For adapters."""
 
-
-def leave(token: Token[Analytics | None]) -> None:
-    """Make current again what was current before `enter`."""
-    _current.reset(token)
+leave = _current.reset
+"""Make current again what was current before `enter`."""
 
 
 def within(analytics: Analytics, call: Callable[..., _Result], *args: Any) -> _Result:

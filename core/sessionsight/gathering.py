@@ -236,18 +236,19 @@ class Gathering:
         """The records, and what leads to their context as far as it is known now."""
         if (source := self._source) is not None:
             self._look(source)
+            self._looked_at_end = self._ended
         origin = self._admit or self._context or EMPTY_CONTEXT
         return Batch(records, origin, self._user_id or self._seen_user, self._route, self._drop)
 
     def _look(self, source: tuple[RequestReader, Any]) -> None:
         """Take from the request what leads to its context."""
         collector = self._collector
+        reader, request = source
         if self._admit is None:
-            self._admit = collector.admit(*source)
-        self._looked_at_end = self._ended
+            self._admit = collector.admit(reader, request)
         self._see_user(source)
-        if self._route is None:
-            self._route = collector.route(*source)
+        if self._route is None and (route := collector.route(reader, request)) is not None:
+            self._route = route
         if collector.chooses and self._admit()[1] is None:  # what is not sent needs no choice
             self._choice = collector.choose(*source)
 

@@ -7,7 +7,6 @@ looks like, so that no framework has to be imported.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -61,19 +60,16 @@ class RequestData(Struct, frozen=True, kw_only=True):
     remote_addr: str | None = None
 
 
-_ENVIRON_KEYS = ("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "REMOTE_ADDR", "wsgi.url_scheme")
-_SCOPE_KEYS = ("headers", "path", "query_string", "scheme", "client")
-
-
 class HeaderNames:
     """The header names to take, in the spellings of WSGI and ASGI; made once per client."""
 
-    __slots__ = ("asgi", "environ_keys", "wsgi")
+    __slots__ = ("asgi", "extra", "wsgi")
 
     def __init__(self, *extra: str | None) -> None:
-        names = dict.fromkeys([*HEADERS, *(name.lower() for name in extra if name)])
-        self.wsgi = tuple((name, "HTTP_" + name.upper().replace("-", "_")) for name in names)
-        self.environ_keys = (*_ENVIRON_KEYS, *(key for _, key in self.wsgi))
+        names = tuple(dict.fromkeys([*HEADERS, *(name.lower() for name in extra if name)]))
+        self.wsgi = tuple("HTTP_" + name.upper().replace("-", "_") for name in names)
+        self.extra = self.wsgi[len(HEADERS) :]
+        """In the spelling of WSGI, those that are not among `HEADERS`."""
         self.asgi = {name.encode("latin-1"): name for name in names}
 
 
@@ -85,64 +81,95 @@ def from_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADER
     return snapshot_of_environ(environ, names)()
 
 
-def snapshot_of_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> Callable[[], RequestData]:
-    """What does as `from_environ` when it is called; holds only the strings that this needs."""
-    return partial(_of_environ, names, *map(environ.get, names.environ_keys))
-
-
-def _of_environ(  # noqa: PLR0917  # as `environ_keys` lists them
-    names: HeaderNames,
-    script_name: str | None,
-    path_info: str | None,
-    query: str | None,
-    remote_addr: str | None,
-    scheme: str | None,
-    *headers: str | None,
-) -> RequestData:
-    path = (script_name or "") + (path_info or "")
-    return RequestData(
-        headers={name: value for (name, _), value in zip(names.wsgi, headers, strict=True) if value is not None},
-        scheme=scheme or "http",
-        path=quote_path(path.encode("latin-1", "replace")) if path else None,
-        query=query or "",
-        remote_addr=remote_addr,
-    )
-
-
 def from_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
     """Take a request's strings from an ASGI scope of type `http` or `websocket`."""
     return snapshot_of_scope(scope, names)()
 
 
+def snapshot_of_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> Callable[[], RequestData]:
+    """What does as `from_environ` when it is called; holds only the strings that this needs."""
+    get = environ.get
+    # Spelled out, here and below: each request pays for it, and a loop takes three times as long.
+    return _Environ(
+        names,
+        get("SCRIPT_NAME"),
+        get("PATH_INFO"),
+        get("QUERY_STRING"),
+        get("REMOTE_ADDR"),
+        get("wsgi.url_scheme"),
+        (
+            get("HTTP_COOKIE"),
+            get("HTTP_X_SIGNAL_SESSION_ID"),
+            get("HTTP_X_SIGNAL_WINDOW_ID"),
+            get("HTTP_X_SIGNAL_DISTINCT_ID"),
+            get("HTTP_HOST"),
+            get("HTTP_REFERER"),
+            get("HTTP_USER_AGENT"),
+            get("HTTP_X_FORWARDED_FOR"),
+            get("HTTP_SEC_GPC"),
+            get("HTTP_DNT"),
+            *map(get, names.extra),
+        ),
+    )
+
+
 def snapshot_of_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> Callable[[], RequestData]:
     """What does as `from_scope` when it is called; holds only the parts of the scope that this needs."""
-    return partial(_of_scope, names, *map(scope.get, _SCOPE_KEYS))
+    get = scope.get
+    return _Scope(names, get("headers"), get("path"), get("query_string"), get("scheme"), get("client"))
 
 
-def _of_scope(  # noqa: PLR0917  # as `_SCOPE_KEYS` lists them
-    names: HeaderNames,
-    raw_headers: Iterable[tuple[bytes, bytes]] | None,
-    path: str | None,
-    query: bytes | str | None,
-    scheme: str | None,
-    client: tuple[str, int] | None,
-) -> RequestData:
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in raw_headers or ():
-        name = names.asgi.get(raw_name)
-        if name is not None:
-            value = raw_value.decode("latin-1")
-            if name in headers:
-                # HTTP/2 may split cookies over several headers: RFC 9113, section 8.2.3.
-                value = f"{headers[name]}{'; ' if name == 'cookie' else ', '}{value}"
-            headers[name] = value
-    return RequestData(
-        headers=headers,
-        scheme={None: "http", "ws": "http", "wss": "https"}.get(scheme, scheme or "http"),
-        path=quote_path(path.encode("utf-8", "surrogateescape")) if path else None,
-        query=query.decode("latin-1") if isinstance(query, bytes) else query or "",  # text, from Django's AsyncClient
-        remote_addr=client[0] if client else None,
-    )
+class _Environ(Struct, frozen=True, gc=False):
+    """What of a WSGI environ makes a request's data."""
+
+    names: HeaderNames
+    script_name: str | None
+    path_info: str | None
+    query: str | None
+    remote_addr: str | None
+    scheme: str | None
+    headers: tuple[str | None, ...]
+
+    def __call__(self) -> RequestData:
+        path = (self.script_name or "") + (self.path_info or "")
+        headers = zip(self.names.asgi.values(), self.headers, strict=True)
+        return RequestData(
+            headers={name: value for name, value in headers if value is not None},
+            scheme=self.scheme or "http",
+            path=quote_path(path.encode("latin-1", "replace")) if path else None,
+            query=self.query or "",
+            remote_addr=self.remote_addr,
+        )
+
+
+class _Scope(Struct, frozen=True, gc=False):
+    """What of an ASGI scope makes a request's data."""
+
+    names: HeaderNames
+    headers: Iterable[tuple[bytes, bytes]] | None
+    path: str | None
+    query: bytes | str | None
+    scheme: str | None
+    client: tuple[str, int] | None
+
+    def __call__(self) -> RequestData:
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in self.headers or ():
+            name = self.names.asgi.get(raw_name)
+            if name is not None:
+                value = raw_value.decode("latin-1")
+                if name in headers:
+                    # HTTP/2 may split cookies over several headers: RFC 9113, section 8.2.3.
+                    value = f"{headers[name]}{'; ' if name == 'cookie' else ', '}{value}"
+                headers[name] = value
+        query = self.query
+        return RequestData(
+            headers=headers,
+            scheme={None: "http", "ws": "http", "wss": "https"}.get(self.scheme, self.scheme or "http"),
+            path=quote_path(self.path.encode("utf-8", "surrogateescape")) if self.path else None,
+            query=query.decode("latin-1") if isinstance(query, bytes) else query or "",  # text, of Django's AsyncClient
+            remote_addr=self.client[0] if self.client else None,
+        )
 
 
 def from_any(request: object, names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
