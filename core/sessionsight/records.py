@@ -140,9 +140,12 @@ class Goal(Record, frozen=True, kw_only=True, gc=False):
 
 
 def check_goal(goal_id: object, amount: object, session_id: object) -> Amount:
-    """Check a goal's arguments in the order of SessionSight's own SDK, and give the amount, 1 by default.
+    """Check a goal's arguments in the order of SessionSight's own SDK.
 
     Source: https://github.com/SessionSight/sdks (goals/src).
+
+    Returns:
+        The amount as a plain number; 1 by default.
 
     Raises:
         InvalidGoalError: The first argument that is wrong.
@@ -161,7 +164,8 @@ def check_goal(goal_id: object, amount: object, session_id: object) -> Amount:
         raise InvalidGoalError(f"goal {shown(goal_id)}: amount must be above zero and finite, not {shown(amount)}")
     if session_id is not None and (not isinstance(session_id, str) or (session_id and not session_id.strip())):
         raise InvalidGoalError(f"goal {shown(goal_id)}: session_id must be a session id, not {shown(session_id)}")
-    return amount
+    # The encoders write no subclasses, such as numpy's floats.
+    return next(kind(amount) for kind in (int, float, Decimal) if isinstance(amount, kind))
 
 
 class Entry(Struct, frozen=True, gc=False):

@@ -1,6 +1,7 @@
 import math
 import uuid
 from decimal import Decimal
+from enum import IntEnum
 from os import urandom
 from typing import Any
 
@@ -111,6 +112,26 @@ def test_the_records_own_user_goes_before_the_requests() -> None:
 @pytest.mark.parametrize("amount", [1, 49, 0.5, Decimal("49.90"), Decimal("1E+30"), 2**70])
 def test_a_positive_number_is_an_amount(amount: Any) -> None:
     assert check_goal("signups", amount, None) is amount
+
+
+class _Float(float):
+    """As numpy's float64 is one."""
+
+
+class _Decimal(Decimal):
+    pass
+
+
+class _Price(IntEnum):
+    BOOK = 12
+
+
+@pytest.mark.parametrize(
+    ("amount", "plain"), [(_Float(49.5), 49.5), (_Price.BOOK, 12), (_Decimal("4.90"), Decimal("4.90"))]
+)
+def test_an_amount_of_a_kind_of_its_own_becomes_a_plain_number(amount: Any, plain: object) -> None:
+    found = check_goal("signups", amount, None)
+    assert (found, type(found)) == (plain, type(plain))
 
 
 def test_the_amount_is_one_by_default() -> None:
