@@ -32,7 +32,7 @@ class Backlog:
 
     def __init__(self) -> None:
         self._head: deque[Entry] = deque()
-        self._parcels: deque[bytes] = deque()
+        self._parcels: deque[bytes | list[Entry]] = deque()
         self._tail: deque[Entry] = deque()
 
     def __len__(self) -> int:
@@ -71,9 +71,22 @@ class Backlog:
             self._parcels.append(_packed([tail.popleft() for _ in range(_PARCEL)]))
 
     def _unpack(self) -> None:
-        parcel = _decode(zlib.decompress(self._parcels.popleft()))
-        self._head.extend(from_bytes(body, since=since, row=0) for body, since in parcel)
+        parcel = self._parcels.popleft()
+        self._head.extend(_unpacked(parcel) if isinstance(parcel, bytes) else parcel)
 
 
-def _packed(entries: list[Entry]) -> bytes:
-    return zlib.compress(_encode([(to_bytes(entry), entry.since) for entry in entries]), 1)
+def _packed(entries: list[Entry]) -> bytes | list[Entry]:
+    """A parcel of these; where one of them is not given back as it was, all of them as they are.
+
+    A context that somebody has made by hand may hold anything, such as a number for a user.
+    """
+    try:
+        parcel = zlib.compress(_encode([(to_bytes(entry), entry.since) for entry in entries]), 1)
+        _unpacked(parcel)
+    except Exception:
+        return entries
+    return parcel
+
+
+def _unpacked(parcel: bytes) -> list[Entry]:
+    return [from_bytes(body, since=since, row=0) for body, since in _decode(zlib.decompress(parcel))]
