@@ -33,7 +33,8 @@ def make(*, name="signal", **options):
         destination = Signal(api_key="key", endpoint=URL)
     else:
         destination = SessionSight(secret_api_key="key", property_id="shop", api_url=URL)
-    return Client(Settings(destinations=(destination,), trust_env=False, **options))
+    # Several processes end at once on a machine that may be busy: what is cut off at their end would be lost.
+    return Client(Settings(destinations=(destination,), trust_env=False, **{"shutdown_timeout": 20.0, **options}))
 
 
 def capture(client, name):
