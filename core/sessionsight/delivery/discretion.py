@@ -1,4 +1,4 @@
-"""Keys are taken out of what vendors and networks say, before it is logged, counted or kept."""
+"""Keys are taken out of what vendors and networks say, and out of addresses, before that is logged, counted or kept."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from contextlib import suppress
 from msgspec.structs import replace
 
 from sessionsight.destinations.base import Destination, Verdict, reveal
+from sessionsight.urls import without_query
 
-__all__ = ["discreet"]
+__all__ = ["discreet", "discreet_url"]
 
 # A shorter one is a placeholder, and perhaps a word.
 _SHORTEST_KEY = 8
@@ -33,6 +34,17 @@ def discreet(verdict: Verdict, destination: Destination) -> Verdict:
         message=_without(keys, verdict.message),
         refused={at: _without(keys, words) for at, words in verdict.refused.items()},
     )
+
+
+def discreet_url(url: str, destination: Destination) -> str:
+    """An address as a log may show it: without its query, and with the destination's keys struck out.
+
+    Example:
+        >>> from sessionsight.destinations import Saytics
+        >>> discreet_url("https://example.com/sk_live_1?page=2", Saytics(secret_key="sk_live_1"))
+        'https://example.com/***'
+    """
+    return _without(tuple(_keys(destination)), without_query(url))
 
 
 def _keys(destination: Destination) -> Iterator[str]:

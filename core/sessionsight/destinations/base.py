@@ -22,6 +22,7 @@ from msgspec.structs import fields, replace
 from sessionsight.context import TrackingContext
 from sessionsight.errors import ConfigurationError
 from sessionsight.records import DropReason, Entry, Record, record_id
+from sessionsight.urls import without_query
 
 __all__ = [
     "Action",
@@ -80,8 +81,8 @@ class HttpCall(Struct, frozen=True, kw_only=True):
     """What the operator should know of these records: values that were left out, or could not be converted."""
 
     def __repr__(self) -> str:
-        """Without headers and body, which hold keys and personal data."""
-        return f"HttpCall({self.method} {self.url}, {len(self.entries)} entries)"
+        """Without query, headers and body, which hold keys and personal data."""
+        return f"HttpCall({self.method} {without_query(self.url)}, {len(self.entries)} entries)"
 
 
 class HttpReply(Struct, frozen=True, kw_only=True):

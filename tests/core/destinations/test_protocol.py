@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from sessionsight.context import Page, SessionSightIds, SignalIds, TrackingContext
 from sessionsight.destinations import from_options
-from sessionsight.destinations.base import Destination
+from sessionsight.destinations.base import Destination, HttpCall
 from sessionsight.encode import decode
 from sessionsight.records import Alias, Entry, Event, Goal, Group, Identify, PersonProperties, Record, record_id
 from tests.conformance.facts.fact import KEYS, destination
@@ -176,6 +176,11 @@ def test_no_key_is_in_a_repr(vendor: Destination) -> None:
     for value in KEYS[vendor.name].values():
         assert value not in repr(vendor) or value == "shop"
         assert value not in repr(call)
+
+
+def test_a_calls_repr_leaves_out_the_query_of_its_address() -> None:
+    call = HttpCall(url="https://example.com/take?api_secret=abc", headers={}, body=b"", entries=())
+    assert repr(call) == "HttpCall(POST https://example.com/take, 0 entries)"
 
 
 @each_vendor
