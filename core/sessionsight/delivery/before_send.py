@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
 from sessionsight.delivery.options import BeforeSend
-from sessionsight.destinations.base import rfc3339
+from sessionsight.delivery.reports import Reports
+from sessionsight.delivery.spool.base import Books
+from sessionsight.destinations.base import Destination, rfc3339
 from sessionsight.encode import decode, encode
 from sessionsight.errors import CaptureError
-from sessionsight.records import Entry, Event, Goal, check_goal, record_id
+from sessionsight.records import DropReason, Entry, Event, Goal, check_goal, record_id
 
-__all__ = ["apply"]
+__all__ = ["LastLook", "apply"]
+
+
+class LastLook:
+    """Shows claimed records to `before_send`, and settles those that are not to be sent.
+
+    Args:
+        function: The user's; None where there is none.
+        destination: Where the records go. It is asked again whether it can take one that was changed.
+        books: Where the others are counted as dropped.
+        reports: Where it is told that the function failed.
+    """
+
+    def __init__(self, function: BeforeSend | None, destination: Destination, books: Books, reports: Reports) -> None:
+        self._function = function
+        self._destination = destination
+        self._books = books
+        self._reports = reports
+
+    def __call__(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """The records to send, as the function left them."""
+        function = self._function
+        if function is None:
+            return entries
+        return [shown for entry in entries if (shown := self._look(function, entry)) is not None]
+
+    def _look(self, function: BeforeSend, entry: Entry) -> Entry | None:
+        try:
+            shown = apply(function, entry, self._destination.name)
+            reason = DropReason.BEFORE_SEND if shown is None else self._destination.refuses(shown.record, shown.context)
+        except (Exception, SystemExit) as error:
+            shown, reason = None, DropReason.BEFORE_SEND_ERROR
+            message = f"before_send failed with {type(error).__name__}: {error}; the record is dropped"
+            self._reports.tell(logging.ERROR, message, about="before_send")
+        if reason is None:
+            return shown
+        if shown is not None:
+            self._reports.tell(
+                logging.WARNING,
+                f"{shown.record.kind} {shown.record.label!r} is dropped ({reason}), for before_send took away "
+                "what the vendor needs",
+                about=f"before_send:{reason}",
+            )
+        self._books.dropped([entry], reason)
+        return None
 
 
 def apply(before_send: BeforeSend, entry: Entry, destination: str) -> Entry | None:

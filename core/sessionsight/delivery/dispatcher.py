@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from os import urandom
 
-from sessionsight.delivery import before_send
-from sessionsight.delivery.discretion import discreet
+from sessionsight.delivery.before_send import LastLook
+from sessionsight.delivery.discretion import discreet, discreet_url
 from sessionsight.delivery.jobs import Job
-from sessionsight.delivery.options import BeforeSend, DeliveryOptions
+from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.reports import Reports
 from sessionsight.delivery.retry import Gate, backoff, retry_after
 from sessionsight.delivery.senders import Attempt, Senders
@@ -24,7 +24,7 @@ from sessionsight.delivery.watch import KeyWatch
 from sessionsight.destinations.base import Action, Destination, HttpCall, HttpReply, Verdict
 from sessionsight.errors import ConfigurationError
 from sessionsight.notices import Notices
-from sessionsight.records import DropReason, Entry
+from sessionsight.records import Entry
 
 __all__ = ["Dispatcher"]
 
@@ -50,6 +50,7 @@ class Dispatcher:
         self._senders = senders
         self._options = options
         self._reports = Reports(destination.name, options, notices)
+        self._last_look = LastLook(options.before_send, destination, books, self._reports)
         self._gate = Gate(
             concurrency=self._limits.concurrency,
             calls_per_minute=self._limits.calls_per_minute,
@@ -149,23 +150,9 @@ class Dispatcher:
         return since + self._options.linger - now
 
     def _claim(self) -> None:
-        entries = self._books.claim(self._limits.max_records, self._limits.max_bytes)
-        if (function := self._options.before_send) is not None:
-            entries = [shown for entry in entries if (shown := self._show(function, entry)) is not None]
+        entries = self._last_look(self._books.claim(self._limits.max_records, self._limits.max_bytes))
         if entries:
             self._ready.append(Job(entries=entries))
-
-    def _show(self, function: BeforeSend, entry: Entry) -> Entry | None:
-        try:
-            shown = before_send.apply(function, entry, self._destination.name)
-        except _ANY as error:
-            message = f"before_send failed with {type(error).__name__}: {error}; the record is dropped"
-            self._reports.tell(logging.ERROR, message, about="before_send")
-            self._books.dropped([entry], DropReason.BEFORE_SEND_ERROR)
-            return None
-        if shown is None:
-            self._books.dropped([entry], DropReason.BEFORE_SEND)
-        return shown
 
     def _launch(self, job: Job, now: float) -> None:
         if not self._expire(job):
@@ -296,7 +283,7 @@ class Dispatcher:
         self._retry_later(job, now)
         self._books.failed(verdict.message)
         options = ", ".join(sorted(getattr(self._destination, "secrets", ()))) or "its key"
-        url = job.call.url if job.call else "its address"
+        url = discreet_url(job.call.url, self._destination) if job.call else "its address"
         if is_new:
             self._reports.tell(
                 logging.ERROR,

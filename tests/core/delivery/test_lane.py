@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from sessionsight.collector import Batch
 from sessionsight.delivery.engine import Engine
@@ -416,6 +417,24 @@ def test_a_wrong_key_or_address_pauses_the_lane_and_loses_nothing(
     assert "sk_very_secret" not in line
 
 
+@pytest.mark.parametrize("place", ["/sk_very_secret", "?api_secret=sk_very_secret", "?api_secret=other_secret"])
+def test_a_key_in_an_address_is_not_logged(
+    make: MakeLane, server: Server, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class InAddress(Vendor):
+        def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+            return [replace(call, url=call.url + place) for call in super().calls(entries, now=now)]
+
+    server.answer = reply(401)
+    lane = make(InAddress(server.url), pause_interval=LONG)
+
+    offer(lane, [event("a")])
+
+    until(lambda: lines(caplog, logging.ERROR) != [], "the lane pauses")
+    assert f"the address {server.url}/take" in caplog.text
+    assert "_secret" not in caplog.text
+
+
 def test_a_changed_key_ends_a_pause_at_once(make: MakeLane, server: Server) -> None:
     keys = ["old"]
     server.decide = lambda request: reply(200 if request.headers["x-api-key"] == "new" else 401)
@@ -741,6 +760,22 @@ def test_a_batch_of_which_before_send_leaves_nothing_is_not_sent(make: MakeLane,
 
     assert deliver(lane) == {"captured": 5, "before_send": 5}
     assert server.requests == []
+
+
+def test_what_the_vendor_cannot_take_after_before_send_is_not_sent(
+    make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    def before_send(record: dict[str, Any], destination: str) -> dict[str, Any]:
+        return {**record, "name": "nobody"} if record["name"] == "secret" else record
+
+    lane = make(batches(server.url), before_send=before_send)
+
+    offer(lane, [event(name) for name in ("a", "secret", "b")])
+
+    assert deliver(lane) == {"captured": 3, "delivered": 2, "no_identity": 1}
+    assert sent(server) == [["a", "b"]]
+    [line] = lines(caplog)
+    assert line == "vendor: event 'nobody' is dropped (no_identity), for before_send took away what the vendor needs"
 
 
 def test_on_error_is_told_of_what_fails_now_and_what_fails_for_good(make: MakeLane, server: Server) -> None:
