@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-__all__ = ["Fit"]
+__all__ = ["Fit", "cut"]
 
 
 class Fit(Struct, frozen=True, kw_only=True):
@@ -59,7 +59,7 @@ class Fit(Struct, frozen=True, kw_only=True):
     def _value(self, value: Any) -> Any:
         match value:
             case str():
-                return self._cut(value)
+                return cut(value, self.max_string)
             case list():
                 kept = [item for item in value if not (item is None and self.nulls == "drop")]
                 return [self._value(item) for item in kept[: self.max_array]]
@@ -71,9 +71,16 @@ class Fit(Struct, frozen=True, kw_only=True):
                 }
         return value
 
-    def _cut(self, text: str) -> str:
-        limit = self.max_string
-        if limit is None or len(text) * 2 <= limit:
-            return text
-        # Counted as JavaScript counts, so that the vendor's own measure is met by any reading of "characters".
-        return text.encode("utf-16-le", "replace")[: limit * 2].decode("utf-16-le", "ignore")
+
+def cut(text: str, limit: int | None) -> str:
+    """The start of a text, as long as a vendor allows; None is no limit.
+
+    Counted as JavaScript counts, so that the vendor's own measure is met by any reading of "characters".
+
+    Example:
+        >>> cut("a long title", 5), cut("\U0001f600\U0001f600", 3)
+        ('a lon', '\U0001f600')
+    """
+    if limit is None or len(text) * 2 <= limit:
+        return text
+    return text.encode("utf-16-le", "replace")[: limit * 2].decode("utf-16-le", "ignore")

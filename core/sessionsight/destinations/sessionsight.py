@@ -24,6 +24,7 @@ from sessionsight.destinations.base import (
     encode_body,
     reveal,
 )
+from sessionsight.destinations.fitting import cut
 from sessionsight.destinations.screening import js_string, screen
 from sessionsight.encode import decode
 from sessionsight.records import DropReason, Entry, Goal, Record
@@ -118,9 +119,13 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
             return screen(texts)
         # Cut before the screening, which takes long for long texts; a little more is looked at than is sent,
         # so that a secret across the cut is still seen whole.
-        near = {name: text[: 4 * _MAX_METADATA_TEXT] for name, text in texts.items() if len(name) <= _MAX_METADATA_TEXT}
+        near = {
+            name: cut(text, 4 * _MAX_METADATA_TEXT)
+            for name, text in texts.items()
+            if cut(name, _MAX_METADATA_TEXT) == name
+        }
         kept, dropped = screen(near)
-        return {name: text[:_MAX_METADATA_TEXT] for name, text in list(kept.items())[:_MAX_METADATA_KEYS]}, dropped
+        return {name: cut(text, _MAX_METADATA_TEXT) for name, text in list(kept.items())[:_MAX_METADATA_KEYS]}, dropped
 
 
 class _Body(Struct, kw_only=True, rename="camel", omit_defaults=True, gc=False):

@@ -108,10 +108,10 @@ FACTS = [
     case("empty metadata is left out", SDK, goal(metadata={}), sent()),
     case("metadata of which nothing is left is left out", SDK, goal(metadata={"ip": "10.0.0.1"}), sent()),
     case(
-        "six entries: the first five, by name",
+        "six entries: the first five, as they were given",
         OURS,
-        goal(metadata=dict.fromkeys("abcdef", "x")),
-        sent(metadata=dict.fromkeys("abcde", "x")),
+        goal(metadata=dict.fromkeys("fbcdea", "x")),
+        sent(metadata=dict.fromkeys("fbcde", "x")),
     ),
     case(
         "the five are counted after screening",
@@ -120,6 +120,12 @@ FACTS = [
         sent(metadata=dict.fromkeys("bcdef", "x")),
     ),
     case("a value is cut", OURS, goal(metadata={"a": "x" * 257}), sent(metadata={"a": "x" * 256})),
+    case(
+        "a value is cut as JavaScript counts",
+        OURS,
+        goal(metadata={"a": "x" + "\U0001f600" * 200}),
+        sent(metadata={"a": "x" + "\U0001f600" * 127}),
+    ),
     case("a value of 256 is whole", API, goal(metadata={"a": "x" * 256}), sent(metadata={"a": "x" * 256})),
     case("a key of 256 stays", API, goal(metadata={"k" * 256: "x"}), sent(metadata={"k" * 256: "x"})),
     case("an entry with too long a key is left out", OURS, goal(metadata={"k" * 257: "x"}), sent()),
