@@ -225,20 +225,24 @@ def _objection(value: object, hint: Any) -> str | None:
 
 
 def base_url(url: str, *, default: str, where: str) -> str:
-    """An address without its one trailing slash; empty or a lone slash is the default.
+    """An address to which paths are joined: without its one trailing slash; empty or a lone slash is the default.
 
     Raises:
-        ConfigurationError: Not http(s), or plain http to a host other than this machine.
+        ConfigurationError: Not http(s), plain http to a host other than this machine, or more than scheme, host,
+            port and path.
     """
     url = url.removesuffix("/") or default.removesuffix("/")
     try:
         parts = urlsplit(url)
-        host = parts.hostname
+        host, _ = parts.hostname, parts.port
     except ValueError:
         raise ConfigurationError(f"{where}: this is no address") from None
-    if parts.username or parts.password:
+    # What these hold may be secret, so they are not shown.
+    if "@" in parts.netloc:
         raise ConfigurationError(f"{where}: an address must not hold a user name or password")
-    if parts.scheme not in {"http", "https"} or not host:
+    if "?" in url or "#" in url:
+        raise ConfigurationError(f"{where}: an address must not hold a query or a fragment, for paths are joined to it")
+    if parts.scheme not in {"http", "https"} or not host or not url.isprintable() or " " in url:
         raise ConfigurationError(f"{where}: {url!r} is no http(s) address")
     if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(
