@@ -1,6 +1,7 @@
 """Checks, test events and the table of the ledger, against a real server and with real keys' looks."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -11,7 +12,7 @@ from sessionsight.diagnosis import Finding, check, failed, report_lines, send_te
 from sessionsight.diversion import diversion
 from sessionsight.testing import hold
 from tests.core.box import Box, BoxDestination
-from tests.support.server import Server, free_port, reply
+from tests.support.server import Server, free_port, reply, silence
 
 SIGNAL = {"signal": {"api_key": "key_1", "project_id": "shop"}}
 
@@ -174,6 +175,20 @@ def test_a_goal_without_a_session_is_told_what_it_lacks(server: Server) -> None:
     assert "ss_sid" in finding.hint
     with pytest.raises(InvalidGoalError):
         send_test_event(client_for(goals_at(server)), 10, goal=" ")
+
+
+def test_a_test_event_does_not_wait_behind_what_is_in_a_spools_file(server: Server, tmp_path: Path) -> None:
+    spool = f"sqlite:///{tmp_path / 'spool.db'}"
+    with Server(answer=silence()) as hanging:
+        other = client_for(signal_at(hanging), spool=spool)
+        other.analytics.capture("stuck", user_id="user_1")
+        hanging.wait_for(1)
+
+        findings = send_test_event(client_for(signal_at(server), spool=spool), 10)
+
+        assert found(findings, "signal") == [("ok", "delivered: event 'sessionsight_test'")]
+        assert len(server.requests) == 1
+        other.shutdown(0)
 
 
 def test_each_destination_gets_its_own_test_event() -> None:
