@@ -22,6 +22,8 @@ __all__ = ["command"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+_NUMBER = click.IntRange(1, 2**63 - 1)  # as SQLite counts
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -41,7 +43,7 @@ def _filters(command: _Command) -> _Command:
             "--newer-than", callback=_ago, metavar="AGE", help="Only those that died since then, such as 12h."
         ),
         click.option("--older-than", callback=_ago, metavar="AGE", help="Only those that died before, such as 7d."),
-        click.option("--reason", help="Only those with this reason: refused, too_large, unknown, expired."),
+        click.option("--reason", help="Only those with it: refused, too_large, unknown, expired, internal_error."),
         click.option("--lane", help="Only those of this destination."),
     ):
         command = option(command)
@@ -55,7 +57,13 @@ def command() -> None:
 
 @command.command("list")
 @_filters
-@click.option("--limit", default=100, show_default=True, help="No more than so many, the oldest.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1_000_000),
+    default=100,
+    show_default=True,
+    help="No more than so many, the oldest.",
+)
 @spool_options
 @json_option
 def list_(
@@ -64,7 +72,7 @@ def list_(
     """List them, oldest first."""
     found = SpoolDesk(spool, app, django_settings).read(partial(letters.find, chosen=_chosen(filters), limit=limit))
     if as_json:
-        click.echo(msgspec.json.encode([_facts(stored) for stored in found]))
+        click.echo(_encode([_facts(stored) for stored in found]))
         return
     for stored in found:
         what = "?" if stored.letter is None else stored.letter.entry.record.label
@@ -74,18 +82,18 @@ def list_(
 
 
 @command.command("show")
-@click.argument("number", type=int)
+@click.argument("number", type=_NUMBER)
 @spool_options
 def show(spool: str | None, app: str | None, django_settings: str | None, *, number: int) -> None:
     """Show one whole, with the vendor's message and the payload, as JSON."""
     found = SpoolDesk(spool, app, django_settings).read(partial(letters.find, chosen=LetterFilter(ids=(number,))))
     if not found:
         raise click.ClickException(f"there is no dead letter {number}")
-    click.echo(msgspec.json.format(msgspec.json.encode(_facts(found[0])), indent=2))
+    click.echo(msgspec.json.format(_encode(_facts(found[0])), indent=2))
 
 
 @command.command("retry")
-@click.argument("numbers", type=int, nargs=-1)
+@click.argument("numbers", type=_NUMBER, nargs=-1)
 @_filters
 @click.option("--all", "all_", is_flag=True, help="All of them.")
 @spool_options
@@ -108,7 +116,7 @@ def retry(
 
 
 @command.command("drop")
-@click.argument("numbers", type=int, nargs=-1)
+@click.argument("numbers", type=_NUMBER, nargs=-1)
 @_filters
 @click.option("--all", "all_", is_flag=True, help="All of them.")
 @spool_options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -49,7 +50,7 @@ class LazyGroup(click.Group):
         return list(self._lazy)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name, imported now; in place of one that lacks its extra, one that says so."""
+        """The command of this name, imported now; in place of one that lacks a module, one that says so."""
         lazy = self._lazy.get(cmd_name)
         if lazy is None:
             return None
@@ -57,9 +58,11 @@ class LazyGroup(click.Group):
             command: click.Command = import_module(lazy.module).command
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
+            if package in sys.stdlib_module_names:  # on Windows, or in a Python that was built without it
+                return _unavailable(cmd_name, lazy, f"{package}, which this Python does not have")
             if lazy.extra is None or package == "sessionsight":
                 raise
-            return _unavailable(cmd_name, lazy, package)
+            return _unavailable(cmd_name, lazy, f"the package {package}: pip install 'sessionsight[{lazy.extra}]'")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -75,11 +78,11 @@ class LazyGroup(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-def _unavailable(name: str, lazy: LazyCommand, package: str) -> click.Command:
-    """A command that takes any arguments, and says what must be installed first."""
+def _unavailable(name: str, lazy: LazyCommand, lacks: str) -> click.Command:
+    """A command that takes any arguments, and says what it lacks."""
 
     def say() -> None:
-        raise MissingDependencyError(f"`{name}` needs the package {package}: pip install 'sessionsight[{lazy.extra}]'")
+        raise MissingDependencyError(f"`{name}` needs {lacks}")
 
     anything = {"ignore_unknown_options": True, "allow_extra_args": True}
     return click.Command(name, callback=say, help=lazy.help, add_help_option=False, context_settings=anything)

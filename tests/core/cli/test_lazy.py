@@ -55,6 +55,15 @@ def test_the_inspector_asks_for_its_extra(package: str) -> None:
     assert ran.stderr == f"Error: `inspector` needs the package {package}: pip install 'sessionsight[inspector]'\n"
 
 
+@pytest.mark.parametrize("name", ["spool", "dead-letters"])
+@pytest.mark.parametrize("module", ["fcntl", "sqlite3"])
+def test_a_python_without_file_locks_or_sqlite_has_no_file_to_look_into(name: str, module: str) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None\nfrom sessionsight.cli import main\nmain([{name!r}, 'list'])"
+    ran = python(code)
+    assert ran.returncode == 1
+    assert ran.stderr == f"Error: `{name}` needs {module}, which this Python does not have\n"
+
+
 @pytest.mark.parametrize(
     ("code", "extra"), [("import nowhere_to_be_found", None), ("import sessionsight.nowhere", "inspector")]
 )

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.core.cli.commands import run
 from tests.core.delivery.kit import event, goal
@@ -103,6 +105,20 @@ def test_dead_letters_are_listed_and_shown(path: Path) -> None:
     assert run("dead-letters", "show", "99", "--spool", str(path)).exit_code == 1
 
 
+def test_an_amount_is_a_number(folder: Path) -> None:
+    path = folder / "spool.db"
+    spool = sqlite_spool(path)
+    paid = goal("revenue")
+    enter(spool, [replace(paid, record=replace(paid.record, amount=Decimal("49.90")))])
+    books = spool.books(LANE)
+    books.died([letter(claim(books, 1)[0], "refused")])
+    books.close()
+    spool.close()
+
+    assert '"amount": 49.90' in run("dead-letters", "show", "1", "--spool", str(path)).output
+    assert '"amount":49.90' in run("dead-letters", "list", "--json", "--spool", str(path)).output
+
+
 @pytest.mark.parametrize(
     ("filters", "number"),
     [
@@ -150,6 +166,16 @@ def test_nothing_is_done_to_all_by_mistake(path: Path, verb: str) -> None:
     assert run("dead-letters", verb, "--spool", str(path)).exit_code == 2
     assert run("dead-letters", verb, "1", "--all", "--spool", str(path)).exit_code == 2
     assert query(path, "SELECT count(*) FROM dead") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("show", "9" * 20), ("retry", "9" * 20), ("drop", "0"), ("list", "--limit", "9" * 20)]
+)
+def test_a_number_that_no_letter_can_have_is_a_wrong_call(path: Path, arguments: tuple[str, ...]) -> None:
+    result = run("dead-letters", *arguments, "--spool", str(path))
+
+    assert result.exit_code == 2
+    assert "is not in the range" in result.output
 
 
 def test_a_length_of_time_has_a_unit(path: Path) -> None:
