@@ -23,7 +23,7 @@ from sessionsight.delivery.ledger import LaneStats
 from sessionsight.destinations.base import Destination, Secret, is_loopback, reveal
 from sessionsight.diversion import VARIABLE, diversion
 from sessionsight.entropy import entropy
-from sessionsight.errors import ConfigurationError, SessionSightError
+from sessionsight.errors import ConfigurationError, SessionSightError, one_line
 from sessionsight.records import Event, Goal, Record, check_goal, record_id
 from sessionsight.settings import Settings, environment_variables
 
@@ -146,7 +146,7 @@ def stats_lines(client: Client) -> list[str]:
     for name, lane in stats.lanes.items():
         dropped = ", ".join(f"{number} {reason}" for reason, number in lane.dropped.items() if number) or "0"
         numbers = map(str, (lane.captured, lane.delivered, lane.pending, lane.dead))
-        rows.append([name, *numbers, dropped, lane.state, _printable(lane.last_error or "-")])
+        rows.append([name, *numbers, dropped, lane.state, one_line(lane.last_error or "-")])
     lines = list(_aligned(rows)) if stats.lanes else ["no destinations"]
     if stats.rejected:
         lines.append(f"wrong calls, which captured nothing: {stats.rejected}")
@@ -160,9 +160,9 @@ def report_lines(findings: Iterable[Finding]) -> list[str]:
     width = max((len(finding.subject) for finding in findings), default=0)
     lines: list[str] = []
     for finding in findings:
-        lines.append(f"{finding.level:<7}  {finding.subject:<{width}}  {_printable(finding.message)}")
+        lines.append(f"{finding.level:<7}  {finding.subject:<{width}}  {one_line(finding.message)}")
         if finding.hint:
-            lines.append(f"{'':<7}  {'':<{width}}  {_printable(finding.hint)}")
+            lines.append(f"{'':<7}  {'':<{width}}  {one_line(finding.hint)}")
     return lines
 
 
@@ -352,8 +352,3 @@ def _aligned(rows: list[list[str]]) -> Iterator[str]:
             (f"{cell:<{width}}" for cell, width in zip(row[5:], widths[5:], strict=True)),
         )
         yield "  ".join(cells).rstrip()
-
-
-def _printable(text: str) -> str:
-    """A vendor's words in one line."""
-    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)

@@ -94,4 +94,16 @@ def shown(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
+def one_line(text: str) -> str:
+    r"""Text from outside as one line of a log or a terminal, which it cannot write over.
+
+    Example:
+        >>> print(one_line("no such\nkey"))
+        no such\nkey
+    """
+    if text.isprintable():
+        return text
+    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)
+
+
 _MAX_SHOWN = 60

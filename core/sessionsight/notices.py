@@ -14,6 +14,8 @@ import time
 from collections import deque
 from types import FrameType
 
+from sessionsight.errors import one_line
+
 __all__ = ["Notices", "caller", "logger"]
 
 logger = logging.getLogger("sessionsight")
@@ -59,10 +61,8 @@ class Notices:
 
 def _log(level: int, message: str) -> None:
     """One line, whatever the text of a foreign exception holds; a handler that raises harms nobody."""
-    if not message.isprintable():
-        message = "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in message)
     with contextlib.suppress(Exception):
-        logger.log(level, "%s", message)
+        logger.log(level, "%s", one_line(message))
 
 
 def caller() -> str:

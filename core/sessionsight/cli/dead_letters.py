@@ -16,6 +16,7 @@ from sessionsight.cli.report import json_option
 from sessionsight.cli.spool_file import SpoolDesk, spool_options
 from sessionsight.delivery.spool.sqlite import letters
 from sessionsight.delivery.spool.sqlite.letters import LetterFilter, StoredLetter
+from sessionsight.errors import one_line
 from sessionsight.records import record_id
 
 __all__ = ["command"]
@@ -76,7 +77,7 @@ def list_(
         return
     for stored in found:
         what = "?" if stored.letter is None else stored.letter.entry.record.label
-        click.echo(f"{stored.id:>6}  {_when(stored.died)}  {stored.lane}  {stored.reason}  {_shown(what)}")
+        click.echo(f"{stored.id:>6}  {_when(stored.died)}  {stored.lane}  {stored.reason}  {one_line(what)}")
     if not found:
         click.echo("there are none", err=True)
 
@@ -184,8 +185,3 @@ def _facts(stored: StoredLetter) -> dict[str, Any]:
 
 def _when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _shown(text: str) -> str:
-    """A name as one line of a terminal, whatever is in it."""
-    return text if text.isprintable() else repr(text)

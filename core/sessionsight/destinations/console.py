@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from sessionsight.destinations.base import HttpCall, Limits, VendorDestination
 from sessionsight.encode import encode
+from sessionsight.errors import one_line
 from sessionsight.records import Alias, Entry, Event, Goal, Group, Identify, PersonProperties, Record
 
 __all__ = ["Console"]
@@ -60,7 +61,7 @@ def _words(entry: Entry) -> Iterator[str]:
     }
     yield from (f"{name}={_text(value)}" for name, value in ids.items() if value)
     if record.properties != b"{}":
-        yield record.properties.decode()
+        yield one_line(record.properties.decode())
 
 
 def _text(value: str) -> str:

@@ -49,7 +49,10 @@ def test_a_record_of_nobody_is_printed_too(capsys: pytest.CaptureFixture[str]) -
     assert sorted(printed(made, capsys)) == ["console: event seen", "console: goal signups +1"]
 
 
-@pytest.mark.parametrize("name", ["two\nlines", "\x1b[2J", "two words", 'a "quoted" one', "caf\u00e9", "\udcff"])
+@pytest.mark.parametrize(
+    "name",
+    ["two\nlines", "\x1b[2J", "\x9b2J", "two\u2028lines", "two words", 'a "quoted" one', "caf\u00e9", "\udcff"],
+)
 def test_a_line_stays_a_line_whatever_it_holds(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     made = client()
     made.analytics.capture(name, {"text": f"x{name}"})
