@@ -18,6 +18,7 @@ from sessionsight.destinations.base import Destination
 from sessionsight.encode import MAX_BYTES
 from sessionsight.errors import ConfigurationError, shown
 from sessionsight.resolve import ClientIP
+from sessionsight.urls import without_query
 
 __all__ = ["Settings", "environment_variables"]
 
@@ -118,7 +119,9 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
     def _check(self, name: str, value: object) -> None:
         expected = _expected(name, _HINTS[name], value)
         if expected is not None:
-            raise ConfigurationError(f"{name} must be {expected}, not {shown(value)}")
+            # A spool that we do not know may be another program's, with a password.
+            given = without_query(value) if name == "spool" and isinstance(value, str) else value
+            raise ConfigurationError(f"{name} must be {expected}, not {shown(given)}")
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any], *, where: str = "sessionsight", **defaults: Any) -> Settings:

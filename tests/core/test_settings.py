@@ -250,6 +250,11 @@ def test_a_spool_that_is_unknown_is_refused() -> None:
         Settings.from_env({"SESSIONSIGHT_SPOOL": "carrier-pigeon://"})
 
 
+def test_a_spool_that_is_unknown_does_not_show_its_password() -> None:
+    with pytest.raises(ConfigurationError, match=r"not 'redis://cache\.example\.com/0'$"):
+        Settings(spool="redis://:hunter2@cache.example.com/0?password=hunter2")
+
+
 # --- secrets -------------------------------------------------------------------------------------------
 
 SECRET = "do-not-show-this"
