@@ -17,7 +17,7 @@ _BARS = Markup('<svg class="bars" width="100%" height="{height}" role="img" aria
 _BAR = Markup(
     '<rect class="{kind}" x="{x}%" y="{y}%" width="{width}%" height="{height}%"{round}><title>{title}</title></rect>'
 )
-_LINE = Markup('<line class="grid" x1="0" x2="100%" y1="{y}%" y2="{y}%"/>')
+_LINE = Markup('<line class="{kind}" x1="0" x2="100%" y1="{y}%" y2="{y}%"/>')
 _CURVE = Markup(
     '<svg class="curve" width="100%" height="{height}" role="img" aria-label="{label}">{grid}'
     '<svg width="100%" height="100%" viewBox="0 0 1000 100" preserveAspectRatio="none">'
@@ -83,7 +83,9 @@ def steps(points: Sequence[tuple[float, float]], *, label: str, height: int = 40
         path.append(f"H{_number(across)}V{_number(height_of(total, low, high))}")
     path.append("H1000")
     lines = _NOTHING.join(
-        _LINE.format(y=_number(height_of(total, low, high))) for total in grid if low <= total <= high
+        _LINE.format(kind="grid zero" if total == 0 else "grid", y=_number(height_of(total, low, high)))
+        for total in grid
+        if low <= total <= high
     )
     return _CURVE.format(
         height=height, label=label, grid=lines, line="".join(path), base=_number(height_of(0.0, low, high)), start=0
@@ -102,8 +104,14 @@ def bounds(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1)
 
 
-def round_steps(low: float, high: float, count: int = 4) -> list[float]:
+def round_steps(low: float, high: float, count: int = 4, *, whole: bool = False) -> list[float]:
     """Round numbers between two others, at most `count` steps apart, for the lines of a chart.
+
+    Args:
+        low: The lowest.
+        high: The highest.
+        count: How many steps there are at most.
+        whole: Whether only whole numbers make sense, as of things that are counted.
 
     Example:
         >>> round_steps(0, 180)
@@ -114,6 +122,7 @@ def round_steps(low: float, high: float, count: int = 4) -> list[float]:
     rough = (high - low) / count
     magnitude = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= rough * (1 - 1e-9))
+    step = max(step, 1.0) if whole else step
     start = math.ceil(low / step - 1e-9)
     return [index * step for index in range(start, math.floor(high / step + 1e-9) + 1)]
 
@@ -127,12 +136,12 @@ def meter(value: float, highest: float, *, kind: str, label: str) -> Markup:
     return _STRIP.format(height=6, label=label, body=bar)
 
 
-def proportions(parts: Mapping[str, float], *, label: str) -> Markup:
+def proportions(parts: Mapping[str, float], *, names: Mapping[str, str]) -> Markup:
     """One bar that is divided among its parts.
 
     Args:
         parts: The class that colours a part, and how much it is. Those of nothing are left out.
-        label: What is shown, for those who listen.
+        names: What the parts are called, for those who point at one, or listen.
     """
     total = sum(value for value in parts.values() if value > 0)
     body: list[Markup] = []
@@ -143,10 +152,17 @@ def proportions(parts: Mapping[str, float], *, label: str) -> Markup:
         width = 100 * value / total
         body.append(
             _BAR.format(
-                kind=kind, x=_number(x), y=0, width=_number(width), height=100, round="", title=f"{kind} {value:g}"
+                kind=kind,
+                x=_number(x),
+                y=0,
+                width=_number(width),
+                height=100,
+                round="",
+                title=f"{names[kind]} {value:g}",
             )
         )
         x += width
+    label = ", ".join(f"{names[kind]} {value:g}" for kind, value in parts.items() if value > 0)
     return _STRIP.format(height=6, label=label, body=_NOTHING.join(body))
 
 

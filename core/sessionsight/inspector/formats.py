@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -13,13 +14,23 @@ from markupsafe import Markup, escape
 
 from sessionsight.inspector.model import Inspected, Received
 
-__all__ = ["FILTERS", "MAX_SHOWN", "raw_request"]
+__all__ = ["FILTERS", "MAX_SHOWN", "as_curl", "raw_request"]
 
 MAX_SHOWN = 64 * 1024
 """Characters of a body or of JSON that a page shows."""
 
+MAX_INLINE = 72
+"""Characters of a property's JSON that still stand on one line."""
+
 _YEAR_2 = -62_104_060_800.0
 _YEAR_9999 = 253_370_764_800.0
+_MINUS = "\N{MINUS SIGN}"
+"""As wide as a plus."""
+_UNSEEN = re.compile("[\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+"""Characters without a shape, those among them that turn the direction of writing round."""
+_MAGNITUDES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+_OF_CONNECTION = frozenset({"host", "content-length", "content-encoding", "connection", "transfer-encoding"})
+"""Headers that the next request has of its own."""
 _TOKEN = re.compile(
     r'(?P<key>"(?:[^"\\]|\\.)*"(?=:))|(?P<string>"(?:[^"\\]|\\.)*")|(?P<word>-?\d[\d.eE+-]*|true|false|null)'
 )
@@ -70,7 +81,9 @@ def offset(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time in its two largest units: `0.4 s`, `12 s`, `3 min 7 s`, `1 h 2 min`."""
+    """A length of time in its two largest units: `40 ms`, `0.4 s`, `12 s`, `3 min 7 s`, `1 h 2 min`."""
+    if seconds < 0.1:
+        return f"{max(seconds, 0) * 1000:.0f}\N{NO-BREAK SPACE}ms"
     if seconds < 10:
         return f"{seconds:.1f}\N{NO-BREAK SPACE}s"
     minutes, rest = divmod(round(seconds), 60)
@@ -82,15 +95,32 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float) -> str:
-    """With separators, and two decimals where it has a fraction: `1,204`, `49.90`; a very large one as `1.5e+20`."""
+    """With separators, and two decimals where it has a fraction: `1,204`, `49.90`, `0.0014`; huge ones as `1.5e+20`."""
     if abs(value) >= 1e15:
         return f"{value:.4g}"
+    if 0 < abs(value) < 0.01:
+        return f"{value:.2g}"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
 
 
 def amount(value: float) -> str:
     """A signed number, with a true minus: `+49`, `-12.50`."""
-    return f"{'−' if value < 0 else '+'}{number(abs(value))}"  # noqa: RUF001 - a minus, as wide as the plus
+    return f"{_MINUS if value < 0 else '+'}{number(abs(value))}"
+
+
+def total(value: float, *, money: bool = False) -> str:
+    """What a goal adds up to; money in dollars: `1,204`, `$49.90`, and below zero `-$54.50`, with a true minus."""
+    return f"{_MINUS if value < 0 else ''}{'$' if money else ''}{number(abs(value))}"
+
+
+def tick(value: float, *, money: bool = False) -> str:
+    """The same on a chart's axis, where there is little room: `$1.5k`, `-$200M`, `400B`."""
+    size = abs(value)
+    sign = f"{_MINUS if value < 0 else ''}{'$' if money else ''}"
+    for magnitude, letter in _MAGNITUDES:
+        if magnitude <= size < 1e15:
+            return f"{sign}{size / magnitude:.4g}{letter}"
+    return f"{sign}{size:.4g}"
 
 
 def milliseconds(value: float | None) -> str:
@@ -137,8 +167,24 @@ def _inline(value: Any) -> str:
 
 
 def json_lines(value: Any) -> Markup:
-    """JSON, indented, with its names, strings and words in elements of their own."""
-    return _coloured(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """JSON, indented, with its names, strings and words in elements of their own; what cannot be seen is escaped."""
+    return _coloured(_json(value, indent=2))
+
+
+def property_value(value: Any) -> Markup:
+    """A property: a text as it is, anything else as JSON, on one line where it is short."""
+    if isinstance(value, str) and value:
+        return escape(_UNSEEN.sub(_escaped, clip(value, 2000)))
+    line = _json(value)
+    return _coloured(line) if len(line) <= MAX_INLINE else json_lines(value)
+
+
+def _json(value: Any, *, indent: int | None = None) -> str:
+    return _UNSEEN.sub(_escaped, json.dumps(value, indent=indent, ensure_ascii=False, default=str))
+
+
+def _escaped(unseen: re.Match[str]) -> str:
+    return f"\\u{ord(unseen[0]):04x}"
 
 
 def _coloured(text: str) -> Markup:
@@ -176,6 +222,22 @@ def raw_request(request: Received) -> Markup:
     return head + Markup("").join(lines) + "\n" + body(request.body)
 
 
+def as_curl(request: Received, url: str) -> str:
+    """The command that sends a request once more, with its secrets cut as they are kept; nothing for a large body.
+
+    Args:
+        request: What is sent again.
+        url: The inspector's address.
+    """
+    if len(request.body) > MAX_SHOWN:
+        return ""
+    target = f"{url}{request.path}?{request.query}" if request.query else f"{url}{request.path}"
+    kept = ((name, value) for name, value in request.headers if name not in _OF_CONNECTION)
+    headers = [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in kept]
+    sent = [f"--data-raw {shlex.quote(request.body.decode('utf-8', 'replace'))}"] if request.body else []
+    return " \\\n  ".join([f"curl -X {request.method} {shlex.quote(target)}", *headers, *sent]) + "\n"
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
@@ -189,11 +251,14 @@ FILTERS: dict[str, Callable[..., Any]] = {
         duration,
         number,
         amount,
+        total,
+        tick,
         milliseconds,
         size,
         short,
         gist,
         json_lines,
+        property_value,
         body,
     )
 }

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlencode
 import jinja2
 import msgspec
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -24,7 +25,7 @@ from starlette.staticfiles import StaticFiles
 from sessionsight.inspector import charts, formats
 from sessionsight.inspector.faults import Faults, FaultsError, Injector
 from sessionsight.inspector.filters import MAX_ID, Filter, FilterError
-from sessionsight.inspector.model import KINDS, Inspected, Page
+from sessionsight.inspector.model import KINDS, Inspected, Page, Visit
 from sessionsight.inspector.snippets import snippets
 from sessionsight.inspector.store import Store
 from sessionsight.inspector.timeline import lay_out
@@ -37,6 +38,7 @@ _LONGEST = 500
 """Records of a session that its page shows."""
 _SAME_MOMENT = 1.0
 """Seconds between records that one request of the app may have caused."""
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _BATCHED = 30.0
 """Seconds by which vendors' batches may arrive apart."""
 
@@ -84,6 +86,7 @@ class _Pages:
             Route("/health", self._health, methods=["GET", "POST"]),
             Route("/clear", self._clear, methods=["POST"]),
             Mount("/static", StaticFiles(directory=_HERE / "static")),
+            Route("/{path:path}", self._nowhere, methods=_METHODS),
         ]
 
     # --- Records ----------------------------------------------------------------------------------
@@ -128,6 +131,9 @@ class _Pages:
             cause=self._cause(record),
             received=received,
             http=received and formats.raw_request(received),
+            curl=received and formats.as_curl(received, _url(request)),
+            older=self._store.record(record.id - 1) and record.id - 1,
+            newer=self._store.record(record.id + 1) and record.id + 1,
             agent=received and dict(received.headers).get("user-agent"),
             siblings=self._store.siblings(record.request_id),
         )
@@ -175,6 +181,7 @@ class _Pages:
             "session.html",
             here="/sessions",
             session_id=visit.session_id,
+            ids=_ids(visit),
             by_time=visit.tied_by_time,
             who=_latest(records, "user_id") or _latest(records, "visitor_id"),
             first=shown[0].occurred_at,
@@ -202,7 +209,7 @@ class _Pages:
             return self._missing(request, "No such goal", "No accepted record has reached it, of those that are here.")
         points = self._store.goal_series(goal_id, buckets=120)
         low, high = charts.bounds(points)
-        grid = charts.round_steps(low, high)
+        grid = charts.round_steps(low, high, whole=not goal.money)
         return self._page(
             request,
             "goal.html",
@@ -239,6 +246,7 @@ class _Pages:
             health=[(one, list(zip(one.accepted_series, one.refused_series, strict=True))) for one in health],
             slowest=max((one.latency_p95 or 0 for one in health), default=0),
             minutes=[f"{59 - minute} min ago" for minute in range(60)],
+            busiest=[max(map(sum, zip(one.accepted_series, one.refused_series, strict=True))) for one in health],
             faults=given or msgspec.to_builtins(self._injector.faults),
             error=error,
             saved="saved" in request.query_params,
@@ -250,13 +258,23 @@ class _Pages:
 
     # --- All --------------------------------------------------------------------------------------
 
+    def _nowhere(self, request: Request) -> Response:
+        """For people a page; for programs, which may have a vendor's address slightly wrong, what they expect."""
+        if "text/html" not in request.headers.get("accept", ""):
+            raise HTTPException(404)
+        return self._missing(request, "No such page", "The address may be mistyped, or from another version.")
+
     def _missing(self, request: Request, what: str, why: str) -> Response:
         return self._page(request, "missing.html", here="", status=404, what=what, why=why)
 
     def _page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
-        url = str(request.base_url).rstrip("/")
+        url = _url(request)
         html = self._templates.get_template(template).render(
-            url=url, snippets=snippets(url), today=formats.day(time()), **values
+            url=url,
+            snippets=snippets(url),
+            today=formats.day(time()),
+            bad_day=_bad_day(self._injector.faults),
+            **values,
         )
         return HTMLResponse(html, status)
 
@@ -264,6 +282,25 @@ class _Pages:
 def _number(text: str) -> int | None:
     """A record's id, or a cursor."""
     return min(int(text), MAX_ID) if text.isascii() and text.isdigit() and len(text) < 40 else None
+
+
+def _url(request: Request) -> str:
+    return str(request.base_url).rstrip("/")
+
+
+def _bad_day(faults: Faults) -> str:
+    """The faults that are on, in words: `fail 500:0.3, latency 200-800`."""
+    on = msgspec.to_builtins(faults)
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in on.items() if value)
+
+
+def _ids(visit: Visit) -> dict[str, list[str]]:
+    """All ids in a visit, by the filter of the stream that takes them; the windows', which none takes, last."""
+    found = {"session": visit.sessions}
+    for name in ("user", "visitor", "window"):
+        values = (getattr(record, f"{name}_id") for record in visit.records)
+        found[name] = list(dict.fromkeys(value for value in values if value is not None))
+    return found
 
 
 def _query(parameters: Mapping[str, str]) -> str:

@@ -42,7 +42,7 @@ def test_one_among_thousands_can_be_seen() -> None:
 def test_nothing_makes_an_empty_chart() -> None:
     assert rects(charts.bars([], label="records")) == []
     assert rects(charts.bars([(0, 0)], label="records")) == []
-    assert rects(charts.proportions({"signal": 0}, label="records")) == []
+    assert rects(charts.proportions({"signal": 0}, names={})) == []
     assert parsed(charts.steps([], label="total")).find(".//path") is not None
 
 
@@ -63,8 +63,9 @@ def test_a_total_stays_what_it_is_until_it_changes() -> None:
 
 
 def test_grid_lines_stand_where_their_totals_are() -> None:
-    drawn = charts.steps([(0, 0), (1, 200)], label="t", grid=[0, 100, 200, 300])
-    assert percent(parsed(drawn).iter("line"), "y1") == [96, 50, 4]
+    lines = list(parsed(charts.steps([(0, 0), (1, 200)], label="t", grid=[0, 100, 200, 300])).iter("line"))
+    assert percent(lines, "y1") == [96, 50, 4]
+    assert [line.get("class") for line in lines] == ["grid zero", "grid", "grid"]
 
 
 def test_zero_is_always_in_sight() -> None:
@@ -87,6 +88,11 @@ def test_scales_have_round_numbers(low: float, high: float, expected: list[float
     assert charts.round_steps(low, high) == pytest.approx(expected)
 
 
+def test_what_is_counted_has_no_steps_between_whole_numbers() -> None:
+    assert charts.round_steps(0, 1, whole=True) == [0, 1]
+    assert charts.round_steps(0, 180, whole=True) == [0, 50, 100, 150]
+
+
 @given(st.floats(-1e9, 1e9), st.floats(0.01, 1e9))
 def test_scales_are_within_their_bounds_and_never_long(low: float, width: float) -> None:
     steps = charts.round_steps(low, low + width)
@@ -95,7 +101,12 @@ def test_scales_are_within_their_bounds_and_never_long(low: float, width: float)
 
 
 def test_proportions_fill_the_whole_width() -> None:
-    parts = rects(charts.proportions({"signal": 3, "saytics": 0, "analyse": 1}, label="records"))
+    drawn = charts.proportions(
+        {"signal": 3, "saytics": 0, "analyse": 1}, names={"signal": "Signal", "analyse": HOSTILE}
+    )
+    assert parsed(drawn).get("aria-label") == f"Signal 3, {HOSTILE} 1"
+    assert [title.text for title in parsed(drawn).iter("title")] == ["Signal 3", f"{HOSTILE} 1"]
+    parts = rects(drawn)
     assert [part.get("class") for part in parts] == ["signal", "analyse"]
     assert percent(parts, "x") == [0, 75]
     assert percent(parts, "width") == [75, 25]

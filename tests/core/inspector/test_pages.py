@@ -3,11 +3,13 @@
 import html
 import json
 import re
+import shlex
 from typing import Any
 
 import httpx
 import pytest
 
+from sessionsight.inspector.model import Inspected
 from sessionsight.inspector.security import CONTENT_SECURITY_POLICY
 from sessionsight.inspector.server import RunningInspector
 from tests.core.inspector.calls import (
@@ -63,12 +65,24 @@ def test_every_page_is_guarded_and_brings_nothing_inline(http: httpx.Client, pat
         assert re.findall(r"(?:src|href)=\"(?:https?:)?//", page.text) == []
 
 
+def test_an_empty_stream_has_a_command_that_fills_it(http: httpx.Client, inspector: RunningInspector) -> None:
+    [lines] = re.findall(r'<pre id="by-hand".*?>(.*?)</pre>', http.get("/").text, re.DOTALL)
+    command, url, *options = shlex.split(html.unescape(lines).replace("\\\n", ""))
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    headers = [value.split(": ", 1) for name, value in zip(options[::2], options[1::2], strict=True) if name == "-H"]
+    assert (command, url) == ("curl", f"{inspector.url}/v1/events")
+    http.post(url, content=given["--data"], headers=dict(headers)).raise_for_status()
+    assert names(http.get("/")) == ["Report Exported"]
+    assert inspector.store.counts().accepted == 1
+
+
 @pytest.mark.parametrize("path", ["/", "/sessions", "/goals"])
 def test_an_empty_page_has_the_lines_to_paste(http: httpx.Client, inspector: RunningInspector, path: str) -> None:
     page = text(http.get(path))
     assert 'MIDDLEWARE += ["sessionsight_django.AnalyticsMiddleware"]' in page
     assert "SessionSight().init_app(app)" in page
     assert "app.add_middleware(AnalyticsMiddleware, destinations=" in page
+    assert "request.analytics." in page
     assert f'INSPECTOR = "{inspector.url}"' in page
 
 
@@ -192,6 +206,50 @@ def test_a_body_that_is_no_json_is_shown_as_text_and_a_long_one_is_cut(
     assert "more characters" in text(http.get(f"/records/{wide.id}"))
 
 
+def test_a_record_leads_to_its_neighbours(http: httpx.Client, inspector: RunningInspector) -> None:
+    first, middle, last = keep(inspector.store, record(0), record(1), record(2))
+
+    def neighbours(of: Inspected) -> list[tuple[str, str]]:
+        page = http.get(f"/records/{of.id}").text
+        return re.findall(r'<a rel="(next|prev)" href="/records/(\d+)"', page)
+
+    assert neighbours(middle) == [("next", str(first.id)), ("prev", str(last.id))]
+    assert neighbours(first) == [("prev", str(middle.id))]
+    assert neighbours(last) == [("next", str(middle.id))]
+
+
+def test_of_many_properties_the_rest_is_folded_away(http: httpx.Client, inspector: RunningInspector) -> None:
+    properties = {f"property {number}": {"n": number} for number in range(200)}
+    [shown] = keep(inspector.store, record(properties=properties))
+    page = http.get(f"/records/{shown.id}")
+    assert "Properties 200" in text(page)
+    assert "property 39 " in text(page).split("160 more")[0]
+    assert "property 40 " not in text(page).split("160 more")[0]
+    assert "property 199 " in text(page)
+
+
+@pytest.mark.parametrize(
+    ("occurred", "said"), [(0, ""), (-1.2, "1.2 s later"), (90, "1 min 30 s earlier: the clocks differ")]
+)
+def test_a_record_says_how_late_it_came(
+    http: httpx.Client, inspector: RunningInspector, occurred: float, said: str
+) -> None:
+    [shown] = keep(inspector.store, record(occurred_at=START + occurred))
+    page = text(http.get(f"/records/{shown.id}")).replace("\N{NO-BREAK SPACE}", " ")
+    assert re.search(rf"Received [\d:.]+ {said} ?Sent by", page)
+
+
+def test_a_sessions_page_lists_all_ids_and_leads_to_their_records(
+    http: httpx.Client, inspector: RunningInspector
+) -> None:
+    keep(inspector.store, record(0, session_id="s 1", user_id="u&1", visitor_id="v-1", window_id=WINDOW))
+    keep(inspector.store, record(1, vendor="analyse", session_id="a-1", user_id="u&1"))
+    page = http.get("/sessions/s%201")
+    ids = page.text.split("Ids of this visit")[1].split("</details>")[0]
+    assert re.findall(r'href="(.*?)"', ids) == ["/?session=s+1", "/?session=a-1", "/?user=u%261", "/?visitor=v-1"]
+    assert re.findall(r'data-copy-text="(.*?)"', ids) == ["s 1", "a-1", "u&amp;1", "v-1", WINDOW]
+
+
 def test_a_sessions_page_has_its_records_of_all_vendors_in_order(
     http: httpx.Client, inspector: RunningInspector
 ) -> None:
@@ -245,6 +303,8 @@ def test_goals_add_up(http: httpx.Client, inspector: RunningInspector) -> None:
     assert "Revenue $49.90" in page
     assert "user-signups 1 +2 −1" in page  # noqa: RUF001 - a minus
     assert "shop-revenue $49.90" in page
+    keep(inspector.store, kept_goal(0, -12.5, name="refunds"))
+    assert "refunds −$12.50 −1" in text(http.get("/goals"))  # noqa: RUF001 - a minus
     one = text(http.get("/goals/shop-revenue"))
     assert "Revenue $49.90 Increments 2 Decrements 1" in one
 
@@ -265,6 +325,16 @@ def test_faults_are_set_by_the_form_and_bite(http: httpx.Client, inspector: Runn
     assert http.post("/v1/events", json=event(), headers=BEARER).status_code == 503
     http.post("/health", data={})
     assert http.post("/v1/events", json=event(), headers=BEARER).status_code == 200
+
+
+def test_every_page_says_that_faults_are_on(http: httpx.Client) -> None:
+    http.post("/health", data={"fail": "503:0.5", "rate_limit": "10/s"})
+    for path in (*PAGES, "/records/0"):
+        assert "Faults are on: fail 503:0.5, rate limit 10/s" in re.sub("<.*?>", "", http.get(path).text)
+    assert "Turn all off" in http.get("/health").text
+    http.post("/health")
+    for path in PAGES:
+        assert "Faults are on" not in http.get(path).text
 
 
 def test_a_fault_that_is_none_is_said_beside_its_field(http: httpx.Client) -> None:
@@ -306,6 +376,15 @@ def test_what_is_not_here_is_said_to_be_missing(http: httpx.Client, path: str) -
     page = http.get(path, follow_redirects=True)
     assert page.status_code == 404
     assert "To the stream" in page.text
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+def test_an_address_that_is_none_is_missing_for_programs_and_for_people(http: httpx.Client, method: str) -> None:
+    plain = http.request(method, "/capture", headers={"Accept": "*/*"})
+    assert (plain.status_code, plain.json()) == (404, {"error": "Not Found"})
+    page = http.request(method, "/capture", headers={"Accept": "text/html,*/*"})
+    assert page.status_code == 404
+    assert "No such page" in page.text
 
 
 def test_whatever_is_sent_is_shown_as_text(http: httpx.Client, inspector: RunningInspector) -> None:

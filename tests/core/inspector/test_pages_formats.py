@@ -1,9 +1,14 @@
 """Values read as people write them."""
 
+import json
+import shlex
+from html import unescape
+
 import pytest
 
 from sessionsight.inspector import formats
 from tests.core.inspector.samples import record
+from tests.core.inspector.values import received
 
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
@@ -20,7 +25,8 @@ def test_offsets(seconds: float, shown: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [
-        (0, "0.0 s"),
+        (0, "0 ms"),
+        (0.042, "42 ms"),
         (0.42, "0.4 s"),
         (12, "12 s"),
         (187, "3 min 7 s"),
@@ -34,7 +40,8 @@ def test_durations_are_told_in_their_two_largest_units(seconds: float, shown: st
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(0, "0"), (1204, "1,204"), (49.9, "49.90"), (1e6, "1,000,000"), (-1.5e20, "-1.5e+20")]
+    ("value", "shown"),
+    [(0, "0"), (1204, "1,204"), (49.9, "49.90"), (1e6, "1,000,000"), (0.0014, "0.0014"), (-1.5e20, "-1.5e+20")],
 )
 def test_numbers(value: float, shown: str) -> None:
     assert formats.number(value) == shown
@@ -45,6 +52,39 @@ def test_any_time_can_be_shown(moment: float) -> None:
     assert len(formats.clock(moment)) == 12
     assert len(formats.date(moment)) == 10
     assert formats.day(moment)
+
+
+@pytest.mark.parametrize(
+    ("value", "money", "shown"),
+    [
+        (0, False, "0"),
+        (-3, False, f"{MINUS}3"),
+        (49.9, True, "$49.90"),
+        (-54.5, True, f"{MINUS}$54.50"),
+        (123_456_789_012.34, True, "$123,456,789,012.34"),
+    ],
+)
+def test_totals_have_their_sign_before_their_currency(value: float, money: bool, shown: str) -> None:
+    assert formats.total(value, money=money) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "money", "shown"),
+    [
+        (0, True, "$0"),
+        (0.5, False, "0.5"),
+        (0.001, True, "$0.001"),
+        (999, False, "999"),
+        (1500, True, "$1.5k"),
+        (-2e8, True, f"{MINUS}$200M"),
+        (4e11, False, "400B"),
+        (2e12, False, "2T"),
+        (5e19, True, "$5e+19"),
+    ],
+)
+def test_a_charts_axis_has_short_numbers(value: float, money: bool, shown: str) -> None:
+    assert formats.tick(value, money=money) == shown
+    assert len(shown) <= 7
 
 
 def test_amounts_have_a_sign() -> None:
@@ -85,6 +125,33 @@ def test_the_gist_leaves_out_the_vendors_own_properties_where_there_are_others()
 def test_the_gist_of_a_record_without_properties_is_its_path() -> None:
     assert gist() == [("path", "/pay")]
     assert formats.gist(record(raw={"path": 7})) == []
+
+
+def test_a_property_stands_on_one_line_where_it_is_short() -> None:
+    assert formats.property_value("<b>plain</b>") == "&lt;b&gt;plain&lt;/b&gt;"
+    assert formats.property_value("").striptags() == '""'
+    assert formats.property_value({"a": [1, 2]}).striptags() == '{"a": [1, 2]}'
+    assert "\n" in formats.property_value(list(range(100)))
+    assert len(formats.property_value("x" * 10_000)) == 2000
+
+
+def test_what_cannot_be_seen_is_written_out() -> None:
+    hidden = "paid\N{RIGHT-TO-LEFT OVERRIDE}lave\N{ZERO WIDTH SPACE}"
+    assert formats.property_value(hidden) == r"paid\u202elave\u200b"
+    assert json.loads(unescape(formats.json_lines([hidden]).striptags())) == [hidden]
+    assert formats.property_value("\N{WOMAN}\N{ZERO WIDTH JOINER}\N{GIRL}") == "\N{WOMAN}\N{ZERO WIDTH JOINER}\N{GIRL}"
+
+
+def test_a_request_is_sent_once_more_by_curl() -> None:
+    headers = [("host", "127.0.0.1"), ("content-length", "19"), ("content-type", "application/json")]
+    sent = received(path="/v1/capture", query="a=1", headers=headers, body=b'{"note": "it\'s $5"}')
+    words = shlex.split(formats.as_curl(sent, "http://127.0.0.1:7717").replace("\\\n", ""))
+    assert words == [
+        *["curl", "-X", "POST", "http://127.0.0.1:7717/v1/capture?a=1"],
+        *["-H", "content-type: application/json", "--data-raw", '{"note": "it\'s $5"}'],
+    ]
+    assert "--data-raw" not in formats.as_curl(received(), "http://127.0.0.1:7717")
+    assert formats.as_curl(received(body=b"x" * 100_000), "http://127.0.0.1:7717") == ""
 
 
 def test_json_is_coloured_and_its_text_unchanged() -> None:

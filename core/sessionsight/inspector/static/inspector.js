@@ -1,4 +1,4 @@
-// Keeps a page up to date, and lets the keyboard move through it. Without this script every page is whole, too.
+// Keeps a page up to date, filters at once, and copies. Without this script every page is whole, too.
 //
 // The server draws. When the stream of server-sent events says that records have arrived, the page's own address is
 // asked for again, and the elements marked `data-live` take over what has changed.
@@ -6,6 +6,7 @@
 
 (() => {
   const REFRESH_EVERY = 400; // ms, however fast records arrive
+  const SCROLLED = 300; // px, from which on the newest rows are out of sight
   const find = (selector, root = document) => root.querySelector(selector);
   const findAll = (selector, root = document) => [...root.querySelectorAll(selector)];
 
@@ -54,9 +55,15 @@
     if (!response || number !== asked) return;
     const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
     if (number !== asked) return;
+    const first = find("#records .row")?.id;
     for (const live of findAll("[data-live]")) {
       const counterpart = fresh.getElementById(live.id);
       if (counterpart) morph(live, counterpart);
+    }
+    if (first) {
+      const rows = findAll("#records .row");
+      const at = rows.findIndex((row) => row.id === first);
+      showNewer(at < 0 ? rows.length : at);
     }
     const [pager, newPager] = [find("#pager"), fresh.getElementById("pager")];
     if (pager && newPager) pager.replaceWith(newPager);
@@ -71,22 +78,32 @@
   const live = { paused: false, missed: 0, timer: 0, source: null };
   const older = () => new URLSearchParams(location.search).has("before");
 
+  const title = document.title;
+
   function say(state, text) {
     find("#live").dataset.state = state;
     find("#live-text").textContent = text;
   }
 
+  // What has come unseen stands in the title as well, where it can be read while another tab is in front.
+  function miss(number) {
+    live.missed = number;
+    document.title = number ? `(${number}) ${title}` : title;
+  }
+
   function arrived() {
     if (live.paused) {
-      live.missed += 1;
+      miss(live.missed + 1);
       say("paused", `${live.missed} new`);
-    } else if (!live.timer && !document.hidden && !older()) {
+    } else if (older()) {
+      showNewer(1);
+    } else if (document.hidden) {
+      miss(live.missed + 1);
+    } else if (!live.timer) {
       live.timer = setTimeout(() => {
         live.timer = 0;
         refresh();
       }, REFRESH_EVERY);
-    } else if (document.hidden) {
-      live.missed += 1;
     }
   }
 
@@ -112,9 +129,29 @@
 
   function catchUp() {
     if (live.missed && !live.paused && !document.hidden) {
-      live.missed = 0;
+      miss(0);
       if (!older()) refresh();
     }
+  }
+
+  // --- What is newer than what is looked at -------------------------------------------------------
+
+  const newest = { rows: 0 };
+
+  // Rows have come above those that are on the screen, or on a newer page.
+  function showNewer(rows) {
+    if (rows > 0 && (older() || scrollY > SCROLLED)) newest.rows += rows;
+    find("#newest").textContent = `${newest.rows} newer`;
+    find("#newest").hidden = !newest.rows;
+  }
+
+  function toNewest() {
+    newest.rows = 0;
+    find("#newest").hidden = true;
+    const query = new URLSearchParams(location.search);
+    query.delete("before");
+    if (older()) location.assign(`${location.pathname}${query.size ? `?${query}` : ""}`);
+    else scrollTo({ top: 0 });
   }
 
   // --- Filters ------------------------------------------------------------------------------------
@@ -127,6 +164,7 @@
   async function applyFilters(form) {
     const before = document.body.dataset.stream;
     history.replaceState(null, "", filtersFrom(form));
+    remember();
     await refresh();
     if (document.body.dataset.stream !== before) connect();
   }
@@ -145,44 +183,33 @@
     });
   }
 
-  // --- Keyboard -----------------------------------------------------------------------------------
-
-  function move(step) {
-    const rows = findAll("a[data-row]");
-    const row = document.activeElement?.closest(".row, .tile");
-    const at = rows.findIndex((link) => row?.contains(link));
-    const target = rows[at < 0 ? 0 : Math.min(Math.max(at + step, 0), rows.length - 1)];
-    target?.focus();
-    target?.closest(".row, .tile").scrollIntoView({ block: "nearest" });
+  // Which records were looked at, for the way back from one of them.
+  function remember() {
+    if (location.pathname === "/") sessionStorage.setItem("stream", location.search);
+    for (const link of findAll('.crumbs a[href="/"]')) link.href = `/${sessionStorage.getItem("stream") ?? ""}`;
   }
-
-  const keys = {
-    "/": () => (find("#search") ? find("#search").select() : location.assign("/#search")),
-    j: () => move(1),
-    k: () => move(-1),
-    p: () => pause(),
-  };
-
-  document.addEventListener("keydown", (event) => {
-    const typing = event.target.closest("input:not([type=radio]), select, textarea");
-    if (event.key === "Escape" && typing) typing.blur();
-    if (typing || event.ctrlKey || event.metaKey || event.altKey || !Object.hasOwn(keys, event.key)) return;
-    event.preventDefault();
-    keys[event.key]();
-  });
 
   // --- Small things -------------------------------------------------------------------------------
 
   function unhideCopy() {
-    for (const button of findAll("[data-copy]")) button.hidden = !navigator.clipboard;
+    for (const button of findAll(".copy")) button.hidden = !navigator.clipboard;
   }
 
   document.addEventListener("click", async (event) => {
-    const copy = event.target.closest("[data-copy]");
+    const copy = event.target.closest(".copy");
     if (!copy) return;
-    await navigator.clipboard.writeText(document.getElementById(copy.dataset.copy).textContent).catch(() => null);
-    copy.textContent = "Copied";
-    setTimeout(() => (copy.textContent = "Copy"), 1500);
+    const { copyText, copyAddress } = copy.dataset;
+    const text = copyText ?? (copyAddress === undefined ? find(`#${copy.dataset.copy}`).textContent : location.href);
+    const done = await navigator.clipboard.writeText(text).then(() => true, () => false);
+    const [word, before] = [done ? "Copied" : "Not copied", copy.textContent];
+    find("#said").textContent = word;
+    copy.classList.toggle("done", done);
+    if (before) copy.textContent = word;
+    setTimeout(() => {
+      find("#said").textContent = "";
+      copy.classList.remove("done");
+      if (before) copy.textContent = before;
+    }, 1500);
   });
 
   document.addEventListener("submit", (event) => {
@@ -190,19 +217,31 @@
     if (question && !confirm(question)) event.preventDefault();
   });
 
-  // Pointing at a mark of the timeline lights up its step below.
-  document.addEventListener("mouseover", (event) => {
-    const mark = event.target.closest('.lane a[href^="#"]');
-    for (const lit of findAll(".row.lit")) lit.classList.remove("lit");
-    if (mark) document.getElementById(mark.getAttribute("href").slice(1))?.classList.add("lit");
-  });
+  // Pointing at a mark of the timeline lights up its step below, and the other way round.
+  function light({ target }) {
+    const mark = target.closest('.lane a[href^="#"]');
+    const step = target.closest(".steps .row");
+    for (const lit of findAll(".lit")) lit.classList.remove("lit");
+    if (mark) find(mark.getAttribute("href"))?.classList.add("lit");
+    if (step) find(`.lane a[href="#${step.id}"]`)?.classList.add("lit");
+  }
+
+  document.addEventListener("mouseover", light);
+  document.addEventListener("focusin", light);
 
   find("#live").hidden = false;
-  find("#keys").hidden = false;
+  find("#pause").hidden = !find("[data-live]");
   find("#pause").addEventListener("click", () => pause());
+  find("#newest").addEventListener("click", toNewest);
   document.addEventListener("visibilitychange", catchUp);
+  document.addEventListener("scroll", () => {
+    if (scrollY <= SCROLLED && !older()) {
+      newest.rows = 0;
+      find("#newest").hidden = true;
+    }
+  });
   if (find("#filters")) listenToFilters(find("#filters"));
-  if (location.hash === "#search") find("#search")?.focus();
+  remember();
   unhideCopy();
   connect();
 })();
