@@ -188,10 +188,12 @@ def record_id(record: Record) -> str:
     """The record's id, the same at every attempt and in every lane.
 
     A UUIDv7 of the capture time and the random bytes; with a `key`, a UUIDv8 that is derived from
-    (kind, name, key) alone, so that a repeated call has the same id.
+    (kind, name, key) alone, so that a repeated call has the same id. A goal's increments and its decrements
+    are two kinds there.
     """
     if record.key is not None:
-        source = f"{record.kind}\0{record.label}\0{record.key}"
+        kind = record.direction if isinstance(record, Goal) else record.kind  # a refund is no second purchase
+        source = f"{kind}\0{record.label}\0{record.key}"
         from hashlib import sha256  # slow to import, and only keys need it
 
         return str(_uuid(sha256(source.encode("utf-8", "surrogatepass")).digest()[:16], version=8))

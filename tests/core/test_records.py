@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.errors import InvalidGoalError
@@ -63,8 +64,9 @@ def test_an_id_of_a_key_depends_on_kind_name_and_key_alone() -> None:
     assert record_id(first) == record_id(event(key="order:1", time=2.0, entropy=urandom(10), user_id="b"))
     assert uuid.UUID(record_id(first)).version == 8
     goal = Goal(goal_id="order_processed", direction="increment", entropy=ENTROPY, time=1.0, key="order:1")
-    others = [event(key="order:2"), event("order_paid", key="order:1"), goal, event()]
-    assert len({record_id(record) for record in [first, *others]}) == 5
+    refund = replace(goal, direction="decrement")
+    others = [event(key="order:2"), event("order_paid", key="order:1"), goal, refund, event()]
+    assert len({record_id(record) for record in [first, *others]}) == 6
 
 
 def test_an_id_of_a_key_never_changes_from_version_to_version() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from sessionsight.records import Entry, Goal, record_id
+from sessionsight.records import Entry, record_id
 
 __all__ = ["KeyWindow", "scope_of"]
 
@@ -39,7 +39,5 @@ class KeyWindow:
 
 
 def scope_of(entry: Entry) -> str:
-    """What a key is unique in: kind, name and key, which is what the id is derived from."""
-    record = entry.record
-    direction = record.direction if isinstance(record, Goal) else ""
-    return f"{direction}{record_id(record)}"
+    """What a key is unique in: kind, name and key, from which the id is derived."""
+    return record_id(entry.record)
