@@ -2,26 +2,25 @@
 
 It says which records it takes, turns records into HTTP calls, and judges the replies. It has no
 clock, socket or thread; what it needs is handed in. `docs/destinations.md` writes a fifth one.
+
+What helps to write one can be had from here as well: see `options` and `writing`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
 from enum import Enum
-from functools import lru_cache
-from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, get_origin
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import fields, replace
+from msgspec.structs import fields
 
 from sessionsight.context import TrackingContext
+from sessionsight.destinations.options import Secret, base_url, is_loopback, objection, reveal
+from sessionsight.destinations.writing import anonymous_id, encode_body, idempotency, rfc3339
 from sessionsight.errors import ConfigurationError
-from sessionsight.records import DropReason, Entry, Record, record_id
+from sessionsight.records import DropReason, Entry, Record
 from sessionsight.urls import without_query
 
 __all__ = [
@@ -43,9 +42,6 @@ __all__ = [
     "reveal",
     "rfc3339",
 ]
-
-Secret = str | Callable[[], str]
-"""A key, or a function that returns it, such as a `KeyFile`; it is called for each HTTP call."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -179,7 +175,7 @@ class VendorDestination(Struct, frozen=True, kw_only=True):
                     raise ConfigurationError(
                         f"{where} must be a string or a function that returns one, not {type(value).__name__}"
                     )
-            elif (expected := _objection(value, field.type)) is not None:
+            elif (expected := objection(value, field.type)) is not None:
                 raise ConfigurationError(f"{where} must be {expected}, not {value!r}")
 
     @property
@@ -208,132 +204,6 @@ class VendorDestination(Struct, frozen=True, kw_only=True):
             f"{name}={'***' if name in self.secrets else repr(getattr(self, name))}" for name in self.__struct_fields__
         )
         return f"{type(self).__name__}({', '.join(shown)})"
-
-
-def _objection(value: object, hint: Any) -> str | None:
-    """What an option must be, when this value is not that."""
-    if get_origin(hint) is Literal:
-        choices = get_args(hint)
-        return None if value in choices else f"one of {', '.join(repr(choice) for choice in choices)}"
-    try:
-        msgspec.convert(value, hint)
-    except msgspec.ValidationError as error:
-        return str(error).replace("Expected ", "", 1).partition(", got ")[0].replace("`", "")
-    except TypeError:  # a type that only its own code can check
-        return None
-    return None
-
-
-def base_url(url: str, *, default: str, where: str) -> str:
-    """An address to which paths are joined: without its one trailing slash; empty or a lone slash is the default.
-
-    Raises:
-        ConfigurationError: Not http(s), plain http to a host other than this machine, or more than scheme, host,
-            port and path.
-    """
-    url = url.removesuffix("/") or default.removesuffix("/")
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ConfigurationError(f"{where}: this is no address") from None
-    # What these hold may be secret, so they are not shown.
-    if "@" in parts.netloc:
-        raise ConfigurationError(f"{where}: an address must not hold a user name or password")
-    if "?" in url or "#" in url:
-        raise ConfigurationError(f"{where}: an address must not hold a query or a fragment, for paths are joined to it")
-    if parts.scheme not in {"http", "https"} or not host or not url.isprintable() or " " in url:
-        raise ConfigurationError(f"{where}: {url!r} is no http(s) address")
-    if parts.scheme == "http" and not is_loopback(host):
-        raise ConfigurationError(
-            f"{where}: {url!r} would send keys and personal data in the clear; use https (http is for loopback only)"
-        )
-    return url
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine by its very spelling."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def reveal(secret: Secret) -> str:
-    """The key itself, without the line end that a file may have given it.
-
-    Raises:
-        ConfigurationError: The function that should give it failed, or gave none.
-    """
-    if not callable(secret):
-        return secret.strip()
-    try:
-        key: object = secret()
-    except ConfigurationError:  # in words of its own, as of a key file
-        raise
-    except Exception as error:
-        raise ConfigurationError(f"the function that gives the key failed with {type(error).__name__}") from error
-    if not isinstance(key, str) or not key.strip():
-        raise ConfigurationError("the function that gives the key gave none")
-    return key.strip()
-
-
-def anonymous_id(record: Record, context: TrackingContext, *, share_visitor_id: bool) -> str | None:
-    """The visitor's anonymous id for a vendor whose own browser id a server cannot see.
-
-    The call's own id goes first, then the site's (`anonymous_id_cookie`, `anonymous_id_header`), then, if
-    the site shares it, SessionSight's visitor id.
-    """
-    found = record.anonymous_id or context.anonymous_id
-    return found or (context.sessionsight.visitor_id if share_visitor_id else None)
-
-
-def idempotency(entries: Sequence[Entry]) -> dict[str, str]:
-    """The `Idempotency-Key` header of a call that carries one record; no header for several."""
-    return {"Idempotency-Key": record_id(entries[0].record)} if len(entries) == 1 else {}
-
-
-def encode_body(value: Any) -> bytes:
-    """Write a request's body as JSON. Decimals are numbers; `msgspec.Raw` goes in as it stands."""
-    try:
-        return _ENCODER.encode(value)
-    except UnicodeEncodeError:  # a lone surrogate in an id or a name
-        return _ENCODER.encode(_without_surrogates(value))
-
-
-def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
-    if isinstance(value, dict):
-        return {_without_surrogates(name): _without_surrogates(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
-    if isinstance(value, Struct):
-        return replace(value, **{name: _without_surrogates(getattr(value, name)) for name in value.__struct_fields__})
-    return value
-
-
-_ENCODER = msgspec.json.Encoder(decimal_format="number")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def rfc3339(time: float) -> str:
-    """Unix seconds as UTC with milliseconds and `Z`, as JavaScript's `toISOString` writes it.
-
-    Example:
-        >>> rfc3339(1767225600.0)
-        '2026-01-01T00:00:00.000Z'
-    """
-    seconds, milliseconds = divmod(round(time * 1000), 1000)
-    return f"{_second(seconds)}.{milliseconds:03d}Z"
-
-
-@lru_cache(maxsize=64)
-def _second(seconds: int) -> str:
-    # Most records of a batch share their second, and this is the dearest part of writing one.
-    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 _PAUSING = frozenset({401, 402, 403, 404, 405, 410})
