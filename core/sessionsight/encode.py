@@ -24,7 +24,7 @@ import msgspec
 from sessionsight.consent import redact
 from sessionsight.errors import InvalidPropertiesError
 
-__all__ = ["MAX_BYTES", "PropertyEncoder", "decode", "encode"]
+__all__ = ["MAX_BYTES", "PropertyEncoder", "decode", "encode", "without_surrogates"]
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 100
@@ -116,6 +116,26 @@ def decode(encoded: bytes) -> Any:
     return _DECODER.decode(encoded)
 
 
+def without_surrogates(value: Any) -> Any:
+    """A value whose texts, at any depth, have U+FFFD in place of each lone surrogate, which no encoder writes.
+
+    Example:
+        >>> without_surrogates({"name": ["a", chr(0xD800)]}) == {"name": ["a", chr(0xFFFD)]}
+        True
+    """
+    match value:
+        case str():
+            return _SURROGATE.sub("\ufffd", value)
+        case dict():
+            return {without_surrogates(name): without_surrogates(item) for name, item in value.items()}
+        case list() | tuple():
+            return [without_surrogates(item) for item in value]
+        case msgspec.Struct():
+            texts = {name: without_surrogates(getattr(value, name)) for name in value.__struct_fields__}
+            return msgspec.structs.replace(value, **texts)
+    return value
+
+
 def _is_plain(value: dict[Any, Any] | list[Any] | tuple[Any, ...], depth: int) -> bool:
     """Whether msgspec may write each member as it stands."""
     items: Iterable[Any] = value
@@ -179,7 +199,7 @@ def _scalar(value: Any) -> Any:
         case None | bool():
             return value
         case str():
-            return _SURROGATE.sub("\ufffd", str.__str__(value))
+            return without_surrogates(str.__str__(value))
         case int():
             return int(value)
         case float():

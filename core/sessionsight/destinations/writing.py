@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 import msgspec
-from msgspec import Struct
-from msgspec.structs import replace
 
 from sessionsight.context import TrackingContext
+from sessionsight.encode import without_surrogates
 from sessionsight.records import Entry, Record, record_id
 
 __all__ = ["anonymous_id", "encode_body", "idempotency", "rfc3339"]
@@ -55,20 +53,7 @@ def encode_body(value: Any) -> bytes:
     try:
         return _ENCODER.encode(value)
     except UnicodeEncodeError:  # a lone surrogate in an id or a name
-        return _ENCODER.encode(_without_surrogates(value))
-
-
-def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
-    if isinstance(value, dict):
-        return {_without_surrogates(name): _without_surrogates(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
-    if isinstance(value, Struct):
-        return replace(value, **{name: _without_surrogates(getattr(value, name)) for name in value.__struct_fields__})
-    return value
+        return _ENCODER.encode(without_surrogates(value))
 
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
-_SURROGATE = re.compile("[\ud800-\udfff]")

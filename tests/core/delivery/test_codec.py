@@ -51,6 +51,13 @@ def test_an_amount_stays_exact(amount: Amount) -> None:
     assert str(found.amount) == str(amount)
 
 
+def test_a_huge_amount_of_a_goal_with_half_a_character_is_written_too() -> None:
+    found = back(Goal(**COMMON, goal_id="broken \ud800", direction="increment", amount=2**70)).record
+
+    assert isinstance(found, Goal)
+    assert (found.goal_id, found.amount) == ("broken \ufffd", 2**70)
+
+
 def test_half_a_character_becomes_a_mark_as_it_would_on_the_wire() -> None:
     record = Event(**COMMON, name="broken \ud800", groups={"company": "\udfff"})
 
