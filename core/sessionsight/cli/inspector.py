@@ -25,9 +25,17 @@ __all__ = ["command"]
 
 @click.command("inspector")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; only this machine by default.")
-@click.option("--port", default=DEFAULT_PORT, show_default=True, help="0 is any free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0 is any free one."
+)
 @click.option("--db", type=click.Path(dir_okay=False, path_type=Path), help="Keep what arrives in this file.")
-@click.option("--max-records", default=MAX_RECORDS, show_default=True, help="The oldest go beyond this number.")
+@click.option(
+    "--max-records",
+    type=click.IntRange(min=1),
+    default=MAX_RECORDS,
+    show_default=True,
+    help="The oldest go beyond this number.",
+)
 @click.option("--key", "keys", multiple=True, metavar="VENDOR=KEY", help="A key to take; any, for vendors without one.")
 @click.option("--fail", metavar="STATUS[:PART]", help="Answer with this status: 500:0.3 for three of ten calls.")
 @click.option("--latency", metavar="MS[-MS]", help="Answer this late, in milliseconds: 200 or 200-800.")

@@ -82,6 +82,8 @@ def test_keys_may_be_named() -> None:
         (["--fail", "200"], "fail: must be written as 500:0.3"),
         (["--latency", "x"], "latency: must be written as"),
         (["--rate-limit", "x"], "rate_limit: must be written as 10/s"),
+        (["--port", "70000"], "70000 is not in the range"),
+        (["--max-records", "0"], "0 is not in the range"),
     ],
 )
 def test_wrong_options_are_told(options: list[str], message: str) -> None:
