@@ -1,7 +1,6 @@
 """The inspector's pages in a real browser: live, by keyboard, on a phone, in the dark, and under attack."""
 
 import re
-from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -9,71 +8,14 @@ from playwright.sync_api import Locator, Page, expect
 from scripts.screenshots import SESSION, fill
 from sessionsight.inspector.server import RunningInspector
 from tests.browser.conftest import Window
+from tests.browser.looking import live, width_of
 from tests.core.inspector.samples import goal, keep, record
 
 pytestmark = pytest.mark.browser
 
-PAGES = ["/", "/?kind=goal&text=rev", "/sessions", f"/sessions/{SESSION}", "/goals", "/goals/shop-revenue", "/health"]
-HOSTILE = "\"'><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">" + "W" * 10_000
-
-
-def live(page: Page) -> Page:
-    """The page, once it listens to the stream."""
-    page.locator("#live[data-state=live]").wait_for()
-    return page
-
 
 def names(page: Page) -> Locator:
     return page.locator("#records a[data-row]")
-
-
-def width_of(page: Page) -> tuple[int, int]:
-    wide, there = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-    return wide, there
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_is_wider_than_a_phone(window: Window, inspector: RunningInspector, scheme: str) -> None:
-    page = window.open(width=380, color_scheme=scheme)
-    for path in ("/", "/sessions", "/goals", "/health"):
-        page.goto(path)
-        wide, there = width_of(live(page))
-        assert wide <= there, f"{path}, empty"
-    fill(inspector)
-    records = [f"/records/{one.id}" for one in inspector.store.session(SESSION)[::5]]
-    for path in (*PAGES, *records):
-        page.goto(path)
-        wide, there = width_of(live(page))
-        assert wide <= there, path
-
-
-def test_whatever_is_sent_is_shown_as_text_and_fits(window: Window, inspector: RunningInspector) -> None:
-    ids = {"session_id": HOSTILE, "window_id": HOSTILE, "user_id": HOSTILE, "visitor_id": HOSTILE}
-    everything: dict[str, Any] = {
-        **ids,
-        "name": HOSTILE,
-        "properties": {HOSTILE: {"deep": [HOSTILE]}},
-        "raw": {HOSTILE: HOSTILE},
-    }
-    [shown] = keep(inspector.store, record(rules=[HOSTILE], accepted=False, page_url=HOSTILE, **everything))
-    keep(inspector.store, record(warnings=[HOSTILE], **everything))
-    keep(inspector.store, goal(name=HOSTILE))
-    page = window.open(width=380)
-    for width in (380, 1280):
-        page.set_viewport_size({"width": width, "height": 800})
-        for path in ("/", f"/records/{shown.id}", "/sessions", "/goals"):
-            page.goto(path)
-            live(page)
-            assert "owned" not in page.title()[:20]
-            assert page.locator("main img, main script").count() == 0
-            wide, there = width_of(page)
-            assert wide <= there, path
-    page.goto("/sessions")
-    page.locator("a[data-row]").click()
-    expect(page.locator(".lane")).to_have_count(3)
-    page.goto("/goals")
-    page.locator("a[data-row]").click()
-    expect(page.locator("h1")).to_contain_text("<script>")
 
 
 def test_records_appear_as_they_arrive_and_focus_stays(window: Window, inspector: RunningInspector) -> None:
@@ -247,42 +189,3 @@ def test_lines_are_copied(window: Window, inspector: RunningInspector) -> None:
     page.get_by_role("button", name="Copy lines for Django").click()
     expect(page.get_by_role("button", name="Copy lines for Django")).to_have_text("Copied")
     assert f'INSPECTOR = "{inspector.url}"' in page.evaluate("navigator.clipboard.readText()")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_contrast(window: Window, inspector: RunningInspector, scheme: str) -> None:
-    """WCAG's level AA: 4.5 to 1, over what is behind it."""
-    fill(inspector)
-    refused = next(one for one in inspector.store.since(0) if not one.accepted and one.raw)
-    page = window.open(color_scheme=scheme)
-    for path in (*PAGES, f"/records/{refused.id}"):
-        page.goto(path)
-        live(page)
-        assert page.evaluate(FAINT) == [], path
-
-
-FAINT = """() => {
-  const channels = (color) => (color.match(/[\\d.]+/g) ?? []).map(Number);
-  const luminance = ([r, g, b]) => {
-    const linear = [r, g, b].map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
-  };
-  const behind = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const color = channels(getComputedStyle(at).backgroundColor);
-      if (color.length === 3 || color[3] === 1) return color;
-    }
-    return [255, 255, 255];
-  };
-  const faint = [];
-  for (const element of document.querySelectorAll("body *:not(script)")) {
-    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.nodeValue.trim());
-    if (!own || !element.getClientRects().length || element.closest("[aria-hidden=true]:not(kbd), title")) continue;
-    const style = getComputedStyle(element);
-    const color = channels(element instanceof SVGElement ? style.fill : style.color);
-    const [high, low] = [luminance(color), luminance(behind(element))].sort((a, b) => b - a);
-    const ratio = (high + 0.05) / (low + 0.05);
-    if (ratio < 4.5) faint.push(`${element.textContent.trim().slice(0, 30)} ${ratio.toFixed(2)}`);
-  }
-  return faint;
-}"""
