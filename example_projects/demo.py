@@ -134,6 +134,7 @@ def show(shop: str, port: int, *, in_browser: bool) -> None:
         inspector_at(DEFAULT_PORT) as inspector,
         inspector.store.listening(printer),
         serving(shop, port, inspector) as (url, log),
+        suppress(KeyboardInterrupt),
     ):
         print(f"\nAn example shop on {shop}, and the inspector, which plays all four vendors:\n")
         print(f"  Shop       {url}")
@@ -141,11 +142,10 @@ def show(shop: str, port: int, *, in_browser: bool) -> None:
         print(f"  Log        {log}")
         print("\nClick through the shop. Each record arrives here and on the inspector's page. Ctrl-C ends both.\n")
         print(tail.HEADING, flush=True)
-        with suppress(KeyboardInterrupt):
-            for address in (f"{inspector.url}/", url) if in_browser else ():
-                webbrowser.open(address)
-            while True:
-                time.sleep(3600)
+        for address in (f"{inspector.url}/", url) if in_browser else ():
+            webbrowser.open(address)
+        while True:
+            time.sleep(3600)
 
 
 def check(shop: str, port: int) -> list[str]:
