@@ -16,6 +16,7 @@ import pytest
 
 from sessionsight.delivery.spool.sqlite import file as spool_file
 from sessionsight.delivery.spool.sqlite import schema
+from sessionsight.delivery.spool.sqlite.faults import Full, translated
 from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
 from sessionsight.records import DropReason
 from tests.core.delivery.kit import event, goal, labels
@@ -235,6 +236,39 @@ def test_on_a_full_disk_records_wait_in_memory(path: Path, spools: list[SqliteSp
     assert sound(path)
 
 
+def test_a_file_on_a_full_disk_stays_open(path: Path, spools: list[SqliteSpool]) -> None:
+    """To open it takes room for SQLite's index of the log, which others may have taken by then."""
+    spools.append(spool := sqlite_spool(path))
+    empty = fill_the_disk(spool)
+    enter(spool, [event("small")])
+    opened = spool.file._connection
+
+    enter(spool, [event("large", size=50_000)])
+
+    full = [spool.file.is_full]
+    assert spool.file._connection is opened
+    assert opened is not None
+    assert not opened.in_transaction
+    empty()
+    tend(spool)
+    assert [*full, spool.file.is_full] == [True, False]
+    assert counts(spool.books(LANE)) == {"captured": 2, "pending": 2}
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [(sqlite3.SQLITE_IOERR_WRITE, "SQLITE_IOERR_WRITE"), (sqlite3.SQLITE_IOERR_SHMSIZE, "SQLITE_IOERR_SHMSIZE")],
+)
+def test_what_sqlite_takes_for_a_broken_disk_may_be_a_quota_or_a_limit(code: int, name: str) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode, error.sqlite_errorname = code, name
+
+    fault = translated(error)
+
+    assert type(fault) is Full
+    assert str(fault) == f"disk I/O error ({name}: is the disk full, or a quota or a limit on files reached?)"
+
+
 def test_what_has_come_of_records_is_written_once_the_disk_has_room(path: Path, spools: list[SqliteSpool]) -> None:
     spools.append(spool := sqlite_spool(path))
     books = spool.books(LANE)
@@ -294,6 +328,26 @@ def test_a_record_captured_in_the_midst_of_another_waits_in_memory(path: Path, s
 
     assert labels(claim(spool.books(LANE), 1)) == ["from a signal handler"]
     assert query(path, "SELECT count(*) FROM queue") == [(1,)]
+
+
+def test_what_was_sent_from_memory_is_counted_as_having_waited_there(
+    path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    spools.append(spool := sqlite_spool(path))
+    books = spool.books(LANE)
+    empty = fill_the_disk(spool)
+    enter(spool, [event(name, size=20_000) for name in "abc"], [DropReason.CONSENT])
+    a, b = claim(books, 2)
+    books.delivered([a])
+    books.died([letter(b)])
+    empty()
+
+    tend(spool)
+
+    assert counts(books) == {"captured": 4, "delivered": 1, "dead": 1, "pending": 1, "consent": 1}
+    assert query(path, "SELECT number FROM counts WHERE what = 'bypassed'") == [(3,)]
+    assert "vendor: the spool can be written again; 3 records had to wait in memory" in caplog.text
 
 
 def test_what_memory_holds_in_the_end_is_lost_and_counted(tmp_path: Path) -> None:

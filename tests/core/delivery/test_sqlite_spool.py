@@ -262,7 +262,7 @@ def test_keys_go_a_few_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return done
 
     monkeypatch.setattr(spool.file, "write", watched)
-    spool._upkeep.tend(time.monotonic())
+    spool._upkeep.clean(time.monotonic())
 
     assert left[:3] == [(3,), (1,), (0,)]
     end(spool)
@@ -299,6 +299,31 @@ def test_the_log_is_written_back_without_keeping_requests_waiting(path: Path, mo
     enter(spool, [event("b")])
     assert log.stat().st_size <= grown  # it has begun anew
     assert counts(spool.books(LANE)) == {"captured": 201, "pending": 201}
+    end(spool)
+
+
+def test_the_log_is_written_back_before_it_is_larger_than_the_room_on_the_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For that takes room, and once the log has taken the last of it nothing could be written any more."""
+    spool = sqlite_spool(path)
+    log = Path(f"{path}-wal")
+    for _ in range(20):
+        enter(spool, [event("a", size=3000)])
+    monkeypatch.setattr(upkeep, "_room_beside", lambda path: log.stat().st_size + 1)
+    spool.tend(time.monotonic())
+    assert path.stat().st_size < 20 * 3000
+    monkeypatch.setattr(upkeep, "_room_beside", lambda path: log.stat().st_size)
+
+    now = time.monotonic()
+    spool.tend(now)
+
+    written = path.stat().st_mtime_ns
+    assert path.stat().st_size > 20 * 3000
+    for _ in range(20):
+        enter(spool, [event("b", size=3000)])
+    spool.tend(now)  # not again at once
+    assert path.stat().st_mtime_ns == written
     end(spool)
 
 

@@ -317,12 +317,19 @@ class SqliteBooks:
         """Write down what had to be kept in memory, and what has come of it."""
         with self._moving:
             try:
-                self._refuge.move(partial(self._spool.enter_late, self.name), self._carry_over)
+                moved = self._refuge.move(partial(self._spool.enter_late, self.name), self._carry_over)
             except SpoolFault as fault:
                 self._spool.report(fault)
                 self._look_again()
                 if not self._waits_for_file(fault):
                     self._refuge.let_go()
+            else:
+                if moved:
+                    self._spool.notices.tell(
+                        logging.INFO,
+                        f"{self.name}: the spool can be written again; {moved} records had to wait in memory",
+                        about=f"spool again:{self.name}",
+                    )
 
     def _carry_over(self, delivered: int, dropped: Counter[DropReason], dead: Sequence[DeadLetter]) -> None:
         self._write(partial(rows.carry_over, delivered=delivered, dropped=dropped, letters=dead))

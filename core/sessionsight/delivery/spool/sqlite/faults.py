@@ -3,7 +3,8 @@
 SpoolFault
 ├── Busy       somebody else is writing; try again
 ├── Nested     this thread is writing, and was interrupted by something that wants to write as well
-├── Unusable   it cannot be read or written now: full, read-only
+├── Unusable   it cannot be read or written now: read-only, out of reach
+│   ├── Full       there is no room for more; what is in it can be read
 │   └── NotOurs    nothing of this process is in it: there is no such folder, it is a database of something else
 │       └── Newer      a newer release of ours has made it; it is left alone
 └── Corrupt    it is no database, or a damaged one
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 
-__all__ = ["Busy", "Corrupt", "Nested", "Newer", "NotOurs", "SpoolFault", "Unusable", "translated"]
+__all__ = ["Busy", "Corrupt", "Full", "Nested", "Newer", "NotOurs", "SpoolFault", "Unusable", "translated"]
 
 
 class SpoolFault(Exception):
@@ -32,6 +33,10 @@ class Unusable(SpoolFault):
     """The file cannot be read or written for the time being."""
 
 
+class Full(Unusable):
+    """There is no room for more: on the disk, in a quota, within a limit on files."""
+
+
 class NotOurs(Unusable):
     """There is no file that we could use, nor anything of this process in the one that is there."""
 
@@ -47,11 +52,20 @@ class Corrupt(SpoolFault):
 # Primary result codes: https://www.sqlite.org/rescode.html
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+# Extended ones, by which SQLite tells of quotas and limits, and of a disk that has no room for the log's index.
+_UNWRITTEN = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_SHMSIZE})
 
 
 def translated(error: sqlite3.Error) -> SpoolFault:
     """What an error of sqlite3's means for the spool."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if isinstance(code, int) else None
-    kind = Busy if primary in _BUSY else Corrupt if primary in _CORRUPT else Unusable
-    return kind(str(error))
+    if primary in _BUSY:
+        return Busy(str(error))
+    if primary in _CORRUPT:
+        return Corrupt(str(error))
+    if primary == sqlite3.SQLITE_FULL:
+        return Full(str(error))
+    if code in _UNWRITTEN:
+        return Full(f"{error} ({error.sqlite_errorname}: is the disk full, or a quota or a limit on files reached?)")
+    return Unusable(str(error))

@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from sessionsight.delivery.spool.sqlite import forks
-from sessionsight.delivery.spool.sqlite.faults import Busy, Corrupt, Nested, NotOurs, SpoolFault, Unusable, translated
+from sessionsight.delivery.spool.sqlite.faults import (
+    Busy,
+    Corrupt,
+    Full,
+    Nested,
+    NotOurs,
+    SpoolFault,
+    Unusable,
+    translated,
+)
 from sessionsight.delivery.spool.sqlite.schema import is_foreign, prepare
 
 __all__ = ["SIDES", "SpoolFile"]
@@ -104,6 +113,11 @@ class SpoolFile:
             SpoolFault: It cannot be read.
         """
         return self._try_until(time.monotonic() + wait, _PAUSE, partial(self._found, work))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there was no room for what was written last."""
+        return isinstance(self._fault, Full)
 
     def is_ours(self) -> bool:
         """Whether the file at the path is still the one that is open; it may have been moved or deleted."""
@@ -205,6 +219,7 @@ class SpoolFile:
             except BaseException:
                 _roll_back(connection)
                 raise
+            self._fault = None
             if gives_way:
                 now = time.monotonic()
                 self._others_until = now + max(now - begun, _GIVE_WAY)
@@ -236,7 +251,9 @@ class SpoolFile:
             self._lock.release()
 
     def _give_up(self, fault: SpoolFault) -> None:
-        self._disconnect()
+        # To open a file takes room, which others may have taken by then: what is open on a full disk stays open.
+        if not isinstance(fault, Full) or self._connection is None or self._connection.in_transaction:
+            self._disconnect()
         if isinstance(fault, Corrupt):
             self._set_aside(fault)
         else:

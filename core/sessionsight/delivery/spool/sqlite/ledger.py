@@ -62,7 +62,7 @@ class FileStats(Struct, frozen=True, kw_only=True):
     oldest: float | None
     """Since when the record waits that waits longest, in Unix seconds."""
     bypassed: int
-    """Records that had to wait in memory first, since the file could not be written in time."""
+    """Records that had to wait in memory, since the file could not be written in time, delivered ones included."""
     used_bytes: int
     file_bytes: int
     owners: int

@@ -24,6 +24,7 @@ class Refuge:
         """What may be sent."""
         self.held = MemoryBooks(options)
         """What waits for the file."""
+        self._moved = 0
 
     @property
     def pending(self) -> int:
@@ -46,12 +47,15 @@ class Refuge:
         self,
         enter: Callable[[Sequence[Entry]], None],
         carry_over: Callable[[int, Counter[DropReason], Sequence[DeadLetter]], None],
-    ) -> None:
+    ) -> int:
         """Give everything to the file; what it does not take stays here.
 
         Args:
             enter: Writes records into the file.
             carry_over: Writes down what has come of others: the number delivered, those dropped, dead letters.
+
+        Returns:
+            How many records have been here since it succeeded last, wherever they went from here.
 
         Raises:
             SpoolFault: The file still cannot be written.
@@ -64,6 +68,7 @@ class Refuge:
                     books.put_back(moving)
                     raise
                 books.forget(moving)
+                self._moved += len(moving)
             settled = books.hand_over()
             if any(settled):
                 try:
@@ -71,6 +76,10 @@ class Refuge:
                 except BaseException:
                     books.take_over(*settled)
                     raise
+                delivered, _, dead = settled
+                self._moved += delivered + len(dead)
+        moved, self._moved = self._moved, 0
+        return moved
 
     def let_go(self) -> None:
         """From here on what was held may be sent."""

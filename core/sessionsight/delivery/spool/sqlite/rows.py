@@ -40,7 +40,7 @@ __all__ = [
 CAPTURED = "captured"
 DELIVERED = "delivered"
 BYPASSED = "bypassed"
-"""Waited in memory first, because the file could not be written in time; no part of the ledger's sum."""
+"""Waited in memory, because the file could not be written in time; no part of the ledger's sum."""
 
 Counts = dict[tuple[int, str], int]
 """(Lane, what is counted) to number."""
@@ -203,6 +203,7 @@ def carry_over(
     counts: Counts = {(lane, reason.value): number for reason, number in dropped.items()}
     counts[lane, DELIVERED] = delivered
     counts[lane, CAPTURED] = delivered + dropped.total() + len(letters)
+    counts[lane, BYPASSED] = delivered + len(letters)
     count(connection, counts)
     for letter in letters:
         entry = letter.entry

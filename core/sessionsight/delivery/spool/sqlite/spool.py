@@ -144,10 +144,11 @@ class SqliteSpool:
             self.own()
             if not self.file.is_ours():
                 self._rescue()
+            self._make_room(now)
             adoption.take_over(self)
             if self.path == self.main_path:
                 siblings.adopt(self)
-            self._upkeep.tend(now)
+            self._upkeep.clean(now)
         except SpoolFault as fault:
             self.report(fault)
         except OSError as error:  # of the files beside it
@@ -176,6 +177,12 @@ class SqliteSpool:
         self.file.reopen()
 
     # --- inside ----------------------------------------------------------------------------------
+
+    def _make_room(self, now: float) -> None:
+        try:
+            self._upkeep.make_room(now)
+        except SpoolFault as fault:  # which keeps nobody from trying the rest
+            self.report(fault)
 
     def _rescue(self) -> None:
         """The file was moved or deleted: start a new one with what still waits in the old one."""

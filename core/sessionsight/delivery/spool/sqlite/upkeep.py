@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections import Counter
@@ -17,6 +18,8 @@ __all__ = ["Upkeep"]
 # A write-ahead log of this size is written back to the file; beyond the second, writers wait for it.
 _CHECKPOINT_BYTES = 4 * 1024 * 1024
 _RESTART_BYTES = 32 * 1024 * 1024
+# Where there is little room, or none: so often, whatever its size.
+_RESCUE_EVERY = 1.0
 _CLEAN_EVERY = 60.0
 _PATIENCE = 1.0
 # So many keys go in one transaction, for requests wait meanwhile.
@@ -30,19 +33,36 @@ class Upkeep:
         self._file = file
         self._options = options
         self._next_cleaning = 0.0
+        self._next_rescue = 0.0
 
-    def tend(self, now: float) -> None:
-        """Do what is due.
+    def make_room(self, now: float) -> None:
+        """Write the log back to the file before it is too large for that.
+
+        That takes room, at most as much as the log itself; once all of it is done, the log begins anew where it is.
+        So it is due before the log is larger than what the disk has left. On a disk that is full already it still
+        helps where the file has pages to spare.
 
         Raises:
             SpoolFault: The file cannot be used.
         """
         try:
             size = Path(f"{self._file.path}-wal").stat().st_size
+            room = _room_beside(self._file.path)
         except OSError:
-            size = 0
-        if size >= _CHECKPOINT_BYTES:
+            return
+        if size >= room or self._file.is_full:
+            if now >= self._next_rescue:
+                self._next_rescue = now + _RESCUE_EVERY
+                self._file.checkpoint(restart=True)
+        elif size >= _CHECKPOINT_BYTES:
             self._file.checkpoint(restart=size >= _RESTART_BYTES)
+
+    def clean(self, now: float) -> None:
+        """Forget what is old, if that is due.
+
+        Raises:
+            SpoolFault: The file cannot be used.
+        """
         if now >= self._next_cleaning:
             self._next_cleaning = now + _CLEAN_EVERY
             while self._file.write(self._forget_keys, wait=_PATIENCE) == _KEYS_AT_ONCE:
@@ -65,3 +85,9 @@ class Upkeep:
         if old:
             connection.execute("DELETE FROM dead WHERE died < ?", (oldest,))
             count(connection, Counter({(lane, DropReason.DEAD_LETTERS_EXPIRED.value): number for lane, number in old}))
+
+
+def _room_beside(path: str) -> int:
+    """How many bytes the disk that a file is on has left."""
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize

@@ -1,0 +1,74 @@
+"""The disk is full, for real: the host serves on, nothing is lost, and all of it is told and counted."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from sessionsight.delivery.ledger import LaneStats
+from tests.chaos import full_disk
+from tests.chaos.full_disk import KEYED, VISITS, Report
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="how a disk is filled is Linux's")
+
+DISKS = full_disk.possible() if sys.platform.startswith("linux") else ["none"]
+LANES = ("sessionsight", "signal", "saytics", "analyse")
+SERVED = "200 OK welcome"
+REFUSED = {"small-disk": "ENOSPC", "size-limit": "EFBIG"}
+ERROR = "records are kept in memory until it can be used"
+
+
+def ledgers(stats: dict[str, LaneStats]) -> dict[str, tuple[int, int, int, dict[str, int]]]:
+    """Captured, delivered, pending, and what was dropped, of each lane."""
+    assert not any(lane.dead for lane in stats.values())
+    return {name: (lane.captured, lane.delivered, lane.pending, lane.dropped) for name, lane in stats.items()}
+
+
+def errors(report: Report) -> list[str]:
+    return [line for line in report.log if line.startswith(("ERROR", "CRITICAL"))]
+
+
+@pytest.mark.parametrize("disk", DISKS)
+@pytest.mark.parametrize("happening", ["serving", "starting"])
+def test_a_site_whose_disk_is_full_serves_on_and_all_that_it_captures_is_delivered(
+    disk: str, happening: str, tmp_path: Path
+) -> None:
+    report = full_disk.run(disk, tmp_path, happening)
+
+    served = 3 * VISITS + len(KEYED)
+    before = VISITS if happening == "serving" else 0  # by this process
+    assert report.refused == REFUSED[disk]
+    assert report.answers == {SERVED: served - VISITS + before}
+    # While it is full: what could not be written is in memory, and what has no key is delivered from there.
+    assert {name: (lane.delivered, lane.dropped) for name, lane in report.full.items()} == dict.fromkeys(LANES, (0, {}))
+    assert all(lane.balanced for lane in report.full.values())
+    assert all(0 < number <= VISITS + len(KEYED) for number in report.in_memory.values())
+    assert not report.flushed
+    if happening == "serving":  # A file that is open can be read, although others leave no room to open it anew.
+        assert not any("cannot be read" in (lane.last_error or "") for lane in report.full.values())
+        captured = 2 * VISITS + len(KEYED)
+        assert ledgers(report.full) == dict.fromkeys(LANES, (captured, 0, captured, {}))
+    # And afterwards.
+    assert report.drained
+    assert report.problems == []
+    assert ledgers(report.end) == dict.fromkeys(LANES, (served, 3 * VISITS, 0, {"duplicate": len(KEYED)}))
+    assert report.bypassed == report.in_memory
+    # The operator reads once what is wrong, and when it is over.
+    assert [ERROR in line and "full" in line for line in errors(report)] == [True]
+    for lane in LANES:
+        assert sum(line.startswith(f"INFO {lane}: the spool can be written again") for line in report.log) == 1
+
+
+@pytest.mark.parametrize("disk", DISKS)
+def test_what_waits_in_a_file_with_pages_to_spare_is_delivered_while_the_disk_is_full(
+    disk: str, tmp_path: Path
+) -> None:
+    report = full_disk.run(disk, tmp_path, "delivering")
+
+    assert ledgers(report.full) == dict.fromkeys(LANES, (2 * VISITS, VISITS, VISITS, {}))
+    assert report.flushed
+    assert ledgers(report.end) == dict.fromkeys(LANES, (2 * VISITS, 2 * VISITS, 0, {}))
+    assert report.problems == []
+    assert [ERROR in line for line in errors(report)] == [True]
