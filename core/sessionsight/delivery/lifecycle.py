@@ -12,9 +12,10 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Protocol
 
+from sessionsight.delivery import threads
 from sessionsight.notices import logger
 
-__all__ = ["Closable", "Working", "install_sigterm", "keep", "register", "release"]
+__all__ = ["Closable", "Working", "close_all", "install_sigterm", "keep", "register", "release"]
 
 
 class Closable(Protocol):
@@ -69,6 +70,7 @@ def close_all() -> None:
     _working.clear()
     if not closables:
         return
+    _harmlessly(threads.do_without)
     deadline = time.monotonic() + max(closable.shutdown_timeout for closable in closables)
     for closable in closables:
         _harmlessly(closable.hurry_until, deadline)
@@ -76,9 +78,9 @@ def close_all() -> None:
         _harmlessly(closable.close_by, deadline)
 
 
-def _harmlessly(step: Callable[[float], object], deadline: float) -> None:
+def _harmlessly(step: Callable[..., object], *arguments: float) -> None:
     try:
-        step(deadline)
+        step(*arguments)
     except Exception:
         logger.exception("internal error at the end of the process")
 
@@ -91,7 +93,8 @@ def _hook_exit() -> None:
         atexit.register(close_all)
     _hooked.add(pid)
     # A child of multiprocessing leaves without atexit, or forgets what was registered before the fork.
-    if "multiprocessing.process" in sys.modules and sys.modules["multiprocessing.process"].parent_process() is not None:
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
         from multiprocessing import util
 
         util.Finalize(None, close_all, exitpriority=0)

@@ -1,12 +1,35 @@
-"""Whether threads run beside the host's own."""
+"""What the host makes of threads: an old uWSGI lets them sleep, gevent puts greenlets in their place."""
 
 from __future__ import annotations
 
 import sys
 
-__all__ = ["run"]
+__all__ = ["do_without", "run"]
 
 
 def run() -> bool:
     """False under a uWSGI that lets its apps' threads sleep: one older than 2.0.27, without `enable-threads`."""
     return bool(getattr(sys.modules.get("uwsgi"), "has_threads", True))
+
+
+def do_without() -> None:
+    """Let gevent's greenlets send without real threads and processes, as the interpreter's end may demand.
+
+    Python 3.12.0 to 3.12.2 start none of them any more (https://github.com/python/cpython/issues/113964),
+    and a name is looked up in a thread.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("socket"):
+        return
+    # httpcore imports trio where it is installed, which starts a process. Under gevent trio does not run anyway.
+    sys.modules.setdefault("trio", None)  # type: ignore[arg-type]  # Python's own way to say "not there"
+    try:
+        monkey.get_original("_thread", "start_new_thread")(int, ())
+    except RuntimeError:
+        from gevent import get_hub  # type: ignore[import-untyped]
+        from gevent.resolver import blocking, thread  # type: ignore[import-untyped]
+
+        hub = get_hub()
+        if isinstance(hub.resolver, thread.Resolver):
+            # Holds up all greenlets while it looks; nothing but the end waits for them now.
+            hub.resolver = blocking.Resolver()

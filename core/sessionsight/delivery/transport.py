@@ -249,6 +249,8 @@ class HttpxTransport:
                 return pool
         except Unsendable:
             raise
+        except RuntimeError as error:  # the interpreter ends, and refuses what an import wanted
+            raise NotSent(_words(error)) from None
         except Exception as error:
             # The message might show a proxy's password.
             raise Unsendable(f"no connection can be made ({type(error).__name__}); check proxy and ca_bundle") from None

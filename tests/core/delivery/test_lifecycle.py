@@ -147,7 +147,7 @@ capture(client, "a")
 
 
 def test_what_is_captured_for_the_first_time_while_the_interpreter_exits_is_delivered(server: Server) -> None:
-    # From Python 3.12 on, no thread can be started any more by then.
+    # Python 3.12.0 to 3.12.2 start no thread any more by then.
     script = """
 client = make(linger=LONG)
 atexit.register(capture, client, "from atexit")
@@ -158,7 +158,7 @@ atexit.register(capture, client, "from atexit")
 
 
 def test_where_no_thread_can_be_started_all_lanes_deliver_at_the_end(server: Server) -> None:
-    # As Python 3.12 and newer behave in atexit.
+    # As Python 3.12.0 to 3.12.2 behave in atexit.
     script = """
 def start(thread):
     raise RuntimeError("can't create new thread at interpreter shutdown")

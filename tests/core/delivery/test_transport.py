@@ -211,6 +211,22 @@ def test_a_name_that_cannot_be_looked_up_means_not_sent(make: MakeTransport) -> 
     assert isinstance(error_of(make, "http://a..b"), NotSent)
 
 
+def test_what_the_interpreter_refuses_at_its_end_means_not_sent(
+    make: MakeTransport, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**options: object) -> None:
+        raise RuntimeError("can't fork at interpreter shutdown")
+
+    transport = make()
+    with monkeypatch.context() as patches:
+        patches.setattr(httpx, "create_ssl_context", refuse)
+        patches.setattr(httpx2, "create_ssl_context", refuse)
+        with pytest.raises(NotSent, match="can't fork"):
+            transport.send(call(server.url), AMPLE)
+
+    assert transport.send(call(server.url), AMPLE).status == 200
+
+
 # --- nobody knows ---------------------------------------------------------------------------------
 
 
