@@ -17,11 +17,10 @@ from sessionsight.delivery.wake import Wake
 
 __all__ = ["Intake"]
 
-# Taken in one step, so that a long row of batches holds up nobody for long.
+# Batches taken in one step, so that a long row of them holds up nobody for long.
 _AT_ONCE = 200
-# Beyond this the thread does not keep up, and whoever puts something in does the work.
+# Beyond so many the thread does not keep up, and whoever puts something in does the work.
 _MOST = 2_000
-_LONG = 3600.0
 
 
 class Intake:
@@ -108,7 +107,7 @@ class Intake:
             # Something may have come in between; the flag was not up yet, so nobody called. And an earlier
             # wait may have heard the call to stop.
             if not (self._inbox or self._stopped):
-                self._wake.wait(_LONG)
+                self._wake.wait()
             self._idle = False
         self._idle = True
         self.drain()

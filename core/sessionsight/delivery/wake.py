@@ -7,7 +7,7 @@ from contextlib import suppress
 
 __all__ = ["Wake"]
 
-# An hour: far below what the operating system can count, and waking once too often harms nothing.
+# Seconds; far below what the operating system can count, and waking once too often harms nothing.
 _LONGEST = 3600.0
 
 
@@ -30,7 +30,7 @@ class Wake:
         if self._tokens.empty():
             self._tokens.put(None)
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, seconds: float = _LONGEST) -> bool:
         """Sleep until `set` is called, but not longer than this. Returns whether it was called."""
         try:
             self._tokens.get(timeout=min(max(seconds, 0.0), _LONGEST))
