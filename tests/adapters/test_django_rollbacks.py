@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,21 +15,9 @@ from django.db import IntegrityError, connection, transaction
 
 from sessionsight.destinations import Analyse, SessionSight, Signal
 from sessionsight.records import DropReason
-from tests.adapters.django_orders import Refund, recording, refunded, rolled_back, two_databases, view_of
+from tests.adapters.django_order_fixtures import orders_in_files, recorder_that_holds  # noqa: F401  # fixtures
+from tests.adapters.django_orders import Refund, recording, refunded, rolled_back, view_of
 from tests.adapters.recording import Recorder
-
-
-@pytest.fixture
-def recorder() -> Iterator[Recorder]:
-    recorder = recording()
-    yield recorder
-    recorder.client.shutdown()
-
-
-@pytest.fixture(autouse=True)
-def _databases(tmp_path: Path) -> Iterator[None]:
-    with two_databases(tmp_path):
-        yield
 
 
 def test_a_commit_that_fails_is_a_rollback(recorder: Recorder) -> None:

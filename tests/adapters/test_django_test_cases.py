@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import unittest
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -18,21 +16,9 @@ from django.test import TestCase, TransactionTestCase
 
 from sessionsight.testing import record
 from sessionsight_django.testing import AnalyticsTestCase
-from tests.adapters.django_orders import buy, change_line, give_back, recording, refunded, two_databases, view_of
+from tests.adapters.django_order_fixtures import orders_in_files, recorder_that_holds  # noqa: F401  # fixtures
+from tests.adapters.django_orders import buy, change_line, give_back, refunded, view_of
 from tests.adapters.recording import Recorder
-
-
-@pytest.fixture
-def recorder() -> Iterator[Recorder]:
-    recorder = recording()
-    yield recorder
-    recorder.client.shutdown()
-
-
-@pytest.fixture(autouse=True)
-def _databases(tmp_path: Path) -> Iterator[None]:
-    with two_databases(tmp_path):
-        yield
 
 
 def run(case: type[unittest.TestCase], recorder: Recorder, *views: Any) -> None:

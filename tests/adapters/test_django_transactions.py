@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -26,6 +25,7 @@ from sessionsight.current import set_default
 from sessionsight.records import DropReason
 from sessionsight.testing import record
 from sessionsight_django import clients
+from tests.adapters.django_order_fixtures import orders_in_files, recorder_that_holds  # noqa: F401  # fixtures
 from tests.adapters.django_orders import (
     Refund,
     buy,
@@ -37,24 +37,9 @@ from tests.adapters.django_orders import (
     recording,
     refunded,
     rolled_back,
-    two_databases,
     view_of,
 )
 from tests.adapters.recording import Recorder
-
-
-@pytest.fixture
-def recorder() -> Iterator[Recorder]:
-    recorder = recording()
-    yield recorder
-    recorder.client.shutdown()
-
-
-@pytest.fixture(autouse=True)
-def _databases(tmp_path: Path) -> Iterator[None]:
-    with two_databases(tmp_path):
-        yield
-
 
 # --- in a request ----------------------------------------------------------------------------------------
 
