@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from os import urandom
 
+from sessionsight.delivery.agenda import Agenda
 from sessionsight.delivery.before_send import LastLook
 from sessionsight.delivery.discretion import discreet, discreet_url
 from sessionsight.delivery.jobs import Job
@@ -50,7 +50,9 @@ class Dispatcher:
         self._senders = senders
         self._options = options
         self._reports = Reports(destination.name, options, notices)
-        self._last_look = LastLook(options.before_send, destination, books, self._reports)
+        last_look = LastLook(options.before_send, destination, books, self._reports)
+        self.agenda = Agenda(books, self._limits, options.linger, last_look)
+        """What is to be sent."""
         self._gate = Gate(
             concurrency=self._limits.concurrency,
             calls_per_minute=self._limits.calls_per_minute,
@@ -58,16 +60,11 @@ class Dispatcher:
             delay_after=self._backoff,
             pause_interval=options.pause_interval,
         )
-        self._ready: deque[Job] = deque()
-        self._retries: deque[Job] = deque()
         self._flying: dict[Attempt, tuple[Job, HttpCall]] = {}
         self._refusals = 0
         self._watch = KeyWatch(destination, options.pause_interval)
-        self._probed_with_new = False
         self._last_good_launch = float("-inf")
         self._resumed = False
-        self.hurry = False
-        """Send at once what would otherwise wait for company: somebody is flushing."""
         self.deadline = float("inf")
         """When the process ends, on the monotonic clock; no call may take longer."""
 
@@ -101,97 +98,55 @@ class Dispatcher:
             self._go_on_if_changed(now)
             wait = self._gate.delay(now, self._senders.in_flight)
             if wait <= 0:
-                job, wait = self._next_job(now)
+                job, wait = self.agenda.next(now, probing=self._gate.state(now) != "closed")
                 if job is not None:
                     self._guarded(self._launch, job, now)
                     continue
             return max(min(wait, min(self._watch.next_look, self._senders.next_deadline, next_look) - now), 0.0)
         return max(self._senders.next_deadline - now, 0.0)
 
-    # --- what to send ----------------------------------------------------------------------------
-
-    def _next_job(self, now: float) -> tuple[Job | None, float]:
-        """The next job, or how long until there is one."""
-        if self._ready:
-            return self._ready.popleft(), 0.0
-        probing = self._gate.state(now) != "closed"
-        if probing and self._retries and self._is_turn_of_new():
-            self._claim()
-            if self._ready:
-                return self._ready.popleft(), 0.0
-        for _ in range(len(self._retries)):
-            job = self._retries.popleft()
-            if probing or job.not_before <= now:
-                return job, 0.0
-            self._retries.append(job)
-        wait = self._until_ripe(now)
-        if wait <= 0:
-            self._claim()
-            return (self._ready.popleft(), 0.0) if self._ready else (None, 0.0)
-        return None, min([wait, *(job.not_before - now for job in self._retries)])
-
-    def _is_turn_of_new(self) -> bool:
-        """Whether a probe should try other records: perhaps it is not the vendor that is ill, but what we hold.
-
-        Every second probe does, while what is held for retries stays little.
-        """
-        if not self._books.waiting()[0] or len(self._retries) > 4 + 2 * self._limits.concurrency:
-            return False
-        self._probed_with_new = not self._probed_with_new
-        return self._probed_with_new
-
-    def _until_ripe(self, now: float) -> float:
-        """Seconds until what waits should be sent without waiting for more."""
-        waiting, size, since = self._books.waiting()
-        if since is None:
-            return float("inf")
-        if self.hurry or waiting >= self._limits.max_records or size >= self._limits.max_bytes:
-            return 0.0
-        return since + self._options.linger - now
-
-    def _claim(self) -> None:
-        entries = self._last_look(self._books.claim(self._limits.max_records, self._limits.max_bytes))
-        if entries:
-            self._ready.append(Job(entries=entries))
+    # --- what goes -------------------------------------------------------------------------------
 
     def _launch(self, job: Job, now: float) -> None:
-        if not self._expire(job):
+        if not self._expire(job) or (call := self._render(job, now)) is None:
             return
-        job.call = None
-        try:
-            rendered_at = time.time()
-            calls = list(self._destination.calls(job.entries, now=rendered_at))
-            sizes = [len(call.entries) for call in calls]
-            if sum(sizes) != len(job.entries) or 0 in sizes:
-                raise ValueError("calls() must carry each entry exactly once")
-        except ConfigurationError as error:
-            self._judged(job, Verdict(action=Action.PAUSE, message=str(error)), None, now)
-            return
-        except _ANY as error:
-            self._judged(job, Verdict(action=Action.BISECT, message=f"{type(error).__name__} in calls()"), None, now)
-            return
-        if len(calls) > 1:
-            job.take()
-            self._ready.extendleft(job.part(call.entries) for call in reversed(calls))
-            return
-        [call] = calls
         for note in call.notes:
             self._reports.tell(logging.WARNING, note)
         if self._park_unknown and not self._books.sending(job.entries):
-            self._retry_later(job, now + self._backoff(1))
+            self.agenda.put_off(job, now + self._backoff(1))
             return
-        job.call = call
-        job.rendered_at = rendered_at
         job.launched_at = now
         job.attempts += 1
-        job.last_attempt = rendered_at
-        job.first_attempt = job.first_attempt or rendered_at
+        job.last_attempt = job.rendered_at
+        job.first_attempt = job.first_attempt or job.rendered_at
         limits = TimeLimits(
             connect=self._options.connect_timeout, read=self._options.read_timeout, total=self._options.total_timeout
         ).within(self.deadline - now)
         self._gate.sent(now)
         attempt = self._senders.launch(compressed(call, self._limits.gzip_above), limits)
         self._flying[attempt] = job, call
+
+    def _render(self, job: Job, now: float) -> HttpCall | None:
+        """The job's call. None when it takes several, which are jobs of their own then, or when none can be made."""
+        job.call = None
+        job.rendered_at = time.time()
+        try:
+            calls = list(self._destination.calls(job.entries, now=job.rendered_at))
+            sizes = [len(call.entries) for call in calls]
+            if sum(sizes) != len(job.entries) or 0 in sizes:
+                raise ValueError("calls() must carry each entry exactly once")
+        except ConfigurationError as error:
+            self._judged(job, Verdict(action=Action.PAUSE, message=str(error)), None, now)
+            return None
+        except _ANY as error:
+            self._judged(job, Verdict(action=Action.BISECT, message=f"{type(error).__name__} in calls()"), None, now)
+            return None
+        if len(calls) > 1:
+            job.take()
+            self.agenda.put_parts([job.part(call.entries) for call in calls])
+            return None
+        [job.call] = calls
+        return job.call
 
     def _expire(self, job: Job) -> bool:
         """Bury what is too old. Returns whether anything is left."""
@@ -235,7 +190,7 @@ class Dispatcher:
             case Action.RETRY | Action.UNKNOWN:
                 self._retry(job, verdict, reply, now)
             case Action.SPLIT | Action.BISECT if len(job.entries) > 1:
-                self._ready.extendleft(reversed(job.halves()))
+                self.agenda.put_parts(job.halves())
             case Action.SPLIT:
                 self._bury(job, job.take(), "too_large", verdict.message, status)
             case Action.BISECT if self._refusals + 1 < _REFUSALS_TO_PAUSE:
@@ -264,7 +219,7 @@ class Dispatcher:
     def _retry(self, job: Job, verdict: Verdict, reply: HttpReply | None, now: float) -> None:
         hold = self._hold(reply)
         self._gate.failed(now, hold=hold)
-        self._retry_later(job, now + (hold or self._backoff(job.attempts)))
+        self.agenda.put_off(job, now + (hold or self._backoff(job.attempts)))
         self._books.failed(verdict.message)
         if self._gate.state(now) != "closed":
             self._reports.tell(
@@ -280,7 +235,7 @@ class Dispatcher:
         self._gate.pause(now)
         job.refused_at = now
         self._watch.refused(job, now)
-        self._retry_later(job, now)
+        self.agenda.put_off(job, now)
         self._books.failed(verdict.message)
         options = ", ".join(sorted(getattr(self._destination, "secrets", ()))) or "its key"
         url = discreet_url(job.call.url, self._destination) if job.call else "its address"
@@ -304,9 +259,9 @@ class Dispatcher:
         job.blamed += 1
         job.refused_at = now
         if job.blamed < _REFUSALS_TO_BURY:
-            self._retry_later(job, now + self._backoff(job.attempts))
+            self.agenda.put_off(job, now + self._backoff(job.attempts))
         elif len(job.entries) > 1:
-            self._ready.extendleft(reversed(job.halves()))
+            self.agenda.put_parts(job.halves())
         else:
             self._bury(job, job.take(), "refused", verdict.message, status)
 
@@ -336,21 +291,16 @@ class Dispatcher:
             step(job, *arguments)
         except BaseException as error:
             self._reports.fault(error)
-            if job not in self._retries and all(job is not flown for flown, _ in self._flying.values()):
+            if job not in self.agenda and all(job is not flown for flown, _ in self._flying.values()):
                 self._bury(job, job.take(), "internal_error", f"{type(error).__name__} in delivery", None)
             if not isinstance(error, _ANY):
                 raise
-
-    def _retry_later(self, job: Job, not_before: float) -> None:
-        job.not_before = not_before
-        self._retries.append(job)
 
     def _go_on_if_changed(self, now: float) -> None:
         if self._resumed:
             self._resumed = False
             self._watch.forget()
-            for job in self._retries:
-                job.not_before = now
+            self.agenda.bring_forward(now)
         elif not self._watch.has_changed(now):
             return
         self._gate.resume()

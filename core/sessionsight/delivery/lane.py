@@ -107,7 +107,7 @@ class Lane:
         """Send without waiting for company, until as many calls of `relax`."""
         with self._lock:
             self._flushers += 1
-            self._dispatcher.hurry = True
+            self._dispatcher.agenda.hurry = True
         if self._books.pending:
             self._call()
 
@@ -115,7 +115,7 @@ class Lane:
         """The opposite of `hurry`."""
         with self._lock:
             self._flushers -= 1
-            self._dispatcher.hurry = self._flushers > 0
+            self._dispatcher.agenda.hurry = self._flushers > 0
 
     def wait(self, deadline: float, *, fair: float) -> bool:
         """Wait until everything is delivered.

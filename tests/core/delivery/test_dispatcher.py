@@ -75,10 +75,10 @@ class Wire:
 class Bench:
     """A dispatcher with everything around it, turned by hand."""
 
-    def __init__(self, vendor: Vendor, **options: Any) -> None:
+    def __init__(self, vendor: Vendor, books: MemoryBooks | None = None, /, **options: Any) -> None:
         self.wire = Wire()
         self.wake = Wake()
-        self.books = make_books(**options)
+        self.books = books or make_books(**options)
         self.senders = Senders(self.wire, name="bench", wake=self.wake)
         self.dispatcher = Dispatcher(vendor, self.books, self.senders, quick(**options), Notices())
 
@@ -174,7 +174,7 @@ def test_a_record_waits_for_company_as_long_as_the_linger(bench: MakeBench) -> N
 
     assert LONG - PATIENCE < desk.turn(under_way=0) <= LONG
 
-    desk.dispatcher.hurry = True
+    desk.dispatcher.agenda.hurry = True
     desk.turn(under_way=1)
 
 
@@ -247,7 +247,7 @@ def test_the_vendors_rate_limit_is_kept_before_it_has_to_say_so(bench: MakeBench
         desk.answer(OK)
 
     assert 60 - PATIENCE < desk.turn(under_way=0) <= 60
-    desk.dispatcher.hurry = True
+    desk.dispatcher.agenda.hurry = True
     assert desk.turn(under_way=0) > 60 - PATIENCE, "not even a flush exceeds it"
     desk.dispatcher.resume()
     assert desk.turn(under_way=0) > 60 - PATIENCE, "nor does resume"
@@ -597,8 +597,8 @@ def test_whatever_comes_back_in_whatever_order_each_record_is_settled_once(
 
         assert desk.counts.get("captured", 0) == sum(number for number, _, _ in steps)
         assert not desk.dispatcher._flying
-        assert not desk.dispatcher._retries
-        assert not desk.dispatcher._ready
+        assert not desk.dispatcher.agenda._retries
+        assert not desk.dispatcher.agenda._parts
     finally:
         while desk.wire.flights:
             desk.answer(OK)
@@ -626,9 +626,8 @@ class Marks(MemoryBooks):
 
 
 def marking(vendor: Vendor, **options: Any) -> tuple[Bench, Marks]:
-    bench = Bench(vendor, **options)
-    marks = bench.books = bench.dispatcher._books = Marks(**options)
-    return bench, marks
+    marks = Marks(**options)
+    return Bench(vendor, marks, **options), marks
 
 
 def test_a_goal_is_marked_before_it_goes_on_the_wire() -> None:

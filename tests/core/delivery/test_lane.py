@@ -628,7 +628,7 @@ def test_a_flush_does_not_hurry_what_comes_after_it(make: MakeLane, server: Serv
     lane = make(batches(server.url, max_records=2), linger=LONG)
     offer(lane, [event("a")])
     deliver(lane)
-    assert not lane._dispatcher.hurry
+    assert not lane._dispatcher.agenda.hurry
 
     offer(lane, [event("b")])
     offer(lane, [event("c")])
