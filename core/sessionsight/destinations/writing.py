@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -44,8 +44,9 @@ def rfc3339(time: float) -> str:
 
 @lru_cache(maxsize=64)
 def _second(seconds: int) -> str:
-    # Most records of a batch share their second, and this is the dearest part of writing one.
-    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
+    # Most records of a batch share their second, and this is the dearest part of writing one. Not by `fromtimestamp`,
+    # which Windows refuses for what was before 1970.
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 def encode_body(value: Any) -> bytes:
@@ -56,4 +57,5 @@ def encode_body(value: Any) -> bytes:
         return _ENCODER.encode(without_surrogates(value))
 
 
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # UTC, and its isoformat without a zone
 _ENCODER = msgspec.json.Encoder(decimal_format="number")

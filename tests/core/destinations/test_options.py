@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sessionsight.destinations import Saytics, SessionSight, Signal, from_options
-from sessionsight.destinations.base import VendorDestination, base_url, reveal, rfc3339
+from sessionsight.destinations.base import VendorDestination, base_url, reveal
 from sessionsight.errors import ConfigurationError
 from tests.conformance.facts.fact import KEYS, destination
 from tests.core.destinations.factories import EVERYBODY, NOW, USER, VISITOR, entry, event, goal, identify
@@ -118,20 +118,6 @@ def test_plain_http_is_for_this_machine_only(host: str) -> None:
 
 def test_a_key_from_a_file_loses_its_line_end() -> None:
     assert reveal("key\n") == reveal(lambda: " key\n") == "key"
-
-
-@pytest.mark.parametrize(
-    ("time", "text"),
-    [
-        (0.0, "1970-01-01T00:00:00.000Z"),
-        (1767225600.0004, "2026-01-01T00:00:00.000Z"),
-        (1767225599.9996, "2026-01-01T00:00:00.000Z"),
-        (1767225600.9, "2026-01-01T00:00:00.900Z"),
-        (-0.5, "1969-12-31T23:59:59.500Z"),
-    ],
-)
-def test_a_time_is_utc_with_milliseconds(time: float, text: str) -> None:
-    assert rfc3339(time) == text
 
 
 def test_money_without_a_currency_is_noted() -> None:
