@@ -126,7 +126,7 @@ SPILLED = """() => {
 OUTLINED = """() => {
   const drawn = (element, part) => {
     const style = element && getComputedStyle(element, part);
-    return style && style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
+    return style && style.opacity === "1" && style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
   };
   const focused = document.activeElement;
   return focused === document.body || drawn(focused) || drawn(focused, "::after") || drawn(focused.nextElementSibling);

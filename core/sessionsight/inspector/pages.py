@@ -38,6 +38,8 @@ _LONGEST = 500
 """Records of a session that its page shows."""
 _SAME_MOMENT = 1.0
 """Seconds between records that one request of the app may have caused."""
+_SESSIONS_ASKED = 5
+"""Sessions of the same people that are asked whether a record is tied to them."""
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _BATCHED = 30.0
 """Seconds by which vendors' batches may arrive apart."""
@@ -123,12 +125,14 @@ class _Pages:
         if record is None:
             return self._missing(request, "No such record", "It may have been cleared, or given way to newer ones.")
         received = self._store.request(record.request_id)
+        near = self._near(record)
         return self._page(
             request,
             "record.html",
             here="/",
             record=record,
-            cause=self._cause(record),
+            cause=_cause(record, near),
+            visit=self._visit_of(record, near),
             received=received,
             http=received and formats.raw_request(received),
             curl=received and formats.as_curl(received, _url(request)),
@@ -138,22 +142,26 @@ class _Pages:
             siblings=self._store.siblings(record.request_id),
         )
 
-    def _cause(self, record: Inspected) -> Inspected | None:
-        """The record that names the app's page or request: itself, or another vendor's of the same moment."""
-        if record.page_url:
-            return record
+    def _near(self, record: Inspected) -> list[Inspected]:
+        """Records of the same session, or of the same people at the same time."""
         since, until = record.received_at - _BATCHED, record.received_at + _BATCHED
         near = self._store.session(record.session_id) if record.session_id else []
         if record.user_id:
             near += self._store.records(Filter(user=record.user_id, since=since, until=until), limit=100).records
         if record.visitor_id:
             near += self._store.records(Filter(visitor=record.visitor_id, since=since, until=until), limit=100).records
+        return near
 
-        def apart(other: Inspected) -> float:
-            return abs(other.occurred_at - record.occurred_at)
-
-        fitting = (one for one in near if one.page_url and one.side == record.side and apart(one) <= _SAME_MOMENT)
-        return min(fitting, key=apart, default=None)
+    def _visit_of(self, record: Inspected, near: Sequence[Inspected]) -> str | None:
+        """The session of a record that bears none, but is tied to one."""
+        if record.session_id:
+            return None
+        sessions = dict.fromkeys(one.session_id for one in near if one.session_id)
+        for session_id in list(sessions)[:_SESSIONS_ASKED]:
+            visit = self._store.visit(session_id)
+            if visit is not None and any(one.id == record.id for one in visit.records):
+                return visit.session_id
+        return None
 
     # --- Sessions ---------------------------------------------------------------------------------
 
@@ -282,6 +290,18 @@ class _Pages:
 def _number(text: str) -> int | None:
     """A record's id, or a cursor."""
     return min(int(text), MAX_ID) if text.isascii() and text.isdigit() and len(text) < 40 else None
+
+
+def _cause(record: Inspected, near: Sequence[Inspected]) -> Inspected | None:
+    """The record that names the app's page or request: itself, or another vendor's of the same moment."""
+    if record.page_url:
+        return record
+
+    def apart(other: Inspected) -> float:
+        return abs(other.occurred_at - record.occurred_at)
+
+    fitting = (one for one in near if one.page_url and one.side == record.side and apart(one) <= _SAME_MOMENT)
+    return min(fitting, key=apart, default=None)
 
 
 def _url(request: Request) -> str:

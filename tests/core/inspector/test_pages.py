@@ -178,6 +178,17 @@ def test_a_record_whose_cause_is_unknown_leads_to_its_session(http: httpx.Client
     assert f'href="/sessions/{SESSION}"' in page.text
 
 
+def test_a_record_without_a_session_leads_to_the_one_it_is_tied_to(
+    http: httpx.Client, inspector: RunningInspector
+) -> None:
+    keep(inspector.store, record(0, session_id="s-1", user_id="user_1"))
+    [tied, stranger] = keep(
+        inspector.store, record(1, vendor="saytics", user_id="user_1"), record(2, vendor="saytics", user_id="user_2")
+    )
+    assert 'href="/sessions/s-1"' in http.get(f"/records/{tied.id}").text
+    assert "/sessions/s-1" not in http.get(f"/records/{stranger.id}").text
+
+
 @pytest.mark.parametrize("tie", [{"user_id": "user_1"}, {"visitor_id": "visitor"}, {"session_id": "session"}])
 def test_another_vendors_record_of_the_same_moment_names_the_cause(
     http: httpx.Client, inspector: RunningInspector, tie: dict[str, str]
