@@ -24,7 +24,7 @@ import msgspec
 from sessionsight.consent import redact
 from sessionsight.errors import InvalidPropertiesError
 
-__all__ = ["MAX_BYTES", "PropertyEncoder", "decode", "encode", "without_surrogates"]
+__all__ = ["MAX_BYTES", "PropertyEncoder", "decode", "encode", "plain_texts"]
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 100
@@ -116,22 +116,22 @@ def decode(encoded: bytes) -> Any:
     return _DECODER.decode(encoded)
 
 
-def without_surrogates(value: Any) -> Any:
-    """A value whose texts, at any depth, have U+FFFD in place of each lone surrogate, which no encoder writes.
+def plain_texts(value: Any) -> Any:
+    """A value whose texts, at any depth, are as encoders write them: plain strings without lone surrogates.
 
     Example:
-        >>> without_surrogates({"name": ["a", chr(0xD800)]}) == {"name": ["a", chr(0xFFFD)]}
+        >>> plain_texts({"name": ["a", chr(0xD800)]}) == {"name": ["a", chr(0xFFFD)]}
         True
     """
     match value:
         case str():
-            return _SURROGATE.sub("\ufffd", value)
+            return _SURROGATE.sub("\ufffd", str.__str__(value))
         case dict():
-            return {without_surrogates(name): without_surrogates(item) for name, item in value.items()}
+            return {plain_texts(name): plain_texts(item) for name, item in value.items()}
         case list() | tuple():
-            return [without_surrogates(item) for item in value]
+            return [plain_texts(item) for item in value]
         case msgspec.Struct():
-            texts = {name: without_surrogates(getattr(value, name)) for name in value.__struct_fields__}
+            texts = {name: plain_texts(getattr(value, name)) for name in value.__struct_fields__}
             return msgspec.structs.replace(value, **texts)
     return value
 
@@ -199,7 +199,7 @@ def _scalar(value: Any) -> Any:
         case None | bool():
             return value
         case str():
-            return without_surrogates(str.__str__(value))
+            return plain_texts(value)
         case int():
             return int(value)
         case float():

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from sessionsight.context import TrackingContext
-from sessionsight.encode import without_surrogates
+from sessionsight.encode import plain_texts
 from sessionsight.records import Entry, Record, record_id
 
 __all__ = ["anonymous_id", "encode_body", "idempotency", "rfc3339"]
@@ -53,8 +53,8 @@ def encode_body(value: Any) -> bytes:
     """Write a request's body as JSON. Decimals are numbers; `msgspec.Raw` goes in as it stands."""
     try:
         return _ENCODER.encode(value)
-    except UnicodeEncodeError:  # a lone surrogate in an id or a name
-        return _ENCODER.encode(without_surrogates(value))
+    except (UnicodeEncodeError, TypeError):  # a lone surrogate in an id or a name, or marked-up text
+        return _ENCODER.encode(plain_texts(value))
 
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # UTC, and its isoformat without a zone

@@ -6,7 +6,6 @@ import sys
 from decimal import Decimal
 from typing import Any
 
-import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
@@ -91,16 +90,10 @@ def test_a_packed_record_takes_a_fraction_of_what_it_did() -> None:
     assert sum(map(len, packed._parcels)) * 2 < sum(sys.getsizeof(entry) for entry in emptied(loose))
 
 
-class Marked(str):
-    """As `markupsafe.Markup` is one, which no encoder writes."""
-
-    __slots__ = ()
-
-
-@pytest.mark.parametrize("user_id", [42, Marked("user_1")])
-def test_what_cannot_be_packed_stays_as_it_is(user_id: Any) -> None:
+def test_what_cannot_be_packed_stays_as_it_is() -> None:
+    number: Any = 42
     backlog = filled(1_000)
-    odd = replace(event("odd", since=0.0), context=TrackingContext(user_id=user_id))
+    odd = replace(event("odd", since=0.0), context=TrackingContext(user_id=number))
     backlog.appendleft(odd)
     backlog.append(odd)
     for at in range(1_000):

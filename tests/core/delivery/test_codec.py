@@ -58,6 +58,18 @@ def test_a_huge_amount_of_a_goal_with_half_a_character_is_written_too() -> None:
     assert (found.goal_id, found.amount) == ("broken \ufffd", 2**70)
 
 
+class Marked(str):
+    """As `markupsafe.Markup` is one."""
+
+    __slots__ = ()
+
+
+def test_text_of_a_kind_of_its_own_becomes_plain() -> None:
+    found = back(Event(**COMMON, name=Marked("seen")), replace(CONTEXT, user_id=Marked("user_1")))
+
+    assert found == Entry(Event(**COMMON, name="seen"), CONTEXT, 5.0, 7)
+
+
 def test_half_a_character_becomes_a_mark_as_it_would_on_the_wire() -> None:
     record = Event(**COMMON, name="broken \ud800", groups={"company": "\udfff"})
 

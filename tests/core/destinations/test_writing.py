@@ -32,6 +32,16 @@ def test_a_body_has_exact_numbers_and_properties_as_they_stand() -> None:
     assert encode_body(body) == b'{"amount":49.90,"rows":[{"name":"a","properties":{"x": 1.10}}]}'
 
 
+class Marked(str):
+    """As `markupsafe.Markup` is one."""
+
+    __slots__ = ()
+
+
+def test_text_of_a_kind_of_its_own_is_written_too() -> None:
+    assert encode_body({"rows": [Body(Marked("a"))]}) == b'{"rows":[{"name":"a","properties":{}}]}'
+
+
 def test_half_a_character_anywhere_in_a_body_becomes_a_mark() -> None:
     body = {"a\ud800": [Body("b\udfff"), ("c", "\ud83d")]}
     assert encode_body(body).decode() == '{"a\ufffd":[{"name":"b\ufffd","properties":{}},["c","\ufffd"]]}'

@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sessionsight.context import TrackingContext
-from sessionsight.encode import without_surrogates
+from sessionsight.encode import plain_texts
 from sessionsight.records import Alias, Entry, Event, Goal, Group, Identify, PersonProperties
 
 __all__ = ["from_bytes", "to_bytes"]
@@ -26,8 +26,8 @@ def to_bytes(entry: Entry) -> bytes:
         record = replace(record, amount=Decimal(record.amount))  # which is no integer to MessagePack
     try:
         return _encode((record, context))
-    except UnicodeEncodeError:  # a lone surrogate, which no vendor would see either
-        return _encode(without_surrogates((record, context)))
+    except (UnicodeEncodeError, TypeError):  # a lone surrogate, which no vendor would see either, or marked-up text
+        return _encode(plain_texts((record, context)))
 
 
 def from_bytes(body: bytes, *, since: float, row: int) -> Entry:
