@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
-from sessionsight.inspector.model import Inspected, Kind, Vendor
+from sessionsight.inspector.model import KINDS, VENDORS, Inspected, Kind, Vendor
 
 __all__ = ["MAX_ID", "Filter", "FilterError", "problem"]
 
 MAX_ID = 2**63 - 1
+
+Status = Literal["accepted", "refused"]
+
+_KNOWN: dict[str, tuple[str, ...]] = {"vendor": VENDORS, "kind": KINDS, "status": get_args(Status)}
 
 
 class FilterError(ValueError):
@@ -31,7 +35,7 @@ class Filter(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     vendor: Vendor | None = None
     kind: Kind | None = None
-    status: Literal["accepted", "refused"] | None = None
+    status: Status | None = None
     session: str | None = None
     """A session's id, whoever's."""
     visitor: str | None = None
@@ -58,9 +62,11 @@ class Filter(Struct, frozen=True, kw_only=True, omit_defaults=True):
         for name in ("since", "until"):
             if name in given:
                 given[name] = _seconds(name, given[name])
-        for name in ("vendor", "kind", "status", "after"):
-            if given.get(name, "").lower() == "null":  # which msgspec would read as None
-                raise FilterError(f"{name}: must not be {given[name]!r}")
+        for name, known in _KNOWN.items():
+            if name in given and given[name] not in known:
+                raise FilterError(f"{name}: must be {', '.join(known[:-1])} or {known[-1]}, not {given[name]!r}")
+        if given.get("after", "").lower() == "null":  # which msgspec would read as None
+            raise FilterError(f"after: must not be {given['after']!r}")
         try:
             return msgspec.convert(given, cls, strict=False)
         except msgspec.ValidationError as error:

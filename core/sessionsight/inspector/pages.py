@@ -96,11 +96,12 @@ class _Pages:
     def _stream(self, request: Request) -> Response:
         given = {name: value for name in Filter.__struct_fields__ if (value := request.query_params.get(name))}
         before = _number(request.query_params.get("before", ""))
-        error, page, query = "", Page([], None), ""
+        error, page, query, matching = "", Page([], None), "", 0
         try:
             wanted = Filter.from_query(given)
             page = self._store.records(wanted, before=before)
             query = _query(wanted.to_query())
+            matching = self._store.count(wanted) if given else 0
         except FilterError as problem:
             error = str(problem)
         return self._page(
@@ -115,6 +116,7 @@ class _Pages:
             page=page,
             before=before,
             query=query,
+            matching=matching,
             older=_query({**given, "before": str(page.next)}),
             counts=self._store.counts(),
         )

@@ -112,6 +112,7 @@ def test_the_stream_is_filtered_by_its_address(http: httpx.Client, query: str, f
     send_one_of_each(http)
     page = http.get(f"/?{query}")
     assert names(page) == found
+    assert f"{len(found)} of 5 records" in text(page)
     assert found or "No record matches" in page.text
 
 
