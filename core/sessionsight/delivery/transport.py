@@ -1,4 +1,4 @@
-"""One HTTP call to a vendor: bounded in time and size, verified, not redirected, not instrumented.
+"""One HTTP call to a vendor: bounded in time and size, verified, not redirected, not traced.
 
 httpx's transport layer is used without its client: there are no cookies, redirects or event hooks
 to switch off, and tracing libraries that wrap the client do not see our calls.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from weakref import WeakSet
 
 from msgspec import Struct
 
+from sessionsight.delivery.untraced import untraced
 from sessionsight.destinations.base import HttpCall, HttpReply
 from sessionsight.errors import MissingDependencyError
 
@@ -202,7 +202,7 @@ class HttpxTransport:
         flight = _Flight(pool, deadline)
         request.extensions["trace"] = flight.trace
         try:
-            with _not_instrumented(), _translated(library, flight):
+            with untraced(), _translated(library, flight):
                 response = pool.transport.handle_request(request)
                 timeouts["read"] = max(min(limits.read, deadline - time.monotonic()), 0.001)
                 try:
@@ -331,26 +331,6 @@ def _translated(library: ModuleType, flight: _Flight) -> Iterator[None]:
 def _words(error: Exception) -> str:
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-@contextmanager
-def _not_instrumented() -> Iterator[None]:
-    """OpenTelemetry's own marks for calls that must not become spans, where it is in use."""
-    api = sys.modules.get("opentelemetry.context")
-    token = None
-    if api is not None:
-        with suppress(Exception):  # half imported, or not as we know it: a span is no reason to lose the call
-            values = api.get_current()
-            for mark in ("suppress_instrumentation", "suppress_http_instrumentation"):
-                # Older instrumentations look for the plain name, newer ones for the constant's value.
-                for key in {mark, getattr(api, f"_{mark.upper()}_KEY", mark)}:
-                    values = api.set_value(key, value=True, context=values)
-            token = api.attach(values)
-    try:
-        yield
-    finally:
-        if api is not None and token is not None:
-            api.detach(token)
 
 
 @lru_cache(maxsize=1)
