@@ -8,7 +8,8 @@ from threading import Thread
 from sessionsight.client import Client
 from sessionsight.delivery.transport import HttpxTransport, TimeLimits, TransportError
 from sessionsight.destinations.base import HttpCall
-from sessionsight.diagnosis import Finding, _addresses
+from sessionsight.diagnosis.configuration import addresses
+from sessionsight.diagnosis.findings import Finding
 from sessionsight.errors import ConfigurationError
 from sessionsight.settings import Settings
 
@@ -37,7 +38,7 @@ def reach(client: Client, timeout: float = 5.0) -> list[Finding]:
     questions = [
         _Question(destination.name, address, settings, timeout)
         for destination in settings.destinations
-        for address in _addresses(destination).values()
+        for address in addresses(destination).values()
     ]
     for question in questions:
         question.start()

@@ -1,0 +1,134 @@
+"""What is configured, from where, and what of it keeps records from arriving."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+from sessionsight.client import Client
+from sessionsight.destinations.base import Destination, Secret, is_loopback, reveal
+from sessionsight.diagnosis.findings import HELD, Finding
+from sessionsight.diversion import diversion
+from sessionsight.errors import ConfigurationError, SessionSightError
+from sessionsight.settings import Settings, environment_variables
+
+__all__ = ["addresses", "check"]
+
+_PRODUCTION = ("sk_live_", "pk_live_", "sessionsight_sec_")
+_NO_DESTINATION = "set the keys of a vendor in the environment, such as SIGNAL_API_KEY, or the `destinations` setting"
+
+
+def check(client: Client, *, environ: Mapping[str, str] | None = None) -> list[Finding]:
+    """Look at a client's configuration, without sending anything.
+
+    Tells for each destination where its options come from, whether its keys can be read, and where it
+    sends to; and what of the settings, or of half-set environment variables, keeps records from arriving.
+
+    Args:
+        client: Whose configuration.
+        environ: In place of the process's environment.
+
+    Example:
+        >>> [finding.message for finding in check(Client(Settings(disabled=True)), environ={})]
+        ['is on: nothing is sent', 'none is configured: analytics are captured and sent nowhere', \
+'is off: a wrong call is logged and counted']
+    """
+    environ = os.environ if environ is None else environ
+    settings = client.settings
+    findings: list[Finding] = []
+    if settings.disabled:
+        hint = "set it to False, or unset SESSIONSIGHT_DISABLED, where records should arrive"
+        findings.append(Finding(level="warning", subject="disabled", message="is on: nothing is sent", hint=hint))
+    if diversion.held:
+        findings.append(HELD)
+    if not settings.destinations:
+        message = "none is configured: analytics are captured and sent nowhere"
+        findings.append(Finding(level="warning", subject="destinations", message=message, hint=_NO_DESTINATION))
+    for destination in settings.destinations:
+        findings += _check_destination(destination, environ)
+    findings += _check_environment(settings, environ)
+    message = "is on: a wrong call raises" if settings.strict else "is off: a wrong call is logged and counted"
+    findings.append(Finding(level="ok", subject="strict", message=message))
+    real = [destination.name for destination in settings.destinations if _is_for_production(destination)]
+    if settings.strict and real:
+        findings.append(
+            Finding(
+                level="warning",
+                subject="strict",
+                message=f"is on, as in debug mode, with what looks like production keys ({', '.join(real)})",
+                hint="give development keys of its own, or disable analytics there with SESSIONSIGHT_DISABLED=1",
+            )
+        )
+    return findings
+
+
+def _check_destination(destination: Destination, environ: Mapping[str, str]) -> Iterator[Finding]:
+    name = destination.name
+    wrong = False
+    for option, secret in _secrets(destination).items():
+        try:
+            key = reveal(secret)
+        except ConfigurationError as error:
+            wrong = True
+            yield Finding(level="error", subject=name, message=f"{option}: {error}")
+            continue
+        if not key.strip(".") or not (key.isascii() and key.isprintable()):
+            wrong = True
+            message = f"{option} is no key, but dots or characters that no key has"
+            yield Finding(level="error", subject=name, message=message, hint="copy it from the vendor's dashboard")
+    if not wrong:
+        yield Finding(level="ok", subject=name, message=f"configured by {_origin(destination, environ)}")
+    for option, address in addresses(destination).items():
+        if is_loopback(urlsplit(address).hostname or ""):
+            message = f"{option}: {address} is this machine, not the vendor"
+            yield Finding(level="warning", subject=name, message=message, hint="fine for tests, wrong in production")
+
+
+def _check_environment(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Vendors of whose variables some are there and a needed one is not."""
+    configured = {destination.name for destination in settings.destinations}
+    for name, (given, missing) in environment_variables(environ).items():
+        if given and missing and name not in configured:
+            yield Finding(
+                level="warning",
+                subject=name,
+                message=f"is off: {', '.join(given)} is set in the environment, {', '.join(missing)} is not",
+                hint=f"set {', '.join(missing)}",
+            )
+
+
+def _origin(destination: Destination, environ: Mapping[str, str]) -> str:
+    try:
+        from_environment = Settings.from_env(environ).destinations
+    except SessionSightError:
+        from_environment = ()
+    if destination in from_environment:
+        return f"the environment ({', '.join(environment_variables(environ)[destination.name][0])})"
+    return "the settings"
+
+
+def _secrets(destination: Destination) -> dict[str, Secret]:
+    names = sorted(getattr(destination, "secrets", ()))
+    return {name: getattr(destination, name) for name in names}
+
+
+def addresses(destination: Destination) -> dict[str, str]:
+    """The options of a destination that say where it sends to, by name."""
+    values = {name: getattr(destination, name) for name in getattr(destination, "__struct_fields__", ())}
+    secrets = _secrets(destination)
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in secrets and isinstance(value, str) and value.startswith(("http://", "https://"))
+    }
+
+
+def _is_for_production(destination: Destination) -> bool:
+    for secret in _secrets(destination).values():
+        try:
+            if reveal(secret).startswith(_PRODUCTION):
+                return True
+        except ConfigurationError:  # told of elsewhere
+            continue
+    return False
