@@ -51,6 +51,13 @@ def _filters(command: _Command) -> _Command:
     return command
 
 
+def _which(command: _Command) -> _Command:
+    """What says which are meant, for a command that changes them and so must be told outright."""
+    numbers = click.argument("numbers", type=_NUMBER, nargs=-1)
+    everything = click.option("--all", "all_", is_flag=True, help="All of them.")
+    return numbers(_filters(everything(command)))
+
+
 @click.group("dead-letters")
 def command() -> None:
     """Look after records that could not be delivered."""
@@ -71,7 +78,7 @@ def list_(
     spool: str | None, app: str | None, django_settings: str | None, *, limit: int, as_json: bool, **filters: Any
 ) -> None:
     """List them, oldest first."""
-    found = SpoolDesk(spool, app, django_settings).read(partial(letters.find, chosen=_chosen(filters), limit=limit))
+    found = SpoolDesk(spool, app, django_settings).read(partial(letters.find, chosen=_chosen(**filters), limit=limit))
     if as_json:
         click.echo(_encode([_facts(stored) for stored in found]))
         return
@@ -94,61 +101,42 @@ def show(spool: str | None, app: str | None, django_settings: str | None, *, num
 
 
 @command.command("retry")
-@click.argument("numbers", type=_NUMBER, nargs=-1)
-@_filters
-@click.option("--all", "all_", is_flag=True, help="All of them.")
+@_which
 @spool_options
-def retry(
-    spool: str | None,
-    app: str | None,
-    django_settings: str | None,
-    *,
-    numbers: tuple[int, ...],
-    all_: bool,
-    **filters: Any,
-) -> None:
+def retry(spool: str | None, app: str | None, django_settings: str | None, **which: Any) -> None:
     """Queue them again; a process at work sends them within seconds.
 
     A goal whose reason is `unknown` may have arrived: look at the vendor's figures first.
     """
-    chosen = _really_chosen(numbers, filters, everything=all_)
+    chosen = _really_chosen(**which)
     number = SpoolDesk(spool, app, django_settings).write(partial(letters.retry, chosen=chosen))
     click.echo(f"{number} queued again")
 
 
 @command.command("drop")
-@click.argument("numbers", type=_NUMBER, nargs=-1)
-@_filters
-@click.option("--all", "all_", is_flag=True, help="All of them.")
+@_which
 @spool_options
-def drop(
-    spool: str | None,
-    app: str | None,
-    django_settings: str | None,
-    *,
-    numbers: tuple[int, ...],
-    all_: bool,
-    **filters: Any,
-) -> None:
+def drop(spool: str | None, app: str | None, django_settings: str | None, **which: Any) -> None:
     """Throw them away; the ledger counts them as `dead_letter_dropped`."""
-    chosen = _really_chosen(numbers, filters, everything=all_)
+    chosen = _really_chosen(**which)
     number = SpoolDesk(spool, app, django_settings).write(partial(letters.drop, chosen=chosen))
     click.echo(f"{number} dropped")
 
 
-def _chosen(filters: dict[str, Any], numbers: tuple[int, ...] = ()) -> LetterFilter:
-    return LetterFilter(
-        ids=numbers,
-        lane=filters["lane"],
-        reason=filters["reason"],
-        died_before=filters["older_than"],
-        died_after=filters["newer_than"],
-    )
+def _chosen(
+    numbers: tuple[int, ...] = (),
+    *,
+    lane: str | None,
+    reason: str | None,
+    older_than: float | None,
+    newer_than: float | None,
+) -> LetterFilter:
+    return LetterFilter(ids=numbers, lane=lane, reason=reason, died_before=older_than, died_after=newer_than)
 
 
-def _really_chosen(numbers: tuple[int, ...], filters: dict[str, Any], *, everything: bool) -> LetterFilter:
-    chosen = _chosen(filters, numbers)
-    if everything == (chosen != LetterFilter()):
+def _really_chosen(*, all_: bool, **which: Any) -> LetterFilter:
+    chosen = _chosen(**which)
+    if all_ == (chosen != LetterFilter()):
         raise click.UsageError("say which: numbers, a filter, or --all")
     return chosen
 
