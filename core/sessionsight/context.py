@@ -8,7 +8,7 @@ metadata as a flat dict of short strings, the *carrier*.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import asdict, replace
@@ -89,6 +89,17 @@ NO_SIGNAL = SignalIds()
 NO_PAGE = Page()
 
 
+class Carrier(Protocol):
+    """What a context is read back from: a mapping, or anything else that gives a value by its name.
+
+    Metadata of Stripe's own package is no mapping since its version 15:
+    https://github.com/stripe/stripe-python/wiki/Migration-guide-for-v15
+    """
+
+    def __getitem__(self, name: str, /) -> object:
+        """The value of this name. Raises `KeyError` when there is none."""
+
+
 class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
     """The ids and page facts of one request.
 
@@ -122,8 +133,8 @@ class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
         return {name: value for name, value in self._flat().items() if value and len(value) <= CARRIER_MAX_VALUE}
 
     @classmethod
-    def from_carrier(cls, carrier: Mapping[str, object] | None) -> TrackingContext:
-        """Read a context back from a dict that holds what `to_carrier` wrote, among other things.
+    def from_carrier(cls, carrier: Carrier | None) -> TrackingContext:
+        """Read a context back from what holds the things that `to_carrier` wrote, among others.
 
         Never raises on a carrier's content: unknown names are passed over, and a value that no
         vendor would take counts as missing. None, as of an object without metadata, is empty.
@@ -132,7 +143,10 @@ class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
             return EMPTY_CONTEXT
 
         def text(name: str) -> str | None:
-            value = carrier.get(name)
+            try:
+                value = carrier[name]
+            except LookupError:
+                return None
             return value if isinstance(value, str) and 0 < len(value) <= CARRIER_MAX_VALUE else None
 
         def id_(name: str) -> str | None:

@@ -60,7 +60,24 @@ def test_a_page_fact_that_is_too_long_is_left_out_rather_than_cut() -> None:
 
 def test_foreign_names_in_a_carrier_are_passed_over() -> None:
     carrier = {"order_id": "o1", "ss_sid": "session-1", "ss_unknown": "x", "ss_page_unknown": "x", 5: "x"}
-    assert TrackingContext.from_carrier(carrier) == TrackingContext(  # type: ignore[arg-type]
+    assert TrackingContext.from_carrier(carrier) == TrackingContext(
+        sessionsight=SessionSightIds(session_id="session-1")
+    )
+
+
+class StripeObject:
+    """As stripe 15 and later give metadata: no mapping, and without `get`."""
+
+    def __init__(self, **data: str) -> None:
+        self._data = data
+
+    def __getitem__(self, name: str) -> str:
+        return self._data[name]
+
+
+def test_a_carrier_need_not_be_a_mapping() -> None:
+    carrier = StripeObject(ss_sid="session-1", plan="pro")
+    assert TrackingContext.from_carrier(carrier) == TrackingContext(
         sessionsight=SessionSightIds(session_id="session-1")
     )
 
