@@ -240,7 +240,8 @@ def main(folder: Path) -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         fill(inspector)
         visit = relive(inspector, browser)
-        record = next(one for one in inspector.store.session(visit) if one.name == "checkout_finished")
+        paid = (one for one in inspector.store.session(visit) if one.name == "checkout_finished")
+        record = next(one for one in paid if one.vendor == "signal")
         session = {"inspector-session": f"/sessions/{visit}"}
         pages = {
             "inspector-stream": "/",

@@ -68,9 +68,11 @@ def _local(moment: float) -> datetime:
 
 
 def offset(seconds: float) -> str:
-    """Time since a beginning: `0 s`, `+0.25 s`, `+12.4 s`, `+3:07`, `+1:02:03`."""
+    """Time since a beginning: `0 s`, `+4 ms`, `+0.25 s`, `+12.4 s`, `+3:07`, `+1:02:03`."""
     if seconds <= 0:
         return "0 s"
+    if seconds < 0.0995:
+        return f"+{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"+{seconds:.2f} s"
     if seconds < 60:

@@ -16,7 +16,15 @@ MINUS = "\N{MINUS SIGN}"
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(-1, "0 s"), (0, "0 s"), (0.254, "+0.25 s"), (12.44, "+12.4 s"), (187, "+3:07"), (3723, "+1:02:03")],
+    [
+        (-1, "0 s"),
+        (0, "0 s"),
+        (0.004, "+4 ms"),
+        (0.254, "+0.25 s"),
+        (12.44, "+12.4 s"),
+        (187, "+3:07"),
+        (3723, "+1:02:03"),
+    ],
 )
 def test_offsets(seconds: float, shown: str) -> None:
     assert formats.offset(seconds) == shown
