@@ -257,7 +257,8 @@ class HttpxTransport:
 
     def _found_proxy(self, url: str) -> str | None:
         # Asked for once: reading the environment takes longer than writing a small call.
-        origin = url[: url.find("/", len("https://"))]
+        parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.netloc}"
         if origin not in self._found:
             self._found[origin] = _environment_proxy(origin)
         return self._found[origin]

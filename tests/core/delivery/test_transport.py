@@ -554,6 +554,18 @@ def test_no_proxy_names_what_is_called_directly(
     assert (len(proxy.requests), len(server.requests)) == (0, 1)
 
 
+@pytest.mark.parametrize("rest", ["", "?x=1", "#top"])
+def test_no_proxy_is_heard_for_an_address_without_a_path(
+    make: MakeTransport, server: Server, proxy: Server, rest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    monkeypatch.setenv("NO_PROXY", f"127.0.0.1:{server.port}")
+
+    make().send(HttpCall(url=f"{server.url}{rest}", headers={}, body=b"[]", entries=()), AMPLE)
+
+    assert (len(proxy.requests), len(server.requests)) == (0, 1)
+
+
 @pytest.mark.parametrize("form", ["127.0.0.2", "127.0.0.1:1", "example.com"])
 def test_what_no_proxy_does_not_name_goes_by_the_proxy(
     make: MakeTransport, server: Server, proxy: Server, form: str, monkeypatch: pytest.MonkeyPatch
