@@ -76,7 +76,7 @@ def nearest(name: object, known: Iterable[str]) -> str:
     names = sorted(known)
     from difflib import get_close_matches  # slow to import, and only mistakes need it
 
-    close = get_close_matches(str(name), names, n=1, cutoff=0.5)
+    close = get_close_matches(name, names, n=1, cutoff=0.5) if isinstance(name, str) else []
     return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names) or 'none'}"
 
 

@@ -66,8 +66,8 @@ def test_each_lane_has_its_own_key_and_its_own_numbers(caplog: pytest.LogCapture
     ("name", "options", "message"),
     [
         ("signal_eu", {"vendor": "signl"}, "destination 'signal_eu': unknown vendor 'signl'; did you mean 'signal'?"),
-        ("signal_eu", {"vendor": None}, "destination 'signal_eu': unknown vendor None"),
-        ("signal_eu", {"api_key": "k"}, "A name of your own needs a 'vendor' among its options"),
+        ("signal_eu", {"vendor": None}, "destination 'signal_eu': unknown vendor None; known are analyse, console"),
+        ("signal_eu", {"api_key": "k"}, "(a name of your own needs a 'vendor' among its options)"),
         ("signal_eu", {"vendor": "signal"}, "destination 'signal_eu': api_key is missing or blank"),
         ("signal_eu", {"vendor": "signal", "api_key": "k", "name": "x"}, "unknown option 'name'"),
         (" ", {"vendor": "signal", "api_key": "k"}, "Signal: name must be a string that is not blank"),

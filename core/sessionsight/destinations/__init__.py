@@ -49,7 +49,7 @@ share_visitor_id=True, profile_traits='as_given')
         raise ConfigurationError(f"destination {name!r}: unknown vendor {shown(vendor)}; {nearest(vendor, BY_NAME)}")
     if kind is None:
         error = ConfigurationError.unknown(name, BY_NAME, where="destinations")
-        raise ConfigurationError(f"{error} A name of your own needs a 'vendor' among its options")
+        raise ConfigurationError(f"{error} (a name of your own needs a 'vendor' among its options)")
     options = {option: value for option, value in options.items() if option != "vendor"}
     known = [field for field in kind.__struct_fields__ if field != "name"]
     for option in options:

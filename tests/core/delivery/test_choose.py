@@ -31,6 +31,11 @@ def test_where_a_spool_is(spool: str, path: str | None) -> None:
     assert Settings(spool=spool).durable == is_durable(spool)
 
 
+def test_a_path_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="spool must be one of"):
+        Settings(spool="sqlite:///shop%00.db")
+
+
 def test_the_spool_that_a_setting_means(tmp_path: Path) -> None:
     assert type(choose("memory", DeliveryOptions(), Notices())) is MemorySpool
     assert type(choose(f"sqlite:///{tmp_path}/a.db", DeliveryOptions(), Notices())) is SqliteSpool

@@ -64,6 +64,8 @@ def sqlite_path(spool: str) -> str | None:
 
 def objection(spool: object) -> str | None:
     """What a setting must be, when this value is not that."""
-    if spool == "memory" or (isinstance(spool, str) and len(spool) > len(_SQLITE) and spool.startswith(_SQLITE)):
+    if spool == "memory":
+        return None
+    if isinstance(spool, str) and spool.startswith(_SQLITE) and spool != _SQLITE and "\0" not in unquote(spool):
         return None
     return "one of 'memory', 'sqlite:///relative/path', 'sqlite:////absolute/path'"
