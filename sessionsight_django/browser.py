@@ -10,9 +10,10 @@ from django.utils.cache import patch_cache_control, patch_vary_headers
 
 from sessionsight import browser
 
-__all__ = ["keep_private", "sessionsight_config"]
+__all__ = ["PRIVATE", "keep_private", "sessionsight_config"]
 
-_PRIVATE = "_sessionsight_private"
+PRIVATE = "_sessionsight_private"
+"""Stands in a request's own attributes when the visitor's ids are in its response."""
 
 
 def sessionsight_config(request: Any) -> browser.Html:
@@ -30,12 +31,11 @@ def sessionsight_config(request: Any) -> browser.Html:
     """
     if isinstance(request, HttpRequest):
         # Django's own switch, by which cache_page and the cache's middleware learn that a response is not for them.
-        vars(request).update({_PRIVATE: True, "_cache_update_cache": False})
+        vars(request).update({PRIVATE: True, "_cache_update_cache": False})
     return browser.sessionsight_config(request)
 
 
-def keep_private(request: HttpRequest, response: HttpResponseBase) -> None:
-    """Say to caches that the response is for one visitor, if the visitor's ids are in it."""
-    if _PRIVATE in vars(request):
-        patch_vary_headers(response, ("Cookie",))
-        patch_cache_control(response, private=True)
+def keep_private(response: HttpResponseBase) -> None:
+    """Say to caches that the response is for one visitor."""
+    patch_vary_headers(response, ("Cookie",))
+    patch_cache_control(response, private=True)

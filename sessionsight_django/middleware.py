@@ -10,11 +10,12 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.apps import apps
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
+from msgspec import Struct
 
 from sessionsight import Analytics
 from sessionsight.current import enter, leave, within
 from sessionsight.notices import logger
-from sessionsight_django.browser import keep_private
+from sessionsight_django.browser import PRIVATE, keep_private
 from sessionsight_django.clients import client
 from sessionsight_django.reader import DjangoReader
 from sessionsight_django.transactions import catch_up
@@ -50,18 +51,23 @@ class AnalyticsMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Serve one request."""
-        if "analytics" in vars(request):  # this middleware stands twice in the list
+        if "analytics" in request.__dict__:  # this middleware stands twice in the list
             return self.get_response(request)
         if self._async:
             return self._serve(request)
         analytics = self._open(request)
         try:
-            response = cast("HttpResponseBase", within(analytics, self.get_response, request))
+            token = enter(analytics)
+            try:
+                response: HttpResponseBase = self.get_response(request)  # type: ignore[assignment]
+            finally:
+                leave(token)
             if self.client.pageviews:
                 _announce(request, response, analytics)
             if self._reader.load:
                 self._settle(request, analytics)
-            keep_private(request, response)
+            if PRIVATE in request.__dict__:
+                keep_private(response)
             if self._follow(response, analytics):
                 analytics.finish()
         except BaseException:
@@ -81,7 +87,8 @@ class AnalyticsMiddleware:
                 _announce(request, response, analytics)
             if self._reader.load:
                 await sync_to_async(self._settle)(request, analytics)
-            keep_private(request, response)
+            if PRIVATE in request.__dict__:
+                keep_private(response)
             if self._follow(response, analytics):
                 await sync_to_async(analytics.finish, thread_sensitive=False)()
         except BaseException:  # a cancellation too: the client has gone, and nothing will be closed
@@ -93,7 +100,7 @@ class AnalyticsMiddleware:
         analytics = Analytics(self.client, self._reader, request)
         # Django calls it for whatever response is the final one, where a response's own closers are
         # lost when another middleware puts a 304 in its place.
-        request.close = _Close(request, analytics)  # type: ignore[method-assign]
+        request.close = _Close(request, analytics, request.__dict__.get("close"))  # type: ignore[method-assign]
         request.analytics = analytics  # type: ignore[attr-defined]
         return analytics
 
@@ -131,20 +138,20 @@ def _tell_without_app() -> None:
         )
 
 
-class _Close:
+class _Close(Struct, frozen=True):
     """Stands in for a request's `close`: does what that does, and ends the analytics."""
 
-    __slots__ = ("analytics", "close", "replaced", "request")
-
-    def __init__(self, request: HttpRequest, analytics: Analytics) -> None:
-        self.request = request
-        self.analytics = analytics
-        self.close = request.close
-        self.replaced = vars(request).get("close")
+    request: HttpRequest
+    analytics: Analytics
+    replaced: Callable[[], None] | None
+    """What stood in its place for this request alone."""
 
     def __call__(self) -> None:
         try:
-            self.close()
+            if self.replaced is None:
+                type(self.request).close(self.request)
+            else:
+                self.replaced()
         finally:
             _release(self.request, self.analytics)
 
@@ -153,7 +160,7 @@ def _release(request: HttpRequest, analytics: Analytics) -> None:
     """End the analytics. The hook comes off again: it and the request would keep each other alive."""
     catch_up()
     analytics.release()
-    own = vars(request)
+    own = request.__dict__
     if isinstance(hook := own.get("close"), _Close):
         del own["close"]
         if hook.replaced is not None:

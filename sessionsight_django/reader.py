@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
+from msgspec import Struct
 from msgspec.structs import replace
 
 from sessionsight.request_data import HeaderNames, RequestData, snapshot_of_environ, snapshot_of_scope
@@ -34,14 +34,13 @@ class DjangoReader:
     def snapshot(self, request: HttpRequest, names: HeaderNames) -> Callable[[], RequestData]:
         """What gives the raw strings of the request, without holding it."""
         # The scope goes before META, which joins several Cookie headers by commas.
-        scope = request.__dict__.get("scope")
-        raw = snapshot_of_environ(request.META, names) if scope is None else snapshot_of_scope(scope, names)
+        scope, meta = request.__dict__.get("scope"), request.META
+        raw = snapshot_of_environ(meta, names) if scope is None else snapshot_of_scope(scope, names)
         # Django knows the scheme and the host in front of its proxies, if it is told to.
-        scheme = request.scheme if self._proxied else None
-        host = request.META.get("HTTP_X_FORWARDED_HOST")
+        host = meta.get("HTTP_X_FORWARDED_HOST")
         if host is not None and not settings.USE_X_FORWARDED_HOST:
             host = None
-        return partial(_known, raw, request.path, scheme, host)
+        return _Known(raw, request.path, request.scheme if self._proxied else None, host)
 
     def native(self, request: HttpRequest) -> Any:
         """The request itself."""
@@ -50,7 +49,9 @@ class DjangoReader:
     def user_id(self, request: HttpRequest) -> str | None:
         """The primary key of the signed-in user, if the user is loaded."""
         user = loaded_user(request)
-        return user_id(load_user(request) if user is None and self.load else user)
+        if user is None and self.load:
+            user = load_user(request)
+        return None if user is None else user_id(user)
 
     def route(self, request: HttpRequest) -> str | None:
         """The route of the URL pattern that matched, such as `orders/<int:pk>/`."""
@@ -58,9 +59,16 @@ class DjangoReader:
         return None if match is None else match.route
 
 
-def _known(raw: Callable[[], RequestData], path: str, scheme: str | None, host: str | None) -> RequestData:
+class _Known(Struct, frozen=True, gc=False):
     """What a server has told, and Django knows better: it has decoded the path in META."""
-    data = raw()
-    headers = {**data.headers, "host": host} if host else data.headers
-    quoted = quote_path(path.encode("utf-8", "surrogateescape"))
-    return replace(data, headers=headers, scheme=scheme or data.scheme, path=quoted)
+
+    raw: Callable[[], RequestData]
+    path: str
+    scheme: str | None
+    host: str | None
+
+    def __call__(self) -> RequestData:
+        data = self.raw()
+        headers = {**data.headers, "host": self.host} if self.host else data.headers
+        path = quote_path(self.path.encode("utf-8", "surrogateescape"))
+        return replace(data, headers=headers, scheme=self.scheme or data.scheme, path=path)

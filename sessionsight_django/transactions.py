@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from itertools import count
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import ref
 
 from django.db import DEFAULT_DB_ALIAS, connections
 
@@ -48,7 +48,8 @@ def hold(holder: Holder, record: Record, using: str | None) -> bool:
     held = _Held(holder, record, connection, block)
     connection.on_commit(held.commit, robust=True)
     if connection.atomic_blocks[0] is not block:
-        _in_tests[next(_numbers)] = held
+        number = next(_numbers)
+        _in_tests[number] = ref(held, lambda _: _in_tests.pop(number, None))
     return True
 
 
@@ -58,8 +59,9 @@ def catch_up() -> None:
     There a record counts as soon as the app's own block has ended well.
     """
     if _in_tests:  # each request asks
-        for held in list(_in_tests.values()):
-            held.look()
+        for reference in list(_in_tests.values()):
+            if (held := reference()) is not None:
+                held.look()
 
 
 class _Held:
@@ -92,7 +94,7 @@ class _Held:
             self._holder.settle(self._record, kept=committed)
 
 
-_in_tests: WeakValueDictionary[int, _Held] = WeakValueDictionary()
+_in_tests: dict[int, ref[_Held]] = {}
 _numbers = count()
 
 

@@ -31,9 +31,9 @@ def loaded_user(request: HttpRequest) -> Any | None:
     authenticated. A lazy one counts when it has been evaluated; before that, `await request.auser()`
     may have loaded the user.
     """
-    own = vars(request)
+    own = request.__dict__
     user = own.get("user")
-    if isinstance(user, LazyObject):
+    if user is not None and isinstance(user, LazyObject):
         wrapped = vars(user).get("_wrapped", empty)
         user = None if wrapped is empty else wrapped
     return own.get("_acached_user") if user is None else user

@@ -68,7 +68,11 @@ class Body:
         self._body = body
         self._analytics = analytics
         self._countdown = countdown
-        self._chunks: Iterator[bytes] = within(analytics, iter, body)
+        token = enter(analytics)
+        try:
+            self._chunks: Iterator[bytes] = iter(body)
+        finally:
+            leave(token)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -91,11 +95,14 @@ class Body:
 
     def close(self) -> None:
         """The server is done with the response, or has lost its client."""
+        analytics = self._analytics
+        token = enter(analytics)
         try:
             if (close := getattr(self._body, "close", None)) is not None:
-                within(self._analytics, close)
+                close()
         finally:
-            self._analytics.release()
+            leave(token)
+            analytics.release()
 
 
 class SizedBody(Body):
@@ -133,7 +140,7 @@ def is_file(body: object, file_wrapper: Any) -> bool:
     if isinstance(file_wrapper, type):
         return isinstance(body, file_wrapper)
     # uWSGI's is a function that gives the file itself back.
-    return file_wrapper is not None and hasattr(body, "fileno")
+    return hasattr(body, "fileno")
 
 
 def end_with_file(body: Any, analytics: Analytics, *, early: bool) -> None:

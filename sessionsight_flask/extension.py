@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -94,10 +95,9 @@ class FlaskReader:
 
     def user_id(self, request: Request) -> str | None:
         """The id of Flask-Login's user, if the app has asked for it, or has logged it in, in this request."""
-        try:
-            user = g.get("_login_user")
-        except RuntimeError:  # there is no app context
+        if "flask_login" not in sys.modules:  # `g` is dear to look at
             return None
+        user = g.get("_login_user") if has_app_context() else None
         if user is None or not getattr(user, "is_authenticated", False):
             return None
         found = user.get_id()
@@ -136,8 +136,10 @@ def _request_class(base: type[Request], client: Client) -> type[Request]:
         self.analytics = analytics  # type: ignore[attr-defined]
 
     def close(self: Request) -> None:
-        # Flask calls it before `session` and `g` go. A teardown function would cost each request several times more.
-        self.analytics.see_user()  # type: ignore[attr-defined]
+        # Flask calls it before `session` and `g` go; a function for the teardown would cost each request much more.
+        analytics: Analytics = self.analytics  # type: ignore[attr-defined]
+        if entered() is analytics:
+            analytics.look()
         base.close(self)
 
     members = {"__init__": __init__, "close": close, "__module__": base.__module__, "__doc__": base.__doc__}
@@ -146,7 +148,7 @@ def _request_class(base: type[Request], client: Client) -> type[Request]:
 
 def _is_served(analytics: object) -> bool:
     """Whether `session` and `g` are those of the request that these analytics belong to."""
-    return has_request_context() and entered() is analytics
+    return entered() is analytics and has_request_context()
 
 
 def _current() -> Analytics:

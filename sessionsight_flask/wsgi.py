@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sessionsight import Analytics, Client, Settings
 from sessionsight.client import adopt
@@ -101,8 +101,9 @@ class AnalyticsMiddleware:
             finally:
                 leave(token)
             if countdown is None and type(body) in _FINISHED:
-                return FinishedBody(cast("list[bytes]", body), analytics)
-            if is_file(body, environ.get("wsgi.file_wrapper")):
+                return FinishedBody(body, analytics)  # type: ignore[arg-type]
+            file_wrapper = environ.get("wsgi.file_wrapper")
+            if file_wrapper is not None and is_file(body, file_wrapper):
                 end_with_file(body, analytics, early=self.client.early)
                 return body
             return (SizedBody if hasattr(body, "__len__") else Body)(body, analytics, countdown)

@@ -57,8 +57,21 @@ class Admission:
         self._tell = tell
         self._count = count
         self._ask = settings.user if callable(settings.user) else None
+        self._asks = self._look_now or self._ask is not None
         self._header_names = HeaderNames(settings.anonymous_id_header)
         self._excluded = re.compile("|".join(map(fnmatch.translate, settings.exclude_paths)))
+
+    def look(self, reader: RequestReader, request: Any) -> tuple[Admit, str | None, str | None]:
+        """What `admit`, `user_id` and `route` tell, in one go: each request is looked at once."""
+        if self._asks:
+            return self._look_closely(reader, request)
+        try:
+            snapshot, user_id = reader.snapshot(request, self._header_names), reader.user_id(request)
+            if user_id is not None:
+                user_id = as_id(user_id, "user")
+            return Postponed(self._admit, snapshot), user_id, reader.route(request)
+        except Exception:
+            return self._look_closely(reader, request)
 
     def admit(self, reader: RequestReader, request: Any) -> Admit:
         """What gives a request's context when it is called, and why nothing of it may be sent, if so."""
@@ -103,6 +116,10 @@ class Admission:
         except Exception as error:
             self._tell_failure("the route could not be read", error)
             return None
+
+    def _look_closely(self, reader: RequestReader, request: Any) -> tuple[Admit, str | None, str | None]:
+        """The same one by one, each with its own word if it fails."""
+        return self.admit(reader, request), self.user_id(reader, request), self.route(reader, request)
 
     def admit_any(
         self, request: object

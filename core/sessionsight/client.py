@@ -69,6 +69,7 @@ class Client:
             settings, self.destination_names, tell=self._tell, count=lambda what: self._process().count(what)
         )
         # Each request asks for these, so they are not handed on by methods of ours.
+        self.look = admission.look
         self.admit = admission.admit
         self.chooses = admission.chooses
         self.wants_page = admission.wants_page

@@ -115,6 +115,9 @@ class Collector(Protocol):
     def chooses(self) -> bool:
         """Whether `choose` has to be asked."""
 
+    def look(self, reader: RequestReader, request: Any) -> tuple[Admit, str | None, str | None]:
+        """What `admit`, `user_id` and `route` tell, in one go."""
+
     def admit(self, reader: RequestReader, request: Any) -> Admit:
         """What gives the request's context when it is called, on any thread; it does not hold the request."""
 

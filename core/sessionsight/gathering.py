@@ -43,7 +43,7 @@ class Gathering:
     _choice: frozenset[str] | DropReason | None = None
     _held: _Held | None = None
     _ended = False
-    _looked_at_end = False
+    _looked = False
 
     def __init__(self, collector: Collector, reader: RequestReader | None = None, request: Any = None) -> None:
         self._collector = collector
@@ -84,10 +84,26 @@ class Gathering:
         is_page = method == "GET" and (status < 300 or status == 304) and _is_html(content_type)
         self._page_status = status if is_page else None
 
-    def see_user(self) -> None:
-        """Look at the signed-in user now, because what tells of it is about to go. For adapters."""
-        if (source := self._source) is not None:
+    def look(self) -> None:
+        """Take from the request what leads to its context, as far as it tells by now.
+
+        Adapters call it where some of that is about to go, before the response has ended.
+        """
+        if (source := self._source) is None:
+            return
+        self._looked = True
+        collector = self._collector
+        reader, request = source
+        if self._admit is None and (self._ask_while is None or self._ask_while(self)):
+            self._admit, user_id, self._route = collector.look(reader, request)
+            if user_id is not None:
+                self._seen_user = user_id
+        else:
+            self._admit = self._admit or collector.admit(reader, request)
+            self._route = self._route or collector.route(reader, request)
             self._see_user(source)
+        if collector.chooses and self._admit()[1] is None:  # what is not sent needs no choice
+            self._choice = collector.choose(reader, request)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Hand over what has been captured, and wait until all of the client's records are delivered.
@@ -148,19 +164,17 @@ class Gathering:
 
     def release(self) -> None:
         """The request is over: end, keep the ids, and let go of the request object."""
-        source = self._source
-        if source is None:
-            return
-        try:
-            if self._page_status is not None:
-                self._capture_page()
-            self._ended = True
-            if not self._looked_at_end:
-                self._look(source)  # later captures need it, and the request must go
-        except Exception as error:
-            self._collector.reject(error)
-        finally:
-            self._source = None
+        if self._source is not None:
+            try:
+                if self._page_status is not None:
+                    self._capture_page()
+                self._ended = True
+                if not self._looked:
+                    self.look()  # later captures need it, and the request must go
+            except Exception as error:
+                self._collector.reject(error)
+            finally:
+                self._source = None
         if self._records or self._held is not None:
             self._hand_over()
         elif self._collector.asleep:
@@ -234,23 +248,10 @@ class Gathering:
 
     def _batch(self, records: list[Record]) -> Batch:
         """The records, and what leads to their context as far as it is known now."""
-        if (source := self._source) is not None:
-            self._look(source)
-            self._looked_at_end = self._ended
+        self.look()
+        self._looked = self._ended  # what was looked at before the end has to be looked at again
         origin = self._admit or self._context or EMPTY_CONTEXT
         return Batch(records, origin, self._user_id or self._seen_user, self._route, self._drop)
-
-    def _look(self, source: tuple[RequestReader, Any]) -> None:
-        """Take from the request what leads to its context."""
-        collector = self._collector
-        reader, request = source
-        if self._admit is None:
-            self._admit = collector.admit(reader, request)
-        self._see_user(source)
-        if self._route is None and (route := collector.route(reader, request)) is not None:
-            self._route = route
-        if collector.chooses and self._admit()[1] is None:  # what is not sent needs no choice
-            self._choice = collector.choose(*source)
 
     def _see_user(self, source: tuple[RequestReader, Any]) -> str | None:
         if self._ask_while is not None and not self._ask_while(self):
@@ -283,9 +284,11 @@ class _Held:
 def _drained(records: list[Record]) -> list[Record]:
     """Take all records, each exactly once even when several threads drain."""
     taken: list[Record] = []
-    with suppress(IndexError):  # another thread was quicker
+    try:
         while records:
             taken.append(records.pop())
+    except IndexError:
+        pass  # another thread was quicker
     taken.reverse()
     return taken
 
