@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 _MAX_DIGITS = 100
+# The first and the last second that RFC 3339 can write: years have four digits there, and none is below 1 in Python.
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800.0, 253_402_300_799.0
 
 
 class CommitOptions(TypedDict, total=False):
@@ -114,10 +116,17 @@ def laid_over(base: Mapping[str, Any], properties: Mapping[str, Any] | None) -> 
 
 
 def as_unix(timestamp: object) -> float:
-    """A datetime as Unix seconds; UTC where it names no time zone. Raises `InvalidEventError`."""
-    if isinstance(timestamp, datetime):
-        return (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)).timestamp()
-    raise InvalidEventError(f"timestamp must be a datetime, not {type(timestamp).__name__}")
+    """A datetime as Unix seconds; UTC where it names no time zone.
+
+    Raises:
+        InvalidEventError: Anything else, and a time that cannot be written in UTC, such as `datetime.max`.
+    """
+    if not isinstance(timestamp, datetime):
+        raise InvalidEventError(f"timestamp must be a datetime, not {type(timestamp).__name__}")
+    seconds = (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)).timestamp()
+    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:  # nor NaN, which pandas has for a time that is missing
+        raise InvalidEventError(f"timestamp must be in the years 1 to 9999 of UTC, not {timestamp}")
+    return seconds
 
 
 def as_groups(groups: object) -> dict[str, str]:

@@ -22,6 +22,7 @@ from sessionsight import (
     TrackingContext,
     TrialStarted,
 )
+from sessionsight.destinations.writing import rfc3339
 from sessionsight.encode import decode
 from sessionsight.records import Alias, Event, Group, Identify, PersonProperties
 from tests.core.box import Recorder, Visit, VisitReader
@@ -113,6 +114,12 @@ def test_a_timestamp_without_a_zone_is_utc(recorder: Recorder, timestamp: dateti
     assert recorder.records()[0].time == 1767225600.0
 
 
+@pytest.mark.parametrize("timestamp", [datetime.min, datetime(9999, 12, 31, 23, 59, 59)])
+def test_every_timestamp_that_is_taken_can_be_written(recorder: Recorder, timestamp: datetime) -> None:
+    recorder.client.analytics.capture("x", timestamp=timestamp)
+    assert rfc3339(recorder.records()[0].time) == f"{timestamp.isoformat()}.000Z"
+
+
 def test_a_record_has_the_time_of_its_capture_and_random_bits_of_its_own(recorder: Recorder) -> None:
     before = datetime.now(UTC).timestamp()
     analytics = recorder.client.analytics
@@ -152,6 +159,16 @@ def test_what_the_caller_changes_later_changes_nothing(recorder: Recorder) -> No
     assert (event.properties, event.groups) == (b'{"items":["a"]}', {"company": "a"})  # type: ignore[attr-defined]
 
 
+class Missing(datetime):
+    """A time that is none, as pandas has it for an empty cell."""
+
+    def replace(self, **_: Any) -> "Missing":  # type: ignore[override]
+        return self
+
+    def timestamp(self) -> float:
+        return float("nan")
+
+
 # --- wrong calls ---------------------------------------------------------------------------------------
 
 WRONG: list[tuple[Callable[[Any], object], type[Exception], str]] = [
@@ -176,6 +193,13 @@ WRONG: list[tuple[Callable[[Any], object], type[Exception], str]] = [
     (lambda a: a.capture("x", distinct_id=[]), InvalidEventError, "distinct_id must be"),
     (lambda a: a.capture("x", anonymous_id=1.5), InvalidEventError, "anonymous_id must be"),
     (lambda a: a.capture("x", timestamp="now"), InvalidEventError, "timestamp must be a datetime, not str"),
+    (lambda a: a.capture("x", timestamp=datetime.max), InvalidEventError, "years 1 to 9999 of UTC, not 9999-12-31 23:"),
+    (
+        lambda a: a.capture("x", timestamp=datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))),
+        InvalidEventError,
+        "timestamp must be in the years 1 to 9999 of UTC",
+    ),
+    (lambda a: a.identify("u", timestamp=Missing(1, 1, 1)), InvalidEventError, "timestamp must be in the years"),
     (lambda a: a.capture("x", key=" "), InvalidEventError, "key must be a string that is not blank, not ' '"),
     (lambda a: a.capture("x", key=5), InvalidEventError, "key must be a string that is not blank, not 5"),
     (lambda a: a.capture("x", userid="u"), InvalidEventError, "unknown argument 'userid'; did you mean 'user_id'"),
