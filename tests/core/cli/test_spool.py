@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -82,6 +84,19 @@ def test_a_file_that_is_none_is_left_alone(folder: Path) -> None:
     assert result.exit_code == 1
     assert "file is not a database" in result.output
     assert [file.name for file in folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_database_of_something_else_stays_byte_for_byte_as_it_was(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "db.sqlite3")) as connection:
+        connection.execute("CREATE TABLE customers (name)")
+    before = (folder / "db.sqlite3").read_bytes()
+
+    result = run("spool", "stats", "--spool", "sqlite:///db.sqlite3")
+
+    assert result.exit_code == 1
+    assert "it is a database of something else" in result.output
+    assert (folder / "db.sqlite3").read_bytes() == before
+    assert [file.name for file in folder.iterdir()] == ["db.sqlite3"]
 
 
 # --- dead letters ---------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from shutil import copyfile
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -49,6 +50,12 @@ def tend(spool: SqliteSpool) -> None:
     """What the lane's thread does every few seconds."""
     spool.books(LANE)._next_look = 0.0
     spool.books(LANE).tend()
+
+
+def query_as_it_stands(path: Path, sql: str) -> list[tuple[object, ...]]:
+    """What the file itself says, without its log."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as connection:
+        return connection.execute(sql).fetchall()
 
 
 def fill_the_disk(spool: SqliteSpool) -> Callable[[], None]:
@@ -120,13 +127,47 @@ def test_a_database_of_something_else_is_left_alone(path: Path, spools: list[Sql
     enter(spool, [event("a")])
 
     assert labels(claim(spool.books(LANE), 1)) == ["a"]  # out of memory
+    assert path.read_bytes() == before
     assert query(path, "SELECT name FROM sqlite_master") == [("customers",)]
-    assert path.read_bytes()[100:] == before[100:]
     assert list(path.parent.glob("*corrupt*")) == []
     path.write_bytes(before[:200] + b"?" * (len(before) - 200))  # not even when it is damaged
     spool.file.reopen()
     enter(spool, [event("b")])
     assert list(path.parent.glob("*corrupt*")) == []
+
+
+@pytest.mark.parametrize("written_back", [True, False])
+def test_what_waits_in_the_log_of_something_else_is_left_there(
+    path: Path, written_back: bool, spools: list[SqliteSpool]
+) -> None:
+    """The database of a process that died: its last change is in the log alone, or all that it ever wrote."""
+    other = path.parent / "other.db"
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        if written_back:
+            connection.execute("CREATE TABLE customers (name)")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("CREATE TABLE orders (name)")
+        for side in ("", "-wal"):
+            copyfile(f"{other}{side}", f"{path}{side}")
+    before = path.read_bytes(), Path(f"{path}-wal").read_bytes()
+    spools.append(spool := sqlite_spool(path))
+
+    enter(spool, [event("a")])
+    spool.file.reopen()
+
+    assert labels(claim(spool.books(LANE), 1)) == ["a"]  # out of memory
+    assert (path.read_bytes(), Path(f"{path}-wal").read_bytes()) == before
+
+
+def test_a_new_spool_whose_tables_are_in_its_log_alone_is_ours(path: Path, spools: list[SqliteSpool]) -> None:
+    spools.append(first := sqlite_spool(path))
+    enter(first, [event("a")])
+    assert query_as_it_stands(path, "SELECT name FROM sqlite_master") == []
+
+    spools.append(second := sqlite_spool(path))
+
+    assert labels(claim(second.books(LANE), 1)) == ["a"]
 
 
 def test_two_processes_set_a_damaged_file_aside_once(path: Path, spools: list[SqliteSpool]) -> None:

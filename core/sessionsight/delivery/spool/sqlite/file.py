@@ -24,7 +24,7 @@ from sessionsight.delivery.spool.sqlite.faults import (
     Unusable,
     translated,
 )
-from sessionsight.delivery.spool.sqlite.schema import is_foreign, prepare
+from sessionsight.delivery.spool.sqlite.schema import is_foreign, look_first, prepare
 
 __all__ = ["SIDES", "SpoolFile"]
 
@@ -293,6 +293,7 @@ class SpoolFile:
         return connection
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
+        look_first(self.path)  # the next line would write, whosever database it is
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {self._synchronous.upper()}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_LAST_RESORT_PAGES}")

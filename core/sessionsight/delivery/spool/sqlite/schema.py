@@ -7,12 +7,13 @@ the transaction that notices the need for it.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from secrets import randbits
 
 from sessionsight.delivery.spool.sqlite.faults import Newer, NotOurs
 
-__all__ = ["APPLICATION_ID", "VERSION", "is_foreign", "prepare"]
+__all__ = ["APPLICATION_ID", "VERSION", "is_foreign", "look_first", "prepare"]
 
 APPLICATION_ID = 0x53535350
 """Tells a spool from any other SQLite file: "SSSP"."""
@@ -65,6 +66,26 @@ _UPGRADES: dict[int, tuple[str, ...]] = {
 VERSION = 1 + len(_UPGRADES)
 
 
+def look_first(path: str) -> None:
+    """See whose database a file is before it is opened to be written, for even that may change it.
+
+    Whoever opens somebody else's database may roll a transaction of theirs back, and whoever closes it may write
+    their log back. This look does neither.
+
+    Raises:
+        Newer: A newer release has made the file.
+        NotOurs: It is somebody else's database.
+        sqlite3.Error: It cannot be told.
+    """
+    uri = Path(path).absolute().as_uri()
+    with closing(sqlite3.connect(f"{uri}?immutable=1", uri=True, timeout=0)) as connection:
+        if _is_spool(connection):
+            return
+    if Path(f"{path}-wal").exists():  # which may hold what the file itself does not hold yet
+        with closing(sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=0)) as connection:
+            _is_spool(connection)
+
+
 def prepare(connection: sqlite3.Connection) -> int:
     """Make the tables of a new file, or bring those of an older release up to date.
 
@@ -77,21 +98,15 @@ def prepare(connection: sqlite3.Connection) -> int:
         Newer: A newer release has made the file.
         NotOurs: It is somebody else's database.
     """
-    version = _pragma(connection, "user_version")
-    application = _pragma(connection, "application_id")
-    if application != APPLICATION_ID:
-        if version or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-            raise NotOurs("it is a database of something else")
+    if _is_spool(connection):
+        version = _pragma(connection, "user_version")
+    else:
         for statement in _TABLES:
             connection.execute(statement)
         # 62 bits, of which the lower twenty are left to count with.
         connection.execute("INSERT INTO facts VALUES ('base', ?)", (randbits(42) << 20,))
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         version = 1
-    elif version > VERSION:
-        raise Newer(
-            f"a newer release has made it (schema {version}, this one knows {VERSION}); update this app as well"
-        )
     for older in range(version, VERSION):
         for statement in _UPGRADES[older]:
             connection.execute(statement)
@@ -110,6 +125,25 @@ def is_foreign(path: str) -> bool:
     except OSError:
         return False
     return header.startswith(b"SQLite format 3\0") and int.from_bytes(header[68:72], "big") != APPLICATION_ID
+
+
+def _is_spool(connection: sqlite3.Connection) -> bool:
+    """Whether a database is a spool by now; False for an empty one, which may become one.
+
+    Raises:
+        Newer: A newer release has made it.
+        NotOurs: It is somebody else's.
+    """
+    version = _pragma(connection, "user_version")
+    if _pragma(connection, "application_id") == APPLICATION_ID:
+        if version > VERSION:
+            raise Newer(
+                f"a newer release has made it (schema {version}, this one knows {VERSION}); update this app as well"
+            )
+        return True
+    if version or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        raise NotOurs("it is a database of something else")
+    return False
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
