@@ -68,7 +68,7 @@ class AnalyticsMiddleware:
                 self._settle(request, analytics)
             if PRIVATE in request.__dict__:
                 keep_private(response)
-            if self._follow(response, analytics):
+            if (response.streaming or self.client.early) and self._follow(response, analytics):
                 analytics.finish()
         except BaseException:
             _release(request, analytics)
@@ -89,7 +89,7 @@ class AnalyticsMiddleware:
                 await sync_to_async(self._settle)(request, analytics)
             if PRIVATE in request.__dict__:
                 keep_private(response)
-            if self._follow(response, analytics):
+            if (response.streaming or self.client.early) and self._follow(response, analytics):
                 await sync_to_async(analytics.finish, thread_sensitive=False)()
         except BaseException:  # a cancellation too: the client has gone, and nothing will be closed
             _release(request, analytics)

@@ -111,7 +111,7 @@ class Analytics(Gathering):
                 properties = laid_over(event.properties(), properties)
                 name = event.event_name
             else:
-                name = as_text(event, "an event's name")
+                name = event if type(event) is str and event.strip() else as_text(event, "an event's name")
             if self._tags:
                 properties = laid_over(self._tags, properties)
             encoded = self._collector.encoder(properties)

@@ -212,7 +212,10 @@ class Client:
         """Hand a request's records to delivery. Does no I/O and waits for nothing, but with a durable spool."""
         if diversion.on and diversion.take(batch):
             return
-        self._process().submit(batch)
+        engine = self._engine
+        if engine.pid != os.getpid():
+            engine = self._process()
+        engine.submit(batch)
 
     def wake(self) -> None:
         """A first request has ended: deliver what others may have left in a durable spool, on the lanes' threads."""

@@ -201,9 +201,9 @@ class Gathering:
 
     def _user_now(self) -> str | None:
         """Who is known to be the user. Read at each call and at the end: a logout in between must not lose its user."""
-        if self._user_id is None and (source := self._source) is not None:
-            return self._see_user(source)
-        return self._user_id
+        if self._user_id is not None or (source := self._source) is None:
+            return self._user_id
+        return self._see_user(source)
 
     def _capture_page(self) -> None:
         status, self._page_status = self._page_status, None
@@ -231,20 +231,20 @@ class Gathering:
             self._hand_over()
 
     def _hand_over(self) -> None:
-        self._submit(_drained(self._records))
-        if self._held is not None:
-            self._submit(_drained(self._held.rolled_back), DropReason.ROLLED_BACK)
+        if records := _drained(self._records):
+            self._submit(records)
+        if self._held is not None and (records := _drained(self._held.rolled_back)):
+            self._submit(records, DropReason.ROLLED_BACK)
 
     def _submit(self, records: list[Record], drop: DropReason | None = None) -> None:
-        if records:
-            try:
-                batch = self._batch(records)
-                if drop is not None:
-                    batch = replace(batch, drop=drop)
-                for directed in (batch,) if self._choice is None else _directed(batch, self._choice):
-                    self._collector.submit(directed)
-            except Exception as error:
-                self._collector.reject(error)
+        try:
+            batch = self._batch(records)
+            if drop is not None:
+                batch = replace(batch, drop=drop)
+            for directed in (batch,) if self._choice is None else _directed(batch, self._choice):
+                self._collector.submit(directed)
+        except Exception as error:
+            self._collector.reject(error)
 
     def _batch(self, records: list[Record]) -> Batch:
         """The records, and what leads to their context as far as it is known now."""

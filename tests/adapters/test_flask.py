@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import flask
+import flask_login  # type: ignore[import-untyped]
 import pytest
 from flask import Blueprint, Flask, Response, g, send_file, session, stream_with_context
 from flask.sessions import SecureCookieSessionInterface
@@ -321,11 +322,10 @@ def test_capturing_does_not_touch_the_session(recorder: Recorder) -> None:
 
 
 def test_flask_login_itself_is_understood(recorder: Recorder) -> None:
-    flask_login = pytest.importorskip("flask_login")
     app = make(recorder)
     manager = flask_login.LoginManager(app)
 
-    class Member(flask_login.UserMixin):  # type: ignore[misc, name-defined]
+    class Member(flask_login.UserMixin):  # type: ignore[misc]
         id = "ada"
 
     manager.user_loader(lambda user_id: Member())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import flask_login  # type: ignore[import-untyped]  # noqa: F401  # without it no user is looked for
 from flask import Flask, Response, g, jsonify, request
 
 from sessionsight_flask import SessionSight
