@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 
+from sessionsight.delivery import threads
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.ledger import LaneStats
 from sessionsight.delivery.options import DeliveryOptions
@@ -184,7 +185,7 @@ class Lane:
                 try:
                     self._wake.renew()
                     self._senders.prepare()
-                    self._thread.start()
+                    threads.start(self._thread)
                 except RuntimeError:
                     self._thread = None
                     return False

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import sys
+from contextvars import Context
+from threading import Thread
 
-__all__ = ["do_without", "run"]
+__all__ = ["do_without", "run", "start"]
 
 
 def run() -> bool:
     """False under a uWSGI that lets its apps' threads sleep: one older than 2.0.27, without `enable-threads`."""
     return bool(getattr(sys.modules.get("uwsgi"), "has_threads", True))
+
+
+def start(thread: Thread) -> None:
+    """Start a thread, with nothing of the request in which that happens.
+
+    Libraries such as Sentry hand a thread what is around its start. It would be the visitor's who came first, for
+    as long as the process lives.
+
+    Raises:
+        RuntimeError: The interpreter starts no threads any more.
+    """
+    Context().run(thread.start)
 
 
 def do_without() -> None:
