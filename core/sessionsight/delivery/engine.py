@@ -70,7 +70,7 @@ class Engine:
             )
 
         self._spool: Spool = choose(spool, options, notices)
-        self._intake = Intake(self._take, pause=min(options.linger, _LONGEST_PAUSE))
+        self._intake = Intake(self._take, self._fault, pause=min(options.linger, _LONGEST_PAUSE))
         self._lanes = {
             destination.name: Lane(
                 destination,
@@ -118,10 +118,30 @@ class Engine:
             lane.start()
 
     def _take(self, batches: Sequence[Batch]) -> None:
-        """Work out contexts, and give each lane its share."""
+        """Give each lane its share. Whatever goes wrong, each record is accounted for."""
+        left = list(batches)
+        try:
+            entries = self._settle(left)
+            shares = [
+                share
+                for drop, some in entries.items()
+                for lane in self._lanes.values()
+                if (share := lane.share_of(some, drop)) is not None
+            ]
+            self._spool.enter(shares)
+            left.clear()  # from here on they are in the lanes' ledgers
+            for share in shares:
+                self._lanes[share.lane].notice()
+        except BaseException as error:
+            self._fault(error, left)
+            if not isinstance(error, Exception):
+                raise
+
+    def _settle(self, batches: list[Batch]) -> dict[DropReason | None, list[Entry]]:
+        """Work out contexts. A batch that has none is counted as lost, and taken out of the list."""
         now = time.time()
         entries: dict[DropReason | None, list[Entry]] = {}
-        for batch in batches:
+        for batch in batches.copy():
             try:
                 context, drop = batch.settle()
                 distinct_id = context.signal.distinct_id
@@ -129,20 +149,14 @@ class Engine:
                     self.count("mismatched")
                 entries.setdefault(drop, []).extend([Entry(record, context, now) for record in batch.records])
             except Exception as error:
-                self._fault(error, batch)
-        shares = [
-            share
-            for drop, some in entries.items()
-            for lane in self._lanes.values()
-            if (share := lane.share_of(some, drop)) is not None
-        ]
-        self._spool.enter(shares)
-        for share in shares:
-            self._lanes[share.lane].notice()
+                batches.remove(batch)
+                self._fault(error, [batch])
+        return entries
 
-    def _fault(self, error: Exception, batch: Batch) -> None:
-        self.count("rejected", len(batch.records))
-        message = f"internal error, {type(error).__name__}: {error}; {len(batch.records)} records are lost"
+    def _fault(self, error: BaseException, lost: Sequence[Batch] = ()) -> None:
+        number = sum(len(batch.records) for batch in lost)
+        self.count("rejected", number)
+        message = f"internal error, {type(error).__name__}: {error}; {number} records are lost"
         self.notices.tell(logging.ERROR, message, about="intake")
 
     def flush(self, deadline: float) -> bool:

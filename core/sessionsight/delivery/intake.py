@@ -27,12 +27,16 @@ class Intake:
     """Collects batches, and passes them on in order.
 
     Args:
-        take: Takes some of them; called by one thread at a time.
+        take: Takes some of them, and answers for them even if it raises; called by one thread at a time.
+        fault: Told of what has been raised on the thread, which goes on.
         pause: Seconds for which the thread lets batches gather while there are some.
     """
 
-    def __init__(self, take: Callable[[Sequence[Batch]], None], *, pause: float) -> None:
+    def __init__(
+        self, take: Callable[[Sequence[Batch]], None], fault: Callable[[BaseException], None], *, pause: float
+    ) -> None:
         self._take = take
+        self._fault = fault
         self._pause = pause
         self._inbox: deque[Batch] = deque()
         self._wake = Wake()
@@ -93,7 +97,7 @@ class Intake:
                 self._wake.renew()
                 self._thread = threading.Thread(target=self._run, name="sessionsight-intake", daemon=True)
                 try:
-                    self._thread.start()
+                    threads.start(self._thread)
                 except RuntimeError:  # the interpreter is shutting down
                     self._thread = None
         return self._thread is not None
@@ -101,7 +105,7 @@ class Intake:
     def _run(self) -> None:
         while not self._stopped:
             self._gather()
-            while self.drain():
+            while self._outlive_drain():
                 self._gather()
             self._idle = True
             # Something may have come in between; the flag was not up yet, so nobody called. And an earlier
@@ -110,7 +114,15 @@ class Intake:
                 self._wake.wait()
             self._idle = False
         self._idle = True
-        self.drain()
+        self._outlive_drain()
+
+    def _outlive_drain(self) -> bool:
+        """As `drain`. What others have captured must not wait for ever because of a fault."""
+        try:
+            return self.drain()
+        except (Exception, SystemExit) as error:  # the latter ends threads without a sound
+            self._fault(error)
+            return True
 
     def _gather(self) -> None:
         """A pause, also before the first look: the request that rang is not over yet, and others may follow it."""

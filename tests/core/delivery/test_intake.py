@@ -23,6 +23,10 @@ def batch(name: str = "seen") -> Batch:
     return Batch([event(name).record], EMPTY_CONTEXT)
 
 
+def unheard(error: BaseException) -> None:
+    raise AssertionError("nothing goes wrong") from error
+
+
 class Taker:
     """Keeps the labels of what it takes, and on which threads it did."""
 
@@ -45,7 +49,7 @@ def make(taker: Taker) -> Iterator[Callable[..., Intake]]:
     made: list[Intake] = []
 
     def make(pause: float = 0.0) -> Intake:
-        made.append(Intake(taker, pause=pause))
+        made.append(Intake(taker, unheard, pause=pause))
         return made[-1]
 
     yield make
@@ -64,6 +68,31 @@ def test_what_is_put_in_is_taken_by_a_thread_of_its_own(make: Callable[..., Inta
 
     until(lambda: taker.taken == ["a"], "it is taken")
     assert taker.threads == {intake._thread}
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+def test_the_thread_tells_of_a_fault_and_goes_on(taker: Taker, error: type[BaseException]) -> None:
+    told: list[BaseException] = []
+
+    def failing(batches: Sequence[Batch]) -> None:
+        taker(batches)
+        if taker.taken == ["a"]:
+            raise error
+
+    intake = Intake(failing, told.append, pause=0)
+    intake.put(batch("a"))
+    until(lambda: len(told) == 1, "it is told")
+    thread = intake._thread
+
+    intake.put(batch("b"))
+
+    until(lambda: taker.taken == ["a", "b"], "the next one is taken")
+    assert type(told[0]) is error
+    assert taker.threads == {thread}
+    intake.stop()
+    assert thread is not None
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
 
 
 def test_no_thread_is_started_before_something_is_put_in(make: Callable[..., Intake]) -> None:
@@ -90,7 +119,7 @@ def test_a_drain_waits_for_the_one_that_is_under_way(taker: Taker) -> None:
         assert go_on.wait(PATIENCE)
         taker(batches)
 
-    intake = Intake(slow, pause=LONG)
+    intake = Intake(slow, unheard, pause=LONG)
     intake.put(batch("a"))
     first = threading.Thread(target=intake.drain)
     first.start()
@@ -186,7 +215,7 @@ def test_one_batch_may_be_put_in_while_another_is_taken_on_the_same_thread(taker
             intake.drain()
         taker(batches)
 
-    intake = Intake(taking, pause=LONG)
+    intake = Intake(taking, unheard, pause=LONG)
     intake.put(batch("a"))
 
     intake.drain()
