@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 from uuid import UUID
 
-from sessionsight.context import MAX_ID, valid_id
-from sessionsight.errors import InvalidEventError, InvalidPropertiesError, nearest, shown
+from sessionsight.context import (
+    EMPTY_CONTEXT,
+    MAX_ID,
+    NO_PAGE,
+    NO_SESSIONSIGHT,
+    NO_SIGNAL,
+    Page,
+    SessionSightIds,
+    SignalIds,
+    TrackingContext,
+    valid_id,
+    valid_session_id,
+)
+from sessionsight.errors import CaptureError, InvalidEventError, InvalidPropertiesError, nearest, shown
 
 __all__ = [
     "CallOptions",
     "CommitOptions",
     "RecordOptions",
+    "as_context",
     "as_destinations",
     "as_fields",
     "as_group",
@@ -26,6 +39,9 @@ __all__ = [
     "exact",
     "laid_over",
 ]
+
+_Part = TypeVar("_Part", SessionSightIds, SignalIds, Page)
+_Check = Callable[[object, str], str | None]
 
 _MAX_DIGITS = 100
 # The first and the last second that RFC 3339 can write: years have four digits there, and none is below 1 in Python.
@@ -143,6 +159,59 @@ def as_group(kind: object, key: object) -> tuple[str, str]:
     if group_key is None:
         raise InvalidEventError(f"group {group_type!r} needs a key")
     return group_type, group_key
+
+
+def as_context(context: object, object_to: Callable[[CaptureError], None]) -> TrackingContext:
+    """A context from elsewhere with what vendors take in it, for one that was made by hand may hold anything.
+
+    Args:
+        context: As `client.bind` is given it.
+        object_to: Told of each thing in it that is wrong, which counts as missing.
+    """
+    if not isinstance(context, TrackingContext):
+        object_to(InvalidEventError(f"context must be a TrackingContext, not {shown(context)}"))
+        return EMPTY_CONTEXT
+    return TrackingContext(
+        sessionsight=_part(context.sessionsight, NO_SESSIONSIGHT, _as_session_id, "context.sessionsight", object_to),
+        signal=_part(context.signal, NO_SIGNAL, as_id, "context.signal", object_to),
+        user_id=_value(context.user_id, as_id, "context.user_id", object_to),
+        anonymous_id=_value(context.anonymous_id, as_id, "context.anonymous_id", object_to),
+        page=_part(context.page, NO_PAGE, _as_fact, "context.page", object_to),
+    )
+
+
+def _part(given: object, empty: _Part, check: _Check, name: str, object_to: Callable[[CaptureError], None]) -> _Part:
+    if given is empty:
+        return empty
+    kind = type(empty)
+    if not isinstance(given, kind):
+        object_to(InvalidEventError(f"{name} must be {kind.__name__}(...), not {shown(given)}"))
+        return empty
+    fields = {field: value for field in kind.__struct_fields__ if (value := getattr(given, field)) is not None}
+    return kind(**{field: _value(value, check, f"{name}.{field}", object_to) for field, value in fields.items()})
+
+
+def _value(given: object, check: _Check, name: str, object_to: Callable[[CaptureError], None]) -> str | None:
+    try:
+        return check(given, name)
+    except CaptureError as error:
+        object_to(error)
+        return None
+
+
+def _as_session_id(value: object, name: str) -> str | None:
+    """As `as_id`, for what goes to SessionSight."""
+    given = as_id(value, name)
+    if given is not None and not valid_session_id(given):
+        raise InvalidEventError(f"{name} must be at most 128 letters, digits and hyphens, not {shown(given)}")
+    return given
+
+
+def _as_fact(value: object, name: str) -> str | None:
+    """What is known of a page."""
+    if isinstance(value, str):
+        return exact(value)
+    raise InvalidEventError(f"{name} must be a string, not {shown(value)}")
 
 
 def as_destinations(names: object, known: frozenset[str]) -> frozenset[str] | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sessionsight.admission import Admission
 from sessionsight.analytics import Analytics
+from sessionsight.arguments import as_context
 from sessionsight.collector import Batch, Hold
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.current import default, set_default
@@ -111,15 +112,16 @@ class Client:
         """Analytics under a context from elsewhere, such as one that travelled through a job or a webhook.
 
         Args:
-            context: As `TrackingContext.from_carrier` returns it.
+            context: As `TrackingContext.from_carrier` returns it, or made by hand.
             user_id: The app's own user id; goes before the context's.
             distinct_id: Signal's id for the person, in place of the user id.
             anonymous_id: An anonymous id for Saytics and Analyse.net.
 
         Raises:
-            InvalidEventError: In strict mode, an id that is none. Otherwise that is logged.
+            InvalidEventError: In strict mode, an id that is none. Otherwise that is logged, and the id is missing.
         """
-        return Analytics.bound(self, context, user_id=user_id, distinct_id=distinct_id, anonymous_id=anonymous_id)
+        checked = as_context(context, self.object_to)
+        return Analytics.bound(self, checked, user_id=user_id, distinct_id=distinct_id, anonymous_id=anonymous_id)
 
     def for_request(self, request: object) -> Analytics:
         """Analytics bound to a request of any shape, for code that no middleware serves.

@@ -1,8 +1,11 @@
 import logging
+import re
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.utils.safestring import SafeString
 
 from sessionsight import (
     Analytics,
@@ -65,6 +68,61 @@ def test_a_wrong_id_at_bind_raises_in_strict_mode_only(
     lenient.client.bind(user_id=object()).capture("x")
     assert lenient.users() == [None]
     assert f"{__file__}:" in caplog.text
+
+
+HANDMADE = TrackingContext(
+    sessionsight=SessionSightIds(session_id=uuid.UUID(int=1), visitor_id="visitor-1"),  # type: ignore[arg-type]
+    signal=SignalIds(session_id="", window_id=7),  # type: ignore[arg-type]
+    user_id=42,  # type: ignore[arg-type]
+    page=Page(path=SafeString("/x")),
+)
+
+
+def test_a_context_made_by_hand_has_its_ids_as_text(recorder: Recorder) -> None:
+    recorder.client.bind(HANDMADE).capture("x")
+    [entry] = recorder.entries()
+    assert entry.context == TrackingContext(
+        sessionsight=SessionSightIds(session_id=str(uuid.UUID(int=1)), visitor_id="visitor-1"),
+        signal=SignalIds(window_id="7"),
+        user_id="42",
+        page=Page(path="/x"),
+    )
+    assert type(entry.context.page.path) is str
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"user_id": object()}, "context.user_id must be a string of at most 256 printable characters"),
+        ({"anonymous_id": "a\nb"}, "context.anonymous_id must be a string"),
+        ({"signal": SignalIds(distinct_id=b"x")}, "context.signal.distinct_id must be a string"),  # type: ignore[arg-type]
+        (
+            {"sessionsight": SessionSightIds(session_id="a b")},
+            "context.sessionsight.session_id must be at most 128 letters, digits and hyphens, not 'a b'",
+        ),
+        ({"page": Page(path=5)}, "context.page.path must be a string, not 5"),  # type: ignore[arg-type]
+        ({"signal": None}, r"context.signal must be SignalIds\(...\), not None"),
+    ],
+)
+def test_what_no_vendor_takes_of_a_context_counts_as_missing(
+    recorder: Recorder, lenient: Recorder, caplog: pytest.LogCaptureFixture, wrong: dict[str, Any], message: str
+) -> None:
+    context = TrackingContext(**{"user_id": "user_1", "anonymous_id": "a1", **wrong})
+    with pytest.raises(InvalidEventError, match=message):
+        recorder.client.bind(context)
+    lenient.client.bind(context).capture("x")
+    [entry] = lenient.entries()
+    ids: dict[str, Any] = {"user_id": "user_1", "anonymous_id": "a1"}
+    assert entry.context == TrackingContext(**{name: value for name, value in ids.items() if name not in wrong})
+    assert re.search(f"{re.escape(__file__)}:\\d+: {message}", caplog.text)
+
+
+def test_a_carrier_is_no_context(recorder: Recorder, lenient: Recorder) -> None:
+    carrier: Any = {"ss_sid": "session-1"}
+    with pytest.raises(InvalidEventError, match="context must be a TrackingContext, not a dict"):
+        recorder.client.bind(carrier)
+    lenient.client.bind(carrier, user_id="user_1").capture("x")
+    assert lenient.users() == ["user_1"]
 
 
 # --- for_request ---------------------------------------------------------------------------------------
