@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from sessionsight import Analytics
 from sessionsight.current import enter, leave, within
+from sessionsight.diversion import diversion
 from sessionsight.notices import logger
 from sessionsight_django.browser import PRIVATE, keep_private
 from sessionsight_django.clients import client
@@ -68,7 +69,7 @@ class AnalyticsMiddleware:
                 self._settle(request, analytics)
             if PRIVATE in request.__dict__:
                 keep_private(response)
-            if (response.streaming or self.client.early) and self._follow(response, analytics):
+            if (response.streaming or self.client.early or diversion.watched) and self._follow(response, analytics):
                 analytics.finish()
         except BaseException:
             _release(request, analytics)
@@ -89,7 +90,7 @@ class AnalyticsMiddleware:
                 await sync_to_async(self._settle)(request, analytics)
             if PRIVATE in request.__dict__:
                 keep_private(response)
-            if (response.streaming or self.client.early) and self._follow(response, analytics):
+            if (response.streaming or self.client.early or diversion.watched) and self._follow(response, analytics):
                 await sync_to_async(analytics.finish, thread_sensitive=False)()
         except BaseException:  # a cancellation too: the client has gone, and nothing will be closed
             _release(request, analytics)
@@ -112,7 +113,7 @@ class AnalyticsMiddleware:
 
     def _follow(self, response: HttpResponseBase, analytics: Analytics) -> bool:
         """See to it that a stream is made under its analytics; returns whether it is time to finish them."""
-        early = self.client.early
+        early = self.client.early or diversion.watched
         # The content of a file captures nothing, and is sent by the server's sendfile as long as nobody wraps it.
         if response.streaming and getattr(response, "file_to_stream", None) is None:
             response = cast("StreamingHttpResponse", response)

@@ -88,7 +88,7 @@ class AnalyticsMiddleware:
             return self.app(environ, start_response)
         analytics = environ[KEY] = Analytics(self.client, self.reader, environ)
         # Test clients do not close a response of which a test reads nothing but the status.
-        early = self.client.early or (diversion.on and diversion.under_test)
+        early = self.client.early or diversion.watched
         countdown = Countdown(analytics) if early else None
         if countdown is not None:
             start_response = countdown.watch(start_response)

@@ -39,6 +39,8 @@ class Diversion:
     def __init__(self, *, held: bool = False) -> None:
         self.on = held
         """Whether the rest must be asked at all; False outside tests, but where a condition is set."""
+        self.watched = False
+        """Whether somebody looks, who may do so as soon as a response has arrived."""
         self._lock = threading.Lock()
         self._takers: tuple[Taker, ...] = ()
         self._conditions: tuple[Callable[[], bool], ...] = ()
@@ -128,6 +130,7 @@ class Diversion:
 
     def _settle(self) -> None:
         self.on = bool(self._takers or self._conditions or self._holds)
+        self.watched = bool(self._takers)
 
 
 diversion = Diversion(held=VARIABLE in os.environ)
