@@ -15,11 +15,12 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from sessionsight.context import TrackingContext
 from sessionsight.delivery.spool.sqlite import file as spool_file
 from sessionsight.delivery.spool.sqlite import schema
 from sessionsight.delivery.spool.sqlite.faults import Full, translated
 from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
-from sessionsight.records import DropReason
+from sessionsight.records import DropReason, Entry
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, claim, counts, enter, letter, query, sound, sqlite_spool
 from tests.support.server import PATIENCE
@@ -507,6 +508,29 @@ def test_dead_letters_of_a_time_in_memory_move_to_the_file(tmp_path: Path, spool
     assert labels(books._refuge.free.dead_letters()) == []
     assert labels(books.dead_letters()) == ["a"]
     assert counts(books) == {"captured": 3, "dead": 1, "before_send": 1, "consent": 1}
+    assert sound(path)
+
+
+def test_a_dead_letter_whose_record_cannot_be_written_keeps_its_reason(
+    path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
+) -> None:
+    spools.append(spool := sqlite_spool(path))
+    books = spool.books(LANE)
+    by_hand = Entry(event("a").record, TrackingContext(user_id=object()), time.time())  # type: ignore[arg-type]
+    enter(spool, [by_hand, event("b"), event("c")])
+    a, b, c = claim(books, 3)
+    books.died([letter(a), letter(b)])
+    books.delivered([c])
+
+    tend(spool)
+
+    assert counts(books) == {"captured": 3, "dead": 2, "delivered": 1}
+    assert labels(books.dead_letters()) == ["b"]
+    [(reason, message), _] = query(path, "SELECT reason, message FROM dead ORDER BY id")
+    assert reason == "refused"
+    assert message.startswith("no such goal; the record itself cannot be written (TypeError: ")
+    assert "vendor: 1 dead letters were kept without their records, which cannot be written" in caplog.text
+    assert books.close() == 0
     assert sound(path)
 
 

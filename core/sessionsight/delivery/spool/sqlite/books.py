@@ -332,7 +332,13 @@ class SqliteBooks:
                     )
 
     def _carry_over(self, delivered: int, dropped: Counter[DropReason], dead: Sequence[DeadLetter]) -> None:
-        self._write(partial(rows.carry_over, delivered=delivered, dropped=dropped, letters=dead))
+        unwritten = self._write(partial(rows.carry_over, delivered=delivered, dropped=dropped, letters=dead))
+        if unwritten:
+            self._spool.notices.tell(
+                logging.ERROR,
+                f"{self.name}: {unwritten} dead letters were kept without their records, which cannot be written",
+                about=f"unwritten:{self.name}",
+            )
 
     def _waits_for_file(self, fault: SpoolFault) -> bool:
         """Whether what has a key should wait until the file can be used: its key may be in there."""

@@ -198,21 +198,29 @@ def carry_over(
     delivered: int,
     dropped: Counter[DropReason],
     letters: Sequence[DeadLetter],
-) -> None:
-    """Count what was captured and settled without ever having been in the file, and keep its dead letters."""
+) -> int:
+    """Count what was captured and settled without ever having been in the file, and keep its dead letters.
+
+    Returns:
+        How many of those are kept without their records, which cannot be written.
+    """
     counts: Counts = {(lane, reason.value): number for reason, number in dropped.items()}
     counts[lane, DELIVERED] = delivered
     counts[lane, CAPTURED] = delivered + dropped.total() + len(letters)
     counts[lane, BYPASSED] = delivered + len(letters)
     count(connection, counts)
-    for letter in letters:
+    unwritten = 0
+    for given in letters:
+        letter, body = _written(given)
+        unwritten += not body
         entry = letter.entry
-        row = connection.execute("INSERT INTO records (users, body) VALUES (0, ?)", (to_bytes(entry),)).lastrowid
+        row = connection.execute("INSERT INTO records (users, body) VALUES (0, ?)", (body,)).lastrowid
         connection.execute(
             "INSERT INTO dead (lane, rank, record, size, since, died, reason, message, status, attempts, first_attempt,"
             " last_attempt) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (lane, _rank(entry), row, size_of(entry), entry.since, time.time(), *_facts(letter)),
         )
+    return unwritten
 
 
 def thin_out(connection: sqlite3.Connection, lane: int, *, keep: int) -> None:
@@ -253,6 +261,15 @@ def _claim_key(connection: sqlite3.Connection, lane: int, entry: Entry, window: 
             (lane, scope_of(entry), entry.since, window),
         ).rowcount
     )
+
+
+def _written(letter: DeadLetter) -> tuple[DeadLetter, bytes]:
+    """A dead letter, and its record as bytes: none where that cannot be written, which the letter then says."""
+    try:
+        return letter, to_bytes(letter.entry)
+    except Exception as error:  # a context that was made by hand may hold anything
+        why = f"the record itself cannot be written ({type(error).__name__}: {error})"
+        return replace(letter, message=f"{letter.message}; {why}"), b""
 
 
 def _facts(letter: DeadLetter) -> tuple[object, ...]:
