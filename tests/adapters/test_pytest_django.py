@@ -126,6 +126,13 @@ def test_callbacks_of_what_failed_do_not_run(client, analytics, django_capture_o
     assert (names(analytics), callbacks) == (["order_tried"], [])
 
 @pytest.mark.django_db
+def test_a_setting_may_be_changed_for_a_test(settings, client, analytics):
+    settings.SESSIONSIGHT = {**settings.SESSIONSIGHT, "EXCLUDE_PATHS": ["/order*"]}
+    client.get("/order")
+    client.get("/")
+    assert names(analytics) == ["shop_seen"]
+
+@pytest.mark.django_db
 def test_a_job_may_be_looked_at_in_its_midst(analytics):
     with transaction.atomic():
         sessionsight.current().capture("report_exported", user_id="user_1")
