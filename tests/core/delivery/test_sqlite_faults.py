@@ -534,6 +534,17 @@ def test_a_dead_letter_whose_record_cannot_be_written_keeps_its_reason(
     assert sound(path)
 
 
+def test_what_cannot_be_written_waits_for_no_file(path: Path, spools: list[SqliteSpool]) -> None:
+    """Not even with a key, for which a record waits else until the file can be used again."""
+    spools.append(spool := sqlite_spool(path))
+    by_hand = Entry(event("a", key="order:1").record, TrackingContext(user_id=object()))  # type: ignore[arg-type]
+
+    enter(spool, [by_hand])
+    tend(spool)
+
+    assert labels(claim(spool.books(LANE), 1)) == ["a"]
+
+
 def test_a_lane_that_is_new_to_the_spool_is_entered_all_the_same(path: Path, spools: list[SqliteSpool]) -> None:
     spools.append(spool := sqlite_spool(path))
     enter(spool, [event("a")])

@@ -19,7 +19,7 @@ from sessionsight.delivery.spool.base import DeadLetter, Share
 from sessionsight.delivery.spool.codec import from_bytes
 from sessionsight.delivery.spool.sqlite import ledger, letters, rows
 from sessionsight.delivery.spool.sqlite.debts import Debts
-from sessionsight.delivery.spool.sqlite.faults import NotOurs, SpoolFault
+from sessionsight.delivery.spool.sqlite.faults import NotOurs, SpoolFault, Unwritable
 from sessionsight.delivery.spool.sqlite.horizon import Horizon
 from sessionsight.delivery.spool.sqlite.refuge import Refuge
 from sessionsight.records import DropReason, Entry
@@ -342,7 +342,7 @@ class SqliteBooks:
 
     def _waits_for_file(self, fault: SpoolFault) -> bool:
         """Whether what has a key should wait until the file can be used: its key may be in there."""
-        return not self._ending and not isinstance(fault, NotOurs)
+        return not self._ending and not isinstance(fault, (NotOurs, Unwritable))
 
     def _look_again(self) -> None:
         self._next_look = min(self._next_look, time.monotonic() + _LOOK_AGAIN)

@@ -5,6 +5,7 @@ SpoolFault
 ├── Nested     this thread is writing, and was interrupted by something that wants to write as well
 ├── Unusable   it cannot be read or written now: read-only, out of reach
 │   ├── Full       there is no room for more; what is in it can be read
+│   ├── Unwritable a record has no bytes; nothing is wrong with the file
 │   └── NotOurs    nothing of this process is in it: there is no such folder, it is a database of something else
 │       └── Newer      a newer release of ours has made it; it is left alone
 └── Corrupt    it is no database, or a damaged one
@@ -14,7 +15,18 @@ from __future__ import annotations
 
 import sqlite3
 
-__all__ = ["Busy", "Corrupt", "Full", "Nested", "Newer", "NotOurs", "SpoolFault", "Unusable", "translated"]
+__all__ = [
+    "Busy",
+    "Corrupt",
+    "Full",
+    "Nested",
+    "Newer",
+    "NotOurs",
+    "SpoolFault",
+    "Unusable",
+    "Unwritable",
+    "translated",
+]
 
 
 class SpoolFault(Exception):
@@ -35,6 +47,10 @@ class Unusable(SpoolFault):
 
 class Full(Unusable):
     """There is no room for more: on the disk, in a quota, within a limit on files."""
+
+
+class Unwritable(Unusable):
+    """A record cannot be written, now or later: it holds what somebody has put there by hand."""
 
 
 class NotOurs(Unusable):

@@ -17,7 +17,7 @@ from sessionsight.delivery.spool.base import Share
 from sessionsight.delivery.spool.codec import to_bytes
 from sessionsight.delivery.spool.sqlite import adoption, forks, quota, rows, siblings, upkeep
 from sessionsight.delivery.spool.sqlite.books import SqliteBooks
-from sessionsight.delivery.spool.sqlite.faults import Busy, Nested, SpoolFault, Unusable
+from sessionsight.delivery.spool.sqlite.faults import Busy, Nested, SpoolFault, Unusable, Unwritable
 from sessionsight.delivery.spool.sqlite.file import SpoolFile
 from sessionsight.delivery.spool.sqlite.ownership import NOBODY, Ownership
 from sessionsight.notices import Notices
@@ -252,5 +252,5 @@ def _bodies(shares: Sequence[Share]) -> dict[int, bytes]:
                 if (known := id(entry.record)) not in bodies:
                     bodies[known] = to_bytes(entry)
     except Exception as error:
-        raise Unusable(f"a record cannot be written ({type(error).__name__}: {error})") from error
+        raise Unwritable(f"a record cannot be written ({type(error).__name__}: {error})") from error
     return bodies
