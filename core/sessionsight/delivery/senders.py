@@ -151,9 +151,7 @@ class Senders:
     def _start(self) -> None:
         if not threads.run():
             raise RuntimeError("threads do not run here")
-        threads.start(
-            threading.Thread(target=self._run, args=(self._work,), name=f"{self._name}-sender", daemon=True)
-        )
+        threads.start(threading.Thread(target=self._run, args=(self._work,), name=f"{self._name}-sender", daemon=True))
         self._threads += 1
 
     def _run(self, work: queue.SimpleQueue[Attempt | None]) -> None:
