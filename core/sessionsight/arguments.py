@@ -171,13 +171,15 @@ def as_context(context: object, object_to: Callable[[CaptureError], None]) -> Tr
     if not isinstance(context, TrackingContext):
         object_to(InvalidEventError(f"context must be a TrackingContext, not {shown(context)}"))
         return EMPTY_CONTEXT
-    return TrackingContext(
+    checked = TrackingContext(
         sessionsight=_part(context.sessionsight, NO_SESSIONSIGHT, _as_session_id, "context.sessionsight", object_to),
         signal=_part(context.signal, NO_SIGNAL, as_id, "context.signal", object_to),
         user_id=_value(context.user_id, as_id, "context.user_id", object_to),
         anonymous_id=_value(context.anonymous_id, as_id, "context.anonymous_id", object_to),
         page=_part(context.page, NO_PAGE, _as_fact, "context.page", object_to),
     )
+    # The same object where it can be: a lane writes what one context makes of an envelope but once.
+    return context if checked == context else checked
 
 
 def _part(given: object, empty: _Part, check: _Check, name: str, object_to: Callable[[CaptureError], None]) -> _Part:
