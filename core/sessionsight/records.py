@@ -35,6 +35,7 @@ __all__ = [
 
 
 Amount = int | float | Decimal
+_PLAIN_AMOUNTS = frozenset({int, float, Decimal})
 
 
 class DropReason(StrEnum):
@@ -164,6 +165,8 @@ def check_goal(goal_id: object, amount: object, session_id: object) -> Amount:
         raise InvalidGoalError(f"goal {shown(goal_id)}: amount must be above zero and finite, not {shown(amount)}")
     if session_id is not None and (not isinstance(session_id, str) or (session_id and not session_id.strip())):
         raise InvalidGoalError(f"goal {shown(goal_id)}: session_id must be a session id, not {shown(session_id)}")
+    if type(amount) in _PLAIN_AMOUNTS:
+        return amount
     # The encoders write no subclasses, such as numpy's floats.
     return next(kind(amount) for kind in (int, float, Decimal) if isinstance(amount, kind))
 
