@@ -41,15 +41,17 @@ def test_a_site_whose_disk_is_full_serves_on_and_all_that_it_captures_is_deliver
     before = VISITS if happening == "serving" else 0  # by this process
     assert report.refused == REFUSED[disk]
     assert report.answers == {SERVED: served - VISITS + before}
-    # While it is full: what could not be written is in memory, and what has no key is delivered from there.
-    assert {name: (lane.delivered, lane.dropped) for name, lane in report.full.items()} == dict.fromkeys(LANES, (0, {}))
+    # While it is full: what could not be written is in memory, and what has no key is delivered from there. A limit
+    # leaves room within the file, so that a second of a key may be known as one by then.
+    assert {lane.delivered for lane in report.full.values()} == {0}
+    assert all(set(lane.dropped) <= {"duplicate"} for lane in report.full.values())
+    assert all(sum(lane.dropped.values()) <= len(KEYED) for lane in report.full.values())
     assert all(lane.balanced for lane in report.full.values())
     assert all(0 < number <= VISITS + len(KEYED) for number in report.in_memory.values())
     assert not report.flushed
     if happening == "serving":  # A file that is open can be read, although others leave no room to open it anew.
         assert not any("cannot be read" in (lane.last_error or "") for lane in report.full.values())
-        captured = 2 * VISITS + len(KEYED)
-        assert ledgers(report.full) == dict.fromkeys(LANES, (captured, 0, captured, {}))
+        assert {lane.captured for lane in report.full.values()} == {2 * VISITS + len(KEYED)}
     # And afterwards.
     assert report.drained
     assert report.problems == []

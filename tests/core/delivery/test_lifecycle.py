@@ -476,7 +476,7 @@ client.flush()
 stats = client.stats().lanes["signal"]
 assert stats.balanced, stats
 assert stats.captured == mine + collected, (stats, mine, collected)
-print("done")
+print("done", flush=True)
 os._exit(0)
 """
     out, _ = run(script, server, covered=False)
