@@ -580,3 +580,23 @@ def test_threads_that_capture_while_the_response_ends_lose_and_double_nothing(re
     )
     assert {entry.context.session_id for entry in recorder.entries()} == {"session-1"}
     assert set(recorder.users()) == {"user_1"}
+
+
+# --- The look at a request ---------------------------------------------------------------------------
+
+
+def test_a_frameworks_user_whose_id_no_vendor_takes_is_nobody(lenient: Recorder) -> None:
+    analytics = Analytics(lenient.client, VisitReader(), Visit(COOKIE, user="a" * 300))
+    analytics.release()
+    analytics.capture("late")
+    assert lenient.users() == [None]
+
+
+def test_who_signs_in_after_an_early_look_is_known_to_what_is_captured_late(recorder: Recorder) -> None:
+    visit = Visit(COOKIE)
+    analytics = Analytics(recorder.client, VisitReader(), visit)
+    assert analytics.context.user_id is None
+    visit.user = "ada"
+    analytics.release()
+    analytics.capture("late")
+    assert recorder.users() == ["ada"]

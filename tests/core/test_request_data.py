@@ -22,7 +22,7 @@ from starlette.websockets import WebSocket
 from werkzeug.datastructures import Headers as WerkzeugHeaders
 from werkzeug.wrappers import Request as WerkzeugRequest
 
-from sessionsight.request_data import HeaderNames, RequestData, from_any, from_environ, from_scope
+from sessionsight.request_data import HEADERS, HeaderNames, RequestData, from_any, from_environ, from_scope
 from sessionsight.resolve import resolve
 
 COOKIE = "ss_sid=session-1; ss_vid=visitor%2D1"
@@ -327,3 +327,10 @@ json = st.recursive(
 @given(json)
 def test_no_value_makes_reading_raise(value: object) -> None:
     ids(value)
+
+
+def test_each_header_of_an_environ_has_its_own_value() -> None:
+    names = HeaderNames("X-Visitor", "X-Shop")
+    expected = {name: f"value of {name}" for name in (*HEADERS, "x-visitor", "x-shop")}
+    environ = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in expected.items()}
+    assert from_environ(environ, names).headers == expected
