@@ -8,13 +8,44 @@ from sessionsight import Analytics, NoClientError
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection, Request
+    from starlette.websockets import WebSocket
 else:
     try:
         from starlette.requests import HTTPConnection, Request
+        from starlette.websockets import WebSocket
     except ImportError:  # another ASGI framework, or none
-        HTTPConnection = Request = None
+        HTTPConnection = None
+        Request = WebSocket = object
 
-__all__ = ["HTTPConnection", "Request", "get_analytics", "install_property"]
+__all__ = ["AnalyticsRequest", "AnalyticsWebSocket", "HTTPConnection", "Request", "get_analytics", "install_property"]
+
+
+class AnalyticsRequest(Request):
+    """Starlette's and FastAPI's request with `analytics` declared, for annotations.
+
+    The request that a view gets stays the framework's own.
+
+    Example:
+        >>> from fastapi import FastAPI
+        >>> app = FastAPI()
+        >>> @app.post("/orders")
+        ... async def create_order(request: AnalyticsRequest) -> None:
+        ...     request.analytics.capture("order_processed")
+    """
+
+    @property
+    def analytics(self) -> Analytics:
+        """Captures under this request's context; see `Analytics`."""
+        return _analytics(self)
+
+
+class AnalyticsWebSocket(WebSocket):
+    """Starlette's and FastAPI's websocket with `analytics` declared, for annotations."""
+
+    @property
+    def analytics(self) -> Analytics:
+        """Captures under the context of the request that opened the websocket; see `Analytics`."""
+        return _analytics(self)
 
 
 async def get_analytics(connection: HTTPConnection) -> Analytics:

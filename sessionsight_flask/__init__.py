@@ -1,23 +1,32 @@
 """sessionsight for Flask, and, in `sessionsight_flask.wsgi`, for any WSGI app."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sessionsight import MissingDependencyError
 
 if TYPE_CHECKING:
     from sessionsight_flask.extension import SessionSight, current_analytics
+    from sessionsight_flask.typed import AnalyticsRequest, request
 
-__all__ = ["SessionSight", "current_analytics"]
+__all__ = ["AnalyticsRequest", "SessionSight", "current_analytics", "request"]
+
+_MODULES = {
+    "AnalyticsRequest": "sessionsight_flask.typed",
+    "SessionSight": "sessionsight_flask.extension",
+    "current_analytics": "sessionsight_flask.extension",
+    "request": "sessionsight_flask.typed",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import Flask's part when it is asked for, so that the WSGI part works without Flask."""
-    if name not in __all__:
+    """Import Flask's part when it is used, so that the WSGI part works without Flask."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from sessionsight_flask import extension
+        module = import_module(_MODULES[name])
     except ModuleNotFoundError as error:
         if error.name != "flask":
             raise
         raise MissingDependencyError(f"{name} needs Flask: pip install 'sessionsight[flask]'") from None
-    return getattr(extension, name)
+    return getattr(module, name)

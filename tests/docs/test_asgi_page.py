@@ -24,7 +24,7 @@ from tests.adapters.recording import Recorder
 from tests.docs.test_pages import _unreachable_vendors, block, blocks, run  # noqa: F401  # a fixture among them
 
 PAGE = "docs/asgi.md"
-NAMES = ["program", "cors", "wrapped", "quart"]
+NAMES = ["program", "types", "cors", "wrapped", "quart"]
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +55,11 @@ def test_the_program_captures_in_views_tasks_streams_websockets_and_error_handle
     assert captured()["signal"] == 5
     assert browser.get("/orders/ord_2").text == "Not here"
     assert captured()["signal"] == 6
+
+
+def test_an_annotated_request_is_fastapis_own() -> None:
+    assert TestClient(run(block(PAGE, "types"))["app"]).post("/refunds").json() == "Refunded"
+    assert captured() == {"analyse": 1}
 
 
 def test_the_cors_line_lets_the_headers_in(caplog: pytest.LogCaptureFixture) -> None:

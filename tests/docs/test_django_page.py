@@ -53,6 +53,14 @@ def test_the_page_on_django_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_view_with_an_annotated_request_captures() -> None:
+    recorder = recording()
+    with site(recorder, run(block(PAGE, "types"))["sign_up"]):
+        browser().get("/sign_up/")
+        assert recorder.names() == ["signed_up"]
+    recorder.client.shutdown()
+
+
 def test_the_page_tells_what_a_rollback_leaves(tmp_path: Path) -> None:
     pay = run(block(PAGE, "transactions"))["pay"]
     recorder = recording()

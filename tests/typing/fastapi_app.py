@@ -1,4 +1,4 @@
-"""A FastAPI app: the middleware under a strict type checker, and the analytics as a dependency."""
+"""A FastAPI app: the middleware under a strict type checker, the analytics as a dependency, and on requests."""
 
 from typing import Annotated, assert_type
 
@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from sessionsight import Analytics, Settings, current
-from sessionsight_asgi import AnalyticsMiddleware, get_analytics
+from sessionsight_asgi import AnalyticsMiddleware, AnalyticsRequest, AnalyticsWebSocket, get_analytics
 
 app = FastAPI()
 app.add_middleware(AnalyticsMiddleware, settings=Settings())
@@ -22,11 +22,31 @@ async def create_order(analytics: Annotated[Analytics, Depends(get_analytics)]) 
     return {"status": "ok"}
 
 
+@app.post("/refunds")
+async def refund(request: AnalyticsRequest) -> dict[str, str]:
+    assert_type(request.analytics, Analytics)
+    request.analytics.goals.decrement("monthly-revenue", amount=49)
+    request.analytics.capture(5)  # type: ignore[arg-type]
+    request.analytics = current()  # type: ignore[misc]
+    return {"path": request.url.path}
+
+
+@app.websocket("/chat")
+async def chat(websocket: AnalyticsWebSocket) -> None:
+    await websocket.accept()
+    websocket.analytics.capture("chat_opened")
+
+
+async def page(request: AnalyticsRequest) -> PlainTextResponse:
+    request.analytics.capture("page_viewed")
+    return PlainTextResponse("ok")
+
+
 async def home(request: Request) -> PlainTextResponse:
     assert_type(await get_analytics(request), Analytics)
     current().capture("home_viewed")
     return PlainTextResponse("ok")
 
 
-starlette = Starlette(routes=[Route("/", home)], middleware=[Middleware(AnalyticsMiddleware)])
+starlette = Starlette(routes=[Route("/", home), Route("/page", page)], middleware=[Middleware(AnalyticsMiddleware)])
 wrapped = AnalyticsMiddleware(starlette)
