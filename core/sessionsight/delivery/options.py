@@ -33,10 +33,10 @@ OnError = Callable[[DeliveryProblem], None]
 class DeliveryOptions(Struct, frozen=True, kw_only=True):
     """Queues, batches, time limits and retries. Times are seconds, sizes bytes."""
 
-    queue_records: int = 10_000
+    queue_records: int = 100_000
     """Records that one lane keeps; when it is full, events go before goals, oldest first."""
-    queue_bytes: int = 32 * 1024 * 1024
-    """Bytes of records that one lane keeps, about; the same rule."""
+    queue_bytes: int = 64 * 1024 * 1024
+    """Bytes of memory that one lane's records take, contexts included, about; the same rule."""
     linger: float = 0.05
     """How long a record may wait for others to share its batch."""
     connect_timeout: float = 5.0

@@ -11,6 +11,7 @@ import pytest
 from sessionsight import Client, Settings, TrackingContext
 from sessionsight.collector import Batch
 from sessionsight.context import EMPTY_CONTEXT
+from sessionsight.destinations.base import Limits
 from sessionsight.records import DropReason, Record
 from tests.core.box import Box, BoxDestination, Recorder
 from tests.core.delivery.kit import event
@@ -31,13 +32,19 @@ class Leaving(BoxDestination):
         return None
 
 
+class Slow(BoxDestination):
+    """Lets nothing out within the time of a test: a record waits for others for as long as the linger says."""
+
+    limits = Limits(max_records=10**6, max_bytes=10**9)
+
+
 @pytest.fixture
 def make() -> Iterator[MakeClient]:
     made: list[Client] = []
 
     def make(destination: BoxDestination | None = None, **options: Any) -> Recorder:
         box = Box()
-        settings = Settings(destinations=(destination or BoxDestination(),), linger=0, **options)
+        settings = Settings(destinations=(destination or BoxDestination(),), **{"linger": 0, **options})
         made.append(Client(settings, make_transport=lambda destination: box))
         return Recorder(made[-1], box)
 
@@ -115,3 +122,11 @@ def test_one_batch_without_a_context_costs_no_other(
 
     assert (engine.counts()["rejected"], engine.stats()["box"].captured) == (3, 1)
     assert "internal error, ZeroDivisionError: division by zero; 1 records are lost" in caplog.text
+
+
+def test_a_burst_of_twenty_thousand_into_the_default_queue_loses_nothing(make: MakeClient) -> None:
+    recorder = make(Slow(), linger=3600.0)
+    for number in range(20_000):
+        recorder.client.analytics.capture("row_imported", {"n": number}, user_id="user_1")
+
+    assert recorder.client.stats().lanes["box"].pending == 20_000
