@@ -10,8 +10,8 @@ from sessionsight import Analytics, Client, Settings
 from sessionsight.client import adopt
 from sessionsight.current import enter, leave
 from sessionsight.destinations import Signal
-from sessionsight.diversion import diversion
 from sessionsight.notices import Notices
+from sessionsight.test_mode import test_mode
 from sessionsight_asgi.connection import install_property
 from sessionsight_asgi.cors import SIGNAL_HEADERS, blocked_headers
 from sessionsight_asgi.reader import Scope, ScopeReader
@@ -74,7 +74,7 @@ class AnalyticsMiddleware:
             return
         analytics = scope["analytics"] = Analytics(self.client, _READER, scope)
         if kind == "http":
-            send = (_finishing if self.client.early or diversion.watched else _ending)(analytics, send)
+            send = (_finishing if self.client.early or test_mode.recording else _ending)(analytics, send)
             if self.client.pageviews:
                 send = _announcing(analytics, send, scope["method"])
         else:

@@ -13,10 +13,10 @@ from django.core.signals import setting_changed
 from sessionsight import Client, ConfigurationError, NoClientError, Settings
 from sessionsight.client import adopt
 from sessionsight.current import default, set_default
-from sessionsight.diversion import diversion
+from sessionsight.test_mode import test_mode
 from sessionsight_django.transactions import hold
 
-__all__ = ["client", "current_settings"]
+__all__ = ["client", "current_settings", "is_test_environment", "set_test_mode"]
 
 _WHERE = "settings.SESSIONSIGHT"
 
@@ -87,11 +87,23 @@ def _is_default(client: Client) -> bool:
         return False
 
 
-def _is_under_test() -> bool:
-    """Whether Django's test environment is set up, by its own runner or another: mails have an outbox then."""
+def is_test_environment() -> bool:
+    """Return whether `setup_test_environment()` is in force, which every runner of Django's tests calls.
+
+    Mail backends, `RequestFactory` and `DEBUG` do not count: sites use them as well.
+    """
     utils = sys.modules.get("django.test.utils")
-    return utils is not None and hasattr(utils.mail, "outbox")
+    return utils is not None and hasattr(getattr(utils, "_TestState", None), "saved_data")
+
+
+def set_test_mode() -> None:
+    """Let a handler that is made outside a test environment decide that this process serves a site.
+
+    From then on no submitted batch asks for the environment. A handler made inside one, as test clients make them,
+    turns the question on again.
+    """
+    test_mode.suppress_when(is_test_environment if is_test_environment() else None)
 
 
 setting_changed.connect(_setting_changed, dispatch_uid="sessionsight")
-diversion.hold_while(_is_under_test)
+test_mode.suppress_when(is_test_environment)

@@ -14,10 +14,10 @@ from msgspec import Struct
 
 from sessionsight import Analytics
 from sessionsight.current import enter, leave, within
-from sessionsight.diversion import diversion
 from sessionsight.notices import logger
+from sessionsight.test_mode import test_mode
 from sessionsight_django.browser import PRIVATE, keep_private
-from sessionsight_django.clients import client
+from sessionsight_django.clients import client, set_test_mode
 from sessionsight_django.reader import DjangoReader
 from sessionsight_django.transactions import catch_up
 from sessionsight_django.user import keep_as_is
@@ -44,6 +44,7 @@ class AnalyticsMiddleware:
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]) -> None:
         self.get_response = get_response
         self.client = client()
+        set_test_mode()
         _tell_without_app()
         self._reader = DjangoReader(load=self.client.settings.user == "always")
         self._async = iscoroutinefunction(get_response)
@@ -69,7 +70,7 @@ class AnalyticsMiddleware:
                 self._settle(request, analytics)
             if PRIVATE in request.__dict__:
                 keep_private(response)
-            if (response.streaming or self.client.early or diversion.watched) and self._follow(response, analytics):
+            if (response.streaming or self.client.early or test_mode.recording) and self._follow(response, analytics):
                 analytics.finish()
         except BaseException:
             _release(request, analytics)
@@ -90,7 +91,7 @@ class AnalyticsMiddleware:
                 await sync_to_async(self._settle)(request, analytics)
             if PRIVATE in request.__dict__:
                 keep_private(response)
-            if (response.streaming or self.client.early or diversion.watched) and self._follow(response, analytics):
+            if (response.streaming or self.client.early or test_mode.recording) and self._follow(response, analytics):
                 await sync_to_async(analytics.finish, thread_sensitive=False)()
         except BaseException:  # a cancellation too: the client has gone, and nothing will be closed
             _release(request, analytics)
@@ -113,7 +114,7 @@ class AnalyticsMiddleware:
 
     def _follow(self, response: HttpResponseBase, analytics: Analytics) -> bool:
         """See to it that a stream is made under its analytics; returns whether it is time to finish them."""
-        early = self.client.early or diversion.watched
+        early = self.client.early or test_mode.recording
         # The content of a file captures nothing, and is sent by the server's sendfile as long as nobody wraps it.
         if response.streaming and getattr(response, "file_to_stream", None) is None:
             response = cast("StreamingHttpResponse", response)

@@ -14,9 +14,9 @@ from weakref import ref
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from sessionsight.collector import Holder
-from sessionsight.diversion import diversion
 from sessionsight.errors import InvalidEventError, nearest, shown
 from sessionsight.records import Record
+from sessionsight.test_mode import test_mode
 
 __all__ = ["catch_up", "hold"]
 
@@ -103,4 +103,4 @@ def _outermost(connection: Any) -> Any:
     return next((block for block in connection.atomic_blocks if not block._from_testcase), None)  # noqa: SLF001
 
 
-diversion.before_looking(catch_up)
+test_mode.add_sync_hook(catch_up)

@@ -9,8 +9,8 @@ from sessionsight import Analytics, Client, Settings
 from sessionsight.client import adopt
 from sessionsight.collector import RequestReader
 from sessionsight.current import enter, leave
-from sessionsight.diversion import diversion
 from sessionsight.request_data import snapshot_of_environ
+from sessionsight.test_mode import test_mode
 from sessionsight_flask.body import Body, Countdown, FinishedBody, SizedBody, announcing, end_with_file, is_file
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class AnalyticsMiddleware:
             return self.app(environ, start_response)
         analytics = environ[KEY] = Analytics(self.client, self.reader, environ)
         # Test clients do not close a response of which a test reads nothing but the status.
-        early = self.client.early or diversion.watched
+        early = self.client.early or test_mode.recording
         countdown = Countdown(analytics) if early else None
         if countdown is not None:
             start_response = countdown.watch(start_response)

@@ -20,11 +20,11 @@ from sessionsight.delivery.engine import Engine, MakeTransport
 from sessionsight.delivery.ledger import Stats
 from sessionsight.delivery.spool.base import DeadLetter
 from sessionsight.destinations import BY_NAME
-from sessionsight.diversion import diversion
 from sessionsight.encode import PropertyEncoder
 from sessionsight.errors import CaptureError, ConfigurationError, nearest
 from sessionsight.notices import Notices, caller, logger
 from sessionsight.settings import Settings
+from sessionsight.test_mode import test_mode
 
 __all__ = ["Client", "adopt", "configure", "for_request"]
 
@@ -212,7 +212,7 @@ class Client:
 
     def submit(self, batch: Batch) -> None:
         """Hand a request's records to delivery. Does no I/O and waits for nothing, but with a durable spool."""
-        if diversion.on and diversion.take(batch):
+        if test_mode.active and test_mode.intercept(batch):
             return
         engine = self._engine
         if engine.pid != os.getpid():
@@ -221,13 +221,13 @@ class Client:
 
     def wake(self) -> None:
         """A first request has ended: deliver what others may have left in a durable spool, on the lanes' threads."""
-        if not (diversion.on and diversion.under_test):
+        if not (test_mode.active and test_mode.active_for_tests):
             self.asleep = False
             self._process().start()
 
     def reject(self, error: Exception) -> None:
         """Raise what went wrong in strict mode; otherwise log it with the caller's line, and count it."""
-        if self.settings.strict:
+        if self.settings.strict or test_mode.strict:
             raise error
         self._process().count("rejected")
         place = caller()
@@ -239,7 +239,7 @@ class Client:
 
     def object_to(self, error: CaptureError) -> None:
         """Raise the objection in strict mode; otherwise log it, and let the call go on."""
-        if self.settings.strict:
+        if self.settings.strict or test_mode.strict:
             raise error
         self._tell(logging.WARNING, f"{caller()}: {error}")
 

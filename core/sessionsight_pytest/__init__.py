@@ -43,12 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
     held = ExitStack()
     # Read when sessionsight is imported, which may be in the midst of a test.
     if _VARIABLE not in os.environ:
-        os.environ[_VARIABLE] = "pytest"
+        os.environ[_VARIABLE] = "inherited"
         held.callback(os.environ.pop, _VARIABLE, None)
     if "sessionsight" in sys.modules:
-        from sessionsight.testing import hold
+        from sessionsight.testing import suppress_delivery
 
-        held.enter_context(hold())
+        held.enter_context(suppress_delivery())
     config.add_cleanup(held.close)
 
 
@@ -58,9 +58,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     if item.get_closest_marker(_OPTION) is None and not item.config.getini(_OPTION):
         yield
         return
-    from sessionsight.testing import deliver
+    from sessionsight.testing import allow_delivery
 
-    with deliver():
+    with allow_delivery():
         yield
 
 

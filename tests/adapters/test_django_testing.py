@@ -47,7 +47,7 @@ TESTS = """
 import sessionsight
 from django.test import SimpleTestCase, TestCase, TransactionTestCase, override_settings
 from sessionsight.current import default
-from sessionsight.testing import deliver
+from sessionsight.testing import allow_delivery
 from sessionsight_django.testing import AnalyticsTestCase
 
 def order(test, name):
@@ -89,7 +89,7 @@ class WithoutMixin(TestCase):
     def test_held_under_other_settings(self):
         order(self, "held_as_well")
 
-    @deliver()
+    @allow_delivery()
     def test_delivered(self):
         order(self, "asked")
 

@@ -9,8 +9,8 @@ import pytest
 
 from sessionsight import Client, InvalidGoalError, Settings
 from sessionsight.diagnosis import Finding, check, failed, report_lines, send_test_event, stats_lines
-from sessionsight.diversion import diversion
-from sessionsight.testing import hold
+from sessionsight.test_mode import test_mode
+from sessionsight.testing import suppress_delivery
 from tests.core.box import Box, BoxDestination
 from tests.support.server import Server, free_port, reply, silence
 
@@ -212,7 +212,7 @@ def test_under_a_test_nothing_is_sent_and_both_say_so(server: Server) -> None:
     client = client_for(signal_at(server))
     message = "nothing is delivered: this process runs under a test"
     # This suite asks for delivery, which goes before; so this looks as a suite of users does.
-    with hold(), patch.object(diversion, "_deliveries", 0):
+    with suppress_delivery(), patch.object(test_mode, "_allowances", 0):
         assert found(check(client), "testing") == [("warning", message)]
         assert found(send_test_event(client), "testing") == [("error", message)]
     assert not server.requests

@@ -9,7 +9,15 @@ import pytest
 from django.test import TestCase
 
 from sessionsight import CheckoutFinished, TrackingContext
-from sessionsight.testing import Captured, LocalInspector, Recorder, deliver, hold, record, run_inspector
+from sessionsight.testing import (
+    Captured,
+    LocalInspector,
+    Recorder,
+    allow_delivery,
+    record,
+    run_inspector,
+    suppress_delivery,
+)
 from sessionsight_django.testing import AnalyticsTestCase
 
 
@@ -38,9 +46,9 @@ class OrderTest(AnalyticsTestCase, TestCase):
     def test_it(self) -> None:
         assert_type(self.analytics, Recorder)
 
-    @deliver()
+    @allow_delivery()
     def test_delivery(self) -> None:
-        with hold(), run_inspector() as inspector:
+        with suppress_delivery(), run_inspector() as inspector:
             assert_type(inspector, LocalInspector)
 
 

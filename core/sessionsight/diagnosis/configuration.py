@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from sessionsight.client import Client
 from sessionsight.destinations.base import Destination, Secret, is_loopback, reveal
 from sessionsight.diagnosis.findings import HELD, Finding
-from sessionsight.diversion import diversion
 from sessionsight.errors import ConfigurationError, SessionSightError
 from sessionsight.settings import Settings, environment_variables
+from sessionsight.test_mode import test_mode
 
 __all__ = ["addresses", "check"]
 
@@ -40,7 +40,7 @@ def check(client: Client, *, environ: Mapping[str, str] | None = None) -> list[F
     if settings.disabled:
         hint = "set it to False, or unset SESSIONSIGHT_DISABLED, where records should arrive"
         findings.append(Finding(level="warning", subject="disabled", message="is on: nothing is sent", hint=hint))
-    if diversion.held:
+    if test_mode.suppressed:
         findings.append(HELD)
     if not settings.destinations:
         message = "none is configured: analytics are captured and sent nowhere"

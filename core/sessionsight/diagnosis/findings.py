@@ -7,8 +7,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from sessionsight.diversion import VARIABLE
 from sessionsight.errors import one_line
+from sessionsight.test_mode import TESTING_VARIABLE
 
 __all__ = ["HELD", "Finding", "failed", "report_lines"]
 
@@ -35,7 +35,7 @@ HELD = Finding(
     level="warning",
     subject="testing",
     message="nothing is delivered: this process runs under a test",
-    hint=f"unset {VARIABLE}, or run this outside of tests",
+    hint=f"unset {TESTING_VARIABLE}, or run this outside of tests",
 )
 """Found where a test runner or a recorder holds everything."""
 

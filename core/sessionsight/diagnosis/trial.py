@@ -15,9 +15,9 @@ from sessionsight.delivery.ledger import LaneStats
 from sessionsight.destinations.base import Destination
 from sessionsight.diagnosis.configuration import check
 from sessionsight.diagnosis.findings import HELD, Finding
-from sessionsight.diversion import diversion
 from sessionsight.entropy import entropy
 from sessionsight.records import Event, Goal, Record, check_goal, record_id
+from sessionsight.test_mode import test_mode
 
 __all__ = ["TEST_EVENT", "send_test_event"]
 
@@ -46,7 +46,7 @@ def send_test_event(
     if client.settings.disabled or not client.settings.destinations:
         found = check(client)[0]
         return [Finding(level="error", subject=found.subject, message=found.message, hint=found.hint)]
-    if diversion.held:
+    if test_mode.suppressed:
         return [replace(HELD, level="error")]
     with _direct(client) as direct:
         return _send(direct, timeout, goal, session_id)

@@ -6,6 +6,6 @@ manager. Django's `AnalyticsTestCase` is in `sessionsight_django.testing`.
 
 from sessionsight.testing.captured import Captured
 from sessionsight.testing.inspector import LocalInspector, run_inspector
-from sessionsight.testing.recorder import Recorder, deliver, hold, record
+from sessionsight.testing.recorder import Recorder, allow_delivery, record, suppress_delivery
 
-__all__ = ["Captured", "LocalInspector", "Recorder", "deliver", "hold", "record", "run_inspector"]
+__all__ = ["Captured", "LocalInspector", "Recorder", "allow_delivery", "record", "run_inspector", "suppress_delivery"]

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
-from sessionsight.diversion import diversion
 from sessionsight.errors import MissingDependencyError
+from sessionsight.test_mode import test_mode
 from sessionsight.testing.recorder import Recorder, record
 from sessionsight.testing.wanted import listing
 
@@ -112,7 +112,7 @@ class LocalInspector:
 
 @contextmanager
 def run_inspector() -> Iterator[LocalInspector]:
-    """Run an inspector meanwhile. Every client of the process delivers as long as it runs, as inside `deliver`.
+    """Run an inspector meanwhile. Every client of the process delivers as long as it runs, as inside `allow_delivery`.
 
     Raises:
         MissingDependencyError: The extra `inspector` is not installed.
@@ -134,7 +134,7 @@ def run_inspector() -> Iterator[LocalInspector]:
         raise MissingDependencyError(
             f"the inspector needs {error.name}: pip install 'sessionsight[inspector]'"
         ) from error
-    with run_in_thread() as running, record() as captured, diversion.deliver():
+    with run_in_thread() as running, record() as captured, test_mode.allow_delivery():
         yield LocalInspector(running.url, running.store, captured)
 
 

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from sessionsight.context import TrackingContext
-from sessionsight.diversion import diversion
 from sessionsight.records import Amount, DropReason, Record
 from sessionsight.standard import StandardEvent
+from sessionsight.test_mode import test_mode
 from sessionsight.testing.captured import Captured
 from sessionsight.testing.wanted import Wanted, listing
 
-__all__ = ["Recorder", "deliver", "hold", "record"]
+__all__ = ["Recorder", "allow_delivery", "record", "suppress_delivery"]
 
 
 class Recorder:
@@ -50,7 +50,7 @@ class Recorder:
     @property
     def captured(self) -> list[Captured]:
         """Everything that would be sent, oldest first."""
-        diversion.catch_up()
+        test_mode.sync()
         return [one for one in self._captured if one.dropped is None]
 
     @property
@@ -71,12 +71,12 @@ class Recorder:
     @property
     def dropped(self) -> list[Captured]:
         """What was captured and may not be sent: without consent, on excluded paths, discarded, or rolled back."""
-        diversion.catch_up()
+        test_mode.sync()
         return [one for one in self._captured if one.dropped is not None]
 
     def clear(self) -> None:
         """Forget everything that was captured so far."""
-        diversion.catch_up()
+        test_mode.sync()
         self._captured.clear()
 
     # --- what should be there --------------------------------------------------------------------
@@ -195,7 +195,7 @@ class Recorder:
 def record() -> Iterator[Recorder]:
     """Record what is captured meanwhile, by all clients of the process; nothing is delivered.
 
-    Recorders may be nested, and each has everything. Inside `deliver` it is delivered as well.
+    Recorders may be nested, and each has everything. Inside `allow_delivery` it is delivered as well.
 
     Example:
         >>> with record() as analytics:
@@ -203,33 +203,33 @@ def record() -> Iterator[Recorder]:
         >>> analytics.assert_nothing_captured()
     """
     recorder = Recorder()
-    with diversion.show(recorder), diversion.hold():
+    with test_mode.add_recorder(recorder), test_mode.suppress_delivery():
         yield recorder
 
 
 @contextmanager
-def hold() -> Iterator[None]:
-    """Deliver nothing meanwhile: what clients hand over is let go, and their ledgers do not count it.
+def suppress_delivery() -> Iterator[None]:
+    """Deliver nothing meanwhile: records that clients submit are discarded, and their ledgers do not count them.
 
-    Under pytest and Django's test runner that is so without it. What lanes hold already is still delivered.
+    Under pytest and Django's test runner this is so anyway. Records that are queued already are still delivered.
     """
-    with diversion.hold():
+    with test_mode.suppress_delivery():
         yield
 
 
 @contextmanager
-def deliver() -> Iterator[None]:
-    """Deliver meanwhile, as in production, although a test runner or a recorder would hold everything.
+def allow_delivery() -> Iterator[None]:
+    """Deliver meanwhile, as in production, although a test runner or a recorder suppresses delivery.
 
-    Also a decorator, of a function that is no coroutine.
+    Also a decorator, of functions that are not coroutine functions.
 
     Example:
-        >>> from sessionsight.diversion import diversion
-        >>> with hold(), deliver():
-        ...     diversion.held
+        >>> from sessionsight.test_mode import test_mode
+        >>> with suppress_delivery(), allow_delivery():
+        ...     test_mode.suppressed
         False
     """
-    with diversion.deliver():
+    with test_mode.allow_delivery():
         yield
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 import sessionsight_pytest
-from sessionsight.diversion import VARIABLE
+from sessionsight.test_mode import TESTING_VARIABLE
 from tests.conformance.receiver import Receiver
 
 pytest_plugins = ["pytester"]
@@ -166,4 +166,4 @@ def test_the_fixture_records_each_test_by_itself_and_a_failure_can_be_read(pytes
 
 
 def test_the_plugin_and_the_library_mean_the_same_variable() -> None:
-    assert sessionsight_pytest._VARIABLE == VARIABLE
+    assert sessionsight_pytest._VARIABLE == TESTING_VARIABLE

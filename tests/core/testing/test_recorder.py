@@ -14,7 +14,7 @@ import pytest
 from sessionsight import CheckoutFinished, Client, Settings, TrackingContext
 from sessionsight.context import SessionSightIds
 from sessionsight.request_data import RequestData
-from sessionsight.testing import Recorder, deliver, hold, record
+from sessionsight.testing import Recorder, allow_delivery, record, suppress_delivery
 from tests.core import box
 
 
@@ -82,7 +82,7 @@ def test_what_is_recorded_while_delivery_was_asked_for_is_delivered_as_well() ->
     # This suite asks for delivery in each of its tests.
     heap = box.Box()
     client = Client(Settings(destinations=(box.BoxDestination(),), linger=0), make_transport=lambda _: heap)
-    with record() as recorder, deliver(), hold():
+    with record() as recorder, allow_delivery(), suppress_delivery():
         client.analytics.capture("seen")
     recorder.assert_captured("seen")
     assert box.Recorder(client, heap).events() == {"seen": {}}
@@ -151,8 +151,8 @@ def test_a_goal_is_found_by_amount_direction_session_and_metadata(client: Client
 
 def test_nothing_is_delivered_while_it_is_recorded() -> None:
     # In a process of its own, since this suite asks for delivery.
-    program = "from sessionsight.testing import record; from sessionsight.diversion import diversion as d\n"
-    program += "with record(): print(d.held)\nprint(d.held)"
+    program = "from sessionsight.testing import record; from sessionsight.test_mode import test_mode as d\n"
+    program += "with record(): print(d.suppressed)\nprint(d.suppressed)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["True", "False"]
 

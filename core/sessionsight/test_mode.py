@@ -1,0 +1,192 @@
+"""Test mode: while tests run, records go to recorders instead of to vendors.
+
+One state for the whole process covers every client, whenever and wherever it was made, so that an app needs no
+configuration of its own for its tests. Outside tests a client reads one attribute, `active`, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from sessionsight.collector import Batch
+from sessionsight.context import TrackingContext
+from sessionsight.errors import shown
+from sessionsight.notices import logger
+from sessionsight.records import DropReason, Record
+
+__all__ = ["INHERITED", "TESTING_VARIABLE", "RecordSink", "TestMode", "test_mode"]
+
+TESTING_VARIABLE = "SESSIONSIGHT_TESTING"
+"""An environment variable: `1`, `true`, `yes` or `on` means that this process delivers nothing."""
+
+INHERITED = "inherited"
+"""The variable's value in processes that tests start: the same, without the warning."""
+
+_TRUE = frozenset({"1", "true", "yes", "on", INHERITED})
+_FALSE = frozenset({"", "0", "false", "no", "off"})
+
+
+class RecordSink(Protocol):
+    """Receives everything that clients submit while it is added to the test mode."""
+
+    def submit(self, context: TrackingContext, records: Sequence[Record], drop: DropReason | None) -> None:
+        """Receive the records of one request, and the reason why they would not be sent, if there is one."""
+
+
+class TestMode:
+    """Decides whether records are delivered, and shows them to recorders.
+
+    Args:
+        suppressed: Deliver nothing from the beginning.
+    """
+
+    __test__ = False  # pytest would collect the class by its name
+
+    def __init__(self, *, suppressed: bool = False) -> None:
+        self.active = suppressed
+        """Whether `intercept` has to be called at all. False outside tests."""
+        self.recording = False
+        """Whether a recorder is added: then records are submitted before the last byte of their response."""
+        self.strict = False
+        """Whether a wrong call raises, whatever the client's settings say: while recording, outside `lenient`."""
+        self._lock = threading.Lock()
+        self._sinks: tuple[RecordSink, ...] = ()
+        self._condition: Callable[[], bool] | None = None
+        self._sync_hooks: tuple[Callable[[], None], ...] = ()
+        self._suppressions = int(suppressed)
+        self._allowances = 0
+        self._lenient = 0
+
+    def intercept(self, batch: Batch) -> bool:
+        """Show the records to all recorders. Return whether they must not be delivered."""
+        if self._sinks:
+            context, drop = batch.settle()
+            for sink in self._sinks:
+                sink.submit(context, batch.records, drop)
+        return self.suppressed
+
+    @property
+    def suppressed(self) -> bool:
+        """Whether nothing is delivered now."""
+        if self._allowances:
+            return False
+        return self._suppressions > 0 or (self._condition is not None and self._condition())
+
+    @property
+    def active_for_tests(self) -> bool:
+        """Whether a test runs: something records or suppresses delivery."""
+        return bool(self._sinks) or self.suppressed
+
+    @contextmanager
+    def add_recorder(self, sink: RecordSink) -> Iterator[None]:
+        """Show everything that is submitted meanwhile to this sink."""
+        self.sync()
+        with self._changing():
+            self._sinks = (*self._sinks, sink)
+        try:
+            yield
+        finally:
+            self.sync()
+            with self._changing():
+                self._sinks = tuple(other for other in self._sinks if other is not sink)
+
+    @contextmanager
+    def suppress_delivery(self) -> Iterator[None]:
+        """Deliver nothing meanwhile, except inside `allow_delivery`."""
+        with self._changing():
+            self._suppressions += 1
+        try:
+            yield
+        finally:
+            with self._changing():
+                self._suppressions -= 1
+
+    @contextmanager
+    def allow_delivery(self) -> Iterator[None]:
+        """Deliver meanwhile, also where delivery is suppressed, and in processes that are started meanwhile."""
+        with _environment(None):
+            with self._changing():
+                self._allowances += 1
+            try:
+                yield
+            finally:
+                with self._changing():
+                    self._allowances -= 1
+
+    @contextmanager
+    def lenient(self) -> Iterator[None]:
+        """Handle wrong calls as the client's settings say, although something records."""
+        with self._changing():
+            self._lenient += 1
+        try:
+            yield
+        finally:
+            with self._changing():
+                self._lenient -= 1
+
+    def suppress_when(self, condition: Callable[[], bool] | None) -> None:
+        """Deliver nothing while this is true; None removes the condition.
+
+        Args:
+            condition: Called for each batch that is submitted, so it must be fast.
+        """
+        with self._changing():
+            self._condition = condition
+
+    def add_sync_hook(self, hook: Callable[[], None]) -> None:
+        """Call this before recorded records are read: it submits what can be known only then."""
+        with self._lock:
+            if hook not in self._sync_hooks:
+                self._sync_hooks += (hook,)
+
+    def sync(self) -> None:
+        """Call the hooks, so that everything captured so far has been submitted."""
+        for hook in self._sync_hooks:
+            hook()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Hold the lock, and update what clients and adapters read without it."""
+        with self._lock:
+            yield
+            self.recording = bool(self._sinks)
+            self.strict = self.recording and not self._lenient
+            self.active = bool(self._sinks or self._suppressions or self._condition)
+
+
+@contextmanager
+def _environment(value: str | None) -> Iterator[None]:
+    """Set the variable for processes that are started meanwhile; None removes it."""
+    previous = os.environ.pop(TESTING_VARIABLE, None)
+    if value is not None:
+        os.environ[TESTING_VARIABLE] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(TESTING_VARIABLE, None)
+        if previous is not None:
+            os.environ[TESTING_VARIABLE] = previous
+
+
+def _is_suppressed_by_environment() -> bool:
+    value = os.environ.get(TESTING_VARIABLE, "")
+    word = value.strip().lower()
+    if word in _TRUE:
+        if word != INHERITED:
+            logger.warning("%s=%s: this process delivers nothing", TESTING_VARIABLE, word)
+        return True
+    if word not in _FALSE:
+        logger.warning(
+            "%s must be 1, true, yes or on to stop delivery, not %s; this process delivers",
+            TESTING_VARIABLE,
+            shown(value),
+        )
+    return False
+
+
+test_mode = TestMode(suppressed=_is_suppressed_by_environment())
+"""The test mode of this process, shared by all of its clients."""
