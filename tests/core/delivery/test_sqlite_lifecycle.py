@@ -46,13 +46,6 @@ def fork_in_c():
     return ctypes.PyDLL(None).fork()
 
 
-def wait_until_delivered(client, number):
-    deadline = time.monotonic() + 20
-    while client.stats().lanes["signal"].delivered < number:
-        assert time.monotonic() < deadline, client.stats()
-        time.sleep(0.01)
-
-
 """
 
 
@@ -161,12 +154,11 @@ print(client.stats().lanes["signal"].captured)
     assert files(path) == [path.name]
 
 
-@FORKS
-def test_a_child_that_is_killed_leaves_its_records_to_its_parent(server: Server, path: Path, fork: str) -> None:
-    script = f"""
+def test_a_child_that_is_killed_leaves_its_records_to_its_parent(server: Server, path: Path) -> None:
+    script = """
 client = make(linger=LONG)
 capture(client, "parent")
-pid = {fork}()
+pid = os.fork()
 if pid == 0:
     capture(client, "child")
     die()
@@ -200,12 +192,12 @@ if pid == 0:
     os._exit(0)
 reap(pid)
 capture(client, "parent again")
-wait_until_delivered(client, 7)  # what the child has counted is taken in, too
 """
     run(script, server, path)
 
+    in_the_file = 2 if fork == "fork_in_c" else 7
     assert names(server) == {"parent": 1, "parent again": 1, **{f"child-{number}": 1 for number in range(5)}}
-    assert ledgers(path)["signal"] == {"captured": 7, "delivered": 7}
+    assert ledgers(path)["signal"] == {"captured": in_the_file, "delivered": in_the_file}
     assert files(path) == [path.name]
 
 
@@ -213,8 +205,9 @@ wait_until_delivered(client, 7)  # what the child has counted is taken in, too
 def test_a_fork_in_the_midst_of_a_transaction_of_another_thread_hangs_nobody(
     server: Server, path: Path, fork: str
 ) -> None:
+    """The child cannot use the file, which stays open across the fork; it delivers from memory."""
     script = f"""
-client = make(linger=LONG, shutdown_timeout=20)  # a call that is cut off at the end would be made again
+client = make(linger=LONG)
 capture(client, "parent")
 file = client._engine._spool.file
 held, release = threading.Barrier(2), threading.Event()
@@ -229,17 +222,17 @@ held.wait()
 pid = {fork}()
 if pid == 0:
     capture(client, "child")
-    die()
-os.waitpid(pid, 0)
+    assert client.shutdown()
+    os._exit(0)
+reap(pid)
 release.set()
 writer.join()
 capture(client, "parent again")
 """
     run(script, server, path)
-    deliver(server, path)
 
     assert names(server) == {"parent": 1, "parent again": 1, "child": 1}
-    assert ledgers(path)["signal"] == {"captured": 3, "delivered": 3}
+    assert ledgers(path)["signal"] == {"captured": 2, "delivered": 2}
     assert files(path) == [path.name]
 
 

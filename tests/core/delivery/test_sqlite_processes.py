@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.delivery.spools import counts, query, sound, sqlite_spool
+from tests.core.delivery.spools import counts, sound, sqlite_spool
 from tests.core.delivery.test_lifecycle import PRELUDE as LIFECYCLE
 from tests.support.server import PATIENCE, Server, reply, silence
 
@@ -302,32 +302,40 @@ assert client.flush(20)
     assert sound(path)
 
 
-def test_a_child_that_python_knows_nothing_of_has_a_file_of_its_own(server: Server, path: Path) -> None:
-    server.answer = silence()
+def test_a_child_that_python_knows_nothing_of_leaves_the_file_alone(server: Server, path: Path) -> None:
+    """It logs one error, keeps its records in memory and delivers them, and so does what it forks in turn."""
     script = """
+logging.basicConfig(stream=sys.stdout, format="%(levelname)s")
 client = make()
 capture(client, "parent")
-connection = client._engine._spool.file._connection
+assert client.flush(20)
+engine = client._engine
+connection = engine._spool.file._connection
 pid = fork_in_c()
 if pid == 0:
-    capture(client, "child")
-    print(os.getpid(), flush=True)
-    die()
-os.waitpid(pid, 0)
-assert client._engine._spool.file._connection is connection
-capture(client, "again")
-die()
+    opened = []
+    sys.addaudithook(lambda event, given: opened.append(given) if event == "sqlite3.connect" else None)
+    for name in ("child", "child again"):
+        capture(client, name)
+        assert client.flush(20)
+    assert client.stats().lanes["signal"].captured == 2
+    grandchild = os.fork()
+    if grandchild == 0:
+        capture(client, "grandchild")
+    else:
+        reap(grandchild)
+    assert client.shutdown(20)
+    assert not opened, opened
+    os._exit(0)
+reap(pid)
+assert engine._spool.file._connection is connection
+capture(client, "parent again")
 """
-    pid = min(finish(start(FORK_IN_C + script, server, path), code=-signal.SIGKILL))  # digits go before letters
-    beside = Path(f"{path}.{pid}")
-    assert query(beside, "SELECT count(*) FROM queue") == [(1,)]
-    assert query(path, "SELECT count(*) FROM queue") == [(2,)]
-    server.answer = reply(200)
+    printed = finish(start(FORK_IN_C + script, server, path))
 
-    deliver(server, path)
-
-    assert names(server).keys() == {"parent", "child", "again"}
-    assert ledgers(path)["signal"] == {"captured": 3, "delivered": 3}
+    assert names(server) == dict.fromkeys(("parent", "child", "child again", "grandchild", "parent again"), 1)
+    assert ledgers(path)["signal"] == {"captured": 2, "delivered": 2}
+    assert printed.count("ERROR") == 2  # the child's, and the grandchild's
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 

@@ -350,60 +350,6 @@ def test_no_lock_file_is_left_behind_by_those_that_died_early(path: Path) -> Non
     end(spool)
 
 
-# --- files beside it ------------------------------------------------------------------------------
-
-
-def test_what_is_in_a_file_beside_it_is_taken_in_once_its_maker_is_dead(path: Path) -> None:
-    beside = Path(f"{path}.4242")
-    maker = sqlite_spool(beside, LANE, "other")
-    shared = event("shared", key="k")
-    maker.enter([Share(LANE, [shared, goal("sent"), goal("refused")]), Share("other", [shared])])
-    books = maker.books(LANE)
-    refused, sent, _ = sorted(claim(books, 3), key=lambda entry: entry.record.label)[:3]
-    assert labels([refused, sent]) == ["refused", "sent"]
-    books.died([letter(refused)])
-    books.sending([sent])
-    alive = sqlite_spool(path)
-    enter(alive, [event("own")])
-    alive.tend(time.monotonic())
-    assert beside.exists()  # its maker lives
-
-    abandon(maker)
-    copy = beside.read_bytes()
-    alive.tend(time.monotonic())
-
-    assert counts(alive.books(LANE)) == {"captured": 4, "pending": 2, "dead": 2}
-    assert {letter.entry.record.label: letter.reason for letter in alive.books(LANE).dead_letters()} == {
-        "refused": "refused",
-        "sent": "unknown",
-    }
-    assert counts(alive.books("other")) == {"captured": 1, "pending": 1}
-    enter(alive, [event("shared", key="k")])
-    assert counts(alive.books(LANE))["duplicate"] == 1
-    assert not beside.exists()
-    assert sound(path)
-
-    beside.write_bytes(copy)  # as if the process that took it in had died before it could remove it
-    alive.tend(time.monotonic())
-
-    assert counts(alive.books(LANE)) == {"captured": 5, "pending": 2, "dead": 2, "duplicate": 1}
-    assert not beside.exists()
-    end(alive, LANE, "other")
-
-
-def test_a_damaged_file_beside_it_is_set_aside(path: Path) -> None:
-    beside = Path(f"{path}.4242")
-    beside.write_bytes(b"damage" * 1000)
-    spool = sqlite_spool(path)
-
-    spool.tend(time.monotonic())
-    spool.tend(time.monotonic())
-
-    assert not beside.exists()
-    assert len(list(path.parent.glob("spool.db.4242.corrupt-*"))) == 1
-    end(spool)
-
-
 def test_a_folder_that_gives_no_lock_leaves_the_records_in_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise OSError("no locks available")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from urllib.parse import unquote
 
@@ -19,7 +20,10 @@ _OLDEST_SQLITE = (3, 24)
 
 
 def choose(spool: str, options: DeliveryOptions, notices: Notices) -> Spool:
-    """The spool that a setting means, for one process.
+    """Return the spool that a setting means, for one process.
+
+    A process that was forked while the file was open gets a spool in memory, because SQLite cannot open that file
+    a second time there; an error is logged.
 
     Args:
         spool: `"memory"`, `"sqlite:///relative/path"` or `"sqlite:////absolute/path"`.
@@ -39,8 +43,17 @@ def choose(spool: str, options: DeliveryOptions, notices: Notices) -> Spool:
         raise ConfigurationError(f"spool: a file needs {error.name}, which this Python does not have") from error
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise ConfigurationError(f"spool: a file needs SQLite 3.24; this Python has {sqlite3.sqlite_version}")
+    from sessionsight.delivery.spool.sqlite import forks
     from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
 
+    if forks.inherited(path):
+        notices.tell(
+            logging.ERROR,
+            f"spool {path}: this process was forked while the file was open (by C code, or during a long write), so it "
+            "cannot use the file; its records are kept in memory, and lost if it is killed. Fork before the first "
+            "record is captured, or with os.fork()",
+        )
+        return MemorySpool(options)
     return SqliteSpool(path, options, notices)
 
 

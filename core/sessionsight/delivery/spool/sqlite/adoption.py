@@ -15,7 +15,7 @@ from sessionsight.delivery.spool.sqlite.rows import thin_out
 if TYPE_CHECKING:
     from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
 
-__all__ = ["bequeath_all", "resign", "take_over"]
+__all__ = ["resign", "take_over"]
 
 _PATIENCE = 1.0
 _MESSAGE = "the process ended before the vendor's reply was here"
@@ -56,11 +56,6 @@ def resign(connection: sqlite3.Connection, owner: int) -> None:
         " (SELECT 1 FROM lanes JOIN queue ON queue.lane = lanes.lane AND queue.owner = owners.owner)",
         (owner,),
     )
-
-
-def bequeath_all(connection: sqlite3.Connection, *, park: bool, keep: int) -> None:
-    """All owners of a file are dead."""
-    _bequeath(connection, _owners(connection), park=park, keep=keep)
 
 
 def _owners(connection: sqlite3.Connection) -> list[int]:

@@ -1,9 +1,9 @@
 """No connection to a spool's file is open across a fork.
 
-SQLite's locks belong to a process, and so does what its library remembers of them: a child that goes
-on with an inherited connection, or opens the same file beside it, corrupts the file or waits for ever.
-So connections are closed before a fork. A fork that skips Python's hooks leaves the child with an open
-one; such a child never touches that file again, and takes a file of its own.
+SQLite's locks belong to a process, and so does what its library remembers of them: a child that uses an
+inherited connection, or opens the same file again, corrupts the file or waits for its own parent's lock
+until it ends. So connections are closed before a fork. A fork that skips Python's hooks leaves the child
+with an open one; such a child, and whatever is forked from it, never opens that file.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Forkable(Protocol):
 
 
 _watched: WeakSet[Forkable] = WeakSet()
-_tainted: set[tuple[int, str]] = set()
+# Paths of files that were open when this process, or one that it descends from, was forked.
+_inherited: set[str] = set()
 _hooked = False
 
 
@@ -50,9 +51,9 @@ def watch(forkable: Forkable) -> None:
 
 
 def inherited(path: str) -> bool:
-    """Whether this process was forked while the file was open."""
+    """Return whether the file at this path was open when this process, or an ancestor of it, was forked."""
     _in_child()
-    return (os.getpid(), path) in _tainted
+    return path in _inherited
 
 
 def _before() -> None:
@@ -72,7 +73,7 @@ def _in_child() -> None:
     for forkable in list(_watched):
         if forkable.pid != pid:
             for connection in forkable.renounce():
-                _tainted.add((pid, forkable.path))
+                _inherited.add(forkable.path)
                 _keep_for_ever(connection)
             _watched.discard(forkable)
 

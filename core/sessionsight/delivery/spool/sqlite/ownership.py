@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from secrets import randbits
 
-__all__ = ["NOBODY", "Ownership", "all_of", "is_alive", "is_old", "remove_stray", "strays"]
+__all__ = ["NOBODY", "Ownership", "is_alive", "is_old", "remove_stray", "strays"]
 
 NOBODY = 0
 
@@ -66,11 +66,6 @@ def is_alive(path: str, owner: int) -> bool:
     if (os.getpid(), owner) in _held:
         return True
     return _is_locked(_lock_path(path, owner))
-
-
-def all_of(path: str) -> list[int]:
-    """The owners of rows in the file at this path that have not let go of their lock in order, dead or alive."""
-    return [owner for owner, _ in _found(path)]
 
 
 def strays(path: str) -> list[tuple[int, str]]:

@@ -58,8 +58,9 @@ _TABLES = (
 )
 
 _UPGRADES: dict[int, tuple[str, ...]] = {
-    # What was taken over from a file beside this one, by that file's base, so that it is done once.
-    1: ("CREATE TABLE adopted (base INTEGER PRIMARY KEY, at REAL NOT NULL)",),
+    # Version 2 remembered which files beside this one had been taken in.
+    1: (),
+    2: ("DROP TABLE IF EXISTS adopted",),
 }
 """Version to the statements that lead from it to the next one."""
 

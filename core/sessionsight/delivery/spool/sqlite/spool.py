@@ -15,7 +15,7 @@ from weakref import WeakSet
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.spool.base import Share
 from sessionsight.delivery.spool.codec import to_bytes
-from sessionsight.delivery.spool.sqlite import adoption, forks, quota, rows, siblings, upkeep
+from sessionsight.delivery.spool.sqlite import adoption, quota, rows, upkeep
 from sessionsight.delivery.spool.sqlite.books import SqliteBooks
 from sessionsight.delivery.spool.sqlite.faults import Busy, Nested, SpoolFault, Unusable, Unwritable
 from sessionsight.delivery.spool.sqlite.file import SpoolFile
@@ -48,11 +48,9 @@ class SqliteSpool:
     def __init__(self, path: str, options: DeliveryOptions, notices: Notices) -> None:
         self.options = options
         self.notices = notices
-        self.main_path = path
-        # Forked with the file open, by code that tells Python nothing: peers will adopt what is in this one.
-        self.path = f"{path}.{os.getpid()}" if forks.inherited(path) else path
+        self.path = path
         self.file = SpoolFile(
-            self.path, synchronous=options.spool_synchronous, on_open=self._opened, on_corrupt=self.set_aside
+            path, synchronous=options.spool_synchronous, on_open=self._opened, on_corrupt=self._set_aside
         )
         self.lanes: dict[str, int] = {}
         self._base = 0
@@ -146,8 +144,6 @@ class SqliteSpool:
                 self._rescue()
             self._make_room(now)
             adoption.take_over(self)
-            if self.path == self.main_path:
-                siblings.adopt(self)
             self._upkeep.clean(now)
         except SpoolFault as fault:
             self.report(fault)
@@ -208,8 +204,6 @@ class SqliteSpool:
                 self._books[share.lane].take_in_memory(share, fault)
 
     def _enter(self, shares: Sequence[Share], *, wait: float, urgent: bool = False, late: bool = False) -> None:
-        if self.path != self.main_path and not self._closed:
-            self.own()  # or a peer would take what is entered for left behind
         bodies = _bodies(shares)
 
         def work(connection: sqlite3.Connection) -> tuple[dict[str, tuple[int, int]], Counter[str]]:
@@ -233,7 +227,7 @@ class SqliteSpool:
         self._base = base
         self.lanes = rows.name_lanes(connection, self._books)
 
-    def set_aside(self, aside: str, why: str) -> None:
+    def _set_aside(self, aside: str, why: str) -> None:
         """Tell the operator that a damaged file was moved."""
         self.notices.tell(
             logging.ERROR,
