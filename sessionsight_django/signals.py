@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 
 from sessionsight import Analytics
+from sessionsight.callbacks import check_sync, run
 from sessionsight.notices import logger
 from sessionsight_django.clients import client
 from sessionsight_django.user import user_id
@@ -24,7 +25,10 @@ def connect_auth_signals(*, traits: Callable[[Any], Mapping[str, Any] | None] | 
     request of a session.
 
     Args:
-        traits: Gives what is told of a user, such as the plan, from the user object.
+        traits: A plain function that gives what is told of a user, such as the plan, from the user object.
+
+    Raises:
+        ConfigurationError: `traits` is an async function.
 
     Example:
         >>> from django.apps import AppConfig
@@ -34,6 +38,8 @@ def connect_auth_signals(*, traits: Callable[[Any], Mapping[str, Any] | None] | 
         ...     def ready(self):
         ...         connect_auth_signals(traits=lambda user: {"staff": user.is_staff})
     """
+    if traits is not None:
+        check_sync(traits, "connect_auth_signals: traits")
 
     def logged_in(request: Any = None, user: Any = None, **_: Any) -> None:
         analytics, known = _analytics(request), user_id(user)
@@ -65,7 +71,7 @@ def _logged_out(request: Any = None, **_: Any) -> None:
 
 def _told(traits: Callable[[Any], Mapping[str, Any] | None], user: Any) -> Mapping[str, Any] | None:
     try:
-        return traits(user)
+        return run(traits, user)
     except Exception:
         if client().settings.strict:
             raise

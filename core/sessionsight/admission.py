@@ -1,7 +1,7 @@
 """Whether, as whose and under which context a request's records go: the settings, asked about one request.
 
-What a user's function raises is told and never passed on: in doubt about consent nothing is sent, in
-doubt about anything else the records go.
+What a user's function raises is logged and never passed on: in doubt about consent nothing is sent, in
+doubt about anything else the records go. A function that gives no answer, but an awaitable, counts as a no.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from msgspec import Struct
 
 from sessionsight.arguments import as_destinations, as_id
+from sessionsight.callbacks import AsyncResult, decide, run
 from sessionsight.collector import Admit, RequestReader
 from sessionsight.consent import consents
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
@@ -91,7 +92,7 @@ class Admission:
         if isinstance(wanted, bool):
             return wanted
         try:
-            return bool(wanted(reader.native(request)))
+            return decide(wanted, reader.native(request))
         except Exception as error:
             self._tell_failure("pageviews failed, which is taken as no", error)
             return False
@@ -103,7 +104,7 @@ class Admission:
     def user_id(self, reader: RequestReader, request: Any) -> str | None:
         """Who is signed in, by the `user` setting."""
         try:
-            found = reader.user_id(request) if self._ask is None else self._ask(reader.native(request))
+            found = reader.user_id(request) if self._ask is None else run(self._ask, reader.native(request))
             return None if found is None else as_id(found, "user")
         except Exception as error:
             self._tell_failure("the user could not be read", error)
@@ -158,7 +159,7 @@ class Admission:
         if self.settings.choose_destinations is None:
             return None
         try:
-            return as_destinations(self.settings.choose_destinations(native()), self._names)
+            return as_destinations(run(self.settings.choose_destinations, native()), self._names)
         except Exception as error:
             # One tenant's records must not reach all the others.
             self._tell_failure("choose_destinations failed, and the records it was asked for go nowhere", error)
@@ -176,8 +177,12 @@ class Admission:
             return DropReason.EXCLUDED
         if settings.should_capture is not None:
             try:
-                if not settings.should_capture(native()):
+                if not decide(settings.should_capture, native()):
                     return DropReason.EXCLUDED
+            except AsyncResult as error:
+                # An exception concerns one request; this is the answer to all of them, unread, and may be a no.
+                self._tell_failure("should_capture gave no answer, which is taken as no", error)
+                return DropReason.EXCLUDED
             except Exception as error:
                 self._tell_failure("should_capture failed, which is taken as yes", error)
         return None

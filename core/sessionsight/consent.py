@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+from sessionsight.callbacks import decide
 from sessionsight.request_data import RequestData
 
 __all__ = ["ConsentPolicy", "consents", "redact"]
@@ -21,11 +22,14 @@ def consents(policy: ConsentPolicy, data: RequestData) -> bool:
         policy: `"all"` captures always; `"gpc"` obeys Global Privacy Control (`Sec-GPC: 1`,
             https://www.w3.org/TR/gpc/); `"gpc+dnt"` obeys `DNT: 1` too; a function decides itself,
             for instance by the site's own consent cookie.
+
+    Raises:
+        Exception: Whatever the function raises, or `AsyncResult` for an awaitable, which is no consent.
     """
     if policy == "all":
         return True
     if callable(policy):
-        return bool(policy(data))
+        return decide(policy, data)
     refused = (data.headers.get("sec-gpc") or "").strip() == "1"
     if policy == "gpc+dnt":
         refused = refused or (data.headers.get("dnt") or "").strip() == "1"

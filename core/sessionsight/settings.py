@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from msgspec.structs import fields
 
+from sessionsight.callbacks import check_sync
 from sessionsight.consent import ConsentPolicy
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.spool.choose import is_durable, objection
@@ -97,6 +98,9 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             self._check(name, getattr(self, name))
+        for destination in self.destinations:
+            for method in _DESTINATION_METHODS:
+                check_sync(getattr(destination, method), f"destination {destination.name!r}: {method}")
         names = [destination.name for destination in self.destinations]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
@@ -122,6 +126,8 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
             # A spool that we do not know may be another program's, with a password.
             given = without_query(value) if name == "spool" and isinstance(value, str) else value
             raise ConfigurationError(f"{name} must be {expected}, not {shown(given)}")
+        if callable(value):
+            check_sync(value, name)
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any], *, where: str = "sessionsight", **defaults: Any) -> Settings:
@@ -242,10 +248,13 @@ def _expected(name: str, hint: Any, value: Any) -> str | None:
     return None if right else expected
 
 
+_DESTINATION_METHODS = ("takes", "refuses", "calls", "judge")
+
+
 def _is_destination(value: object) -> bool:
     """Whether an object has what delivery needs of it; a class has not."""
     return not isinstance(value, type) and all(
-        hasattr(value, member) for member in ("name", "limits", "takes", "refuses", "calls", "judge")
+        hasattr(value, member) for member in ("name", "limits", *_DESTINATION_METHODS)
     )
 
 

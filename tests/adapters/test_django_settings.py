@@ -21,7 +21,7 @@ from django.http import HttpResponse
 from django.test import SimpleTestCase, override_settings
 from django.urls import path
 
-from sessionsight import Client, NoClientError
+from sessionsight import Client, ConfigurationError, NoClientError
 from sessionsight.current import default
 from sessionsight_django import clients
 
@@ -55,6 +55,19 @@ def wait_for(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+async def unawaited(*_: object) -> bool:
+    return False
+
+
+@pytest.mark.parametrize("name", ["CONSENT", "SHOULD_CAPTURE", "PAGEVIEWS", "USER", "BEFORE_SEND"])
+def test_a_site_with_an_async_function_does_not_start(name: str) -> None:
+    with (
+        override_settings(SESSIONSIGHT={"DESTINATIONS": {}, name: unawaited}),
+        pytest.raises(ConfigurationError, match=f"{name.lower()} must be a plain function"),
+    ):
+        WSGIHandler()
 
 
 def test_each_value_of_the_settings_has_its_client_and_the_first_one_comes_back() -> None:

@@ -22,6 +22,7 @@ from django.http import HttpResponse
 from django.test import AsyncClient, RequestFactory
 from django.utils.version import get_version_tuple
 
+from sessionsight import ConfigurationError
 from sessionsight_django.signals import connect_auth_signals, disconnect_auth_signals
 
 STACK = (ANALYTICS, SESSIONS, AUTH)
@@ -154,3 +155,23 @@ def test_traits_that_fail_are_loud_in_development_and_harmless_in_production(
     if not strict:
         assert "$identify" in recorder.names()
         assert "traits failed" in caplog.text
+
+
+async def no_traits(user: Any) -> Any:
+    return {"plan": "pro"}
+
+
+def test_traits_of_an_async_function_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"^connect_auth_signals: traits must be a plain function"):
+        connect_auth_signals(traits=no_traits)  # type: ignore[arg-type]
+
+
+def test_traits_that_would_have_to_be_awaited_are_none(views: Any, caplog: pytest.LogCaptureFixture) -> None:
+    recorder = Recorder(strict=False)
+    later: Any = lambda user: no_traits(user)  # noqa: E731, PLW0108
+    connect_auth_signals(traits=later)
+    with site(recorder, *views, middleware=STACK):
+        browser().get("/entering/")
+    assert "$identify" in recorder.names()
+    assert "plan" not in str(recorder.events())
+    assert "traits failed" in caplog.text

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from sessionsight.callbacks import run
 from sessionsight.delivery.options import BeforeSend
 from sessionsight.delivery.reports import Reports
 from sessionsight.delivery.spool.base import Books
@@ -88,7 +89,7 @@ def apply(before_send: BeforeSend, entry: Entry, destination: str) -> Entry | No
         shown["name"] = record.name
     elif isinstance(record, Goal):
         shown.update(goal_id=record.goal_id, amount=record.amount)
-    returned = before_send(shown, destination)
+    returned = run(before_send, shown, destination)
     if returned is None:
         return None
     if not isinstance(returned, Mapping):

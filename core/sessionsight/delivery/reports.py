@@ -6,6 +6,7 @@ import logging
 import traceback
 from pathlib import PurePath
 
+from sessionsight.callbacks import run
 from sessionsight.delivery.options import DeliveryOptions, DeliveryProblem
 from sessionsight.notices import Notices
 
@@ -30,10 +31,11 @@ class Reports:
         if self._on_error is None or not records:
             return
         try:
-            self._on_error(
+            run(
+                self._on_error,
                 DeliveryProblem(
                     destination=self._destination, reason=reason, message=message, records=records, status=status
-                )
+                ),
             )
         except (Exception, SystemExit) as error:
             self.tell(logging.ERROR, f"on_error failed with {type(error).__name__}: {error}", about="on_error")

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import fields
 
+from sessionsight.callbacks import check_sync
 from sessionsight.context import TrackingContext
 from sessionsight.destinations.options import Secret, base_url, is_loopback, objection, reveal
 from sessionsight.destinations.writing import anonymous_id, encode_body, idempotency, rfc3339
@@ -175,6 +176,7 @@ class VendorDestination(Struct, frozen=True, kw_only=True):
                     raise ConfigurationError(
                         f"{where} must be a string or a function that returns one, not {type(value).__name__}"
                     )
+                check_sync(value, where)
             elif (expected := objection(value, field.type)) is not None:
                 raise ConfigurationError(f"{where} must be {expected}, not {value!r}")
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from sessionsight.callbacks import run
 from sessionsight.errors import ConfigurationError
 
 __all__ = ["Secret", "base_url", "is_loopback", "objection", "reveal"]
@@ -26,7 +27,7 @@ def reveal(secret: Secret) -> str:
     if not callable(secret):
         return secret.strip()
     try:
-        key: object = secret()
+        key: object = run(secret)
     except ConfigurationError:  # in words of its own, as of a key file
         raise
     except Exception as error:

@@ -813,6 +813,21 @@ def test_an_on_error_that_fails_harms_nobody(
     assert lines(caplog) == [f"vendor: on_error failed with {type(error).__name__}: {error}"]
 
 
+def test_an_on_error_that_would_have_to_be_awaited_is_logged(
+    make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def tell(problem: DeliveryProblem) -> None: ...
+
+    server.will(reply(500))
+    lane = make(batches(server.url), on_error=lambda problem: tell(problem))  # noqa: PLW0108
+
+    offer(lane, [event("a")])
+
+    assert deliver(lane) == {"captured": 1, "delivered": 1}
+    [line] = lines(caplog)
+    assert line.startswith("vendor: on_error failed with AsyncResult: the function returned a coroutine")
+
+
 # --- lanes side by side ---------------------------------------------------------------------------
 
 

@@ -1,0 +1,255 @@
+"""Async functions where plain ones are expected: refused when they are set, and never taken for a yes."""
+
+import asyncio
+import functools
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+
+from sessionsight import Analytics, ConfigurationError, Settings
+from sessionsight.callbacks import AsyncResult, decide, is_async, run
+from sessionsight.delivery.before_send import apply
+from sessionsight.destinations import Analyse, Saytics, SessionSight, Signal
+from sessionsight.destinations.options import reveal
+from sessionsight.encode import encode
+from sessionsight.records import Entry, Event
+from tests.core.box import BoxDestination, Recorder, Visit, VisitReader
+from tests.core.conftest import MakeRecorder
+
+SETTINGS = ["consent", "should_capture", "pageviews", "user", "choose_destinations", "before_send", "on_error"]
+
+
+async def no(*_: object) -> Any:
+    return False
+
+
+async def names(*_: object) -> AsyncIterator[str]:
+    yield "box"
+
+
+class Policy:
+    async def __call__(self, *_: object) -> bool:
+        return False
+
+    async def ask(self, *_: object) -> bool:
+        return False
+
+    async def ask_all(self, *_: object) -> AsyncIterator[bool]:
+        yield False
+
+
+ASYNC: dict[str, Any] = {
+    "function": no,
+    "generator": names,
+    "method": Policy().ask,
+    "generator method": Policy().ask_all,
+    "object": Policy(),
+    "partial": functools.partial(no, 1),
+    "partial of a partial": functools.partial(functools.partial(no, 1), 2),
+    "partial of an object": functools.partial(Policy(), 1),
+    "sync_to_async": sync_to_async(print),
+}
+
+
+class Later:
+    """An awaitable that is no coroutine."""
+
+    def __await__(self) -> Iterator[Any]:
+        yield
+
+
+@types.coroutine
+def old_style(*_: object) -> Generator[None, None, bool]:
+    yield
+    return False
+
+
+@functools.wraps(no)
+def wrapped(*arguments: object) -> Awaitable[Any]:
+    return no(*arguments)
+
+
+cached = functools.lru_cache(no)
+
+
+LATE: dict[str, Callable[..., Any]] = {
+    "lambda": lambda *_: no(),
+    "decorated": wrapped,
+    "cached": lambda *_: cached(),
+    "async generator": lambda *_: names(),
+    "awaitable": lambda *_: Later(),
+    "coroutine of a generator": old_style,
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_coroutine_is_left_unawaited() -> Iterator[None]:
+    """Python's warning about one is an error here."""
+    yield
+    cached.cache_clear()
+
+
+# --- when they are set ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ASYNC)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_that_is_an_async_function_is_refused(name: str, kind: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name} must be a plain function .*nothing awaits its result"):
+        Settings(**{name: ASYNC[kind]})
+
+
+@pytest.mark.parametrize("kind", ASYNC)
+@pytest.mark.parametrize(
+    ("vendor", "options"),
+    [
+        (SessionSight, {"secret_api_key": None, "property_id": "shop"}),
+        (Signal, {"api_key": None}),
+        (Saytics, {"secret_key": None}),
+        (Analyse, {"public_key": None}),
+    ],
+)
+def test_a_key_that_an_async_function_gives_is_refused(vendor: Any, options: dict[str, Any], kind: str) -> None:
+    options = {name: ASYNC[kind] if value is None else value for name, value in options.items()}
+    with pytest.raises(ConfigurationError, match=r"^destination '\w+': \w*key must be a plain function"):
+        vendor(**options)
+
+
+@pytest.mark.parametrize("method", ["takes", "refuses", "calls", "judge"])
+def test_an_own_destination_with_an_async_method_is_refused(method: str) -> None:
+    destination = BoxDestination()
+    setattr(destination, method, no)
+    with pytest.raises(ConfigurationError, match=f"^destination 'box': {method} must be a plain function"):
+        Settings(destinations=(destination,))
+
+
+@pytest.mark.parametrize("function", [print, bool, Policy, async_to_sync(no), functools.partial(print, 1), wrapped])
+def test_every_other_callable_may_be_a_plain_function(function: Callable[..., Any]) -> None:
+    assert not is_async(function)
+
+
+# --- when they are called ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [*ASYNC, *LATE])
+def test_what_has_to_be_awaited_is_no_answer(kind: str) -> None:
+    function = {**ASYNC, **LATE}[kind]
+    for call in (run, decide):
+        with pytest.raises(AsyncResult, match=r"^the function returned a .*, which nothing awaits"):
+            call(function)
+
+
+def test_a_generator_is_no_answer_to_a_question() -> None:
+    with pytest.raises(AsyncResult, match="generator; it must return True or False"):
+        decide(lambda: (answer for answer in [False]))
+    assert list(run(lambda: (name for name in ["box"]))) == ["box"]
+
+
+def test_a_task_that_somebody_else_runs_is_left_alone() -> None:
+    async def main() -> object:
+        task = asyncio.ensure_future(asyncio.sleep(0, "done"))
+        with pytest.raises(AsyncResult):
+            run(lambda: task)
+        return await task
+
+    assert asyncio.run(main()) == "done"
+
+
+def late(make_recorder: MakeRecorder, *names: str, **options: Any) -> tuple[Recorder, Analytics]:
+    """A request that captured an event, as a page, under such a setting."""
+    recorder = make_recorder(*names, **options)
+    analytics = Analytics(recorder.client, VisitReader(), Visit("ss_sid=session-1", user="framework"))
+    analytics.capture("seen")
+    analytics.responds("GET", 200, "text/html")
+    analytics.end()
+    return recorder, analytics
+
+
+@pytest.mark.parametrize("kind", LATE)
+@pytest.mark.parametrize(
+    "setting",
+    [
+        ("consent", "consent", "consent failed, which is taken as a refusal"),
+        ("should_capture", "excluded", "should_capture gave no answer, which is taken as no"),
+        (
+            "choose_destinations",
+            "choose_destinations_error",
+            "choose_destinations failed, and the records it was asked for go nowhere",
+        ),
+    ],
+)
+def test_without_an_answer_nothing_of_the_request_is_sent(
+    make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture, setting: tuple[str, str, str], kind: str
+) -> None:
+    name, reason, words = setting
+    recorder, analytics = late(make_recorder, **{name: LATE[kind]})
+    analytics.capture("late")
+    recorder.client.for_request("ss_sid=session-1").capture("elsewhere")
+    assert recorder.records() == []
+    assert recorder.dropped() == {reason: 3}
+    assert f"{words}: AsyncResult: the function returned a" in caplog.text
+
+
+@pytest.mark.parametrize("kind", LATE)
+def test_without_an_answer_there_is_no_page_and_no_user(
+    make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    recorder, _ = late(make_recorder, pageviews=LATE[kind], user=LATE[kind])
+    assert list(recorder.events()) == ["seen"]
+    assert recorder.users() == [None]
+    assert "pageviews failed, which is taken as no: AsyncResult" in caplog.text
+    assert "the user could not be read: AsyncResult" in caplog.text
+
+
+@pytest.mark.parametrize("kind", LATE)
+def test_a_record_without_an_answer_of_before_send_is_dropped(make_recorder: MakeRecorder, kind: str) -> None:
+    recorder = make_recorder(before_send=LATE[kind])
+    recorder.client.analytics.capture("seen")
+    assert recorder.records() == []
+    assert recorder.dropped() == {"before_send_error": 1}
+    entry = Entry(
+        Event(entropy=bytes(10), time=0, name="seen", properties=encode({})), Analytics(recorder.client).context
+    )
+    with pytest.raises(AsyncResult):
+        apply(LATE[kind], entry, "box")
+
+
+@pytest.mark.parametrize("kind", LATE)
+def test_a_key_is_never_what_would_have_to_be_awaited(kind: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"the function returned a .*, which nothing awaits"):
+        reveal(LATE[kind])
+
+
+# --- in every framework -----------------------------------------------------------------------------
+
+
+def asgi(settings: dict[str, Any]) -> object:
+    from sessionsight_asgi import AnalyticsMiddleware
+
+    return AnalyticsMiddleware(no, **settings)
+
+
+def wsgi(settings: dict[str, Any]) -> object:
+    from sessionsight_flask.wsgi import AnalyticsMiddleware
+
+    return AnalyticsMiddleware(lambda environ, start_response: [], **settings)
+
+
+def flask(settings: dict[str, Any]) -> object:
+    from flask import Flask
+
+    from sessionsight_flask import SessionSight
+
+    app = Flask("shop")
+    app.config.update({f"SESSIONSIGHT_{name.upper()}": value for name, value in settings.items()})
+    return SessionSight(app)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("framework", [asgi, wsgi, flask])
+def test_an_app_with_an_async_function_does_not_start(framework: Callable[..., object], name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name} must be a plain function"):
+        framework({"destinations": {}, name: no})
