@@ -20,7 +20,7 @@ from sessionsight.arguments import as_destinations, as_id
 from sessionsight.callbacks import AsyncResult, decide, run
 from sessionsight.collector import Admit, RequestReader
 from sessionsight.consent import consents
-from sessionsight.context import EMPTY_CONTEXT, TrackingContext
+from sessionsight.context import OPTED_OUT, TrackingContext
 from sessionsight.records import DropReason
 from sessionsight.request_data import HeaderNames, RequestData, from_any
 from sessionsight.resolve import resolve
@@ -152,8 +152,8 @@ class Admission:
             self._count(f"refused:{name}")
             self._tell(logging.WARNING, f"{name} holds an id that no vendor would take; it counts as missing")
         drop = self._objection(data, native)
-        # Without consent the ids are not kept either, nor carried to a job or a webhook.
-        return EMPTY_CONTEXT if drop is DropReason.CONSENT else resolution.context, drop
+        # Without consent the ids are not kept either; a job or a webhook gets to know that she has refused.
+        return OPTED_OUT if drop is DropReason.CONSENT else resolution.context, drop
 
     def _choose(self, native: Callable[[], Any]) -> frozenset[str] | DropReason | None:
         if self.settings.choose_destinations is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypedDict, TypeVar
 from uuid import UUID
@@ -13,6 +14,7 @@ from sessionsight.context import (
     NO_PAGE,
     NO_SESSIONSIGHT,
     NO_SIGNAL,
+    OPTED_OUT,
     Page,
     SessionSightIds,
     SignalIds,
@@ -170,7 +172,12 @@ def as_context(context: object, object_to: Callable[[CaptureError], None]) -> Tr
     """
     if not isinstance(context, TrackingContext):
         object_to(InvalidEventError(f"context must be a TrackingContext, not {shown(context)}"))
+        with suppress(Exception):  # a carrier, perhaps: a mistake must not turn its refusal into consent
+            if TrackingContext.from_carrier(context).opted_out:  # type: ignore[arg-type]
+                return OPTED_OUT
         return EMPTY_CONTEXT
+    if context.opted_out:
+        return OPTED_OUT
     checked = TrackingContext(
         sessionsight=_part(context.sessionsight, NO_SESSIONSIGHT, _as_session_id, "context.sessionsight", object_to),
         signal=_part(context.signal, NO_SIGNAL, as_id, "context.signal", object_to),

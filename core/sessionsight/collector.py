@@ -38,6 +38,8 @@ class Batch(Struct, frozen=True, gc=False):
         if not isinstance(context, TrackingContext):
             context, objection = context()
             drop = drop or objection
+        if context.opted_out:  # which a carrier may say of a request long ago
+            return context, drop or DropReason.CONSENT
         if self.route is not None and context.page.route is None:
             context = replace(context, page=replace(context.page, route=self.route))
         return context.with_user(self.user_id or context.user_id), drop

@@ -11,13 +11,15 @@ import re
 from typing import Protocol
 
 from msgspec import Struct
-from msgspec.structs import asdict, replace
+from msgspec.structs import asdict, fields, force_setattr, replace
 
 __all__ = ["Page", "SessionSightIds", "SignalIds", "TrackingContext", "valid_id", "valid_session_id"]
 
 # Stripe's metadata limits, which are the tightest of the carriers in common use:
 # https://docs.stripe.com/api/metadata
 CARRIER_MAX_VALUE = 500
+
+_OPTED_OUT = "ss_opted_out"
 
 MAX_ID = 256
 _SESSIONSIGHT_ID = re.compile(r"[A-Za-z0-9-]{1,128}", re.ASCII)
@@ -101,7 +103,7 @@ class Carrier(Protocol):
 
 
 class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
-    """The ids and page facts of one request.
+    """The ids and page facts of one request, or the fact that its visitor has refused.
 
     Example:
         >>> context = TrackingContext(sessionsight=SessionSightIds(session_id="6f1d2c3b"))
@@ -118,6 +120,14 @@ class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
     anonymous_id: str | None = None
     """The site's own anonymous id, from `anonymous_id_cookie` or `anonymous_id_header`."""
     page: Page = NO_PAGE
+    opted_out: bool = False
+    """True: by the `consent` setting the visitor has refused. Such a context holds nothing else, whatever it is
+    made of, and what is captured under it is dropped."""
+
+    def __post_init__(self) -> None:
+        if self.opted_out:
+            for field in fields(self):
+                force_setattr(self, field.name, field.name == "opted_out" or field.default)
 
     @property
     def session_id(self) -> str | None:
@@ -128,7 +138,12 @@ class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
         """Write the context as a flat dict of short strings, to be read by `from_carrier`.
 
         The dict fits Stripe's metadata (50 keys of 40 characters, values of 500). A page fact that
-        is longer is left out rather than cut.
+        is longer is left out rather than cut. The carrier of a visitor who has refused says that, and
+        nothing else.
+
+        Example:
+            >>> TrackingContext(user_id="user_1", opted_out=True).to_carrier()
+            {'ss_opted_out': '1'}
         """
         return {name: value for name, value in self._flat().items() if value and len(value) <= CARRIER_MAX_VALUE}
 
@@ -137,16 +152,24 @@ class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
         """Read a context back from what holds the things that `to_carrier` wrote, among others.
 
         Never raises on a carrier's content: unknown names are passed over, and a value that no
-        vendor would take counts as missing. None, as of an object without metadata, is empty.
+        vendor would take counts as missing. None, as of an object without metadata, is empty. A refusal
+        takes precedence over ids that are in the carrier as well, as where metadata was written twice.
         """
         if carrier is None:
             return EMPTY_CONTEXT
 
-        def text(name: str) -> str | None:
+        def get(name: str) -> object:
             try:
-                value = carrier[name]
+                return carrier[name]
             except LookupError:
                 return None
+
+        # Whatever a job queue has made of the value: only a missing or an empty one is not a refusal.
+        if (refusal := get(_OPTED_OUT)) is not None and not (isinstance(refusal, str) and not refusal):
+            return OPTED_OUT
+
+        def text(name: str) -> str | None:
+            value = get(name)
             return value if isinstance(value, str) and 0 < len(value) <= CARRIER_MAX_VALUE else None
 
         def id_(name: str) -> str | None:
@@ -175,6 +198,7 @@ class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
 
     def _flat(self) -> dict[str, str | None]:
         flat: dict[str, str | None] = {
+            _OPTED_OUT: "1" if self.opted_out else None,
             "ss_sid": self.sessionsight.session_id,
             "ss_vid": self.sessionsight.visitor_id,
             "ss_signal_session_id": self.signal.session_id,
@@ -188,3 +212,4 @@ class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
 
 
 EMPTY_CONTEXT = TrackingContext()
+OPTED_OUT = TrackingContext(opted_out=True)

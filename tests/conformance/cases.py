@@ -5,6 +5,7 @@ What must come out of each is in `expected/<name>.json`, next to this file.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,9 +18,11 @@ from sessionsight import (
     CheckoutFinished,
     ContentViewed,
     SubscriptionCancelled,
+    TrackingContext,
     TrialEnded,
     current,
 )
+from sessionsight.browser import browser_config
 
 SESSION = "0b54ad6e-95f8-4d9c-8a51-2f2bd67a9a0c"
 VISITOR = "8f14e45f-ceea-467f-a8f0-1c2d3e4f5a6b"
@@ -366,6 +369,25 @@ def wrong_calls_in_production(visit: Visit) -> None:
 @case(headers=(("Sec-GPC", "1"),), settings={"consent": "gpc"})
 def consent_refused(visit: Visit) -> None:
     both(visit)
+
+
+@case(
+    headers=(("Sec-GPC", "1"), (USER_HEADER, "ada"), *SIGNAL_HEADERS),
+    query="utm_source=mail",
+    settings={"consent": "gpc", "user": lambda request: "ada"},
+)
+def consent_refused_travels(visit: Visit) -> str:
+    visit.load_user()
+    visit.analytics.identify("ada")
+    visit.analytics.capture("page_seen", user_id="ada", distinct_id="ada")
+    carrier = visit.analytics.context.to_carrier()
+    for context in (TrackingContext.from_carrier(carrier), pickle.loads(pickle.dumps(visit.analytics.context))):
+        job = Analytics.bound(visit.analytics._collector, context, user_id="ada", distinct_id="ada")
+        job.identify("ada")
+        both(Visit(job, visit.load_user, visit.sign_in, visit.sign_out, visit.later))
+        job.capture("order_processed", user_id="ada")
+    visit.later.append(lambda: visit.analytics.capture("receipt_sent", user_id="ada"))
+    return f"carrier: {carrier}, page: {browser_config(visit.analytics.context)}"
 
 
 @case(headers=(("DNT", "1"),), settings={"consent": "gpc"})

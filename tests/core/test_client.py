@@ -19,9 +19,9 @@ from sessionsight import (
     TrackingContext,
     configure,
 )
-from sessionsight.context import EMPTY_CONTEXT
+from sessionsight.context import EMPTY_CONTEXT, OPTED_OUT
 from sessionsight.encode import decode
-from sessionsight.records import Event
+from sessionsight.records import DropReason, Event
 from sessionsight.request_data import HeaderNames, RequestData
 from tests.core.box import BoxDestination, Recorder, Visit, VisitReader
 
@@ -125,6 +125,34 @@ def test_a_carrier_is_no_context(recorder: Recorder, lenient: Recorder) -> None:
     assert lenient.users() == ["user_1"]
 
 
+REFUSED: Any = {"ss_opted_out": "1", "ss_sid": "session-1", "ss_user_id": "user_1"}
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        TrackingContext.from_carrier(REFUSED),
+        TrackingContext(user_id="user_1", opted_out=True),
+        REFUSED,  # the carrier itself, by mistake
+    ],
+    ids=["carrier", "handmade", "mistake"],
+)
+def test_nothing_is_sent_of_a_visitor_who_has_refused_whoever_is_named(lenient: Recorder, context: Any) -> None:
+    analytics = lenient.client.bind(context, user_id="user_1", distinct_id="user_1", anonymous_id="a1")
+    analytics.identify("user_1", {"plan": "pro"})
+    analytics.capture("x", user_id="user_1", destinations="box")
+    analytics.goals.increment("signups", session_id="session-1")
+    assert analytics.context == OPTED_OUT
+    assert lenient.records() == []
+    assert lenient.dropped() == {"consent": 3}
+
+
+def test_a_refusal_is_dropped_for_a_reason_of_its_own_first(recorder: Recorder) -> None:
+    analytics = Analytics.bound(recorder.client, OPTED_OUT, drop=DropReason.EXCLUDED)
+    analytics.capture("x", user_id="user_1")
+    assert recorder.dropped() == {"excluded": 1}
+
+
 # --- for_request ---------------------------------------------------------------------------------------
 
 
@@ -172,7 +200,7 @@ def test_the_clients_address_is_kept_only_when_asked_for(make_recorder: MakeReco
 def test_without_consent_nothing_is_sent_and_no_id_is_kept(make_recorder: MakeRecorder) -> None:
     recorder = make_recorder(consent="gpc")
     refusing = {"headers": {"cookie": COOKIE, "sec-gpc": "1"}}
-    assert serve(recorder, refusing).context.to_carrier() == {}
+    assert serve(recorder, refusing).context.to_carrier() == {"ss_opted_out": "1"}
     recorder.client.for_request(refusing).capture("y")
     serve(recorder, {"headers": {"cookie": COOKIE}})
     assert list(recorder.events()) == ["x"]

@@ -1,11 +1,15 @@
+import copy
+import pickle
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import asdict, replace
 
 from sessionsight import Page, SessionSightIds, SignalIds, TrackingContext
-from sessionsight.context import EMPTY_CONTEXT, valid_id, valid_session_id
+from sessionsight.context import EMPTY_CONTEXT, OPTED_OUT, valid_id, valid_session_id
 
 FULL = TrackingContext(
     sessionsight=SessionSightIds(session_id="session-1", visitor_id="visitor-1"),
@@ -109,6 +113,40 @@ def test_a_carrier_lets_no_session_id_in_that_sessionsight_would_refuse(value: s
 @pytest.mark.parametrize("value", ["", " ", "a" * 257, "a\nb", "a\x00", "a\x85", 5, None, ["a"]])
 def test_a_carrier_lets_no_other_unfit_id_in(value: Any) -> None:
     assert TrackingContext.from_carrier({"ss_user_id": value, "ss_signal_distinct_id": value}) == EMPTY_CONTEXT
+
+
+# --- refusals -----------------------------------------------------------------------------------------
+
+
+def test_the_carrier_of_a_refusal_says_so_and_nothing_else() -> None:
+    assert OPTED_OUT.to_carrier() == {"ss_opted_out": "1"}
+    assert TrackingContext.from_carrier(OPTED_OUT.to_carrier()) == OPTED_OUT
+
+
+@given(contexts)
+def test_a_context_of_a_refusal_holds_nothing_else_however_it_is_made(context: TrackingContext) -> None:
+    ways = [
+        TrackingContext(**{**asdict(context), "opted_out": True}),
+        replace(context, opted_out=True),
+        replace(OPTED_OUT, user_id=context.user_id, page=context.page),
+        OPTED_OUT.with_user("user_1"),
+        TrackingContext.from_carrier({**context.to_carrier(), **OPTED_OUT.to_carrier()}),
+        msgspec.msgpack.decode(msgspec.msgpack.encode({**asdict(context), "opted_out": True}), type=TrackingContext),
+        pickle.loads(pickle.dumps(replace(context, opted_out=True))),
+        copy.deepcopy(replace(context, opted_out=True)),
+    ]
+    assert ways == [OPTED_OUT] * len(ways)
+    assert {name for name, value in asdict(OPTED_OUT).items() if value != asdict(EMPTY_CONTEXT)[name]} == {"opted_out"}
+
+
+@pytest.mark.parametrize("value", ["1", "0", "false", 1, True, 0, False, b"", ["x"]], ids=repr)
+def test_a_refusal_stays_one_whatever_the_carriage_has_made_of_it(value: object) -> None:
+    assert TrackingContext.from_carrier({"ss_opted_out": value, "ss_user_id": "user_1"}) == OPTED_OUT
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_name_without_a_value_is_no_refusal(value: object) -> None:
+    assert TrackingContext.from_carrier({"ss_opted_out": value, "ss_user_id": "user_1"}).user_id == "user_1"
 
 
 def test_the_session_id_for_people_is_signals_else_sessionsights() -> None:
