@@ -157,6 +157,14 @@ class _Close(Struct, frozen=True):
         finally:
             _release(self.request, self.analytics)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A deep copy or a pickle of the request is closed as if we were not there; its analytics are others' to end.
+        return _close_of, (self.request, self.replaced)
+
+
+def _close_of(request: HttpRequest, replaced: Callable[[], None] | None) -> Callable[[], None]:
+    return request.close if replaced is None else replaced
+
 
 def _release(request: HttpRequest, analytics: Analytics) -> None:
     """End the analytics. The hook comes off again: it and the request would keep each other alive."""

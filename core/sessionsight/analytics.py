@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Self, Unpack, cast
 
 from sessionsight.arguments import (
     CallOptions,
@@ -22,6 +22,7 @@ from sessionsight.arguments import (
 )
 from sessionsight.collector import Collector
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
+from sessionsight.encode import decode
 from sessionsight.entropy import entropy
 from sessionsight.errors import CaptureError, InvalidEventError, shown
 from sessionsight.gathering import Gathering
@@ -77,6 +78,30 @@ class Analytics(Gathering):
         except CaptureError as error:
             collector.object_to(error)
         return analytics
+
+    # Requests are copied and pickled, by proxy middlewares and test clients for instance. The copy is served by the
+    # same client and ends with the same response; a pickle leaves the request, and what waits for its end, behind.
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from sessionsight.pickling import restore  # above this module
+
+        context, drop = self._batch([]).settle()
+        state = {
+            "_context": context,
+            "_drop": drop,
+            "_choice": self._choice,
+            "_only": self._only,
+            "_distinct_id": self._distinct_id,
+            "_anonymous_id": self._anonymous_id,
+            "_tags": self._plain_tags(),
+        }
+        return restore, (state,)
 
     @property
     def goals(self) -> Goals:
@@ -253,6 +278,16 @@ class Analytics(Gathering):
             )
         except Exception as error:
             self._collector.reject(error)
+
+    def _plain_tags(self) -> dict[str, Any] | None:
+        """The tags as they are sent, since others may be no matter for a pickle."""
+        if not self._tags:
+            return None
+        try:
+            return cast("dict[str, Any]", decode(self._collector.encoder(self._tags)))
+        except Exception as error:
+            self._collector.reject(error)
+            return None
 
     def _person(self, properties: Mapping[str, Any], options: CallOptions, *, once: bool) -> None:
         try:

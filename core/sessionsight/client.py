@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from sessionsight.admission import Admission
 from sessionsight.analytics import Analytics
@@ -93,6 +93,14 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({', '.join(sorted(self._configured)) or 'no destinations'})"
+
+    # Apps are copied along with their requests' scopes; there is one client all the same.
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
     # --- capturing -------------------------------------------------------------------------------
 

@@ -21,6 +21,9 @@ class Goals:
     def __init__(self, analytics: Analytics) -> None:
         self._analytics = analytics
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Goals, (self._analytics,)
+
     def increment(
         self,
         goal_id: str,

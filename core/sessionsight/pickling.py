@@ -1,0 +1,61 @@
+"""Analytics out of a pickle: bound to the context that they had, and to the client of the process that loads them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, cast
+
+from sessionsight.analytics import Analytics
+from sessionsight.collector import Collector
+from sessionsight.current import default
+from sessionsight.errors import NoClientError
+from sessionsight.notices import Notices
+
+__all__ = ["restore"]
+
+_notices = Notices()
+
+
+class _ProcessClient:
+    """The client of the process, looked up at each use, because it may be set up after the pickle was loaded.
+
+    Without a client nothing is captured, and a log line says so once a minute.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(default(), name)
+
+    def reject(self, error: Exception) -> None:
+        """Handle a call that went wrong, as the client does."""
+        try:
+            reject = self.__getattr__("reject")
+        except NoClientError as missing:
+            _notices.tell(logging.ERROR, f"{missing}; what unpickled analytics capture until then is lost")
+        else:
+            reject(error)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything is delivered; without a client, nothing is left."""
+        try:
+            return cast("bool", self.__getattr__("flush")(timeout))
+        except NoClientError:
+            return True
+
+    async def aflush(self, timeout: float | None = None) -> bool:
+        """As `flush`, without blocking the event loop."""
+        try:
+            return cast("bool", await self.__getattr__("aflush")(timeout))
+        except NoClientError:
+            return True
+
+
+def restore(state: Mapping[str, Any]) -> Analytics:
+    """Make analytics that submit each record at once.
+
+    Args:
+        state: As `Analytics.__reduce__` gives it.
+    """
+    analytics = Analytics(cast("Collector", _ProcessClient()))
+    vars(analytics).update(state, _ended=True)
+    return analytics
