@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
+from django.utils.timezone import get_default_timezone
 
 from sessionsight import Client, ConfigurationError, NoClientError, Settings
 from sessionsight.client import adopt
@@ -53,7 +54,8 @@ def current_settings() -> Settings:
     options = getattr(django_settings, "SESSIONSIGHT", {})
     if not isinstance(options, Mapping):
         raise ConfigurationError(f"{_WHERE} must be a dict of options, not {type(options).__name__}")
-    return Settings.from_mapping(options, where=_WHERE, strict=bool(django_settings.DEBUG))
+    time_zone = None if django_settings.USE_TZ or not django_settings.TIME_ZONE else get_default_timezone()
+    return Settings.from_mapping(options, where=_WHERE, strict=bool(django_settings.DEBUG), time_zone=time_zone)
 
 
 def _setting_changed(setting: str, *, enter: bool, **_: Any) -> None:
@@ -62,7 +64,7 @@ def _setting_changed(setting: str, *, enter: bool, **_: Any) -> None:
     They deliver what they have, and close when the next test changes the settings: a handler that was made under the
     settings of a test may serve requests after them.
     """
-    if setting not in {"SESSIONSIGHT", "DEBUG"}:
+    if setting not in {"SESSIONSIGHT", "DEBUG", "USE_TZ", "TIME_ZONE"}:
         return
     closing: list[Client] = []
     with _lock:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any, TypedDict, TypeVar
 from uuid import UUID
+
+from msgspec import UNSET
 
 from sessionsight.context import (
     EMPTY_CONTEXT,
@@ -23,6 +26,7 @@ from sessionsight.context import (
     valid_session_id,
 )
 from sessionsight.errors import CaptureError, InvalidEventError, InvalidPropertiesError, nearest, shown
+from sessionsight.scalars import to_python
 
 __all__ = [
     "CallOptions",
@@ -67,7 +71,8 @@ class RecordOptions(CommitOptions, total=False):
     anonymous_id: object
     """An anonymous id for Saytics and Analyse.net, in place of the request's."""
     timestamp: datetime | None
-    """When it happened; now by default. Without a time zone it is taken as UTC."""
+    """When it happened; now by default. Without a time zone of its own it is read in that of the `time_zone` setting,
+    which is UTC by default, and Django's `TIME_ZONE` where `USE_TZ` is False."""
     key: str | None
     """An idempotency key: a second call of this kind, name and key is not delivered."""
     destinations: Iterable[str] | None
@@ -78,7 +83,8 @@ class CallOptions(RecordOptions, total=False):
     """What every other capturing call accepts, by keyword."""
 
     user_id: object
-    """The app's own user id; a string, an integer or a UUID. Goes before everything else known of the user."""
+    """The app's own user id: a string, an integer (numpy's as well) or a UUID. Takes precedence over everything else
+    that is known of the user."""
 
 
 _OPTIONS = CallOptions.__optional_keys__
@@ -86,20 +92,30 @@ _COMMIT = CommitOptions.__optional_keys__
 
 
 def as_id(value: object, name: str) -> str | None:
-    """An id given by the app, as a string; None and the empty string are no id.
+    """Return an id given by the app as a string; None for None, the empty string and a missing value, such as NaN.
 
     Raises:
-        InvalidEventError: Anything but a fitting string, an integer or a UUID.
+        InvalidEventError: Anything but a fitting string, an integer or a UUID, or what another library has for those:
+            numpy's integers, MongoDB's `ObjectId`.
     """
-    if value is None or value == "":
+    if value is None:
         return None
     if isinstance(value, str):
+        if not value:
+            return None
         if valid_id(value):
             return exact(value)
-    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**_MAX_DIGITS:
-        return str(int(value))
+    elif isinstance(value, int):
+        if not isinstance(value, bool) and abs(value) < 10**_MAX_DIGITS:
+            return str(int(value))
     elif isinstance(value, UUID):
         return str(value)
+    else:
+        plain = to_python(value)
+        if plain is None or (isinstance(plain, float) and math.isnan(plain)):
+            return None
+        if isinstance(plain, str | int | UUID):
+            return as_id(plain, name)
     given = f"{len(value)} characters" if isinstance(value, str) else type(value).__name__
     raise InvalidEventError(
         f"{name} must be a string of at most {MAX_ID} printable characters, an integer or a UUID, not {given}"
@@ -133,16 +149,24 @@ def laid_over(base: Mapping[str, Any], properties: Mapping[str, Any] | None) -> 
     return {**base, **given}
 
 
-def as_unix(timestamp: object) -> float:
-    """A datetime as Unix seconds; UTC where it names no time zone.
+def as_unix(timestamp: object, time_zone: tzinfo | None = None) -> float | None:
+    """Return a datetime as Unix seconds; None for one that is missing, such as pandas' NaT.
+
+    Args:
+        timestamp: A datetime, or a scalar of numpy or pandas that is one.
+        time_zone: The zone of a datetime that names none; UTC by default.
 
     Raises:
         InvalidEventError: Anything else, and a time that cannot be written in UTC, such as `datetime.max`.
     """
-    if not isinstance(timestamp, datetime):
+    plain = to_python(timestamp)
+    if plain is None:
+        return None
+    moment = timestamp if plain is UNSET else plain
+    if not isinstance(moment, datetime):
         raise InvalidEventError(f"timestamp must be a datetime, not {type(timestamp).__name__}")
-    seconds = (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)).timestamp()
-    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:  # nor NaN, which pandas has for a time that is missing
+    seconds = (moment if moment.tzinfo else moment.replace(tzinfo=time_zone or UTC)).timestamp()
+    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:  # nor NaN
         raise InvalidEventError(f"timestamp must be in the years 1 to 9999 of UTC, not {timestamp}")
     return seconds
 
@@ -245,12 +269,15 @@ def check_commit(options: Mapping[str, Any]) -> None:
         raise InvalidEventError(f"using must be the alias of a database, not {shown(using)}")
 
 
-def as_fields(options: Mapping[str, Any], destinations: frozenset[str]) -> dict[str, Any]:
+def as_fields(
+    options: Mapping[str, Any], destinations: frozenset[str], time_zone: tzinfo | None = None
+) -> dict[str, Any]:
     """The fields of a record that a call's options say something about.
 
     Args:
         options: As in `CallOptions`.
         destinations: The known names.
+        time_zone: The zone of a timestamp that names none; UTC by default.
 
     Raises:
         InvalidEventError: An option that is unknown or wrong.
@@ -265,7 +292,8 @@ def as_fields(options: Mapping[str, Any], destinations: frozenset[str]) -> dict[
         if value is None or name in _COMMIT:
             continue
         if name == "timestamp":
-            fields["time"] = as_unix(value)
+            if (seconds := as_unix(value, time_zone)) is not None:
+                fields["time"] = seconds
         elif name == "key":
             fields[name] = as_key(value)
         elif name == "destinations":

@@ -51,7 +51,11 @@ class Client:
         self._destinations = () if settings.disabled else settings.destinations
         self._make_transport = make_transport
         self.encoder = PropertyEncoder(
-            unknown=self._unknown_type, redact=settings.redact, max_bytes=settings.max_property_bytes
+            unknown=self._unknown_type,
+            failed=self._unreadable_value,
+            redact=settings.redact,
+            max_bytes=settings.max_property_bytes,
+            time_zone=settings.zone,
         )
         self.hold: Hold | None = None
         """Set by an adapter whose framework has database transactions."""
@@ -284,6 +288,15 @@ class Client:
         self._tell(
             logging.WARNING,
             f'{caller()}: a property of type {name} is sent as "<{kind.__name__}>"; give its id or a dict instead',
+            about=f"type:{name}",
+        )
+
+    def _unreadable_value(self, kind: type, error: Exception) -> None:
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        self._tell(
+            logging.WARNING,
+            f'{caller()}: a property of type {name} is sent as "<{kind.__name__}>", because reading it raised '
+            f"{type(error).__name__}",
             about=f"type:{name}",
         )
 

@@ -196,7 +196,7 @@ class Gathering:
             "destinations": self._only,
         }
         if options:
-            common.update(as_fields(options, self._collector.destination_names))
+            common.update(as_fields(options, self._collector.destination_names, self._collector.encoder.time_zone))
         return common
 
     def _user_now(self) -> str | None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from msgspec import Struct
 
 from sessionsight.context import TrackingContext
 from sessionsight.errors import InvalidGoalError, shown
+from sessionsight.scalars import to_python
 
 __all__ = [
     "Alias",
@@ -153,22 +154,29 @@ def check_goal(goal_id: object, amount: object, session_id: object) -> Amount:
     """
     if not isinstance(goal_id, str) or not goal_id.strip():
         raise InvalidGoalError(f"goal_id must be the slug of a goal, not {shown(goal_id)}")
-    if amount is None:
-        amount = 1
-    if isinstance(amount, bool) or not isinstance(amount, Amount):
+    number = _as_amount(1 if amount is None else amount)
+    if number is None:
         raise InvalidGoalError(f"goal {shown(goal_id)}: amount must be a number, not {shown(amount)}")
     try:
-        number = float(amount)  # what the vendor will read it as
+        read = float(number)  # what the vendor will read it as
     except (OverflowError, ValueError):
-        number = math.nan
-    if not 0 < number < math.inf:
+        read = math.nan
+    if not 0 < read < math.inf:
         raise InvalidGoalError(f"goal {shown(goal_id)}: amount must be above zero and finite, not {shown(amount)}")
     if session_id is not None and (not isinstance(session_id, str) or (session_id and not session_id.strip())):
         raise InvalidGoalError(f"goal {shown(goal_id)}: session_id must be a session id, not {shown(session_id)}")
-    if type(amount) in _PLAIN_AMOUNTS:
-        return amount
-    # The encoders write no subclasses, such as numpy's floats.
-    return next(kind(amount) for kind in (int, float, Decimal) if isinstance(amount, kind))
+    return number
+
+
+def _as_amount(value: Any) -> Amount | None:
+    """A number in a type that the encoders write, which do not write subclasses; None for anything else."""
+    number: Amount
+    if type(number := value) in _PLAIN_AMOUNTS:
+        return number
+    if isinstance(value, Decimal):
+        return Decimal(value)
+    number = to_python(value)
+    return number if type(number) in _PLAIN_AMOUNTS else None
 
 
 class Entry(Struct, frozen=True, gc=False):

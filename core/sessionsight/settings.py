@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import tzinfo
 from typing import Any, Literal, get_args, get_type_hints
 
 from msgspec.structs import fields
@@ -95,6 +96,10 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
     max_property_bytes: int = MAX_BYTES
     """The largest JSON object of properties that a record may have."""
 
+    time_zone: str | tzinfo | None = None
+    """The zone of datetimes that name none, as properties and as `timestamp`: `"Europe/Berlin"`. By default properties
+    are written without a zone, and a `timestamp` is in UTC; in Django with `USE_TZ = False` it is `TIME_ZONE`."""
+
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             self._check(name, getattr(self, name))
@@ -110,6 +115,11 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
     def durable(self) -> bool:
         """Whether what waits for delivery survives the process."""
         return is_durable(self.spool)
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """The `time_zone` as a value of `datetime`."""
+        return _zone(self.time_zone) if isinstance(self.time_zone, str) else self.time_zone
 
     def __repr__(self) -> str:
         """What differs from the defaults; a proxy's address may hold a password."""
@@ -232,6 +242,8 @@ def _expected(name: str, hint: Any, value: Any) -> str | None:
         expected = f"one of {', '.join(map(repr, _CHOICES[name]))}{' or a function' if function else ''}"
     elif name == "spool":
         return objection(value)
+    elif name == "time_zone":
+        right, expected = _is_zone(value), "the name of an IANA time zone, such as 'Europe/Berlin', or a tzinfo"
     elif name == "pageviews":
         right, expected = isinstance(value, bool) or callable(value), "True, False or a function"
     elif name in _FUNCTIONS:
@@ -249,6 +261,22 @@ def _expected(name: str, hint: Any, value: Any) -> str | None:
 
 
 _DESTINATION_METHODS = ("takes", "refuses", "calls", "judge")
+
+
+def _zone(name: str) -> tzinfo:
+    from zoneinfo import ZoneInfo  # few need it
+
+    return ZoneInfo(name)
+
+
+def _is_zone(value: object) -> bool:
+    if isinstance(value, str):
+        try:
+            _zone(value)
+        except (ValueError, OSError, LookupError):  # LookupError: the system has no such zone, or no zones at all
+            return False
+        return True
+    return isinstance(value, tzinfo | None)
 
 
 def _is_destination(value: object) -> bool:

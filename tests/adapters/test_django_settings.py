@@ -8,7 +8,9 @@ import time
 import unittest
 import weakref
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -25,13 +27,20 @@ from sessionsight import Client, ConfigurationError, NoClientError
 from sessionsight.current import default
 from sessionsight_django import clients
 
+ORDERED = datetime(2026, 7, 1, 12)
+
+
+def order(request: Any) -> HttpResponse:
+    request.analytics.capture("ordered", {"at": ORDERED, "by": [ORDERED]}, timestamp=ORDERED, user_id="user_1")
+    return HttpResponse("ok")
+
 
 def view(request: Any) -> HttpResponse:
     request.analytics.capture("seen", user_id="user_1")
     return HttpResponse("ok")
 
 
-urlpatterns = [path("view/", view)]
+urlpatterns = [path("view/", view), path("order/", order)]
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +104,32 @@ def test_settings_may_change_on_a_class_and_with_a_test_client() -> None:
     unittest.TestSuite([Case("test")]).run(result)
     assert (result.testsRun, result.failures, result.errors) == (1, [], [])
     assert not clients.client().settings.disabled
+
+
+@pytest.mark.parametrize(
+    ("options", "written", "instant"),
+    [
+        ({"USE_TZ": False, "TIME_ZONE": "Asia/Tokyo"}, "2026-07-01T12:00:00+09:00", "2026-07-01T03:00:00.000Z"),
+        ({"USE_TZ": False, "TIME_ZONE": "Europe/Berlin"}, "2026-07-01T12:00:00+02:00", "2026-07-01T10:00:00.000Z"),
+        ({"USE_TZ": True, "TIME_ZONE": "Asia/Tokyo"}, "2026-07-01T12:00:00", "2026-07-01T12:00:00.000Z"),
+    ],
+    ids=["tokyo", "summer in berlin", "aware"],
+)
+def test_without_time_zones_in_django_a_time_is_read_in_djangos(
+    receiver: Receiver, options: dict[str, Any], written: str, instant: str
+) -> None:
+    with override_settings(SESSIONSIGHT={"DESTINATIONS": {"analyse": receiver.destinations()["analyse"]}}, **options):
+        assert browser().get("/order/").content == b"ok"
+        assert clients.client().flush(10)
+    [call] = receiver.take()
+    [event] = call.json()["events"]
+    assert event["properties"] == {"at": written, "by": [written]}
+    assert event["timestamp"] == instant
+
+
+def test_a_time_zone_in_our_own_settings_takes_precedence_over_djangos() -> None:
+    with override_settings(SESSIONSIGHT={"TIME_ZONE": "UTC"}, USE_TZ=False, TIME_ZONE="Asia/Tokyo"):
+        assert clients.client().settings.zone == ZoneInfo("UTC")
 
 
 def test_what_was_captured_under_settings_that_are_gone_is_delivered(receiver: Receiver) -> None:

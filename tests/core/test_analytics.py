@@ -160,7 +160,7 @@ def test_what_the_caller_changes_later_changes_nothing(recorder: Recorder) -> No
 
 
 class Missing(datetime):
-    """A time that is none, as pandas has it for an empty cell."""
+    """A time that has no place on the calendar."""
 
     def replace(self, **_: Any) -> "Missing":  # type: ignore[override]
         return self

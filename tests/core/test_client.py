@@ -1,8 +1,11 @@
 import logging
 import re
 import uuid
+from collections import UserDict
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.utils.safestring import SafeString
@@ -396,6 +399,42 @@ def test_an_unknown_object_is_sent_as_its_type_with_one_warning(
     [logged] = caplog.records
     assert logged.getMessage().startswith(f"{__file__}:")
     assert "tests.core.box.BoxDestination is sent as" in logged.getMessage()
+
+
+def test_a_value_that_raises_is_sent_as_its_type_with_one_warning_that_names_the_error(
+    recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Lazy(UserDict[str, str]):
+        def items(self) -> Any:
+            raise OSError("password=secret")
+
+    for _ in range(3):
+        recorder.client.analytics.capture("x", {"a": Lazy(), "b": 1})
+    assert recorder.events() == {"x": {"a": "<Lazy>", "b": 1}}
+    assert recorder.client.stats().rejected == 0
+    [logged] = caplog.records
+    assert logged.getMessage().startswith(f"{__file__}:")
+    assert logged.getMessage().endswith('is sent as "<Lazy>", because reading it raised OSError')
+
+
+def test_times_without_a_zone_are_read_in_the_zone_of_the_settings(make_recorder: MakeRecorder) -> None:
+    local, utc = datetime(2026, 7, 1, 12), datetime(2026, 7, 1, 10, tzinfo=UTC)
+    for zone in ("Europe/Berlin", ZoneInfo("Europe/Berlin")):
+        recorder = make_recorder(time_zone=zone)
+        recorder.client.analytics.capture("x", {"at": local, "all": [local, utc]}, timestamp=local)
+        recorder.client.analytics.identify("u", {"at": local}, timestamp=utc)
+        assert recorder.events()["x"] == {
+            "at": "2026-07-01T12:00:00+02:00",
+            "all": ["2026-07-01T12:00:00+02:00", "2026-07-01T10:00:00Z"],
+        }
+        assert [record.time for record in recorder.records()] == [utc.timestamp()] * 2
+
+
+def test_without_a_zone_in_the_settings_such_times_stay_as_they_are_and_timestamps_are_utc(recorder: Recorder) -> None:
+    local = datetime(2026, 7, 1, 12)
+    recorder.client.analytics.capture("x", {"at": local}, timestamp=local)
+    assert recorder.events()["x"] == {"at": "2026-07-01T12:00:00"}
+    assert recorder.records()[0].time == local.replace(tzinfo=UTC).timestamp()
 
 
 # --- the client itself ---------------------------------------------------------------------------------

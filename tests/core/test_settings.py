@@ -1,5 +1,7 @@
 import math
+from datetime import UTC
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -67,6 +69,7 @@ WRONG = [
     *wrong(["pageviews"], [1, 0, "yes", None], "True, False or a function"),
     *wrong(TUPLES, ["x", ["x"], (1,), None], "a tuple of strings"),
     *wrong(TEXTS, [1, "", "  "], "a string that is not blank"),
+    *wrong(["time_zone"], ["", "Europe/Berln", "Europe", "../x", "/etc/localtime", 1], "the name of an IANA time zone"),
     *wrong(["anonymous_id_cookie"], [1, "", "a b", "a;b", "ä"], "the name of a cookie"),
     *wrong(["anonymous_id_header"], [1, "", "a:b", "a\n"], "the name of a header"),
     *(case for name, choices in CHOICES.items() for case in wrong([name], ["x", 5, [], None], f"one of {choices}")),
@@ -95,6 +98,7 @@ def test_every_setting_is_checked() -> None:
         *((name, print) for name in ("user", "consent")),
         ("destinations", (BoxDestination(),)),
         ("anonymous_id_cookie", "__Host-id"),
+        *(("time_zone", value) for value in ("Europe/Berlin", UTC, ZoneInfo("Asia/Tokyo"))),
         ("spool", "sqlite:///analytics.db"),
         ("spool", "sqlite:////var/lib/shop/analytics.db"),
         ("spool_synchronous", "full"),
