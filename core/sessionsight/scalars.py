@@ -59,7 +59,7 @@ def packages(kind: type) -> list[str]:
 
     Example:
         >>> packages(datetime)
-        ['datetime', 'builtins']
+        ['datetime', 'datetime', 'builtins']
     """
     return [base.__module__.partition(".")[0] for base in kind.__mro__]
 
