@@ -224,10 +224,10 @@ class Client:
 
     def submit(self, batch: Batch) -> None:
         """Hand a request's records to delivery. Does no I/O and waits for nothing, but with a durable spool."""
-        if test_mode.active and test_mode.intercept(batch):
-            return
         engine = self._engine
-        if engine.pid != os.getpid():
+        if test_mode.active or engine.pid != os.getpid():
+            if test_mode.intercept(batch):
+                return
             engine = self._process()
         engine.submit(batch)
 
@@ -273,7 +273,10 @@ class Client:
     # --- inside ----------------------------------------------------------------------------------
 
     def _process(self) -> Engine:
-        """This process's engine; after a fork a new one, whoever forked."""
+        """This process's engine; after a fork a new one, whoever forked; in a test perhaps an inspector's."""
+        if test_mode.redirect is not None:
+            redirected: Engine = test_mode.redirect.engine_for(self)
+            return redirected
         engine = self._engine
         if engine.pid != (pid := os.getpid()):
             settings, notices = self.settings, Notices(hold=True)

@@ -1,4 +1,4 @@
-"""Test mode: while tests run, records go to recorders instead of to vendors.
+"""Test mode: while tests run, records go to recorders or to a local inspector instead of to vendors.
 
 One state for the whole process covers every client, whenever and wherever it was made, so that an app needs no
 configuration of its own for its tests. Outside tests a client reads one attribute, `active`, and nothing else.
@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from sessionsight.collector import Batch
 from sessionsight.context import TrackingContext
@@ -18,7 +18,7 @@ from sessionsight.errors import shown
 from sessionsight.notices import logger
 from sessionsight.records import DropReason, Record
 
-__all__ = ["INHERITED", "TESTING_VARIABLE", "RecordSink", "TestMode", "test_mode"]
+__all__ = ["INHERITED", "TESTING_VARIABLE", "DeliveryRedirect", "RecordSink", "TestMode", "test_mode"]
 
 TESTING_VARIABLE = "SESSIONSIGHT_TESTING"
 """An environment variable: `1`, `true`, `yes` or `on` means that this process delivers nothing."""
@@ -37,6 +37,16 @@ class RecordSink(Protocol):
         """Receive the records of one request, and the reason why they would not be sent, if there is one."""
 
 
+class DeliveryRedirect(Protocol):
+    """Delivers for every client, in place of the client's own lanes."""
+
+    def engine_for(self, client: Any) -> Any:
+        """Return what takes the client's records: an `Engine`, the same one at each call in a process."""
+
+    def blocks(self, destination: object) -> bool:
+        """Return whether a lane must not send to this destination meanwhile."""
+
+
 class TestMode:
     """Decides whether records are delivered, and shows them to recorders.
 
@@ -53,6 +63,8 @@ class TestMode:
         """Whether a recorder is added: then records are submitted before the last byte of their response."""
         self.strict = False
         """Whether a wrong call raises, whatever the client's settings say: while recording, outside `lenient`."""
+        self.redirect: DeliveryRedirect | None = None
+        """What delivers in place of all clients' own lanes."""
         self._lock = threading.Lock()
         self._sinks: tuple[RecordSink, ...] = ()
         self._condition: Callable[[], bool] | None = None
@@ -72,14 +84,19 @@ class TestMode:
     @property
     def suppressed(self) -> bool:
         """Whether nothing is delivered now."""
-        if self._allowances:
+        if self._allowances or self.redirect is not None:
             return False
         return self._suppressions > 0 or (self._condition is not None and self._condition())
 
     @property
     def active_for_tests(self) -> bool:
-        """Whether a test runs: something records or suppresses delivery."""
-        return bool(self._sinks) or self.suppressed
+        """Whether a test runs: something records, redirects or suppresses delivery."""
+        return bool(self._sinks) or self.redirect is not None or self.suppressed
+
+    def blocks(self, destination: object) -> bool:
+        """Return whether a lane must wait, because delivery is redirected away from its destination."""
+        redirect = self.redirect
+        return redirect is not None and redirect.blocks(destination)
 
     @contextmanager
     def add_recorder(self, sink: RecordSink) -> Iterator[None]:
@@ -108,7 +125,7 @@ class TestMode:
     @contextmanager
     def allow_delivery(self) -> Iterator[None]:
         """Deliver meanwhile, also where delivery is suppressed, and in processes that are started meanwhile."""
-        with _environment(None):
+        with _environment(None if self.redirect is None else INHERITED):
             with self._changing():
                 self._allowances += 1
             try:
@@ -116,6 +133,19 @@ class TestMode:
             finally:
                 with self._changing():
                     self._allowances -= 1
+
+    @contextmanager
+    def redirect_delivery(self, redirect: DeliveryRedirect) -> Iterator[None]:
+        """Deliver through this alone meanwhile, whatever else is asked for; started processes deliver nothing."""
+        with _environment(INHERITED):
+            previous = self.redirect
+            with self._changing():
+                self.redirect = redirect
+            try:
+                yield
+            finally:
+                with self._changing():
+                    self.redirect = previous
 
     @contextmanager
     def lenient(self) -> Iterator[None]:
@@ -155,7 +185,7 @@ class TestMode:
             yield
             self.recording = bool(self._sinks)
             self.strict = self.recording and not self._lenient
-            self.active = bool(self._sinks or self._suppressions or self._condition)
+            self.active = bool(self._sinks or self._suppressions or self._condition or self.redirect)
 
 
 @contextmanager

@@ -207,6 +207,21 @@ def test_delivery(client):
     client.get("/fail")
     assert clients.client().flush(20)
 """
+INSPECTOR = """
+from urllib.request import Request, urlopen
+
+def test_a_live_server(live_server, sessionsight_inspector):
+    request = Request(f"{live_server.url}/order", headers={"Cookie": "ss_vid=visitor-1"})
+    with urlopen(request, timeout=20) as reply:
+        assert reply.read() == b"Thank you"
+    names = [record.name for record in sessionsight_inspector.wait(2, vendor="analyse")]
+    assert names == ["order_processed", "receipt_sent"]
+
+def test_a_client(client, sessionsight_inspector):
+    client.cookies["ss_vid"] = "visitor-1"
+    client.get("/")
+    sessionsight_inspector.wait(event="shop_seen")
+"""
 
 
 @pytest.fixture
@@ -230,6 +245,14 @@ def test_a_suite_sees_what_its_app_captures_and_nothing_leaves(pytester: pytest.
     pytester.makepyfile(test_orders=SUITE)
 
     pytester.runpytest_subprocess(timeout=100).assert_outcomes(passed=SUITE.count("def test_"))
+
+    assert receiver.take() == []
+
+
+def test_an_inspector_takes_what_a_live_server_delivers(pytester: pytest.Pytester, receiver: Receiver) -> None:
+    pytester.makepyfile(test_inspector=INSPECTOR)
+
+    pytester.runpytest_subprocess(timeout=100).assert_outcomes(passed=2)
 
     assert receiver.take() == []
 

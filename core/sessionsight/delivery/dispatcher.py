@@ -25,6 +25,7 @@ from sessionsight.destinations.base import Action, Destination, HttpCall, HttpRe
 from sessionsight.errors import ConfigurationError
 from sessionsight.notices import Notices
 from sessionsight.records import Entry
+from sessionsight.test_mode import test_mode
 
 __all__ = ["Dispatcher"]
 
@@ -32,6 +33,8 @@ __all__ = ["Dispatcher"]
 _REFUSALS_TO_PAUSE = 3
 # Refusals for the key that are the record's own fault, for other calls have gone through since.
 _REFUSALS_TO_BURY = 2
+# Seconds between checks whether a test still redirects delivery; nothing wakes a lane at its end.
+_BLOCKED_INTERVAL = 0.05
 # What a foreign function may raise in a lane. SystemExit ends threads without a sound.
 _ANY = (Exception, SystemExit)
 
@@ -95,6 +98,8 @@ class Dispatcher:
                 about="queue_full",
             )
         while (now := time.monotonic()) < self.deadline:
+            if test_mode.active and test_mode.blocks(self._destination):
+                return _BLOCKED_INTERVAL
             self._go_on_if_changed(now)
             wait = self._gate.delay(now, self._senders.in_flight)
             if wait <= 0:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 from sessionsight.errors import MissingDependencyError
 from sessionsight.test_mode import test_mode
 from sessionsight.testing.recorder import Recorder, record
+from sessionsight.testing.redirect import InspectorRedirect
 from sessionsight.testing.wanted import listing
 
 if TYPE_CHECKING:
@@ -48,7 +49,10 @@ class LocalInspector:
 
     @property
     def destinations(self) -> dict[str, dict[str, str]]:
-        """The `destinations` setting that sends everything here: all four vendors, with keys that are none."""
+        """The `destinations` setting that leads here: all four vendors, with keys that work nowhere else.
+
+        Only needed in other processes; the clients of this process deliver here anyway.
+        """
         return {
             "sessionsight": {"secret_api_key": "test", "property_id": "test", "api_url": self.url},
             "signal": {"api_key": "test", "project_id": "test", "endpoint": self.url},
@@ -112,7 +116,14 @@ class LocalInspector:
 
 @contextmanager
 def run_inspector() -> Iterator[LocalInspector]:
-    """Run an inspector meanwhile. Every client of the process delivers as long as it runs, as inside `allow_delivery`.
+    """Run an inspector, to which every client of the process delivers meanwhile, whenever it was made.
+
+    Each client keeps its settings and its lanes, but not their addresses and keys: no record reaches a configured
+    vendor. A client that has no destinations, or is disabled, delivers to all four vendors of the inspector. Records
+    that a client had queued before wait until the inspector has ended. Wrong calls raise, as with `record`.
+
+    Yields:
+        The running inspector.
 
     Raises:
         MissingDependencyError: The extra `inspector` is not installed.
@@ -120,7 +131,7 @@ def run_inspector() -> Iterator[LocalInspector]:
     Example:
         >>> from sessionsight import Client, Settings
         >>> with run_inspector() as inspector:
-        ...     client = Client(Settings.from_mapping({"destinations": inspector.destinations}))
+        ...     client = Client(Settings())
         ...     client.analytics.capture("order_processed", user_id="user_1")
         ...     records = inspector.wait(3, event="order_processed")
         >>> sorted(record.vendor for record in records)
@@ -134,8 +145,10 @@ def run_inspector() -> Iterator[LocalInspector]:
         raise MissingDependencyError(
             f"the inspector needs {error.name}: pip install 'sessionsight[inspector]'"
         ) from error
-    with run_in_thread() as running, record() as captured, test_mode.allow_delivery():
-        yield LocalInspector(running.url, running.store, captured)
+    with run_in_thread() as running, record() as captured:
+        inspector = LocalInspector(running.url, running.store, captured)
+        with closing(InspectorRedirect(inspector.destinations)) as redirect, test_mode.redirect_delivery(redirect):
+            yield inspector
 
 
 def _line(record: Inspected) -> str:

@@ -120,6 +120,69 @@ def test_a_suite_may_ask_for_delivery_as_a_whole(pytester: pytest.Pytester, rece
         assert events(receiver) == {"asked"}
 
 
+APPS = """
+import fastapi
+import flask
+import sessionsight_asgi
+import sessionsight_flask
+from sessionsight import Settings, configure
+
+SETTINGS = Settings.from_mapping({{"linger": 0, "destinations": {destinations!r}}})
+client = configure(SETTINGS)
+
+api = fastapi.FastAPI()
+api.add_middleware(sessionsight_asgi.AnalyticsMiddleware, settings=SETTINGS)
+
+@api.get("/")
+def fastapi_view(request: fastapi.Request):
+    request.analytics.capture("fastapi", user_id="user_1")
+
+app = flask.Flask("shop")
+app.config.update(SESSIONSIGHT_DESTINATIONS={destinations!r}, SESSIONSIGHT_LINGER=0)
+sessionsight_flask.SessionSight(app)
+
+@app.get("/")
+def flask_view():
+    flask.request.analytics.capture("flask", user_id="user_1")
+    return "ok"
+"""
+
+
+def test_apps_that_were_made_at_import_deliver_to_the_inspector_alone(
+    pytester: pytest.Pytester, receiver: Receiver
+) -> None:
+    pytester.makepyfile(apps=APPS.format(destinations={"analyse": receiver.destinations()["analyse"]}))
+    pytester.makepyfile(
+        """
+        import pytest
+        from apps import api, app, client
+        from starlette.testclient import TestClient
+
+        def visit():
+            assert TestClient(api).get("/").status_code == 200
+            assert app.test_client().get("/").status_code == 200
+            client.analytics.capture("job", user_id="user_1")
+
+        def test_before():
+            visit()
+
+        @pytest.mark.parametrize("marked", [0, pytest.param(1, marks=pytest.mark.sessionsight_delivery)])
+        def test_with_an_inspector(sessionsight_inspector, analytics, marked):
+            visit()
+            found = sessionsight_inspector.wait(3)
+            assert {record.name for record in found} == {"fastapi", "flask", "job"}
+            assert [event.name for event in analytics.events] == ["fastapi", "flask", "job"]
+
+        def test_after_it():
+            visit()
+            assert client.flush(10)
+        """
+    )
+    with receiver:
+        passed(pytester, 4)
+        assert events(receiver) == set()
+
+
 def test_the_fixture_records_each_test_by_itself_and_a_failure_can_be_read(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

@@ -1,0 +1,75 @@
+"""Delivers the records of every client of the process to an inspector."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from sessionsight.delivery.engine import Engine
+from sessionsight.destinations import BY_NAME, Signal
+from sessionsight.destinations.base import Destination, VendorDestination
+from sessionsight.notices import Notices
+
+if TYPE_CHECKING:
+    from sessionsight.client import Client
+
+__all__ = ["InspectorRedirect"]
+
+# Options that do not say where records go; a client's own values are what a test wants to see.
+_KEPT = frozenset({"property_id", "project_id"})
+
+
+class InspectorRedirect:
+    """One engine for each client, with the client's settings and lanes, whose calls go to an inspector.
+
+    A client without destinations, or a disabled one, gets all four vendors. Destinations that are not a vendor's get
+    nothing, because an inspector does not speak their protocols.
+
+    Args:
+        options: Vendors to the options that lead to the inspector: its address, and keys that work nowhere else.
+    """
+
+    def __init__(self, options: Mapping[str, Mapping[str, str]]) -> None:
+        self._options = {BY_NAME[vendor]: dict(given) for vendor, given in options.items()}
+        self._options[Signal]["ingest_path"] = Signal(api_key="test").ingest_path
+        self._engines: dict[tuple[int, Client], Engine] = {}
+
+    def engine_for(self, client: Client) -> Engine:
+        """Return the client's engine in this process."""
+        key = os.getpid(), client
+        engine = self._engines.get(key)
+        if engine is None:
+            # Without a lock, which a fork could inherit: of several threads, one sets the engine for all.
+            engine = self._engines.setdefault(key, self._make_engine(client))
+        return engine
+
+    def blocks(self, destination: object) -> bool:
+        """Return whether a destination leads elsewhere."""
+        return not isinstance(destination, VendorDestination) or self._redirected(destination) != destination
+
+    def close(self) -> None:
+        """Stop the engines of this process; undelivered records are discarded."""
+        pid = os.getpid()
+        for (owner, _), engine in list(self._engines.items()):
+            if owner == pid:
+                engine.close()
+
+    def _make_engine(self, client: Client) -> Engine:
+        settings = client.settings
+        destinations = [
+            redirected for one in settings.destinations if (redirected := self._redirected(one)) is not None
+        ]
+        if not settings.destinations:
+            destinations = [vendor(**options) for vendor, options in self._options.items()]
+        # The server is on this machine, and a test waits for it; a durable spool is not for the records of tests.
+        settings = replace(settings, linger=0, proxy=None, ca_bundle=None, trust_env=False, spool="memory")
+        return Engine(destinations, settings, Notices(), spool=settings.spool)
+
+    def _redirected(self, destination: Destination) -> Destination | None:
+        for vendor, options in self._options.items():
+            if isinstance(destination, vendor):
+                return replace(destination, **{name: options[name] for name in options.keys() - _KEPT})
+        return None
