@@ -8,6 +8,7 @@ from typing import Any
 
 from sessionsight import Analytics, Client, Settings
 from sessionsight.client import adopt
+from sessionsight.content_length import ContentLengthTracker
 from sessionsight.current import enter, leave
 from sessionsight.destinations import Signal
 from sessionsight.notices import Notices
@@ -74,7 +75,10 @@ class AnalyticsMiddleware:
             return
         analytics = scope["analytics"] = Analytics(self.client, _READER, scope)
         if kind == "http":
-            send = (_finishing if self.client.early or test_mode.recording else _ending)(analytics, send)
+            if self.client.early or test_mode.recording:
+                send = _finishing(analytics, send, scope["method"])
+            else:
+                send = _ending(analytics, send)
             if self.client.pageviews:
                 send = _announcing(analytics, send, scope["method"])
         else:
@@ -83,6 +87,10 @@ class AnalyticsMiddleware:
         token = enter(analytics)
         try:
             await self.app(scope, receive, send)
+        except Exception:
+            if self.client.early:  # the answer to the error is sent by somebody else
+                await analytics.afinish()
+            raise
         finally:
             leave(token)
             analytics.release()
@@ -136,19 +144,35 @@ def _ending(analytics: Analytics, send: Send) -> Send:
     return send_and_end
 
 
-def _finishing(analytics: Analytics, send: Send) -> Send:
-    """A `send` that finishes the analytics before the last message of the response."""
+def _finishing(analytics: Analytics, send: Send, method: str) -> Send:
+    """A `send` that finishes the analytics before the byte that completes the response."""
     trailers = False
+    tracker = ContentLengthTracker(method)
 
     async def finish_and_send(message: Message) -> None:
         nonlocal trailers
         if message["type"] == "http.response.start":
             trailers = message.get("trailers", False)
-        elif _is_last(message, trailers):
-            await _finish(analytics)
+            complete = tracker.response_started(message["status"], message.get("headers", ()))
+        else:
+            complete = _completes(message, tracker) or _is_last(message, trailers)
+        if complete:
+            await analytics.afinish()
         await send(message)
 
     return finish_and_send
+
+
+def _completes(message: Message, tracker: ContentLengthTracker) -> bool:
+    """Whether the client has as many bytes with this message as the response has announced."""
+    kind = message["type"]
+    if kind == "http.response.body":
+        return tracker.about_to_write(len(message.get("body", b"")))
+    if kind == "http.response.zerocopysend":
+        # Without a count it is the rest of a file, whose size only the server finds out.
+        count = message.get("count")
+        return count is None or tracker.about_to_write(count)
+    return bool(kind == "http.response.pathsend")
 
 
 def _is_last(message: Message, trailers: bool) -> bool:  # noqa: FBT001  # each message pays for a keyword
@@ -159,12 +183,3 @@ def _is_last(message: Message, trailers: bool) -> bool:  # noqa: FBT001  # each 
     if kind == "http.response.pathsend":
         return not trailers
     return kind == "http.response.trailers" and not message.get("more_trailers")
-
-
-async def _finish(analytics: Analytics) -> None:
-    if analytics.pending:
-        from anyio import to_thread  # costs more to import than all of ours
-
-        await to_thread.run_sync(analytics.finish)
-    else:
-        analytics.end()

@@ -13,7 +13,9 @@ from django.http.response import HttpResponseBase
 from msgspec import Struct
 
 from sessionsight import Analytics
+from sessionsight.content_length import ContentLengthTracker
 from sessionsight.current import enter, leave, within
+from sessionsight.event_loop import run_in_worker
 from sessionsight.notices import logger
 from sessionsight.test_mode import test_mode
 from sessionsight_django.browser import PRIVATE, keep_private
@@ -70,9 +72,13 @@ class AnalyticsMiddleware:
                 self._settle(request, analytics)
             if PRIVATE in request.__dict__:
                 keep_private(response)
-            if (response.streaming or self.client.early or test_mode.recording) and self._follow(response, analytics):
+            if self._is_complete(request, response, analytics):
                 analytics.finish()
-        except BaseException:
+            elif self._hands_over_early(analytics):
+                analytics.hand_over()
+        except BaseException as error:
+            if isinstance(error, Exception) and self.client.early:
+                analytics.finish()
             _release(request, analytics)
             raise
         return response
@@ -91,9 +97,13 @@ class AnalyticsMiddleware:
                 await sync_to_async(self._settle)(request, analytics)
             if PRIVATE in request.__dict__:
                 keep_private(response)
-            if (response.streaming or self.client.early or test_mode.recording) and self._follow(response, analytics):
-                await sync_to_async(analytics.finish, thread_sensitive=False)()
-        except BaseException:  # a cancellation too: the client has gone, and nothing will be closed
+            if self._is_complete(request, response, analytics):
+                await analytics.afinish()
+            elif self._hands_over_early(analytics):
+                await run_in_worker(analytics.hand_over)
+        except BaseException as error:  # a cancellation too: the client has gone, and nothing will be closed
+            if isinstance(error, Exception) and self.client.early:
+                await analytics.afinish()
             _release(request, analytics)
             raise
         return response
@@ -112,17 +122,27 @@ class AnalyticsMiddleware:
             self.client.user_id(self._reader, request)
         keep_as_is(request)
 
-    def _follow(self, response: HttpResponseBase, analytics: Analytics) -> bool:
-        """See to it that a stream is made under its analytics; returns whether it is time to finish them."""
+    def _is_complete(self, request: HttpRequest, response: HttpResponseBase, analytics: Analytics) -> bool:
+        """Whether the analytics must be finished now; a stream ends them when its own end has come."""
         early = self.client.early or test_mode.recording
-        # The content of a file captures nothing, and is sent by the server's sendfile as long as nobody wraps it.
-        if response.streaming and getattr(response, "file_to_stream", None) is None:
-            response = cast("StreamingHttpResponse", response)
-            content: Any = response.streaming_content
-            chunks = _async_chunks if response.is_async else _chunks
-            response.streaming_content = chunks(content, analytics, early=early)
-            return False
-        return early and analytics.pending
+        if not response.streaming:
+            return early
+        # A file captures nothing, and WSGI servers send it by sendfile as long as nobody wraps it.
+        is_file = getattr(response, "file_to_stream", None) is not None
+        if not is_file or hasattr(request, "scope"):
+            stream = cast("StreamingHttpResponse", response)
+            wrapped = _Stream(request, stream, analytics, early=early)
+            content: Any = stream.streaming_content
+            stream.streaming_content = wrapped.async_chunks(content) if stream.is_async else wrapped.chunks(content)
+        return early and (is_file or _length_of(request, response.status_code, response.headers).is_complete)
+
+    def _hands_over_early(self, analytics: Analytics) -> bool:
+        """Whether to hand over what a view captured before its stream begins.
+
+        Another middleware may answer with something else in its place, such as a 304, and then nobody reads the
+        stream.
+        """
+        return self.client.early and not self.client.inline and analytics.pending
 
 
 def _announce(request: HttpRequest, response: HttpResponseBase, analytics: Analytics) -> None:
@@ -177,23 +197,72 @@ def _release(request: HttpRequest, analytics: Analytics) -> None:
             own["close"] = hook.replaced
 
 
-def _chunks(content: Iterator[bytes], analytics: Analytics, *, early: bool) -> Iterator[bytes]:
-    end = object()
-    while (chunk := within(analytics, next, content, end)) is not end:
-        yield chunk
-    if early:
-        analytics.finish()
+class _Stream:
+    """Makes the chunks of a stream under the request's analytics, and ends them when it is over.
 
+    Also where it fails: under ASGI, Django closes a response only when it could be sent.
+    """
 
-async def _async_chunks(content: AsyncIterator[bytes], analytics: Analytics, *, early: bool) -> AsyncIterator[bytes]:
-    while True:
-        token = enter(analytics)
+    __slots__ = ("_analytics", "_early", "_headers", "_request", "_status")
+
+    def __init__(self, request: HttpRequest, response: HttpResponseBase, analytics: Analytics, *, early: bool) -> None:
+        self._request = request
+        self._analytics = analytics
+        self._early = early
+        # Not the response, which holds the chunks. The headers are read when the first chunk is asked for: other
+        # middlewares may change them until then.
+        self._headers = response.headers
+        self._status = response.status_code
+
+    def chunks(self, content: Iterator[bytes]) -> Iterator[bytes]:
+        """The chunks of a plain iterator."""
+        analytics = self._analytics
+        length = self._length()
+        end = object()
         try:
-            chunk = await anext(content)
+            while (chunk := within(analytics, next, content, end)) is not end:
+                if length is not None and length.about_to_write(len(chunk)):
+                    analytics.finish()
+                yield chunk
+        except BaseException as error:
+            if self._early and isinstance(error, Exception):
+                analytics.finish()
+            _release(self._request, analytics)
+            raise
+        if self._early:
+            analytics.finish()
+
+    async def async_chunks(self, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The chunks of an async iterator."""
+        analytics = self._analytics
+        length = self._length()
+        try:
+            while (chunk := await self._next(content)) is not None:
+                if length is not None and length.about_to_write(len(chunk)):
+                    await analytics.afinish()
+                yield chunk
+        except BaseException as error:
+            if self._early and isinstance(error, Exception):
+                await analytics.afinish()
+            _release(self._request, analytics)
+            raise
+        if self._early:
+            await analytics.afinish()
+
+    async def _next(self, content: AsyncIterator[bytes]) -> bytes | None:
+        token = enter(self._analytics)
+        try:
+            return await anext(content)
         except StopAsyncIteration:
-            break
+            return None
         finally:
             leave(token)
-        yield chunk
-    if early and analytics.pending:
-        await sync_to_async(analytics.finish, thread_sensitive=False)()
+
+    def _length(self) -> ContentLengthTracker | None:
+        return _length_of(self._request, self._status, self._headers) if self._early else None
+
+
+def _length_of(request: HttpRequest, status: int, headers: Any) -> ContentLengthTracker:
+    tracker = ContentLengthTracker(request.method or "")
+    tracker.response_started(status, headers.items())
+    return tracker

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sessionsight import Analytics
+from sessionsight.content_length import ContentLengthTracker
 from sessionsight.current import enter, leave, within
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
-__all__ = ["Body", "Countdown", "FinishedBody", "SizedBody", "announcing", "end_with_file", "is_file"]
+__all__ = ["Body", "FinishedBody", "LastByte", "SizedBody", "announcing", "end_with_file", "is_file"]
 
 
 def announcing(start_response: StartResponse, analytics: Analytics, method: str) -> StartResponse:
@@ -19,55 +20,57 @@ def announcing(start_response: StartResponse, analytics: Analytics, method: str)
 
     def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
         types = [value for name, value in headers if name.lower() == "content-type"]
-        code = status[:3]
-        analytics.responds(method, int(code) if code.isdecimal() else 500, types[0] if types else None)
+        analytics.responds(method, _code(status), types[0] if types else None)
         return start_response(status, headers, *exc_info)
 
     return start
 
 
-class Countdown:
-    """Finishes analytics before the last byte of a response that says its length goes to the server."""
+class LastByte:
+    """Finishes analytics before the byte that completes a response goes to the server."""
 
-    __slots__ = ("_analytics", "_left")
+    __slots__ = ("_analytics", "_tracker")
 
-    def __init__(self, analytics: Analytics) -> None:
+    def __init__(self, analytics: Analytics, method: str) -> None:
         self._analytics = analytics
-        self._left: int | None = None
+        self._tracker = ContentLengthTracker(method)
 
     def watch(self, start_response: StartResponse) -> StartResponse:
-        """A `start_response` that learns the length, and counts what is written by the old `write` function."""
+        """A `start_response` that reads the length, and counts what is written by the old `write` function."""
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
-            lengths = [value for name, value in headers if name.lower() == "content-length"]
-            self._left = int(lengths[0]) if lengths and lengths[0].isdecimal() else None
+            # Nothing leaves yet: PEP 3333 keeps the headers back until there is a chunk, or no more of them.
+            self._tracker.response_started(_code(status), headers)
             write = start_response(status, headers, *exc_info)
 
             def count_and_write(data: bytes) -> object:
-                self.before(data)
+                self.about_to_write(len(data))
                 return write(data)
 
             return count_and_write
 
         return start
 
-    def before(self, data: bytes) -> None:
-        """This chunk goes next."""
-        if self._left is not None:
-            self._left -= len(data)
-            if self._left <= 0:
-                self._analytics.finish()
+    def app_returned(self) -> None:
+        """Finish now if there is no byte to wait for: not every server asks for a body that it does not send."""
+        if self._tracker.is_complete:
+            self._analytics.finish()
+
+    def about_to_write(self, size: int) -> None:
+        """Count a chunk that goes next."""
+        if self._tracker.about_to_write(size):
+            self._analytics.finish()
 
 
 class Body:
     """A response's body, whose chunks are made while its request's analytics are current."""
 
-    __slots__ = ("_analytics", "_body", "_chunks", "_countdown")
+    __slots__ = ("_analytics", "_body", "_chunks", "_last_byte")
 
-    def __init__(self, body: Iterable[bytes], analytics: Analytics, countdown: Countdown | None) -> None:
+    def __init__(self, body: Iterable[bytes], analytics: Analytics, last_byte: LastByte | None) -> None:
         self._body = body
         self._analytics = analytics
-        self._countdown = countdown
+        self._last_byte = last_byte
         token = enter(analytics)
         try:
             self._chunks: Iterator[bytes] = iter(body)
@@ -82,15 +85,19 @@ class Body:
         try:
             chunk = next(self._chunks)
         except StopIteration:
-            if self._countdown is None:
+            if self._last_byte is None:
                 self._analytics.end()
             else:
                 self._analytics.finish()
             raise
+        except Exception:
+            if self._last_byte is not None:
+                self._analytics.finish()
+            raise
         finally:
             leave(token)
-        if self._countdown is not None:
-            self._countdown.before(chunk)
+        if self._last_byte is not None:
+            self._last_byte.about_to_write(len(chunk))
         return chunk
 
     def close(self) -> None:
@@ -106,9 +113,15 @@ class Body:
 
 
 class SizedBody(Body):
-    """A list or tuple of chunks: servers work out a Content-Length where they can see that there is but one."""
+    """A body of a known number of chunks: of a single one, servers compute the Content-Length themselves."""
 
     __slots__ = ()
+
+    def __next__(self) -> bytes:
+        chunk = super().__next__()
+        if self._last_byte is not None and len(self) == 1:
+            self._analytics.finish()
+        return chunk
 
     def __len__(self) -> int:
         return len(self._body)  # type: ignore[arg-type]
@@ -160,3 +173,8 @@ def end_with_file(body: Any, analytics: Analytics, *, early: bool) -> None:
         body.close = close_and_release
     except AttributeError:  # a file made in C
         analytics.release()
+
+
+def _code(status: str) -> int:
+    code = status[:3]
+    return int(code) if code.isdecimal() else 500

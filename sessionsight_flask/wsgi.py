@@ -11,7 +11,7 @@ from sessionsight.collector import RequestReader
 from sessionsight.current import enter, leave
 from sessionsight.request_data import snapshot_of_environ
 from sessionsight.test_mode import test_mode
-from sessionsight_flask.body import Body, Countdown, FinishedBody, SizedBody, announcing, end_with_file, is_file
+from sessionsight_flask.body import Body, FinishedBody, LastByte, SizedBody, announcing, end_with_file, is_file
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -89,9 +89,9 @@ class AnalyticsMiddleware:
         analytics = environ[KEY] = Analytics(self.client, self.reader, environ)
         # Test clients do not close a response of which a test reads nothing but the status.
         early = self.client.early or test_mode.recording
-        countdown = Countdown(analytics) if early else None
-        if countdown is not None:
-            start_response = countdown.watch(start_response)
+        last_byte = LastByte(analytics, environ["REQUEST_METHOD"]) if early else None
+        if last_byte is not None:
+            start_response = last_byte.watch(start_response)
         if self.client.pageviews:
             start_response = announcing(start_response, analytics, environ["REQUEST_METHOD"])
         try:
@@ -100,13 +100,17 @@ class AnalyticsMiddleware:
                 body = self.app(environ, start_response)
             finally:
                 leave(token)
-            if countdown is None and type(body) in _FINISHED:
+            if last_byte is not None:
+                last_byte.app_returned()
+            elif type(body) in _FINISHED:
                 return FinishedBody(body, analytics)  # type: ignore[arg-type]
             file_wrapper = environ.get("wsgi.file_wrapper")
             if file_wrapper is not None and is_file(body, file_wrapper):
                 end_with_file(body, analytics, early=self.client.early)
                 return body
-            return (SizedBody if hasattr(body, "__len__") else Body)(body, analytics, countdown)
-        except BaseException:
+            return (SizedBody if hasattr(body, "__len__") else Body)(body, analytics, last_byte)
+        except BaseException as error:
+            if last_byte is not None and isinstance(error, Exception):
+                analytics.finish()
             analytics.release()
             raise

@@ -17,6 +17,7 @@ from sessionsight.arguments import CallOptions, CommitOptions, as_fields
 from sessionsight.collector import Admit, Batch, Collector, RequestReader
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.entropy import entropy
+from sessionsight.event_loop import run_in_worker
 from sessionsight.records import DropReason, Event, Record
 
 __all__ = ["Gathering"]
@@ -142,6 +143,10 @@ class Gathering:
         if self._ended:
             self._hand_over()
 
+    def hand_over(self) -> None:
+        """Hand over what has been captured by now, while the response goes on. With a durable spool it may block."""
+        self._hand_over()
+
     def end(self) -> None:
         """The response has ended: hand everything over. Later records are handed over at once."""
         if self._page_status is not None:
@@ -161,6 +166,13 @@ class Gathering:
                 self._collector.flush()
             except Exception as error:
                 self._collector.reject(error)
+
+    async def afinish(self) -> None:
+        """As `finish`, without blocking the event loop (asyncio or trio)."""
+        if self.pending:
+            await run_in_worker(self.finish)
+        else:
+            self.end()
 
     def release(self) -> None:
         """The request is over: end, keep the ids, and let go of the request object."""

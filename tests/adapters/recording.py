@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
+from pathlib import Path
 from typing import Any
 
 from sessionsight import Client, Settings
@@ -61,3 +63,36 @@ class Recorder:
     def users(self) -> list[str | None]:
         """The users of all events that were handed over."""
         return [event.get("person_id") for event in self.events()]
+
+
+class DurableRecorder(Recorder):
+    """The same with a spool in a file, whose vendor takes nothing until it is opened.
+
+    Args:
+        folder: Where the file is.
+        **settings: Of the client.
+    """
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self._path = folder / "spool.db"
+        super().__init__(spool=f"sqlite:///{self._path}", **settings)
+        self.open.clear()
+
+    @property
+    def on_disk(self) -> int:
+        """How many records the file has taken, without asking the client, who would write the rest first."""
+        if not self._path.exists():
+            return 0
+        connection = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)
+        try:
+            [[number]] = connection.execute("SELECT coalesce(sum(number), 0) FROM counts WHERE what = 'captured'")
+        except sqlite3.OperationalError:  # the tables are being made
+            return 0
+        finally:
+            connection.close()
+        return int(number)
+
+    def stop(self) -> None:
+        """Deliver the rest."""
+        self.open.set()
+        assert self.client.shutdown(10)

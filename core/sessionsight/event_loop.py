@@ -1,0 +1,67 @@
+"""Event loops of asyncio and trio: tells whether this thread runs one, and keeps blocking work away from it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from anyio import CapacityLimiter
+    from anyio.lowlevel import RunVar
+
+__all__ = ["on_event_loop", "run_in_worker"]
+
+_Result = TypeVar("_Result")
+
+# Our own, so that a slow disk takes none of the threads that Starlette serves plain functions with.
+_WORKERS = 8
+_limiter: RunVar[CapacityLimiter] | None = None
+
+
+def on_event_loop() -> bool:
+    """Tell whether an event loop runs on this thread, so that nothing here may block.
+
+    Neither library is imported: a loop runs only where that has happened already.
+    """
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:  # `get_running_loop` raises where there is none
+        return True
+    trio = sys.modules.get("trio")
+    return trio is not None and _in_trio(trio)
+
+
+def _in_trio(trio: object) -> bool:
+    lowlevel = getattr(trio, "lowlevel", None)
+    in_trio_run = getattr(lowlevel, "in_trio_run", None)
+    if in_trio_run is not None:
+        return bool(in_trio_run())
+    if lowlevel is None:  # in the midst of its import
+        return False
+    try:  # trio before 0.23
+        lowlevel.current_trio_token()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def run_in_worker(work: Callable[[], _Result]) -> _Result:
+    """Run something that blocks on a worker thread, under a copy of the current context.
+
+    It is not interrupted: a cancellation is delivered when it has returned, or before it starts.
+
+    Args:
+        work: Takes no arguments.
+    """
+    from anyio import CapacityLimiter, to_thread  # costs more to import than all of ours
+    from anyio.lowlevel import RunVar
+
+    global _limiter  # noqa: PLW0603  # one variable, which has a value for each event loop
+    if _limiter is None:
+        _limiter = RunVar("sessionsight_workers")
+    try:
+        limiter = _limiter.get()
+    except LookupError:
+        limiter = CapacityLimiter(_WORKERS)
+        _limiter.set(limiter)
+    return await to_thread.run_sync(work, limiter=limiter)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+
+from sessionsight.content_length import ContentLengthTracker
+
+
+def track(*sizes: int, method: str = "GET", status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> list[bool]:
+    """Whether the response is complete with its headers, and with each chunk of these sizes."""
+    tracker = ContentLengthTracker(method)
+    return [tracker.response_started(status, headers), *map(tracker.about_to_write, sizes)]
+
+
+def length(value: str) -> tuple[tuple[str, str], ...]:
+    return (("Content-Type", "text/plain"), ("Content-Length", value))
+
+
+def test_the_byte_that_completes_the_length_is_the_last() -> None:
+    assert track(2, 2, 1, headers=length("5")) == [False, False, False, True]
+
+
+def test_whatever_comes_after_it_comes_after_the_end() -> None:
+    assert track(5, 0, 3, headers=length("5")) == [False, True, True, True]
+
+
+def test_a_chunk_that_is_too_long_completes_it_as_well() -> None:
+    assert track(9, headers=length("5")) == [False, True]
+
+
+def test_too_few_bytes_complete_nothing() -> None:
+    assert track(4, headers=length("5")) == [False, False]
+
+
+@pytest.mark.parametrize("value", ["", "five", "-1", "1.5", "\u0665", "5, 5"])
+def test_without_a_length_that_is_a_number_nothing_is_known(value: str) -> None:
+    assert track(5, headers=length(value)) == [False, False]
+
+
+def test_without_the_header_nothing_is_known() -> None:
+    assert track(5) == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("method", "status"), [("HEAD", 200), ("HEAD", 404), ("GET", 204), ("GET", 304), ("POST", 204), ("GET", 103)]
+)
+def test_a_response_without_a_body_is_complete_with_its_headers(method: str, status: int) -> None:
+    assert track(0, 5, method=method, status=status, headers=length("5")) == [True, True, True]
+
+
+def test_a_length_of_zero_is_complete_with_the_headers() -> None:
+    assert track(headers=length("0")) == [True]
+
+
+def test_names_may_be_bytes_in_any_case_and_values_may_have_spaces() -> None:
+    tracker = ContentLengthTracker("GET")
+    assert not tracker.response_started(200, [(b"CONTENT-length", b" 3 ")])
+    assert tracker.about_to_write(3)
+
+
+def test_of_two_starts_the_second_counts() -> None:
+    tracker = ContentLengthTracker("GET")
+    tracker.response_started(200, length("0"))
+    tracker.response_started(500, length("3"))
+    assert not tracker.is_complete
+    assert tracker.about_to_write(3)

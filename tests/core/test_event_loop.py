@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from types import ModuleType
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from sessionsight.event_loop import on_event_loop, run_in_worker
+from tests.support.server import PATIENCE
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_a_plain_thread_is_on_no_event_loop() -> None:
+    assert not on_event_loop()
+
+
+async def test_a_coroutine_is_on_one_and_what_it_calls_too() -> None:
+    def called() -> bool:
+        return on_event_loop()
+
+    assert on_event_loop()
+    assert called()
+
+
+async def test_a_worker_thread_is_on_none() -> None:
+    assert await anyio.to_thread.run_sync(on_event_loop) is False
+    assert await run_in_worker(on_event_loop) is False
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_thread_of_the_loops_own_pool_is_on_none() -> None:
+    assert await asyncio.to_thread(on_event_loop) is False
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_an_older_trio_tells_by_its_token(inside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lowlevel:
+        def current_trio_token(self) -> object:
+            if not inside:
+                raise RuntimeError("must be called from async context")
+            return object()
+
+    trio: Any = ModuleType("trio")
+    trio.lowlevel = Lowlevel()
+    monkeypatch.setitem(sys.modules, "trio", trio)
+    assert on_event_loop() is inside
+
+
+@pytest.mark.parametrize("trio", [None, ModuleType("trio")])
+def test_a_trio_that_is_not_there_or_is_being_imported_has_no_loop(trio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trio", trio)
+    assert not on_event_loop()
+
+
+async def test_the_work_of_a_worker_leaves_the_loop_alone_and_hands_its_result_and_error_on() -> None:
+    go_on = threading.Event()
+    results: list[bool] = []
+
+    async def work() -> None:
+        results.append(await run_in_worker(lambda: go_on.wait(PATIENCE)))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work)
+        await anyio.lowlevel.checkpoint()
+        go_on.set()
+    assert results == [True]
+    with pytest.raises(ZeroDivisionError):
+        await run_in_worker(lambda: 1 / 0)
