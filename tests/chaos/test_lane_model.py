@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.senders import Attempt, Outcome
-from sessionsight.delivery.spool.base import Share, Spool
+from sessionsight.delivery.spool.base import DeadLetter, Share, Spool
 from sessionsight.delivery.spool.choose import choose
 from sessionsight.delivery.spool.memory import MemorySpool
 from sessionsight.delivery.spool.sqlite import ownership
@@ -30,7 +31,7 @@ from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
 from sessionsight.delivery.transport import NotSent, OutcomeUnknown, TimeLimits, TransportError, Unsendable
 from sessionsight.destinations.base import HttpCall, HttpReply
 from sessionsight.notices import Notices
-from sessionsight.records import Entry, Event, Goal
+from sessionsight.records import Entry, Event, Goal, Identify
 from tests.core.delivery.kit import USER, Vendor, quick
 
 ANSWERS: dict[str, HttpReply | TransportError] = {
@@ -94,8 +95,13 @@ class Hands:
         return done
 
 
+def token_of(entry: Entry) -> str:
+    """What the model calls a record: its name, or what an identification says."""
+    return entry.record.properties.decode() if isinstance(entry.record, Identify) else entry.record.label
+
+
 def tokens_of(call: HttpCall) -> list[str]:
-    return [entry.record.label for entry in call.entries]
+    return [token_of(entry) for entry in call.entries]
 
 
 class LaneModel(RuleBasedStateMachine):
@@ -110,6 +116,11 @@ class LaneModel(RuleBasedStateMachine):
                 self.patch.setattr(module, "time", self.clock)
         self.offered: Counter[str] = Counter()
         self.duplicates = 0
+        self.said: dict[str, list[str]] = {}
+        self.launched: set[str] = set()
+        """What has been on the wire since the process began."""
+        self.gone: set[str] = set()
+        """What has been a dead letter, even if another one took its place at once."""
         self.delivered: set[str] = set()
         self.refused: set[str] = set()
         self.doubtful: set[str] = set()
@@ -143,6 +154,13 @@ class LaneModel(RuleBasedStateMachine):
         self.spool = self.open_spool(self.options)
         self.books = self.spool.books("vendor")
         hands: Any = self.hands
+        died = self.books.died
+
+        def note_and_die(letters: Sequence[DeadLetter]) -> None:
+            self.gone.update(token_of(letter.entry) for letter in letters)
+            died(letters)
+
+        self.patch.setattr(self.books, "died", note_and_die)
         self.dispatcher = Dispatcher(self.vendor, self.books, hands, self.options, Notices(hold=True))
 
     # --- what may happen ---------------------------------------------------------------------------
@@ -165,6 +183,20 @@ class LaneModel(RuleBasedStateMachine):
             entries += [Entry(record, USER, now)] * times
             self.offered[token] += times
             self.duplicates += times - 1
+        self.spool.enter([Share("vendor", entries)])
+
+    @rule(people=st.lists(st.integers(0, 1), min_size=1, max_size=4))
+    def identify(self, people: list[int]) -> None:
+        """Something is said about some people: what arrives last must be what was said last."""
+        entries: list[Entry] = []
+        for person in people:
+            token = f'{{"{person}": {len(self.offered)}}}'
+            entropy = len(self.offered).to_bytes(10, "big")
+            now = self.clock.time()
+            record = Identify(entropy=entropy, time=now, user_id=f"user_{person}", properties=token.encode())
+            entries.append(Entry(record, USER, now))
+            self.offered[token] += 1
+            self.said.setdefault(record.user_id or "", []).append(token)
         self.spool.enter([Share("vendor", entries)])
 
     @rule()
@@ -222,13 +254,26 @@ class LaneModel(RuleBasedStateMachine):
             assert not tokens & self.refused
             if not limits.repeatable:
                 assert not tokens & self.doubtful, "sent again although it may have arrived"
+            self.look_at_order(tokens_of(call))
         self.seen = len(self.hands.launched)
         flying = [token for attempt in self.hands.flying for token in tokens_of(attempt.call)]
         assert len(flying) == len(set(flying))
 
+    def look_at_order(self, tokens: list[str]) -> None:
+        """Of what was said about a person, nothing leaves before something earlier is settled, but in the same call."""
+        settled = self.delivered | self.gone
+        for said in self.said.values():
+            going = [token for token in tokens if token in said]
+            assert going == sorted(going, key=said.index)
+            if going:
+                earlier = set(said[: said.index(going[0])]) & self.launched
+                assert earlier <= settled, "overtaken"
+                assert not set(said[said.index(going[-1]) + 1 :]) & self.delivered, "sent after a later one has arrived"
+            self.launched |= set(going)
+
     def note_deaths(self) -> None:
         for letter in self.books.dead_letters():
-            token = letter.entry.record.label
+            token = token_of(letter.entry)
             assert token not in self.delivered
             assert letter.reason in {"refused", "too_large", "unknown", "expired"}
             if letter.reason == "unknown":
@@ -269,7 +314,7 @@ class LaneModel(RuleBasedStateMachine):
             self.clock.now += min(self.wait, 60.0)
         stats = self.books.read("closed")
         assert stats.pending == 0, "the vendor is well, and the lane does not deliver"
-        dead = {letter.entry.record.label for letter in self.books.dead_letters()}
+        dead = {token_of(letter.entry) for letter in self.books.dead_letters()}
         assert stats.delivered == len(self.delivered)
         assert not self.delivered & dead
         assert stats.delivered + stats.dead + sum(stats.dropped.values()) == self.offered.total()
@@ -296,6 +341,7 @@ class DurableLaneModel(LaneModel):
         for tokens, _ in self.unnoticed:
             self.doubtful |= set(tokens)
         self.unnoticed.clear()
+        self.launched.clear()
         forget(self.spool)
         self.open_books()
 

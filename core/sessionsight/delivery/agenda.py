@@ -1,4 +1,4 @@
-"""What a lane has to send, and which of it goes next."""
+"""The jobs of a lane, and which of them goes next."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from collections.abc import Sequence
 
 from sessionsight.delivery.before_send import LastLook
 from sessionsight.delivery.jobs import Job
+from sessionsight.delivery.order import SendOrder
 from sessionsight.delivery.spool.base import Books
 from sessionsight.destinations.base import Limits
+from sessionsight.records import Entry
 
 __all__ = ["Agenda"]
+
+# Records that wait for their order. Beyond so many the order gives way: one record that a vendor fails on for days
+# must not fill the memory with those behind it.
+_MAX_BLOCKED = 1_000
 
 
 class Agenda:
@@ -30,13 +36,15 @@ class Agenda:
         self._last_look = last_look
         self._parts: deque[Job] = deque()
         self._retries: deque[Job] = deque()
+        self._blocked: deque[Job] = deque()
+        self._order = SendOrder()
         self._probed_with_new = False
         self.hurry = False
         """Send at once what would otherwise wait for company: somebody is flushing."""
 
     def __contains__(self, job: Job) -> bool:
         """Whether it is among them."""
-        return job in self._retries or job in self._parts
+        return job in self._retries or job in self._parts or job in self._blocked
 
     def next(self, now: float, *, probing: bool) -> tuple[Job | None, float]:
         """The next job, or how many seconds until there is one.
@@ -69,6 +77,24 @@ class Agenda:
         job.not_before = not_before
         self._retries.append(job)
 
+    def admit(self, job: Job) -> bool:
+        """Take out of a job what must wait for earlier records about the same person or group.
+
+        Returns:
+            Whether anything is left to send now.
+        """
+        ready, blocked = self._order.divide(job.entries)
+        if blocked and len(blocked) + sum(len(waiting.entries) for waiting in self._blocked) <= _MAX_BLOCKED:
+            self._blocked.append(job.part(blocked))
+            job.entries = ready
+        return bool(job.entries)
+
+    def settled(self, entries: Sequence[Entry]) -> None:
+        """These entries are delivered, dropped or dead-lettered. What waited for them comes next, in its order."""
+        if self._order.remove(entries) and self._blocked:
+            self.put_parts(self._blocked)
+            self._blocked.clear()
+
     def bring_forward(self, now: float) -> None:
         """What waits for another try is due now."""
         for job in self._retries:
@@ -95,4 +121,5 @@ class Agenda:
 
     def _claim(self) -> Job | None:
         entries = self._last_look(self._books.claim(self._limits.max_records, self._limits.max_bytes))
+        self._order.add(entries)
         return Job(entries=entries) if entries else None

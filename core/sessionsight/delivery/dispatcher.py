@@ -113,7 +113,7 @@ class Dispatcher:
     # --- what goes -------------------------------------------------------------------------------
 
     def _launch(self, job: Job, now: float) -> None:
-        if not self._expire(job) or (call := self._render(job, now)) is None:
+        if not self._expire(job) or not self.agenda.admit(job) or (call := self._render(job, now)) is None:
             return
         for note in call.notes:
             self._reports.tell(logging.WARNING, note)
@@ -217,6 +217,7 @@ class Dispatcher:
         good = [entry for i, entry in enumerate(job.entries) if i not in verdict.refused]
         bad = [(entry, verdict.refused[i]) for i, entry in enumerate(job.entries) if i in verdict.refused]
         job.take()
+        self.agenda.settled(good)
         self._books.delivered(good)
         for entry, message in bad:
             self._bury(job, [entry], "refused", message, status)
@@ -274,6 +275,7 @@ class Dispatcher:
         """Make dead letters of entries that have been taken from the job."""
         if not entries:
             return
+        self.agenda.settled(entries)
         self._books.died(job.letters(self._destination.name, entries, reason, message, status))
         self._books.failed(message)
         what = {

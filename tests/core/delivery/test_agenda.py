@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from sessionsight.context import EMPTY_CONTEXT
 from sessionsight.delivery.agenda import Agenda
 from sessionsight.delivery.before_send import LastLook
 from sessionsight.delivery.jobs import Job
@@ -15,6 +18,7 @@ from sessionsight.delivery.reports import Reports
 from sessionsight.delivery.spool.memory import MemoryBooks
 from sessionsight.destinations.base import Limits
 from sessionsight.notices import Notices
+from sessionsight.records import Entry, Identify
 from tests.core.delivery.kit import batches, event, labels, make_books, quick
 
 NEVER = float("inf")
@@ -104,3 +108,39 @@ def test_what_before_send_drops_is_no_job() -> None:
 
     assert ahead.next(time.monotonic(), probing=False) == (None, 0.0)
     assert named(ahead.next(time.monotonic(), probing=False)) == ["c"]
+
+
+def identified(*users: str) -> list[Entry]:
+    return [Entry(Identify(entropy=os.urandom(10), time=0.0, user_id=user), EMPTY_CONTEXT) for user in users]
+
+
+def test_what_waits_for_its_order_comes_next_once_that_is_settled() -> None:
+    books = make_books()
+    ahead = agenda(books)
+    books.enter([*identified("u1", "u2", "u1", "u1"), event("a")])
+    now = time.monotonic()
+    first, second, third = (ahead.next(now, probing=False)[0] for _ in range(3))
+    assert first is not None
+    assert second is not None
+    assert third is not None
+
+    assert ahead.admit(first)
+    assert not ahead.admit(second), "both are about a person of whom the first job tells"
+    assert ahead.admit(third), "events wait for nobody"
+    assert ahead.next(now, probing=False)[0] is None
+
+    ahead.settled(first.take())
+    released, _ = ahead.next(now, probing=False)
+    assert released is not None
+    assert ahead.admit(released)
+    assert [entry.user_id for entry in released.entries] == ["u1", "u1"]
+
+
+def test_the_order_gives_way_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[Agenda.__module__], "_MAX_BLOCKED", 3)
+    books = make_books()
+    ahead = agenda(books)
+    books.enter(identified(*["u1"] * 8))
+    jobs = [found for _ in range(4) if (found := ahead.next(time.monotonic(), probing=False)[0]) is not None]
+
+    assert [ahead.admit(each) for each in jobs] == [True, False, True, True]

@@ -1,0 +1,90 @@
+"""Keeps what is said about one person or group in order, across retries.
+
+An event has a time by which its vendor can sort. A person's and a group's properties have none: the call that
+arrives last wins, so a call that is retried must not be overtaken by a later one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from sessionsight.records import Alias, Entry, Event, Goal, Group
+
+__all__ = ["SendOrder"]
+
+_UNORDERED = frozenset({Event, Goal})
+
+
+class SendOrder:
+    """The claimed records whose order matters, for each subject: a person's id or a group.
+
+    Records are known by their random bytes, because a destination may hand back copies of its entries.
+    """
+
+    def __init__(self) -> None:
+        self._queues: dict[str, deque[bytes]] = {}
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Append claimed entries. Those whose order does not matter are passed over."""
+        for entry in entries:
+            if type(entry.record) not in _UNORDERED:
+                for subject in _subjects(entry):
+                    self._queues.setdefault(subject, deque()).append(entry.record.entropy)
+
+    def divide(self, entries: Sequence[Entry]) -> tuple[Sequence[Entry], Sequence[Entry]]:
+        """Divide the entries of one call into those that may go and those that must wait.
+
+        An entry must wait for all earlier ones that share a subject with it, unless they go in the same call, before
+        it.
+        """
+        if not self._queues:
+            return entries, ()
+        ready: list[Entry] = []
+        blocked: list[Entry] = []
+        going: dict[str, int] = {}
+        for entry in entries:
+            queues = self._queues_of(entry)
+            if all(queue[going.get(subject, 0)] == entry.record.entropy for subject, queue in queues):
+                going.update((subject, going.get(subject, 0) + 1) for subject, _ in queues)
+                ready.append(entry)
+            else:
+                blocked.append(entry)
+        return ready, blocked
+
+    def remove(self, entries: Iterable[Entry]) -> bool:
+        """Remove entries that have been delivered, dropped or dead-lettered.
+
+        Returns:
+            Whether others were behind one of them.
+        """
+        if not self._queues:
+            return False
+        unblocked = False
+        for entry in entries:
+            for subject, queue in self._queues_of(entry):
+                with suppress(ValueError):
+                    queue.remove(entry.record.entropy)
+                if queue:
+                    unblocked = True
+                else:
+                    del self._queues[subject]
+        return unblocked
+
+    def _queues_of(self, entry: Entry) -> list[tuple[str, deque[bytes]]]:
+        if type(entry.record) in _UNORDERED:
+            return []
+        return [(subject, self._queues[subject]) for subject in _subjects(entry) if subject in self._queues]
+
+
+def _subjects(entry: Entry) -> set[str]:
+    """Return each id by which a vendor may know the person or the group."""
+    record = entry.record
+    ids = [record.distinct_id, entry.user_id, entry.context.signal.distinct_id]
+    if isinstance(record, Alias):
+        ids.append(record.alias)
+    subjects = {f"person:{identifier}" for identifier in ids if identifier is not None}
+    if isinstance(record, Group):
+        subjects.add(f"group:{record.group_type}:{record.group_key}")
+    return subjects
