@@ -24,9 +24,10 @@ from sessionsight.collector import Collector
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.encode import decode
 from sessionsight.entropy import entropy
-from sessionsight.errors import CaptureError, InvalidEventError, shown
+from sessionsight.errors import CaptureError, InvalidEventError, InvalidPropertiesError, shown
 from sessionsight.gathering import Gathering
 from sessionsight.goals import Goals
+from sessionsight.javascript import nonfinite_as_text
 from sessionsight.records import (
     Alias,
     Amount,
@@ -266,7 +267,7 @@ class Analytics(Gathering):
                     direction=direction,
                     amount=amount,
                     session_id=exact(session_id) if session_id else None,
-                    properties=self._collector.encoder(metadata),
+                    properties=self._goal_metadata(metadata),
                     entropy=entropy(),
                     time=time.time(),
                     key=as_key(key),
@@ -288,6 +289,18 @@ class Analytics(Gathering):
         except Exception as error:
             self._collector.reject(error)
             return None
+
+    def _goal_metadata(self, metadata: object) -> bytes:
+        """Encode a goal's metadata; like the vendor's SDK, leave out what is not an object and send the goal."""
+        if metadata is None:
+            return b"{}"
+        if not isinstance(metadata, Mapping):
+            self._collector.object_to(
+                InvalidPropertiesError(f"metadata must be a mapping of names to values, not {shown(metadata)}")
+            )
+            return b"{}"
+        # Its numbers become texts on the wire, and JSON has none for these.
+        return self._collector.encoder({name: nonfinite_as_text(value) for name, value in metadata.items()})
 
     def _person(self, properties: Mapping[str, Any], options: CallOptions, *, once: bool) -> None:
         try:

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from sessionsight.context import TrackingContext
 from sessionsight.errors import InvalidGoalError, shown
+from sessionsight.javascript import is_blank
 from sessionsight.scalars import to_python
 
 __all__ = [
@@ -152,7 +153,7 @@ def check_goal(goal_id: object, amount: object, session_id: object) -> Amount:
     Raises:
         InvalidGoalError: The first argument that is wrong.
     """
-    if not isinstance(goal_id, str) or not goal_id.strip():
+    if not isinstance(goal_id, str) or is_blank(goal_id):
         raise InvalidGoalError(f"goal_id must be the slug of a goal, not {shown(goal_id)}")
     number = _as_amount(1 if amount is None else amount)
     if number is None:
@@ -163,7 +164,7 @@ def check_goal(goal_id: object, amount: object, session_id: object) -> Amount:
         read = math.nan
     if not 0 < read < math.inf:
         raise InvalidGoalError(f"goal {shown(goal_id)}: amount must be above zero and finite, not {shown(amount)}")
-    if session_id is not None and (not isinstance(session_id, str) or (session_id and not session_id.strip())):
+    if session_id is not None and (not isinstance(session_id, str) or (session_id and is_blank(session_id))):
         raise InvalidGoalError(f"goal {shown(goal_id)}: session_id must be a session id, not {shown(session_id)}")
     return number
 

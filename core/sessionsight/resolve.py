@@ -24,6 +24,7 @@ from sessionsight.context import (
     valid_id,
     valid_session_id,
 )
+from sessionsight.javascript import WHITESPACE, trim
 from sessionsight.request_data import RequestData
 from sessionsight.urls import campaign, domain_of, page_url, without_query
 
@@ -31,12 +32,7 @@ __all__ = ["ClientIP", "Resolution", "parse_cookies", "resolve"]
 
 ClientIP = Literal["off", "truncated", "full"]
 
-# JavaScript's white space, which is not Python's: the vendor's resolver splits and trims by it.
-_SPACE = (
-    "\t\n\v\f\r \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-    "\u2028\u2029\u202f\u205f\u3000\ufeff"
-)
-_SEPARATOR = re.compile(f";[{_SPACE}]*")
+_SEPARATOR = re.compile(f";[{WHITESPACE}]*")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # A cookie header is read up to here: servers cap all headers together near this size.
 _MAX_COOKIE_HEADER = 64 * 1024
@@ -66,7 +62,7 @@ def parse_cookies(header: str) -> dict[str, str]:
     for pair in _SEPARATOR.split(header[:_MAX_COOKIE_HEADER]):
         name, equals, value = pair.partition("=")
         if equals and name:
-            cookies[name.strip(_SPACE)] = _decode(value.strip(_SPACE))
+            cookies[trim(name)] = _decode(trim(value))
     return cookies
 
 

@@ -1,10 +1,12 @@
+import logging
+import math
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from sessionsight import InvalidGoalError, InvalidPropertiesError
+from sessionsight import InvalidEventError, InvalidGoalError, InvalidPropertiesError
 from sessionsight.encode import decode
 from sessionsight.records import Goal
 from tests.core.box import Recorder
@@ -55,7 +57,9 @@ def test_ids_are_kept_word_for_word(recorder: Recorder) -> None:
         (("",), {}, InvalidGoalError),
         (("g", -1), {}, InvalidGoalError),
         (("g",), {"session_id": " "}, InvalidGoalError),
-        (("g",), {"metadata": ["a"]}, InvalidPropertiesError),
+        (("\ufeff",), {}, InvalidGoalError),
+        (("g",), {"session_id": "\ufeff"}, InvalidGoalError),
+        (("g",), {"metadata": {"a": object}, "key": 5}, InvalidEventError),
     ],
 )
 def test_a_wrong_goal_raises_in_strict_mode_and_is_counted_in_production(
@@ -71,3 +75,29 @@ def test_a_wrong_goal_raises_in_strict_mode_and_is_counted_in_production(
     getattr(lenient.client.analytics.goals, method)(*arguments, **options)
     assert recorder.records() == lenient.records() == []
     assert lenient.client.stats().rejected == 1
+
+
+@pytest.mark.parametrize("metadata", [["a"], "text", 5, {"a"}, []])
+def test_metadata_that_is_not_a_mapping_is_left_out_and_the_goal_is_sent(
+    make_recorder: Callable[..., Recorder], metadata: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = make_recorder()
+    with caplog.at_level(logging.WARNING):
+        recorder.client.analytics.goals.increment("user-signups", metadata=metadata)
+    assert [goal.properties for goal in goals(recorder)] == [b"{}"]
+    assert recorder.client.stats().rejected == 0
+    assert "metadata must be a mapping of names to values" in caplog.text
+    with pytest.raises(InvalidPropertiesError, match="metadata must be a mapping"):
+        make_recorder(strict=True).client.analytics.goals.increment("user-signups", metadata=metadata)
+
+
+def test_numbers_that_json_lacks_are_the_texts_that_the_vendors_sdk_sends(recorder: Recorder) -> None:
+    metadata = {"a": math.nan, "b": -math.inf, "c": Decimal("Infinity"), "d": [math.nan, None], "e": 1.5}
+    recorder.client.analytics.goals.increment("user-signups", metadata=metadata)
+    assert goals(recorder)[0].properties == b'{"a":"NaN","b":"-Infinity","c":"Infinity","d":["NaN",null],"e":1.5}'
+
+
+@pytest.mark.parametrize("session_id", ["\x1c", "\x85"])
+def test_what_is_not_white_in_javascript_is_not_blank(recorder: Recorder, session_id: str) -> None:
+    recorder.client.analytics.goals.increment(session_id, session_id=session_id)
+    assert (goals(recorder)[0].goal_id, goals(recorder)[0].session_id) == (session_id, session_id)

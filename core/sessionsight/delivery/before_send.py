@@ -15,6 +15,7 @@ from sessionsight.delivery.spool.base import Books
 from sessionsight.destinations.base import Destination, rfc3339
 from sessionsight.encode import decode, encode
 from sessionsight.errors import CaptureError
+from sessionsight.javascript import nonfinite_as_text
 from sessionsight.records import DropReason, Entry, Event, Goal, check_goal, record_id
 
 __all__ = ["LastLook", "apply"]
@@ -94,7 +95,8 @@ def apply(before_send: BeforeSend, entry: Entry, destination: str) -> Entry | No
         return None
     if not isinstance(returned, Mapping):
         raise CaptureError(f"before_send must return a dict or None, not {type(returned).__name__}")
-    changes: dict[str, Any] = {"user_id": _user_id(returned), "properties": _properties(returned)}
+    goal = isinstance(record, Goal)
+    changes: dict[str, Any] = {"user_id": _user_id(returned), "properties": _properties(returned, as_texts=goal)}
     if isinstance(record, Event):
         changes["name"] = _name(returned)
     elif isinstance(record, Goal):
@@ -102,10 +104,12 @@ def apply(before_send: BeforeSend, entry: Entry, destination: str) -> Entry | No
     return replace(entry, record=replace(record, **changes), context=entry.context.with_user(changes["user_id"]))
 
 
-def _properties(returned: Mapping[str, Any]) -> bytes:
+def _properties(returned: Mapping[str, Any], *, as_texts: bool) -> bytes:
     properties = returned.get("properties", {})
     if not isinstance(properties, Mapping):
         raise CaptureError(f"before_send: properties must be a mapping, not {type(properties).__name__}")
+    if as_texts:  # a goal's metadata, where NaN is a text
+        properties = {name: nonfinite_as_text(value) for name, value in properties.items()}
     return encode(properties)
 
 

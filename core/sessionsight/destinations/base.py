@@ -21,6 +21,7 @@ from sessionsight.context import TrackingContext
 from sessionsight.destinations.options import Secret, base_url, is_loopback, objection, reveal
 from sessionsight.destinations.writing import anonymous_id, encode_body, idempotency, rfc3339
 from sessionsight.errors import ConfigurationError
+from sessionsight.javascript import to_string
 from sessionsight.records import DropReason, Entry, Record
 from sessionsight.urls import without_query
 
@@ -232,7 +233,11 @@ def judge_status(reply: HttpReply) -> Verdict:
 
 
 def error_message(reply: HttpReply) -> str:
-    """What the vendor says is wrong: `error.message`, `error.code`, `error` as text, else the status."""
+    """Return what the vendor says is wrong: `error.message`, else `error.code`, `error` as text, else the status.
+
+    Read as SessionSight's own SDK does: an empty message counts, and leaves the status
+    (https://github.com/SessionSight/sdks, goals/src).
+    """
     fallback = f"HTTP {reply.status}"
     try:
         body = msgspec.json.decode(reply.body)
@@ -240,5 +245,9 @@ def error_message(reply: HttpReply) -> str:
         return fallback
     error = body.get("error") if isinstance(body, dict) else None
     if isinstance(error, dict):
-        error = error.get("message") or error.get("code")
-    return error[:500] if isinstance(error, str) and error else fallback
+        message = error.get("message")
+        error = error.get("code") if message is None else message
+    elif isinstance(error, list):
+        error = None
+    # An empty list or object is true in JavaScript.
+    return to_string(error)[:500] if error or isinstance(error, list | dict) else fallback

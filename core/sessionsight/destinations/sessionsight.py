@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from itertools import islice
 from typing import ClassVar, Literal
 
 from msgspec import Struct
@@ -25,8 +26,9 @@ from sessionsight.destinations.base import (
     reveal,
 )
 from sessionsight.destinations.fitting import cut
-from sessionsight.destinations.screening import js_string, screen
+from sessionsight.destinations.screening import filter_metadata
 from sessionsight.encode import decode
+from sessionsight.javascript import is_blank
 from sessionsight.records import DropReason, Entry, Goal, Record
 
 __all__ = ["SessionSight"]
@@ -81,8 +83,7 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
 
     def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
         """A goal without a session cannot be counted."""
-        session_id = _session_id(record, context)
-        return DropReason.NO_SESSION if not session_id or session_id.isspace() else None
+        return DropReason.NO_SESSION if is_blank(_session_id(record, context) or "") else None
 
     def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
         """One call a goal. Its headers are the two of the vendor's SDK, and no others."""
@@ -114,18 +115,12 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
         """The metadata that may go, and what looks like a secret, by name."""
         if goal.properties == b"{}":
             return {}, {}
-        texts = {name: js_string(value) for name, value in decode(goal.properties).items()}
-        if self.metadata_over_limit == "as_given":
-            return screen(texts)
-        # Cut before the screening, which takes long for long texts; a little more is looked at than is sent,
-        # so that a secret across the cut is still seen whole.
-        near = {
-            name: cut(text, 4 * _MAX_METADATA_TEXT)
-            for name, text in texts.items()
-            if cut(name, _MAX_METADATA_TEXT) == name
-        }
-        kept, dropped = screen(near)
-        return {name: cut(text, _MAX_METADATA_TEXT) for name, text in list(kept.items())[:_MAX_METADATA_KEYS]}, dropped
+        # Screened before it is cut: of a private key that is cut, the screening would not see the end.
+        kept, dropped = filter_metadata(decode(goal.properties))
+        if self.metadata_over_limit == "fit":
+            fitting = ((name, text) for name, text in kept.items() if cut(name, _MAX_METADATA_TEXT) == name)
+            kept = {name: cut(text, _MAX_METADATA_TEXT) for name, text in islice(fitting, _MAX_METADATA_KEYS)}
+        return kept, dropped
 
 
 class _Body(Struct, kw_only=True, rename="camel", omit_defaults=True, gc=False):

@@ -95,6 +95,8 @@ FACTS = [
     case("the call's session goes out as given", SDK, goal(session_id=" a b "), sent(sessionId=" a b ")),
     case("the call's session is enough", SDK, goal(session_id="given"), sent(sessionId="given"), context=NOBODY),
     case("a blank session is refused", SDK, goal(session_id="  "), [], refused=DropReason.NO_SESSION),
+    case("U+FEFF is blank", SDK, goal(session_id="\ufeff"), [], refused=DropReason.NO_SESSION),
+    case("U+0085 is not blank", SDK, goal(session_id="\x85"), sent(sessionId="\x85")),
     case("no session, no request", SDK, goal(), [], context=USER, refused=DropReason.NO_SESSION),
     case(
         "another vendor's session is none",
@@ -147,7 +149,10 @@ FACTS = [
     screened("a large number", 1e21, kept="1e+21"),
     # Metadata: what is dropped
     screened("PEM private key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"),
-    screened("PEM RSA private key", "-----BEGIN RSA PRIVATE KEY-----\nAAAA"),
+    screened("PEM RSA private key", "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----"),
+    screened(
+        "PEM private key longer than what is sent", f"-----BEGIN PRIVATE KEY-----{'A' * 3000}-----END PRIVATE KEY-----"
+    ),
     screened("user and password in a URL", "postgres://user:pass@db.example.com/shop"),
     screened("Bearer", "Authorization: Bearer abc123def456"),
     screened("Basic", "Basic dXNlcjpwYXNz"),
@@ -223,6 +228,14 @@ FACTS = [
             "GB12",
             "666123456",
             "she lives at 1600 Pennsylvania",
+            "v1.2.3.4",
+            "10.0.0.01",
+            "100000000",
+            "PO123456B",
+            "10 points all the way",
+            "+442079460958",
+            "xoxz-abcdefghij",
+            "-----BEGIN RSA PRIVATE KEY-----\nAAAA",
             "",
         )
     ),

@@ -12,7 +12,7 @@ import re
 from functools import partial
 from typing import Any, Literal
 
-from sessionsight.destinations.screening import screen
+from sessionsight.destinations.screening import filter_metadata
 from sessionsight.inspector.ingest import visitors
 from sessionsight.inspector.ingest.base import (
     Body,
@@ -186,7 +186,7 @@ def _check_metadata(fields: Fields) -> None:
         elif isinstance(value, str) and len(value) > _MAX_METADATA_TEXT:
             fields.rules.append(f"metadata.{key}: must be at most {_MAX_METADATA_TEXT} characters, not {len(value)}")
     if not fields.rules:
-        _, secrets = screen(metadata)
+        _, secrets = filter_metadata(metadata)
         fields.warnings.extend(
             f"metadata.{key}: looks like {reason}, which the vendor's own SDK does not send"
             for key, reason in secrets.items()
