@@ -10,6 +10,7 @@ from sessionsight.arguments import (
     CallOptions,
     CommitOptions,
     RecordOptions,
+    as_anonymous_id,
     as_destinations,
     as_group,
     as_groups,
@@ -75,7 +76,7 @@ class Analytics(Gathering):
         try:
             analytics._user_id = as_id(user_id, "user_id")
             analytics._distinct_id = as_id(distinct_id, "distinct_id")
-            analytics._anonymous_id = as_id(anonymous_id, "anonymous_id")
+            analytics._anonymous_id = as_anonymous_id(anonymous_id)
         except CaptureError as error:
             collector.object_to(error)
         return analytics

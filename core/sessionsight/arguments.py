@@ -32,6 +32,7 @@ __all__ = [
     "CallOptions",
     "CommitOptions",
     "RecordOptions",
+    "as_anonymous_id",
     "as_context",
     "as_destinations",
     "as_fields",
@@ -120,6 +121,11 @@ def as_id(value: object, name: str) -> str | None:
     raise InvalidEventError(
         f"{name} must be a string of at most {MAX_ID} printable characters, an integer or a UUID, not {given}"
     )
+
+
+def as_anonymous_id(value: object) -> str | None:
+    """An anonymous id as `as_id` takes it; an empty one stays, because Analyse.net refuses it."""
+    return "" if value == "" else as_id(value, "anonymous_id")
 
 
 def exact(text: str) -> str:
@@ -298,6 +304,8 @@ def as_fields(
             fields[name] = as_key(value)
         elif name == "destinations":
             fields[name] = as_destinations(value, destinations)
+        elif name == "anonymous_id":
+            fields[name] = as_anonymous_id(value)
         elif (given := as_id(value, name)) is not None:
             fields[name] = given
     return fields

@@ -24,9 +24,10 @@ from sessionsight.context import (
     valid_id,
     valid_session_id,
 )
+from sessionsight.hostnames import hostname
 from sessionsight.javascript import WHITESPACE, trim
 from sessionsight.request_data import RequestData
-from sessionsight.urls import campaign, domain_of, page_url, without_query
+from sessionsight.urls import campaign, page_url, without_query
 
 __all__ = ["ClientIP", "Resolution", "parse_cookies", "resolve"]
 
@@ -34,8 +35,8 @@ ClientIP = Literal["off", "truncated", "full"]
 
 _SEPARATOR = re.compile(f";[{WHITESPACE}]*")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-# A cookie header is read up to here: servers cap all headers together near this size.
-_MAX_COOKIE_HEADER = 64 * 1024
+# Of a longer Cookie header only the end is read. No server takes that much by default.
+_MAX_COOKIE_HEADER = 1024 * 1024
 _MAX_PAGE_TEXT = 2048
 # Some proxies write the port as well: 192.0.2.1:50123, [2001:db8::1]:50123.
 _PORT = re.compile(r"^(?:\[(.*)\]|([0-9.]+))(?::[0-9]+)?$")
@@ -58,11 +59,14 @@ def parse_cookies(header: str) -> dict[str, str]:
         >>> parse_cookies('ss_sid=old; ss_sid="a%20b"; broken; x=%zz%20')
         {'ss_sid': '"a b"', 'x': '%zz%20'}
     """
+    if len(header) > _MAX_COOKIE_HEADER:
+        # The last duplicate wins. Its first pair may be cut.
+        header = header[-_MAX_COOKIE_HEADER:].partition(";")[2]
     cookies: dict[str, str] = {}
-    for pair in _SEPARATOR.split(header[:_MAX_COOKIE_HEADER]):
+    for pair in _SEPARATOR.split(header):
         name, equals, value = pair.partition("=")
-        if equals and name:
-            cookies[trim(name)] = _decode(trim(value))
+        if equals and (name := trim(name)):
+            cookies[name] = _decode(trim(value))
     return cookies
 
 
@@ -136,9 +140,10 @@ def _page(data: RequestData, client_ip: ClientIP, trusted_proxies: int) -> Page:
     return Page(
         url=_text(page_url(data.scheme, host, data.path, data.query)) if host and data.path else None,
         path=_text(data.path),
-        hostname=(domain_of(f"{data.scheme}://{host}") or None) if host else None,
+        hostname=(hostname(f"{data.scheme}://{host}") or None) if host else None,
         referrer=without_query(referrer) if referrer else None,
-        referrer_domain=(domain_of(referrer) or None) if referrer else None,
+        # Of the header as it came: a browser refuses some of the characters that are cut from the text.
+        referrer_domain=_text(hostname((headers.get("referer") or "")[:_MAX_PAGE_TEXT])),
         user_agent=_text(headers.get("user-agent")),
         client_ip=None if client_ip == "off" else _client_ip(data, client_ip, trusted_proxies),
         **{name: _text(value) for name, value in campaign(data.query).items()},

@@ -6,15 +6,15 @@ import re
 from collections.abc import Iterator
 from urllib.parse import quote, unquote_plus
 
-__all__ = ["UTM_FIELDS", "campaign", "domain_of", "page_url", "quote_path", "without_query"]
+__all__ = ["UTM_FIELDS", "campaign", "page_url", "quote_path", "without_query"]
 
 UTM_FIELDS = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
 
 # What the URL standard leaves bare in a path, beside letters, digits and "_.-~":
 # https://url.spec.whatwg.org/#path-percent-encode-set. A bare backslash would be read as a slash.
 _PATH_SAFE = "/!$&'()*+,:;=@[]|"
-_CREDENTIALS = re.compile(r"^([^/\\@]*[/\\]{2})[^/\\]*@")
-_HOST = re.compile(r"\s*[a-z][a-z0-9+.-]*://(?:[^/\\?#]*@)?(\[[0-9a-f:.]+\]|[^/\\?#:@\[\]]+)", re.IGNORECASE | re.ASCII)
+# A browser needs no slashes after the scheme of a web address.
+_CREDENTIALS = re.compile(r"^((?:https?|wss?|ftp):[/\\]*|[^/\\@]*[/\\]{2,})[^/\\]*@", re.IGNORECASE)
 
 
 def quote_path(path: bytes) -> str:
@@ -65,29 +65,6 @@ def campaign(query: str) -> dict[str, str]:
         if value and name in UTM_FIELDS:
             found.setdefault(name, unquote_plus(value))
     return found
-
-
-def domain_of(url: str) -> str:
-    """The host of an absolute address: lower case, no port, internationalised names in ASCII.
-
-    Empty when there is none: no scheme, a relative path, `mailto:`.
-
-    Example:
-        >>> domain_of("https://Bücher.example:8443/neu"), domain_of("/orders")
-        ('xn--bcher-kva.example', '')
-    """
-    match = _HOST.match(url)
-    if match is None:
-        return ""
-    host = match[1].lower()
-    if host.isascii():
-        return host
-    import idna  # only for the rare host that is not ASCII already
-
-    try:
-        return idna.encode(host, uts46=True).decode("ascii")
-    except UnicodeError:  # idna's own errors among them
-        return ""
 
 
 def _utm_pairs(query: str) -> Iterator[str]:

@@ -600,3 +600,9 @@ def test_who_signs_in_after_an_early_look_is_known_to_what_is_captured_late(reco
     analytics.release()
     analytics.capture("late")
     assert recorder.users() == ["ada"]
+
+
+def test_an_empty_anonymous_id_stays_for_the_vendor_that_refuses_it(recorder: Recorder) -> None:
+    recorder.client.analytics.capture("Report Exported", user_id="u1", anonymous_id="")
+    recorder.client.bind(anonymous_id="", user_id="u1").capture("Report Exported")
+    assert [record.anonymous_id for record in recorder.records()] == ["", ""]

@@ -46,6 +46,37 @@ def test_a_cookie_header_is_read_as_sessionsight_does(header: str, cookies: dict
     assert parse_cookies(header) == cookies
 
 
+def test_a_session_behind_many_other_cookies_is_found() -> None:
+    others = "; ".join(f"other{number}={'x' * 1000}" for number in range(200))
+    assert parse_cookies(f"{others}; ss_sid=session-1; ss_vid=visitor-1")["ss_sid"] == "session-1"
+    assert resolve(request(f"{others}; ss_sid=session-1")).context.sessionsight.session_id == "session-1"
+    assert resolve(request(f"ss_sid=session-1; {others}")).context.sessionsight.session_id == "session-1"
+
+
+def test_of_an_endless_cookie_header_the_end_is_read() -> None:
+    header = f"ss_sid=first; x{'ss_sid=cut' * 200_000}; ss_sid=last"
+    assert parse_cookies(header) == {"ss_sid": "last"}
+
+
+def test_a_name_of_white_space_is_no_name() -> None:
+    assert parse_cookies("\xa0=1; a=2") == {"a": "2"}
+
+
+@pytest.mark.parametrize(
+    ("referrer", "domain"),
+    [
+        ("HTTP:\\\\Shop.Example\\x", "shop.example"),
+        ("https://0x7f.1/", "127.0.0.1"),
+        ("https://sh\xadop.example", "shop.example"),
+        ("https://a\u200cb.example", None),
+        ("https://" + "a" * 3000, "a" * 2040),
+        ("about:client", None),
+    ],
+)
+def test_the_domain_of_a_referrer_is_what_a_browser_reads(referrer: str, domain: str | None) -> None:
+    assert resolve(request(headers={"referer": referrer})).context.page.referrer_domain == domain
+
+
 @given(st.text())
 def test_no_cookie_header_makes_parsing_raise(header: str) -> None:
     for name, value in parse_cookies(header).items():

@@ -187,11 +187,13 @@ class HttpxTransport:
         deadline = time.monotonic() + limits.total
         library = http_library() if self._library is None else self._library
         timeouts = {"connect": limits.connect, "read": limits.read, "write": limits.read, "pool": limits.connect}
+        headers = {"User-Agent": _user_agent(), "Accept-Encoding": "identity", **call.headers}
         try:
             request = library.Request(
                 call.method,
                 call.url,
-                headers={"User-Agent": _user_agent(), "Accept-Encoding": "identity", **call.headers},
+                # As fetch does in the vendors' SDKs; httpx would write ASCII alone.
+                headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()],
                 content=call.body,
                 extensions={"timeout": timeouts},
             )
@@ -211,8 +213,8 @@ class HttpxTransport:
                     response.close()
         finally:
             self._leave(pool)
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return HttpReply(status=response.status_code, headers=headers, body=body)
+        replied = {name.lower(): value for name, value in response.headers.items()}
+        return HttpReply(status=response.status_code, headers=replied, body=body)
 
     def close(self) -> None:
         """Close all connections. Calls under way are cut off; later calls open new ones."""

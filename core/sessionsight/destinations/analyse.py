@@ -27,8 +27,8 @@ from sessionsight.destinations.base import (
     rfc3339,
 )
 from sessionsight.encode import decode, encode
+from sessionsight.hostnames import hostname
 from sessionsight.records import DropReason, Entry, Event, Identify, Record
-from sessionsight.urls import domain_of
 
 __all__ = ["Analyse"]
 
@@ -79,7 +79,12 @@ class Analyse(VendorDestination, frozen=True, kw_only=True):
         return Limits(max_records=self.batch_size)
 
     def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
-        """An event needs a person or an anonymous id, an identification needs the person."""
+        """An event needs a person or an anonymous id, an identification needs the person.
+
+        An anonymous id that a call gives as an empty string is refused, as the vendor's SDK does.
+        """
+        if record.anonymous_id == "":
+            return DropReason.NO_IDENTITY
         if record.user_id or context.user_id:
             return None
         if type(record) is not Identify and anonymous_id(record, context, share_visitor_id=self.share_visitor_id):
@@ -117,7 +122,7 @@ class Analyse(VendorDestination, frozen=True, kw_only=True):
             path=page.path,
             hostname=page.hostname,
             referrer=page.referrer,
-            referrer_domain=page.referrer_domain or (domain_of(page.referrer) if page.referrer else ""),
+            referrer_domain=page.referrer_domain or (hostname(page.referrer) if page.referrer else ""),
             utm_source=page.utm_source,
             utm_medium=page.utm_medium,
             utm_campaign=page.utm_campaign,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any, Literal, get_args, get_origin
@@ -12,7 +13,10 @@ import msgspec
 from sessionsight.callbacks import run
 from sessionsight.errors import ConfigurationError
 
-__all__ = ["Secret", "base_url", "is_loopback", "objection", "reveal"]
+__all__ = ["Secret", "base_url", "check_header_secret", "header_secret", "is_loopback", "objection", "reveal"]
+
+# https://fetch.spec.whatwg.org/#concept-header-value, as far as HTTP/1.1 and its libraries take it.
+_HEADER_VALUE = re.compile("[\t\x20-\x7e\x80-\xff]*")
 
 Secret = str | Callable[[], str]
 """A key, or a function that returns it, such as a `KeyFile`; it is called for each HTTP call."""
@@ -35,6 +39,36 @@ def reveal(secret: Secret) -> str:
     if not isinstance(key, str) or not key.strip():
         raise ConfigurationError("the function that gives the key gave none")
     return key.strip()
+
+
+def header_secret(secret: Secret, where: str = "the key") -> str:
+    """Return a key that is sent in a header, where only the characters of Latin-1 can stand.
+
+    The vendors' own SDKs send Latin-1 as it is, and fail at each call with any other key.
+
+    Args:
+        secret: The key, or a function that returns it.
+        where: The option that an error names.
+
+    Raises:
+        ConfigurationError: The key cannot be sent in a header, or as `reveal`.
+    """
+    key = reveal(secret)
+    if not _HEADER_VALUE.fullmatch(key):
+        raise ConfigurationError(
+            f"{where} holds a character that no HTTP header can hold; copy the key from the vendor's dashboard again"
+        )
+    return key
+
+
+def check_header_secret(secret: Secret, where: str) -> None:
+    """Check a key that is known already, when a destination is made. A function is asked at each call only.
+
+    Raises:
+        ConfigurationError: The key cannot be sent in a header.
+    """
+    if not callable(secret):
+        header_secret(secret, where)
 
 
 def base_url(url: str, *, default: str, where: str) -> str:

@@ -24,11 +24,11 @@ from sessionsight.destinations.base import (
     base_url,
     encode_body,
     idempotency,
-    reveal,
     rfc3339,
 )
 from sessionsight.destinations.currency import to_major
 from sessionsight.destinations.fitting import Fit
+from sessionsight.destinations.options import check_header_secret, header_secret
 from sessionsight.encode import decode, encode
 from sessionsight.errors import ConfigurationError
 from sessionsight.records import DropReason, Entry, Event, Identify, Record
@@ -91,6 +91,7 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         where = f"destination {self.name!r}"
+        check_header_secret(self.secret_key, f"{where}: secret_key")
         force_setattr(self, "api_url", base_url(self.api_url, default=_DEFAULT_URL, where=f"{where}: api_url"))
         if self.plan == "enterprise" and (self.batch_size is None or self.calls_per_minute is None):
             raise ConfigurationError(
@@ -116,7 +117,7 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
 
     def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
         """One call for each identification, then one for all events."""
-        authorization = f"Bearer {reveal(self.secret_key)}"
+        authorization = f"Bearer {header_secret(self.secret_key)}"
 
         def call(path: str, body: Any, entries: Sequence[Entry], notes: Sequence[str] = ()) -> HttpCall:
             return HttpCall(

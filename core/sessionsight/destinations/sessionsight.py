@@ -23,9 +23,9 @@ from sessionsight.destinations.base import (
     VendorDestination,
     base_url,
     encode_body,
-    reveal,
 )
 from sessionsight.destinations.fitting import cut
+from sessionsight.destinations.options import check_header_secret, header_secret
 from sessionsight.destinations.screening import filter_metadata
 from sessionsight.encode import decode
 from sessionsight.javascript import is_blank
@@ -73,8 +73,9 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        where = f"destination {self.name!r}: api_url"
-        force_setattr(self, "api_url", base_url(self.api_url, default=_DEFAULT_URL, where=where))
+        where = f"destination {self.name!r}"
+        check_header_secret(self.secret_api_key, f"{where}: secret_api_key")
+        force_setattr(self, "api_url", base_url(self.api_url, default=_DEFAULT_URL, where=f"{where}: api_url"))
 
     @property
     def limits(self) -> Limits:
@@ -87,7 +88,7 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
 
     def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
         """One call a goal. Its headers are the two of the vendor's SDK, and no others."""
-        headers = {"Content-Type": "application/json", "x-api-key": reveal(self.secret_api_key)}
+        headers = {"Content-Type": "application/json", "x-api-key": header_secret(self.secret_api_key)}
         return [self._call(entry, entry.record, headers) for entry in entries if isinstance(entry.record, Goal)]
 
     def _call(self, entry: Entry, goal: Goal, headers: dict[str, str]) -> HttpCall:

@@ -25,6 +25,7 @@ from sessionsight.destinations.base import (
     reveal,
     rfc3339,
 )
+from sessionsight.destinations.options import check_header_secret, header_secret
 from sessionsight.errors import ConfigurationError
 from sessionsight.records import Alias, DropReason, Entry, Event, Group, Identify, PersonProperties, Record
 
@@ -72,8 +73,10 @@ class Signal(VendorDestination, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        where = f"destination {self.name!r}: endpoint"
-        force_setattr(self, "endpoint", base_url(self.endpoint, default=_DEFAULT_URL, where=where))
+        where = f"destination {self.name!r}"
+        if self.api_key_in != "body":
+            check_header_secret(self.api_key, f"{where}: api_key")
+        force_setattr(self, "endpoint", base_url(self.endpoint, default=_DEFAULT_URL, where=f"{where}: endpoint"))
         if not self.ingest_path.startswith("/"):
             raise ConfigurationError(
                 f"destination {self.name!r}: ingest_path must start with a slash, not {self.ingest_path!r}"
@@ -94,7 +97,7 @@ class Signal(VendorDestination, frozen=True, kw_only=True):
         """One call for all."""
         if not entries:
             return []
-        key = reveal(self.api_key)
+        key = reveal(self.api_key) if self.api_key_in == "body" else header_secret(self.api_key)
         headers = {"Content-Type": "application/json", **idempotency(entries)}
         if self.api_key_in == "authorization":
             headers["Authorization"] = f"Bearer {key}"

@@ -79,6 +79,7 @@ FACTS = [
     ),
     case("the key stands in the body", SERVER, event(), sent(wire(), key="other"), options={"public_key": "other"}),
     # Event object
+    case("an empty anonymous id throws there", SERVER, event(anonymous_id=""), [], refused=DropReason.NO_IDENTITY),
     case("the anonymous id before the person's", SERVER, event(anonymous_id="anon"), sent(wire(anonymous_id="anon"))),
     case("the person's id stands in", SERVER, event(), sent(wire())),
     case(

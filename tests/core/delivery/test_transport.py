@@ -319,6 +319,12 @@ def test_a_key_that_no_header_can_hold_is_found_out_without_showing_it(
     assert server.requests == []
 
 
+@pytest.mark.parametrize("key", ["sk_live_\u00e9", "sk_live_\xff\xa0\x80", "a\tb"])
+def test_a_key_of_latin_1_is_sent_as_fetch_sends_it(make: MakeTransport, server: Server, key: str) -> None:
+    make().send(call(server.url, key=key), AMPLE)
+    assert server.requests[0].headers["x-api-key"] == key
+
+
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "http://[::1", "nonsense"])
 def test_an_address_that_is_none_is_found_out(make: MakeTransport, url: str) -> None:
     assert isinstance(error_of(make, url), Unsendable)

@@ -21,6 +21,15 @@ from tests.core.destinations.factories import EVERYBODY, NOW, USER, VISITOR, ent
         ("sessionsight", {"property_id": ""}, "property_id is missing or blank"),
         ("sessionsight", {"property_id": 7}, "property_id must be str, not 7"),
         ("sessionsight", {"metadata_over_limit": "cut"}, "must be one of 'fit', 'as_given', not 'cut'"),
+        (
+            "sessionsight",
+            {"secret_api_key": "key_\u4e2d"},
+            "'sessionsight': secret_api_key holds a character that no HTTP",
+        ),
+        ("sessionsight", {"secret_api_key": "a\nb"}, "secret_api_key holds a character that no HTTP header can hold"),
+        ("saytics", {"secret_key": "key_\u20ac"}, "secret_key holds a character that no HTTP header can hold"),
+        ("signal", {"api_key": "key_\x7f"}, "api_key holds a character that no HTTP header can hold"),
+        ("signal", {"api_key": "a\x00b", "api_key_in": "x-api-key"}, "api_key holds a character that no HTTP header"),
         ("signal", {"batch_size": 0}, "batch_size must be int >= 1, not 0"),
         ("signal", {"batch_size": True}, "batch_size must be int, not True"),
         ("signal", {"compression": "yes"}, "compression must be bool, not 'yes'"),
@@ -155,3 +164,26 @@ def test_an_identification_is_about_the_user_even_where_the_header_goes_first() 
 
 def test_the_options_in_a_repr_are_those_that_are_used() -> None:
     assert "endpoint='https://signal.example.com'" in repr(Signal(api_key="k", endpoint="https://signal.example.com/"))
+
+
+@pytest.mark.parametrize("name", ["sessionsight", "saytics", "signal"])
+def test_a_key_of_latin_1_can_stand_in_a_header(name: str) -> None:
+    vendor = destination(name, {_KEY[name]: "schl\u00fcssel"})
+    (call,) = vendor.calls([entry(goal() if name == "sessionsight" else event(), EVERYBODY)], now=NOW)
+    assert any("schl\u00fcssel" in value for value in call.headers.values())
+
+
+@pytest.mark.parametrize("name", ["sessionsight", "saytics", "signal"])
+def test_a_key_of_a_function_is_checked_at_each_call_and_not_shown(name: str) -> None:
+    vendor = destination(name, {_KEY[name]: lambda: "key_\u4e2d"})
+    with pytest.raises(ConfigurationError, match="holds a character that no HTTP header can hold") as raised:
+        vendor.calls([entry(goal() if name == "sessionsight" else event(), EVERYBODY)], now=NOW)
+    assert "\u4e2d" not in str(raised.value)
+
+
+def test_a_key_in_the_body_may_hold_anything() -> None:
+    destination("analyse", {"public_key": "key_\u4e2d"})
+    destination("signal", {"api_key": "key_\u4e2d", "api_key_in": "body"})
+
+
+_KEY = {"sessionsight": "secret_api_key", "saytics": "secret_key", "signal": "api_key"}
