@@ -117,8 +117,14 @@ class Dispatcher:
             return
         for note in call.notes:
             self._reports.tell(logging.WARNING, note)
-        if self._park_unknown and not self._books.sending(job.entries):
+        held = self._books.sending(job.entries, mark=self._park_unknown)
+        if held is None:
             self.agenda.put_off(job, now + self._backoff(1))
+            return
+        if len(held) < len(job.entries):  # the others were given back while the call was prepared
+            job.take()
+            if held:
+                self.agenda.put_parts([job.part(held)])
             return
         job.launched_at = now
         job.attempts += 1

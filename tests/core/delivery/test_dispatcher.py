@@ -614,12 +614,16 @@ class Marks(MemoryBooks):
     def __init__(self, **options: Any) -> None:
         super().__init__(quick(**options))
         self.marked: set[str] = set()
+        self.given_back: set[str] = set()
         self.writable = True
 
-    def sending(self, entries: Sequence[Entry]) -> bool:
-        if self.writable:
-            self.marked.update(labels(entries))
-        return self.writable
+    def sending(self, entries: Sequence[Entry], *, mark: bool) -> Sequence[Entry] | None:
+        held = [entry for entry in entries if entry.record.label not in self.given_back]
+        if mark and not self.writable:
+            return None
+        if mark:
+            self.marked.update(labels(held))
+        return held
 
     def unsent(self, entries: Sequence[Entry]) -> None:
         self.marked.difference_update(labels(entries))
@@ -673,6 +677,42 @@ def test_a_goal_that_cannot_be_marked_waits() -> None:
     marks.writable = True
 
     assert bench.finish() == [["G"]]
+
+
+@pytest.mark.parametrize(("vendor", "record"), [(batches(URL), event("a")), (singles(URL), goal("a"))], ids=str)
+def test_what_was_given_back_while_its_call_was_prepared_is_not_sent(vendor: Vendor, record: Entry) -> None:
+    bench, marks = marking(vendor)
+    marks.given_back = {"a"}
+    bench.take(record)
+
+    bench.turn(under_way=0)
+
+    assert marks.marked == set()
+    assert not bench.dispatcher.agenda._parts
+    assert not bench.dispatcher.agenda._retries
+
+
+def test_the_rest_of_a_call_is_sent_without_what_was_given_back() -> None:
+    bench, marks = marking(batches(URL))
+    marks.given_back = {"b"}
+    bench.take(event("a"), event("b"), event("c"))
+
+    bench.turn(under_way=1)
+
+    assert bench.answer(OK) == ["a", "c"]
+    bench.turn(under_way=0)
+
+
+def test_nothing_is_sent_once_the_books_are_closed() -> None:
+    """What was in hand is counted as lost by then."""
+    bench = Bench(singles(URL), backoff_base=0.0)
+    bench.take(goal("G"))
+    bench.round(http(503))
+    assert bench.books.close() == 1
+
+    bench.turn(under_way=0)
+
+    assert tally(bench.books.read("closed")) == {"captured": 1, "shutdown": 1}
 
 
 @pytest.mark.parametrize(

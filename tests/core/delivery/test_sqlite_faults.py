@@ -214,7 +214,7 @@ def test_without_its_folder_records_wait_in_memory(
     a, b = claim(books, 2)
     books.delivered([a])
     books.died([letter(b)])
-    assert books.sending(claim(books, 1))
+    assert books.sending(claim(books, 1), mark=True)
     assert "records are kept in memory until it can be used" in caplog.text
 
     path.parent.mkdir(parents=True)
@@ -319,7 +319,7 @@ def test_what_has_come_of_records_is_written_once_the_disk_has_room(path: Path, 
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")  # nobody can write
         books._patience = 0.0
-        assert not books.sending([a])
+        assert books.sending([a], mark=True) is None
         books.delivered([a])
         books.died([letter(b)])
         books.unsent([c])
@@ -417,12 +417,12 @@ def test_a_deleted_file_is_begun_anew_with_what_waited(
     for spool in [*spools, *spools]:
         tend(spool)
     enter(spools[0], [event("c")])
-    spools[0].books(LANE).delivered(claimed)  # is in no book any more
 
-    assert counts(spools[0].books(LANE)) == {"captured": 4, "pending": 4}
+    assert spools[0].books(LANE).sending(claimed, mark=True) == []  # it waits in the new file
+    assert counts(spools[0].books(LANE)) == {"captured": 5, "pending": 5}
     assert "the file was moved or deleted" in caplog.text
     assert sound(path)
-    assert len(labels(claim(spools[1].books(LANE), 4))) == 4
+    assert sorted(labels(claim(spools[1].books(LANE), 5))) == ["a", "a", "b", "b", "c"]
 
 
 def test_a_moved_file_keeps_nothing_that_another_sends(path: Path, spools: list[SqliteSpool]) -> None:

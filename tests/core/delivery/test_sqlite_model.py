@@ -94,7 +94,7 @@ class Processes(RuleBasedStateMachine):
     @rule(at=processes, lane=lanes, number=st.integers(0, 3), back=st.booleans())
     def send(self, at: int, lane: str, number: int, back: bool) -> None:
         held = self.claimed[at, lane][:number]
-        assert self.spools[at].books(lane).sending(held)
+        assert self.spools[at].books(lane).sending(held, mark=True) == held
         if back:
             self.spools[at].books(lane).unsent(held)
 

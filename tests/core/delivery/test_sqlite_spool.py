@@ -107,7 +107,7 @@ def test_what_a_dead_process_may_have_delivered_is_parked(path: Path) -> None:
     dead, alive = sqlite_spool(path), sqlite_spool(path)
     enter(dead, [goal("sent"), goal("came back"), goal("claimed")])
     sent, came_back, _ = claim(dead.books(LANE), 3)
-    dead.books(LANE).sending([sent, came_back])
+    dead.books(LANE).sending([sent, came_back], mark=True)
     dead.books(LANE).unsent([came_back])
 
     abandon(dead)
@@ -125,7 +125,7 @@ def test_what_a_dead_process_may_have_delivered_is_parked(path: Path) -> None:
 def test_at_least_once_sends_again_what_a_dead_process_may_have_delivered(path: Path) -> None:
     dead, alive = sqlite_spool(path), sqlite_spool(path, goals_on_unknown="retry")
     enter(dead, [goal("g")])
-    dead.books(LANE).sending(claim(dead.books(LANE), 1))
+    dead.books(LANE).sending(claim(dead.books(LANE), 1), mark=True)
 
     abandon(dead)
     alive.tend(time.monotonic())
@@ -138,7 +138,7 @@ def test_a_process_that_closes_leaves_what_is_on_the_wire_to_be_parked(path: Pat
     first, second = sqlite_spool(path), sqlite_spool(path)
     enter(first, [goal("sent"), goal("claimed")])
     sent, _ = claim(first.books(LANE), 2)
-    first.books(LANE).sending([sent])
+    first.books(LANE).sending([sent], mark=True)
     end(first)
 
     second.tend(time.monotonic())

@@ -49,11 +49,20 @@ class Books(Protocol):
             When to come again at the latest, on the monotonic clock.
         """
 
-    def sending(self, entries: Sequence[Entry]) -> bool:
-        """These go on the wire next: should the process die now, nobody knows whether they have arrived.
+    def sending(self, entries: Sequence[Entry], *, mark: bool) -> Sequence[Entry] | None:
+        """Fence before the wire: return those of the claimed entries that this process still holds.
+
+        Only these may be sent. The others were given back, to this process or to another one, and are claimed again
+        by whoever sends them.
+
+        Args:
+            entries: What goes on the wire next, in one call.
+            mark: Record durably that the entries are in flight. If the process dies before their outcome is known,
+                they become dead letters (`unknown`) and are not sent again.
 
         Returns:
-            False when that cannot be written down, so that they must wait.
+            The entries that may be sent, in the same order; None when the mark cannot be written now, so that all of
+            them must wait.
         """
 
     def unsent(self, entries: Sequence[Entry]) -> None:

@@ -99,9 +99,10 @@ class MemoryBooks:
         """Nothing is left over by anybody."""
         return float("inf")
 
-    def sending(self, entries: Sequence[Entry]) -> bool:
-        """Nothing to do: should the process die now, all of this is gone with it."""
-        return True
+    def sending(self, entries: Sequence[Entry], *, mark: bool) -> Sequence[Entry] | None:
+        """Return the entries, or none of them once the books are closed: they are counted as lost by then."""
+        with self._changed:
+            return () if self._closed else entries
 
     def unsent(self, entries: Sequence[Entry]) -> None:
         """Nothing to do, for nothing was remembered."""

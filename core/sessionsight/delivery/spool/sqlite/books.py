@@ -7,17 +7,16 @@ import logging
 import sqlite3
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
-
-from msgspec.structs import replace
 
 from sessionsight.delivery.ledger import LaneStats
 from sessionsight.delivery.spool.base import DeadLetter, Share
 from sessionsight.delivery.spool.codec import from_bytes
 from sessionsight.delivery.spool.sqlite import ledger, letters, rows
+from sessionsight.delivery.spool.sqlite.claims import Claims, split_stored
 from sessionsight.delivery.spool.sqlite.debts import Debts
 from sessionsight.delivery.spool.sqlite.faults import NotOurs, SpoolFault, Unwritable
 from sessionsight.delivery.spool.sqlite.horizon import Horizon
@@ -66,8 +65,7 @@ class SqliteBooks:
         # Held while something moves to the file, so that nobody counts it twice or not at all. Never by a request.
         self._moving = threading.RLock()
         self._debts = Debts()
-        # Claimed, and not given out yet.
-        self._hand: deque[Entry] = deque()
+        self._claims = Claims()
         self.horizon = Horizon()
         self._evicted = 0
         # As it was when the file could be read last.
@@ -84,13 +82,6 @@ class SqliteBooks:
         """So many had to go to make room."""
         self._evicted += number
 
-    def empty_hand(self) -> list[Entry]:
-        """What was claimed in advance, for another file to take it in."""
-        with self._changed:
-            hand = [replace(entry, row=0) for entry in self._hand]
-            self._hand.clear()
-        return hand
-
     def take_in_memory(self, share: Share, fault: SpoolFault) -> None:
         """Take records in where the file cannot."""
         self._refuge.take_in(share, hold=self._waits_for_file(fault))
@@ -101,10 +92,14 @@ class SqliteBooks:
     def tend(self) -> float:
         """See to what is left over: the other processes', the memory's, what is owed to the file."""
         now = time.monotonic()
-        if now < self._next_look or self._closed:
-            return self._next_look if not self._closed else float("inf")
+        if self._closed:
+            return float("inf")
+        self._follow(self._spool.base)
+        if now < self._next_look:
+            return self._next_look
         self._next_look = now + _LOOK_EVERY
         self._spool.tend(now)
+        self._follow(self._spool.base)
         self._post()
         self._move_to_file()
         if self.horizon.since is None:
@@ -123,39 +118,48 @@ class SqliteBooks:
         if (known := self.horizon.since) is not None:
             number, size = number + self.horizon.number, size + self.horizon.size
             since = known if since is None else min(since, known)
-        if self._hand:
-            number, since = number + len(self._hand), 0.0
+        if prefetched := self._claims.prefetched:
+            number, since = number + prefetched, 0.0
         return number, size, since
 
     def claim(self, max_records: int, max_bytes: int) -> Sequence[Entry]:
         """Take the next entries to be sent: claimed before, or in the file, or in memory."""
-        if not self._hand:
+        if not self._claims.prefetched:
             self._claim(min(max(max_records, _CLAIM_AHEAD), _MAX_CLAIM), max_bytes)
-        if not self._hand:
-            return self._refuge.free.claim(max_records, max_bytes)
-        with self._changed:
-            return [self._hand.popleft() for _ in range(min(max_records, len(self._hand)))]
+        return self._claims.take(max_records) or self._refuge.free.claim(max_records, max_bytes)
 
-    def sending(self, entries: Sequence[Entry]) -> bool:
-        """Remember that nobody would know, should the process die now, whether these have arrived."""
-        written, _ = _apart(entries)
-        if not written or self._closed:
-            return True
+    def sending(self, entries: Sequence[Entry], *, mark: bool) -> Sequence[Entry] | None:
+        """Return those that this process still holds, marked as in flight; None when they cannot be marked now.
+
+        Rows are given back in a transaction that leaves out what is marked. So a row is either marked before that,
+        and nobody else sends it, or it is not marked here, and not sent.
+        """
+        held = self._claims.still_held(entries)
+        written, _ = split_stored(held)
+        if not mark or not written:
+            return held
         try:
-            self._write(partial(rows.mark, entries=written, sent=True))
+            with self._moving:
+                self._debts.pay(self._file, wait=self._patience)  # an older step may clear the same mark
+                base, marked = self._write(partial(rows.mark_in_flight, entries=written))
         except SpoolFault as fault:
             self._spool.report(fault)
-            return False
-        return True
+            return None
+        self._claims.mark_in_flight(written, marked, base=base)
+        return [entry for entry in held if not entry.row or entry.row in marked]
 
     def unsent(self, entries: Sequence[Entry]) -> None:
         """These have not arrived, for certain."""
-        written, _ = _apart(entries)
-        self._settle(written, partial(rows.mark, entries=written, sent=False))
+        written, _ = split_stored(entries)
+        if self._closed:
+            return
+        lost = self._claims.clear_in_flight(written)
+        self._owe(written, partial(rows.clear_in_flight, entries=written))
+        self._spool.enter_again(self.name, lost)
 
     def delivered(self, entries: Sequence[Entry]) -> None:
         """These have arrived."""
-        written, others = _apart(entries)
+        written, others = split_stored(entries)
         self._settle(written, partial(rows.remove, entries=written, what=rows.DELIVERED))
         if others:
             self._refuge.free.delivered(others)
@@ -163,7 +167,7 @@ class SqliteBooks:
 
     def dropped(self, entries: Sequence[Entry], reason: DropReason) -> None:
         """These will not be sent, and are not kept."""
-        written, others = _apart(entries)
+        written, others = split_stored(entries)
         self._settle(written, partial(rows.remove, entries=written, what=reason.value))
         if others:
             self._refuge.free.dropped(others, reason)
@@ -173,7 +177,8 @@ class SqliteBooks:
         """These cannot be delivered, and are kept as dead letters."""
         written = [letter for letter in letters if letter.entry.row]
         others = [letter for letter in letters if not letter.entry.row]
-        self._settle(written, partial(rows.bury, letters=written, keep=self._options.dead_letters))
+        entries = [letter.entry for letter in written]
+        self._settle(entries, partial(rows.bury, letters=written, keep=self._options.dead_letters))
         if others:
             self._refuge.free.died(others)
         self._notify()
@@ -219,8 +224,7 @@ class SqliteBooks:
         self._post()
         self._move_to_file()
         self._closed = True
-        with self._changed:
-            self._hand.clear()
+        self._claims.close()
         self._notify()
         return self._refuge.close()
 
@@ -268,11 +272,12 @@ class SqliteBooks:
             return
         self.horizon.looked()
         try:
-            found, more = self._write(partial(rows.claim, max_records=max_records, max_bytes=max_bytes))
+            base, (found, more) = self._write(partial(rows.claim, max_records=max_records, max_bytes=max_bytes))
         except SpoolFault as fault:
             self._spool.report(fault)
             self._look_again()
             return
+        self._follow(base)
         if more:
             self.horizon.entered(1, 0)
         for row, since, body in found:
@@ -282,24 +287,40 @@ class SqliteBooks:
                 self._spool.notices.tell(
                     logging.ERROR, f"{self.name}: a record in the spool cannot be read ({error})", about="unreadable"
                 )
+                buried = partial(letters.bury_unreadable, row=row, message=str(error))
                 with self._moving:
-                    buried = partial(letters.bury_unreadable, row=row, message=str(error))
-                    self._debts.owe(partial(self._in_lane, buried))
+                    self._debts.owe(partial(self._in_lane, buried, self._spool.owner_id))
             else:
-                self._hand.append(entry)
+                self._claims.add(entry)
 
-    def _write(self, work: Callable[..., T]) -> T:
-        """Do some work of `rows`, or of its like, for this lane and this process."""
-        self._spool.own()
-        return self._file.write(partial(self._in_lane, work), wait=self._patience)
+    def _follow(self, base: int) -> None:
+        """If another file has replaced the one in which records were claimed, enter them again, in the new one."""
+        self._spool.enter_again(self.name, self._claims.follow(base))
 
-    def _in_lane(self, work: Callable[..., T], connection: sqlite3.Connection) -> T:
-        return work(connection, self._spool.lanes[self.name], self._spool.owner_id)
+    def _write(self, work: Callable[..., T]) -> tuple[int, T]:
+        """Do some work of `rows`, or of its like, for this lane and this process.
 
-    def _settle(self, written: Sequence[object], work: Callable[..., None]) -> None:
+        Returns:
+            The base of the file in which it was done, and the result.
+        """
+        owner = self._spool.own()
+
+        def in_file(connection: sqlite3.Connection) -> tuple[int, T]:
+            return self._spool.base, self._in_lane(work, owner, connection)
+
+        return self._file.write(in_file, wait=self._patience)
+
+    def _in_lane(self, work: Callable[..., T], owner: int, connection: sqlite3.Connection) -> T:
+        return work(connection, self._spool.lanes[self.name], owner)
+
+    def _settle(self, written: Sequence[Entry], work: Callable[..., None]) -> None:
+        self._claims.settle(written)
+        self._owe(written, work)
+
+    def _owe(self, written: Sequence[Entry], work: Callable[..., None]) -> None:
         if written and not self._closed:
             with self._moving:
-                self._debts.owe(partial(self._in_lane, work))
+                self._debts.owe(partial(self._in_lane, work, self._spool.owner_id))
             self._post()
 
     def _post(self) -> None:
@@ -332,7 +353,7 @@ class SqliteBooks:
                     )
 
     def _carry_over(self, delivered: int, dropped: Counter[DropReason], dead: Sequence[DeadLetter]) -> None:
-        unwritten = self._write(partial(rows.carry_over, delivered=delivered, dropped=dropped, letters=dead))
+        _, unwritten = self._write(partial(rows.carry_over, delivered=delivered, dropped=dropped, letters=dead))
         if unwritten:
             self._spool.notices.tell(
                 logging.ERROR,
@@ -376,8 +397,3 @@ class SqliteBooks:
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
-
-
-def _apart(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """Those that are in the file, and those that are in memory."""
-    return [entry for entry in entries if entry.row], [entry for entry in entries if not entry.row]

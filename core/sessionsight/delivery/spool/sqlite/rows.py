@@ -28,9 +28,10 @@ __all__ = [
     "bury",
     "carry_over",
     "claim",
+    "clear_in_flight",
     "count",
     "enter",
-    "mark",
+    "mark_in_flight",
     "name_lanes",
     "remove",
     "take_out",
@@ -161,12 +162,18 @@ def claim(
     return [(record, since, body) for _, record, _, since, body in found[:taken]], len(found) > taken
 
 
-def mark(connection: sqlite3.Connection, lane: int, owner: int, entries: Sequence[Entry], *, sent: bool) -> None:
-    """Remember whether nobody would know, if the owner died now, that these have arrived."""
-    connection.executemany(
-        f"UPDATE queue SET sent = {int(sent)} WHERE {_ONE}",  # noqa: S608
-        _keys(lane, owner, entries),
-    )
+def mark_in_flight(connection: sqlite3.Connection, lane: int, owner: int, entries: Sequence[Entry]) -> set[int]:
+    """Set the in-flight flag of those entries that the owner still holds, and return their rows."""
+    return {
+        key[-1]
+        for key in _keys(lane, owner, entries)
+        if connection.execute(f"UPDATE queue SET sent = 1 WHERE {_ONE}", key).rowcount  # noqa: S608
+    }
+
+
+def clear_in_flight(connection: sqlite3.Connection, lane: int, owner: int, entries: Sequence[Entry]) -> None:
+    """Clear the in-flight flag: the entries have certainly not arrived."""
+    connection.executemany(f"UPDATE queue SET sent = 0 WHERE {_ONE}", _keys(lane, owner, entries))  # noqa: S608
 
 
 def remove(connection: sqlite3.Connection, lane: int, owner: int, entries: Sequence[Entry], what: str) -> None:
@@ -234,17 +241,21 @@ def thin_out(connection: sqlite3.Connection, lane: int, *, keep: int) -> None:
         count(connection, {(lane, DropReason.DEAD_LETTERS_FULL.value): number - keep})
 
 
-def take_out(connection: sqlite3.Connection) -> list[tuple[str, Entry]]:
-    """Remove whatever nobody has claimed from a file that is given up, for another one to take it in."""
-    found: list[tuple[str, Entry]] = []
+def take_out(connection: sqlite3.Connection, owner: int) -> dict[str, list[Entry]]:
+    """Remove from a file that is given up what nobody has claimed, and what this owner has and did not send yet.
+
+    Returns:
+        What nobody had claimed, by lane, for another file to take it in. Its owner knows the rest.
+    """
+    found: dict[str, list[Entry]] = {}
     for row, name, since, body in connection.execute(
         "SELECT queue.record, lanes.name, queue.since, records.body FROM lanes"
         " JOIN queue ON queue.lane = lanes.lane AND queue.owner = ? JOIN records ON records.id = queue.record",
         (NOBODY,),
     ).fetchall():
         with contextlib.suppress(msgspec.MsgspecError):
-            found.append((name, replace(from_bytes(body, since=since, row=row), row=0)))
-    connection.execute("DELETE FROM queue WHERE owner = ?", (NOBODY,))
+            found.setdefault(name, []).append(from_bytes(body, since=since, row=row))
+    connection.execute("DELETE FROM queue WHERE owner = ? OR (owner = ? AND sent = 0)", (NOBODY, owner))
     return found
 
 

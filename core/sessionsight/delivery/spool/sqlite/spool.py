@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from functools import partial
 from weakref import WeakSet
 
+from msgspec.structs import replace
+
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.spool.base import Share
 from sessionsight.delivery.spool.codec import to_bytes
@@ -53,7 +55,8 @@ class SqliteSpool:
             path, synchronous=options.spool_synchronous, on_open=self._opened, on_corrupt=self._set_aside
         )
         self.lanes: dict[str, int] = {}
-        self._base = 0
+        self.base = 0
+        """Where the row ids of the file begin that was opened last; another file has another one."""
         self._books: dict[str, SqliteBooks] = {}
         self._ownership: Ownership | None = None
         self._owning = threading.RLock()
@@ -111,6 +114,17 @@ class SqliteSpool:
             SpoolFault: It still cannot be written.
         """
         self._enter([Share(lane, entries)], wait=_PATIENCE, late=True)
+
+    def enter_again(self, lane: str, entries: Sequence[Entry]) -> None:
+        """Enter what was in another file before; in memory where that is not possible."""
+        if not entries:
+            return
+        share = Share(lane, [replace(entry, row=0) for entry in entries])
+        try:
+            self._enter([share], wait=_PATIENCE)
+        except SpoolFault as fault:
+            self.report(fault)
+            self._books[lane].take_in_memory(share, fault)
 
     def own(self) -> int:
         """Make this process an owner, if it is none yet, and say under which number.
@@ -182,33 +196,25 @@ class SqliteSpool:
 
     def _rescue(self) -> None:
         """The file was moved or deleted: start a new one with what still waits in the old one."""
-        found: list[tuple[str, Entry]] = []
+        found: dict[str, list[Entry]] = {}
         with contextlib.suppress(SpoolFault):
-            found = self.file.write(rows.take_out, wait=_PATIENCE)
-        found += [(books.name, entry) for books in self._books.values() for entry in books.empty_hand()]
+            found = self.file.write(partial(rows.take_out, owner=self.owner_id), wait=_PATIENCE)
         self.notices.tell(
             logging.ERROR,
-            f"spool {self.path}: the file was moved or deleted; a new one is started, with the {len(found)} records "
-            "that were waiting in the old one",
+            f"spool {self.path}: the file was moved or deleted; a new one is started with what was waiting in it",
             about="gone",
         )
         self.file.reopen()
-        shares = [Share(lane, [entry]) for lane, entry in found]
-        for lane, _ in found:
+        for lane, entries in found.items():
             self.books(lane)
-        try:
-            self._enter(shares, wait=_PATIENCE)
-        except SpoolFault as fault:
-            self.report(fault)
-            for share in shares:
-                self._books[share.lane].take_in_memory(share, fault)
+            self.enter_again(lane, entries)
 
     def _enter(self, shares: Sequence[Share], *, wait: float, urgent: bool = False, late: bool = False) -> None:
         bodies = _bodies(shares)
 
         def work(connection: sqlite3.Connection) -> tuple[dict[str, tuple[int, int]], Counter[str]]:
             entered = rows.enter(
-                connection, shares, bodies, lanes=self.lanes, base=self._base, window=self.options.dedupe_window
+                connection, shares, bodies, lanes=self.lanes, base=self.base, window=self.options.dedupe_window
             )
             if late:
                 counts = {(self.lanes[share.lane], rows.BYPASSED): len(share.entries) for share in shares}
@@ -224,7 +230,7 @@ class SqliteSpool:
                 self._books[lane].evicted(number)
 
     def _opened(self, connection: sqlite3.Connection, base: int) -> None:
-        self._base = base
+        self.base = base
         self.lanes = rows.name_lanes(connection, self._books)
 
     def _set_aside(self, aside: str, why: str) -> None:
