@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +83,30 @@ class DurableRecorder(Recorder):
     @property
     def on_disk(self) -> int:
         """How many records the file has taken, without asking the client, who would write the rest first."""
+        return self._counted("captured")
+
+    @property
+    def bypassed(self) -> int:
+        """How many of them had to wait in memory, because the file could not be written in time."""
+        return self._counted("bypassed")
+
+    @contextmanager
+    def locked(self) -> Iterator[Callable[[], None]]:
+        """Somebody else writes to the file meanwhile, until the function that this gives is called."""
+        self.client.stats()  # makes the file
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection.rollback
+        finally:
+            connection.close()
+
+    def _counted(self, what: str) -> int:
         if not self._path.exists():
             return 0
         connection = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)
         try:
-            [[number]] = connection.execute("SELECT coalesce(sum(number), 0) FROM counts WHERE what = 'captured'")
+            [[number]] = connection.execute("SELECT coalesce(sum(number), 0) FROM counts WHERE what = ?", (what,))
         except sqlite3.OperationalError:  # the tables are being made
             return 0
         finally:

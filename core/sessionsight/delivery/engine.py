@@ -24,6 +24,7 @@ from sessionsight.delivery.spool.base import DeadLetter, Spool
 from sessionsight.delivery.spool.choose import choose
 from sessionsight.delivery.transport import HttpxTransport, Transport
 from sessionsight.destinations.base import Destination
+from sessionsight.event_loop import on_event_loop
 from sessionsight.notices import Notices
 from sessionsight.records import DropReason, Entry
 
@@ -70,7 +71,10 @@ class Engine:
             )
 
         self._spool: Spool = choose(spool, options, notices)
-        self._intake = Intake(self._take, self._fault, pause=min(options.linger, _LONGEST_PAUSE))
+        durable = self._spool.durable
+        # What waits for a durable spool is lost with the process, so it does not linger there.
+        pause = 0.0 if durable else min(options.linger, _LONGEST_PAUSE)
+        self._intake = Intake(self._take, self._fault, pause=pause, blocking=durable)
         self._lanes = {
             destination.name: Lane(
                 destination,
@@ -88,19 +92,24 @@ class Engine:
         return self._spool.durable
 
     def submit(self, batch: Batch) -> None:
-        """Take in the records of a request, for every lane that has a place for them."""
+        """Take in the records of a request, for every lane that has a place for them.
+
+        With a durable spool they are written when this returns, but on an event loop, where a thread writes them soon.
+        """
         if not self._lanes:
             return
         first = not self._kept
         if first:
             self._kept = True
             lifecycle.keep(self)
-        if self._spool.durable:
-            self._take([batch])  # written down when this returns
-            if first:
-                self._start_lanes()
-        else:
+        if not self._spool.durable or on_event_loop():
             self._intake.put(batch)
+        else:
+            if self._intake.busy:
+                self._intake.drain()  # what an event loop has put in before is written before this
+            self._take([batch])
+        if first and self._spool.durable:
+            self._start_lanes()
         if self._alone:
             for lane, fair in self._shares(time.monotonic() + self._flush_timeout):
                 lane.send_here(fair)

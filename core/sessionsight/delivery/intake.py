@@ -1,7 +1,8 @@
-"""The way in: requests leave what they captured here and go on; a thread works it out soon after.
+"""Submission queue: requests enqueue batches without blocking, and a background thread processes them.
 
-Putting something in takes neither a lock nor a look at the request, which is what keeps a response's
-end cheap. Whoever needs to see everything, such as a flush, drains the intake itself.
+Putting a batch in takes neither a lock nor a look at the request, which keeps the end of a response cheap. Whoever
+needs to see everything, such as a flush, drains the queue itself. With a durable spool only event loops use it,
+because processing a batch writes it to the disk.
 """
 
 from __future__ import annotations
@@ -30,14 +31,22 @@ class Intake:
         take: Takes some of them, and answers for them even if it raises; called by one thread at a time.
         fault: Told of what has been raised on the thread, which goes on.
         pause: Seconds for which the thread lets batches gather while there are some.
+        blocking: `take` does I/O, so that whoever puts a batch in must not do the thread's work.
     """
 
     def __init__(
-        self, take: Callable[[Sequence[Batch]], None], fault: Callable[[BaseException], None], *, pause: float
+        self,
+        take: Callable[[Sequence[Batch]], None],
+        fault: Callable[[BaseException], None],
+        *,
+        pause: float,
+        blocking: bool = False,
     ) -> None:
         self._take = take
         self._fault = fault
         self._pause = pause
+        self._blocking = blocking
+        self._draining = False
         self._inbox: deque[Batch] = deque()
         self._wake = Wake()
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
@@ -52,18 +61,28 @@ class Intake:
         # While batches come in the thread looks by itself; it is called only from a longer sleep.
         if self._idle:
             self._call()
-        elif len(self._inbox) > _MOST:
+        elif len(self._inbox) > _MOST and not self._blocking:
             self.drain()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a batch that was put in is not completely processed yet. May be read on any thread."""
+        return self._draining or bool(self._inbox)
 
     def drain(self) -> bool:
         """Pass on what is there now; another thread that does so is waited for. Returns whether there was anything."""
         number = 0
         with self._lock:
-            # No longer than it takes to pass on what was there at first: others go on putting things in.
-            for _ in range(0, len(self._inbox), _AT_ONCE):
-                batches = self._next()
-                number += len(batches)
-                self._take(batches)
+            # Set before anything is taken out, for `busy`.
+            was_draining, self._draining = self._draining, True
+            try:
+                # No longer than it takes to pass on what was there at first: others go on putting things in.
+                for _ in range(0, len(self._inbox), _AT_ONCE):
+                    batches = self._next()
+                    number += len(batches)
+                    self._take(batches)
+            finally:
+                self._draining = was_draining
         return number > 0
 
     def stop(self) -> None:
