@@ -59,7 +59,7 @@ class Admission:
         self._count = count
         self._ask = settings.user if callable(settings.user) else None
         self._asks = self._look_now or self._ask is not None
-        self._header_names = HeaderNames(settings.anonymous_id_header)
+        self._header_names = HeaderNames(settings.anonymous_id_header, cookie=settings.anonymous_id_cookie)
         self._excluded = re.compile("|".join(map(fnmatch.translate, settings.exclude_paths)))
 
     def look(self, reader: RequestReader, request: Any) -> tuple[Admit, str | None, str | None]:

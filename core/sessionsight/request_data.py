@@ -6,12 +6,14 @@ looks like, so that no framework has to be imported.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sessionsight.containers import attribute, has_pairs, item, read_cookies, read_headers
 from sessionsight.urls import quote_path
 
 __all__ = [
@@ -63,13 +65,15 @@ class RequestData(Struct, frozen=True, kw_only=True):
 class HeaderNames:
     """The header names to take, in the spellings of WSGI and ASGI; made once per client."""
 
-    __slots__ = ("asgi", "extra", "wsgi")
+    __slots__ = ("asgi", "cookies", "extra", "wsgi")
 
-    def __init__(self, *extra: str | None) -> None:
+    def __init__(self, *extra: str | None, cookie: str | None = None) -> None:
         names = tuple(dict.fromkeys([*HEADERS, *(name.lower() for name in extra if name)]))
         self.wsgi = tuple("HTTP_" + name.upper().replace("-", "_") for name in names)
         self.extra = self.wsgi[len(HEADERS) :]
         """In the spelling of WSGI, those that are not among `HEADERS`."""
+        self.cookies = ("ss_sid", "ss_vid", *([cookie] if cookie else []))
+        """The cookies to ask for where they cannot be listed."""
         self.asgi = {name.encode("latin-1"): name for name in names}
 
 
@@ -175,86 +179,148 @@ class _Scope(Struct, frozen=True, gc=False):
 def from_any(request: object, names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
     """Take what there is from any request shape; what is not recognised gives empty data. Never raises.
 
-    Tried in this order: a raw Cookie header string; an ASGI scope; a WSGI environ; a request of
-    Django, Werkzeug, Flask, Starlette or FastAPI, by the raw scope or environ that it carries; an
-    object with `cookies` and `headers`, or a mapping with such members; a mapping of headers; a
-    mapping of cookies. Where decoded cookies hold one of the two SessionSight ids, the Cookie
-    header is not looked at, as in the vendor's own SDK
-    (https://github.com/SessionSight/sdks, sdk-shared/src).
+    Tried in this order, and the first that fits counts:
+
+    1. text: a raw Cookie header, or a block of header lines, as `str` or `bytes`;
+    2. an ASGI scope, a WSGI environ or Django's `META`;
+    3. an object that holds one of these: a request of Django, Werkzeug, Flask, Starlette, FastAPI, Bottle, Pyramid,
+       Falcon, Quart, Litestar and others;
+    4. an event of a serverless platform: AWS API Gateway, load balancer, Lambda@Edge;
+    5. `cookies` and `headers`, as members of an object or of a mapping: a request of aiohttp, Sanic, Tornado, Robyn,
+       `http.server` or Azure Functions;
+    6. a container of headers or of cookies: a mapping, a multi-dict, an object with `get`, a list of pairs, gRPC's
+       metadata;
+    7. what holds a request as `request`: a view, a handler, a GraphQL context.
+
+    Where decoded cookies hold one of the two SessionSight ids, the Cookie header is not read, as in the vendor's
+    own SDK (https://github.com/SessionSight/sdks, sdk-shared/src).
+
+    Example:
+        >>> from_any([(b"Cookie", b"ss_sid=6f1d2c3b")]).headers
+        {'cookie': 'ss_sid=6f1d2c3b'}
     """
-    try:
-        return _recognised(request, names)
-    except Exception:
-        return RequestData()  # a stranger's object: whatever it raises, there is nothing to be had
+    return _from_any(request, names, _MAX_LAYERS) or RequestData()
 
 
-def _recognised(request: object, names: HeaderNames) -> RequestData:
-    if isinstance(request, str):
-        return RequestData(headers={"cookie": request})
-    if isinstance(request, Mapping):
-        if "headers" in request and request.get("type") in {"http", "websocket"}:
-            return from_scope(request, names)
-        if "REQUEST_METHOD" in request or "HTTP_COOKIE" in request:
-            return from_environ(request, names)
-        if "headers" in request or "cookies" in request:
-            return _from_parts(request.get("cookies"), request.get("headers"), names)
-        data = _from_parts(request, request, names)
-        return data if data.headers or data.cookies else RequestData(cookies=dict(request))
-    if isinstance(scope := _attribute(request, "scope"), Mapping):
-        return from_scope(scope, names)
-    if isinstance(meta := _attribute(request, "META"), Mapping):
-        data, path = from_environ(meta, names), _attribute(request, "path")
+def _from_any(request: object, names: HeaderNames, layers: int) -> RequestData | None:
+    if request is None or layers == 0:
+        return None
+    for read in _SHAPES:
+        try:
+            data = read(request, names)
+        except Exception:  # noqa: S112  # a stranger's object: whatever it raises, it does not have this shape
+            continue
+        if data is not None:
+            return data
+    inner = item(request, "request") if isinstance(request, Mapping) else attribute(request, "request")
+    return None if inner is request else _from_any(inner, names, layers - 1)
+
+
+def _from_text(request: object, names: HeaderNames) -> RequestData | None:
+    if isinstance(request, bytes | bytearray | memoryview):
+        request = bytes(request).decode("latin-1")
+    if not isinstance(request, str):
+        return None
+    lines = [line.partition(":") for line in request.splitlines()]
+    pairs = [(name.strip(), value.strip()) for name, colon, value in lines if colon]
+    headers = read_headers(pairs, names.asgi) if _HEADER_LINE.search(request) else {"cookie": request}
+    return RequestData(headers=headers)
+
+
+def _from_scope(request: object, names: HeaderNames) -> RequestData | None:
+    for scope in (request, attribute(request, "scope")):
+        if isinstance(scope, Mapping) and "headers" in scope and item(scope, "type") in {"http", "websocket"}:
+            return from_scope(scope, names)
+    return None
+
+
+def _from_environ(request: object, names: HeaderNames) -> RequestData | None:
+    if isinstance(meta := attribute(request, "META"), Mapping):
+        data, path = from_environ(meta, names), attribute(request, "path")
         # Django writes the path that it has decoded into the server's environ.
         return replace(data, path=quote_path(path.encode("utf-8", "surrogateescape"))) if path else data
-    if isinstance(environ := _attribute(request, "environ"), Mapping):
-        return from_environ(environ, names)
-    cookies, headers = _attribute(request, "cookies"), _attribute(request, "headers")
-    if cookies is None and headers is None:
-        # A headers object that is no Mapping, such as http.client.HTTPMessage.
-        return RequestData(headers=_headers(request, names))
-    return _from_parts(cookies, headers, names)
+    for environ in (request, attribute(request, "environ"), attribute(request, "env")):
+        if isinstance(environ, Mapping) and (
+            "REQUEST_METHOD" in environ or any(isinstance(name, str) and name.startswith("HTTP_") for name in environ)
+        ):
+            return from_environ(environ, names)
+    return None
+
+
+def _from_event(request: object, names: HeaderNames) -> RequestData | None:
+    """An event of AWS, by the members that only such an event has.
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html
+    https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/lambda-event-structure.html
+    """
+    if not isinstance(request, Mapping):
+        return None
+    if has_pairs(records := item(request, "Records")) and records:
+        request = next(iter(records))
+    if isinstance(edge := item(request, "cf"), Mapping):
+        request = item(edge, "request")
+        return _from_parts(None, item(request, "headers"), names)
+    if isinstance(several := item(request, "multiValueHeaders"), Mapping) and several:
+        return _from_parts(item(request, "cookies"), several, names)
+    return None
+
+
+def _from_mapping(request: object, names: HeaderNames) -> RequestData | None:
+    if not isinstance(request, Mapping) or not ("headers" in request or "cookies" in request):
+        return None
+    return _from_parts(item(request, "cookies"), item(request, "headers"), names)
+
+
+def _from_object(request: object, names: HeaderNames) -> RequestData | None:
+    # Sanic's cookies have every attribute, as an empty text.
+    cookies, headers = (
+        None if isinstance(member, str) and not member else member
+        for member in (attribute(request, "cookies"), attribute(request, "headers"))
+    )
+    return None if cookies is None and headers is None else _from_parts(cookies, headers, names)
+
+
+def _from_container(request: object, names: HeaderNames) -> RequestData | None:
+    if callable(metadata := attribute(request, "invocation_metadata")):  # the context of a gRPC call
+        request = metadata()
+    data = _from_parts(request, request, names)
+    if data.headers or data.cookies:
+        return data
+    cookies = read_cookies(request, ()) if isinstance(request, Mapping) or has_pairs(request) else None
+    # Cookies without the ids may hold the site's own anonymous id; a mapping with a request in it holds none.
+    return RequestData(cookies=cookies) if cookies and "request" not in cookies else None
 
 
 def _from_parts(cookies: object, headers: object, names: HeaderNames) -> RequestData:
-    taken = _headers(headers, names)
-    if isinstance(cookies, list | tuple):  # AWS API Gateway: a list of "name=value"
-        return RequestData(headers={**taken, "cookie": "; ".join(str(cookie) for cookie in cookies)})
-    found = {name: _get(cookies, name) for name in ("ss_sid", "ss_vid")}
-    if isinstance(cookies, Mapping):
-        if any(isinstance(value, str) and value for value in found.values()):
-            return RequestData(headers=taken, cookies=dict(cookies))
-    elif any(found.values()):
-        return RequestData(headers=taken, cookies=found)
+    taken = read_headers(headers, names.asgi) if headers is not None else {}
+    if isinstance(cookies, bytes):
+        cookies = cookies.decode("latin-1")
+    if has_pairs(cookies) and all(isinstance(cookie, str) for cookie in cookies):  # AWS: a list of "name=value"
+        cookies = "; ".join(cookies)
+    if isinstance(cookies, str):
+        return RequestData(headers={**taken, "cookie": cookies} if cookies else taken)
+    try:
+        decoded = read_cookies(cookies, names.cookies) if cookies is not None else {}
+    except Exception:
+        decoded = {}
+    ids = (decoded.get("ss_sid"), decoded.get("ss_vid"))
+    listed = isinstance(cookies, Mapping) or has_pairs(cookies)
+    # What an object with `get` gives counts, whatever it is; a mapping may hold other things under these names.
+    if any(isinstance(value, str) and value for value in ids) or (not listed and any(ids)):
+        return RequestData(headers=taken, cookies=decoded)
     return RequestData(headers=taken)
 
 
-def _headers(headers: object, names: HeaderNames) -> dict[str, str]:
-    """The wanted headers out of a mapping in any case, or an object with `get`."""
-    if isinstance(headers, Mapping):
-        pairs: Iterable[tuple[object, object]] = headers.items()
-    else:
-        pairs = ((name, _get(headers, name)) for name in names.asgi.values())
-    taken: dict[str, str] = {}
-    for name, value in pairs:
-        lower = name.lower() if isinstance(name, str) else ""
-        if isinstance(value, str) and value and lower.encode("latin-1", "replace") in names.asgi:
-            # Of several spellings the lower-case one counts.
-            taken[lower] = value if name == lower else taken.get(lower, value)
-    return taken
-
-
-def _get(holder: object, name: str) -> object:
-    get = _attribute(holder, "get")
-    if not callable(get):
-        return None
-    try:
-        return get(name)
-    except Exception:
-        return None
-
-
-def _attribute(holder: object, name: str) -> Any:
-    try:
-        return getattr(holder, name, None)
-    except Exception:
-        return None
+_SHAPES: tuple[Callable[[object, HeaderNames], RequestData | None], ...] = (
+    _from_text,
+    _from_scope,
+    _from_environ,
+    _from_event,
+    _from_mapping,
+    _from_object,
+    _from_container,
+)
+_MAX_LAYERS = 4
+# A Cookie header has neither line ends nor a colon in its first name.
+_HEADER_LINE = re.compile(r"^[A-Za-z0-9-]+:[ \t]", re.MULTILINE)

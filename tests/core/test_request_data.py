@@ -3,22 +3,29 @@
 import io
 import wsgiref.headers
 from collections.abc import Iterator, Mapping
+from email import message_from_string
 from email.message import Message
 from http.cookies import SimpleCookie
-from typing import Any
+from typing import Any, ClassVar, NamedTuple, cast
 
+import bottle  # type: ignore[import-untyped]
+import falcon
 import flask
+import litestar
 import pytest
+import quart
 from django.conf import UserSettingsHolder, global_settings, settings
 from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest
+from django.http.request import HttpHeaders
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.requests import Request as StarletteRequest
 from starlette.websockets import WebSocket
+from werkzeug.datastructures import EnvironHeaders, MultiDict
 from werkzeug.datastructures import Headers as WerkzeugHeaders
 from werkzeug.wrappers import Request as WerkzeugRequest
 
@@ -222,7 +229,7 @@ def test_wsgi_and_asgi_show_the_same_path(path: bytes) -> None:
         Plain(headers={"cookie": COOKIE}, cookies=Raising()),
         Plain(headers={"cookie": COOKIE}, cookies=Getter(other="x")),
         Plain(headers={"cookie": COOKIE}, cookies={"ss_sid": "", "ss_vid": ""}),
-        Plain(headers={"cookie": COOKIE}, cookies=SimpleCookie("ss_sid=morsel")),
+        Plain(headers={"cookie": COOKIE}, cookies=SimpleCookie("other=morsel")),
         {"ss_sid": "session-1", "ss_vid": "visitor-1"},
         {"ss_sid": "session-1", "ss_vid": "visitor-1", "dnt": "1", "host": "a cookie of this name"},
         {"cookies": {"ss_sid": "session-1", "ss_vid": "visitor-1"}},
@@ -247,6 +254,155 @@ def test_the_ids_are_found_in_any_shape(request_: object) -> None:
     assert ids(request_) == BOTH
 
 
+class First(dict[str, list[str]]):
+    """Cookies and forms of Sanic: lists of values, of which `get` gives the first, and every attribute."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name, [default])[0]
+
+    def __getattr__(self, name: str) -> str:
+        return str(self.get(name, ""))
+
+
+class Storage(dict[str, object]):
+    """A request of aiohttp: a mapping of the app's own things, with headers and cookies as attributes."""
+
+    headers = WerkzeugHeaders([("Cookie", "ss_sid=session-1"), ("Cookie", "ss_vid=visitor%2D1")])
+    cookies: ClassVar[dict[str, str]] = {}
+
+
+class NeedsDefault:
+    """Something whose `get` has no default of its own."""
+
+    def __init__(self, **values: str) -> None:
+        self._values = values
+
+    def get(self, name: str, default: str) -> str:
+        return self._values.get(name, default)
+
+
+class Raises:
+    """Something that raises for a name that is missing, and has no `get`."""
+
+    def __init__(self, **values: str) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name]
+
+
+class Pair(NamedTuple):
+    """A piece of gRPC's metadata."""
+
+    key: str
+    value: str
+
+
+PLAIN_COOKIE = "ss_sid=session-1; ss_vid=visitor-1"
+RAW = [(b"Host", b"shop.example"), (b"Cookie", b"ss_sid=session-1"), (b"cookie", b"ss_vid=visitor%2D1")]
+DECODED = [("ss_sid", "session-1"), ("ss_vid", "visitor-1")]
+EDGE = {"uri": "/", "method": "GET", "headers": {"cookie": [{"key": "Cookie", "value": COOKIE}]}}
+CONTAINERS: dict[str, object] = {
+    "a raw Cookie header in bytes": COOKIE.encode(),
+    "a raw Cookie header with its name": f"Cookie: {COOKIE}",
+    "a block of header lines": f"GET / HTTP/1.1\r\nHost: shop.example\r\nCookie: {COOKIE}\r\n\r\n",
+    "a block of header lines in bytes": f"Host: shop.example\r\ncookie: {COOKIE}".encode(),
+    "ASGI's raw headers": RAW,
+    "raw headers as a tuple": tuple(RAW),
+    "pairs of text": [("Host", "shop.example"), ("COOKIE", COOKIE)],
+    "lists of two": [["Cookie", COOKIE]],
+    "the items of a mapping": {"Cookie": COOKIE}.items(),
+    "cookies as pairs": DECODED,
+    "cookies as objects with name and value": [{"name": name, "value": value} for name, value in DECODED],
+    "a member with raw headers": {"headers": RAW},
+    "a member with cookies as pairs": {"cookies": DECODED},
+    "a member with a raw header": {"cookies": COOKIE},
+    "a member with a raw header in bytes": {"cookies": COOKIE.encode()},
+    "headers in bytes": {b"Cookie": COOKIE.encode()},
+    "headers with several values": {"Cookie": ["ss_sid=session-1", "ss_vid=visitor%2D1"]},
+    "cookies with several values": {"ss_sid": ["old", "session-1"], "ss_vid": ["visitor-1"]},
+    "cookies in bytes": {b"ss_sid": b"session-1", b"ss_vid": b"visitor-1"},
+    "http.cookies": SimpleCookie("ss_sid=session-1; ss_vid=visitor-1"),
+    "Tornado's handler": Plain(request=Plain(headers={"Cookie": COOKIE}, cookies=SimpleCookie())),
+    "Tornado's cookies": Plain(cookies=SimpleCookie("ss_sid=session-1; ss_vid=visitor-1"), headers={}),
+    "Sanic's cookies": First(ss_sid=["session-1"], ss_vid=["visitor-1"]),
+    "Sanic's request": Plain(cookies=First(ss_sid=["session-1"], ss_vid=["visitor-1"]), headers={"cookie": "x=1"}),
+    "a member with Sanic's cookies": {"cookies": First(ss_sid=["session-1"], ss_vid=["visitor-1"])},
+    "Werkzeug's multi-dict": MultiDict([*DECODED, ("ss_sid", "second")]),
+    "Werkzeug's headers of an environ": EnvironHeaders(ENVIRON),
+    "aiohttp's request": Storage(user="u1"),
+    "aiohttp's view": Plain(request=Storage()),
+    "Django's headers": HttpHeaders(ENVIRON),
+    "Django's META": {"HTTP_COOKIE": COOKIE, "HTTP_X_SIGNAL_WINDOW_ID": "w"},
+    "CherryPy's request": Plain(headers={"Cookie": COOKIE}, cookie=SimpleCookie(COOKIE), params={}),
+    "http.server's handler": Plain(headers=message_from_string(f"Cookie: {COOKIE}\n\n"), path="/", requestline="GET /"),
+    "two headers in a message": message_from_string("Cookie: ss_sid=session-1\nCookie: ss_vid=visitor-1\n\n"),
+    "Bottle's request": bottle.LocalRequest(ENVIRON),
+    "Bottle's headers": bottle.LocalRequest(ENVIRON).headers,
+    "Bottle's cookies": bottle.LocalRequest({"HTTP_COOKIE": "ss_sid=session-1; ss_vid=visitor-1"}).cookies,
+    "Falcon's request": falcon.Request({**ENVIRON, "wsgi.errors": io.StringIO()}),
+    "Falcon's headers": falcon.Request({**ENVIRON, "wsgi.errors": io.StringIO()}).headers,
+    "Litestar's request": litestar.Request(cast("Any", SCOPE)),
+    "Litestar's headers": litestar.Request(cast("Any", SCOPE)).headers,
+    "Starlette's cookies": StarletteRequest({**SCOPE, "headers": [(b"cookie", PLAIN_COOKIE.encode())]}).cookies,
+    "Azure's request": Plain(headers=Headers({"Cookie": COOKIE}), url="https://shop.example/", params={}),
+    "gRPC's metadata": (Pair("user-agent", "grpc"), Pair("cookie", COOKIE)),
+    "gRPC's context": Plain(invocation_metadata=lambda: (Pair("cookie", COOKIE),)),
+    "a context of GraphQL": {"request": WerkzeugRequest(ENVIRON), "user": None},
+    "an object with a GraphQL context's request": Plain(request=StarletteRequest(SCOPE)),
+    "get that needs a default": Plain(cookies=NeedsDefault(ss_sid="session-1", ss_vid="visitor-1")),
+    "headers whose get needs a default": NeedsDefault(cookie=COOKIE),
+    "headers that raise for a missing name": Plain(headers=Raises(cookie=COOKIE)),
+    "Lambda, payload 1.0, several headers": {
+        "httpMethod": "GET", "headers": {"Cookie": "ss_vid=visitor-1"},
+        "multiValueHeaders": {"Cookie": ["ss_sid=session-1", "ss_vid=visitor-1"]},
+    },
+    "Lambda, payload 1.0": {"httpMethod": "GET", "headers": {"Cookie": COOKIE}, "multiValueHeaders": None},
+    "a load balancer, several headers": {"requestContext": {"elb": {}}, "multiValueHeaders": {"cookie": [COOKIE]}},
+    "a load balancer": {"requestContext": {"elb": {}}, "headers": {"cookie": COOKIE}},
+    "VPC Lattice": {"version": "2.0", "headers": {"cookie": ["ss_sid=session-1", "ss_vid=visitor-1"]}},
+    "Lambda@Edge": {"Records": [{"cf": {"request": EDGE}}]},
+    "Lambda@Edge, the record": {"cf": {"request": EDGE}},
+    "Lambda@Edge, the request": EDGE,
+    "CloudFront's cookies": {"cookies": {"ss_sid": {"value": "session-1"}, "ss_vid": {"value": "visitor-1"}}},
+    "AppSync": {"request": {"headers": {"cookie": COOKIE}}, "info": {}},
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("_django_settings")
+@pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS.keys())
+def test_the_ids_are_found_in_what_frameworks_call_cookies_headers_or_metadata(container: object) -> None:
+    assert ids(container) == BOTH
+
+
+@pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationWarning")  # imported by WebOb
+def test_pyramids_request_and_its_parts_are_shapes_too() -> None:
+    from webob import Request  # type: ignore[import-untyped]  # the base of Pyramid's
+
+    request = Request({**ENVIRON, "HTTP_COOKIE": PLAIN_COOKIE})
+    assert ids(request) == ids(request.headers) == ids(request.cookies) == BOTH
+
+
+async def test_quarts_request_and_its_parts_are_shapes_too() -> None:
+    async with quart.Quart("app").test_request_context("/", headers={"Cookie": "ss_sid=session-1; ss_vid=visitor-1"}):
+        assert ids(quart.request) == ids(quart.request.headers) == ids(quart.request.cookies) == BOTH
+
+
+def test_the_sites_own_anonymous_id_comes_out_of_any_container() -> None:
+    names = HeaderNames("X-My-Id", cookie="my_id")
+    for cookies in ({"my_id": "a1"}, SimpleCookie("my_id=a1"), First(my_id=["a1"]), [("my_id", "a1")]):
+        assert resolve(from_any(cookies, names), anonymous_id_cookie="my_id").context.anonymous_id == "a1"
+    data = from_any(Plain(cookies=Getter(my_id="a1", ss_sid="s1")), names)
+    assert resolve(data, anonymous_id_cookie="my_id").context.anonymous_id == "a1"
+    assert from_any([(b"x-my-id", b"a1")], names).headers == {"x-my-id": "a1"}
+
+
+def test_what_holds_itself_as_its_request_gives_nothing() -> None:
+    circular = Plain()
+    circular.request = Plain(request=circular)  # type: ignore[attr-defined]
+    assert ids(circular) == NEITHER
+
+
 def test_a_message_of_the_standard_library_is_a_shape_too() -> None:
     message = Message()
     message["Cookie"] = COOKIE
@@ -264,6 +420,9 @@ def test_a_message_of_the_standard_library_is_a_shape_too() -> None:
         ({"ss_sid": 5}, BOTH),
         ({"ss_sid": 5, "ss_vid": "mine"}, (None, "mine")),
         (["ss_sid=mine"], ("mine", None)),
+        (SimpleCookie("ss_sid=mine"), ("mine", None)),
+        ([("ss_sid", "first"), ("ss_sid", "mine")], ("mine", None)),
+        ("ss_sid=mine", ("mine", None)),
     ],
 )
 def test_finding_one_id_among_decoded_cookies_is_final(cookies: object, found: tuple[str | None, str | None]) -> None:
@@ -290,7 +449,7 @@ def test_cookies_by_name_serve_for_the_sites_own_anonymous_id() -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        None, 0, 1, 2.5, True, False, b"ss_sid=x", [], (), object(), object, "", {}, Raising(), RaisingGet(),
+        None, 0, 1, 2.5, True, False, b"x", [], (), object(), object, "", {}, Raising(), RaisingGet(),
         {5: 6}, {"headers": 5}, {"cookies": 5}, {"headers": None, "cookies": None}, {"type": "http", "headers": 5},
         {"type": [], "headers": {}}, {"REQUEST_METHOD": "GET", "PATH_INFO": 5}, {"HTTP_COOKIE": "x", "PATH_INFO": 5},
         Plain(scope={"type": "http", "headers": [5]}), Plain(environ=5, META=5, scope=5), {"cookies": [5, None]},
