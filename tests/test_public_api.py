@@ -3,6 +3,7 @@
 After a change that is meant, `python -m tests.test_public_api` writes `tests/public_api.txt` anew.
 """
 
+import dataclasses
 import difflib
 import doctest
 import enum
@@ -61,10 +62,17 @@ def members(kind: type) -> Iterator[tuple[str, Any]]:
 
 
 def fields(kind: type) -> Iterator[str]:
-    """The fields of a struct, as they are written in its class."""
+    """The fields of a struct or a dataclass, as they are written in its class."""
     written = {
         name: hint for base in reversed(ours(kind)) for name, hint in vars(base).get("__annotations__", {}).items()
     }
+    if dataclasses.is_dataclass(kind):
+        for fact in dataclasses.fields(kind):
+            given = fact.default is not dataclasses.MISSING
+            made = fact.default_factory is not dataclasses.MISSING
+            default = f" = {shown(fact.default)}" if given else " = ..." if made else ""
+            yield f"{fact.name}: {written[fact.name]}{default}"
+        return
     for field in msgspec.structs.fields(kind):
         default = "" if field.required else f" = {shown(field.default)}"
         if field.default_factory is not msgspec.NODEFAULT:
@@ -105,7 +113,7 @@ def describe_class(name: str, kind: type) -> Iterator[str]:
     yield f"class {name}({bases})" if bases else f"class {name}"
     if issubclass(kind, enum.Enum):
         yield from (f"    {member.name} = {member.value!r}" for member in kind)
-    elif issubclass(kind, msgspec.Struct):
+    elif issubclass(kind, msgspec.Struct) or dataclasses.is_dataclass(kind):
         yield from (f"    {field}" for field in fields(kind))
     elif any("__init__" in vars(base) for base in ours(kind)) and not getattr(kind, "_is_protocol", False):
         yield f"    __init__{signature(kind.__init__)}"

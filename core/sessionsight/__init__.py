@@ -27,6 +27,7 @@ from sessionsight.standard import (
     TrialEnded,
     TrialStarted,
 )
+from sessionsight.typed_events import Event
 
 __all__ = [
     "Analytics",
@@ -37,6 +38,7 @@ __all__ = [
     "Client",
     "ConfigurationError",
     "ContentViewed",
+    "Event",
     "InvalidEventError",
     "InvalidGoalError",
     "InvalidPropertiesError",

@@ -41,6 +41,7 @@ from sessionsight.records import (
     check_goal,
 )
 from sessionsight.standard import StandardEvent
+from sessionsight.typed_events import Event as TypedEvent
 
 __all__ = ["Analytics"]
 
@@ -112,7 +113,7 @@ class Analytics(Gathering):
 
     def capture(
         self,
-        event: str | StandardEvent,
+        event: str | TypedEvent,
         properties: Mapping[str, Any] | None = None,
         *,
         groups: Mapping[str, object] | None = None,
@@ -121,7 +122,8 @@ class Analytics(Gathering):
         """Capture an event.
 
         Args:
-            event: The event's name, or a typed standard event such as `CheckoutFinished(...)`.
+            event: The event's name, or a typed event: one of your own (see `sessionsight.Event`) or a standard one
+                such as `CheckoutFinished(...)`.
             properties: Names to values; they are encoded now, so later changes do not count.
             groups: Group type to group key, for Signal.
             **options: See `CallOptions`.
@@ -131,9 +133,12 @@ class Analytics(Gathering):
         """
         try:
             standard = False
-            if isinstance(event, StandardEvent):
-                standard = True
-                for problem in event.problems():
+            if isinstance(event, TypedEvent):
+                standard = isinstance(event, StandardEvent)
+                problems = event.problems()
+                if problems and not standard:
+                    raise InvalidEventError("; ".join(problems))
+                for problem in problems:
                     self._collector.object_to(InvalidEventError(problem))
                 properties = laid_over(event.properties(), properties)
                 name = event.event_name

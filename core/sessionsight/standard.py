@@ -9,15 +9,17 @@ https://github.com/track/sdk (`src/events/*`)
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from dataclasses import field
 from datetime import date, datetime
 from decimal import Decimal
-from enum import Enum
-from functools import cache
-from typing import Any, ClassVar, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeAlias
 
-from msgspec import UNSET, Struct, UnsetType, field
+from msgspec import UNSET, UnsetType
+
+from sessionsight.scalars import to_python
+from sessionsight.type_checks import is_finite, shown_value
+from sessionsight.typed_events import Event
 
 __all__ = [
     "CheckoutCancelled",
@@ -38,21 +40,23 @@ PaymentType = Literal["one_time", "subscription"]
 BillingInterval = Literal["month", "year", "week"]
 
 
-class StandardEvent(Struct, frozen=True, kw_only=True):
-    """What the typed events have in common.
+class StandardEvent(Event):
+    """What the standard events have in common.
 
-    An option that is not given does not appear among the properties; an explicit None does. Values are
-    not checked when an event is made, but when it is captured: in `strict` mode (development and tests)
-    `problems()` raise `InvalidEventError`, otherwise they are logged and the event is sent all the same.
+    An option that is not given does not appear among the properties; an explicit None does. What the vendor would
+    object to raises in `strict` mode, when the event is captured; otherwise it is logged and the event is sent all the
+    same, as the vendor's own SDK does, with what is there. A subclass keeps the standard event's name.
 
     Not to be made itself; use one of the events.
     """
 
-    event_name: ClassVar[str]
-    """The event's name on the wire."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """More properties, under names of your own. A field that is set takes precedence over one of these."""
 
-    extra: Mapping[str, Any] = {}
-    """More properties, under names of your own. A field that is set goes before one of these."""
+    @classmethod
+    def _default_name(cls) -> str:
+        inherited = Event not in {cls.__base__, getattr(cls.__base__, "__base__", None)}
+        return cls.event_name if inherited else super()._default_name()
 
     def properties(self) -> dict[str, Any]:
         """The properties by their names on the wire.
@@ -63,10 +67,10 @@ class StandardEvent(Struct, frozen=True, kw_only=True):
             >>> CheckoutStarted(payment_type="one_time", currency=" usd ", extra={"lang": "en"}).properties()
             {'lang': 'en', 'payment_type': 'one_time', 'currency': 'USD'}
         """
-        extra: object = self.extra
-        given = [(name, getattr(self, name)) for name in self.__struct_fields__ if name != "extra"]
-        pairs = [*extra.items(), *given] if isinstance(extra, Mapping) else given
-        properties = {name: value for name, value in pairs if value is not UNSET}
+        given = {**vars(self)["_unknown"], **super().properties()}
+        extra = given.pop("extra")
+        properties = {**extra, **given} if isinstance(extra, Mapping) else given
+        properties = {name: value for name, value in properties.items() if value is not UNSET}
         currency = properties.get("currency")
         if isinstance(currency, str):
             properties["currency"] = currency.strip().upper()
@@ -74,30 +78,14 @@ class StandardEvent(Struct, frozen=True, kw_only=True):
                 del properties["currency"]
         return properties
 
-    def problems(self) -> list[str]:
-        """What the vendor's types or checks object to, as sentences; empty when all is well.
-
-        Example:
-            >>> TrialStarted(plan="pro", trial_days="14").problems()
-            ["trial_started: trial_days must be a number, not '14'"]
-        """
-        found: list[str] = []
-        extra: object = self.extra
-        if not isinstance(extra, Mapping):
-            found.append(f"extra must be a mapping of names to values, not {_shown(extra)}")
-        for name, hint in _fields(type(self)).items():
-            value = getattr(self, name)
-            if (expected := _expected(value, hint)) is not None:
-                given = "is missing" if value is UNSET or value is None else f"must be {expected}, not {_shown(value)}"
-                found.append(f"{name} {given}")
-        found += self._more_problems()
-        return [f"{self.event_name}: {problem}" for problem in found]
+    def _field_problems(self) -> list[str]:
+        return [*super()._field_problems(), *self._more_problems()]
 
     def _more_problems(self) -> list[str]:
         return []
 
 
-class ContentViewed(StandardEvent, frozen=True, kw_only=True):
+class ContentViewed(StandardEvent):
     """Somebody read an article, a post or a page.
 
     Example:
@@ -117,7 +105,7 @@ class ContentViewed(StandardEvent, frozen=True, kw_only=True):
         return ["content_id is blank"] if isinstance(content_id, str) and not content_id.strip() else []
 
 
-class SignupCompleted(StandardEvent, frozen=True, kw_only=True):
+class SignupCompleted(StandardEvent):
     """Somebody has an account now.
 
     Attribution goes into `extra`, under the vendor's names: `first_` and `last_` before `content_id`,
@@ -137,7 +125,7 @@ class SignupCompleted(StandardEvent, frozen=True, kw_only=True):
     trial_days: Count = UNSET
 
 
-class _Checkout(StandardEvent, frozen=True, kw_only=True):
+class _Checkout(StandardEvent):
     """What the three checkout events have in common."""
 
     payment_type: PaymentType
@@ -161,15 +149,15 @@ class _Checkout(StandardEvent, frozen=True, kw_only=True):
             found.append("a subscription needs a billing_interval: month, year or week")
         elif self.payment_type == "one_time" and interval:
             found.append("a one-time payment has no billing_interval")
-        amount: object = self.amount
-        if (isinstance(amount, float) and _finite(amount) and not amount.is_integer()) or (
-            isinstance(amount, Decimal) and _finite(amount) and amount != amount.to_integral_value()
+        amount = _plain(self.amount)
+        if (isinstance(amount, float) and is_finite(amount) and not amount.is_integer()) or (
+            isinstance(amount, Decimal) and is_finite(amount) and amount != amount.to_integral_value()
         ):
             found.append(f"amount is in minor units, and so a whole number (4990 for 49.90), not {amount}")
         return found
 
 
-class CheckoutStarted(_Checkout, frozen=True, kw_only=True):
+class CheckoutStarted(_Checkout):
     """Somebody began to pay.
 
     Example:
@@ -180,7 +168,7 @@ class CheckoutStarted(_Checkout, frozen=True, kw_only=True):
     event_name: ClassVar[str] = "checkout_started"
 
 
-class CheckoutCancelled(_Checkout, frozen=True, kw_only=True):
+class CheckoutCancelled(_Checkout):
     """A checkout ended without a payment."""
 
     event_name: ClassVar[str] = "checkout_cancelled"
@@ -190,7 +178,7 @@ class CheckoutCancelled(_Checkout, frozen=True, kw_only=True):
     """Where it ended, in your own words."""
 
 
-class CheckoutFinished(_Checkout, frozen=True, kw_only=True):
+class CheckoutFinished(_Checkout):
     """Somebody paid.
 
     Example:
@@ -211,15 +199,15 @@ class CheckoutFinished(_Checkout, frozen=True, kw_only=True):
 
     def _more_problems(self) -> list[str]:
         found = _Checkout._more_problems(self)
-        amount: object = self.amount
-        if isinstance(amount, int | float | Decimal) and _finite(amount) and amount < 0:
+        amount = _plain(self.amount)
+        if isinstance(amount, int | float | Decimal) and is_finite(amount) and amount < 0:
             found.append(f"amount must not be negative, and is {amount}")
         if self.payment_type == "one_time" and self.subscription_id is not UNSET and self.subscription_id is not None:
             found.append("a one-time payment has no subscription_id")
         return found
 
 
-class TrialStarted(StandardEvent, frozen=True, kw_only=True):
+class TrialStarted(StandardEvent):
     """A trial began."""
 
     event_name: ClassVar[str] = "trial_started"
@@ -229,7 +217,7 @@ class TrialStarted(StandardEvent, frozen=True, kw_only=True):
     payment_type: Literal["subscription"] | UnsetType | None = UNSET
 
 
-class TrialEnded(StandardEvent, frozen=True, kw_only=True):
+class TrialEnded(StandardEvent):
     """A trial ended, one way or the other."""
 
     event_name: ClassVar[str] = "trial_ended"
@@ -241,7 +229,7 @@ class TrialEnded(StandardEvent, frozen=True, kw_only=True):
     payment_type: Literal["subscription"] | UnsetType | None = UNSET
 
 
-class SubscriptionCancelled(StandardEvent, frozen=True, kw_only=True):
+class SubscriptionCancelled(StandardEvent):
     """A subscription was ended."""
 
     event_name: ClassVar[str] = "subscription_cancelled"
@@ -258,40 +246,11 @@ class SubscriptionCancelled(StandardEvent, frozen=True, kw_only=True):
             try:
                 datetime.fromisoformat(self.effective_at)
             except ValueError:
-                return [f"effective_at must be a date of ISO 8601, not {_shown(self.effective_at)}"]
+                return [f"effective_at must be a date of ISO 8601, not {shown_value(self.effective_at)}"]
         return []
 
 
-@cache
-def _fields(event: type[StandardEvent]) -> dict[str, Any]:
-    hints = get_type_hints(event)
-    return {name: hints[name] for name in event.__struct_fields__ if name != "extra"}
-
-
-def _expected(value: Any, hint: Any) -> str | None:
-    """What a field's type wants, when this value is something else."""
-    if isinstance(value, Enum):
-        value = value.value
-    members = (hint,) if get_origin(hint) is Literal or isinstance(hint, type) else get_args(hint)
-    choices = [choice for member in members if get_origin(member) is Literal for choice in get_args(member)]
-    types = tuple(member for member in members if isinstance(member, type))
-    if isinstance(value, str) and value in choices:
-        return None
-    if bool in types if isinstance(value, bool) else isinstance(value, types) and _finite(value):
-        return None
-    if choices:
-        return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
-    return _WORDS[next(member for member in types if member in _WORDS)]
-
-
-def _finite(value: object) -> bool:
-    """Whether a value is anything but a NaN or an infinity."""
-    return value.is_finite() if isinstance(value, Decimal) else not isinstance(value, float) or math.isfinite(value)
-
-
-_WORDS: dict[type, str] = {str: "a string", bool: "True or False", int: "a number", date: "a date"}
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"a {type(value).__name__}"
+def _plain(value: Any) -> Any:
+    """A number of another library as Python's."""
+    plain = to_python(value)
+    return value if plain is UNSET else plain

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from sessionsight.context import TrackingContext
 from sessionsight.records import Amount, DropReason, Record
-from sessionsight.standard import StandardEvent
 from sessionsight.test_mode import test_mode
 from sessionsight.testing.captured import Captured
 from sessionsight.testing.wanted import Wanted, listing
+from sessionsight.typed_events import Event
 
 __all__ = ["Recorder", "allow_delivery", "record", "suppress_delivery"]
 
@@ -82,7 +82,7 @@ class Recorder:
     # --- what should be there --------------------------------------------------------------------
 
     def assert_captured(
-        self, event: str | StandardEvent, properties: Mapping[str, Any] | None = None, /, **more: Any
+        self, event: str | Event, properties: Mapping[str, Any] | None = None, /, **more: Any
     ) -> Captured:
         """Assert that such an event was captured, with at least these properties.
 
@@ -104,7 +104,7 @@ class Recorder:
         return self._assert_one(_wanted_event(event, properties, more))
 
     def assert_not_captured(
-        self, event: str | StandardEvent, properties: Mapping[str, Any] | None = None, /, **more: Any
+        self, event: str | Event, properties: Mapping[str, Any] | None = None, /, **more: Any
     ) -> None:
         """Assert that no such event was captured; the arguments are those of `assert_captured`.
 
@@ -233,8 +233,8 @@ def allow_delivery() -> Iterator[None]:
         yield
 
 
-def _wanted_event(event: str | StandardEvent, properties: Mapping[str, Any] | None, more: Mapping[str, Any]) -> Wanted:
+def _wanted_event(event: str | Event, properties: Mapping[str, Any] | None, more: Mapping[str, Any]) -> Wanted:
     wanted = {**(properties or {}), **more}
-    if isinstance(event, StandardEvent):
+    if isinstance(event, Event):
         return Wanted(kind="event", name=event.event_name, properties={**event.properties(), **wanted})
     return Wanted(kind="event", name=event, properties=wanted)
