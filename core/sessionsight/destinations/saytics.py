@@ -33,7 +33,7 @@ from sessionsight.encode import decode, encode
 from sessionsight.errors import ConfigurationError
 from sessionsight.records import DropReason, Entry, Event, Identify, Record
 
-__all__ = ["Saytics"]
+__all__ = ["Saytics", "title_case"]
 
 _DEFAULT_URL = "https://api.saytics.com"
 # Plan -> events in a batch, requests in a minute: https://docs.saytics.com/api-reference/introduction
@@ -82,6 +82,8 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
     """Whether `{"cart": {"total": 3}}` is sent as `cart_total`."""
     nulls: Literal["drop", "as_given"] = "drop"
     """Whether properties without a value are left out."""
+    event_names: Literal["keep", "title_case"] = "keep"
+    """`"title_case"` sends `order_processed` as `Order Processed`, which the vendor advises, to this vendor alone."""
     share_visitor_id: bool = True
     """Whether SessionSight's visitor id (the `ss_vid` cookie) may stand in as the anonymous id, since the
     vendor's own is kept in the browser, where no server sees it."""
@@ -157,12 +159,27 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
             anonymous = anonymous_id(event, entry.context, share_visitor_id=self.share_visitor_id)
         money = self.money == "major" and event.standard and b'"amount"' in event.properties
         return _Event(
-            event=event.name,
+            event=title_case(event.name) or event.name if self.event_names == "title_case" else event.name,
             user_id=user_id,
             anonymous_id=anonymous,
             properties=_priced(event, fit, notes) if money else _properties(event, fit),
             timestamp=rfc3339(event.time),
         )
+
+
+def title_case(name: str) -> str | None:
+    """Return an event's name in title case, which the vendor advises; None for a name that is not in snake case.
+
+    https://docs.saytics.com/concepts/events
+
+    Example:
+        >>> title_case("order_processed"), title_case("Order Processed"), title_case("$pageview")
+        ('Order Processed', None, None)
+    """
+    words = name.split("_")
+    if name != name.lower() or not name[:1].isalpha() or not all(word.isalnum() for word in words):
+        return None
+    return " ".join(word[0].upper() + word[1:] for word in words)
 
 
 def _properties(record: Record, fit: Fit) -> Raw | None:

@@ -1,5 +1,6 @@
 """Options are checked when a destination is made, with a message that says what to do."""
 
+import json
 from typing import Any
 
 import pytest
@@ -127,6 +128,24 @@ def test_plain_http_is_for_this_machine_only(host: str) -> None:
 
 def test_a_key_from_a_file_loses_its_line_end() -> None:
     assert reveal("key\n") == reveal(lambda: " key\n") == "key"
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("order_processed", "Order Processed"),
+        ("signup", "Signup"),
+        ("step_2_done", "Step 2 Done"),
+        ("Order Processed", "Order Processed"),
+        ("$pageview", "$pageview"),
+        ("_private", "_private"),
+        ("änderung_bezahlt", "Änderung Bezahlt"),
+    ],
+)
+def test_saytics_may_get_names_in_title_case(name: str, sent: str) -> None:
+    for option, expected in (("title_case", sent), ("keep", name)):
+        [call] = Saytics(secret_key="k", event_names=option).calls([entry(event(name), USER)], now=NOW)  # type: ignore[arg-type]
+        assert json.loads(call.body)["event"] == expected
 
 
 def test_money_without_a_currency_is_noted() -> None:

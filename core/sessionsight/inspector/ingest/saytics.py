@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sessionsight.destinations.base import rfc3339
+from sessionsight.destinations.saytics import title_case
 from sessionsight.inspector.ingest.base import (
     Body,
     Endpoint,
@@ -121,8 +122,11 @@ def _event(request: Request, raw: Any) -> Inspected:
     _check_properties(fields, properties)
     occurred_at = fields.time("timestamp")
     fields.only(_EVENT)
-    if name and "_" in name and name == name.lower():
-        fields.warnings.append("event: the vendor advises against snake_case names; Order Processed is its style")
+    if name and "_" in name and (advised := title_case(name)) is not None:
+        fields.warnings.append(
+            f'event: Saytics advises against snake_case names; write "{advised}" in place of "{name}", or set '
+            'event_names="title_case" on the destination, which changes what is sent to Saytics alone'
+        )
     return _record(
         request,
         fields,

@@ -85,7 +85,10 @@ def test_a_broken_rule_refuses_the_event(changes: dict[str, Any], rule: str) -> 
     [
         ({"properties": {"a": None}}, "properties.a: None is no value that the vendor lists"),
         ({"properties": {"a": {}}}, "properties.a: an object is no value that the vendor lists"),
-        ({"event": "user_signed_up"}, "event: the vendor advises against snake_case names"),
+        (
+            {"event": "user_signed_up"},
+            'event: Saytics advises against snake_case names; write "User Signed Up" in place of "user_signed_up", or',
+        ),
         ({"messageId": "1"}, "messageId: is no field that the vendor has"),
     ],
 )
@@ -93,6 +96,11 @@ def test_what_is_not_documented_is_a_warning(changes: dict[str, Any], warning: s
     record = one(ask(EVENTS, event(**changes), BEARER))
     assert record.accepted
     assert record.warnings[0].startswith(warning)
+
+
+@pytest.mark.parametrize("name", ["User Signed Up", "signup", "$pageview", "_private", "a__b"])
+def test_other_names_bring_no_warning(name: str) -> None:
+    assert one(ask(EVENTS, event(event=name), BEARER)).warnings == []
 
 
 def test_an_identification_needs_its_user() -> None:
