@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from sessionsight import Analytics, Client, Settings
-from sessionsight.client import adopt
 from sessionsight.content_length import ContentLengthTracker
 from sessionsight.current import enter, leave
 from sessionsight.destinations import Signal
 from sessionsight.notices import Notices
+from sessionsight.process import adopt
 from sessionsight.test_mode import test_mode
 from sessionsight_asgi.connection import install_property
 from sessionsight_asgi.cors import SIGNAL_HEADERS, blocked_headers

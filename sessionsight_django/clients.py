@@ -11,9 +11,8 @@ from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 from django.utils.timezone import get_default_timezone
 
-from sessionsight import Client, ConfigurationError, NoClientError, Settings
-from sessionsight.client import adopt
-from sessionsight.current import default, set_default
+from sessionsight import Client, ConfigurationError, Settings
+from sessionsight.current import set_default_source
 from sessionsight.test_mode import test_mode
 from sessionsight_django.transactions import hold
 
@@ -22,6 +21,8 @@ __all__ = ["client", "current_settings", "is_test_environment", "set_test_mode"]
 _WHERE = "settings.SESSIONSIGHT"
 
 _clients: list[Client] = []
+_present: Client | None = None
+"""The client for the settings as they are now, once somebody has asked for it."""
 _marks: list[int] = []
 """For each `override_settings` that is in force, how many clients there were before it."""
 _retired: list[Client] = []
@@ -34,15 +35,22 @@ def client() -> Client:
     Raises:
         ConfigurationError: A setting that is unknown or wrong.
     """
+    global _present  # noqa: PLW0603  # the process's own
     settings = current_settings()
     with _lock:
-        for known in _clients:
-            if known.settings == settings:
-                return known
-        made = adopt(None, settings, {}, where=_WHERE)
-        made.hold = hold
-        _clients.append(made)
-        return made
+        found = next((known for known in _clients if known.settings == settings), None)
+        if found is None:
+            found = Client(settings)
+            found.hold = hold
+            _clients.append(found)
+        _present = found
+    set_default_source(_present_client, owner=_WHERE)
+    return found
+
+
+def _present_client() -> Client:
+    """Return the same as `client`, without reading the settings unless they have changed."""
+    return _present or client()
 
 
 def current_settings() -> Settings:
@@ -66,8 +74,10 @@ def _setting_changed(setting: str, *, enter: bool, **_: Any) -> None:
     """
     if setting not in {"SESSIONSIGHT", "DEBUG", "USE_TZ", "TIME_ZONE"}:
         return
+    global _present  # noqa: PLW0603  # the process's own
     closing: list[Client] = []
     with _lock:
+        _present = None
         if enter:
             _marks.append(len(_clients))
             closing, _retired[:] = _retired[:], []
@@ -76,17 +86,8 @@ def _setting_changed(setting: str, *, enter: bool, **_: Any) -> None:
             _retired.extend(_clients[mark:])
             del _clients[mark:]
     for client in closing:
-        if _is_default(client):
-            set_default(None)
         # Not waited for: with a vendor that cannot be reached it takes as long as `shutdown_timeout` allows.
         Thread(target=client.shutdown, name="sessionsight-retired", daemon=True).start()
-
-
-def _is_default(client: Client) -> bool:
-    try:
-        return default() is client
-    except NoClientError:
-        return False
 
 
 def is_test_environment() -> bool:

@@ -10,6 +10,7 @@ from flask.cli import AppGroup
 
 from sessionsight import CaptureError
 from sessionsight.diagnosis import Finding, check, failed, report_lines, send_test_event, stats_lines
+from sessionsight_flask.config import late_message
 
 if TYPE_CHECKING:
     from sessionsight import Client
@@ -17,14 +18,22 @@ if TYPE_CHECKING:
 __all__ = ["commands"]
 
 
-def commands(client: Callable[[], Client]) -> AppGroup:
-    """The commands, for the client that this function gives in an app's context."""
+def commands(client: Callable[[], Client], late: Callable[[], list[str]]) -> AppGroup:
+    """Return the commands of an app.
+
+    Args:
+        client: Returns its client.
+        late: Returns the settings that have changed since the client was made.
+    """
     group = AppGroup("sessionsight", help="Look at the analytics of this app.")
 
     @group.command("check")
     def check_() -> None:
         """Look at the configuration; nothing is sent."""
-        _print(check(client()))
+        findings = check(client())
+        if names := late():
+            findings.append(Finding(level="error", subject="app.config", message=late_message(names)))
+        _print(findings)
 
     @group.command("test-event")
     @click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the vendors.")

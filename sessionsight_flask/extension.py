@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, Request, current_app, g, has_app_context, has_request_context, request
+from flask import globals as flask_globals
+from flask.ctx import AppContext, RequestContext
+from msgspec import Struct
 from werkzeug.local import LocalProxy
 
-from sessionsight import Analytics, Client, ConfigurationError, NoClientError, Settings, current
-from sessionsight.current import entered
+from sessionsight import Analytics, Client, ConfigurationError, NoClientError
+from sessionsight.current import current_in, entered, register_framework
 from sessionsight.request_data import HeaderNames, RequestData, snapshot_of_environ
 from sessionsight_flask.commands import commands
+from sessionsight_flask.config import changed_settings, late_message, read_settings, snapshot
 from sessionsight_flask.wsgi import KEY, AnalyticsMiddleware
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = ["FlaskReader", "SessionSight", "current_analytics"]
 
 _NAME = "sessionsight"
-_PREFIX = "SESSIONSIGHT_"
-_OPTIONS = {_PREFIX + name.upper(): name for name in Settings.__struct_fields__}
 
 
 class SessionSight:
@@ -63,11 +69,21 @@ class SessionSight:
                 f"SessionSight is set up for {app!r} already; call init_app once for each app, "
                 "and not at all for one that was given to SessionSight(app)"
             )
-        client = self._client or Client(_settings(app))
+        client = self._client or Client(read_settings(app))
+        before = snapshot(app)
+
+        def late() -> list[str]:
+            return [] if self._client is client else changed_settings(app, before)
+
+        def warn_of_late() -> None:
+            if names := late():
+                client.warn(f"app.config: {late_message(names)}", key="late settings")
+
         app.extensions[_NAME] = client
-        app.cli.add_command(commands(lambda: client))
+        app.cli.add_command(commands(lambda: client, late))
         app.wsgi_app = AnalyticsMiddleware(app.wsgi_app, client)  # type: ignore[method-assign]
-        app.request_class = _request_class(app.request_class, client)
+        app.request_context = _RequestContexts(app.request_context, client, warn_of_late)  # type: ignore[method-assign]
+        register_framework(_FRAMEWORK)
 
     @property
     def client(self) -> Client:
@@ -110,40 +126,65 @@ class FlaskReader:
 
 
 _READER = FlaskReader()
+# Flask 3.2 has one context for app and request. A copy of it shares the request and not the context.
+_context: Any = flask_globals.app_ctx if hasattr(AppContext, "from_environ") else flask_globals.request_ctx
 
 
-def _settings(app: Flask) -> Settings:
-    options: dict[str, Any] = {}
-    for name, value in app.config.items():
-        if name.startswith(_PREFIX):
-            if name not in _OPTIONS:
-                raise ConfigurationError.unknown(name, _OPTIONS, where="app.config")
-            options[_OPTIONS[name]] = value
-    return Settings.from_mapping(options, where="app.config", strict=bool(app.debug))
+class _RequestContexts:
+    """An app's `request_context`: gives each request its analytics, whoever calls it and whatever class requests have.
 
+    Args:
+        make: What stood in its place.
+        client: The app's client.
+        before_first: Called once, before the first request.
+    """
 
-def _request_class(base: type[Request], client: Client) -> type[Request]:
-    """The app's request class, with `analytics` from the first moment of a request on."""
+    __slots__ = ("_before_first", "_client", "_make")
 
-    def __init__(self: Request, environ: dict[str, Any], *args: Any, **options: Any) -> None:  # noqa: N807
-        base.__init__(self, environ, *args, **options)
+    def __init__(
+        self, make: Callable[[WSGIEnvironment], RequestContext], client: Client, before_first: Callable[[], None]
+    ) -> None:
+        self._make = make
+        self._client = client
+        self._before_first: Callable[[], None] | None = before_first
+
+    def __call__(self, environ: WSGIEnvironment) -> RequestContext:
+        if self._before_first is not None:
+            self._before_first()
+            self._before_first = None
+        context = self._make(environ)
+        request: Any = context.request
         analytics: Analytics | None = environ.get(KEY)
-        if analytics is None:  # `app.test_request_context()`: there is no response to wait for
-            analytics = Analytics(client, _READER, self)
+        served = analytics is not None
+        if analytics is None:
+            # `app.test_request_context()`, or a server that took `app.wsgi_app` before: no response to wait for.
+            analytics = Analytics(self._client, _READER, request)
             analytics.end()
         else:
-            analytics.attach(_READER, self, ask_while=_is_served)
-        self.analytics = analytics  # type: ignore[attr-defined]
-
-    def close(self: Request) -> None:
+            analytics.attach(_READER, request, ask_while=_is_served)
+        request.analytics = analytics
         # Flask calls it before `session` and `g` go; a function for the teardown would cost each request much more.
-        analytics: Analytics = self.analytics  # type: ignore[attr-defined]
-        if entered() is analytics:
-            analytics.look()
-        base.close(self)
+        request.close = _Close(context, analytics, served)
+        return context
 
-    members = {"__init__": __init__, "close": close, "__module__": base.__module__, "__doc__": base.__doc__}
-    return type(base.__name__, (base,), members)
+
+class _Close(Struct, frozen=True):
+    """Replaces a request's `close`: does what that does, after a last look at the request."""
+
+    context: RequestContext
+    analytics: Analytics
+    served: bool
+    """Whether the middleware ends the analytics, with the response."""
+
+    def __call__(self) -> None:
+        request = self.context.request
+        if _context._get_current_object() is self.context:  # noqa: SLF001  # Werkzeug's documented way to the object
+            del vars(request)["close"]  # it and the request would keep each other alive
+            if not self.served:
+                self.analytics.release()
+            elif entered() is self.analytics:
+                self.analytics.look()
+        type(request).close(request)
 
 
 def _is_served(analytics: object) -> bool:
@@ -151,16 +192,23 @@ def _is_served(analytics: object) -> bool:
     return entered() is analytics and has_request_context()
 
 
-def _current() -> Analytics:
-    analytics: Analytics | None = getattr(request, "analytics", None) if has_request_context() else None
-    analytics = analytics or entered()
-    if analytics is None and has_app_context() and (client := current_app.extensions.get(_NAME)) is not None:
-        analytics = cast("Client", client).analytics
-    return current() if analytics is None else analytics
+class _FlaskFramework:
+    """Flask's own current request and current app, for `sessionsight.current()` and `get_client()`."""
+
+    def analytics(self) -> Analytics | None:
+        """Return the analytics of the current request, in copies of its context and in test contexts as well."""
+        analytics = getattr(request, "analytics", None) if has_request_context() else None
+        return analytics if isinstance(analytics, Analytics) else None
+
+    def client(self) -> Client | None:
+        """Return the client of the current app, such as that of a command."""
+        return current_app.extensions.get(_NAME) if has_app_context() else None
 
 
-current_analytics = cast("Analytics", LocalProxy(_current))
-"""`request.analytics`, typed, and found below the view without passing the request on, as Flask's `current_app` is.
+_FRAMEWORK = _FlaskFramework()
+
+current_analytics = cast("Analytics", LocalProxy(partial(current_in, _FRAMEWORK)))
+"""`sessionsight.current()` as a proxy, as Flask's `current_app` is one: `request.analytics`, typed, below the view.
 
 In an app context without a request, such as a command's, it is that of the app's own client.
 

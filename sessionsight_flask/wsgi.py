@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from sessionsight import Analytics, Client, Settings
-from sessionsight.client import adopt
 from sessionsight.collector import RequestReader
 from sessionsight.current import enter, leave
+from sessionsight.process import adopt
 from sessionsight.request_data import snapshot_of_environ
 from sessionsight.test_mode import test_mode
 from sessionsight_flask.body import Body, FinishedBody, LastByte, SizedBody, announcing, end_with_file, is_file

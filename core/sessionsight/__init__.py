@@ -1,7 +1,7 @@
 """Server-side analytics that land in the visitor's own session."""
 
 from sessionsight.analytics import Analytics
-from sessionsight.client import Client, configure, for_request
+from sessionsight.client import Client
 from sessionsight.context import Page, SessionSightIds, SignalIds, TrackingContext
 from sessionsight.current import current
 from sessionsight.delivery.lifecycle import install_sigterm
@@ -16,6 +16,8 @@ from sessionsight.errors import (
     SessionSightError,
 )
 from sessionsight.keys import KeyFile
+from sessionsight.process import bind, configure, for_request, get_client, scope
+from sessionsight.scopes import carry
 from sessionsight.settings import Settings
 from sessionsight.standard import (
     CheckoutCancelled,
@@ -55,8 +57,12 @@ __all__ = [
     "TrackingContext",
     "TrialEnded",
     "TrialStarted",
+    "bind",
+    "carry",
     "configure",
     "current",
     "for_request",
+    "get_client",
     "install_sigterm",
+    "scope",
 ]

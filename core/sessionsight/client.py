@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
 from sessionsight.admission import Admission
 from sessionsight.analytics import Analytics
 from sessionsight.arguments import as_context
 from sessionsight.collector import Batch, Hold
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
-from sessionsight.current import default, set_default
 from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.engine import Engine, MakeTransport
 from sessionsight.delivery.ledger import Stats
@@ -23,10 +21,11 @@ from sessionsight.destinations import BY_NAME
 from sessionsight.encode import PropertyEncoder
 from sessionsight.errors import CaptureError, ConfigurationError, nearest
 from sessionsight.notices import Notices, caller, logger
+from sessionsight.scopes import Scope
 from sessionsight.settings import Settings
 from sessionsight.test_mode import test_mode
 
-__all__ = ["Client", "adopt", "configure", "for_request"]
+__all__ = ["Client"]
 
 
 class Client:
@@ -134,6 +133,24 @@ class Client:
         """
         checked = as_context(context, self.object_to)
         return Analytics.bound(self, checked, user_id=user_id, distinct_id=distinct_id, anonymous_id=anonymous_id)
+
+    def scope(
+        self,
+        context: TrackingContext = EMPTY_CONTEXT,
+        *,
+        user_id: object = None,
+        distinct_id: object = None,
+        anonymous_id: object = None,
+        flush: bool = False,
+    ) -> Scope:
+        """Make analytics under this context current for a stretch of code; see `sessionsight.scope`."""
+
+        def make() -> Analytics:
+            analytics = self.bind(context, user_id=user_id, distinct_id=distinct_id, anonymous_id=anonymous_id)
+            analytics._ended = False  # its records leave together, when the stretch ends
+            return analytics
+
+        return Scope(make, blocking=self.early, flush=flush)
 
     def for_request(self, request: object) -> Analytics:
         """Analytics bound to a request of any shape, for code that no middleware serves.
@@ -255,6 +272,10 @@ class Client:
             raise error
         self._tell(logging.WARNING, f"{caller()}: {error}")
 
+    def warn(self, message: str, *, key: str) -> None:
+        """Log a warning, at most once a minute for each key."""
+        self._tell(logging.WARNING, message, about=key)
+
     # --- what the end of the process needs: the Closable protocol --------------------------------
 
     @property
@@ -305,71 +326,3 @@ class Client:
 
     def _tell(self, level: int, message: str, *, about: str | None = None) -> None:
         self._process().notices.tell(level, message, about=about)
-
-
-def configure(settings: Settings | None = None, **options: Any) -> Client:
-    """Set up the process's own client, for code outside requests and apps without an adapter.
-
-    Args:
-        settings: A checked value; otherwise the options, as `Settings.from_mapping` takes them, and
-            the environment.
-        **options: Names of settings in lower case.
-
-    Raises:
-        ConfigurationError: A setting that is unknown or wrong.
-
-    Example:
-        >>> client = configure(destinations={"analyse": {"public_key": "pk_live_1"}})
-        >>> client
-        Client(analyse)
-        >>> client.shutdown()
-        True
-    """
-    client = Client(_settings(settings, options, "configure"))
-    set_default(client)
-    return client
-
-
-def adopt(client: Client | None, settings: Settings | None, options: Mapping[str, Any], *, where: str) -> Client:
-    """The client of an adapter: the one given, else a new one of its own.
-
-    It serves code outside requests as well, unless the process has a client for that already.
-
-    Args:
-        client: Goes before everything else, and alone.
-        settings: A checked value; otherwise the options and the environment.
-        options: As `Settings.from_mapping` takes them.
-        where: What to call the adapter in errors.
-
-    Raises:
-        ConfigurationError: A setting that is unknown or wrong, or the same thing given twice.
-    """
-    if client is None:
-        client = Client(_settings(settings, options, where))
-    elif settings is not None or options:
-        raise ConfigurationError(f"{where} takes a client, or settings for a new one, not both")
-    set_default(client, replace=False)
-    return client
-
-
-def for_request(request: object) -> Analytics:
-    """Analytics bound to a request of any shape, by the process's own client.
-
-    Django, Flask, Starlette and FastAPI requests, an ASGI scope, a WSGI environ, a mapping of headers
-    or of cookies, or a raw Cookie header. Each record is handed over at once.
-
-    Raises:
-        NoClientError: No client has been set up.
-
-    Example:
-        >>> for_request("ss_sid=6f1d2c3b").goals.increment("user-signups")  # doctest: +SKIP
-    """
-    return default().for_request(request)
-
-
-def _settings(settings: Settings | None, options: Mapping[str, Any], where: str) -> Settings:
-    if settings is None:
-        return Settings.from_mapping(options, where=where)
-    if options:
-        raise ConfigurationError(f"{where} takes settings, or options by name, not both")
-    return settings

@@ -138,6 +138,9 @@ class Collector(Protocol):
     def object_to(self, error: CaptureError) -> None:
         """Raise the error in strict mode, else log it as a warning; the call goes on."""
 
+    def warn(self, message: str, *, key: str) -> None:
+        """Log a warning, at most once a minute for each key."""
+
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything is delivered."""
 

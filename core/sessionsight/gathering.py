@@ -45,6 +45,7 @@ class Gathering:
     _held: _Held | None = None
     _ended = False
     _looked = False
+    _over = False
 
     def __init__(self, collector: Collector, reader: RequestReader | None = None, request: Any = None) -> None:
         self._collector = collector
@@ -191,6 +192,7 @@ class Gathering:
             self._hand_over()
         elif self._collector.asleep:
             self._collector.wake()
+        self._over = True  # for whoever finds these analytics by an inherited context, see `current`
 
     @property
     def pending(self) -> bool:

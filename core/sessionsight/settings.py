@@ -15,36 +15,23 @@ from sessionsight.callbacks import check_sync
 from sessionsight.consent import ConsentPolicy
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.spool.choose import is_durable, objection
-from sessionsight.destinations import BY_NAME, from_options
 from sessionsight.destinations.base import Destination
 from sessionsight.encode import MAX_BYTES
+from sessionsight.environment import (
+    DESTINATION_METHODS,
+    VARIABLES,
+    from_environment,
+    from_text,
+    is_blank,
+    is_destination,
+    make_destinations,
+    option_of,
+)
 from sessionsight.errors import ConfigurationError, shown
 from sessionsight.resolve import ClientIP
 from sessionsight.urls import without_query
 
-__all__ = ["Settings", "environment_variables"]
-
-# Variable -> (destination, option). A destination is on when all of its REQUIRED options are there.
-_ENVIRONMENT = {
-    "SESSIONSIGHT_SECRET_API_KEY": ("sessionsight", "secret_api_key"),
-    "SESSIONSIGHT_PROPERTY_ID": ("sessionsight", "property_id"),
-    "SESSIONSIGHT_API_URL": ("sessionsight", "api_url"),
-    "SIGNAL_API_KEY": ("signal", "api_key"),
-    "SIGNAL_PROJECT_ID": ("signal", "project_id"),
-    "SIGNAL_ENDPOINT": ("signal", "endpoint"),
-    "SAYTICS_SECRET_KEY": ("saytics", "secret_key"),
-    "SAYTICS_API_URL": ("saytics", "api_url"),
-    "ANALYSE_KEY": ("analyse", "public_key"),
-    "ANALYSE_HOST": ("analyse", "host"),
-}
-# A key may stand in a file as well, whose path is in a variable of this name and `_FILE`.
-_KEY_FILES = {
-    f"{variable}_FILE": variable
-    for variable, (destination, option) in _ENVIRONMENT.items()
-    if option in BY_NAME[destination].secrets
-}
-_REQUIRED = {name: {field.name for field in fields(kind) if field.required} for name, kind in BY_NAME.items()}
-_FALSE = {"", "0", "false", "no", "off"}
+__all__ = ["Settings"]
 
 
 class Settings(DeliveryOptions, frozen=True, kw_only=True):
@@ -104,7 +91,7 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
         for name in self.__struct_fields__:
             self._check(name, getattr(self, name))
         for destination in self.destinations:
-            for method in _DESTINATION_METHODS:
+            for method in DESTINATION_METHODS:
                 check_sync(getattr(destination, method), f"destination {destination.name!r}: {method}")
         names = [destination.name for destination in self.destinations]
         if len(set(names)) < len(names):
@@ -140,27 +127,36 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
             check_sync(value, name)
 
     @classmethod
-    def from_mapping(cls, options: Mapping[str, Any], *, where: str = "sessionsight", **defaults: Any) -> Settings:
+    def from_mapping(
+        cls,
+        options: Mapping[str, Any],
+        *,
+        where: str = "sessionsight",
+        environ: Mapping[str, Any] | None = None,
+        **defaults: Any,
+    ) -> Settings:
         """Read settings from a mapping, such as Django's `SESSIONSIGHT` dict; names in any case.
 
         `destinations` maps names to options, or holds destination objects of your own as values. Without
-        `destinations`, they come from the environment, as do `spool` and `disabled`.
+        `destinations`, they come from the environment, as do `spool` and `disabled`. Where a truth value or a number
+        is expected, its text will do (`"true"`, `"0"`, `"5"`), and a blank text counts as not given. With `disabled`,
+        keys and other values may be missing, None or blank; names are checked all the same.
 
         Args:
             options: Option names to values.
             where: What to call the mapping in errors.
+            environ: In place of the process's environment.
             **defaults: Values for options that are not given.
 
         Raises:
-            ConfigurationError: An unknown name (the nearest known one is given) or a wrong value.
+            ConfigurationError: An unknown name (the nearest known one is given), one that is given twice, or a
+                wrong value.
         """
         given: object = options
         if not isinstance(given, Mapping):
             raise ConfigurationError(f"{where} must be a mapping of options to values, not {shown(given)}")
         values = {**defaults, **_named(given, where)}
-        values = {**_from_environment(os.environ, with_destinations="destinations" not in values), **values}
-        values["destinations"] = _destinations(values.get("destinations") or {}, where)
-        return cls(**values)
+        return cls(**_complete(values, os.environ if environ is None else environ, where))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **values: Any) -> Settings:
@@ -175,25 +171,7 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
             'analyse'
         """
         values = _named(values, "from_env")
-        environ = os.environ if environ is None else environ
-        values = {**_from_environment(environ, with_destinations="destinations" not in values), **values}
-        values["destinations"] = _destinations(values.get("destinations") or {}, "environment")
-        return cls(**values)
-
-
-def environment_variables(environ: Mapping[str, str]) -> dict[str, tuple[list[str], list[str]]]:
-    """For each vendor, which of its environment variables are there, and which needed ones are not."""
-    found: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in BY_NAME}
-    for variable, (destination, option) in _ENVIRONMENT.items():
-        given, missing = found[destination]
-        file = f"{variable}_FILE"
-        if environ.get(variable, "").strip():
-            given.append(variable)
-        elif file in _KEY_FILES and environ.get(file, "").strip():
-            given.append(file)
-        elif option in _REQUIRED[destination]:
-            missing.append(variable)
-    return found
+        return cls(**_complete(values, os.environ if environ is None else environ, "environment"))
 
 
 _HINTS = get_type_hints(Settings)
@@ -216,6 +194,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "consent": ("all", "gpc", "gpc+dnt"),
     "goals_on_unknown": ("park", "retry"),
 }
+_VARIABLES_TOO = frozenset({"spool", "disabled"})  # settings that are environment variables as well
 _OR_FUNCTION = frozenset({"user", "consent"})
 _FUNCTIONS = frozenset({"choose_destinations", "should_capture", "before_send", "on_error"})
 # What a header's or a cookie's name consists of: RFC 9110, section 5.6.2.
@@ -249,7 +228,7 @@ def _expected(name: str, hint: Any, value: Any) -> str | None:
     elif name in _FUNCTIONS:
         right, expected = value is None or callable(value), "a function"
     elif name == "destinations":
-        right = isinstance(value, tuple) and all(map(_is_destination, value))
+        right = isinstance(value, tuple) and all(map(is_destination, value))
         expected = "a tuple of destinations (Settings.from_mapping takes names and options)"
     elif name in _TOKENS:
         right = value is None or (isinstance(value, str) and _TOKEN.fullmatch(value) is not None)
@@ -258,9 +237,6 @@ def _expected(name: str, hint: Any, value: Any) -> str | None:
         right = value is None or (isinstance(value, str) and bool(value.strip()))
         expected = "a string that is not blank"
     return None if right else expected
-
-
-_DESTINATION_METHODS = ("takes", "refuses", "calls", "judge")
 
 
 def _zone(name: str) -> tzinfo:
@@ -279,63 +255,41 @@ def _is_zone(value: object) -> bool:
     return isinstance(value, tzinfo | None)
 
 
-def _is_destination(value: object) -> bool:
-    """Whether an object has what delivery needs of it; a class has not."""
-    return not isinstance(value, type) and all(
-        hasattr(value, member) for member in ("name", "limits", *_DESTINATION_METHODS)
-    )
-
-
 def _named(options: Mapping[Any, Any], where: str) -> dict[str, Any]:
     """Options by the names of their fields."""
     values: dict[str, Any] = {}
+    seen: set[str] = set()
     for name, value in options.items():
         field = str(name).lower()
         if field not in Settings.__struct_fields__:
-            upper = str(name).isupper()
-            known = [known.upper() if upper else known for known in Settings.__struct_fields__]
-            raise ConfigurationError.unknown(name, known, where=where)
+            raise _unknown(name, where)
+        if field in seen:
+            raise ConfigurationError(f"{where}: {field} is given twice, in two spellings; keep one of them")
+        seen.add(field)
+        hint = _HINTS[field]
+        if is_blank(value) and (field in _VARIABLES_TOO or (value is not None and from_text("0", hint) != "0")):
+            continue
+        value = from_text(value, hint)  # noqa: PLW2901  # the same in another spelling
         values[field] = tuple(value) if isinstance(value, list | set) else value
     return values
 
 
-def _from_environment(environ: Mapping[str, str], *, with_destinations: bool) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    if spool := environ.get("SESSIONSIGHT_SPOOL", "").strip():
-        values["spool"] = spool
-    if (disabled := environ.get("SESSIONSIGHT_DISABLED")) is not None:
-        values["disabled"] = disabled.strip().lower() not in _FALSE
-    if with_destinations:
-        found: dict[str, dict[str, object]] = {}
-        for variable, (destination, option) in _ENVIRONMENT.items():
-            if value := environ.get(variable, "").strip():
-                found.setdefault(destination, {})[option] = value
-        for variable, plain in _KEY_FILES.items():
-            if path := environ.get(variable, "").strip():
-                destination, option = _ENVIRONMENT[plain]
-                if option in found.setdefault(destination, {}):
-                    raise ConfigurationError(f"environment: both {plain} and {variable} are set; keep one of them")
-                found[destination][option] = {"file": path}
-        values["destinations"] = {name: options for name, options in found.items() if options.keys() >= _REQUIRED[name]}
+def _unknown(name: Any, where: str) -> ConfigurationError:
+    if (variable := str(name).upper()) in VARIABLES:
+        destination, option = option_of(variable)
+        return ConfigurationError(
+            f"{where}: {name} is the name of an environment variable; here it is an option of a destination, "
+            f'destinations = {{"{destination}": {{"{option}": ...}}}}'
+        )
+    known = Settings.__struct_fields__
+    return ConfigurationError.unknown(name, map(str.upper, known) if str(name).isupper() else known, where=where)
+
+
+def _complete(values: dict[str, Any], environ: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Add to the values what the environment has, and make the destinations."""
+    values = {**from_environment(environ, with_destinations="destinations" not in values), **values}
+    disabled = values.get("disabled") is True
+    if disabled:
+        values = {name: value for name, value in values.items() if not is_blank(value)}
+    values["destinations"] = make_destinations(values.get("destinations") or {}, where, disabled=disabled)
     return values
-
-
-def _destinations(given: object, where: str) -> tuple[Destination, ...]:
-    if isinstance(given, tuple | list):
-        return tuple(given)
-    if not isinstance(given, Mapping):
-        raise ConfigurationError(f"{where}: destinations must map names to options, not be {shown(given)}")
-    made: list[Destination] = []
-    for name, options in given.items():
-        if isinstance(options, Mapping):
-            # Where variables of the environment become settings, their names may be in upper case only.
-            known = name.lower() if str(name).lower() in BY_NAME else name
-            made.append(from_options(known, {str(option).lower(): value for option, value in options.items()}))
-        elif _is_destination(options):
-            made.append(options)
-        else:
-            raise ConfigurationError(
-                f"{where}: destination {name!r} must be a mapping of options or a destination object, "
-                f"not {shown(options)}; known by name are {', '.join(BY_NAME)}"
-            )
-    return tuple(made)

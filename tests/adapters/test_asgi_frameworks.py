@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
-from sessionsight import current
+from sessionsight import Analytics, carry, current
 from sessionsight_asgi import AnalyticsMiddleware
 from tests.adapters.recording import COOKIE, Recorder
 from tests.conformance import django_project  # noqa: F401  # sets Django up
@@ -328,25 +328,25 @@ async def test_server_sent_events_keep_what_was_captured_when_the_client_leaves(
 
 
 @both_loops
-async def test_tasks_that_outlive_the_response_capture_at_once_under_the_same_ids(recorder: Recorder) -> None:
+async def test_tasks_that_outlive_their_request_keep_its_ids_only_if_they_are_given_them(recorder: Recorder) -> None:
     go_on = anyio.Event()
 
-    async def later() -> None:
+    async def later(analytics: Analytics | None = None) -> None:
         await go_on.wait()
-        before = recorder.handed_over
-        current().capture("later")
-        assert recorder.handed_over == before + 1
+        (analytics or current()).capture("later", user_id="bob")
 
     async with anyio.create_task_group() as tasks:
 
         async def app(connection: Any, receive: Any, send: Any) -> None:
-            current().capture("view")
+            current().capture("view", user_id="ada")
             tasks.start_soon(later)
+            tasks.start_soon(carry(later))
+            tasks.start_soon(later, connection["analytics"])
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body"})
 
         await talk(AnalyticsMiddleware(app, recorder.client), scope())
         assert recorder.handed_over == 1
         go_on.set()
-    assert recorder.names() == ["view", "later"]
-    assert {event["anonymous_id"] for event in recorder.events()} == {"visitor-1"}
+    found = sorted((event["event_name"], event["anonymous_id"]) for event in recorder.events())
+    assert found == [("later", "bob"), ("later", "visitor-1"), ("later", "visitor-1"), ("view", "visitor-1")]

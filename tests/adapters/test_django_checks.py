@@ -20,6 +20,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpResponse
 from django.test import override_settings
 
+from sessionsight import get_client
 from sessionsight_django import AnalyticsMiddleware, clients, middleware
 from sessionsight_django.apps import _is_command
 
@@ -226,3 +227,57 @@ def test_a_server_does_not_start(wrong: Path) -> None:
     done = python(wrong, "-c", "from django.core.wsgi import get_wsgi_application; get_wsgi_application()")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == f"sessionsight.errors.ConfigurationError: {WRONG}"
+
+
+# --- The client of the process ---------------------------------------------------------------------------
+
+
+def test_an_app_by_the_name_of_the_package_is_told_the_right_one(tmp_path: Path) -> None:
+    (tmp_path / "settings.py").write_text('SECRET_KEY = "k"\nINSTALLED_APPS = ["sessionsight"]\n', "utf-8")
+    done = python(tmp_path, "-m", "django", "check")
+    assert done.returncode == 1
+    assert 'INSTALLED_APPS has "sessionsight", which is no Django app; write "sessionsight_django"' in done.stderr
+
+
+def test_without_django_the_module_that_says_so_is_silent(tmp_path: Path) -> None:
+    assert python(tmp_path, "-c", "import sessionsight.apps").returncode == 0
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project whose settings configure the client."""
+    (tmp_path / "settings.py").write_text(
+        'SECRET_KEY = "k"\nINSTALLED_APPS = ["sessionsight_django"]\n'
+        'SESSIONSIGHT = {"DISABLED": True, "CONSENT": "gpc"}\n',
+        "utf-8",
+    )
+    return tmp_path
+
+
+def test_get_client_is_that_of_the_settings_and_configure_objects(project: Path) -> None:
+    done = python(
+        project,
+        "-c",
+        "import django, sessionsight\n"
+        "django.setup()\n"
+        "print(sessionsight.get_client().settings.consent, sessionsight.get_client().hold is not None)\n"
+        "with sessionsight.scope(user_id='ada') as analytics:\n"
+        "    print(sessionsight.current() is analytics)\n"
+        "sessionsight.configure(disabled=True)\n",
+    )
+    assert done.stdout.splitlines() == ["gpc True", "True"]
+    assert done.stderr.splitlines()[-1].startswith(
+        "sessionsight.errors.ConfigurationError: configure(): settings.SESSIONSIGHT configures the client of this "
+        "process already; write the options there and use sessionsight.get_client()"
+    )
+
+
+def test_get_client_follows_the_settings_of_a_test() -> None:
+    with override_settings(SESSIONSIGHT={"DISABLED": True, "CONSENT": "gpc"}):
+        clients.client()
+        first = get_client()
+        assert first.settings.consent == "gpc"
+        assert get_client() is first
+        with override_settings(SESSIONSIGHT={"DISABLED": True, "CONSENT": "gpc+dnt"}):
+            assert get_client().settings.consent == "gpc+dnt"
+        assert get_client() is first

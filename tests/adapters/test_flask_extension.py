@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
+import queue
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +16,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client as Browser
 from werkzeug.test import EnvironBuilder
 
-from sessionsight import ConfigurationError, NoClientError, current
+from sessionsight import ConfigurationError, NoClientError, carry, current, get_client, scope
 from sessionsight.current import set_default
 from sessionsight_flask import SessionSight, current_analytics
 from tests.adapters.recording import COOKIE, Recorder
@@ -371,17 +373,204 @@ def test_flasks_test_client_that_keeps_its_context_changes_nothing(
     assert "user" not in caplog.text
 
 
-def test_a_request_class_that_the_app_sets_later_breaks_nothing(recorder: Recorder) -> None:
-    class OwnRequest(flask.Request):
-        pass
+# --- Other people's hands on the app ---------------------------------------------------------------------
 
-    app = make(recorder)
+
+class OwnRequest(flask.Request):
+    """A request class of a site."""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_app_may_set_its_request_class_before_or_after(when: str, recorder: Recorder) -> None:
+    app = Flask("shop")
+    if when == "before":
+        app.request_class = OwnRequest
+    SessionSight(app, client=recorder.client)
     app.request_class = OwnRequest
 
     @app.get("/")
     def view() -> str:
-        current_analytics.capture("seen")
+        request.analytics.capture("seen", {"same": request.analytics is current() == current_analytics})
+        return type(request._get_current_object()).__name__
+
+    assert get(app).text == "OwnRequest"
+    assert [(event["event_name"], event["properties"]["same"]) for event in recorder.events()] == [("seen", True)]
+
+
+def below() -> None:
+    current().capture("below")
+    current_analytics.capture("by_proxy")
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda app: app, lambda app: DispatcherMiddleware(app, {})], ids=["plain", "dispatched"]
+)
+def test_a_server_that_took_the_wsgi_app_before_finds_the_request(wrap: Any, recorder: Recorder) -> None:
+    app = Flask("shop")
+    taken = wrap(app.wsgi_app)
+    SessionSight(app, client=recorder.client)
+
+    @app.get("/orders/<int:order_id>")
+    def view(order_id: int) -> str:
+        request.analytics.capture("view")
+        below()
+        return "ok"
+
+    assert get(taken, "/orders/1").text == "ok"
+    assert recorder.names() == ["view", "below", "by_proxy"]
+    assert {(event["anonymous_id"], event["path"]) for event in recorder.events()} == {("visitor-1", "/orders/1")}
+
+
+def test_the_wsgi_app_may_be_wrapped_and_replaced_by_others(recorder: Recorder) -> None:
+    app = make(recorder)
+    ours = app.wsgi_app
+    app.wsgi_app = DispatcherMiddleware(ours, {})  # type: ignore[method-assign]
+
+    @app.get("/")
+    def view() -> str:
+        below()
+        return "ok"
+
+    get(app)
+    app.wsgi_app = type(app).wsgi_app.__get__(app)  # type: ignore[method-assign]  # as if ours had never been there
+    get(app)
+    assert recorder.names() == ["below", "by_proxy"] * 2
+
+
+def test_extensions_that_wrap_request_context_go_on_working(recorder: Recorder) -> None:
+    app = make(recorder)
+    ours, seen = app.request_context, []
+
+    def wrapped(environ: Any) -> Any:
+        context = ours(environ)
+        seen.append(context.request.analytics)  # type: ignore[attr-defined]
+        return context
+
+    app.request_context = wrapped  # type: ignore[method-assign]
+
+    @app.get("/")
+    def view() -> str:
+        assert request.analytics is seen[0]
         return "ok"
 
     assert get(app).text == "ok"
-    assert recorder.names() == ["seen"]
+
+
+# --- Work that outlives its request ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_a_worker_that_a_request_starts_does_not_capture_as_its_visitor_for_ever(
+    served: bool, recorder: Recorder
+) -> None:
+    app = Flask("shop")
+    taken = app.wsgi_app
+    SessionSight(app, client=recorder.client)
+    jobs: queue.Queue[str | None] = queue.Queue()
+    workers: list[threading.Thread] = []
+
+    def work() -> None:
+        while (user := jobs.get()) is not None:
+            current().capture("mailed", user_id=user)
+            current_analytics.capture("mailed_too", user_id=user)
+            jobs.task_done()
+
+    @app.get("/")
+    def order() -> str:
+        if not workers:
+            workers.append(threading.Thread(target=contextvars.copy_context().run, args=(work,)))
+            workers[0].start()
+            jobs.put("ada")
+            jobs.join()
+        return "ok"
+
+    get(app if served else taken)
+    for user in ("bob", None):
+        jobs.put(user)
+    workers[0].join()
+    found = [(event["person_id"], event.get("anonymous_id")) for event in recorder.events()]
+    assert found == [("ada", "visitor-1")] * 2 + [("bob", "bob")] * 2
+
+
+def test_a_copied_request_context_is_the_requests_while_that_lives(recorder: Recorder) -> None:
+    app = make(recorder)
+    go_on, done = threading.Event(), threading.Event()
+    kept: list[Any] = []
+
+    @app.get("/")
+    def view() -> Response:
+        @flask.copy_current_request_context
+        def work() -> None:
+            below()
+            kept.append(request.analytics)
+            done.set()
+            assert go_on.wait(10)
+            current_analytics.capture("later", user_id="bob")
+            request.analytics.capture("explicit", user_id="bob")
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert done.wait(10)
+        kept.append(thread)
+
+        def rows() -> Iterator[str]:
+            current_analytics.capture("row")
+            yield "ok"
+
+        return Response(stream_with_context(rows()))
+
+    assert get(app).text == "ok"
+    go_on.set()
+    kept[1].join()
+    ids = {event["event_name"]: event.get("anonymous_id") for event in recorder.events()}
+    inside = dict.fromkeys(["below", "by_proxy", "row"], "visitor-1")
+    assert ids == {**inside, "later": "bob", "explicit": "visitor-1"}
+
+
+def test_a_carried_function_keeps_the_ids_after_the_request(recorder: Recorder) -> None:
+    app = make(recorder)
+    carried: list[Any] = []
+
+    @app.get("/")
+    def view() -> str:
+        carried.append(carry(below))
+        return "ok"
+
+    get(app)
+    thread = threading.Thread(target=carried[0])
+    thread.start()
+    thread.join()
+    assert {event["anonymous_id"] for event in recorder.events()} == {"visitor-1"}
+    assert recorder.names() == ["below", "by_proxy"]
+
+
+# --- The client, and scopes ------------------------------------------------------------------------------
+
+
+def test_get_client_is_that_of_the_current_app(recorder: Recorder) -> None:
+    other = Recorder()
+    shop, blog = make(recorder), make(other, "blog")
+    with shop.app_context():
+        assert get_client() is recorder.client
+        with blog.app_context():
+            assert get_client() is other.client
+            current().capture("in_blog", user_id="ada")
+    with blog.test_request_context():
+        assert get_client() is other.client
+    assert get_client() is recorder.client  # the first of the process
+    assert (recorder.names(), other.names()) == ([], ["in_blog"])
+    other.client.shutdown()
+
+
+def test_a_scope_takes_the_place_of_the_request_until_its_end(recorder: Recorder) -> None:
+    app = make(recorder)
+
+    @app.get("/")
+    def view() -> str:
+        with scope(user_id="bob"):
+            below()
+        below()
+        return "ok"
+
+    get(app)
+    assert [event.get("person_id") for event in recorder.events()] == ["bob", "bob", None, None]

@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from sessionsight import Client, NoClientError, Settings, configure, current, for_request
+from sessionsight import Analytics, Client, NoClientError, Settings, configure, current, for_request
 from sessionsight.current import enter, leave, set_default
-from tests.core.box import Recorder
+from tests.core.box import Recorder, Visit, VisitReader
 
 
 def test_inside_a_request_its_analytics_are_current(recorder: Recorder) -> None:
@@ -55,6 +55,30 @@ def test_configure_makes_the_processs_client() -> None:
     client = configure(destinations={"analyse": {"public_key": "pk_live_1"}}, disabled=True)
     assert repr(client) == "Client(analyse)"
     current().capture("x")
+
+
+def test_once_a_request_is_over_inherited_work_gets_what_counts_outside(
+    recorder: Recorder, lenient: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    analytics = Analytics(recorder.client, VisitReader(), Visit("ss_sid=session-1"))
+    token = enter(analytics)
+    inherited = contextvars.copy_context()
+    leave(token)
+    analytics.end()
+    assert inherited.run(current) is analytics  # its background tasks are not done yet
+    analytics.release()
+    with pytest.raises(NoClientError):
+        inherited.run(current)
+    set_default(lenient.client)
+    caplog.clear()
+    for _ in range(3):
+        inherited.run(lambda: current().capture("mail_sent", user_id="bob"))
+    [warning] = caplog.messages
+    assert "test_current.py:" in warning
+    assert "is over, so current() no longer gives its analytics: start the work with sessionsight.carry(" in warning
+    analytics.capture("explicit")
+    assert [entry.context.session_id for entry in lenient.entries()] == [None, None, None]
+    assert [entry.context.session_id for entry in recorder.entries()] == ["session-1"]
 
 
 def test_a_thread_has_no_current_request_unless_the_context_is_copied(recorder: Recorder) -> None:

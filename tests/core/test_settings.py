@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
-from sessionsight import ConfigurationError, Settings
+from sessionsight import Client, ConfigurationError, Settings
 from sessionsight.destinations import Analyse, Saytics, SessionSight, Signal
 from tests.core.box import BoxDestination
 
@@ -303,3 +303,111 @@ def test_no_secret_is_in_an_error(make: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         make()
     assert SECRET not in str(caught.value)
+
+
+# --- Values from an environment ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("true", True), ("1", True), ("Yes", True), (" on ", True), ("0", False), ("false", False), ("No", False)],
+)
+@pytest.mark.parametrize("name", [*SWITCHES, "pageviews"])
+def test_a_truth_value_may_be_its_text(name: str, text: str, value: bool) -> None:
+    assert getattr(Settings.from_mapping({name: text}), name) is value
+
+
+def test_a_number_may_be_its_text() -> None:
+    settings = Settings.from_mapping({"QUEUE_RECORDS": "5", "linger": " 0.5 ", "TRUSTED_PROXIES": "1", "MAX_AGE": "7"})
+    assert (settings.queue_records, settings.linger, settings.trusted_proxies, settings.max_age) == (5, 0.5, 1, 7)
+    assert Settings.from_env({}, queue_records="6").queue_records == 6
+
+
+def test_options_of_a_destination_may_be_text_too() -> None:
+    options = {"public_key": "1", "batch_size": "5", "share_visitor_id": "false"}
+    [made] = Settings.from_mapping({"destinations": {"analyse": options}}).destinations
+    assert isinstance(made, Analyse)
+    assert (made.public_key, made.batch_size, made.share_visitor_id) == ("1", 5, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("strict", "maybe"), ("queue_records", "5.5"), ("linger", "nan"), ("pageviews", "some")]
+)
+def test_text_that_stands_for_no_such_value_is_refused(name: str, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be .*, not "):
+        Settings.from_mapping({name: text})
+
+
+@pytest.mark.parametrize("name", ["strict", "disabled", "queue_records", "linger", "spool"])
+def test_blank_text_counts_as_not_given(name: str) -> None:
+    assert getattr(Settings.from_mapping({name: " "}), name) == getattr(Settings(), name)
+
+
+def test_what_an_environment_without_it_gives_counts_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSIONSIGHT_DISABLED", "1")
+    monkeypatch.setenv("SESSIONSIGHT_SPOOL", "sqlite:///spool.db")
+    settings = Settings.from_mapping({"SPOOL": None, "DISABLED": None})
+    assert (settings.disabled, settings.spool) == (True, "sqlite:///spool.db")
+
+
+def test_an_option_in_two_spellings_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="strict is given twice"):
+        Settings.from_mapping({"STRICT": True, "strict": False})
+
+
+@pytest.mark.parametrize("name", ["SIGNAL_API_KEY", "signal_api_key", "SIGNAL_API_KEY_FILE"])
+def test_the_name_of_a_variable_among_the_options_is_told_what_to_write(name: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r'is the name of an environment variable; .*destinations = \{"signal": \{"api_key":'
+    ):
+        Settings.from_mapping({name: "k"})
+
+
+# --- Disabled ------------------------------------------------------------------------------------------
+
+WITHOUT_KEYS: dict[str, Any] = {
+    "sessionsight": {"secret_api_key": None, "property_id": ""},
+    "signal": {"api_key": " ", "endpoint": None},
+    "saytics": {"secret_key": {"file": None}},
+    "analyse": {},
+    "analyse_eu": {"vendor": "analyse", "public_key": None},
+    "console": None,
+}
+
+
+@pytest.mark.parametrize("disabled", [True, "1", "variable"])
+def test_disabled_needs_no_keys_and_keeps_the_names(disabled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"DESTINATIONS": WITHOUT_KEYS, "PROXY": None, "CONSENT": ""}
+    if disabled == "variable":
+        monkeypatch.setenv("SESSIONSIGHT_DISABLED", "true")
+    else:
+        options["DISABLED"] = disabled
+    settings = Settings.from_mapping(options)
+    assert settings.disabled
+    assert [destination.name for destination in settings.destinations] == list(WITHOUT_KEYS)
+    client = Client(settings)
+    client.analytics.capture("x", user_id="ada", destinations=["analyse_eu"])
+    assert client.stats().rejected == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"STRCT": None}, "unknown option 'STRCT'"),
+        ({"DESTINATIONS": {"signl": {}}}, "unknown option 'signl'; did you mean 'signal'"),
+        ({"DESTINATIONS": {"signal": {"apikey": None}}}, "unknown option 'apikey'; did you mean 'api_key'"),
+        ({"DESTINATIONS": {"eu": {"vendor": "signl"}}}, "unknown vendor 'signl'"),
+        ({"DESTINATIONS": {"analyse": {"batch_size": "many"}}}, "batch_size must be "),
+        ({"FLUSH": "now"}, "flush must be one of"),
+    ],
+)
+def test_disabled_or_not_a_wrong_name_or_value_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        Settings.from_mapping({"DISABLED": True, **options})
+
+
+def test_when_nothing_is_disabled_keys_are_needed() -> None:
+    for name, options in WITHOUT_KEYS.items():
+        if name != "console":
+            with pytest.raises(ConfigurationError, match=r"is missing or blank|must be a path"):
+                Settings.from_mapping({"DISABLED": "0", "DESTINATIONS": {name: options}})

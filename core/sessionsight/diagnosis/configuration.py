@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 from sessionsight.client import Client
 from sessionsight.destinations.base import Destination, Secret, is_loopback, reveal
 from sessionsight.diagnosis.findings import HELD, Finding
+from sessionsight.environment import environment_variables
 from sessionsight.errors import ConfigurationError, SessionSightError
-from sessionsight.settings import Settings, environment_variables
+from sessionsight.settings import Settings
 from sessionsight.test_mode import test_mode
 
 __all__ = ["addresses", "check"]

@@ -1,0 +1,41 @@
+"""The client of the process: which one counts, and what may configure it."""
+
+from __future__ import annotations
+
+import pytest
+
+from sessionsight import Client, ConfigurationError, Settings, configure, current, get_client
+from sessionsight.current import enter, leave, set_default, set_default_source
+from tests.core.box import Recorder
+
+
+def test_the_client_is_the_one_that_was_configured() -> None:
+    first = configure(disabled=True)
+    assert get_client() is first
+    second = configure(disabled=True)
+    assert get_client() is second
+
+
+def test_inside_a_request_or_a_scope_it_is_that_ones_client(recorder: Recorder) -> None:
+    process = Client(Settings())
+    set_default(process)
+    token = enter(recorder.client.analytics)
+    assert get_client() is recorder.client
+    with process.scope():
+        assert get_client() is process
+    assert get_client() is recorder.client
+    leave(token)
+    assert get_client() is process
+
+
+def test_configure_objects_where_a_frameworks_settings_configure_the_client(recorder: Recorder) -> None:
+    set_default_source(lambda: recorder.client, owner="settings.SESSIONSIGHT")
+    with pytest.raises(
+        ConfigurationError,
+        match=r"configure\(\): settings\.SESSIONSIGHT configures the client of this process already; "
+        r"write the options there and use sessionsight\.get_client\(\)",
+    ):
+        configure(disabled=True)
+    assert get_client() is recorder.client
+    current().capture("x")
+    assert list(recorder.events()) == ["x"]
