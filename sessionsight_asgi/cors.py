@@ -6,14 +6,14 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from sessionsight_asgi.stack import layers
+
 if TYPE_CHECKING:
     from starlette.middleware.cors import CORSMiddleware
 
 __all__ = ["SIGNAL_HEADERS", "blocked_headers"]
 
 SIGNAL_HEADERS = ("x-signal-session-id", "x-signal-window-id", "x-signal-distinct-id")
-
-_DEPTH = 100  # no app has that many middlewares, unless its chain is a ring
 
 
 def blocked_headers(*apps: Any) -> list[str]:
@@ -30,10 +30,4 @@ def blocked_headers(*apps: Any) -> list[str]:
 def _cors(app: Any) -> Iterator[CORSMiddleware]:
     from starlette.middleware.cors import CORSMiddleware
 
-    for _ in range(_DEPTH):
-        if app is None:
-            return
-        if isinstance(app, CORSMiddleware):
-            yield app
-        # A Starlette app keeps its middlewares in the one, and each of them what it wraps in the other.
-        app = getattr(app, "middleware_stack", None) or getattr(app, "app", None)
+    return (layer for layer in layers(app) if isinstance(layer, CORSMiddleware))

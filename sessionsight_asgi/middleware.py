@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, NoReturn
 
-from sessionsight import Analytics, Client, Settings
+from sessionsight import Analytics, Client, ConfigurationError, Settings
 from sessionsight.content_length import ContentLengthTracker
 from sessionsight.current import enter, leave
 from sessionsight.destinations import Signal
@@ -16,6 +16,7 @@ from sessionsight.test_mode import test_mode
 from sessionsight_asgi.connection import install_property
 from sessionsight_asgi.cors import SIGNAL_HEADERS, blocked_headers
 from sessionsight_asgi.reader import Scope, ScopeReader
+from sessionsight_asgi.stack import is_added_to_starlette
 
 __all__ = ["AnalyticsMiddleware"]
 
@@ -43,7 +44,8 @@ class AnalyticsMiddleware:
         **options: Settings for a new client, by name in lower case; without any, the environment.
 
     Raises:
-        ConfigurationError: A setting that is unknown or wrong.
+        ConfigurationError: A setting that is unknown or wrong. Where `app.add_middleware` was used, the app's start
+            fails with it: Starlette makes its middlewares no sooner.
 
     Example:
         >>> from starlette.applications import Starlette
@@ -59,14 +61,24 @@ class AnalyticsMiddleware:
         self, app: ASGIApp, /, client: Client | None = None, settings: Settings | None = None, **options: Any
     ) -> None:
         self.app = app
-        self.client = adopt(client, settings, options, where="AnalyticsMiddleware")
+        self._error: ConfigurationError | None = None
+        install_property()
+        try:
+            self.client = adopt(client, settings, options, where="AnalyticsMiddleware")
+        except ConfigurationError as error:
+            # A server takes what is raised while it sends its first message for an app without a lifespan.
+            if not is_added_to_starlette(app):
+                raise
+            self._error = error
+            return
         settings = self.client.settings
         self._look_at_cors = not settings.disabled and any(isinstance(one, Signal) for one in settings.destinations)
-        install_property()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         kind = scope["type"]
+        if self._error is not None:
+            await _refuse(self._error, kind, receive, send)
         if kind == "lifespan":
             await self.app(scope, receive, self._draining(send))
             return
@@ -115,6 +127,19 @@ class AnalyticsMiddleware:
             await send(message)
 
         return send_when_drained
+
+
+async def _refuse(error: ConfigurationError, kind: str, receive: Receive, send: Send) -> NoReturn:
+    """Let the server's start fail; where it tells nothing of its start, let each request fail, and say why."""
+    if kind == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": f"sessionsight: {error}"})
+    else:
+        _notices.tell(logging.ERROR, f"{error}; no request is served until this is right", about="configuration")
+    raise type(error)(*error.args)
+
+
+_notices = Notices()
 
 
 def _announcing(analytics: Analytics, send: Send, method: str) -> Send:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import MutableMapping
 from typing import Any
 
 from sessionsight.request_data import snapshot_of_scope
 from sessionsight_asgi.connection import HTTPConnection, Request
+from sessionsight_asgi.copies import scope_of_caller
 
 __all__ = ["Scope", "ScopeReader"]
 
@@ -21,6 +23,7 @@ class ScopeReader:
     """Reads ASGI scopes: those of any server, with what Starlette and FastAPI add to them."""
 
     snapshot = staticmethod(snapshot_of_scope)
+    copy_of_caller = staticmethod(scope_of_caller)
 
     def native(self, request: Scope) -> Any:
         """A Starlette `Request`, or `HTTPConnection` of a websocket; the scope where Starlette is not installed.
@@ -32,8 +35,11 @@ class ScopeReader:
         return Request(request) if request["type"] == "http" else HTTPConnection(request)
 
     def user_id(self, request: Scope) -> str | None:
-        """The id of `scope["user"]`, where an authentication middleware has put an authenticated user there."""
-        user = request.get("user")
+        """The id of `scope["user"]`, where an authentication middleware has put an authenticated user there.
+
+        A lazy object of Django's counts once it has been evaluated: to evaluate it may cost a query.
+        """
+        user = _evaluated(request.get("user"))
         if user is None or not getattr(user, "is_authenticated", False):
             return None
         for name in _USER_IDS:
@@ -62,3 +68,11 @@ class ScopeReader:
             return path
         # What was there before the first mount is the deployment's business, not the app's.
         return root_path.removeprefix(request.get("app_root_path", root_path)) + path
+
+
+def _evaluated(user: Any) -> Any:
+    functional = sys.modules.get("django.utils.functional")
+    if functional is None or not isinstance(user, functional.LazyObject):
+        return user
+    wrapped = vars(user).get("_wrapped", functional.empty)
+    return None if wrapped is functional.empty else wrapped

@@ -63,7 +63,11 @@ It may raise an `InvalidEventError`, when there is no such database.
 
 
 class RequestReader(Protocol):
-    """How an adapter reads one kind of request. One reader serves all requests of a client."""
+    """How an adapter reads one kind of request. One reader serves all requests of a client.
+
+    Where middlewares hand on copies of a request, it may have a method more, `copy_of_caller(request)`. That is called
+    while something is captured, if the request tells no user, and returns the copy that the calling code works with.
+    """
 
     def snapshot(self, request: Any, names: HeaderNames) -> Callable[[], RequestData]:
         """What gives the raw strings of the request when it is called, later and on any thread.

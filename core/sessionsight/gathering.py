@@ -217,7 +217,13 @@ class Gathering:
         """Who is known to be the user. Read at each call and at the end: a logout in between must not lose its user."""
         if self._user_id is not None or (source := self._source) is None:
             return self._user_id
-        return self._see_user(source)
+        user_id = self._see_user(source)
+        if user_id is None and (copy_of_caller := getattr(source[0], "copy_of_caller", None)) is not None:
+            copied = copy_of_caller(source[1])
+            if copied is not None and self._source is source:
+                self._source = source = (source[0], copied)  # where the end of the request is to look as well
+                user_id = self._see_user(source)
+        return user_id
 
     def _capture_page(self) -> None:
         status, self._page_status = self._page_status, None

@@ -19,7 +19,7 @@ from starlette.responses import FileResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Mount, Route, Router, WebSocketRoute
 from starlette.testclient import TestClient
 
-from sessionsight import Analytics, ConfigurationError, NoClientError, Settings, current
+from sessionsight import Analytics, Client, ConfigurationError, NoClientError, Settings, current
 from sessionsight.current import default, set_default
 from sessionsight_asgi import AnalyticsMiddleware, get_analytics
 from tests.adapters.recording import COOKIE, Recorder
@@ -614,3 +614,53 @@ async def test_in_production_no_error_of_ours_reaches_the_app(caplog: pytest.Log
     assert sent == ["http.response.start", "http.response.body"]
     assert "user" in caplog.text
     recorder.client.shutdown()
+
+
+# --- Wrong settings ----------------------------------------------------------------------------------------
+
+WRONG: dict[str, Any] = {"destinations": {"signal": {"api_key": None}}}
+SAID = "destination 'signal': api_key is missing or blank"
+
+
+def test_a_wrong_setting_around_an_app_is_raised_at_once() -> None:
+    apps: list[Any] = [ignore, Starlette(), AnalyticsMiddleware(Starlette(), Client(Settings()))]
+    for app in apps:
+        with pytest.raises(ConfigurationError, match=SAID):
+            AnalyticsMiddleware(app, **WRONG)
+
+
+@pytest.mark.parametrize("kind", [Starlette, FastAPI])
+def test_a_wrong_setting_of_an_added_middleware_fails_the_apps_start(kind: type[Starlette]) -> None:
+    app = kind()
+    app.add_middleware(AnalyticsMiddleware, **WRONG)
+    app.add_middleware(BaseHTTPMiddleware, dispatch=lambda request, call_next: call_next(request))
+    with pytest.raises(ConfigurationError, match=SAID), TestClient(app):
+        pass
+
+
+async def test_the_server_is_told_why_the_start_failed() -> None:
+    app = Starlette()
+    app.add_middleware(AnalyticsMiddleware, **WRONG)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "lifespan.startup"}
+
+    with pytest.raises(ConfigurationError):
+        await app({"type": "lifespan"}, receive, send)
+    assert [message["type"] for message in sent] == ["lifespan.startup.failed"]
+    assert SAID in sent[0]["message"]
+
+
+def test_without_a_start_each_request_fails_and_the_log_says_why_once(caplog: pytest.LogCaptureFixture) -> None:
+    app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("ok"))])
+    app.add_middleware(AnalyticsMiddleware, **WRONG)
+    browser = TestClient(app, raise_server_exceptions=False)
+    assert [browser.get("/").status_code for _ in range(2)] == [500, 500]
+    [message] = [record.getMessage() for record in caplog.records if record.name == "sessionsight"]
+    assert message.startswith(SAID)
+    with pytest.raises(ConfigurationError, match=SAID):
+        TestClient(app).get("/")
