@@ -679,7 +679,9 @@ def test_a_goal_that_cannot_be_marked_waits() -> None:
     assert bench.finish() == [["G"]]
 
 
-@pytest.mark.parametrize(("vendor", "record"), [(batches(URL), event("a")), (singles(URL), goal("a"))], ids=["event", "goal"])
+@pytest.mark.parametrize(
+    ("vendor", "record"), [(batches(URL), event("a")), (singles(URL), goal("a"))], ids=["event", "goal"]
+)
 def test_what_was_given_back_while_its_call_was_prepared_is_not_sent(vendor: Vendor, record: Entry) -> None:
     bench, marks = marking(vendor)
     marks.given_back = {"a"}
