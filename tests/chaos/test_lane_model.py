@@ -7,7 +7,6 @@ but Hypothesis's own.
 from __future__ import annotations
 
 import math
-import os
 import sys
 import tempfile
 import time
@@ -26,13 +25,13 @@ from sessionsight.delivery.senders import Attempt, Outcome
 from sessionsight.delivery.spool.base import DeadLetter, Share, Spool
 from sessionsight.delivery.spool.choose import choose
 from sessionsight.delivery.spool.memory import MemorySpool
-from sessionsight.delivery.spool.sqlite import ownership
 from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
 from sessionsight.delivery.transport import NotSent, OutcomeUnknown, TimeLimits, TransportError, Unsendable
 from sessionsight.destinations.base import HttpCall, HttpReply
 from sessionsight.notices import Notices
 from sessionsight.records import Entry, Event, Goal, Identify
 from tests.core.delivery.kit import USER, Vendor, quick
+from tests.core.delivery.spools import abandon
 
 ANSWERS: dict[str, HttpReply | TransportError] = {
     "taken": HttpReply(status=200),
@@ -342,24 +341,18 @@ class DurableLaneModel(LaneModel):
             self.doubtful |= set(tokens)
         self.unnoticed.clear()
         self.launched.clear()
-        forget(self.spool)
+        abandon_file(self.spool)
         self.open_books()
 
     def clean_up(self) -> None:
         if hasattr(self, "spool"):
-            forget(self.spool)
+            abandon_file(self.spool)
         self.folder.cleanup()
 
 
-def forget(spool: Spool) -> None:
-    """What the end of a process does to its spool: the lock is free, the file is closed, nothing is written."""
+def abandon_file(spool: Spool) -> None:
     assert isinstance(spool, SqliteSpool)
-    owner, spool._ownership = spool._ownership, None
-    if owner is not None:
-        os.close(owner._descriptor)
-        ownership._held.discard((owner.pid, owner.id))
-    spool._closed = True
-    spool.file.reopen()
+    abandon(spool)
 
 
 TestLaneInMemory = LaneModel.TestCase

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,6 @@ from typing import Any
 
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.spool.base import Books, DeadLetter, Share, Spool
-from sessionsight.delivery.spool.sqlite.ownership import _held
 from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
 from sessionsight.notices import Notices
 from sessionsight.records import DropReason, Entry
@@ -74,11 +72,15 @@ def sound(path: Path) -> bool:
     return query(path, "PRAGMA integrity_check") == [("ok",)] and not wrong and not lost
 
 
+def files(path: Path) -> list[str]:
+    """The names of all that is beside a spool, and of the spool itself, in order."""
+    return sorted(file.name for file in path.parent.iterdir())
+
+
 def abandon(spool: SqliteSpool) -> None:
-    """What the death of a process leaves behind: the file as it is, and a lock that nobody holds."""
-    ownership, spool._ownership = spool._ownership, None
-    if ownership is not None:
-        _held.discard((ownership.pid, ownership.id))
-        os.close(ownership._descriptor)
+    """Leave behind what the death of a process does: the file as it is, and no lock."""
+    lock, spool._owner_lock = spool._owner_lock, None
+    if lock is not None:
+        lock.release()
     spool._closed = True
     spool.file.reopen()

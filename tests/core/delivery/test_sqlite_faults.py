@@ -18,6 +18,7 @@ import pytest
 from sessionsight.context import TrackingContext
 from sessionsight.delivery.spool.sqlite import file as spool_file
 from sessionsight.delivery.spool.sqlite import schema
+from sessionsight.delivery.spool.sqlite.database_files import FILE_SUFFIXES
 from sessionsight.delivery.spool.sqlite.faults import Full, translated
 from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
 from sessionsight.records import DropReason, Entry
@@ -86,6 +87,7 @@ def test_a_file_that_is_no_database_is_set_aside(
     path: Path, damage: bytes, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
 ) -> None:
     path.write_bytes(damage)
+    Path(f"{path}-lock").touch()  # it was a spool
     spools.append(spool := sqlite_spool(path))
 
     enter(spool, [event("a")])
@@ -174,6 +176,7 @@ def test_a_new_spool_whose_tables_are_in_its_log_alone_is_ours(path: Path, spool
 def test_two_processes_set_a_damaged_file_aside_once(path: Path, spools: list[SqliteSpool]) -> None:
     spools += [sqlite_spool(path), sqlite_spool(path)]
     path.write_bytes(b"damage" * 1000)
+    Path(f"{path}-lock").touch()
 
     for spool in spools:
         enter(spool, [event("a")])
@@ -428,7 +431,7 @@ def test_a_deleted_file_is_begun_anew_with_what_waited(
 def test_a_moved_file_keeps_nothing_that_another_sends(path: Path, spools: list[SqliteSpool]) -> None:
     spools.append(spool := sqlite_spool(path))
     enter(spool, [event("a")])
-    for side in spool_file.SIDES:
+    for side in FILE_SUFFIXES:
         Path(f"{path}{side}").rename(f"{path.parent}/moved.db{side}")
 
     tend(spool)

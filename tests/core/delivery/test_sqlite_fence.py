@@ -14,6 +14,7 @@ import pytest
 
 from sessionsight.client import Client
 from sessionsight.delivery.spool.sqlite import file as spool_file
+from sessionsight.delivery.spool.sqlite.database_files import FILE_SUFFIXES
 from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
 from sessionsight.delivery.transport import TimeLimits
 from sessionsight.destinations import SessionSight
@@ -177,7 +178,7 @@ def test_what_was_claimed_in_a_file_that_is_gone_is_entered_in_the_new_one(make:
     enter(spool, [goal("in flight"), goal("comes back"), goal("claimed"), event("e")])
     claimed = claim(books, 3)
     assert books.sending(claimed[:2], mark=True) == claimed[:2]
-    for side in spool_file.SIDES:
+    for side in FILE_SUFFIXES:
         Path(f"{path}{side}").rename(f"{path.parent}/moved.db{side}")
 
     books._next_look = 0.0

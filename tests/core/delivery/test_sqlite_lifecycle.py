@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.delivery.spools import query, sound
+from tests.core.delivery.spools import files, query, sound
 from tests.core.delivery.test_sqlite_processes import deliver, finish, ledgers, names, start
 from tests.support.server import Server, reply, silence
 
@@ -71,10 +71,6 @@ def run(script: str, server: Server, path: Path, *, code: int = 0) -> None:
     assert sound(path)
 
 
-def files(path: Path) -> list[str]:
-    return sorted(file.name for file in path.parent.iterdir())
-
-
 # --- the end --------------------------------------------------------------------------------------
 
 
@@ -83,7 +79,7 @@ def test_the_interpreters_exit_delivers_what_waits_and_leaves_one_file(server: S
 
     assert names(server) == {f"e{i}": 1 for i in range(30)}
     assert ledgers(path)["signal"] == {"captured": 30, "delivered": 30}
-    assert files(path) == [path.name]
+    assert files(path) == [path.name, f"{path.name}-lock"]
 
 
 def test_it_delivers_for_a_client_that_nobody_remembers(server: Server, path: Path) -> None:
@@ -103,7 +99,7 @@ atexit.register(increment, client, "goal from atexit")
     run(script + ("no_threads()" if threads == "none" else ""), server, path)
 
     assert names(server) == {"first from atexit": 1, "goal from atexit": 1}
-    assert files(path) == [path.name]
+    assert files(path) == [path.name, f"{path.name}-lock"]
 
 
 def test_where_no_thread_can_be_started_it_delivers_what_a_dead_process_left(server: Server, path: Path) -> None:
@@ -151,7 +147,7 @@ print(client.stats().lanes["signal"].captured)
 
     assert names(server) == {"parent": 1, "child-0": 1, "child-1": 1, "child-2": 1}
     assert ledgers(path)["signal"] == {"captured": 4, "delivered": 4}
-    assert files(path) == [path.name]
+    assert files(path) == [path.name, f"{path.name}-lock"]
 
 
 def test_a_child_that_is_killed_leaves_its_records_to_its_parent(server: Server, path: Path) -> None:
@@ -173,8 +169,7 @@ while client.stats().lanes["signal"].delivered < 2:
 
     assert names(server) == {"parent": 1, "child": 1}
     assert ledgers(path)["signal"] == {"captured": 2, "delivered": 2}
-    # The lock of a process that died before it had claimed anything may stay for a minute.
-    assert [name for name in files(path) if ".owner-" not in name] == [path.name]
+    assert files(path) == [path.name, f"{path.name}-lock"]
 
 
 @FORKS
@@ -198,7 +193,7 @@ capture(client, "parent again")
     in_the_file = 2 if fork == "fork_in_c" else 7
     assert names(server) == {"parent": 1, "parent again": 1, **{f"child-{number}": 1 for number in range(5)}}
     assert ledgers(path)["signal"] == {"captured": in_the_file, "delivered": in_the_file}
-    assert files(path) == [path.name]
+    assert files(path) == [path.name, f"{path.name}-lock"]
 
 
 @FORKS
@@ -233,7 +228,7 @@ capture(client, "parent again")
 
     assert names(server) == {"parent": 1, "parent again": 1, "child": 1}
     assert ledgers(path)["signal"] == {"captured": 2, "delivered": 2}
-    assert files(path) == [path.name]
+    assert files(path) == [path.name, f"{path.name}-lock"]
 
 
 # --- multiprocessing ------------------------------------------------------------------------------
@@ -322,4 +317,4 @@ capture(client, "parent again")
     assert names(server) == {"parent": 1, "parent again": 1, **{f"child-{i}": 1 for i in range(20)}}
     assert ledgers(path)["signal"] == {"captured": 22, "delivered": 22}
     assert query(path, "SELECT count(*) FROM queue") == [(0,)]
-    assert files(path) == [path.name]
+    assert files(path) == [path.name, f"{path.name}-lock"]

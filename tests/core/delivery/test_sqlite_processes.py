@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.delivery.spools import counts, sound, sqlite_spool
+from tests.core.delivery.spools import counts, files, sound, sqlite_spool
 from tests.core.delivery.test_lifecycle import PRELUDE as LIFECYCLE
 from tests.support.server import PATIENCE, Server, reply, silence
 
@@ -270,7 +270,7 @@ reap(pid)
 
     assert names(server) == {"before": 1, "child": 1, "parent": 1}
     assert ledgers(path)["signal"] == {"captured": 3, "delivered": 3}
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert files(path) == [path.name, f"{path.name}-lock"]
 
 
 def test_forks_while_other_threads_write(server: Server, path: Path) -> None:
@@ -336,7 +336,7 @@ capture(client, "parent again")
     assert names(server) == dict.fromkeys(("parent", "child", "child again", "grandchild", "parent again"), 1)
     assert ledgers(path)["signal"] == {"captured": 2, "delivered": 2}
     assert printed.count("ERROR") == 2  # the child's, and the grandchild's
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert files(path) == [path.name, f"{path.name}-lock"]
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import stat
 import time
@@ -17,7 +16,7 @@ from sessionsight.delivery.spool.sqlite import upkeep
 from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
 from sessionsight.records import DropReason
 from tests.core.delivery.kit import event, goal, labels
-from tests.core.delivery.spools import LANE, abandon, claim, counts, enter, letter, query, sound, sqlite_spool
+from tests.core.delivery.spools import LANE, abandon, claim, counts, enter, files, letter, query, sound, sqlite_spool
 from tests.support.server import PATIENCE
 
 
@@ -64,11 +63,10 @@ def test_the_file_and_those_beside_it_are_for_their_owner_alone(path: Path) -> N
     enter(spool, [event("a")])
     claim(spool.books(LANE), 1)
 
-    files = list(path.parent.iterdir())
-    assert len(files) == 4  # the file, its log, the log's index, the owner's lock
-    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert files(path) == [path.name, f"{path.name}-lock", f"{path.name}-shm", f"{path.name}-wal"]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
     end(spool)
-    assert list(path.parent.iterdir()) == [path]
+    assert files(path) == [path.name, f"{path.name}-lock"]
 
 
 # --- peers ----------------------------------------------------------------------------------------
@@ -100,7 +98,7 @@ def test_what_a_dead_process_had_claimed_is_taken_over(path: Path) -> None:
     assert labels(claim(alive.books(LANE), 2)) == ["g", "a"]
     assert query(path, "SELECT count(*) FROM owners") == [(1,)]
     end(alive)
-    assert list(path.parent.iterdir()) == [path]
+    assert files(path) == [path.name, f"{path.name}-lock"]
 
 
 def test_what_a_dead_process_may_have_delivered_is_parked(path: Path) -> None:
@@ -334,20 +332,7 @@ def test_a_late_record_is_written_down_although_the_spool_is_closed(path: Path) 
     enter(spool, [event("late")])
 
     assert query(path, "SELECT count(*) FROM queue") == [(1,)]
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
-
-
-def test_no_lock_file_is_left_behind_by_those_that_died_early(path: Path) -> None:
-    stray = path.parent / f"{path.name}.owner-abc"
-    stray.touch()
-    os.utime(stray, (0, 0))
-    spool = sqlite_spool(path)
-    enter(spool, [event("a")])
-
-    spool.tend(time.monotonic())
-
-    assert not stray.exists()
-    end(spool)
+    assert files(path) == [path.name]
 
 
 def test_a_folder_that_gives_no_lock_leaves_the_records_in_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

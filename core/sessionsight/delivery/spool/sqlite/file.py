@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 import threading
@@ -13,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from sessionsight.delivery.spool.sqlite import forks
+from sessionsight.delivery.spool.sqlite import database_files, forks
+from sessionsight.delivery.spool.sqlite.database_files import Identity
 from sessionsight.delivery.spool.sqlite.faults import (
     Busy,
     Corrupt,
@@ -24,14 +24,12 @@ from sessionsight.delivery.spool.sqlite.faults import (
     Unusable,
     translated,
 )
+from sessionsight.delivery.spool.sqlite.owner_lock import LOCK_SUFFIX
 from sessionsight.delivery.spool.sqlite.schema import is_foreign, look_first, prepare
 
-__all__ = ["SIDES", "SpoolFile"]
+__all__ = ["SpoolFile"]
 
 T = TypeVar("T")
-
-SIDES = ("", "-wal", "-shm")
-"""The file itself, and those that SQLite keeps beside it."""
 
 # After a failure the file is left alone for so long; a full disk does not empty within a request.
 _REST = 1.0
@@ -78,7 +76,9 @@ class SpoolFile:
         self._connection: sqlite3.Connection | None = None
         self._aside_lock = threading.Lock()
         self._aside: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None
+        self._identity: Identity | None = None
+        # What was found to be a spool's: the file, and those beside it.
+        self._ours: set[Identity] = set()
         self._rest_until = 0.0
         self._busy_until = 0.0
         self._others_until = 0.0
@@ -121,13 +121,7 @@ class SpoolFile:
 
     def is_ours(self) -> bool:
         """Whether the file at the path is still the one that is open; it may have been moved or deleted."""
-        if self._identity is None:
-            return True
-        try:
-            found = Path(self.path).stat()
-        except OSError:
-            return False
-        return (found.st_dev, found.st_ino) == self._identity
+        return self._identity is None or database_files.identity(self.path) == self._identity
 
     def reopen(self) -> None:
         """Let go of the file; whatever is at its path is opened when it is needed next."""
@@ -270,30 +264,35 @@ class SpoolFile:
         if self.pid != os.getpid():
             raise Unusable("it belongs to the process that this one was forked from")
         try:
-            _make_private(self.path)
-            found = Path(self.path).stat()
-            self._identity = (found.st_dev, found.st_ino)
-            connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
-        except (OSError, sqlite3.Error) as error:
-            fault: SpoolFault
-            if isinstance(error, sqlite3.Error):
-                fault = translated(error)
-            else:
-                fault = (NotOurs if isinstance(error, FileNotFoundError) else Unusable)(str(error))
+            connection = self._connect()
+        except OSError as error:
+            fault = (NotOurs if isinstance(error, FileNotFoundError) else Unusable)(str(error))
             self._give_up(fault)
             raise fault from error
-        try:
-            self._set_up(connection)
-        except BaseException as error:
-            connection.close()
-            if isinstance(error, SpoolFault) and not isinstance(error, Busy):
-                self._give_up(error)
+        except SpoolFault as fault:
+            if not isinstance(fault, Busy):
+                self._give_up(fault)
             raise
         self._connection = connection
+        suffixes = database_files.FILE_SUFFIXES
+        self._ours = {found for suffix in suffixes if (found := database_files.identity(self.path + suffix))}
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        database_files.create(self.path, self._ours)
+        self._identity = database_files.identity(self.path)
+        if not Path(self.path).is_file():
+            raise NotOurs("it is not a regular file")
+        look_first(self.path)  # the next lines would write, whosever database it is
+        connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+        try:
+            self._set_up(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
-        look_first(self.path)  # the next line would write, whosever database it is
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {self._synchronous.upper()}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_LAST_RESORT_PAGES}")
@@ -318,37 +317,17 @@ class SpoolFile:
         """Move a damaged file out of the way, unless somebody else has done so already."""
         if self._on_corrupt is None or not self.is_ours():
             return
-        if is_foreign(self.path):
-            self._rest(NotOurs(f"{fault}; it is a damaged database of something else"))
+        was_spool = self._identity in self._ours or Path(f"{self.path}{LOCK_SUFFIX}").exists()
+        if is_foreign(self.path, was_spool=was_spool):
+            self._rest(NotOurs(f"{fault}; nothing shows that it was a spool, so it is left alone: move it away"))
             return
-        aside = f"{self.path}.corrupt-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
         try:
-            for side in SIDES:
-                with contextlib.suppress(FileNotFoundError):
-                    Path(self.path + side).rename(aside + side)
+            aside = database_files.set_aside(self.path)
         except OSError as error:
             self._rest(Unusable(str(error)))
             return
         self._identity = None
         self._on_corrupt(aside, str(fault))
-
-
-def _make_private(path: str) -> None:
-    """Create the file for its owner alone, if it is not there. SQLite gives its side files the same mode."""
-    if Path(path).exists():
-        return
-    folder = os.open(Path(path).parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        if not Path(path).exists():
-            # The log of a database that was deleted, and that others may have open still, is no log of this one.
-            for side in SIDES[1:]:
-                with contextlib.suppress(FileNotFoundError):
-                    Path(path + side).unlink()
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    finally:
-        fcntl.flock(folder, fcntl.LOCK_UN)  # also for a child that was forked meanwhile
-        os.close(folder)
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

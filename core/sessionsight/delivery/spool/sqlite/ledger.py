@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from sessionsight.delivery.ledger import LaneStats
-from sessionsight.delivery.spool.sqlite.ownership import NOBODY
+from sessionsight.delivery.spool.sqlite.owner_lock import UNCLAIMED
 from sessionsight.delivery.spool.sqlite.quota import used_bytes
 from sessionsight.delivery.spool.sqlite.rows import BYPASSED, CAPTURED, DELIVERED
 
@@ -21,7 +21,7 @@ _NOT_DROPPED = frozenset({BYPASSED, CAPTURED, DELIVERED, "pending", "dead"})
 
 def waits(connection: sqlite3.Connection, lane: str) -> bool:
     """Whether there is anything that nobody has claimed."""
-    found = connection.execute(f"SELECT 1 FROM queue WHERE lane = {_LANE} AND owner = ? LIMIT 1", (lane, NOBODY))  # noqa: S608
+    found = connection.execute(f"SELECT 1 FROM queue WHERE lane = {_LANE} AND owner = ? LIMIT 1", (lane, UNCLAIMED))  # noqa: S608
     return found.fetchone() is not None
 
 
@@ -36,7 +36,7 @@ def unsettled(connection: sqlite3.Connection, lane: str, owner: int, last: int |
     (number,) = connection.execute(
         f"SELECT count(*) FROM (SELECT 1 FROM queue WHERE lane = {_LANE} AND owner IN (?, ?)"  # noqa: S608
         " AND (? IS NULL OR record <= ?) LIMIT 100)",
-        (lane, NOBODY, owner, last, last),
+        (lane, UNCLAIMED, owner, last, last),
     ).fetchone()
     return int(number)
 

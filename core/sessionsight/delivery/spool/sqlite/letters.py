@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from sessionsight.delivery.spool.base import DeadLetter
 from sessionsight.delivery.spool.codec import from_bytes
-from sessionsight.delivery.spool.sqlite.ownership import NOBODY
+from sessionsight.delivery.spool.sqlite.owner_lock import UNCLAIMED
 from sessionsight.delivery.spool.sqlite.rows import count
 from sessionsight.records import DropReason
 
@@ -113,7 +113,7 @@ def retry(connection: sqlite3.Connection, chosen: LetterFilter) -> int:
     connection.execute(
         "INSERT INTO queue (lane, owner, rank, record, size, since)"  # noqa: S608
         f" SELECT lane, ?, rank, record, size, ? FROM dead WHERE {where}",
-        (NOBODY, time.time(), *parameters),
+        (UNCLAIMED, time.time(), *parameters),
     )
     return connection.execute(f"DELETE FROM dead WHERE {where}", parameters).rowcount  # noqa: S608
 

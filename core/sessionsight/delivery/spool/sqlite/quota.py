@@ -8,7 +8,7 @@ from collections import Counter
 
 from sessionsight.delivery.spool.codec import from_bytes
 from sessionsight.delivery.spool.keys import scope_of
-from sessionsight.delivery.spool.sqlite.ownership import NOBODY
+from sessionsight.delivery.spool.sqlite.owner_lock import UNCLAIMED
 from sessionsight.delivery.spool.sqlite.rows import count
 from sessionsight.records import DropReason
 
@@ -68,12 +68,12 @@ def _evict(connection: sqlite3.Connection) -> Counter[str]:
             *(
                 connection.execute(
                     "SELECT record, lane FROM queue WHERE lane = ? AND owner = ? AND rank = ? ORDER BY record LIMIT ?",
-                    (lane, NOBODY, rank, _ROUND),
+                    (lane, UNCLAIMED, rank, _ROUND),
                 ).fetchall()
                 for lane in lanes
             )
         )
-        gone = [(lane, NOBODY, rank, record) for (record, lane), _ in zip(oldest, range(_ROUND), strict=False)]
+        gone = [(lane, UNCLAIMED, rank, record) for (record, lane), _ in zip(oldest, range(_ROUND), strict=False)]
         if gone:
             break
     else:

@@ -16,7 +16,7 @@ from sessionsight.delivery.spool.base import DeadLetter, Share
 from sessionsight.delivery.spool.codec import from_bytes, to_bytes
 from sessionsight.delivery.spool.keys import scope_of
 from sessionsight.delivery.spool.queue import size_of
-from sessionsight.delivery.spool.sqlite.ownership import NOBODY
+from sessionsight.delivery.spool.sqlite.owner_lock import UNCLAIMED
 from sessionsight.records import DropReason, Entry, Goal
 
 __all__ = [
@@ -125,7 +125,7 @@ def enter(
         [(row, users[known], bodies[known]) for known, (_, row, _, _) in facts.items()],
     )
     connection.executemany(
-        f"INSERT INTO queue (lane, owner, rank, record, size, since) VALUES (?, {NOBODY}, ?, ?, ?, ?)",  # noqa: S608
+        f"INSERT INTO queue (lane, owner, rank, record, size, since) VALUES (?, {UNCLAIMED}, ?, ?, ?, ?)",  # noqa: S608
         queued,
     )
     count(connection, counts)
@@ -145,7 +145,7 @@ def claim(
         "SELECT queue.rank, queue.record, queue.size, queue.since, records.body"
         " FROM queue JOIN records ON records.id = queue.record"
         " WHERE queue.lane = ? AND queue.owner = ? ORDER BY queue.rank, queue.record LIMIT ?",
-        (lane, NOBODY, max_records + 1),
+        (lane, UNCLAIMED, max_records + 1),
     ).fetchall()
     total = taken = 0
     for _, _, size, _, _ in found[:max_records]:
@@ -157,7 +157,7 @@ def claim(
         rank, record, *_ = found[taken - 1]
         connection.execute(
             "UPDATE queue SET owner = ? WHERE lane = ? AND owner = ? AND (rank, record) <= (?, ?)",
-            (owner, lane, NOBODY, rank, record),
+            (owner, lane, UNCLAIMED, rank, record),
         )
     return [(record, since, body) for _, record, _, since, body in found[:taken]], len(found) > taken
 
@@ -251,11 +251,11 @@ def take_out(connection: sqlite3.Connection, owner: int) -> dict[str, list[Entry
     for row, name, since, body in connection.execute(
         "SELECT queue.record, lanes.name, queue.since, records.body FROM lanes"
         " JOIN queue ON queue.lane = lanes.lane AND queue.owner = ? JOIN records ON records.id = queue.record",
-        (NOBODY,),
+        (UNCLAIMED,),
     ).fetchall():
         with contextlib.suppress(msgspec.MsgspecError):
             found.setdefault(name, []).append(from_bytes(body, since=since, row=row))
-    connection.execute("DELETE FROM queue WHERE owner = ? OR (owner = ? AND sent = 0)", (NOBODY, owner))
+    connection.execute("DELETE FROM queue WHERE owner = ? OR (owner = ? AND sent = 0)", (UNCLAIMED, owner))
     return found
 
 

@@ -11,9 +11,9 @@ from contextlib import closing
 from pathlib import Path
 from secrets import randbits
 
-from sessionsight.delivery.spool.sqlite.faults import Newer, NotOurs
+from sessionsight.delivery.spool.sqlite.faults import Busy, Newer, NotOurs
 
-__all__ = ["APPLICATION_ID", "VERSION", "is_foreign", "look_first", "prepare"]
+__all__ = ["APPLICATION_ID", "VERSION", "is_foreign", "is_log_of_spool", "look_first", "prepare"]
 
 APPLICATION_ID = 0x53535350
 """Tells a spool from any other SQLite file: "SSSP"."""
@@ -68,23 +68,48 @@ VERSION = 1 + len(_UPGRADES)
 
 
 def look_first(path: str) -> None:
-    """See whose database a file is before it is opened to be written, for even that may change it.
+    """See whose database a file is before it is opened to be written, because even that may change it.
 
     Whoever opens somebody else's database may roll a transaction of theirs back, and whoever closes it may write
-    their log back. This look does neither.
+    their log back. This look writes nothing, and does not even open their log with SQLite, which would share its index.
 
     Raises:
         Newer: A newer release has made the file.
         NotOurs: It is somebody else's database.
+        Busy: Its maker is creating it at this moment.
         sqlite3.Error: It cannot be told.
     """
     uri = Path(path).absolute().as_uri()
-    with closing(sqlite3.connect(f"{uri}?immutable=1", uri=True, timeout=0)) as connection:
+    with closing(sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, timeout=0)) as connection:
         if _is_spool(connection):
             return
-    if Path(f"{path}-wal").exists():  # which may hold what the file itself does not hold yet
-        with closing(sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=0)) as connection:
-            _is_spool(connection)
+    if is_log_of_spool(path) is False:  # which may hold what the file itself does not hold yet
+        raise NotOurs("its log holds a database of something else")
+
+
+def is_log_of_spool(path: str) -> bool | None:
+    """Return whether the log beside a database makes it a spool, when the database itself is empty or gone.
+
+    Returns:
+        None when there is no log.
+
+    Raises:
+        Busy: Somebody is beginning the log.
+    """
+    # https://www.sqlite.org/fileformat.html#the_write_ahead_log
+    try:
+        with Path(f"{path}-wal").open("rb") as log:
+            header = log.read(32)
+            first = log.read(24 + 100)
+    except OSError:
+        return None
+    if not header:
+        return None
+    if len(header) < 32 or len(first) < 124:
+        raise Busy("its log is being created")
+    # The pages of a transaction are in order, and the first one of a database writes page 1.
+    page, image = int.from_bytes(first[:4], "big"), first[24:]
+    return page == 1 and int.from_bytes(image[68:72], "big") == APPLICATION_ID
 
 
 def prepare(connection: sqlite3.Connection) -> int:
@@ -117,15 +142,23 @@ def prepare(connection: sqlite3.Connection) -> int:
     return int(base)
 
 
-def is_foreign(path: str) -> bool:
-    """Whether a file, damaged or not, is a SQLite database of something else by its header."""
+def is_foreign(path: str, *, was_spool: bool) -> bool:
+    """Return whether a damaged file may be something else than a spool.
+
+    Args:
+        path: Of the file.
+        was_spool: There is evidence besides its header. A header of zeros needs none: that is what a crash of the
+            system leaves of a file that was being written.
+    """
     # https://www.sqlite.org/fileformat.html#the_database_header
     try:
         with Path(path).open("rb") as file:
-            header = file.read(72)
+            header = file.read(100)
     except OSError:
-        return False
-    return header.startswith(b"SQLite format 3\0") and int.from_bytes(header[68:72], "big") != APPLICATION_ID
+        return True
+    if header.startswith(b"SQLite format 3\0"):
+        return int.from_bytes(header[68:72], "big") != APPLICATION_ID
+    return any(header) and not was_spool
 
 
 def _is_spool(connection: sqlite3.Connection) -> bool:

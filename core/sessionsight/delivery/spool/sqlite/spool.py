@@ -21,7 +21,7 @@ from sessionsight.delivery.spool.sqlite import adoption, quota, rows, upkeep
 from sessionsight.delivery.spool.sqlite.books import SqliteBooks
 from sessionsight.delivery.spool.sqlite.faults import Busy, Nested, SpoolFault, Unusable, Unwritable
 from sessionsight.delivery.spool.sqlite.file import SpoolFile
-from sessionsight.delivery.spool.sqlite.ownership import NOBODY, Ownership
+from sessionsight.delivery.spool.sqlite.owner_lock import UNCLAIMED, OwnerLock
 from sessionsight.notices import Notices
 from sessionsight.records import Entry
 
@@ -58,7 +58,7 @@ class SqliteSpool:
         self.base = 0
         """Where the row ids of the file begin that was opened last; another file has another one."""
         self._books: dict[str, SqliteBooks] = {}
-        self._ownership: Ownership | None = None
+        self._owner_lock: OwnerLock | None = None
         self._owning = threading.RLock()
         self._tending = threading.Lock()
         self._quota = quota.Quota(options.spool_bytes)
@@ -127,25 +127,29 @@ class SqliteSpool:
             self._books[lane].take_in_memory(share, fault)
 
     def own(self) -> int:
-        """Make this process an owner, if it is none yet, and say under which number.
+        """Return the id under which this process claims rows, and become an owner for it if need be.
 
         Raises:
-            SpoolFault: Its lock cannot be made.
+            SpoolFault: The file cannot be used, or there can be no lock beside it.
         """
+        return self._own().id
+
+    def _own(self) -> OwnerLock:
         with self._owning:
             if self._closed:
                 raise Unusable("the spool is closed")
-            if self._ownership is None:
+            if self._owner_lock is None:
+                self.file.read(_nothing, wait=_PATIENCE)  # nothing is put beside a file that is not ours
                 try:
-                    self._ownership = Ownership(self.path)
+                    self._owner_lock = OwnerLock(self.path)
                 except OSError as error:
                     raise Unusable(str(error)) from error
-            return self._ownership.id
+            return self._owner_lock
 
     @property
     def owner_id(self) -> int:
         """Under which this process claims rows."""
-        return NOBODY if self._ownership is None else self._ownership.id
+        return UNCLAIMED if self._owner_lock is None else self._owner_lock.id
 
     def tend(self, now: float) -> None:
         """Take over what dead processes have left, and keep the file in order. One thread at a time does."""
@@ -153,11 +157,13 @@ class SqliteSpool:
             return
         self.tended = True
         try:
-            self.own()
             if not self.file.is_ours():
                 self._rescue()
+            lock = self._own()
             self._make_room(now)
-            adoption.take_over(self)
+            if not lock.renew():
+                raise Unusable("somebody has taken its -lock file away; it is locked again as soon as possible")
+            adoption.take_over(self, lock)
             self._upkeep.clean(now)
         except SpoolFault as fault:
             self.report(fault)
@@ -179,11 +185,11 @@ class SqliteSpool:
         """Let go of the file, and of all that this process owns in it."""
         with self._owning:
             self._closed = True
-            ownership, self._ownership = self._ownership, None
-        if ownership is not None:
+            lock, self._owner_lock = self._owner_lock, None
+        if lock is not None:
             with contextlib.suppress(SpoolFault):  # whoever comes next sees that the lock is free
-                self.file.write(partial(adoption.resign, owner=ownership.id), wait=_PATIENCE)
-            ownership.give_up()
+                self.file.write(partial(adoption.resign, owner=lock.id), wait=_PATIENCE)
+            lock.release()
         self.file.reopen()
 
     # --- inside ----------------------------------------------------------------------------------
@@ -241,6 +247,10 @@ class SqliteSpool:
             "started",
             about="corrupt",
         )
+
+
+def _nothing(connection: sqlite3.Connection) -> None:
+    """Open the file, and do nothing else."""
 
 
 def _bodies(shares: Sequence[Share]) -> dict[int, bytes]:

@@ -1,0 +1,336 @@
+"""What lies beside a spool, or at its path, and is not ours: never opened to be written, renamed or removed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sessionsight.delivery.spool.sqlite import file as spool_file
+from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
+from tests.core.delivery.kit import event, goal, labels
+from tests.core.delivery.spools import LANE, abandon, claim, counts, enter, files, letter, query, sqlite_spool
+
+MakeSpool = Callable[[Path], SqliteSpool]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "analytics.db"
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeSpool]:
+    monkeypatch.setattr(spool_file, "_REST", 0.0)
+    spools: list[SqliteSpool] = []
+
+    def make_spool(path: Path) -> SqliteSpool:
+        spools.append(sqlite_spool(path))
+        return spools[-1]
+
+    yield make_spool
+    for spool in spools:
+        spool.books(LANE).close()
+        spool.close()
+
+
+def work(spool: SqliteSpool) -> list[str]:
+    """Have a spool do all that it ever does: take records in, claim and settle them, look after others, close."""
+    books = spool.books(LANE)
+    enter(spool, [goal("g", key="k"), event("a"), event("b")])
+    books.last_call()  # what has a key waits for no file
+    for _ in range(2):
+        books._next_look = 0.0
+        books.tend()
+    claimed = claim(books, 3)
+    assert books.sending(claimed, mark=True) == claimed
+    books.delivered(claimed[:2])
+    books.died([letter(claimed[2])])
+    spool.tend(time.monotonic())
+    books.close()
+    spool.close()
+    return sorted(labels(claimed))
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int, int]]:
+    """All files of a folder: what is in them, which they are, and when they were changed."""
+    found = {}
+    for file in folder.iterdir():
+        stat = file.stat(follow_symlinks=False)
+        found[file.name] = (file.read_bytes() if file.is_file() else b"", stat.st_ino, stat.st_mtime_ns)
+    return found
+
+
+def foreign_database(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE customers (name)")
+
+
+# --- beside it ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "analytics.db.20261129",
+        "analytics.db.20261129-wal",
+        "analytics.db.4242",
+        "analytics.db.bak",
+        "analytics.db.corrupt-20261129-101500",
+        "analytics.db.corrupt-20261129-101500-wal",
+        "analytics.db.owner-5d3f9e0c11",
+        "analytics.db.lock",
+        "analytics.db-journal.old",
+        "analytics.db~",
+        "other.db-wal",
+    ],
+)
+def test_what_lies_beside_a_spool_is_left_alone(path: Path, make: MakeSpool, name: str) -> None:
+    beside = path.parent / name
+    beside.write_bytes(b"somebody else's")
+    os.utime(beside, (0, 0))
+    before = contents(path.parent)
+
+    work(make(path))
+
+    assert {name: contents(path.parent)[name]} == before
+
+
+def test_a_backup_of_a_spool_is_the_operators(path: Path, make: MakeSpool) -> None:
+    """Named after a date, which looks like a process; its maker is dead, and records wait in it."""
+    dead = make(path)
+    enter(dead, [goal("g", key="order-1"), event("a")])
+    claim(dead.books(LANE), 1)
+    backup = Path(f"{path}.20261129")
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(backup)) as target:
+        source.backup(target)
+    before = backup.read_bytes()
+    abandon(dead)
+    spool = make(path)
+    books = spool.books(LANE)
+
+    spool.tend(time.monotonic())
+    books.delivered(claim(books, 2))
+    spool.tend(time.monotonic())
+
+    assert list(books.claim(10, 10**9)) == []
+    assert counts(books) == {"captured": 2, "delivered": 2}
+    assert backup.read_bytes() == before
+
+
+def test_a_damaged_spool_replaces_nothing_that_was_set_aside_before(path: Path, make: MakeSpool) -> None:
+    """Two within a second, and a file of the operator's with the time of now in its name."""
+    for number in range(3):
+        spool = make(path)
+        enter(spool, [event("a")])
+        claim(spool.books(LANE), 1)
+        spool.file.reopen()
+        path.write_bytes(b"damage %d" % number * 1000)
+        for suffix in ("-wal", "-shm"):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+        enter(spool, [event("b")])
+
+    assert len([name for name in files(path) if ".corrupt-" in name]) == 3
+
+
+@pytest.mark.parametrize("side", ["-wal", "-shm", "-journal"])
+def test_what_may_be_the_log_of_another_database_is_left_alone(
+    path: Path, make: MakeSpool, side: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its database was moved for a while. SQLite itself would delete a log without one."""
+    log = Path(f"{path}{side}")
+    log.write_bytes(b"somebody else's transactions" * 100)
+    before = contents(path.parent)
+
+    assert work(make(path)) == ["a", "b", "g"]  # out of memory
+
+    assert contents(path.parent) == before
+    assert f"there is {log} without its database" in caplog.text
+
+
+def test_the_log_that_a_deleted_spool_has_left_does_not_keep_the_next_one_from_starting(
+    path: Path, make: MakeSpool
+) -> None:
+    """As when a process was killed, and the file alone was deleted."""
+    dead = make(path)
+    enter(dead, [event("a")])
+    connection = dead.file._connection
+    left = {suffix: Path(f"{path}{suffix}").read_bytes() for suffix in ("-wal", "-shm")}
+    abandon(dead)
+    assert connection is not None
+    path.unlink()
+    for suffix, content in left.items():
+        Path(f"{path}{suffix}").write_bytes(content)
+
+    assert work(make(path)) == ["a", "b", "g"]
+
+    assert query(path, "SELECT number FROM counts WHERE what = 'captured'") == [(3,)]
+
+
+# --- at its path ----------------------------------------------------------------------------------
+
+
+def a_database(path: Path) -> None:
+    foreign_database(path)
+
+
+def a_database_with_a_number_of_its_own(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA application_id = 42")
+        connection.execute("PRAGMA user_version = 7")
+
+
+def a_newer_spool(path: Path) -> None:
+    spool = sqlite_spool(path)
+    enter(spool, [event("of a newer release")])
+    spool.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+
+def a_text(path: Path) -> None:
+    path.write_text("DEBUG = False\n" * 100)
+
+
+def an_archive(path: Path) -> None:
+    path.write_bytes(b"\x1f\x8b\x08\x00" + os.urandom(5000))
+
+
+def a_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_socket(path: Path) -> None:
+    with closing(socket.socket(socket.AF_UNIX)) as made:
+        folder = os.open(path.parent, os.O_RDONLY)
+        here = Path.cwd()
+        try:
+            os.fchdir(folder)  # a socket's path must be short
+            made.bind(path.name)
+        finally:
+            os.chdir(here)
+            os.close(folder)
+
+
+def a_link_to_nothing(path: Path) -> None:
+    path.symlink_to(path.parent / "nowhere" / "other.db")
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        a_database,
+        a_database_with_a_number_of_its_own,
+        a_newer_spool,
+        a_text,
+        an_archive,
+        a_directory,
+        a_pipe,
+        a_socket,
+        a_link_to_nothing,
+    ],
+)
+def test_what_is_at_the_path_and_not_ours_is_left_alone(
+    path: Path, make: MakeSpool, put: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The path is a mistake; records are delivered from memory, and the log says what is wrong."""
+    put(path)
+    before = contents(path.parent)
+    caplog.set_level(logging.ERROR)
+
+    assert work(make(path)) == ["a", "b", "g"]
+
+    assert contents(path.parent) == before
+    assert "records are kept in memory until it can be used" in caplog.text
+
+
+def test_a_database_that_the_app_itself_has_open_is_not_touched(path: Path, make: MakeSpool) -> None:
+    """Django's own, say, in the midst of a transaction, with a log of its own."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as app:
+        app.execute("PRAGMA journal_mode = WAL")
+        app.execute("CREATE TABLE orders (id)")
+        app.execute("BEGIN IMMEDIATE")
+        app.execute("INSERT INTO orders VALUES (1)")
+        before = contents(path.parent)
+
+        assert work(make(path)) == ["a", "b", "g"]
+
+        assert contents(path.parent) == before
+        app.execute("COMMIT")
+        assert app.execute("SELECT id FROM orders").fetchall() == [(1,)]
+        assert app.execute("PRAGMA user_version").fetchall() == [(0,)]
+
+
+def test_a_foreign_file_is_not_even_opened_to_be_written(
+    path: Path, make: MakeSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign_database(path)
+    opened: list[str] = []
+    connect = sqlite3.connect
+
+    def listen(database: str, **options: Any) -> sqlite3.Connection:
+        opened.append(database)
+        connection: sqlite3.Connection = connect(database, **options)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", listen)
+
+    work(make(path))
+
+    assert opened
+    assert all(uri.endswith("?mode=ro&immutable=1") for uri in opened)
+
+
+def test_a_link_to_a_file_elsewhere_is_followed_once(path: Path, make: MakeSpool, tmp_path: Path) -> None:
+    """The spool of a volume: the setting resolves its path when it is read, and all files lie beside the real one."""
+    from sessionsight.delivery.spool.choose import sqlite_path
+
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    path.symlink_to(volume / "real.db")
+    real = sqlite_path(f"sqlite:///{path}")
+    assert real == os.path.realpath(volume / "real.db")
+
+    work(make(Path(real)))
+
+    assert files(path) == ["analytics.db", "volume"]
+    assert files(Path(real)) == ["real.db", "real.db-lock"]
+
+
+def test_a_file_where_the_lock_should_be_is_left_alone(
+    path: Path, make: MakeSpool, caplog: pytest.LogCaptureFixture
+) -> None:
+    lock = Path(f"{path}-lock")
+    lock.write_text("somebody else's")
+    spool = make(path)
+    enter(spool, [event("a")])
+
+    spool.tend(time.monotonic())
+
+    assert list(spool.books(LANE).claim(1, 1)) == []  # nobody could tell whose it is
+    assert f"{lock} is not the lock of a spool" in caplog.text
+    assert lock.read_text() == "somebody else's"
+
+
+def test_a_lock_is_no_link(path: Path, make: MakeSpool, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    Path(f"{path}-lock").symlink_to(target)
+    spool = make(path)
+    enter(spool, [event("a")])
+
+    spool.tend(time.monotonic())
+
+    assert list(spool.books(LANE).claim(1, 1)) == []
+    assert not target.exists()

@@ -1,0 +1,221 @@
+"""A spool that several users of a host share: the app's own, root in a cron job or a container's shell, a group."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from sessionsight.delivery.spool.sqlite.owner_lock import OwnerLock
+from tests.core.delivery.kit import event, goal, labels
+from tests.core.delivery.spools import LANE, claim, enter, files, sqlite_spool
+
+APP, JOB, GROUP = 65534, 65533, 65532
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two users")
+
+Run = Callable[..., list[str]]
+
+SCRIPT = """
+import json, os, signal, sys, time
+from pathlib import Path
+import sqlite3, sessionsight.delivery.spool.codec
+from tests.core.delivery.kit import event, goal, labels
+from tests.core.delivery.spools import LANE, claim, counts, enter, letter, query, sqlite_spool
+
+uid, gid, groups, path, script = json.loads(sys.argv[1])
+os.umask(0o077)
+if uid:
+    os.setgroups(groups)
+    os.setgid(gid)
+    os.setuid(uid)
+spool = sqlite_spool(Path(path))
+books = spool.books(LANE)
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end():
+    books.close()
+    spool.close()
+
+
+exec(script)
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder of the app's user, where others may come."""
+    with TemporaryDirectory() as name:
+        os.chown(name, APP, APP) if os.geteuid() == 0 else None
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def path(folder: Path) -> Path:
+    return folder / "spool.db"
+
+
+def run(uid: int, path: Path, script: str, *, gid: int | None = None, groups: tuple[int, ...] = ()) -> list[str]:
+    """Let a process of this user work on the spool. Returns the words that it has printed."""
+    given = json.dumps([uid, uid if gid is None else gid, groups, str(path), script])
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", SCRIPT, given],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.stdout.split()
+
+
+ENTER = "enter(spool, [goal('sent'), goal('g'), event('a')])\n"
+CLAIM = "claimed = claim(books, 3)\nassert len(claimed) == 3\nassert books.sending(claimed[:1], mark=True)\n"
+RECOVER = """
+spool.tend(time.monotonic())
+print(*labels(claim(books, 3)), *[f"{letter.entry.record.label}:{letter.reason}" for letter in books.dead_letters()])
+end()
+"""
+RECOVERED = ["g", "a", "sent:unknown"]
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("maker", "job", "heir"), [(APP, 0, APP), (0, 0, APP), (0, APP, 0), (APP, APP, 0), (0, APP, APP)]
+)
+def test_what_a_killed_job_had_claimed_is_recovered_whoever_it_ran_as(
+    path: Path, maker: int, job: int, heir: int
+) -> None:
+    """The spool is made by one user, a job of another is killed with claims, and a third one finds them."""
+    run(maker, path, "enter(spool, [])\nspool.tend(time.monotonic())\nend()")
+    run(job, path, ENTER + CLAIM + "die()")
+
+    assert run(heir, path, RECOVER) == RECOVERED
+
+
+@needs_root
+@pytest.mark.parametrize("maker", [0, APP])
+def test_all_files_belong_to_the_apps_user_whoever_made_them(path: Path, maker: int) -> None:
+    run(maker, path, ENTER + CLAIM + "die()")
+    names = files(path)
+    run(0, path, "claim(books, 1)\ndie()")
+
+    assert names == files(path) == ["spool.db", "spool.db-lock", "spool.db-shm", "spool.db-wal"]
+    assert {file.stat().st_uid for file in path.parent.iterdir()} == {APP}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+
+
+@needs_root
+def test_a_group_that_may_use_the_database_may_use_its_lock(path: Path) -> None:
+    """Two services of different users, whose common group was given the spool, in a folder that hands its group on."""
+    os.chown(path.parent, APP, GROUP)
+    path.parent.chmod(0o2770)
+    run(APP, path, "enter(spool, [event('made')])\nspool.tend(time.monotonic())\nend()", groups=(GROUP,))
+    os.chown(path, APP, GROUP)
+    path.chmod(0o660)
+    run(APP, path, "claim(books, 1)\nend()", groups=(GROUP,))  # whose lock was private until then
+
+    run(JOB, path, ENTER + "assert len(claim(books, 4)) == 4\ndie()", groups=(GROUP,))
+
+    assert run(APP, path, RECOVER, groups=(GROUP,)) == ["sent", "g", "made"]
+    lock = Path(f"{path}-lock").stat()
+    assert (lock.st_gid, stat.S_IMODE(lock.st_mode)) == (GROUP, 0o660)
+
+
+@needs_root
+def test_a_process_of_another_user_that_lives_keeps_its_claims(path: Path) -> None:
+    run(APP, path, "spool.tend(time.monotonic())\nend()")
+    given = json.dumps([0, 0, [], str(path), ENTER + CLAIM + "print('claimed', flush=True)\nsys.stdin.read()\nend()"])
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, given], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as root:
+        assert root.stdout is not None
+        assert root.stdout.readline() == "claimed\n"
+
+        assert run(APP, path, RECOVER) == []
+
+        root.kill()
+
+    assert run(APP, path, RECOVER) == RECOVERED
+
+
+@needs_root
+def test_root_gives_away_no_file_that_somebody_has_put_in_place_of_the_lock(folder: Path) -> None:
+    """The folder belongs to somebody else, who would like to own a file of root's."""
+    path = folder / "spool.db"
+    run(APP, path, "enter(spool, [event('a')])\nend()")
+    secret = folder / "roots"
+    secret.touch(0o600)
+    os.link(secret, f"{path}-lock")
+
+    run(0, path, "spool.tend(time.monotonic())\nclaim(books, 1)\nend()")
+
+    assert (secret.stat().st_uid, stat.S_IMODE(secret.stat().st_mode)) == (0, 0o600)
+
+
+def test_owners_of_one_process_do_not_take_each_other_for_dead(path: Path) -> None:
+    """Nor does the end of one give up the lock of the other, although a process has its locks in common."""
+    one, other = sqlite_spool(path), sqlite_spool(path)
+    enter(one, [event("a"), goal("g")])
+    claimed = claim(one.books(LANE), 2)
+    other.tend(time.monotonic())
+    other.books(LANE).close()
+    other.close()
+
+    assert run(os.geteuid(), path, RECOVER) == []
+    assert one.books(LANE).sending(claimed, mark=True) == claimed
+    one.books(LANE).close()
+    one.close()
+
+
+def test_an_owner_whose_lock_was_deleted_takes_it_again_and_keeps_its_claims(path: Path) -> None:
+    one, other = sqlite_spool(path), sqlite_spool(path)
+    enter(one, [event("a"), goal("g"), goal("h")])
+    claimed = claim(one.books(LANE), 3)
+    other.tend(time.monotonic())
+    Path(f"{path}-lock").unlink()
+
+    one.tend(time.monotonic())
+    other.tend(time.monotonic())
+
+    assert run(os.geteuid(), path, RECOVER) == []
+    assert one.books(LANE).sending(claimed, mark=True) == claimed
+    one.books(LANE).close()
+    one.close()
+    other.tend(time.monotonic())
+    assert labels(other.books(LANE).dead_letters()) == ["g", "h", "a"]
+    other.books(LANE).close()
+    other.close()
+
+
+def test_a_lock_is_opened_once_and_closed_by_the_last_who_uses_it(path: Path) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/dev/fd"))  # noqa: PTH208
+
+    path.touch()
+    before = descriptors()
+    locks = [OwnerLock(str(path)) for _ in range(3)]
+    assert descriptors() == before + 1
+    assert all(one.is_alive(other.id) for one in locks for other in locks)
+
+    locks[0].release()
+    locks[0].release()
+    assert descriptors() == before + 1
+    assert not locks[1].is_alive(locks[0].id)
+
+    for lock in locks:
+        lock.release()
+    assert descriptors() == before
