@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Self, Unpack, cast
+from collections.abc import Mapping
+from typing import Any, Literal, Self, cast
 
+from msgspec import UNSET
+
+from sessionsight import signatures
 from sessionsight.arguments import (
-    CallOptions,
-    CommitOptions,
-    RecordOptions,
     as_anonymous_id,
     as_destinations,
     as_group,
@@ -31,7 +31,6 @@ from sessionsight.goals import Goals
 from sessionsight.javascript import nonfinite_as_text
 from sessionsight.records import (
     Alias,
-    Amount,
     DropReason,
     Event,
     Goal,
@@ -40,10 +39,14 @@ from sessionsight.records import (
     PersonProperties,
     check_goal,
 )
+from sessionsight.signatures import Signature
 from sessionsight.standard import StandardEvent
 from sessionsight.typed_events import Event as TypedEvent
 
 __all__ = ["Analytics"]
+
+_CAPTURE_OPTIONS = signatures.capture.options
+_GOAL_OPTIONS = signatures.increment.options | {"amount"}
 
 
 class Analytics(Gathering):
@@ -111,27 +114,17 @@ class Analytics(Gathering):
         """Goals of this request: `goals.increment` and `goals.decrement`."""
         return Goals(self)
 
+    @signatures.capture.implements
     def capture(
-        self,
-        event: str | TypedEvent,
-        properties: Mapping[str, Any] | None = None,
-        *,
-        groups: Mapping[str, object] | None = None,
-        **options: Unpack[CallOptions],
+        self, event: Any = UNSET, properties: Any = None, /, *more: Any, groups: Any = None, **options: Any
     ) -> None:
-        """Capture an event.
-
-        Args:
-            event: The event's name, or a typed event: one of your own (see `sessionsight.Event`) or a standard one
-                such as `CheckoutFinished(...)`.
-            properties: Names to values; they are encoded now, so later changes do not count.
-            groups: Group type to group key, for Signal.
-            **options: See `CallOptions`.
-
-        Example:
-            >>> request.analytics.capture("order_processed", {"order_id": "ord_1"})  # doctest: +SKIP
-        """
         try:
+            # Most calls need no sorting out, which would cost them a tenth of their time.
+            if options and properties is None and event is not UNSET:
+                properties = options.pop("properties", None)
+            if more or event is UNSET or (options and not _CAPTURE_OPTIONS.issuperset(options)):
+                given = (event, properties, *more) if more or properties is not None else (event,)
+                event, properties = signatures.capture.bind(() if event is UNSET else given, options)
             standard = False
             if isinstance(event, TypedEvent):
                 standard = isinstance(event, StandardEvent)
@@ -170,19 +163,10 @@ class Analytics(Gathering):
         except Exception as error:
             self._collector.reject(error)
 
-    def identify(
-        self, user_id: object = None, traits: Mapping[str, Any] | None = None, **options: Unpack[RecordOptions]
-    ) -> None:
-        """Say who the visitor is, and what is known of them.
-
-        Earlier records of this request that have no user are completed with this one.
-
-        Args:
-            user_id: The app's own id of the user; the signed-in user by default.
-            traits: Names to values, such as `name`, `email`, `plan`.
-            **options: See `RecordOptions`.
-        """
+    @signatures.identify.implements
+    def identify(self, /, *given: Any, **options: Any) -> None:
         try:
+            user_id, traits = signatures.identify.bind(given, options)
             user = as_id(user_id, "user_id")
             record = Identify(properties=self._collector.encoder(traits), **self._common({**options, "user_id": user}))
             self._user_id = user or self._user_id
@@ -190,9 +174,10 @@ class Analytics(Gathering):
         except Exception as error:
             self._collector.reject(error)
 
-    def alias(self, alias: object, **options: Unpack[CallOptions]) -> None:
-        """Say that `alias`, an earlier anonymous id, is the same person as the current user. Signal only."""
+    @signatures.alias.implements
+    def alias(self, /, *given: Any, **options: Any) -> None:
         try:
+            [alias] = signatures.alias.bind(given, options)
             earlier = as_id(alias, "alias")
             if earlier is None:
                 raise InvalidEventError(f"alias must be the earlier id of the person, not {shown(alias)}")
@@ -200,51 +185,38 @@ class Analytics(Gathering):
         except Exception as error:
             self._collector.reject(error)
 
-    def group(
-        self,
-        group_type: str,
-        group_key: object,
-        properties: Mapping[str, Any] | None = None,
-        **options: Unpack[CallOptions],
-    ) -> None:
-        """Put the current user in a group, such as `("company", "acme-1")`, and describe the group. Signal only."""
+    @signatures.group.implements
+    def group(self, /, *given: Any, **options: Any) -> None:
         try:
+            group_type, group_key, properties = signatures.group.bind(given, options)
             kind, key = as_group(group_type, group_key)
             encoded = self._collector.encoder(properties)
             self._add(Group(group_type=kind, group_key=key, properties=encoded, **self._common(options)), options)
         except Exception as error:
             self._collector.reject(error)
 
-    def set_person_properties(self, properties: Mapping[str, Any], **options: Unpack[CallOptions]) -> None:
-        """Set properties of the current user, over what is there. Signal only."""
-        self._person(properties, options, once=False)
+    @signatures.set_person_properties.implements
+    def set_person_properties(self, /, *given: Any, **options: Any) -> None:
+        self._person(signatures.set_person_properties, given, options, once=False)
 
-    def set_person_properties_once(self, properties: Mapping[str, Any], **options: Unpack[CallOptions]) -> None:
-        """Set properties of the current user that are not set yet. Signal only."""
-        self._person(properties, options, once=True)
+    @signatures.set_person_properties_once.implements
+    def set_person_properties_once(self, /, *given: Any, **options: Any) -> None:
+        self._person(signatures.set_person_properties_once, given, options, once=True)
 
-    def tag(self, **properties: Any) -> None:
-        """Add these properties to every later event of this request; an event's own go before them."""
-        self._tags = {**(self._tags or {}), **properties}
+    @signatures.tag.implements
+    def tag(self, /, *given: Any, **properties: Any) -> None:
+        try:
+            signatures.tag.bind(given, {})
+            self._tags = {**(self._tags or {}), **properties}
+        except Exception as error:
+            self._collector.reject(error)
 
-    def only(self, *destinations: str) -> Analytics:
-        """Send what is captured from now on to these destinations alone; a call's own `destinations=` goes before.
-
-        It also goes before the `choose_destinations` setting. A name that does not exist is a wrong call: of
-        such a list only the names that exist count, so that nothing goes where it must not.
-
-        Args:
-            *destinations: Names of lanes, one or more.
-
-        Returns:
-            These analytics, so that a call may follow at once.
-
-        Example:
-            >>> client.analytics.only("signal_eu").capture("report_exported")  # doctest: +SKIP
-        """
+    @signatures.only.implements
+    def only(self, /, *destinations: Any, **options: Any) -> Analytics:
         known = self._collector.destination_names
         try:
-            self._only = known.intersection(destinations)
+            self._only = frozenset(known.intersection(name for name in destinations if isinstance(name, str)))
+            signatures.only.bind((), options)
             if not destinations:
                 raise InvalidEventError("only() needs the name of a destination")
             self._only = as_destinations(destinations, known)
@@ -253,18 +225,15 @@ class Analytics(Gathering):
         return self
 
     def _goal(
-        self,
-        direction: Literal["increment", "decrement"],
-        goal_id: str,
-        amount: Amount | None,
-        *,
-        metadata: Mapping[str, Any] | None,
-        session_id: str | None,
-        key: str | None,
-        destinations: Iterable[str] | None,
-        options: CommitOptions,
+        self, direction: Literal["increment", "decrement"], given: tuple[Any, ...], options: dict[str, Any]
     ) -> None:
         try:
+            get = options.get
+            if len(given) == 1 and _GOAL_OPTIONS.issuperset(options):  # as most calls
+                goal_id, amount = given[0], get("amount")
+            else:
+                goal_id, amount = getattr(signatures, direction).bind(given, options)
+            session_id, destinations = get("session_id"), get("destinations")
             amount = check_goal(goal_id, amount, session_id)
             check_commit(options)
             self._add(
@@ -273,10 +242,10 @@ class Analytics(Gathering):
                     direction=direction,
                     amount=amount,
                     session_id=exact(session_id) if session_id else None,
-                    properties=self._goal_metadata(metadata),
+                    properties=self._goal_metadata(get("metadata")),
                     entropy=entropy(),
                     time=time.time(),
-                    key=as_key(key),
+                    key=as_key(get("key")),
                     destinations=self._only
                     if destinations is None
                     else as_destinations(destinations, self._collector.destination_names),
@@ -308,8 +277,11 @@ class Analytics(Gathering):
         # Its numbers become texts on the wire, and JSON has none for these.
         return self._collector.encoder({name: nonfinite_as_text(value) for name, value in metadata.items()})
 
-    def _person(self, properties: Mapping[str, Any], options: CallOptions, *, once: bool) -> None:
+    def _person(
+        self, signature: Signature[Any], given: tuple[Any, ...], options: dict[str, Any], *, once: bool
+    ) -> None:
         try:
+            [properties] = signature.bind(given, options)
             encoded = self._collector.encoder(properties)
             self._add(PersonProperties(properties=encoded, once=once, **self._common(options)), options)
         except Exception as error:

@@ -88,7 +88,6 @@ class CallOptions(RecordOptions, total=False):
     that is known of the user."""
 
 
-_OPTIONS = CallOptions.__optional_keys__
 _COMMIT = CommitOptions.__optional_keys__
 
 
@@ -286,15 +285,11 @@ def as_fields(
         time_zone: The zone of a timestamp that names none; UTC by default.
 
     Raises:
-        InvalidEventError: An option that is unknown or wrong.
+        InvalidEventError: An option that is wrong.
     """
     check_commit(options)
     fields: dict[str, Any] = {}
     for name, value in options.items():
-        if name not in _OPTIONS:
-            raise InvalidEventError(
-                f"unknown argument {name!r}; {nearest(name, _OPTIONS)}; properties go into a mapping"
-            )
         if value is None or name in _COMMIT:
             continue
         if name == "timestamp":

@@ -7,13 +7,13 @@ when it is over; what a later capture would need stays.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from msgspec.structs import replace
 
-from sessionsight.arguments import CallOptions, CommitOptions, as_fields
+from sessionsight.arguments import as_fields
 from sessionsight.collector import Admit, Batch, Collector, RequestReader
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.entropy import entropy
@@ -22,7 +22,7 @@ from sessionsight.records import DropReason, Event, Record
 
 __all__ = ["Gathering"]
 
-_NO_OPTIONS: CommitOptions = {}
+_NO_OPTIONS: Mapping[str, Any] = {}
 
 
 class Gathering:
@@ -199,7 +199,7 @@ class Gathering:
         """Whether something has been captured that is not handed over yet, or will be at the end."""
         return bool(self._records) or self._page_status is not None
 
-    def _common(self, options: CallOptions) -> dict[str, Any]:
+    def _common(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The fields that every record has, from a call's options and what is known of the user."""
         common: dict[str, Any] = {
             "entropy": entropy(),
@@ -238,7 +238,7 @@ class Gathering:
         except Exception as error:
             self._collector.reject(error)
 
-    def _add(self, record: Record, options: CommitOptions = _NO_OPTIONS) -> None:
+    def _add(self, record: Record, options: Mapping[str, Any] = _NO_OPTIONS) -> None:
         hold = self._collector.hold
         if hold is not None and options.get("on_commit") is not False and hold(self, record, options.get("using")):
             # In one step, since two threads may hold the first records of a request at once.
