@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from msgspec import Struct
 
 from sessionsight.arguments import as_destinations, as_id
-from sessionsight.callbacks import AsyncResult, decide, run
+from sessionsight.callbacks import UnawaitedResult, decide, run
 from sessionsight.collector import Admit, RequestReader
 from sessionsight.consent import consents
 from sessionsight.context import OPTED_OUT, TrackingContext
@@ -179,7 +179,7 @@ class Admission:
             try:
                 if not decide(settings.should_capture, native()):
                     return DropReason.EXCLUDED
-            except AsyncResult as error:
+            except UnawaitedResult as error:
                 # An exception concerns one request; this is the answer to all of them, unread, and may be a no.
                 self._tell_failure("should_capture gave no answer, which is taken as no", error)
                 return DropReason.EXCLUDED

@@ -1,8 +1,8 @@
-"""Functions that settings hold: plain ones, whose return values are answers.
+"""Calls of the functions that settings hold.
 
-Nothing awaits what such a function returns, and every coroutine is true: a refusal would count as a yes.
+Nothing awaits what such a function returns, and every coroutine is truthy: a refusal would count as a yes.
 An async function is therefore refused when it is set, and an awaitable that is returned all the same
-counts as a failure, not as an answer.
+counts as a failure.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import inspect
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from types import AsyncGeneratorType, GeneratorType
+from types import AsyncGeneratorType, GeneratorType, NoneType
 from typing import Any, TypeVar
 
 from sessionsight.errors import ConfigurationError
 
-__all__ = ["AsyncResult", "check_sync", "decide", "is_async", "run"]
+__all__ = ["UnawaitedResult", "check_sync", "decide", "is_async", "run"]
 
 _T = TypeVar("_T")
+_PLAIN = frozenset({bool, str, int, NoneType})
 
 
-class AsyncResult(ConfigurationError):
-    """A function returned something that would have to be awaited or iterated over first."""
+class UnawaitedResult(ConfigurationError):
+    """A function returned an awaitable, or a generator in place of True or False."""
 
 
 def is_async(function: object) -> bool:
@@ -53,15 +54,17 @@ def run(function: Callable[..., _T], *args: Any) -> _T:
     """Call a function, and return what it returns.
 
     Raises:
-        AsyncResult: That is an awaitable or an async generator. A coroutine is closed, so that Python
+        UnawaitedResult: The result is an awaitable or an async generator. A coroutine is closed, so that Python
             does not warn that it was never awaited.
     """
     result = function(*args)
+    if type(result) in _PLAIN:  # asked once a request
+        return result
     if inspect.isawaitable(result) or isinstance(result, AsyncGeneratorType):
         if isinstance(result, Coroutine):
             with suppress(Exception):  # it may be running elsewhere
                 result.close()
-        raise AsyncResult(
+        raise UnawaitedResult(
             f"the function returned a {type(result).__name__}, which nothing awaits; it must return its answer itself"
         )
     return result
@@ -71,9 +74,9 @@ def decide(function: Callable[..., object], *args: Any) -> bool:
     """Call a function that answers yes or no.
 
     Raises:
-        AsyncResult: As `run`; and a generator, which is true whatever its function has to say.
+        UnawaitedResult: As `run`; and for a generator, which is truthy before its function has run.
     """
     answer = run(function, *args)
     if isinstance(answer, GeneratorType):
-        raise AsyncResult("the function returned a generator; it must return True or False")
+        raise UnawaitedResult("the function returned a generator; it must return True or False")
     return bool(answer)

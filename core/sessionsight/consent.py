@@ -24,7 +24,7 @@ def consents(policy: ConsentPolicy, data: RequestData) -> bool:
             for instance by the site's own consent cookie.
 
     Raises:
-        Exception: Whatever the function raises, or `AsyncResult` for an awaitable, which is no consent.
+        Exception: Whatever the function raises, or `UnawaitedResult` for an awaitable, which is no consent.
     """
     if policy == "all":
         return True

@@ -10,7 +10,7 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
 from sessionsight import Analytics, ConfigurationError, Settings
-from sessionsight.callbacks import AsyncResult, decide, is_async, run
+from sessionsight.callbacks import UnawaitedResult, decide, is_async, run
 from sessionsight.delivery.before_send import apply
 from sessionsight.destinations import Analyse, Saytics, SessionSight, Signal
 from sessionsight.destinations.options import reveal
@@ -138,12 +138,12 @@ def test_every_other_callable_may_be_a_plain_function(function: Callable[..., An
 def test_what_has_to_be_awaited_is_no_answer(kind: str) -> None:
     function = {**ASYNC, **LATE}[kind]
     for call in (run, decide):
-        with pytest.raises(AsyncResult, match=r"^the function returned a .*, which nothing awaits"):
+        with pytest.raises(UnawaitedResult, match=r"^the function returned a .*, which nothing awaits"):
             call(function)
 
 
 def test_a_generator_is_no_answer_to_a_question() -> None:
-    with pytest.raises(AsyncResult, match="generator; it must return True or False"):
+    with pytest.raises(UnawaitedResult, match="generator; it must return True or False"):
         decide(lambda: (answer for answer in [False]))
     assert list(run(lambda: (name for name in ["box"]))) == ["box"]
 
@@ -151,7 +151,7 @@ def test_a_generator_is_no_answer_to_a_question() -> None:
 def test_a_task_that_somebody_else_runs_is_left_alone() -> None:
     async def main() -> object:
         task = asyncio.ensure_future(asyncio.sleep(0, "done"))
-        with pytest.raises(AsyncResult):
+        with pytest.raises(UnawaitedResult):
             run(lambda: task)
         return await task
 
@@ -190,7 +190,7 @@ def test_without_an_answer_nothing_of_the_request_is_sent(
     recorder.client.for_request("ss_sid=session-1").capture("elsewhere")
     assert recorder.records() == []
     assert recorder.dropped() == {reason: 3}
-    assert f"{words}: AsyncResult: the function returned a" in caplog.text
+    assert f"{words}: UnawaitedResult: the function returned a" in caplog.text
 
 
 @pytest.mark.parametrize("kind", LATE)
@@ -200,8 +200,8 @@ def test_without_an_answer_there_is_no_page_and_no_user(
     recorder, _ = late(make_recorder, pageviews=LATE[kind], user=LATE[kind])
     assert list(recorder.events()) == ["seen"]
     assert recorder.users() == [None]
-    assert "pageviews failed, which is taken as no: AsyncResult" in caplog.text
-    assert "the user could not be read: AsyncResult" in caplog.text
+    assert "pageviews failed, which is taken as no: UnawaitedResult" in caplog.text
+    assert "the user could not be read: UnawaitedResult" in caplog.text
 
 
 @pytest.mark.parametrize("kind", LATE)
@@ -213,7 +213,7 @@ def test_a_record_without_an_answer_of_before_send_is_dropped(make_recorder: Mak
     entry = Entry(
         Event(entropy=bytes(10), time=0, name="seen", properties=encode({})), Analytics(recorder.client).context
     )
-    with pytest.raises(AsyncResult):
+    with pytest.raises(UnawaitedResult):
         apply(LATE[kind], entry, "box")
 
 

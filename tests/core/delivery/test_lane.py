@@ -825,7 +825,7 @@ def test_an_on_error_that_would_have_to_be_awaited_is_logged(
 
     assert deliver(lane) == {"captured": 1, "delivered": 1}
     [line] = lines(caplog)
-    assert line.startswith("vendor: on_error failed with AsyncResult: the function returned a coroutine")
+    assert line.startswith("vendor: on_error failed with UnawaitedResult: the function returned a coroutine")
 
 
 # --- lanes side by side ---------------------------------------------------------------------------
