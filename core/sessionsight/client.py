@@ -23,9 +23,12 @@ from sessionsight.errors import CaptureError, ConfigurationError, nearest
 from sessionsight.notices import Notices, caller, logger
 from sessionsight.scopes import Scope
 from sessionsight.settings import Settings
+from sessionsight.signatures import forgiving
 from sessionsight.test_mode import test_mode
 
 __all__ = ["Client"]
+
+_IDS_BY_KEYWORD = "ids go by keyword, such as user_id='user_1'"
 
 
 class Client:
@@ -112,6 +115,7 @@ class Client:
         """Analytics that belong to no request; calls name their user or session themselves."""
         return Analytics.bound(self)
 
+    @forgiving(_IDS_BY_KEYWORD)
     def bind(
         self,
         context: TrackingContext = EMPTY_CONTEXT,
@@ -134,6 +138,7 @@ class Client:
         checked = as_context(context, self.object_to)
         return Analytics.bound(self, checked, user_id=user_id, distinct_id=distinct_id, anonymous_id=anonymous_id)
 
+    @forgiving(_IDS_BY_KEYWORD)
     def scope(
         self,
         context: TrackingContext = EMPTY_CONTEXT,
@@ -152,6 +157,7 @@ class Client:
 
         return Scope(make, blocking=self.early, flush=flush)
 
+    @forgiving("users are named by the calls that capture")
     def for_request(self, request: object) -> Analytics:
         """Analytics bound to a request of any shape, for code that no middleware serves.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from sessionsight.analytics import Analytics
 from sessionsight.client import Client
@@ -14,6 +15,8 @@ from sessionsight.scopes import Scope
 from sessionsight.settings import Settings
 
 __all__ = ["adopt", "bind", "configure", "for_request", "get_client", "scope"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def get_client() -> Client:
@@ -36,7 +39,18 @@ def get_client() -> Client:
     return cast("Client", current_client())
 
 
-def bind(
+def _of_client(declared: _Function) -> _Function:
+    """Decorate a signature: the function calls the method of that name of `get_client()`, which checks arguments."""
+
+    @wraps(declared)
+    def call(*given: Any, **options: Any) -> Any:
+        return getattr(get_client(), declared.__name__)(*given, **options)
+
+    return cast("_Function", call)
+
+
+@_of_client
+def bind(  # type: ignore[empty-body]
     context: TrackingContext = EMPTY_CONTEXT,
     *,
     user_id: object = None,
@@ -61,10 +75,10 @@ def bind(
         >>> context = TrackingContext.from_carrier(event["metadata"])  # doctest: +SKIP
         >>> bind(context, user_id="user_1").goals.increment("monthly-revenue", amount=49)  # doctest: +SKIP
     """
-    return get_client().bind(context, user_id=user_id, distinct_id=distinct_id, anonymous_id=anonymous_id)
 
 
-def scope(
+@_of_client
+def scope(  # type: ignore[empty-body]
     context: TrackingContext = EMPTY_CONTEXT,
     *,
     user_id: object = None,
@@ -95,7 +109,6 @@ def scope(
         ...     charge(job["order"])  # sessionsight.current() works in there
         ...     analytics.goals.increment("monthly-revenue", amount=49)
     """
-    return get_client().scope(context, user_id=user_id, distinct_id=distinct_id, anonymous_id=anonymous_id, flush=flush)
 
 
 def configure(settings: Settings | None = None, **options: Any) -> Client:
@@ -151,7 +164,8 @@ def adopt(client: Client | None, settings: Settings | None, options: Mapping[str
     return client
 
 
-def for_request(request: object) -> Analytics:
+@_of_client
+def for_request(request: object) -> Analytics:  # type: ignore[empty-body]
     """Analytics bound to a request of any shape, by the process's own client.
 
     Django, Flask, Starlette and FastAPI requests, an ASGI scope, a WSGI environ, a mapping of headers
@@ -163,7 +177,6 @@ def for_request(request: object) -> Analytics:
     Example:
         >>> for_request("ss_sid=6f1d2c3b").goals.increment("user-signups")  # doctest: +SKIP
     """
-    return get_client().for_request(request)
 
 
 def _settings(settings: Settings | None, options: Mapping[str, Any], where: str) -> Settings:

@@ -7,6 +7,7 @@ take any arguments, and `bind` sorts out what they were given.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast
 
 from msgspec import UNSET
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from types import FunctionType
 
     from sessionsight.analytics import Analytics
+    from sessionsight.collector import Collector
     from sessionsight.records import Amount
     from sessionsight.typed_events import Event as TypedEvent
 
@@ -26,6 +28,7 @@ __all__ = [
     "alias",
     "capture",
     "decrement",
+    "forgiving",
     "group",
     "identify",
     "increment",
@@ -72,27 +75,38 @@ class Signature(Generic[_Method]):
         method.__wrapped__ = self._declared  # type: ignore[attr-defined]  # `inspect.signature` looks here
         return cast("_Method", method)
 
-    def bind(self, given: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, ...]:
+    def bind(
+        self,
+        given: tuple[Any, ...],
+        options: dict[str, Any],
+        *,
+        object_to: Callable[[CaptureError], None] | None = None,
+    ) -> tuple[Any, ...]:
         """Return the values of the parameters that may be given by position.
 
         Args:
             given: The positional arguments.
             options: The keyword arguments. Those of such parameters are taken out.
+            object_to: Told of what is wrong, in place of an exception; wrong arguments are then left out, and
+                missing ones are None.
 
         Raises:
             CaptureError: An argument is missing, unknown, given twice, or one too many.
         """
-        count = len(given)
-        if self._required <= count <= len(self._names) and self.options.issuperset(options):
+        count, names = len(given), self._names
+        if self._required <= count <= len(names) and self.options.issuperset(options):
             return given + self._defaults[count:]  # a right call, as nearly all are
         values = (*given, *[options.pop(name, default) for name, default in self._parameters[count:]])
-        if (
-            count > len(self._names)
-            or any(value is UNSET for value in values[count:])
-            or not self.options.issuperset(options)
-        ):
-            raise self._error(self._problems(values, options))
-        return values
+        missing = any(value is UNSET for value in values[count:])
+        if count <= len(names) and not missing and self.options.issuperset(options):
+            return values
+        error = self._error(self._problems(values, options))
+        if object_to is None:
+            raise error
+        object_to(error)
+        for name in options.keys() - self.options:
+            del options[name]
+        return tuple(None if value is UNSET else value for value in values[: len(names)])
 
     def _problems(self, values: tuple[Any, ...], options: Iterable[str]) -> str:
         names = self._names
@@ -117,6 +131,25 @@ def _signature(
         return Signature(declared, [name for names in options for name in names], hint, error)
 
     return make
+
+
+def forgiving(hint: str) -> Callable[[_Method], _Method]:
+    """Decorate a method of the client, so that outside strict mode it is called without the arguments that are wrong.
+
+    They are logged by the client's `object_to`. This costs each call a frame, which a capture must not pay.
+    """
+
+    def decorate(method: _Method) -> _Method:
+        signature = Signature(method, (), hint)
+
+        @wraps(method)
+        def call(self: Collector, /, *given: Any, **options: Any) -> Any:
+            values = signature.bind(given, options, object_to=self.object_to)
+            return method(self, *values, **options)
+
+        return cast("_Method", call)
+
+    return decorate
 
 
 _CALL = CallOptions.__optional_keys__

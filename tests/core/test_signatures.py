@@ -3,15 +3,27 @@
 import inspect
 import logging
 import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionsight import Analytics, CaptureError, Client, InvalidEventError, InvalidGoalError, Settings, signatures
+import sessionsight
+from sessionsight import (
+    Analytics,
+    CaptureError,
+    Client,
+    InvalidEventError,
+    InvalidGoalError,
+    SessionSightIds,
+    Settings,
+    TrackingContext,
+    signatures,
+)
+from sessionsight.current import set_default
 from sessionsight.goals import Goals
 from tests.core.box import BoxDestination, Recorder
 
@@ -206,3 +218,56 @@ def test_the_signatures_are_those_that_are_documented() -> None:
             assert method.__name__ == name
             assert method.__doc__
     assert list(inspect.signature(Analytics.capture).parameters) == ["self", "event", "properties", "groups", "options"]
+
+
+# --- outside requests ---------------------------------------------------------------------------------
+
+CONTEXT = TrackingContext(sessionsight=SessionSightIds(session_id="session-1"), user_id="user_1")
+OUTSIDE: list[tuple[Callable[[Any], Any], str]] = [
+    (lambda here: here.bind(CONTEXT, userid="user_2"), r"bind\(\): unknown argument 'userid'; did you mean 'user_id'"),
+    (lambda here: here.bind(CONTEXT, "user_2"), r"bind\(\): takes at most 1 arguments by position, not 2; ids go by"),
+    (lambda here: here.bind(CONTEXT, context=CONTEXT), r"bind\(\): context is given twice"),
+    (lambda here: here.scope(CONTEXT, userid="user_2"), r"scope\(\): unknown argument 'userid'"),
+    (lambda here: here.scope(CONTEXT, "user_2", flush=False), r"scope\(\): takes at most 1 arguments by position"),
+    (lambda here: here.for_request("ss_sid=session-1", user_id="user_2"), r"for_request\(\): unknown argument 'user_"),
+]
+
+
+@pytest.fixture(params=["client", "module"])
+def here(request: pytest.FixtureRequest) -> Iterator[Callable[[Recorder], Any]]:
+    """Where the functions are called: on the client, or as those of the package."""
+
+    def choose(recorder: Recorder) -> Any:
+        set_default(recorder.client)
+        return recorder.client if request.param == "client" else sessionsight
+
+    yield choose
+    set_default(None)
+
+
+@pytest.mark.parametrize("case", OUTSIDE, ids=[str(number) for number in range(len(OUTSIDE))])
+def test_wrong_arguments_outside_requests_cost_the_arguments_and_not_the_records(
+    lenient: Recorder, recorder: Recorder, here: Any, case: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    call, message = case
+    with pytest.raises(InvalidEventError, match=message):
+        call(here(recorder))
+    caplog.clear()
+    made = call(here(lenient))
+    with made if isinstance(made, AbstractContextManager) else nullcontext(made) as analytics:
+        analytics.capture("x")
+    [entry] = lenient.entries()
+    assert entry.context.sessionsight.session_id == "session-1"
+    assert entry.user_id in {"user_1", None}
+    assert re.search(f"^{re.escape(__file__)}:\\d+: {message}", caplog.messages[0])
+
+
+def test_without_a_request_there_are_no_ids(lenient: Recorder, here: Any) -> None:
+    here(lenient).for_request().capture("x")
+    assert lenient.entries()[0].context == TrackingContext()
+
+
+def test_wrong_arguments_beside_a_refusal_leave_it_one(lenient: Recorder, here: Any) -> None:
+    here(lenient).bind(TrackingContext(opted_out=True), "user_1").capture("x", user_id="user_1")
+    here(lenient).bind(userid="user_1", context=TrackingContext(opted_out=True)).capture("y", user_id="user_1")
+    assert lenient.dropped() == {"consent": 2}
