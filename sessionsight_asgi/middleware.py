@@ -61,7 +61,8 @@ class AnalyticsMiddleware:
         self, app: ASGIApp, /, client: Client | None = None, settings: Settings | None = None, **options: Any
     ) -> None:
         self.app = app
-        self._error: ConfigurationError | None = None
+        self.configuration_error: ConfigurationError | None = None
+        """Why it has no client: a wrong setting, of which the app's start tells."""
         install_property()
         try:
             self.client = adopt(client, settings, options, where="AnalyticsMiddleware")
@@ -69,7 +70,7 @@ class AnalyticsMiddleware:
             # A server takes what is raised while it sends its first message for an app without a lifespan.
             if not is_added_to_starlette(app):
                 raise
-            self._error = error
+            self.configuration_error = error
             return
         settings = self.client.settings
         self._look_at_cors = not settings.disabled and any(isinstance(one, Signal) for one in settings.destinations)
@@ -77,8 +78,8 @@ class AnalyticsMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         kind = scope["type"]
-        if self._error is not None:
-            await _refuse(self._error, kind, receive, send)
+        if self.configuration_error is not None:
+            await _refuse(self.configuration_error, kind, receive, send)
         if kind == "lifespan":
             await self.app(scope, receive, self._draining(send))
             return

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sessionsight_django import clients
 from tests.adapters.django_orders import recording, refunded, two_databases
 from tests.adapters.django_site import browser, site
 from tests.docs.test_pages import block, run
@@ -58,6 +59,18 @@ def test_a_view_with_an_annotated_request_captures() -> None:
     with site(recorder, run(block(PAGE, "types"))["sign_up"]):
         browser().get("/sign_up/")
         assert recorder.names() == ["signed_up"]
+    recorder.client.shutdown()
+
+
+def test_the_job_on_the_page_sends_what_its_transaction_keeps(tmp_path: Path) -> None:
+    charge = run(block(PAGE, "job"))["charge"]
+    recorder = recording()
+    with two_databases(tmp_path), site(recorder):
+        clients.client()
+        charge("ord_1", {"ss_vid": "visitor-1"})
+        with refunded():
+            charge("ord_2", {})
+        assert [(event["anonymous_id"], event["person_id"]) for event in recorder.events()] == [("visitor-1", "user_1")]
     recorder.client.shutdown()
 
 

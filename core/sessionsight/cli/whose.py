@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from sessionsight.client import Client
 from sessionsight.current import default
-from sessionsight.errors import MissingDependencyError, NoClientError
+from sessionsight.errors import ConfigurationError, MissingDependencyError, NoClientError
 
 __all__ = ["Whose", "find", "whose_options"]
 
@@ -105,6 +105,8 @@ def _client_of(app: Any) -> Client:
         client = layer if isinstance(layer, Client) else getattr(layer, "client", None)
         if isinstance(client, Client):
             return client
+        if isinstance(error := getattr(layer, "configuration_error", None), ConfigurationError):
+            raise error
     client = default()  # the first that was made while the app was loaded
     if isinstance(client, Client):
         return client

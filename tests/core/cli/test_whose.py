@@ -67,6 +67,17 @@ def test_a_factory_is_called(write: WriteModule) -> None:
     assert FOUND in run("check", "--offline", "--app", f"{module}:create_app()").output
 
 
+def test_an_apps_wrong_setting_is_told(write: WriteModule) -> None:
+    module = write(
+        "from starlette.applications import Starlette\nfrom sessionsight_asgi import AnalyticsMiddleware\n"
+        'app = Starlette()\napp.add_middleware(AnalyticsMiddleware, destinations={"signal": {"api_key": None}})'
+    )
+    result = run("check", "--json", "--app", f"{module}:app")
+    assert result.exit_code == 1
+    [finding] = json.loads(result.stdout)["findings"]
+    assert "destination 'signal': api_key is missing or blank" in finding["message"]
+
+
 def test_an_app_without_analytics_is_told_what_to_install(write: WriteModule) -> None:
     result = run("check", "--json", "--app", f"{write('app = print')}:app")
     assert result.exit_code == 1
