@@ -85,9 +85,10 @@ def test_any_request_gets_a_vendors_answer(http: httpx.Client, inspector: Runnin
             "x-api-key": st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12),
             "origin": st.sampled_from(["null", "https://shop.example.com", "x"]),
             "content-type": st.sampled_from(["text/plain", "application/json", ""]),
-            "user-agent": st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=12).map(
-                lambda text: text.strip().encode("latin-1")
-            ),
+            # Without DEL, with which a server refuses the request before the inspector sees it.
+            "user-agent": st.text(
+                st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=12
+            ).map(lambda text: text.strip().encode("latin-1")),
         },
     )
     targets = st.sampled_from([path for _, path in PATHS]) | st.sampled_from(
