@@ -10,6 +10,7 @@ from django.contrib.auth.signals import user_logged_in, user_logged_out
 from sessionsight import Analytics
 from sessionsight.callbacks import check_sync, run
 from sessionsight.notices import logger
+from sessionsight.test_mode import test_mode
 from sessionsight_django.clients import client
 from sessionsight_django.user import user_id
 
@@ -73,7 +74,7 @@ def _told(traits: Callable[[Any], Mapping[str, Any] | None], user: Any) -> Mappi
     try:
         return run(traits, user)
     except Exception:
-        if client().settings.strict:
+        if client().settings.strict or test_mode.strict:
             raise
         logger.exception("the function that gives a user's traits failed; the user is identified without any")
         return None

@@ -249,7 +249,7 @@ class Client:
         """Hand a request's records to delivery. Does no I/O and waits for nothing, but with a durable spool."""
         engine = self._engine
         if test_mode.active or engine.pid != os.getpid():
-            if test_mode.intercept(batch):
+            if test_mode.intercept(batch, self.settings.destinations):
                 return
             engine = self._process()
         engine.submit(batch)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from sessionsight.collector import Batch
 from sessionsight.context import TrackingContext
+from sessionsight.destinations.base import Destination
 from sessionsight.errors import shown
 from sessionsight.notices import logger
 from sessionsight.records import DropReason, Record
@@ -33,8 +34,21 @@ _FALSE = frozenset({"", "0", "false", "no", "off"})
 class RecordSink(Protocol):
     """Receives everything that clients submit while it is added to the test mode."""
 
-    def submit(self, context: TrackingContext, records: Sequence[Record], drop: DropReason | None) -> None:
-        """Receive the records of one request, and the reason why they would not be sent, if there is one."""
+    def submit(
+        self,
+        context: TrackingContext,
+        records: Sequence[Record],
+        drop: DropReason | None,
+        destinations: Sequence[Destination],
+    ) -> None:
+        """Receive the records of one request.
+
+        Args:
+            context: The context they would be sent under.
+            records: In the order of their capture.
+            drop: Why they would not be sent, if there is a reason.
+            destinations: Where the client would send them.
+        """
 
 
 class DeliveryRedirect(Protocol):
@@ -73,12 +87,12 @@ class TestMode:
         self._allowances = 0
         self._lenient = 0
 
-    def intercept(self, batch: Batch) -> bool:
-        """Show the records to all recorders. Return whether they must not be delivered."""
+    def intercept(self, batch: Batch, destinations: Sequence[Destination] = ()) -> bool:
+        """Show the records to all recorders, and the destinations of their client. Return whether to discard them."""
         if self._sinks:
             context, drop = batch.settle()
             for sink in self._sinks:
-                sink.submit(context, batch.records, drop)
+                sink.submit(context, batch.records, drop, destinations)
         return self.suppressed
 
     @property

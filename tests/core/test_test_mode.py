@@ -23,7 +23,7 @@ class Sink:
     def __init__(self) -> None:
         self.received: list[tuple[list[Record], DropReason | None]] = []
 
-    def submit(self, context: TrackingContext, records: object, drop: DropReason | None) -> None:
+    def submit(self, context: TrackingContext, records: object, drop: DropReason | None, destinations: object) -> None:
         assert isinstance(records, list)
         self.received.append((records, drop))
 

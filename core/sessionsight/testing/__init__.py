@@ -1,4 +1,4 @@
-"""For the tests of apps: what was captured, kept in memory, and whether anything leaves the process.
+"""For the tests of apps: a recorder of what was captured, a local inspector, and a switch for delivery.
 
 Works with pytest, where the fixture `analytics` is a `Recorder`, and without: `record` is a plain context
 manager. Django's `AnalyticsTestCase` is in `sessionsight_django.testing`.
@@ -6,6 +6,15 @@ manager. Django's `AnalyticsTestCase` is in `sessionsight_django.testing`.
 
 from sessionsight.testing.captured import Captured
 from sessionsight.testing.inspector import LocalInspector, run_inspector
-from sessionsight.testing.recorder import Recorder, allow_delivery, record, suppress_delivery
+from sessionsight.testing.recorder import Recorder, allow_delivery, lenient, record, suppress_delivery
 
-__all__ = ["Captured", "LocalInspector", "Recorder", "allow_delivery", "record", "run_inspector", "suppress_delivery"]
+__all__ = [
+    "Captured",
+    "LocalInspector",
+    "Recorder",
+    "allow_delivery",
+    "lenient",
+    "record",
+    "run_inspector",
+    "suppress_delivery",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -38,11 +39,19 @@ class Captured(Struct, frozen=True, kw_only=True):
     record: Record
     """The record itself, with what else the call gave: `key`, `destinations`, `time`, `groups`."""
     dropped: DropReason | None = None
-    """Why it would not be sent, such as for lack of consent."""
+    """Why it would not be sent to any vendor, such as for lack of consent."""
+    skipped: dict[str, DropReason] = {}
+    """Destinations that would not be sent it, to the reasons, such as `{"sessionsight": "no_session"}`."""
 
     @classmethod
-    def of(cls, record: Record, context: TrackingContext, dropped: DropReason | None = None) -> Captured:
-        """What a test sees of a record and its context."""
+    def of(
+        cls,
+        record: Record,
+        context: TrackingContext,
+        dropped: DropReason | None = None,
+        skipped: Mapping[str, DropReason] | None = None,
+    ) -> Captured:
+        """Return what a test sees of a record and its context."""
         session_id = context.sessionsight.session_id
         goal = record if isinstance(record, Goal) else None
         return cls(
@@ -56,4 +65,5 @@ class Captured(Struct, frozen=True, kw_only=True):
             direction=goal.direction if goal else None,
             record=record,
             dropped=dropped,
+            skipped=dict(skipped or {}),
         )

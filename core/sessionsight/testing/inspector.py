@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 from sessionsight.errors import MissingDependencyError
 from sessionsight.test_mode import test_mode
+from sessionsight.testing.lanes import TEST_KEYS
 from sessionsight.testing.recorder import Recorder, record
 from sessionsight.testing.redirect import InspectorRedirect
 from sessionsight.testing.wanted import listing
@@ -53,12 +54,8 @@ class LocalInspector:
 
         Only needed in other processes; the clients of this process deliver here anyway.
         """
-        return {
-            "sessionsight": {"secret_api_key": "test", "property_id": "test", "api_url": self.url},
-            "signal": {"api_key": "test", "project_id": "test", "endpoint": self.url},
-            "saytics": {"secret_key": "test", "api_url": self.url},
-            "analyse": {"public_key": "test", "host": self.url},
-        }
+        addresses = {"sessionsight": "api_url", "signal": "endpoint", "saytics": "api_url", "analyse": "host"}
+        return {name: {**keys, addresses[name]: self.url} for name, keys in TEST_KEYS.items()}
 
     def records(self, **wanted: Unpack[RecordFilter]) -> list[Inspected]:
         """What has arrived by now, oldest first; refused records as well, with the `rules` they broke."""

@@ -7,13 +7,16 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from sessionsight.context import TrackingContext
+from sessionsight.destinations.base import Destination
+from sessionsight.errors import nearest, shown
 from sessionsight.records import Amount, DropReason, Record
 from sessionsight.test_mode import test_mode
 from sessionsight.testing.captured import Captured
+from sessionsight.testing.lanes import SeenKeys, lanes_of, skipping
 from sessionsight.testing.wanted import Wanted, listing
 from sessionsight.typed_events import Event
 
-__all__ = ["Recorder", "allow_delivery", "record", "suppress_delivery"]
+__all__ = ["Recorder", "allow_delivery", "lenient", "record", "suppress_delivery"]
 
 
 class Recorder:
@@ -36,14 +39,25 @@ class Recorder:
 
     def __init__(self) -> None:
         self._captured: list[Captured] = []
+        self._keys = SeenKeys()
 
     def __repr__(self) -> str:
         """How many of each kind there are."""
         return f"<Recorder: {len(self.events)} events, {len(self.identifies)} identifies, {len(self.goals)} goals>"
 
-    def submit(self, context: TrackingContext, records: Sequence[Record], drop: DropReason | None) -> None:
-        """Take records; called when a client hands them over."""
-        self._captured += [Captured.of(record, context, drop) for record in records]
+    def submit(
+        self,
+        context: TrackingContext,
+        records: Sequence[Record],
+        drop: DropReason | None,
+        destinations: Sequence[Destination] = (),
+    ) -> None:
+        """Receive the records of one request. Called by clients; see `sessionsight.test_mode.RecordSink`."""
+        for record in records:
+            lanes = lanes_of(record, destinations)
+            reason = drop or (DropReason.DUPLICATE if self._keys.is_repeated(record, lanes) else None)
+            skipped = {} if reason else skipping(record, context, lanes)
+            self._captured.append(Captured.of(record, context, reason, skipped))
 
     # --- what is there ---------------------------------------------------------------------------
 
@@ -70,12 +84,16 @@ class Recorder:
 
     @property
     def dropped(self) -> list[Captured]:
-        """What was captured and may not be sent: without consent, on excluded paths, discarded, or rolled back."""
+        """Records that would not be sent to any vendor; `Captured.dropped` has the reason.
+
+        Reasons: `consent`, `excluded`, `discarded`, `rolled_back`, `choose_destinations_error`, and `duplicate`, the
+        second record of a kind and name with the same `key=`.
+        """
         test_mode.sync()
         return [one for one in self._captured if one.dropped is not None]
 
     def clear(self) -> None:
-        """Forget everything that was captured so far."""
+        """Forget everything that was captured so far, except keys: a repeated `key=` is still a duplicate."""
         test_mode.sync()
         self._captured.clear()
 
@@ -169,6 +187,39 @@ class Recorder:
         given = {name: value for name, value in fields.items() if value is not None}
         return self._assert_one(Wanted(kind="goal", name=goal_id, fields=given, properties=metadata or {}))
 
+    def assert_dropped(
+        self, name: str | StandardEvent, reason: DropReason | str | None = None, /, **properties: Any
+    ) -> Captured:
+        """Assert that a record was captured and would not be sent: to no vendor, or not to one that takes its kind.
+
+        Args:
+            name: An event's name, a typed event, a goal's id, or the kind of another record, such as `"identify"`.
+            reason: Why: one of `DropReason`, such as `"consent"`, `"duplicate"`, `"excluded"`, `"rolled_back"`,
+                `"no_session"` or `"no_identity"`; any by default.
+            **properties: Properties it has at least.
+
+        Returns:
+            The first such record.
+
+        Raises:
+            AssertionError: There is none. The message shows what was dropped, and what was not.
+            ValueError: There is no such reason.
+
+        Example:
+            >>> analytics.assert_dropped("order_processed", "duplicate")  # doctest: +SKIP
+        """
+        __tracebackhide__ = True
+        if reason is not None and reason not in list(DropReason):
+            raise ValueError(f"reason: there is no {shown(reason)}; {nearest(reason, map(str, DropReason))}")
+        wanted = _wanted_event(name, None, properties)
+        lost = [*self.dropped, *(one for one in self.captured if one.skipped)]
+        for one in lost:
+            if wanted.matched_by(one) and (reason is None or reason in {one.dropped, *one.skipped.values()}):
+                return one
+        asked = f"{wanted.name!r} was not dropped" + (f" for the reason {str(reason)!r}" if reason else "")
+        sent = [one for one in self.captured if not one.skipped]
+        raise AssertionError("\n".join([asked, *listing("dropped:", lost), *listing("captured:", sent)]))
+
     def assert_nothing_captured(self) -> None:
         """Assert that nothing would be sent.
 
@@ -195,7 +246,11 @@ class Recorder:
 def record() -> Iterator[Recorder]:
     """Record what is captured meanwhile, by all clients of the process; nothing is delivered.
 
-    Recorders may be nested, and each has everything. Inside `allow_delivery` it is delivered as well.
+    A wrong call raises a `CaptureError` meanwhile, whatever `strict` says; `lenient` prevents that. Recorders may be
+    nested, and each has everything. Inside `allow_delivery` records are delivered as well.
+
+    Yields:
+        The recorder.
 
     Example:
         >>> with record() as analytics:
@@ -205,6 +260,24 @@ def record() -> Iterator[Recorder]:
     recorder = Recorder()
     with test_mode.add_recorder(recorder), test_mode.suppress_delivery():
         yield recorder
+
+
+@contextmanager
+def lenient() -> Iterator[None]:
+    """Let the `strict` setting decide what a wrong call does, although a test records: off, it logs, as in production.
+
+    Also a decorator, of functions that are not coroutine functions.
+
+    Example:
+        >>> from sessionsight import Client, Settings
+        >>> client = Client(Settings(disabled=True, strict=False))
+        >>> with record() as analytics, lenient():
+        ...     client.analytics.capture("")
+        >>> client.stats().rejected
+        1
+    """
+    with test_mode.lenient():
+        yield
 
 
 @contextmanager

@@ -116,7 +116,10 @@ def _line(captured: Captured) -> str:
     goal = {"direction": captured.direction, "amount": captured.amount} if captured.kind == "goal" else {}
     line = _described(captured.kind, captured.name, {**goal, "user_id": captured.user_id}, captured.properties)
     line = line if len(line) <= _MAX_LENGTH else f"{line[:_MAX_LENGTH]}…"
-    return line if captured.dropped is None else f"{line} ({captured.dropped})"
+    if captured.dropped is not None:
+        return f"{line} ({captured.dropped})"
+    skipped = ", ".join(f"{name}: {reason}" for name, reason in captured.skipped.items())
+    return f"{line} ({skipped})" if skipped else line
 
 
 def _described(kind: str, name: str | None, fields: Mapping[str, Any], properties: Mapping[str, Any]) -> str:

@@ -11,10 +11,10 @@ from unittest.mock import ANY
 
 import pytest
 
-from sessionsight import CheckoutFinished, Client, Settings, TrackingContext
+from sessionsight import CheckoutFinished, Client, InvalidEventError, InvalidGoalError, Settings, TrackingContext
 from sessionsight.context import SessionSightIds
 from sessionsight.request_data import RequestData
-from sessionsight.testing import Recorder, allow_delivery, record, suppress_delivery
+from sessionsight.testing import Recorder, allow_delivery, lenient, record, suppress_delivery
 from tests.core import box
 
 
@@ -165,3 +165,138 @@ def test_an_event_is_no_goal_of_the_same_name_and_no_identification(client: Clie
         recorder.assert_goal("signup")
     with pytest.raises(AssertionError, match=r"1 captured\n\ncaptured:\n    event 'signup'"):
         recorder.assert_nothing_captured()
+
+
+# --- keys ----------------------------------------------------------------------------------------
+
+
+def captured(recorder: Recorder) -> list[tuple[str, str | None]]:
+    return [(one.name, one.dropped) for one in (*recorder.captured, *recorder.dropped)]
+
+
+def test_a_second_record_with_the_same_key_is_a_duplicate(client: Client, recorder: Recorder) -> None:
+    for _ in range(3):
+        client.analytics.capture("order_paid", {"order_id": 1}, key="order:1:paid")
+    client.analytics.capture("order_paid", {"order_id": 2}, key="order:2:paid")
+    client.analytics.capture("order_paid", {"order_id": 1})
+    assert [one.properties["order_id"] for one in recorder.events] == [1, 2, 1]
+    assert [one.dropped for one in recorder.dropped] == ["duplicate", "duplicate"]
+    recorder.assert_dropped("order_paid", "duplicate", order_id=1)
+    recorder.clear()
+    client.analytics.capture("order_paid", key="order:2:paid")
+    recorder.assert_nothing_captured()
+
+
+def test_a_key_counts_for_one_kind_one_name_and_one_direction(client: Client, recorder: Recorder) -> None:
+    analytics = client.analytics
+    analytics.capture("order", key="1")
+    analytics.capture("refund", key="1")
+    analytics.goals.increment("order", key="1")
+    analytics.goals.decrement("order", key="1")
+    assert (len(recorder.captured), recorder.dropped) == (4, [])
+    analytics.goals.decrement("order", key="1")
+    assert [(one.kind, one.dropped) for one in recorder.dropped] == [("goal", "duplicate")]
+
+
+def test_a_key_counts_for_each_destination(recorder: Recorder) -> None:
+    destinations = (box.BoxDestination("a"), box.BoxDestination("b"))
+    analytics = Client(Settings(destinations=destinations)).analytics
+    analytics.capture("seen", key="1", destinations=["a"])
+    analytics.capture("seen", key="1")  # b has not had it yet
+    analytics.capture("seen", key="1", destinations=["b"])
+    assert captured(recorder) == [("seen", None), ("seen", None), ("seen", "duplicate")]
+
+
+def test_what_was_dropped_does_not_use_its_key_up(recorder: Recorder) -> None:
+    client = Client(Settings(consent="gpc"))
+    client.for_request({"HTTP_SEC_GPC": "1", "REQUEST_METHOD": "GET"}).capture("seen", key="1")
+    client.analytics.capture("seen", key="1")
+    assert captured(recorder) == [("seen", None), ("seen", "consent")]
+
+
+def test_each_recorder_has_keys_of_its_own(client: Client, recorder: Recorder) -> None:
+    client.analytics.capture("seen", key="1")
+    with record() as inner:
+        client.analytics.capture("seen", key="1")
+    assert captured(inner) == [("seen", None)]
+    assert captured(recorder) == [("seen", None), ("seen", "duplicate")]
+
+
+# --- what was dropped ----------------------------------------------------------------------------
+
+
+def test_a_reason_is_asserted_in_a_word(recorder: Recorder) -> None:
+    client = Client(Settings(consent="gpc", exclude_paths=("/health",)))
+    client.for_request({"HTTP_SEC_GPC": "1", "REQUEST_METHOD": "GET"}).capture("refused", {"plan": "pro"})
+    client.for_request({"PATH_INFO": "/health", "REQUEST_METHOD": "GET"}).goals.increment("checked")
+    client.analytics.capture("sent", user_id=1)
+    assert recorder.assert_dropped("refused", "consent", plan="pro").dropped == "consent"
+    assert recorder.assert_dropped("checked", "excluded").kind == "goal"
+    recorder.assert_dropped("checked")
+    with pytest.raises(AssertionError) as failure:
+        recorder.assert_dropped("sent", "consent")
+    assert str(failure.value).splitlines() == [
+        "'sent' was not dropped for the reason 'consent'",
+        *("", "dropped:", "    event 'refused'  {plan='pro'} (consent)"),
+        "    goal 'checked'  direction='increment', amount=1 (excluded)",
+        *("", "captured:", "    event 'sent'  user_id='1'"),
+    ]
+    with pytest.raises(AssertionError, match="'refused' was not dropped for the reason 'excluded'"):
+        recorder.assert_dropped("refused", "excluded")
+    with pytest.raises(AssertionError, match="'refused' was not dropped\n"):
+        recorder.assert_dropped("refused", plan="free")
+    with pytest.raises(ValueError, match="'duplicat'; did you mean 'duplicate'"):
+        recorder.assert_dropped("refused", "duplicat")
+
+
+def test_a_vendor_that_skips_a_record_is_told_with_the_reason(recorder: Recorder) -> None:
+    analytics = Client(Settings()).analytics
+    analytics.goals.increment("signups")
+    analytics.capture("seen")
+    analytics.capture("seen_by_user", user_id=1)
+    assert recorder.assert_dropped("signups", "no_session").skipped == {"sessionsight": "no_session"}
+    assert recorder.assert_dropped("seen", "no_identity").skipped["analyse"] == "no_identity"
+    assert recorder.assert_captured("seen_by_user").skipped == {}
+    recorder.assert_goal("signups")  # a test client has no browser's ids, so the record still counts as captured
+    with pytest.raises(AssertionError, match=r"signups'.* \(sessionsight: no_session\)"):
+        recorder.assert_goal("sign-ups")
+
+
+def test_only_the_destinations_of_the_client_and_of_the_call_count(recorder: Recorder) -> None:
+    options = {"destinations": {"analyse": {"public_key": "k"}, "saytics": {"secret_key": "k"}}}
+    analytics = Client(Settings.from_mapping(options)).analytics
+    analytics.capture("seen", destinations=["analyse"])
+    analytics.goals.increment("signups")
+    assert recorder.assert_captured("seen").skipped == {"analyse": "no_identity"}
+    assert recorder.assert_goal("signups").skipped == {}
+
+
+# --- wrong calls ---------------------------------------------------------------------------------
+
+
+def test_a_wrong_call_raises_while_a_test_records() -> None:
+    client = Client(Settings(strict=False))
+    client.analytics.capture("")
+    with record() as recorder:
+        with pytest.raises(InvalidEventError):
+            client.analytics.capture("")
+        with pytest.raises(InvalidGoalError):
+            client.analytics.goals.increment("signups", amount=0)
+        with pytest.raises(InvalidEventError):
+            client.bind(user_id=object())
+        with lenient():
+            client.analytics.capture("")
+        with pytest.raises(InvalidEventError):
+            client.analytics.capture("")
+    client.analytics.capture("")
+    recorder.assert_nothing_captured()
+    assert client.stats().rejected == 3
+
+
+@lenient()
+def test_lenient_decorates_a_test_of_production_behaviour(recorder: Recorder) -> None:
+    client = Client(Settings())
+    client.analytics.capture("")
+    assert client.stats().rejected == 1
+    with pytest.raises(InvalidEventError):
+        Client(Settings(strict=True)).analytics.capture("")

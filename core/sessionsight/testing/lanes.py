@@ -1,0 +1,62 @@
+"""Tells, without delivering, to which destinations a record would be sent, and which would skip it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+from sessionsight.context import TrackingContext
+from sessionsight.destinations import from_options
+from sessionsight.destinations.base import Destination
+from sessionsight.records import DropReason, Record, record_id
+
+__all__ = ["TEST_KEYS", "SeenKeys", "lanes_of", "skipping"]
+
+
+TEST_KEYS: dict[str, dict[str, str]] = {
+    "sessionsight": {"secret_api_key": "test", "property_id": "test"},
+    "signal": {"api_key": "test", "project_id": "test"},
+    "saytics": {"secret_key": "test"},
+    "analyse": {"public_key": "test"},
+}
+"""The options that each vendor needs, with keys that work nowhere."""
+
+
+@cache
+def _vendors() -> tuple[Destination, ...]:
+    """Return a destination of each vendor, which stand for those of a client that has none, as in many tests."""
+    return tuple(from_options(name, keys) for name, keys in TEST_KEYS.items())
+
+
+def lanes_of(record: Record, destinations: Sequence[Destination]) -> Sequence[Destination]:
+    """Return the destinations that take this kind of record, of those that the call names."""
+    named = record.destinations
+    return [
+        one for one in destinations or _vendors() if (named is None or one.name in named) and one.takes(type(record))
+    ]
+
+
+def skipping(record: Record, context: TrackingContext, lanes: Sequence[Destination]) -> Mapping[str, DropReason]:
+    """Return the names of those destinations that cannot take this record, with their reasons."""
+    reasons = ((one.name, one.refuses(record, context)) for one in lanes)
+    return {name: reason for name, reason in reasons if reason is not None}
+
+
+class SeenKeys:
+    """Remembers the idempotency keys of each destination, as lanes do, without the limits of a window."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: dict[str, set[str]] = {}
+
+    def is_repeated(self, record: Record, lanes: Sequence[Destination]) -> bool:
+        """Return whether every one of these destinations has had the record's key, which they have from now on."""
+        if record.key is None:
+            return False
+        names = {one.name for one in lanes} or {""}
+        with self._lock:
+            seen = self._seen.setdefault(record_id(record), set())
+            repeated = names <= seen
+            seen |= names
+        return repeated
