@@ -1,19 +1,27 @@
-"""For the tests of Django apps: a recorder in each test."""
+"""For the tests of Django apps: a recorder in each test, and analytics for requests that no middleware has seen."""
 
 from __future__ import annotations
 
 import unittest
+from typing import Any, cast
 
+from django.http import HttpRequest
+from django.test import AsyncRequestFactory, RequestFactory
+
+from sessionsight import Analytics
 from sessionsight.testing import Recorder, record
+from sessionsight_django.clients import client
+from sessionsight_django.reader import DjangoReader
+from sessionsight_django.typed import AnalyticsRequest
 
-__all__ = ["AnalyticsTestCase"]
+__all__ = ["AnalyticsRequestFactory", "AnalyticsTestCase", "AsyncAnalyticsRequestFactory", "with_analytics"]
 
 
 class AnalyticsTestCase(unittest.TestCase):
-    """Gives each test `self.analytics`, a `sessionsight.testing.Recorder`. Stands before Django's own class.
+    """Gives each test `self.analytics`, a `sessionsight.testing.Recorder`. List it before Django's own class.
 
-    Works with all of Django's test cases, and inside the transactions of its `TestCase`. The recorder is there
-    before `setUp`.
+    Works with all of Django's test cases, and inside the transactions of its `TestCase`. The recorder exists before
+    `setUp` runs. Wrong calls raise meanwhile; `sessionsight.testing.lenient` prevents that.
 
     Example:
         >>> from django.test import TestCase
@@ -30,3 +38,52 @@ class AnalyticsTestCase(unittest.TestCase):
         """Run the test, recording."""
         with record() as self.analytics:
             return super().run(result)
+
+
+def with_analytics(request: HttpRequest) -> AnalyticsRequest:
+    """Set `request.analytics` on a request that a test has made, as the middleware does on those of a server.
+
+    The analytics belong to the client of the settings, and read cookies, headers and `request.user` from the request.
+    Each record is submitted at once, or when its transaction has ended, because there is no response to wait for.
+
+    Args:
+        request: A request of `RequestFactory`, `AsyncRequestFactory` or a factory based on them, such as that of
+            Django REST framework.
+
+    Returns:
+        The same request, typed for views that are annotated with `AnalyticsRequest`.
+
+    Raises:
+        ConfigurationError: `settings.SESSIONSIGHT` has an unknown or wrong setting.
+
+    Example:
+        >>> from django.test import RequestFactory
+        >>> request = with_analytics(RequestFactory().get("/orders"))  # doctest: +SKIP
+        >>> response = create_order(request)  # doctest: +SKIP
+    """
+    settings_client = client()
+    analytics = Analytics(settings_client, DjangoReader(load=settings_client.settings.user == "always"), request)
+    analytics.end()
+    typed = cast("AnalyticsRequest", request)
+    typed.analytics = analytics
+    return typed
+
+
+class AnalyticsRequestFactory(RequestFactory):
+    """Django's `RequestFactory`, whose requests have analytics; see `with_analytics`.
+
+    Example:
+        >>> response = create_order(AnalyticsRequestFactory().post("/orders"))  # doctest: +SKIP
+    """
+
+    def request(self, **request: Any) -> Any:
+        """Make a request; the methods for the HTTP methods call this."""
+        return with_analytics(super().request(**request))
+
+
+class AsyncAnalyticsRequestFactory(AsyncRequestFactory):
+    """Django's `AsyncRequestFactory`, whose requests have analytics; see `with_analytics`."""
+
+    def request(self, **request: Any) -> Any:
+        """Make a request; the methods for the HTTP methods call this."""
+        return with_analytics(super().request(**request))

@@ -30,6 +30,7 @@ MODULES = [
     "sessionsight.destinations.base",
     "sessionsight.testing",
     "sessionsight_asgi",
+    "sessionsight_asgi.testing",
     "sessionsight_django",
     "sessionsight_django.asgi",
     "sessionsight_django.testing",
