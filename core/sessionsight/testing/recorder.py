@@ -218,7 +218,7 @@ class Recorder:
                 return one
         asked = f"{wanted.name!r} was not dropped" + (f" for the reason {str(reason)!r}" if reason else "")
         sent = [one for one in self.captured if not one.skipped]
-        raise AssertionError("\n".join([asked, *listing("dropped:", lost), *listing("captured:", sent)]))
+        raise AssertionError("\n".join([asked, *listing("dropped:", lost, skipped=True), *listing("captured:", sent)]))
 
     def assert_nothing_captured(self) -> None:
         """Assert that nothing would be sent.

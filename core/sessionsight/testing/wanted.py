@@ -92,11 +92,17 @@ def matches(expected: Any, found: Any) -> bool:
     return bool(value == _exact(found)) and isinstance(value, bool) == isinstance(found, bool)
 
 
-def listing(title: str, captured: Sequence[Captured]) -> list[str]:
-    """Records under a title, a line each; nothing where there are none."""
+def listing(title: str, captured: Sequence[Captured], *, skipped: bool = False) -> list[str]:
+    """Return records under a title, a line each; nothing where there are none.
+
+    Args:
+        title: The first line.
+        captured: The records, of which the first 20 are listed.
+        skipped: Add the vendors that would skip a record.
+    """
     if not captured:
         return []
-    lines = ["", title, *(f"    {_line(one)}" for one in captured[:_MAX_LISTED])]
+    lines = ["", title, *(f"    {_line(one)}{_skipped(one) if skipped else ''}" for one in captured[:_MAX_LISTED])]
     if len(captured) > _MAX_LISTED:
         lines.append(f"    and {len(captured) - _MAX_LISTED} more")
     return lines
@@ -116,10 +122,12 @@ def _line(captured: Captured) -> str:
     goal = {"direction": captured.direction, "amount": captured.amount} if captured.kind == "goal" else {}
     line = _described(captured.kind, captured.name, {**goal, "user_id": captured.user_id}, captured.properties)
     line = line if len(line) <= _MAX_LENGTH else f"{line[:_MAX_LENGTH]}…"
-    if captured.dropped is not None:
-        return f"{line} ({captured.dropped})"
+    return line if captured.dropped is None else f"{line} ({captured.dropped})"
+
+
+def _skipped(captured: Captured) -> str:
     skipped = ", ".join(f"{name}: {reason}" for name, reason in captured.skipped.items())
-    return f"{line} ({skipped})" if skipped else line
+    return f" ({skipped})" if skipped else ""
 
 
 def _described(kind: str, name: str | None, fields: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
