@@ -17,6 +17,7 @@ from sessionsight.inspector.pages import page_routes
 from sessionsight.inspector.receiving import Receiver
 from sessionsight.inspector.security import Guard
 from sessionsight.inspector.store import Store
+from sessionsight.inspector.websocket import websocket_routes
 
 __all__ = ["create_app"]
 
@@ -43,6 +44,7 @@ def create_app(store: Store, options: Options | None = None) -> Starlette:
     app = Starlette(
         routes=[
             Route("/v1/{path:path}", receive, methods=_METHODS),
+            *websocket_routes(store, options.keys),
             *api_routes(store, feed, injector),
             *page_routes(store, injector),
         ],

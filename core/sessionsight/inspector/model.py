@@ -111,6 +111,8 @@ class Visit(Struct, frozen=True, kw_only=True):
     """The ids of all vendors' sessions in it."""
     records: list[Inspected]
     """As they occurred."""
+    user_id: str | None = None
+    """The latest user that it is known to be of."""
     tied_by_time: frozenset[int] = frozenset()
     """The ids of those records that nothing but their time ties to it."""
 

@@ -193,7 +193,7 @@ class _Pages:
             session_id=visit.session_id,
             ids=_ids(visit),
             by_time=visit.tied_by_time,
-            who=_latest(records, "user_id") or _latest(records, "visitor_id"),
+            who=visit.user_id or _latest(records, "visitor_id"),
             first=shown[0].occurred_at,
             by_vendor=Counter(record.vendor for record in records),
             timeline=lay_out(shown),

@@ -23,7 +23,6 @@ from sessionsight.inspector.store import Store
 
 __all__ = ["Receiver"]
 
-_KEPT_OF_A_BODY = 1024 * 1024
 _KNOWN = 1000  # of a user's records, the newest
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "x-api-key", "cookie"})
 _METHODS = "GET, POST, DELETE, OPTIONS"
@@ -77,7 +76,7 @@ class Receiver:
             path=request.scope["path"],
             query=request.scope["query_string"].decode("latin-1"),
             headers=[(name, _shown(name, value)) for name, value in request.headers.items()],
-            body=_without_key(body, outcome.key)[:_KEPT_OF_A_BODY],
+            body=_without_key(body, outcome.key)[: base.MAX_KEPT],
             status=reply.status,
             reply=answer,
             latency_ms=(time.perf_counter() - started) * 1000,

@@ -7,7 +7,7 @@ import socket
 import sqlite3
 import threading
 from collections.abc import Callable
-from typing import Self
+from typing import Literal, Self
 
 import uvicorn
 
@@ -81,7 +81,7 @@ def serve(options: Options, *, started: Callable[[str, Store], contextlib.Abstra
         ConfigurationError: The port is taken, the file cannot be used, or a fault is written wrongly.
     """
     with _listen(options) as listener, _open(options) as store:
-        server = _Server(store, options)
+        server = _Server(store, options, ws="auto")
         with started(_url(options.host, listener), store), contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
 
@@ -89,13 +89,15 @@ def serve(options: Options, *, started: Callable[[str, Store], contextlib.Abstra
 class _Server(uvicorn.Server):
     """Ends the streams first: as long as one is open, uvicorn waits."""
 
-    def __init__(self, store: Store, options: Options) -> None:
+    def __init__(self, store: Store, options: Options, *, ws: Literal["auto", "none"] = "none") -> None:
+        # No websockets in tests, where the warnings of uvicorn's websocket libraries may be errors.
         self._app = create_app(store, options)
         super().__init__(
             uvicorn.Config(
                 self._app,
                 loop="asyncio",
-                ws="none",
+                http="h11",  # always there; httptools, which may be, refuses some of what vendors' servers take
+                ws=ws,
                 lifespan="off",
                 log_config=None,  # the process's logging is its own, and may be under test
                 access_log=False,

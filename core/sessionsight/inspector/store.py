@@ -187,6 +187,7 @@ class Store:
             session_id=found.session_id,
             sessions=found.sessions,
             records=[by_id[row["id"]] for row in found.rows],
+            user_id=found.user_id,
             tied_by_time=found.by_time,
         )
 

@@ -112,7 +112,7 @@ def _summary(visit: ties.Tied, cursor: int) -> SessionSummary:
         refused=sum(not row["accepted"] for row in rows),
         sides=dict(Counter(row["side"] for row in rows)),
         vendors=dict(Counter(row["vendor"] for row in rows)),
-        user_id=latest("user_id"),
+        user_id=visit.user_id,
         visitor_id=latest("visitor_id"),
         windows=list(dict.fromkeys(row["window_id"] for row in rows if row["window_id"] is not None)),
         cursor=cursor,

@@ -30,7 +30,7 @@ _MOST_BY_TIME = 50  # sessions that are looked at for one visit
 _LEADING = {"signal": 0, "analyse": 1}  # whose session stands for the visit: Signal's knows windows and both sides
 _LAST = len(_LEADING)
 
-_COLUMNS = "id, occurred_at, vendor, side, accepted, session_id, window_id, visitor_id, user_id"
+_COLUMNS = "id, occurred_at, vendor, kind, side, accepted, session_id, window_id, visitor_id, user_id"
 _OF_SESSION = f"SELECT {_COLUMNS} FROM records WHERE session_id = ? ORDER BY id"  # noqa: S608 - ours, as all below
 _ABOUT = f"""
     SELECT {_COLUMNS} FROM records WHERE visitor_id = :person AND occurred_at BETWEEN :since AND :until
@@ -51,6 +51,8 @@ _NEWEST = """
 """
 _CURSOR = "SELECT max(id) FROM records WHERE session_id IN (SELECT value FROM json_each(?))"
 
+_NAMING = frozenset({"identify", "alias"})
+
 Rows = Sequence[sqlite3.Row]
 Span = tuple[float, float]
 
@@ -66,6 +68,19 @@ class Tied(Struct, frozen=True):
     """The ids of all vendors' sessions in it."""
     by_time: frozenset[int]
     """The records that only their time ties to it."""
+
+    @property
+    def user_id(self) -> str | None:
+        """The latest user that the visit is known to be of.
+
+        Signal has one id for users and for browsers, so its plain events count only where no identification and no
+        other vendor names the user.
+        """
+        named = [row for row in self.rows if row["user_id"] is not None]
+        certain = [row for row in named if row["vendor"] != "signal" or row["kind"] in _NAMING]
+        browsers = {row["visitor_id"] for row in self.rows}
+        likely = [row for row in named if row["user_id"] not in browsers]
+        return next((row["user_id"] for row in reversed(certain or likely)), None)
 
 
 def tied(db: sqlite3.Connection, session_id: str) -> Tied | None:

@@ -195,3 +195,43 @@ def test_each_visit_is_on_one_page_of_the_list(store: Store) -> None:
         before = page[-1].cursor
     assert pages == [["signal-0", "signal-1"], ["signal-2", "signal-3"], ["signal-4", "signal-5"]]
     assert list(itertools.chain(*pages)) == [one.session_id for one in store.sessions()]
+
+
+# --- Whom a visit is headed by ------------------------------------------------------------------------
+
+
+def headed_by(store: Store) -> str | None:
+    (summary,) = store.sessions(limit=10)
+    visit = store.visit(summary.session_id)
+    assert visit is not None
+    assert visit.user_id == summary.user_id
+    return visit.user_id
+
+
+def test_a_visit_is_headed_by_whom_it_identified_whatever_id_its_events_bear(store: Store) -> None:
+    keep(store, browser(0, user_id="anon-7"), browser(1, user_id="user_1", kind="identify"))
+    keep(store, browser(2, user_id="anon-7"), record(3, user_id="anon-7", **AT_SIGNAL))
+    assert headed_by(store) == "user_1"
+
+
+def test_an_alias_names_the_user_and_not_the_earlier_id(store: Store) -> None:
+    keep(store, browser(0, user_id="anon-7"))
+    keep(store, browser(1, user_id="user_1", visitor_id="anon-7", kind="alias"))
+    keep(store, browser(2, user_id="anon-7"))
+    assert headed_by(store) == "user_1"
+
+
+def test_another_vendors_user_counts_more_than_signals_single_id(store: Store) -> None:
+    keep(store, browser(0, user_id="anon-7"), at_saytics(1, visitor_id="anon-7", user_id="user_1"))
+    keep(store, browser(2, user_id="anon-7"))
+    assert headed_by(store) == "user_1"
+
+
+def test_the_latest_of_two_users_heads_a_visit(store: Store) -> None:
+    keep(store, browser(0, user_id="user_1", kind="identify"), browser(1, user_id="user_2", kind="identify"))
+    assert headed_by(store) == "user_2"
+
+
+def test_without_any_name_signals_id_heads_the_visit(store: Store) -> None:
+    keep(store, browser(0, user_id="anon-7"))
+    assert headed_by(store) == "anon-7"

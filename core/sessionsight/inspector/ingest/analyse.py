@@ -41,7 +41,10 @@ class Analyse:
     vendor: Vendor = "analyse"
 
     def __init__(self) -> None:
-        self.endpoints = (Endpoint("POST", "/v1/batch", ("body.publicKey",), self._batch, public=True),)
+        self.endpoints = (
+            Endpoint("POST", "/v1/batch", ("body.publicKey",), self._batch, public=True),
+            Endpoint("POST", "/v1/event", ("body.publicKey",), self._single, public=True),
+        )
 
     def admit(self, key: object, request: Request, endpoint: Endpoint) -> None:
         """One public key for servers and browsers; a secret one has no business here."""
@@ -61,14 +64,25 @@ class Analyse:
         reply = self.error(400, problem) if problem else Reply(200, {"success": True})
         return Outcome(reply, records)
 
+    def _single(self, request: Request, body: Body) -> Outcome:
+        """One event, which may leave its time to the vendor, as the vendor's WordPress plugin does.
 
-def _event(request: Request, raw: Any) -> Inspected:
+        https://github.com/track/wordpress-plugin
+        """
+        if not isinstance(body.get("event"), dict):
+            return Outcome(self.error(400, f"event: must be an object, not {shown(body.get('event'))}"))
+        record = _event(request, body["event"], dated=False)
+        reply = Reply(200, {"success": True}) if record.accepted else self.error(400, f"event.{record.rules[0]}")
+        return Outcome(reply, [record])
+
+
+def _event(request: Request, raw: Any, *, dated: bool = True) -> Inspected:
     fields = Fields(raw)
     name = fields.text("event_name", required=True)
     anonymous_id = fields.text("anonymous_id", required=True)
     person_id = fields.text("person_id", required=name == "$identify")
     session_id = fields.text("session_id")
-    if "timestamp" not in fields.raw:
+    if dated and "timestamp" not in fields.raw:
         fields.rules.append("timestamp: is required")
     occurred_at = fields.time("timestamp")
     for field in (*_PAGE, *_CAMPAIGN):

@@ -14,6 +14,7 @@ from sessionsight.inspector.model import Inspected, Side, Vendor
 
 __all__ = [
     "MAX_BODY",
+    "MAX_KEPT",
     "SHOWN_OF_A_SECRET",
     "Body",
     "Endpoint",
@@ -38,6 +39,8 @@ __all__ = [
 
 MAX_BODY = 10 * 1024 * 1024
 """Bytes of an unzipped body. No vendor documents a limit of its own."""
+MAX_KEPT = 1024 * 1024
+"""Bytes of a body that are kept."""
 _MAX_DEPTH = 100
 SHOWN_OF_A_SECRET = 8
 
@@ -114,6 +117,8 @@ class Endpoint(Struct, frozen=True):
     handle: Handler
     public: bool = False
     """Whether browsers call it, with the public key."""
+    keyless: bool = False
+    """Whether it is taken without a key as well: a beacon can send no header."""
 
     def fits(self, path: str) -> bool:
         """Whether a request's path is this one."""
@@ -277,7 +282,7 @@ def masked(secret: str) -> str:
 def side_of(request: Request) -> Side:
     """Who sent it: browsers say their origin, or call themselves Mozilla."""
     browser = (
-        request.path.startswith("/v1/sdk/")
+        request.path.startswith(("/v1/sdk/", "/v1/ingest"))
         or "origin" in request.headers
         or request.headers.get("user-agent", "").startswith("Mozilla/")
     )
@@ -298,7 +303,7 @@ def refuse(record: Inspected, rule: str) -> Inspected:
     return replace(record, accepted=False, rules=[rule])
 
 
-def as_one(records: Sequence[Inspected]) -> tuple[Sequence[Inspected], str | None]:
+def as_one(records: Sequence[Inspected], name: str = "events") -> tuple[Sequence[Inspected], str | None]:
     """A batch is taken whole or not at all: with one event refused, so are the others.
 
     Gives the records, and the rule that was broken first.
@@ -306,6 +311,6 @@ def as_one(records: Sequence[Inspected]) -> tuple[Sequence[Inspected], str | Non
     culprit = next((n for n, record in enumerate(records) if not record.accepted), None)
     if culprit is None:
         return records, None
-    rule = f"events[{culprit}] was refused, and the whole batch with it"
+    rule = f"{name}[{culprit}] was refused, and the whole batch with it"
     judged = [refuse(record, rule) if record.accepted else record for record in records]
-    return judged, f"events[{culprit}].{records[culprit].rules[0]}"
+    return judged, f"{name}[{culprit}].{records[culprit].rules[0]}"

@@ -7,6 +7,8 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
+from sessionsight.javascript import is_blank
+
 __all__ = ["Fields", "amount_of", "number", "shown"]
 
 _YEAR_9999 = 253_370_764_800.0  # where no time zone can push a time out of the calendar
@@ -40,7 +42,7 @@ class Fields:
         if not isinstance(value, str):
             self.rules.append(f"{name}: must be a string, not {shown(value)}")
             return None
-        if required and not value.strip():
+        if required and is_blank(value):
             self.rules.append(f"{name}: must not be blank")
             return None
         if most is not None and len(value) > most:

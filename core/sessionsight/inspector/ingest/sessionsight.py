@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 from sessionsight.destinations.screening import filter_metadata
-from sessionsight.inspector.ingest import visitors
+from sessionsight.inspector.ingest import recordings, visitors
 from sessionsight.inspector.ingest.base import (
     Body,
     Endpoint,
@@ -22,6 +22,7 @@ from sessionsight.inspector.ingest.base import (
     Reply,
     Request,
     always,
+    as_one,
     check_key,
     masked,
     page_of,
@@ -35,7 +36,7 @@ __all__ = ["SessionSight"]
 _SESSION_ID = re.compile(r"[A-Za-z0-9-]{1,128}")
 _SLUG = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
 _GOAL = frozenset({"goalId", "propertyId", "amount", "sessionId", "metadata"})
-_BROWSER_GOAL = _GOAL | {"apiKey", "visitorToken"}
+_BROWSER_GOAL = _GOAL | {"apiKey", "visitorId", "visitorToken"}
 _FEEDBACK = frozenset({"feedbackTypeId", "propertyId", "sessionId", "option", "message", "metadata"})
 _MAX_METADATA_KEYS = 5
 _MAX_METADATA_TEXT = 256
@@ -43,6 +44,7 @@ _CODES = {400: "VALIDATION_ERROR", 401: "UNAUTHORIZED", 429: "RATE_LIMITED"}
 
 _IN_HEADER = ("x-api-key",)
 _IN_BODY = ("body.apiKey",)
+_IN_EITHER = ("x-api-key", "body.apiKey")
 
 Direction = Literal["increment", "decrement"]
 
@@ -60,6 +62,10 @@ class SessionSight:
             Endpoint("POST", "/v1/sdk/goals/increment", _IN_BODY, up, public=True),
             Endpoint("POST", "/v1/sdk/goals/decrement", _IN_BODY, down, public=True),
             Endpoint("POST", "/v1/sdk/visitor/bootstrap", _IN_HEADER, self._bootstrap, public=True),
+            Endpoint("POST", "/v1/ingest", _IN_EITHER, self._recording, public=True),
+            Endpoint("POST", "/v1/ingest/anonymous", _IN_EITHER, self._anonymous, public=True),
+            Endpoint("GET", "/v1/split-testing/config", _IN_HEADER, self._split_tests, public=True),
+            Endpoint("POST", "/v1/split-testing/expose", _IN_EITHER, self._exposures, public=True, keyless=True),
             Endpoint("POST", "/v1/flags/evaluate", _IN_HEADER, self._flags),
             Endpoint("GET", "/v1/flags/list", _IN_HEADER, always({"flags": []})),
             Endpoint("POST", "/v1/feedback/submit", _IN_HEADER, self._feedback),
@@ -67,6 +73,8 @@ class SessionSight:
 
     def admit(self, key: object, request: Request, endpoint: Endpoint) -> None:
         """Servers have a secret key, browsers a public one; neither will do in the other's place."""
+        if endpoint.keyless and not key:
+            return
         where = "apiKey" if endpoint.key is _IN_BODY else "x-api-key"
         known = check_key(key, request.keys, where=where, missing="UNAUTHORIZED", wrong="UNAUTHORIZED")
         wrong, needed = ("sec", "public") if endpoint.public else ("pub", "secret")
@@ -88,7 +96,7 @@ class SessionSight:
         session_id = _session_id(fields)
         _check_metadata(fields)
         browser = request.path.startswith("/v1/sdk/")
-        token = fields.text("visitorToken") if browser else None
+        visitor_id = _visitor_of_browser(fields) if browser else None
         fields.only(_BROWSER_GOAL if browser else _GOAL)
         record = _record(
             request,
@@ -96,7 +104,7 @@ class SessionSight:
             kind="goal",
             name=goal_id or "",
             session_id=session_id,
-            visitor_id=visitors.visitor_of(token) if token else None,
+            visitor_id=visitor_id,
             amount=amount if amount is None or direction == "increment" else -amount,
             properties=fields.raw.get("metadata"),
         )
@@ -127,6 +135,33 @@ class SessionSight:
             "issuedAt": int(request.received_at * 1000),
         }
         return Outcome(Reply(200, granted))
+
+    def _recording(self, request: Request, body: Body) -> Outcome:
+        fields = Fields(body)
+        records = recordings.recording(request, fields, _session_id(fields))
+        if fields.rules:
+            return Outcome(self.error(400, fields.rules[0]), records)
+        granted: dict[str, Any] = {"success": True}
+        if not fields.raw.get("visitorToken"):  # the first of a new visitor, who gets a token with the reply
+            granted["rotateVisitorToken"] = visitors.token_for(visitors.take_back(fields.raw["visitorId"]))
+        return Outcome(Reply(200, granted), records)
+
+    def _anonymous(self, request: Request, body: Body) -> Outcome:
+        return self._batch(body, "events", recordings.anonymous_events(request, body))
+
+    def _exposures(self, request: Request, body: Body) -> Outcome:
+        return self._batch(body, "exposures", recordings.exposures(request, body))
+
+    def _batch(self, body: Body, name: str, given: list[Inspected]) -> Outcome:
+        if not isinstance(body.get(name), list):
+            return Outcome(self.error(400, f"{name}: must be a list, not {shown(body.get(name))}"))
+        records, problem = as_one(given, name)
+        return Outcome(self.error(400, problem) if problem else Reply(200, {"success": True}), records)
+
+    def _split_tests(self, request: Request, body: Body) -> Outcome:
+        if not request.query.get("propertyId", "").strip():
+            return Outcome(self.error(400, "propertyId: is required"))
+        return Outcome(Reply(200, {"tests": []}))
 
     def _flags(self, request: Request, body: Body) -> Outcome:
         fields = Fields(body)
@@ -174,6 +209,14 @@ def _session_id(fields: Fields) -> str | None:
     if session_id is not None and not _SESSION_ID.fullmatch(session_id):
         fields.rules.append(f"sessionId: must be at most 128 letters, digits and hyphens, not {shown(session_id)}")
     return session_id
+
+
+def _visitor_of_browser(fields: Fields) -> str | None:
+    """The visitor of a browser's goal: by its token, which nobody can make up, else by its own word."""
+    visitor_id, token = fields.text("visitorId"), fields.text("visitorToken")
+    if not token:
+        fields.warnings.append("visitorToken: is missing; the vendor's SDK waits for one before it sends a goal")
+    return (visitors.visitor_of(token) if token else None) or visitor_id or None
 
 
 def _check_metadata(fields: Fields) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from tests.core.inspector.calls import SESSION, VISITOR, pulse, pulses
-from tests.core.inspector.ingest.asking import ask, one
+from tests.core.inspector.ingest.asking import NOW, ask, one
 
 BATCH = "/v1/batch"
 
@@ -96,3 +96,20 @@ def test_the_public_key_stands_in_the_body(key: Any) -> None:
 def test_events_are_a_list(body: Any) -> None:
     outcome = ask(BATCH, body)
     assert (outcome.reply.status, outcome.records) == (400, ())
+
+
+def test_a_single_event_needs_no_time() -> None:
+    event = pulse(anonymous_id=VISITOR)
+    del event["timestamp"]
+    outcome = ask("/v1/event", {"publicKey": "pk_live_1", "event": event}, {"content-type": "text/plain"})
+    record = one(outcome)
+    assert (outcome.reply.status, record.accepted, record.occurred_at) == (200, True, NOW)
+    assert (record.name, record.visitor_id) == ("signup_completed", VISITOR)
+    assert outcome.key == "pk_live_1"
+
+
+def test_a_single_event_is_judged_like_one_of_a_batch() -> None:
+    refused = ask("/v1/event", {"publicKey": "pk_live_1", "event": pulse(anonymous_id="")})
+    assert (refused.reply.status, refused.reply.json) == (400, {"error": "event.anonymous_id: must not be blank"})
+    assert ask("/v1/event", {"publicKey": "pk_live_1", "events": []}).reply.status == 400
+    assert ask("/v1/event", {"publicKey": "sk_live_1", "event": pulse()}).reply.status == 401

@@ -75,6 +75,7 @@ def test_the_limits_themselves_are_allowed() -> None:
         ({"userId": "user_1"}, "userId: is no field that the vendor has"),
         ({"metadata": {"card": "4242 4242 4242 4242"}}, "metadata.card: looks like"),
         ({"visitorToken": "v1.x.y"}, "visitorToken: is no field"),
+        ({"visitorId": VISITOR}, "visitorId: is no field"),
     ],
 )
 def test_what_is_taken_and_still_unwise_is_a_warning(changes: dict[str, Any], warning: str) -> None:
@@ -111,15 +112,23 @@ def test_a_browsers_goal_bears_its_key_in_the_body_and_its_visitor_in_the_token(
     assert granted.json["visitorId"] == VISITOR
     assert granted.json["issuedAt"] == NOW * 1000
     assert 55 <= len(granted.json["visitorToken"]) <= 80
-    body = goal(apiKey="sessionsight_pub_12345", visitorToken=granted.json["visitorToken"])
+    token = granted.json["visitorToken"]
+    body = goal(apiKey="sessionsight_pub_12345", visitorId=VISITOR, visitorToken=token)
     outcome = ask("/v1/sdk/goals/increment", body, {"content-type": "text/plain"})
     record = one(outcome)
     assert (record.accepted, record.side, record.visitor_id) == (True, "browser", VISITOR)
+    assert record.warnings == []
     assert record.raw["apiKey"] == "sessions…"
     assert outcome.key == "sessionsight_pub_12345"
 
 
 SECRET_FREE = {"x-api-key": "sessionsight_pub_1"}
+
+
+def test_a_browsers_goal_without_a_token_is_its_visitors_by_its_own_word() -> None:
+    record = one(ask("/v1/sdk/goals/increment", goal(apiKey="sessionsight_pub_12345", visitorId=VISITOR)))
+    assert (record.accepted, record.visitor_id) == (True, VISITOR)
+    assert record.warnings == ["visitorToken: is missing; the vendor's SDK waits for one before it sends a goal"]
 
 
 def test_a_secret_key_in_a_browser_is_refused() -> None:
