@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from msgspec import UNSET, UnsetType
 
+from sessionsight.javascript import is_blank, trim
 from sessionsight.scalars import to_python
 from sessionsight.type_checks import is_finite, shown_value
 from sessionsight.typed_events import Event
@@ -73,7 +74,7 @@ class StandardEvent(Event):
         properties = {name: value for name, value in properties.items() if value is not UNSET}
         currency = properties.get("currency")
         if isinstance(currency, str):
-            properties["currency"] = currency.strip().upper()
+            properties["currency"] = trim(currency).upper()
             if not properties["currency"]:
                 del properties["currency"]
         return properties
@@ -102,7 +103,7 @@ class ContentViewed(StandardEvent):
 
     def _more_problems(self) -> list[str]:
         content_id: object = self.content_id
-        return ["content_id is blank"] if isinstance(content_id, str) and not content_id.strip() else []
+        return ["content_id is blank"] if isinstance(content_id, str) and is_blank(content_id) else []
 
 
 class SignupCompleted(StandardEvent):

@@ -43,7 +43,14 @@ def test_unset_is_left_out_and_none_is_kept() -> None:
 
 @pytest.mark.parametrize(
     ("currency", "expected"),
-    [("usd", {"currency": "USD"}), (" Eur\n", {"currency": "EUR"}), ("", {}), ("  ", {}), (None, {"currency": None})],
+    [
+        ("usd", {"currency": "USD"}),
+        (" Eur\n", {"currency": "EUR"}),
+        ("\ufeffeur", {"currency": "EUR"}),
+        ("", {}),
+        ("  ", {}),
+        (None, {"currency": None}),
+    ],
 )
 def test_a_currency_is_trimmed_and_upper_cased_and_disappears_when_empty(currency: Any, expected: Any) -> None:
     properties = CheckoutStarted(payment_type="one_time", currency=currency).properties()
@@ -110,6 +117,8 @@ PROBLEMS: list[tuple[type[StandardEvent], dict[str, Any], list[str]]] = [
     (CheckoutFinished, {"payment_type": "one_time", "amount": 0}, []),
     (ContentViewed, {"content_id": ""}, ["content_id is blank"]),
     (ContentViewed, {"content_id": " \t"}, ["content_id is blank"]),
+    (ContentViewed, {"content_id": "\ufeff"}, ["content_id is blank"]),
+    (ContentViewed, {"content_id": "\x85"}, []),
     (ContentViewed, {"content_id": 7}, ["content_id must be a string, not 7"]),
     (ContentViewed, {"content_id": None}, ["content_id is missing"]),
     # Types

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from markupsafe import Markup, escape
 
-from sessionsight.inspector.model import Inspected, Received
+from sessionsight.inspector.model import WEBSOCKET, Inspected, Received
 
 __all__ = ["FILTERS", "MAX_SHOWN", "as_curl", "raw_request"]
 
@@ -225,13 +225,13 @@ def raw_request(request: Received) -> Markup:
 
 
 def as_curl(request: Received, url: str) -> str:
-    """The command that sends a request once more, with its secrets cut as they are kept; nothing for a large body.
+    """The command that sends a request once more, secrets cut as they are kept; nothing for large ones and messages.
 
     Args:
         request: What is sent again.
         url: The inspector's address.
     """
-    if len(request.body) > MAX_SHOWN:
+    if len(request.body) > MAX_SHOWN or request.method == WEBSOCKET:
         return ""
     target = f"{url}{request.path}?{request.query}" if request.query else f"{url}{request.path}"
     kept = ((name, value) for name, value in request.headers if name not in _OF_CONNECTION)

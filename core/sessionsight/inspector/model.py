@@ -12,6 +12,7 @@ from msgspec import Struct
 __all__ = [
     "KINDS",
     "VENDORS",
+    "WEBSOCKET",
     "Counts",
     "GoalTotal",
     "Inspected",
@@ -31,6 +32,10 @@ Side = Literal["server", "browser"]
 
 VENDORS: tuple[Vendor, ...] = get_args(Vendor)
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+WEBSOCKET = "WEBSOCKET"
+"""The method of what came as a message."""
 
 
 class Received(Struct, frozen=True, kw_only=True):

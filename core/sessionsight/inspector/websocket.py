@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sessionsight.inspector.ingest import base, endpoints_at
 from sessionsight.inspector.ingest.base import Outcome
-from sessionsight.inspector.model import Received, Vendor
+from sessionsight.inspector.model import WEBSOCKET, Received, Vendor
 from sessionsight.inspector.store import Store
 
 __all__ = ["websocket_routes"]
@@ -72,7 +72,7 @@ def _take(socket: WebSocket, message: bytes, store: Store, key: str, keys: froze
     outcome = _ask(key, keys, message)
     received = Received(
         received_at=time.time(),
-        method="WEBSOCKET",
+        method=WEBSOCKET,
         path=_PATH,
         headers=[(name, value) for name, value in socket.headers.items() if name in {"origin", "user-agent"}],
         body=message[: base.MAX_KEPT],

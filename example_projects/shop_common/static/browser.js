@@ -86,8 +86,8 @@
     const { key: apiKey, property: propertyId } = sessionsight;
     const asked = { propertyId, clientVisitorId: visitor };
     const answer = await post(sessionsight, "/v1/sdk/visitor/bootstrap", asked, { "x-api-key": apiKey });
-    const visitorToken = answer?.ok ? (await answer.json()).visitorToken : undefined;
-    const goal = { goalId, propertyId, amount: 1, sessionId: session, apiKey, visitorToken };
+    const { visitorId, visitorToken } = answer?.ok ? await answer.json() : {};
+    const goal = { goalId, propertyId, amount: 1, sessionId: session, apiKey, visitorId, visitorToken };
     await post(sessionsight, "/v1/sdk/goals/increment", goal);
   };
 
