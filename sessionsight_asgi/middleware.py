@@ -104,6 +104,9 @@ class AnalyticsMiddleware:
             if self.client.early:  # the answer to the error is sent by somebody else
                 await analytics.afinish()
             raise
+        else:
+            if self.client.early:  # background tasks may have captured something
+                await analytics.afinish()
         finally:
             leave(token)
             analytics.release()

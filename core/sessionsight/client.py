@@ -8,10 +8,12 @@ import time
 from functools import partial
 from typing import Self
 
+from msgspec.structs import replace
+
 from sessionsight.admission import Admission
 from sessionsight.analytics import Analytics
 from sessionsight.arguments import as_context
-from sessionsight.collector import Batch, Hold
+from sessionsight.collector import Batch, Hold, Receipt
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.engine import Engine, MakeTransport
@@ -83,7 +85,9 @@ class Client:
         self.choose = admission.choose
         self.user_id = admission.user_id
         self.route = admission.route
-        self._engine = Engine(self._destinations, settings, Notices(), make_transport, settings.spool)
+        # Requests wait for the delivery of their records, so these do not wait for company.
+        self._delivery = replace(settings, linger=0.0) if self.inline else settings
+        self._engine = Engine(self._destinations, self._delivery, Notices(), make_transport, settings.spool)
         self._children: dict[int, Engine] = {}
         if not settings.destinations and not settings.disabled:
             self._engine.notices.tell(
@@ -254,6 +258,10 @@ class Client:
             engine = self._process()
         engine.submit(batch)
 
+    def new_receipt(self) -> Receipt:
+        """A receipt for the batches of one request."""
+        return self._process().new_receipt()
+
     def wake(self) -> None:
         """A first request has ended: deliver what others may have left in a durable spool, on the lanes' threads."""
         if not (test_mode.active and test_mode.active_for_tests):
@@ -306,7 +314,7 @@ class Client:
             return redirected
         engine = self._engine
         if engine.pid != (pid := os.getpid()):
-            settings, notices = self.settings, Notices(hold=True)
+            settings, notices = self._delivery, Notices(hold=True)
             fresh = Engine(self._destinations, settings, notices, self._make_transport, settings.spool)
             # Without a lock, which might be held for ever: of several threads one sets the engine for all.
             self._engine = engine = self._children.setdefault(pid, fresh)

@@ -14,10 +14,27 @@ from sessionsight.errors import CaptureError
 from sessionsight.records import DropReason, Record
 from sessionsight.request_data import HeaderNames, RequestData
 
-__all__ = ["Admit", "Batch", "Collector", "Hold", "Holder", "RequestReader"]
+__all__ = ["Admit", "Batch", "Collector", "Hold", "Holder", "Receipt", "RequestReader"]
 
 Admit = Callable[[], tuple[TrackingContext, DropReason | None]]
 """Works out a request's context, and why nothing of it may be sent, if so. The same at each call."""
+
+
+class Receipt(Protocol):
+    """Tells when the records of one request are delivered, or are known not to be."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to wait for."""
+
+    def start(self) -> None:
+        """Begin to wait: from now on time counts. Not for event loops, since it may write to a spool."""
+
+    def wait(self) -> None:
+        """Block this thread until everything is settled, or the time is over."""
+
+    async def wait_async(self) -> None:
+        """As `wait` after `start`, without blocking the event loop."""
 
 
 class Batch(Struct, frozen=True, gc=False):
@@ -31,6 +48,8 @@ class Batch(Struct, frozen=True, gc=False):
     """The template of the route that matched, for a context that has none."""
     drop: DropReason | None = None
     """Count them as dropped for this reason."""
+    receipt: Receipt | None = None
+    """Where the lanes report what has become of them."""
 
     def settle(self) -> tuple[TrackingContext, DropReason | None]:
         """The context they go out under, and why they must not, if so."""
@@ -103,6 +122,9 @@ class Collector(Protocol):
     @property
     def inline(self) -> bool:
         """Whether a response waits for the delivery of what its request captured."""
+
+    def new_receipt(self) -> Receipt:
+        """A receipt for the batches of one request, whose response waits for their delivery."""
 
     @property
     def asleep(self) -> bool:

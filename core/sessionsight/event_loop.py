@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from anyio import CapacityLimiter
     from anyio.lowlevel import RunVar
 
-__all__ = ["on_event_loop", "run_in_worker"]
+__all__ = ["LoopEvent", "on_event_loop", "run_in_worker"]
 
 _Result = TypeVar("_Result")
 
@@ -65,3 +66,51 @@ async def run_in_worker(work: Callable[[], _Result]) -> _Result:
         limiter = CapacityLimiter(_WORKERS)
         _limiter.set(limiter)
     return await to_thread.run_sync(work, limiter=limiter)
+
+
+class LoopEvent:
+    """An event that a coroutine waits for and that any thread may set. Made on the loop that waits.
+
+    Waiting takes no thread, so that thousands of requests may do so at once.
+    """
+
+    def __init__(self) -> None:
+        asyncio = sys.modules.get("asyncio")
+        loop = None if asyncio is None else asyncio._get_running_loop()
+        self._wait: Callable[[float], Any]
+        self._is_set: Callable[[], bool]
+        self._set: Callable[[], object]
+        if loop is not None:
+            future = loop.create_future()
+            self._wait = lambda seconds: asyncio.wait([future], timeout=seconds)  # type: ignore[union-attr]
+            self._is_set = future.done
+            self._set = lambda: loop.call_soon_threadsafe(_resolve, future)
+        else:
+            import trio
+
+            event, token = trio.Event(), trio.lowlevel.current_trio_token()
+            self._wait = lambda seconds: _wait_in_trio(event, seconds)
+            self._is_set = event.is_set
+            self._set = lambda: token.run_sync_soon(event.set)
+
+    def set(self) -> None:
+        """Wake whoever waits. May be called on any thread, and after the loop has ended."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait until it is set, but not longer than this. Returns whether it was set."""
+        await self._wait(seconds)
+        return self._is_set()
+
+
+def _resolve(future: Any) -> None:
+    if not future.done():  # it is cancelled together with the loop's tasks
+        future.set_result(None)
+
+
+async def _wait_in_trio(event: Any, seconds: float) -> None:
+    import trio
+
+    with trio.move_on_after(seconds):
+        await event.wait()

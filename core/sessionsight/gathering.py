@@ -14,10 +14,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from sessionsight.arguments import as_fields
-from sessionsight.collector import Admit, Batch, Collector, RequestReader
+from sessionsight.collector import Admit, Batch, Collector, Receipt, RequestReader
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.entropy import entropy
-from sessionsight.event_loop import run_in_worker
+from sessionsight.event_loop import on_event_loop, run_in_worker
 from sessionsight.records import DropReason, Event, Record
 
 __all__ = ["Gathering"]
@@ -43,6 +43,7 @@ class Gathering:
     _page_status: int | None = None
     _choice: frozenset[str] | DropReason | None = None
     _held: _Held | None = None
+    _receipt: Receipt | None = None
     _ended = False
     _looked = False
     _over = False
@@ -159,21 +160,21 @@ class Gathering:
             self._collector.wake()
 
     def finish(self) -> None:
-        """As `end`, for the moment before the last byte: with `flush="inline"`, deliver as well. May block."""
-        captured = self.pending
+        """As `end`, for the moment before the last byte: with `flush="inline"`, deliver as well.
+
+        May block, but never an event loop.
+        """
         self.end()
-        if captured and self._collector.inline:
-            try:
-                self._collector.flush()
-            except Exception as error:
-                self._collector.reject(error)
+        self._wait_for_delivery()
 
     async def afinish(self) -> None:
         """As `finish`, without blocking the event loop (asyncio or trio)."""
-        if self.pending:
-            await run_in_worker(self.finish)
-        else:
+        if not self.pending and (self._receipt is None or self._receipt.settled):
             self.end()
+            return
+        await run_in_worker(self._end_and_start_waiting)
+        if self._receipt is not None:
+            await self._receipt.wait_async()
 
     def release(self) -> None:
         """The request is over: end, keep the ids, and let go of the request object."""
@@ -192,6 +193,7 @@ class Gathering:
             self._hand_over()
         elif self._collector.asleep:
             self._collector.wake()
+        self._wait_for_delivery()
         self._over = True  # for whoever finds these analytics by an inherited context, see `current`
 
     @property
@@ -266,12 +268,29 @@ class Gathering:
         except Exception as error:
             self._collector.reject(error)
 
+    def _end_and_start_waiting(self) -> None:
+        self.end()
+        if self._receipt is not None:
+            self._receipt.start()
+
+    def _wait_for_delivery(self) -> None:
+        """With `flush="inline"`, wait for what this request has captured, and for nobody else's records."""
+        if (receipt := self._receipt) is None or receipt.settled or on_event_loop():
+            return
+        try:
+            receipt.wait()
+        except Exception as error:
+            self._collector.reject(error)
+
     def _batch(self, records: list[Record]) -> Batch:
         """The records, and what leads to their context as far as it is known now."""
+        if self._collector.inline and self._receipt is None and self._context is None:
+            # In one step, since two threads may hand over the first records of a request at once.
+            vars(self).setdefault("_receipt", self._collector.new_receipt())
         self.look()
         self._looked = self._ended  # what was looked at before the end has to be looked at again
         origin = self._admit or self._context or EMPTY_CONTEXT
-        return Batch(records, origin, self._user_id or self._seen_user, self._route, self._drop)
+        return Batch(records, origin, self._user_id or self._seen_user, self._route, self._drop, self._receipt)
 
     def _see_user(self, source: tuple[RequestReader, Any]) -> str | None:
         if self._ask_while is not None and not self._ask_while(self):

@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from sessionsight.event_loop import on_event_loop, run_in_worker
+from sessionsight.event_loop import LoopEvent, on_event_loop, run_in_worker
 from tests.support.server import PATIENCE
 
 
@@ -75,3 +75,44 @@ async def test_the_work_of_a_worker_leaves_the_loop_alone_and_hands_its_result_a
     assert results == [True]
     with pytest.raises(ZeroDivisionError):
         await run_in_worker(lambda: 1 / 0)
+
+
+async def test_an_event_is_set_by_another_thread() -> None:
+    event = LoopEvent()
+    thread = threading.Timer(0, event.set)
+    thread.start()
+    assert await event.wait(PATIENCE)
+    thread.join()
+    event.set()
+    assert await event.wait(0)
+
+
+async def test_an_event_that_nobody_sets_is_waited_for_no_longer_than_asked() -> None:
+    assert not await LoopEvent().wait(0.001)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, "trio"])
+def test_an_event_may_be_set_when_its_loop_is_over(run: Any) -> None:
+    import trio
+
+    async def make() -> LoopEvent:
+        return LoopEvent()
+
+    event: LoopEvent = trio.run(make) if run == "trio" else run(make())
+    event.set()
+
+
+async def test_an_event_may_be_set_when_whoever_waited_was_cancelled() -> None:
+    events: list[LoopEvent] = []
+
+    async def wait() -> None:
+        events.append(LoopEvent())
+        await events[0].wait(PATIENCE)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    events[0].set()
+    await anyio.lowlevel.checkpoint()

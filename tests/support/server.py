@@ -237,6 +237,16 @@ def until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.002)
 
 
+async def auntil(condition: Callable[[], bool], what: str) -> None:
+    """As `until`, on an event loop; the condition is asked on a worker thread, so that it may block."""
+    import anyio
+
+    deadline = time.monotonic() + PATIENCE
+    while not await anyio.to_thread.run_sync(condition):
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        await anyio.sleep(0.005)
+
+
 def free_port() -> int:
     """A port where nobody listens, yet."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

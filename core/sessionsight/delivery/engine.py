@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from sessionsight.collector import Batch
 from sessionsight.delivery import lifecycle, threads
@@ -20,7 +21,8 @@ from sessionsight.delivery.intake import Intake
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.ledger import LaneStats
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.spool.base import DeadLetter, Spool
+from sessionsight.delivery.receipts import DeliveryReceipt, ReceiptTracker
+from sessionsight.delivery.spool.base import DeadLetter, Share, Spool
 from sessionsight.delivery.spool.choose import choose
 from sessionsight.delivery.transport import HttpxTransport, Transport
 from sessionsight.destinations.base import Destination
@@ -32,6 +34,8 @@ __all__ = ["Engine", "MakeTransport"]
 
 # A record may linger in its lane for much longer, but a full batch must not wait for that before it gets there.
 _LONGEST_PAUSE = 0.02
+# Between checks of what other processes have taken of records that a request waits for.
+_SETTLED_INTERVAL = 0.05
 
 MakeTransport = Callable[[Destination], Transport]
 
@@ -74,7 +78,7 @@ class Engine:
         durable = self._spool.durable
         # What waits for a durable spool is lost with the process, so it does not linger there.
         pause = 0.0 if durable else min(options.linger, _LONGEST_PAUSE)
-        self._intake = Intake(self._take, self._fault, pause=pause, blocking=durable)
+        self._intake = Intake(self._take, self._fault, pause=pause, blocking=durable, tick=self._tick)
         self._lanes = {
             destination.name: Lane(
                 destination,
@@ -85,6 +89,9 @@ class Engine:
             )
             for destination in destinations
         }
+        self._receipts = ReceiptTracker()
+        for name in self._lanes:
+            self._spool.books(name).on_settled = partial(self._receipts.settled, name)
 
     @property
     def durable(self) -> bool:
@@ -102,6 +109,8 @@ class Engine:
         if first:
             self._kept = True
             lifecycle.keep(self)
+        if isinstance(batch.receipt, DeliveryReceipt):
+            self._receipts.submitted(batch.receipt)
         if not self._spool.durable or on_event_loop():
             self._intake.put(batch)
         else:
@@ -129,6 +138,7 @@ class Engine:
     def _take(self, batches: Sequence[Batch]) -> None:
         """Give each lane its share. Whatever goes wrong, each record is accounted for."""
         left = list(batches)
+        receipts = [batch.receipt for batch in batches if isinstance(batch.receipt, DeliveryReceipt)]
         try:
             entries = self._settle(left)
             shares = [
@@ -137,14 +147,52 @@ class Engine:
                 for lane in self._lanes.values()
                 if (share := lane.share_of(some, drop)) is not None
             ]
-            self._spool.enter(shares)
+            if receipts:
+                self._expect(left, shares)
+            rows = self._spool.enter(shares)
             left.clear()  # from here on they are in the lanes' ledgers
+            if receipts and rows is not None:
+                for share in shares:
+                    self._receipts.located(share.lane, share.entries, rows)
+                self._intake.call_later(_SETTLED_INTERVAL)
             for share in shares:
                 self._lanes[share.lane].notice()
         except BaseException as error:
             self._fault(error, left)
             if not isinstance(error, Exception):
                 raise
+        finally:
+            for receipt in receipts:
+                self._receipts.entered(receipt)
+
+    def _expect(self, batches: Sequence[Batch], shares: Sequence[Share]) -> None:
+        """Wait for what the lanes take of the batches that have a receipt."""
+        receipts = {
+            record.entropy: batch.receipt
+            for batch in batches
+            if isinstance(batch.receipt, DeliveryReceipt)
+            for record in batch.records
+        }
+        for share in shares:
+            self._receipts.expect(share.lane, share.entries, receipts)
+
+    def new_receipt(self) -> DeliveryReceipt:
+        """A receipt for the batches of one request, which may wait for `flush_timeout` in all."""
+        return DeliveryReceipt(self._receipts, self._flush_timeout, self._process)
+
+    def _process(self, deadline: float) -> None:
+        """Pass on what was submitted; where no thread delivers it, deliver it as well."""
+        if self._alone:
+            self.flush(deadline)
+        else:
+            self._intake.drain()
+
+    def _tick(self) -> float | None:
+        """Find out which records that requests wait for have been taken over by other processes."""
+        waiting = self._receipts.rows()
+        for name, rows in waiting.items():
+            self._receipts.gone(name, rows.difference(self._spool.books(name).still_ours([*rows])))
+        return _SETTLED_INTERVAL if waiting else None
 
     def _settle(self, batches: list[Batch]) -> dict[DropReason | None, list[Entry]]:
         """Work out contexts. A batch that has none is counted as lost, and taken out of the list."""
@@ -203,6 +251,7 @@ class Engine:
         lifecycle.release(self)
         self._intake.stop()
         lost = {name: lane.close() for name, lane in self._lanes.items()}
+        self._receipts.forget_all()
         self._spool.close()
         return lost
 

@@ -8,6 +8,7 @@ because processing a batch writes it to the disk.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ __all__ = ["Intake"]
 _AT_ONCE = 200
 # Beyond so many the thread does not keep up, and whoever puts something in does the work.
 _MOST = 2_000
+_NEVER = float("inf")
 
 
 class Intake:
@@ -32,6 +34,8 @@ class Intake:
         fault: Told of what has been raised on the thread, which goes on.
         pause: Seconds for which the thread lets batches gather while there are some.
         blocking: `take` does I/O, so that whoever puts a batch in must not do the thread's work.
+        tick: Called by the thread when `call_later` has asked for it; returns after how many seconds to call it
+            again, or None.
     """
 
     def __init__(
@@ -41,12 +45,15 @@ class Intake:
         *,
         pause: float,
         blocking: bool = False,
+        tick: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._take = take
         self._fault = fault
         self._pause = pause
         self._blocking = blocking
         self._draining = False
+        self._tick = tick
+        self._tick_at = _NEVER
         self._inbox: deque[Batch] = deque()
         self._wake = Wake()
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
@@ -68,6 +75,19 @@ class Intake:
     def busy(self) -> bool:
         """Whether a batch that was put in is not completely processed yet. May be read on any thread."""
         return self._draining or bool(self._inbox)
+
+    def call_later(self, seconds: float) -> None:
+        """Have the thread call `tick` after this time, unless it does so earlier anyway. Without threads, never."""
+        now = time.monotonic()
+        if now + seconds < self._tick_at:
+            self._tick_at = now + seconds
+            if self._idle and not self._stopped and (self._thread is not None or self._start()):
+                self._wake.set()
+
+    @property
+    def ticks(self) -> bool:
+        """Whether `tick` is going to be called."""
+        return self._tick_at < _NEVER
 
     def drain(self) -> bool:
         """Pass on what is there now; another thread that does so is waited for. Returns whether there was anything."""
@@ -126,14 +146,28 @@ class Intake:
             self._gather()
             while self._outlive_drain():
                 self._gather()
+                self._tick_if_due()
+            self._tick_if_due()
             self._idle = True
             # Something may have come in between; the flag was not up yet, so nobody called. And an earlier
             # wait may have heard the call to stop.
             if not (self._inbox or self._stopped):
-                self._wake.wait()
+                self._wake.wait(self._tick_at - time.monotonic())
             self._idle = False
         self._idle = True
         self._outlive_drain()
+
+    def _tick_if_due(self) -> None:
+        if time.monotonic() < self._tick_at:
+            return
+        self._tick_at = _NEVER  # first, so that whoever asks for the next one meanwhile is heard
+        try:
+            again = self._tick()
+        except (Exception, SystemExit) as error:
+            self._fault(error)
+        else:
+            if again is not None:
+                self._tick_at = min(self._tick_at, time.monotonic() + again)
 
     def _outlive_drain(self) -> bool:
         """As `drain`. What others have captured must not wait for ever because of a fault."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -35,6 +35,9 @@ class Books(Protocol):
     Used by any thread. Every change keeps the ledger's sum. An entry that was claimed is pending until
     one of `delivered`, `dropped` and `died` has been told of it, which is by the thread that claimed it.
     """
+
+    on_settled: Callable[[Sequence[Entry]], None] | None
+    """Told of each entry that is delivered, dropped or dead here, so that a request may wait for it."""
 
     def waiting(self) -> tuple[int, int, float | None]:
         """How many records nobody has claimed, their bytes, and since when (monotonic clock) the first one waits."""
@@ -89,6 +92,9 @@ class Books(Protocol):
     def wait_until_empty(self, deadline: float) -> bool:
         """Wait until nothing of this process is pending, or until the deadline on the monotonic clock."""
 
+    def still_ours(self, records: Sequence[int]) -> Collection[int]:
+        """Which of these rows, as `Spool.enter` has given them, wait for this process or for anybody."""
+
     def close(self) -> int:
         """Accept nothing more.
 
@@ -131,8 +137,13 @@ class Spool(Protocol):
     def books(self, lane: str) -> Books:
         """The books of the lane of this name; the same ones at each call."""
 
-    def enter(self, shares: Sequence[Share]) -> None:
-        """Take records in, for all lanes in one step, and count those that were dropped at the door."""
+    def enter(self, shares: Sequence[Share]) -> Mapping[tuple[str, bytes], int] | None:
+        """Take records in, for all lanes in one step, and count those that were dropped at the door.
+
+        Returns:
+            A lane and a record's random bytes, to the row where other processes find it; a record that was refused as
+            a duplicate has none. None where no other process can deliver them.
+        """
 
     def close(self) -> None:
         """All books are closed: let go of what the spool holds open."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sessionsight.delivery.ledger import LaneStats, Ledger
 from sessionsight.delivery.options import DeliveryOptions
@@ -34,7 +34,7 @@ class MemorySpool:
         return books
 
     def enter(self, shares: Sequence[Share]) -> None:
-        """Take records in, lane by lane."""
+        """Take records in, lane by lane. No other process sees them."""
         for share in shares:
             self.books(share.lane).enter(share.entries, share.dropped)
 
@@ -55,6 +55,7 @@ class MemoryBooks:
         self._changed = threading.Condition(threading.RLock())
         self._closed = False
         self._evicted = 0
+        self.on_settled: Callable[[Sequence[Entry]], None] | None = None
         self._waiting_since: float | None = None
 
     def enter(self, entries: Sequence[Entry], dropped: Sequence[DropReason] = ()) -> int:
@@ -69,6 +70,7 @@ class MemoryBooks:
             self._ledger.dropped.update(dropped)
             if self._closed:
                 self._drop(len(entries), DropReason.SHUTDOWN)
+                self._tell_settled(entries)
                 return 0
             fresh = [entry for entry in entries if self._is_new(entry)]
             self._drop(len(entries) - len(fresh), DropReason.DUPLICATE)
@@ -78,6 +80,9 @@ class MemoryBooks:
             lost = len(evicted)
             self._drop(lost, DropReason.QUEUE_FULL)
             self._evicted += lost
+            if lost or len(fresh) < len(entries):
+                kept = {id(entry) for entry in fresh} - {id(entry) for entry in evicted}
+                self._tell_settled([entry for entry in entries if id(entry) not in kept] + evicted)
             if self._waiting_since is None and self._queue.waiting:
                 self._waiting_since = time.monotonic()
             return self._queue.waiting
@@ -147,6 +152,7 @@ class MemoryBooks:
                 number = len(entries)
                 self._ledger.delivered += number
                 self._settle(entries)
+                self._tell_settled(entries)
 
     def dropped(self, entries: Sequence[Entry], reason: DropReason) -> None:
         """These will not be sent, and are not kept."""
@@ -154,6 +160,7 @@ class MemoryBooks:
             if not self._closed:
                 self._drop(len(entries), reason)
                 self._settle(entries)
+                self._tell_settled(entries)
 
     def died(self, letters: Sequence[DeadLetter]) -> None:
         """These cannot be delivered, and are kept as dead letters."""
@@ -166,7 +173,9 @@ class MemoryBooks:
                     self._dead.popleft()
                     self._ledger.dead -= 1
                     self._drop(1, DropReason.DEAD_LETTERS_FULL)
-                self._settle([letter.entry for letter in letters])
+                entries = [letter.entry for letter in letters]
+                self._settle(entries)
+                self._tell_settled(entries)
 
     def failed(self, message: str | None) -> None:
         """Remember what went wrong last, for statistics."""
@@ -190,6 +199,10 @@ class MemoryBooks:
                     return False
                 self._changed.wait(remaining)
             return True
+
+    def still_ours(self, records: Sequence[int]) -> Sequence[int]:
+        """All of them: no other process can take anything."""
+        return records
 
     def close(self) -> int:
         """Accept nothing more; what is pending is counted as lost in the shutdown.
@@ -226,6 +239,10 @@ class MemoryBooks:
     def _settle(self, entries: Sequence[Entry]) -> None:
         self._queue.settle(entries)
         self._changed.notify_all()
+
+    def _tell_settled(self, entries: Sequence[Entry]) -> None:
+        if self.on_settled is not None:
+            self.on_settled(entries)
 
     def _drop(self, number: int, reason: DropReason) -> None:
         if number:

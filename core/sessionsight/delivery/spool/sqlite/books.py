@@ -68,6 +68,8 @@ class SqliteBooks:
         self._claims = Claims()
         self.horizon = Horizon()
         self._evicted = 0
+        self.on_settled: Callable[[Sequence[Entry]], None] | None = None
+        self._refuge.free.on_settled = self._refuge.held.on_settled = self._tell_settled
         # As it was when the file could be read last.
         self._stored: Counter[str] = Counter()
         self._next_look = 0.0
@@ -163,7 +165,7 @@ class SqliteBooks:
         self._settle(written, partial(rows.remove, entries=written, what=rows.DELIVERED))
         if others:
             self._refuge.free.delivered(others)
-        self._notify()
+        self._tell_settled(entries)
 
     def dropped(self, entries: Sequence[Entry], reason: DropReason) -> None:
         """These will not be sent, and are not kept."""
@@ -171,7 +173,7 @@ class SqliteBooks:
         self._settle(written, partial(rows.remove, entries=written, what=reason.value))
         if others:
             self._refuge.free.dropped(others, reason)
-        self._notify()
+        self._tell_settled(entries)
 
     def died(self, letters: Sequence[DeadLetter]) -> None:
         """These cannot be delivered, and are kept as dead letters."""
@@ -181,7 +183,7 @@ class SqliteBooks:
         self._settle(entries, partial(rows.bury, letters=written, keep=self._options.dead_letters))
         if others:
             self._refuge.free.died(others)
-        self._notify()
+        self._tell_settled([letter.entry for letter in letters])
 
     def failed(self, message: str | None) -> None:
         """Remember what went wrong last, for statistics."""
@@ -227,6 +229,13 @@ class SqliteBooks:
         self._claims.close()
         self._notify()
         return self._refuge.close()
+
+    def still_ours(self, records: Sequence[int]) -> set[int]:
+        """Which of these rows wait for this process, or for anybody; all of them while the file cannot be read."""
+        with contextlib.suppress(SpoolFault):
+            work = partial(ledger.still_ours, lane=self.name, owner=self._spool.owner_id, rows=records)
+            return self._file.read(work, wait=self._patience)
+        return {*records}
 
     def dead_letters(self) -> list[DeadLetter]:
         """The dead letters, oldest first."""
@@ -393,6 +402,11 @@ class SqliteBooks:
             if isinstance(fault, NotOurs):
                 return none
             raise
+
+    def _tell_settled(self, entries: Sequence[Entry]) -> None:
+        if self.on_settled is not None:
+            self.on_settled(entries)
+        self._notify()
 
     def _notify(self) -> None:
         with self._changed:

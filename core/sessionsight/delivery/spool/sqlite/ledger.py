@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -13,7 +14,7 @@ from sessionsight.delivery.spool.sqlite.owner_lock import UNCLAIMED
 from sessionsight.delivery.spool.sqlite.quota import used_bytes
 from sessionsight.delivery.spool.sqlite.rows import BYPASSED, CAPTURED, DELIVERED
 
-__all__ = ["FileStats", "counted", "last", "of_file", "of_lane", "together", "unsettled", "waits"]
+__all__ = ["FileStats", "counted", "last", "of_file", "of_lane", "still_ours", "together", "unsettled", "waits"]
 
 _LANE = "(SELECT lane FROM lanes WHERE name = ?)"
 _NOT_DROPPED = frozenset({BYPASSED, CAPTURED, DELIVERED, "pending", "dead"})
@@ -39,6 +40,16 @@ def unsettled(connection: sqlite3.Connection, lane: str, owner: int, last: int |
         (lane, UNCLAIMED, owner, last, last),
     ).fetchone()
     return int(number)
+
+
+def still_ours(connection: sqlite3.Connection, lane: str, owner: int, rows: Sequence[int]) -> set[int]:
+    """Which of these records nobody has claimed in a lane, or this owner has."""
+    marks = ", ".join("?" * len(rows))
+    found = connection.execute(
+        f"SELECT record FROM queue WHERE lane = {_LANE} AND owner IN (?, ?) AND record IN ({marks})",  # noqa: S608
+        (lane, NOBODY, owner, *rows),
+    )
+    return {row for (row,) in found}
 
 
 def of_lane(connection: sqlite3.Connection, lane: str) -> Counter[str]:

@@ -76,6 +76,7 @@ def enter(
     lanes: Mapping[str, int],
     base: int,
     window: float,
+    placed: dict[tuple[str, bytes], int] | None = None,
 ) -> dict[str, tuple[int, int]]:
     """Take records in for all lanes that want them, each record once.
 
@@ -86,6 +87,7 @@ def enter(
         lanes: Names to numbers.
         base: Where the file's row ids begin.
         window: For how many seconds a key refuses the same key.
+        placed: Gets the lane and the random bytes of each record that is taken in, and its row.
 
     Returns:
         How many more wait in each lane now, and their size.
@@ -114,6 +116,8 @@ def enter(
                 free += 1
             users[known] += 1
             queued.append((lane, *fact))
+            if placed is not None:
+                placed[share.lane, record.entropy] = fact[1]
             number += 1
             bytes_ += fact[2]
         entered[share.lane] = number, bytes_

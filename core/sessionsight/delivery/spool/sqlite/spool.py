@@ -83,15 +83,15 @@ class SqliteSpool:
             self.file.reopen()  # whereby the file learns the name
         return books
 
-    def enter(self, shares: Sequence[Share]) -> None:
+    def enter(self, shares: Sequence[Share]) -> dict[tuple[str, bytes], int] | None:
         """Write records down, for all lanes in one transaction; in memory where that is not possible in time."""
         if not shares:
-            return
+            return None
         for share in shares:
             if share.lane not in self._books:
                 self.books(share.lane)
         try:
-            self._enter(shares, wait=self.options.spool_busy_timeout, urgent=True)
+            return self._enter(shares, wait=self.options.spool_busy_timeout, urgent=True)
         except SpoolFault as fault:
             self.report(fault)
             if isinstance(fault, Busy):
@@ -103,6 +103,7 @@ class SqliteSpool:
                 )
             for share in shares:
                 self._books[share.lane].take_in_memory(share, fault)
+            return None
         finally:
             if self._closed:  # a late capture; the file stays nobody's
                 self.file.reopen()
@@ -215,12 +216,23 @@ class SqliteSpool:
             self.books(lane)
             self.enter_again(lane, entries)
 
-    def _enter(self, shares: Sequence[Share], *, wait: float, urgent: bool = False, late: bool = False) -> None:
+    def _enter(
+        self, shares: Sequence[Share], *, wait: float, urgent: bool = False, late: bool = False
+    ) -> dict[tuple[str, bytes], int]:
         bodies = _bodies(shares)
 
+        placed: dict[tuple[str, bytes], int] = {}
+
         def work(connection: sqlite3.Connection) -> tuple[dict[str, tuple[int, int]], Counter[str]]:
+            placed.clear()  # what is tried again may come elsewhere
             entered = rows.enter(
-                connection, shares, bodies, lanes=self.lanes, base=self.base, window=self.options.dedupe_window
+                connection,
+                shares,
+                bodies,
+                lanes=self.lanes,
+                base=self.base,
+                window=self.options.dedupe_window,
+                placed=placed,
             )
             if late:
                 counts = {(self.lanes[share.lane], rows.BYPASSED): len(share.entries) for share in shares}
@@ -234,6 +246,7 @@ class SqliteSpool:
         for lane, number in evicted.items():
             if lane in self._books:
                 self._books[lane].evicted(number)
+        return placed
 
     def _opened(self, connection: sqlite3.Connection, base: int) -> None:
         self.base = base

@@ -1,0 +1,179 @@
+"""Delivery receipts: a request with `flush="inline"` waits until its own records are settled, and for no others."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from sessionsight.event_loop import LoopEvent
+from sessionsight.records import Entry
+
+__all__ = ["DeliveryReceipt", "ReceiptTracker"]
+
+Key = tuple[str, bytes]
+"""A lane, and the random bytes of a record."""
+
+
+class DeliveryReceipt:
+    """Tells when every lane has delivered, dropped or dead-lettered the records of one request.
+
+    Args:
+        tracker: Where the lanes report.
+        timeout: Seconds that all waits for this receipt may take together.
+        process: Processes what was submitted and is not in the lanes yet, with the deadline (monotonic clock).
+    """
+
+    def __init__(self, tracker: ReceiptTracker, timeout: float, process: Callable[[float], object]) -> None:
+        self._tracker = tracker
+        self._timeout = timeout
+        self._process = process
+        self._deadline: float | None = None
+        self.keys: set[Key] = set()
+        """What is not settled. Changed by the tracker alone."""
+        self.submitted = 0
+        """Batches that are not in the lanes yet. Changed by the tracker alone."""
+        self.callbacks: list[Callable[[], None]] = []
+        """Called once, when everything is settled. Changed by the tracker alone."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to wait for."""
+        return not (self.submitted or self.keys)
+
+    def start(self) -> None:
+        """Begin to wait: from now on time counts. May block for as long as writing to the spool takes."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._timeout
+        if not self.settled:
+            self._process(self._deadline)
+
+    def wait(self) -> None:
+        """Block this thread until everything is settled, or the time is over."""
+        self.start()
+        event = threading.Event()
+        if self._tracker.call_when_settled(self, event.set) and not event.wait(self._remaining()):
+            self._tracker.forget(self)
+
+    async def wait_async(self) -> None:
+        """As `wait` after `start`, without blocking the event loop (asyncio or trio)."""
+        event = LoopEvent()
+        if self._tracker.call_when_settled(self, event.set) and not await event.wait(self._remaining()):
+            self._tracker.forget(self)
+
+    def _remaining(self) -> float:
+        return 0.0 if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
+
+
+class ReceiptTracker:
+    """Knows for which records somebody waits. One for all lanes of an engine; used by any thread."""
+
+    def __init__(self) -> None:
+        # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
+        self._lock = threading.RLock()
+        self._waiting: dict[Key, DeliveryReceipt] = {}
+        # Rows of a durable spool, of which other processes may deliver some.
+        self._rows: dict[Key, int] = {}
+
+    def submitted(self, receipt: DeliveryReceipt) -> None:
+        """A batch with this receipt has been submitted."""
+        with self._lock:
+            receipt.submitted += 1
+
+    def expect(self, lane: str, entries: Sequence[Entry], receipts: Mapping[bytes, DeliveryReceipt]) -> None:
+        """Wait for those of a lane's new entries that have a receipt.
+
+        Args:
+            lane: The lane's name.
+            entries: What it is about to take.
+            receipts: The random bytes of records to their receipts.
+        """
+        with self._lock:
+            for entry in entries:
+                entropy = entry.record.entropy
+                if (receipt := receipts.get(entropy)) is not None:
+                    self._waiting[lane, entropy] = receipt
+                    receipt.keys.add((lane, entropy))
+
+    def entered(self, receipt: DeliveryReceipt) -> None:
+        """A batch with this receipt is in the lanes, or lost."""
+        with self._lock:
+            receipt.submitted -= 1
+            callbacks = _due(receipt)
+        _call(callbacks)
+
+    def settled(self, lane: str, entries: Sequence[Entry]) -> None:
+        """A lane is done with these entries, whatever has become of them."""
+        if self._waiting:  # each batch of each lane comes here
+            self._settle([(lane, entry.record.entropy) for entry in entries])
+
+    def call_when_settled(self, receipt: DeliveryReceipt, callback: Callable[[], None]) -> bool:
+        """Call this once, on any thread, when everything is settled. Returns False when that is so already."""
+        with self._lock:
+            if receipt.settled:
+                return False
+            receipt.callbacks.append(callback)
+            return True
+
+    def forget(self, receipt: DeliveryReceipt) -> None:
+        """Nobody waits for this receipt any more."""
+        with self._lock:
+            for key in receipt.keys:
+                self._waiting.pop(key, None)
+                self._rows.pop(key, None)
+            receipt.keys.clear()
+            receipt.callbacks.clear()
+
+    def forget_all(self) -> None:
+        """The lanes are closed: let everybody go on."""
+        self._settle(list(self._waiting))
+
+    def located(self, lane: str, entries: Sequence[Entry], rows: Mapping[Key, int]) -> None:
+        """A durable spool has taken a lane's entries in.
+
+        Args:
+            lane: The lane's name.
+            entries: All that it was given.
+            rows: Where each of them is. One that is nowhere was refused as a duplicate.
+        """
+        with self._lock:
+            awaited = [key for entry in entries if (key := (lane, entry.record.entropy)) in self._waiting]
+            self._rows.update((key, rows[key]) for key in awaited if key in rows)
+        self._settle([key for key in awaited if key not in rows])
+
+    def rows(self) -> dict[str, set[int]]:
+        """Rows of a durable spool that somebody waits for, by lane."""
+        rows: dict[str, set[int]] = {}
+        with self._lock:
+            for (lane, _), row in self._rows.items():
+                rows.setdefault(lane, set()).add(row)
+        return rows
+
+    def gone(self, lane: str, rows: set[int]) -> None:
+        """These rows are not there any more, or are another process's business."""
+        with self._lock:
+            keys = [key for key, row in self._rows.items() if key[0] == lane and row in rows]
+        self._settle(keys)
+
+    def _settle(self, keys: Sequence[Key]) -> None:
+        callbacks: list[Callable[[], None]] = []
+        with self._lock:
+            for key in keys:
+                self._rows.pop(key, None)
+                if (receipt := self._waiting.pop(key, None)) is not None:
+                    receipt.keys.discard(key)
+                    callbacks += _due(receipt)
+        _call(callbacks)
+
+
+def _due(receipt: DeliveryReceipt) -> list[Callable[[], None]]:
+    """The callbacks of a receipt, each only once, if everything is settled."""
+    if not receipt.settled:
+        return []
+    callbacks, receipt.callbacks = receipt.callbacks, []
+    return callbacks
+
+
+def _call(callbacks: Sequence[Callable[[], None]]) -> None:
+    for callback in callbacks:
+        callback()

@@ -1,0 +1,269 @@
+"""With `flush="inline"` a request waits for its own records, whatever becomes of them, and for no others.
+
+`flush_timeout` is an hour, so that a request that waits for too much is one that a test waits for in vain.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from sessionsight import Analytics, Client, Settings
+from sessionsight.context import TrackingContext
+from sessionsight.delivery.transport import TimeLimits
+from sessionsight.destinations.base import Action, HttpCall, HttpReply, Limits, Verdict
+from sessionsight.records import DropReason, Entry, Record
+from tests.core.box import BoxDestination, Visit, VisitReader
+from tests.support.server import PATIENCE, auntil, until
+
+HOUR = 3600.0
+
+
+class Vendor(BoxDestination):
+    """Takes records one by one, several at a time; by their names it refuses, stalls or loses them."""
+
+    def __init__(self, **limits: Any) -> None:
+        super().__init__()
+        self.limits = Limits(**{"max_records": 1, "concurrency": 8, **limits})
+        self.open = threading.Event()
+        self.taken: list[str] = []
+
+    def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
+        return DropReason.NO_IDENTITY if record.label == "nobody" else None
+
+    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+        return [HttpCall(url="https://box.example/", headers={}, body=b"", entries=entries)]
+
+    def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
+        action = Action.SPLIT if call.entries[0].record.label == "too_large" else Action.DELIVERED
+        return Verdict(action=action)
+
+    # As a transport.
+
+    def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
+        names = [entry.record.label for entry in call.entries]
+        if "stalled" in names:
+            assert self.open.wait(PATIENCE)
+        self.taken += names
+        return HttpReply(status=200)
+
+    def close(self) -> None:
+        pass
+
+
+Make = Callable[..., tuple[Client, Vendor]]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
+    made: list[tuple[Client, Vendor]] = []
+    spool = "memory" if request.param == "memory" else f"sqlite:///{tmp_path}/spool.db"
+
+    def make(limits: dict[str, Any] | None = None, **options: Any) -> tuple[Client, Vendor]:
+        vendor = Vendor(**(limits or {}))
+        given = {"flush": "inline", "flush_timeout": HOUR, "linger": HOUR, "spool": spool, **options}
+        client = Client(Settings(destinations=(vendor,), **given), make_transport=lambda destination: vendor)
+        made.append((client, vendor))
+        return made[-1]
+
+    yield make
+    for client, vendor in made:
+        vendor.open.set()
+        client.shutdown(PATIENCE)
+
+
+def request_of(client: Client) -> Analytics:
+    return Analytics(client, VisitReader(), Visit())
+
+
+@pytest.mark.parametrize("end", [Analytics.finish, Analytics.release])
+def test_it_waits_for_what_it_has_captured(end: Callable[[Analytics], None], make: Make) -> None:
+    client, vendor = make()
+    analytics = request_of(client)
+    for number in range(5):
+        analytics.capture(f"seen {number}")
+    end(analytics)
+    assert sorted(vendor.taken) == [f"seen {number}" for number in range(5)]
+
+
+def test_it_waits_for_no_other_request(make: Make) -> None:
+    client, vendor = make()
+    client.bind(user_id="another").capture("stalled")
+    analytics = request_of(client)
+    analytics.capture("seen")
+    analytics.finish()
+    assert vendor.taken == ["seen"]
+
+
+def test_it_waits_for_nobody_if_it_has_captured_nothing(make: Make) -> None:
+    client, vendor = make()
+    client.bind(user_id="another").capture("stalled")
+    request_of(client).finish()
+    assert vendor.taken == []
+
+
+def test_it_waits_for_what_it_has_handed_over_before(make: Make) -> None:
+    client, vendor = make()
+    analytics = request_of(client)
+    analytics.capture("early")
+    analytics.hand_over()
+    analytics.finish()
+    assert vendor.taken == ["early"]
+
+
+def test_it_waits_for_what_it_captures_after_its_response(make: Make) -> None:
+    client, vendor = make()
+    analytics = request_of(client)
+    analytics.finish()
+    analytics.capture("in_the_background")
+    analytics.release()
+    assert vendor.taken == ["in_the_background"]
+
+
+@pytest.mark.parametrize(
+    ("names", "options"),
+    [
+        (["nobody"], {}),
+        (["dropped", "seen"], {"before_send": lambda record, _: record if record["name"] == "seen" else None}),
+        (["too_large"], {}),
+    ],
+)
+def test_it_waits_no_longer_for_what_is_not_delivered(names: list[str], options: dict[str, Any], make: Make) -> None:
+    client, _ = make(**options)
+    analytics = request_of(client)
+    for name in names:
+        analytics.capture(name)
+    analytics.finish()
+    assert client.stats().lanes["box"].pending == 0
+
+
+def test_it_does_not_wait_for_a_duplicate(make: Make) -> None:
+    client, vendor = make()
+    for _ in range(2):
+        analytics = request_of(client)
+        analytics.capture("paid", key="order:1")
+        analytics.finish()
+    assert vendor.taken == ["paid"]
+    assert client.stats().lanes["box"].dropped == {"duplicate": 1}
+
+
+def test_it_does_not_wait_for_what_a_full_queue_has_dropped(make: Make) -> None:
+    client, vendor = make({"concurrency": 1}, queue_records=2, spool="memory")
+    client.bind(user_id="another").capture("stalled")
+    until(lambda: client.stats().lanes["box"].pending == 1, "it is under way")
+    analytics = request_of(client)
+    analytics.capture("dropped")
+    waiting = threading.Thread(target=analytics.finish)
+    waiting.start()
+    until(lambda: client.stats().lanes["box"].pending == 2, "it waits")
+    client.bind(user_id="another").capture("newer")
+    waiting.join(PATIENCE)
+    assert not waiting.is_alive()
+    assert vendor.taken == []
+
+
+def test_it_waits_no_longer_when_the_client_is_closed(make: Make) -> None:
+    client, _ = make()
+    analytics = request_of(client)
+    analytics.capture("stalled")
+    waiting = threading.Thread(target=analytics.finish)
+    waiting.start()
+    until(lambda: client.stats().lanes["box"].pending == 1, "it waits")
+    client.shutdown(0)
+    waiting.join(PATIENCE)
+    assert not waiting.is_alive()
+
+
+def test_it_waits_no_longer_than_flush_timeout_in_all(make: Make) -> None:
+    client, _ = make(flush_timeout=0.01)
+    analytics = request_of(client)
+    analytics.capture("stalled")
+    analytics.finish()
+    analytics.capture("stalled")
+    analytics.release()  # what it waits here is none, for the time is over
+    assert client.stats().lanes["box"].pending == 2
+    assert client._process()._receipts._waiting == {}
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+async def test_coroutines_wait_without_a_thread(make: Make) -> None:
+    client, vendor = make()
+    requests = [request_of(client) for _ in range(60)]
+    over: list[Analytics] = []
+
+    async def end(analytics: Analytics) -> None:
+        analytics.capture("stalled")
+        await analytics.afinish()
+        over.append(analytics)
+
+    async with anyio.create_task_group() as tasks:
+        for analytics in requests:
+            tasks.start_soon(end, analytics)
+        await auntil(lambda: client.stats().lanes["box"].pending == len(requests), "all wait")
+        with anyio.fail_after(PATIENCE):
+            assert over == []
+            other = request_of(client)
+            other.capture("nobody")
+            await other.afinish()
+            await request_of(client).afinish()
+        vendor.open.set()
+    assert len(over) == len(requests)
+    assert vendor.taken.count("stalled") == len(requests)
+
+
+async def test_on_an_event_loop_the_plain_methods_do_not_wait(make: Make) -> None:
+    client, _ = make()
+    analytics = request_of(client)
+    analytics.capture("stalled")
+    analytics.finish()
+    analytics.release()
+
+
+async def test_coroutines_wait_no_longer_than_flush_timeout_in_all(make: Make) -> None:
+    client, _ = make(flush_timeout=0.01)
+    analytics = request_of(client)
+    analytics.capture("stalled")
+    await analytics.afinish()
+    analytics.capture("stalled")
+    await analytics.afinish()
+    assert not client._process()._receipts._waiting
+
+
+def test_it_waits_no_longer_for_what_another_process_has_taken(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    vendor = Vendor(concurrency=1)
+    settings = Settings(destinations=(vendor,), flush="inline", flush_timeout=HOUR, spool=f"sqlite:///{path}")
+    client = Client(settings, make_transport=lambda destination: vendor)
+    client.bind(user_id="another").capture("stalled")
+
+    def rows(where: str = "1") -> int:
+        [[number]] = connection.execute(f"SELECT count(*) FROM queue WHERE {where}").fetchall()
+        return int(number)
+
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        until(lambda: rows("owner > 0") == 1, "it is under way, and occupies the lane")
+        analytics = request_of(client)
+        analytics.capture("seen")
+        waiting = threading.Thread(target=analytics.finish)
+        waiting.start()
+        until(lambda: rows() == 2, "it waits in the file")
+        connection.execute("UPDATE queue SET owner = 1000 WHERE record = (SELECT max(record) FROM queue)")
+        waiting.join(PATIENCE)
+        assert not waiting.is_alive()
+        connection.execute("UPDATE queue SET owner = 0 WHERE owner = 1000")
+    finally:
+        connection.close()
+        vendor.open.set()
+        assert client.shutdown(PATIENCE)
+    assert vendor.taken == ["stalled", "seen"]
