@@ -188,7 +188,7 @@ class Recorder:
         return self._assert_one(Wanted(kind="goal", name=goal_id, fields=given, properties=metadata or {}))
 
     def assert_dropped(
-        self, name: str | StandardEvent, reason: DropReason | str | None = None, /, **properties: Any
+        self, name: str | Event, reason: DropReason | str | None = None, /, **properties: Any
     ) -> Captured:
         """Assert that a record was captured and would not be sent: to no vendor, or not to one that takes its kind.
 

@@ -47,7 +47,7 @@ def still_ours(connection: sqlite3.Connection, lane: str, owner: int, rows: Sequ
     marks = ", ".join("?" * len(rows))
     found = connection.execute(
         f"SELECT record FROM queue WHERE lane = {_LANE} AND owner IN (?, ?) AND record IN ({marks})",  # noqa: S608
-        (lane, NOBODY, owner, *rows),
+        (lane, UNCLAIMED, owner, *rows),
     )
     return {row for (row,) in found}
 
