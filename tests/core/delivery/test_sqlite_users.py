@@ -219,3 +219,35 @@ def test_a_lock_is_opened_once_and_closed_by_the_last_who_uses_it(path: Path) ->
     for lock in locks:
         lock.release()
     assert descriptors() == before
+
+
+ASK = """
+import sys
+from sessionsight.delivery.spool.sqlite.owner_lock import OwnerLock
+sys.exit(0 if OwnerLock(sys.argv[1]).is_alive(int(sys.argv[2])) else 1)
+"""
+
+
+def test_a_daemon_that_has_closed_all_descriptors_locks_again(path: Path) -> None:
+    """And what it has opened since under the same number stays open."""
+    path.touch()
+    lock = OwnerLock(str(path))
+
+    def is_alive() -> bool:
+        return subprocess.run([sys.executable, "-c", ASK, path, str(lock.id)], check=False).returncode == 0
+
+    assert is_alive()
+    descriptor = lock._file._descriptor
+    os.close(descriptor)
+    other = os.open(path.parent, os.O_RDONLY)
+    if other != descriptor:
+        os.dup2(other, descriptor)
+        os.close(other)
+    assert not is_alive()
+
+    assert lock.renew()
+
+    assert is_alive()
+    os.close(descriptor)  # is open
+    lock.release()
+    assert not is_alive()

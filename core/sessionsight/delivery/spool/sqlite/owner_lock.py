@@ -46,7 +46,7 @@ class _LockFile:
             created = False
             self._descriptor = os.open(self.path, flags)
         try:
-            found = os.fstat(self._descriptor)
+            self._opened = found = os.fstat(self._descriptor)
             if not stat.S_ISREG(found.st_mode) or found.st_size:
                 raise OSError(f"{self.path} is not the lock of a spool; move it away, or choose another path")
             _share_like(self._descriptor, Path(database).stat(), created=created)
@@ -55,9 +55,9 @@ class _LockFile:
             raise
 
     def is_current(self) -> bool:
-        """Return whether this file is still the one at its path."""
+        """Return whether this file is still open, and the one at its path."""
         try:
-            return os.path.samestat(os.fstat(self._descriptor), Path(self.path).stat())
+            return self._is_open() and os.path.samestat(self._opened, Path(self.path).stat())
         except OSError:
             return False
 
@@ -77,7 +77,12 @@ class _LockFile:
     def close(self) -> None:
         """Drop all locks of this process."""
         with contextlib.suppress(OSError):
-            os.close(self._descriptor)
+            if self._is_open():
+                os.close(self._descriptor)
+
+    def _is_open(self) -> bool:
+        """Return whether the descriptor is still ours: a daemon may have closed all, and opened something else."""
+        return os.path.samestat(self._opened, os.fstat(self._descriptor))
 
 
 # By process, so that a child uses neither a lock that another thread held at the fork nor the parent's descriptor.
