@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from sessionsight.delivery.spool.base import Share
+from sessionsight.delivery.spool.sqlite.books import SqliteBooks
 from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
 from sessionsight.records import DropReason, Entry
 from tests.core.delivery.kit import event, goal
@@ -36,6 +37,10 @@ class Processes(RuleBasedStateMachine):
         self.captured: Counter[str] = Counter()
         # Records that a lane has given out, but for those of processes that died before they were sent.
         self.given: Counter[tuple[str, int]] = Counter()
+        # How often a record went on the wire of a lane, but for calls that came back.
+        self.sent: Counter[tuple[str, bytes]] = Counter()
+        # What was claimed by processes that have ended in order, and might be about to send it.
+        self.left: list[tuple[SqliteBooks, list[Entry]]] = []
 
     def new(self) -> SqliteSpool:
         return sqlite_spool(self.path, *LANES, dead_letters=self.keep)
@@ -94,9 +99,27 @@ class Processes(RuleBasedStateMachine):
     @rule(at=processes, lane=lanes, number=st.integers(0, 3), back=st.booleans())
     def send(self, at: int, lane: str, number: int, back: bool) -> None:
         held = self.claimed[at, lane][:number]
-        assert self.spools[at].books(lane).sending(held, mark=True) == held
+        books = self.spools[at].books(lane)
+        sent = books.sending(held, mark=True)
+        assert sent is not None
+        assert [entry for entry in held if entry in sent] == sent
+        for entry in sent:
+            self.sent[lane, entry.record.entropy] += 1
+            assert self.sent[lane, entry.record.entropy] == 1, "sent twice"
         if back:
-            self.spools[at].books(lane).unsent(held)
+            books.unsent(sent)
+            self.sent.subtract((lane, entry.record.entropy) for entry in sent)
+
+    @rule()
+    def send_too_late(self) -> None:
+        for books, entries in self.left:
+            assert books.sending(entries, mark=True) == []
+
+    @rule(at=processes)
+    def take_the_lock_away(self, at: int) -> None:
+        """Each owner locks again when it looks at the file next, and keeps its claims."""
+        Path(f"{self.path}-lock").unlink(missing_ok=True)
+        self.tend(at)
 
     @rule(at=processes)
     def tend(self, at: int) -> None:
@@ -114,7 +137,9 @@ class Processes(RuleBasedStateMachine):
     def end(self, at: int, in_order: bool) -> None:
         if in_order:
             for lane in LANES:
-                assert self.spools[at].books(lane).close() == 0
+                books = self.spools[at].books(lane)
+                self.left.append((books, self.claimed[at, lane]))
+                assert books.close() == 0
             self.spools[at].close()
         else:
             abandon(self.spools[at])
