@@ -406,7 +406,7 @@ def test_what_memory_holds_in_the_end_is_lost_and_counted(tmp_path: Path) -> Non
 # --- a file that goes away ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sides", [("",), ("", "-wal", "-shm")])
+@pytest.mark.parametrize("sides", [("",), ("", "-wal", "-shm"), ("", "-wal", "-shm", "-lock")])
 def test_a_deleted_file_is_begun_anew_with_what_waited(
     path: Path, sides: tuple[str, ...], spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
 ) -> None:
