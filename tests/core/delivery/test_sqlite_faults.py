@@ -121,6 +121,33 @@ def test_a_file_that_is_damaged_while_it_is_used_is_set_aside(
     assert sound(path)
 
 
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_process_that_died_while_it_wrote_the_log_back_has_damaged_nothing(
+    path: Path, spools: list[SqliteSpool], locked: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first page tells of pages that are in the log alone; who opens the file at that moment sees the same."""
+    dead = sqlite_spool(path)
+    enter(dead, [event("first")])
+    dead.file.checkpoint(restart=True)
+    for number in range(100):
+        enter(dead, [event(str(number), size=2000)])
+    small, log = path.read_bytes(), Path(f"{path}-wal").read_bytes()
+    dead.books(LANE).close()
+    dead.close()
+    path.write_bytes(path.read_bytes()[:4096] + small[4096:])
+    Path(f"{path}-wal").write_bytes(log)
+    if locked:
+        Path(f"{path}-lock").touch()
+
+    spools.append(spool := sqlite_spool(path))
+    tend(spool)
+
+    assert counts(spool.books(LANE)) == {"captured": 101, "pending": 101}
+    assert list(path.parent.glob("*corrupt*")) == []
+    assert caplog.text == ""
+    assert sound(path)
+
+
 def test_a_database_of_something_else_is_left_alone(path: Path, spools: list[SqliteSpool]) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE customers (name)")

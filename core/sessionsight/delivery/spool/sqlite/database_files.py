@@ -64,14 +64,30 @@ def create(path: str, known: Collection[Identity]) -> None:
                 )
             with contextlib.suppress(FileNotFoundError):
                 Path(path + side).unlink()
-        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(path, flags, 0o600)
+        _create_private(path, folder.stat())
+
+
+def _create_private(path: str, folder: os.stat_result) -> None:
+    """Create an empty file that is complete, and closed here, as soon as others can see it.
+
+    To close a file drops all locks that the process has on it, those of another thread's connection included.
+    """
+    new = f"{path}.new-{token_hex(4)}"
+    descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
         try:
             if os.geteuid() == 0:  # a job of root's must leave a file that the app's own user can open
-                owner = folder.stat()
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+                os.fchown(descriptor, folder.st_uid, folder.st_gid)
         finally:
             os.close(descriptor)
+        try:
+            os.link(new, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            Path(new).rename(path)
+    finally:
+        Path(new).unlink(missing_ok=True)
 
 
 def set_aside(path: str) -> str:

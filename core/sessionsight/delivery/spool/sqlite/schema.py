@@ -81,6 +81,9 @@ def look_first(path: str) -> None:
     """
     uri = Path(path).absolute().as_uri()
     with closing(sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, timeout=0)) as connection:
+        # While the log is written back, and after a process was killed in the middle of that, the header tells of
+        # pages that are in the log alone. SQLite calls that damaged here, unless this is on; nothing is written.
+        connection.execute("PRAGMA writable_schema = ON")
         if _is_spool(connection):
             return
     if is_log_of_spool(path) is False:  # which may hold what the file itself does not hold yet
