@@ -66,6 +66,7 @@ def host(request: pytest.FixtureRequest) -> Host:
 def serving(host: Host, servers: dict[str, Served], options: dict[str, Any]) -> Iterator[Served]:
     """Serve the app under these settings; at the end its client is closed."""
     django_clients._clients.clear()
+    django_clients._retired.clear()
     set_default(None)
     served = servers[host.server]
     served.app = host.make(options)
@@ -74,12 +75,13 @@ def serving(host: Host, servers: dict[str, Served], options: dict[str, Any]) -> 
         client_of_the_app().shutdown()
     finally:
         served.app = None
+        django_clients._retired.clear()
         set_default(None)
 
 
 def client_of_the_app() -> Client:
-    """Each adapter makes its client the process's own."""
-    return cast("Client", default())
+    """Each adapter makes its client the process's own. Django's handler keeps the one it was made with."""
+    return django_clients._retired[-1] if django_clients._retired else cast("Client", default())
 
 
 def options_for(receiver: Receiver, **settings: Any) -> dict[str, Any]:
