@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sessionsight import Analytics
 from sessionsight.content_length import ContentLengthTracker
-from sessionsight.current import enter, leave, within
+from sessionsight.current import close_within, enter, leave, unbind
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -89,6 +89,7 @@ class Body:
                 self._analytics.end()
             else:
                 self._analytics.finish()
+            unbind(self._analytics)
             raise
         except Exception:
             if self._last_byte is not None:
@@ -102,14 +103,11 @@ class Body:
 
     def close(self) -> None:
         """The server is done with the response, or has lost its client."""
-        analytics = self._analytics
-        token = enter(analytics)
-        try:
-            if (close := getattr(self._body, "close", None)) is not None:
-                close()
-        finally:
-            leave(token)
-            analytics.release()
+        close = getattr(self._body, "close", None)
+        if close is None:
+            self._analytics.release()
+        else:
+            close_within(self._analytics, close)
 
 
 class SizedBody(Body):
@@ -139,6 +137,7 @@ class FinishedBody:
     def __iter__(self) -> Iterator[bytes]:
         yield from self._body
         self._analytics.end()
+        unbind(self._analytics)
 
     def __len__(self) -> int:
         return len(self._body)
@@ -163,11 +162,10 @@ def end_with_file(body: Any, analytics: Analytics, *, early: bool) -> None:
     close = getattr(body, "close", None)
 
     def close_and_release() -> None:
-        try:
-            if close is not None:
-                within(analytics, close)
-        finally:
+        if close is None:
             analytics.release()
+        else:
+            close_within(analytics, close)
 
     try:
         body.close = close_and_release

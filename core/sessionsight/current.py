@@ -17,6 +17,7 @@ from sessionsight.notices import caller
 __all__ = [
     "DefaultClient",
     "Framework",
+    "close_within",
     "current",
     "current_client",
     "current_in",
@@ -28,6 +29,7 @@ __all__ = [
     "register_framework",
     "set_default",
     "set_default_source",
+    "unbind",
     "within",
 ]
 
@@ -121,6 +123,20 @@ def within(analytics: Analytics, call: Callable[..., _Result], *args: Any) -> _R
         return call(*args)
     finally:
         _current.reset(token)
+
+
+def unbind(analytics: Analytics) -> None:
+    """Let work that inherited these analytics find them no longer: the response has ended, before `release`."""
+    analytics._over = True
+
+
+def close_within(analytics: Analytics, close: Callable[[], object]) -> None:
+    """Call the end of a response while its analytics are current, then release them."""
+    analytics._over = False
+    try:
+        within(analytics, close)
+    finally:
+        analytics.release()
 
 
 def default() -> DefaultClient:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from sessionsight.analytics import Analytics
-from sessionsight.current import current, enter, leave
+from sessionsight.current import current, enter, entered, leave
 from sessionsight.errors import InvalidEventError, shown
 from sessionsight.event_loop import run_in_worker
 
@@ -24,7 +24,7 @@ _Result = TypeVar("_Result")
 class Scope:
     """A stretch of code with analytics of its own, for `with` and `async with`; `scope` makes one.
 
-    It may be nested, and entered again after its end.
+    It may be nested, entered again, and entered by several threads and tasks at a time.
 
     Args:
         make: Returns the analytics of one stretch.
@@ -38,11 +38,11 @@ class Scope:
         self._make = make
         self._blocking = blocking
         self._flush = flush
-        self._entered: list[tuple[Analytics, Token[Analytics | None]]] = []
+        self._entered: dict[Analytics, Token[Analytics | None]] = {}
 
     def __enter__(self) -> Analytics:
         analytics = self._make()
-        self._entered.append((analytics, enter(analytics)))
+        self._entered[analytics] = enter(analytics)
         return analytics
 
     def __exit__(
@@ -77,8 +77,10 @@ class Scope:
                 analytics._collector.reject(failure)
 
     def _leave(self) -> Analytics:
-        analytics, token = self._entered.pop()
-        _reset(token)
+        analytics = entered()
+        if analytics is None or analytics not in self._entered:  # the end runs in another context than the beginning
+            analytics = next(reversed(self._entered))
+        _reset(self._entered.pop(analytics))
         return analytics
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextvars
 import io
 import threading
 import wsgiref.util
@@ -13,7 +14,7 @@ from werkzeug.test import create_environ, run_wsgi_app
 from werkzeug.wsgi import FileWrapper
 
 from sessionsight import ConfigurationError, Settings, current
-from sessionsight.current import default
+from sessionsight.current import default, entered
 from sessionsight_flask.wsgi import AnalyticsMiddleware
 from tests.adapters.recording import COOKIE, Recorder
 
@@ -361,3 +362,32 @@ def test_in_production_no_error_of_ours_reaches_the_app() -> None:
     )
     assert list(response[0]) == [b"a"]
     recorder.client.shutdown()
+
+
+@pytest.mark.parametrize("make", [list, iter], ids=["list", "stream"])
+def test_a_response_that_was_read_is_over_and_its_close_still_has_its_request(make: Any, recorder: Recorder) -> None:
+    closed: list[bool] = []
+    contexts: list[contextvars.Context] = []
+
+    class Closing:
+        def __init__(self, chunks: Any) -> None:
+            self.chunks = chunks
+
+        def __iter__(self) -> Any:
+            return iter(self.chunks)
+
+        def close(self) -> None:
+            closed.append(current() is contexts[0].run(entered))
+
+    def app(environ: Any, start_response: Any) -> Any:
+        contexts.append(contextvars.copy_context())
+        start_response("200 OK", [])
+        return Closing([b"ok"]) if make is iter else [b"ok"]
+
+    body = begin(app, recorder)
+    assert contexts[0].run(current) is contexts[0].run(entered)
+    assert list(body) == [b"ok"]
+    assert contexts[0].run(current) is not contexts[0].run(entered)
+    body.close()
+    assert closed == ([True] if make is iter else [])
+    assert contexts[0].run(current) is not contexts[0].run(entered)

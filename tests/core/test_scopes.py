@@ -72,6 +72,21 @@ def test_scopes_nest_and_the_same_one_may_be_entered_again(recorder: Recorder) -
     assert recorder.users() == ["inner", "outer", "outer"]
 
 
+async def test_tasks_may_enter_the_same_scope_at_a_time(recorder: Recorder) -> None:
+    shared = scope(CONTEXT)
+    first, second = asyncio.Event(), asyncio.Event()
+
+    async def job(name: str, mine: asyncio.Event, other: asyncio.Event) -> bool:
+        async with shared as analytics:
+            mine.set()
+            await other.wait()
+            current().capture(name)
+            return current() is analytics
+
+    assert list(await asyncio.gather(job("a", first, second), job("b", second, first))) == [True, True]
+    assert sorted(recorder.events()) == ["a", "b"]
+
+
 def test_an_exception_passes_through_and_what_was_captured_is_kept(recorder: Recorder) -> None:
     with pytest.raises(LookupError), scope(user_id="ada", flush=True):  # noqa: PT012
         current().capture("tried")
