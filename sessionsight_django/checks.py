@@ -13,12 +13,15 @@ from django.utils.module_loading import import_string
 from sessionsight import ConfigurationError, Settings
 from sessionsight.destinations import Signal
 from sessionsight.destinations.base import VendorDestination, reveal
+from sessionsight.environment import VARIABLES, option_of
 from sessionsight_django.clients import current_settings
 from sessionsight_django.middleware import AnalyticsMiddleware
 
 __all__ = ["check_configuration"]
 
 _MIDDLEWARE = "sessionsight_django.AnalyticsMiddleware"
+_PREFIX = "SESSIONSIGHT_"
+_OPTIONS = {_PREFIX + name.upper() for name in Settings.__struct_fields__}
 _PRODUCTION = ("sk_live_", "pk_live_", "sessionsight_sec_")
 _SIGNAL_HEADERS = ("x-signal-session-id", "x-signal-window-id", "x-signal-distinct-id")
 
@@ -40,6 +43,7 @@ def check_configuration(
             Error(str(error), hint="The server does not start until this is right.", id="sessionsight.E001"),
             *found,
         ]
+    found += _at_top_level(settings)
     if not settings.disabled:
         found += [*_destinations(settings), *_cors(settings)]
     return found
@@ -68,6 +72,25 @@ def _is_ours(path: str) -> bool:
     except ImportError:  # Django says so itself when it starts
         return False
     return isinstance(middleware, type) and issubclass(middleware, AnalyticsMiddleware)
+
+
+def _at_top_level(settings: Settings) -> Iterator[CheckMessage]:
+    """Warn of options and variables that are settings of their own, as in Flask, unless SESSIONSIGHT has them too."""
+    given = {str(name).upper() for name in getattr(django_settings, "SESSIONSIGHT", {})}
+    configured = {destination.name for destination in settings.destinations}
+    stray = [
+        name
+        for name in sorted(dir(django_settings))
+        if (name in _OPTIONS and name.removeprefix(_PREFIX) not in given)
+        or (name in VARIABLES and option_of(name)[0] not in configured)
+    ]
+    if stray:
+        be = "has" if len(stray) == 1 else "have"
+        yield Warning(
+            f"{', '.join(stray)} {be} no effect: options are read from the dict SESSIONSIGHT alone.",
+            hint='Write them there, such as SESSIONSIGHT = {"DESTINATIONS": {...}}.',
+            id="sessionsight.W006",
+        )
 
 
 def _destinations(settings: Settings) -> Iterator[CheckMessage]:

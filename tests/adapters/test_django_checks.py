@@ -133,6 +133,27 @@ def test_without_django_cors_headers_nothing_is_asked_of_it() -> None:
     assert found({"DESTINATIONS": SIGNAL}) == {}
 
 
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (
+            {"SESSIONSIGHT_DESTINATIONS": {}, "SESSIONSIGHT_SPOOL": "memory"},
+            "SESSIONSIGHT_DESTINATIONS, SESSIONSIGHT_SPOOL have",
+        ),
+        ({"SIGNAL_API_KEY": "k"}, "SIGNAL_API_KEY has"),
+    ],
+)
+def test_options_in_settings_of_their_own_are_told_to_have_no_effect(settings: dict[str, Any], named: str) -> None:
+    message = found({"CONSENT": "gpc"}, **settings)["sessionsight.W006"]
+    assert message.msg == f"{named} no effect: options are read from the dict SESSIONSIGHT alone."
+    assert 'SESSIONSIGHT = {"DESTINATIONS"' in message.hint
+
+
+def test_settings_that_the_dict_is_made_of_are_fine() -> None:
+    parts: dict[str, Any] = {"SESSIONSIGHT_SPOOL": "memory", "SIGNAL_API_KEY": "...", "SESSIONSIGHT_OF_OURS": 1}
+    assert found({"SPOOL": "memory", "DESTINATIONS": SIGNAL}, **parts) == {}
+
+
 # --- The app itself --------------------------------------------------------------------------------
 
 

@@ -1,6 +1,6 @@
 """A program without a framework: a job, a webhook, a script."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, assert_type
 from uuid import uuid4
@@ -12,9 +12,13 @@ from sessionsight import (
     Client,
     Settings,
     TrackingContext,
+    bind,
+    carry,
     configure,
     current,
     for_request,
+    get_client,
+    scope,
 )
 from sessionsight.current import enter, leave
 from sessionsight.destinations import SessionSight, Signal
@@ -57,6 +61,20 @@ def webhook(metadata: Mapping[str, str] | None) -> None:
 
 async def job() -> None:
     assert_type(await client.aflush(), bool)
+    async with scope(TrackingContext(), user_id="ada", flush=True) as analytics:
+        assert_type(analytics, Analytics)
+
+
+def send(order_id: str, *, copies: int = 1) -> int:
+    with scope(user_id=5) as analytics, client.scope(anonymous_id="a1"):
+        assert_type(analytics, Analytics)
+    assert_type(bind(TrackingContext(), user_id=uuid4()), Analytics)
+    assert_type(get_client(), Client)
+    return copies
+
+
+assert_type(carry(send)("ord_1", copies=2), int)
+plain: Callable[[], Any] = carry(job)
 
 
 def wrong(analytics: Analytics, settings: Settings, anything: dict[str, Any]) -> None:
@@ -77,6 +95,7 @@ def wrong(analytics: Analytics, settings: Settings, anything: dict[str, Any]) ->
     analytics.goals.increment("signups", "5")  # type: ignore[arg-type]
     CheckoutFinished(payment_type="monthly", amount=1)  # type: ignore[arg-type]
     CheckoutFinished(payment_type="one_time")  # type: ignore[call-arg]
+    carry(send)(5)  # type: ignore[arg-type]
     Settings(flush="later")  # type: ignore[arg-type]
     Settings(lingr=1)  # type: ignore[call-arg]
     Signal(project_id="shop")  # type: ignore[call-arg]
