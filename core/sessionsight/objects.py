@@ -28,6 +28,7 @@ _MASK = "**********"
 # The bases of rows and documents, and what gives their primary key from memory; None where nothing does.
 _ROWS: dict[tuple[str, str], Callable[[Any], Any] | None] = {
     ("django", "Model"): attrgetter("pk"),
+    ("django", "Page"): None,  # of a paginator, whose rows are queried when it is read
     ("tortoise", "Model"): attrgetter("pk"),
     ("ormar", "NewBaseModel"): attrgetter("pk"),
     ("redis_om", "RedisModel"): attrgetter("pk"),

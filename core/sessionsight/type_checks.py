@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -14,23 +14,58 @@ from msgspec import UNSET, UnsetType
 
 from sessionsight.scalars import to_python
 
-__all__ = ["expectation", "is_finite", "shown_value"]
+__all__ = ["TypeCheck", "is_finite", "shown_value"]
 
 _NUMBERS: dict[type, tuple[type, ...]] = {int: (int,), float: (int, float), Decimal: (int, Decimal)}
 _WORDS = {str: "a string", bool: "True or False", int: "an integer", float: "a number"}
 
 
-def expectation(value: Any, hint: Any) -> str | None:
-    """Return what an annotation wants, when a value is something else.
+class TypeCheck:
+    """Holds values against one annotation.
 
     A value counts as what it is sent as: an Enum as its value, numpy's numbers as Python's. NaN and infinities are no
     numbers; an int is a number and a Decimal. Annotations that cannot be checked accept anything.
 
     Example:
-        >>> expectation("14", int), expectation(14, int | None)
+        >>> TypeCheck(int)("14"), TypeCheck(int | None)(14)
         ('an integer', None)
     """
-    return None if _fits(value, hint) else _described(hint)
+
+    __slots__ = ("_choices", "_hint", "_types")
+
+    def __init__(self, hint: Any) -> None:
+        self._hint = hint
+        # Almost every value is of one of these types, which is found out at once.
+        self._types = frozenset(_exact_types(hint))
+        self._choices = frozenset(choice for choice in _choices(hint) if type(choice) is str)
+
+    def __call__(self, value: Any) -> str | None:
+        """Return what the annotation wants, when the value is something else."""
+        kind = type(value)
+        if (kind in self._types and is_finite(value)) or (kind is str and value in self._choices):
+            return None
+        return None if _fits(value, self._hint) else _described(self._hint)
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    hint = _resolved(hint)
+    return get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
+
+
+def _exact_types(hint: Any) -> Iterator[type]:
+    for member in map(_resolved, _members(hint)):
+        if member is None:
+            yield NoneType
+        elif member in _NUMBERS:
+            yield from _NUMBERS[member]
+        elif isinstance(member, type) and get_origin(member) is None and member is not object:
+            yield member
+
+
+def _choices(hint: Any) -> Iterator[Any]:
+    for member in _members(hint):
+        if get_origin(member) is Literal:
+            yield from get_args(member)
 
 
 def is_finite(value: object) -> bool:
@@ -96,8 +131,7 @@ def _is_instance(value: Any, kind: type) -> bool:
 
 
 def _described(hint: Any) -> str:
-    members = get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
-    members = tuple(member for member in members if member not in {None, NoneType, UnsetType})
+    members = tuple(member for member in _members(hint) if member not in {None, NoneType, UnsetType})
     if float in members:
         members = tuple(member for member in members if member not in {int, Decimal})
     if date in members:

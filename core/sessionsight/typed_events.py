@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from typing import Any, ClassVar, dataclass_transform, get_type_hints
 from weakref import WeakKeyDictionary
 
 from msgspec import UNSET
 
 from sessionsight.errors import InvalidEventError, nearest
-from sessionsight.type_checks import expectation, shown_value
+from sessionsight.type_checks import TypeCheck, shown_value
 
 __all__ = ["Event"]
 
@@ -51,6 +52,8 @@ class Event:
 
     event_name: ClassVar[str]
     """The event's name on the wire."""
+    _defaults: ClassVar[dict[str, Any]]
+    _factories: ClassVar[dict[str, Callable[[], Any]]]
 
     def __init_subclass__(cls, *, name: str | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -62,24 +65,29 @@ class Event:
         if not isinstance(given, str) or not given.strip():
             raise InvalidEventError(f"{cls.__qualname__}: name must be a string that is not blank")
         dataclasses.dataclass(frozen=True, kw_only=True, init=False)(cls)
-        for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # it is a dataclass now
-            if field.name in _RESERVED:
-                raise InvalidEventError(f"{cls.__qualname__}: a field may not be named {field.name!r}")
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # it is a dataclass now
+        missing = dataclasses.MISSING
+        cls._defaults = {field.name: UNSET if field.default is missing else field.default for field in fields}
+        cls._factories = {field.name: field.default_factory for field in fields if field.default_factory is not missing}
+        if reserved := _RESERVED.intersection(cls._defaults):
+            raise InvalidEventError(f"{cls.__qualname__}: a field may not be named {min(reserved)!r}")
 
     def __init__(self, /, *positional: object, **values: Any) -> None:
         attributes = vars(self)  # the instance is frozen
+        attributes.update(self._defaults)
         wrong = ["fields are given by name"] if positional else []
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]  # each subclass is a dataclass
-        attributes.update(dict.fromkeys((field.name for field in fields), UNSET))
+        unknown = {name: values.pop(name) for name in list(values) if name not in attributes}
+        wrong += [f"unknown field {name!r}; {nearest(name, attributes)}" for name in unknown]
+        attributes.update(values)
         try:
-            for field in fields:
-                attributes[field.name] = values.pop(field.name) if field.name in values else _default(field)
-            wrong += [f"unknown field {name!r}; {nearest(name, attributes)}" for name in values]
+            for name, make in self._factories.items():
+                if name not in values:
+                    attributes[name] = make()
             if not wrong and (check := getattr(self, "__post_init__", None)) is not None:
                 check()
         except Exception as error:  # code of the class itself ran
             wrong.append(f"{type(error).__name__}: {error}")
-        attributes["_unknown"], attributes["_wrong"] = values, wrong
+        attributes["_unknown"], attributes["_wrong"] = unknown, wrong
 
     @classmethod
     def _default_name(cls) -> str:
@@ -102,35 +110,29 @@ class Event:
 
     def _field_problems(self) -> list[str]:
         found: list[str] = []
-        for name, hint in _fields(type(self)).items():
+        for name, check in _fields(type(self)).items():
             value = getattr(self, name)
-            if (expected := expectation(value, hint)) is not None:
+            if (expected := check(value)) is not None:
                 missing = value is UNSET or value is None
                 wrong = "is missing" if missing else f"must be {expected}, not {shown_value(value)}"
                 found.append(f"{name} {wrong}")
         return found
 
 
-_RESERVED = {"_unknown", "_wrong", *(name for name in vars(Event) if not name.startswith("__")), "event_name"}
+_RESERVED = {*(name for name in vars(Event) if not name.startswith("__")), *Event.__annotations__, "_unknown", "_wrong"}
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return UNSET if field.default is dataclasses.MISSING else field.default
+_checks: WeakKeyDictionary[type, dict[str, TypeCheck]] = WeakKeyDictionary()
 
 
-_hints: WeakKeyDictionary[type, dict[str, Any]] = WeakKeyDictionary()
-
-
-def _fields(event: type) -> dict[str, Any]:
-    """The fields that are properties, with their types; Any where types cannot be read."""
-    if (known := _hints.get(event)) is not None:
+def _fields(event: type) -> dict[str, TypeCheck]:
+    """The fields that are properties, with checks of their types, which accept anything where types cannot be read."""
+    if (known := _checks.get(event)) is not None:
         return known
     try:
         hints = get_type_hints(event)
     except Exception:
         hints = {}
     names = [field.name for field in dataclasses.fields(event) if not field.name.startswith("_")]
-    _hints[event] = found = {name: hints.get(name, Any) for name in names}
+    _checks[event] = found = {name: TypeCheck(hints.get(name, Any)) for name in names}
     return found

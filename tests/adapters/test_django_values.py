@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,8 @@ from tests.conformance import django_project  # noqa: F401  # sets Django up
 
 # isort: split
 from django.contrib.auth.models import AnonymousUser, User
+from django.core.exceptions import SynchronousOnlyOperation
+from django.core.paginator import Page, Paginator
 from django.db import models
 from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import mark_safe
@@ -39,6 +42,27 @@ class Size(models.TextChoices):
     SMALL = "s", "Small"
 
 
+class Seat(models.Model):
+    pk = models.CompositePrimaryKey("event_id", "place")
+    event_id: Any = models.IntegerField()
+    place: Any = models.TextField()
+
+    class Meta:
+        app_label = "values_under_test"
+
+    def __str__(self) -> str:
+        return str(self.place)
+
+
+class Receipt(pydantic.BaseModel):
+    buyer: Any
+
+
+@dataclasses.dataclass
+class Parcel:
+    buyer: Any
+
+
 class Line(pydantic.BaseModel):
     order: UUID
     took: dt.timedelta
@@ -52,6 +76,9 @@ class Line(pydantic.BaseModel):
         (User(username="unsaved"), None),
         (Order(id=ORDER, note="private"), str(ORDER)),
         (SimpleLazyObject(lambda: User(pk=7)), 7),
+        (Receipt(buyer=User(pk=7)), {"buyer": 7}),
+        (Parcel(User(pk=7)), {"buyer": 7}),
+        (Seat(event_id=3, place="b"), [3, "b"]),
         ([User(pk=1), User(pk=2)], [1, 2]),
         ({"user": User(pk=1)}, {"user": 1}),
         (Size.SMALL, "s"),
@@ -67,6 +94,23 @@ def test_a_value_of_the_framework_becomes_what_one_would_expect(value: Any, expe
     told: list[type] = []
     assert decode(PropertyEncoder(unknown=told.append)({"value": value})) == {"value": expected}
     assert told == []
+
+
+def test_a_page_of_a_paginator_is_not_queried() -> None:
+    told: list[type] = []
+    page = Page(User.objects.all(), 1, Paginator([], 10))
+    assert decode(PropertyEncoder(unknown=told.append)({"page": page})) == {"page": "<Page>"}
+    assert told == [Page]
+
+
+def test_a_user_who_may_not_be_loaded_here_is_lost_alone() -> None:
+    def load() -> User:
+        raise SynchronousOnlyOperation
+
+    lost: list[tuple[type, Exception]] = []
+    encoder = PropertyEncoder(failed=lambda kind, error: lost.append((kind, error)))
+    assert decode(encoder({"user": SimpleLazyObject(load), "order": 5})) == {"user": "<SimpleLazyObject>", "order": 5}
+    assert [(kind, type(error)) for kind, error in lost] == [(SimpleLazyObject, SynchronousOnlyOperation)]
 
 
 def test_a_models_fields_are_not_read() -> None:

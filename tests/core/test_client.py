@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 from django.utils.safestring import SafeString
 
@@ -415,6 +416,24 @@ def test_a_value_that_raises_is_sent_as_its_type_with_one_warning_that_names_the
     [logged] = caplog.records
     assert logged.getMessage().startswith(f"{__file__}:")
     assert logged.getMessage().endswith('is sent as "<Lazy>", because reading it raised OSError')
+
+
+def test_every_id_of_another_library_is_its_python_value(make_recorder: MakeRecorder) -> None:
+    recorder = make_recorder(strict=True)
+    client = recorder.client
+    seven: Any = np.int64(7)
+    client.bind(user_id=seven, distinct_id=seven, anonymous_id=seven).capture("bound", {seven: seven})
+    client.bind(TrackingContext(user_id=seven)).capture("carried")
+    client.analytics.capture("x", user_id=seven, groups={"company": seven}, key=np.str_("k"))
+    client.analytics.identify(seven, {"seats": seven})
+    client.analytics.alias(seven, user_id=seven)
+    client.analytics.group("company", seven, {"seats": seven}, user_id=seven)
+    client.analytics.goals.increment(np.str_("signups"), seven, metadata={"seats": seven}, session_id=np.str_("s1"))
+    assert all(entry.user_id == "7" for entry in recorder.entries() if entry.record.kind != "goal")
+    assert sorted(record.properties for record in recorder.records() if record.properties != b"{}") == [
+        b'{"7":7}',
+        *[b'{"seats":7}'] * 3,
+    ]
 
 
 def test_times_without_a_zone_are_read_in_the_zone_of_the_settings(make_recorder: MakeRecorder) -> None:

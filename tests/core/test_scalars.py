@@ -2,6 +2,7 @@
 
 import datetime as dt
 from decimal import Decimal
+from enum import Enum
 from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -134,6 +135,19 @@ def test_an_id_that_would_be_refused_in_python_is_refused(value: Any) -> None:
 def test_an_amount_is_the_python_value(amount: Any, expected: Any) -> None:
     found = check_goal("signups", amount, None)
     assert (found, type(found)) == (expected, type(expected))
+
+
+class Price(Enum):
+    BOOK = Decimal("4.90")
+    GIFT = "0"
+    FREE = False
+
+
+def test_an_amount_may_be_an_enums_value_that_is_a_number() -> None:
+    assert check_goal("signups", Price.BOOK, None) == Decimal("4.90")
+    for amount in (Price.GIFT, Price.FREE):
+        with pytest.raises(InvalidGoalError, match="amount must be a number, not a Price"):
+            check_goal("signups", amount, None)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from msgspec import UNSET, UnsetType
 
-from sessionsight.type_checks import expectation
+from sessionsight.type_checks import TypeCheck
 
 
 class Carrier(Enum):
@@ -77,7 +77,7 @@ VALUES: list[tuple[Any, Any, bool]] = [
 
 @pytest.mark.parametrize(("value", "hint", "fits"), VALUES, ids=map(str, range(len(VALUES))))
 def test_a_value_is_held_against_a_type(value: Any, hint: Any, fits: bool) -> None:
-    assert (expectation(value, hint) is None) is fits
+    assert (TypeCheck(hint)(value) is None) is fits
 
 
 @pytest.mark.parametrize(
@@ -103,4 +103,4 @@ def test_a_value_is_held_against_a_type(value: Any, hint: Any, fits: bool) -> No
     ids=str,
 )
 def test_what_a_type_wants_is_said_in_words(hint: Any, expected: str) -> None:
-    assert expectation(b"neither", hint) == expected
+    assert TypeCheck(hint)(b"neither") == expected
