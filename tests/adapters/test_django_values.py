@@ -42,18 +42,6 @@ class Size(models.TextChoices):
     SMALL = "s", "Small"
 
 
-class Seat(models.Model):
-    pk = models.CompositePrimaryKey("event_id", "place")
-    event_id: Any = models.IntegerField()
-    place: Any = models.TextField()
-
-    class Meta:
-        app_label = "values_under_test"
-
-    def __str__(self) -> str:
-        return str(self.place)
-
-
 class Receipt(pydantic.BaseModel):
     buyer: Any
 
@@ -78,7 +66,6 @@ class Line(pydantic.BaseModel):
         (SimpleLazyObject(lambda: User(pk=7)), 7),
         (Receipt(buyer=User(pk=7)), {"buyer": 7}),
         (Parcel(User(pk=7)), {"buyer": 7}),
-        (Seat(event_id=3, place="b"), [3, "b"]),
         ([User(pk=1), User(pk=2)], [1, 2]),
         ({"user": User(pk=1)}, {"user": 1}),
         (Size.SMALL, "s"),
