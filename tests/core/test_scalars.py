@@ -34,10 +34,10 @@ VALUES: list[tuple[Any, Any]] = [
     (np.datetime64("2026-01-02T03:04:05.000600700", "ns"), "2026-01-02T03:04:05.000600"),
     (np.datetime64("2026-01-02T03:04:05", "s"), "2026-01-02T03:04:05"),
     (np.datetime64("12026-01-02T03", "h"), "12026-01-02T03"),
-    (np.datetime64("NaT"), None),
+    (np.datetime64("NaT", "s"), None),
     (np.timedelta64(90, "s"), "PT90S"),
     (np.timedelta64(90_000_000_000, "ns"), "PT90S"),
-    (np.timedelta64("NaT"), None),
+    (np.timedelta64("NaT", "s"), None),
     (pd.NA, None),
     (pd.NaT, None),
     (pd.Timestamp(DAY), "2026-01-02T03:04:05.000600"),
@@ -105,7 +105,7 @@ def test_an_id_is_the_python_value(value: Any, expected: str) -> None:
     assert as_group("company", value) == ("company", expected)
 
 
-@pytest.mark.parametrize("value", [pd.NA, pd.NaT, float("nan"), np.float64("nan"), np.datetime64("NaT")], ids=repr)
+@pytest.mark.parametrize("value", [pd.NA, pd.NaT, float("nan"), np.float64("nan"), np.datetime64("NaT", "s")], ids=repr)
 def test_a_missing_id_is_no_id(value: Any) -> None:
     assert as_id(value, "user_id") is None
 
@@ -174,7 +174,7 @@ def test_a_timestamp_is_the_python_value(value: Any) -> None:
     assert as_unix(value, ZoneInfo("Asia/Tokyo")) == DAY.replace(tzinfo=ZoneInfo("Asia/Tokyo")).timestamp()
 
 
-@pytest.mark.parametrize("value", [pd.NaT, np.datetime64("NaT")], ids=repr)
+@pytest.mark.parametrize("value", [pd.NaT, np.datetime64("NaT", "s")], ids=repr)
 def test_a_missing_timestamp_leaves_the_time_of_the_call(value: Any) -> None:
     assert as_fields({"timestamp": value}, frozenset()) == {}
 
