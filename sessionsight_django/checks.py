@@ -14,7 +14,7 @@ from sessionsight import ConfigurationError, Settings
 from sessionsight.destinations import Signal
 from sessionsight.destinations.base import VendorDestination, reveal
 from sessionsight.environment import VARIABLES, option_of
-from sessionsight_django.clients import current_settings
+from sessionsight_django.clients import current_settings, is_test_environment, set_test_mode
 from sessionsight_django.middleware import AnalyticsMiddleware
 
 __all__ = ["check_configuration"]
@@ -35,6 +35,8 @@ def check_configuration(
     Example:
         >>> SILENCED_SYSTEM_CHECKS = ["sessionsight.W004"]  # the development machine uses real keys
     """
+    if is_test_environment():  # Django's runner runs the checks inside its test environment
+        set_test_mode()
     found = list(_middleware())
     try:
         settings = current_settings()

@@ -65,7 +65,7 @@ class TestMode:
     """Decides whether records are delivered, and shows them to recorders.
 
     Args:
-        suppressed: Deliver nothing from the beginning.
+        suppressed: Deliver nothing from the beginning, because the environment says so.
     """
 
     __test__ = False  # pytest would collect the class by its name
@@ -84,6 +84,7 @@ class TestMode:
         self._condition: Callable[[], bool] | None = None
         self._sync_hooks: tuple[Callable[[], None], ...] = ()
         self._suppressions = int(suppressed)
+        self._from_environment = suppressed
         self._allowances = 0
         self._lenient = 0
 
@@ -171,6 +172,16 @@ class TestMode:
         finally:
             with self._changing():
                 self._lenient -= 1
+
+    def end_inherited_suppression(self) -> None:
+        """End the suppression that the environment asked for when this module was imported.
+
+        Called when a test run ends whose process goes on.
+        """
+        with self._changing():
+            if self._from_environment:
+                self._from_environment = False
+                self._suppressions -= 1
 
     def suppress_when(self, condition: Callable[[], bool] | None) -> None:
         """Deliver nothing while this is true; None removes the condition.

@@ -40,16 +40,26 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{_OPTION}: what the test captures is delivered, as in production")
     if config.getini(_OPTION):
         return
-    held = ExitStack()
-    # Read when sessionsight is imported, which may be in the midst of a test.
+    undo = ExitStack()
+    imported = "sessionsight" in sys.modules
+    # Read when sessionsight is imported, which may happen during a test.
     if _VARIABLE not in os.environ:
         os.environ[_VARIABLE] = "inherited"
-        held.callback(os.environ.pop, _VARIABLE, None)
-    if "sessionsight" in sys.modules:
+        undo.callback(_end_suppression, imported)
+    if imported:
         from sessionsight.testing import suppress_delivery
 
-        held.enter_context(suppress_delivery())
-    config.add_cleanup(held.close)
+        undo.enter_context(suppress_delivery())
+    config.add_cleanup(undo.close)
+
+
+def _end_suppression(imported_before: bool) -> None:  # noqa: FBT001
+    """Let a process that goes on after the tests deliver again."""
+    os.environ.pop(_VARIABLE, None)
+    if not imported_before and "sessionsight" in sys.modules:
+        from sessionsight.test_mode import test_mode
+
+        test_mode.end_inherited_suppression()
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -49,6 +49,16 @@ def test_allowed_delivery_overrides_suppression() -> None:
     assert test_mode.suppressed
 
 
+def test_the_suppression_of_the_environment_ends_with_the_test_run() -> None:
+    test_mode = TestMode(suppressed=True)
+    for _ in range(2):
+        test_mode.end_inherited_suppression()
+        assert not test_mode.active
+    with test_mode.suppress_delivery():
+        test_mode.end_inherited_suppression()
+        assert test_mode.suppressed
+
+
 def test_every_recorder_receives_everything_and_recording_alone_suppresses_nothing() -> None:
     test_mode, first, second = TestMode(), Sink(), Sink()
     with test_mode.add_recorder(first):

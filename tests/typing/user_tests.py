@@ -6,19 +6,25 @@ from typing import assert_type
 from unittest.mock import ANY
 
 import pytest
-from django.test import TestCase
+from django.http import HttpResponse
+from django.test import RequestFactory, TestCase
+from starlette.requests import Request
 
 from sessionsight import CheckoutFinished, TrackingContext
+from sessionsight.records import DropReason
 from sessionsight.testing import (
     Captured,
     LocalInspector,
     Recorder,
     allow_delivery,
+    lenient,
     record,
     run_inspector,
     suppress_delivery,
 )
-from sessionsight_django.testing import AnalyticsTestCase
+from sessionsight_asgi import testing as asgi_testing
+from sessionsight_django import AnalyticsRequest
+from sessionsight_django.testing import AnalyticsTestCase, with_analytics
 
 
 def test_an_order(analytics: Recorder) -> None:
@@ -30,6 +36,7 @@ def test_an_order(analytics: Recorder) -> None:
     analytics.assert_identified(7, plan="pro")
     analytics.assert_goal("monthly-revenue", amount=49, direction="decrement", metadata={"plan": "pro"})
     assert_type(analytics.goals, list[Captured])
+    assert_type(analytics.assert_dropped("order_paid", "duplicate", order_id=1).skipped, dict[str, DropReason])
     analytics.clear()
     analytics.assert_nothing_captured()
 
@@ -42,9 +49,21 @@ def test_a_call(sessionsight_inspector: LocalInspector) -> None:
     assert_type(sessionsight_inspector.goals()[0].total, float)
 
 
+def view(request: AnalyticsRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+def test_a_request() -> None:
+    assert_type(asgi_testing.with_analytics(Request({"type": "http"})), Request)
+
+
 class OrderTest(AnalyticsTestCase, TestCase):
     def test_it(self) -> None:
         assert_type(self.analytics, Recorder)
+
+    @lenient()
+    def test_view(self) -> None:
+        assert_type(view(with_analytics(RequestFactory().get("/"))), HttpResponse)
 
     @allow_delivery()
     def test_delivery(self) -> None:

@@ -95,6 +95,28 @@ def test_after_it():
         assert events(receiver) == {"asked", "asked_fixture", "asked_process"}
 
 
+def test_a_process_that_goes_on_after_its_tests_delivers_again(
+    pytester: pytest.Pytester, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(TESTING_VARIABLE, raising=False)
+    pytester.makepyfile(
+        test_it=f"def test_it():\n    {capture('held')}",
+        go_on=f"import pytest\nassert pytest.main(['-q', 'test_it.py']) == 0\n{CAPTURE % 'after'}",
+    )
+    with receiver:
+        run = pytester.runpython(pytester.path / "go_on.py")
+        assert (run.ret, run.stderr.str()) == (0, "")
+        assert events(receiver) == {"after"}
+
+
+def test_workers_of_xdist_deliver_nothing(pytester: pytest.Pytester, receiver: Receiver) -> None:
+    pytest.importorskip("xdist")
+    pytester.makepyfile(f"def test_one():\n    {capture('held')}\n\ndef test_two():\n    {capture('held_too')}")
+    with receiver:
+        passed(pytester, 2, "-n", "2")
+        assert events(receiver) == set()
+
+
 def test_a_client_that_was_there_before_pytest_is_held_as_well(pytester: pytest.Pytester, receiver: Receiver) -> None:
     pytester.makeconftest("from shop import make_client\nclient = make_client()")
     pytester.makepyfile(
