@@ -26,7 +26,7 @@ PASSED = {
     "inspector": 1,
     "delivery": 2,
 }
-DJANGO = {"django": 1, "factory": 2}
+DJANGO = {"django": 1, "factory": 3}
 SETTINGS = """
 SECRET_KEY = "k"
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
