@@ -88,7 +88,9 @@ def read_cookies(container: object, names: Sequence[str]) -> dict[str, object]:
     """
     if has_pairs(container):
         return {name: _text(value) for name, value in _pairs(container)}  # the last duplicate wins
-    keys: Iterable[Any] = container if isinstance(container, Mapping) else names
+    keys: dict[str | bytes, None] = dict.fromkeys(names)
+    if isinstance(container, Mapping):  # whose keys may be other things than names: a cookie jar's are whole cookies
+        keys.update(dict.fromkeys(key for key in container if isinstance(key, str | bytes)))
     pairs = ((_name(key), item(container, key)) for key in keys)
     return {name: _text(value) for name, value in pairs if name is not None and value is not None}
 

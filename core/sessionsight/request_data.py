@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from types import GeneratorType
 from typing import Any
 
 from msgspec import Struct
@@ -190,7 +192,7 @@ def from_any(request: object, names: HeaderNames = DEFAULT_HEADERS) -> RequestDa
        `http.server` or Azure Functions;
     6. a container of headers or of cookies: a mapping, a multi-dict, an object with `get`, a list of pairs, gRPC's
        metadata;
-    7. what holds a request as `request`: a view, a handler, a GraphQL context.
+    7. what holds a request as `request` or `context`: a view, a handler, a GraphQL context or info.
 
     Where decoded cookies hold one of the two SessionSight ids, the Cookie header is not read, as in the vendor's
     own SDK (https://github.com/SessionSight/sdks, sdk-shared/src).
@@ -205,6 +207,8 @@ def from_any(request: object, names: HeaderNames = DEFAULT_HEADERS) -> RequestDa
 def _from_any(request: object, names: HeaderNames, layers: int) -> RequestData | None:
     if request is None or layers == 0:
         return None
+    if isinstance(request, GeneratorType):  # of pairs, as Werkzeug's `headers.items()` gives them
+        request = list(islice(request, _MAX_PAIRS))
     for read in _SHAPES:
         try:
             data = read(request, names)
@@ -212,8 +216,11 @@ def _from_any(request: object, names: HeaderNames, layers: int) -> RequestData |
             continue
         if data is not None:
             return data
-    inner = item(request, "request") if isinstance(request, Mapping) else attribute(request, "request")
-    return None if inner is request else _from_any(inner, names, layers - 1)
+    for name in ("request", "context"):  # of a view or a handler; of GraphQL's info
+        inner = item(request, name) if isinstance(request, Mapping) else attribute(request, name)
+        if inner is not request and (data := _from_any(inner, names, layers - 1)) is not None:
+            return data
+    return None
 
 
 def _from_text(request: object, names: HeaderNames) -> RequestData | None:
@@ -230,7 +237,10 @@ def _from_text(request: object, names: HeaderNames) -> RequestData | None:
 def _from_scope(request: object, names: HeaderNames) -> RequestData | None:
     for scope in (request, attribute(request, "scope")):
         if isinstance(scope, Mapping) and "headers" in scope and item(scope, "type") in {"http", "websocket"}:
-            return from_scope(scope, names)
+            # A scope that was made by hand may have names in any case, and text.
+            headers = read_headers(list(scope["headers"]), names.asgi)
+            if headers or scope is request:
+                return replace(from_scope({**scope, "headers": ()}, names), headers=headers)
     return None
 
 
@@ -322,5 +332,6 @@ _SHAPES: tuple[Callable[[object, HeaderNames], RequestData | None], ...] = (
     _from_container,
 )
 _MAX_LAYERS = 4
+_MAX_PAIRS = 1000
 # A Cookie header has neither line ends nor a colon in its first name.
 _HEADER_LINE = re.compile(r"^[A-Za-z0-9-]+:[ \t]", re.MULTILINE)

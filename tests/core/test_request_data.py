@@ -291,6 +291,22 @@ class Raises:
         return self._values[name]
 
 
+class Jar(Mapping[str, object]):
+    """Cookies of requests: iterating gives whole cookies, `get` takes names."""
+
+    def __init__(self, cookies: list[tuple[str, str]]) -> None:
+        self._cookies = dict(cookies)
+
+    def __getitem__(self, name: str) -> object:
+        return self._cookies[name]
+
+    def __iter__(self) -> Any:
+        return iter(Plain(name=name) for name in self._cookies)
+
+    def __len__(self) -> int:
+        return len(self._cookies)
+
+
 class Pair(NamedTuple):
     """A piece of gRPC's metadata."""
 
@@ -348,6 +364,12 @@ CONTAINERS: dict[str, object] = {
     "Azure's request": Plain(headers=Headers({"Cookie": COOKIE}), url="https://shop.example/", params={}),
     "gRPC's metadata": (Pair("user-agent", "grpc"), Pair("cookie", COOKIE)),
     "gRPC's context": Plain(invocation_metadata=lambda: (Pair("cookie", COOKIE),)),
+    "a generator of pairs": (pair for pair in [("Cookie", COOKIE)]),
+    "a jar": Jar([("ss_sid", "session-1"), ("ss_vid", "visitor-1")]),
+    "a scope with text in any case": {"type": "http", "headers": [("Cookie", COOKIE)]},
+    "a request whose scope is used up": Plain(scope={"type": "http", "headers": []}, headers={"cookie": COOKIE}),
+    "the info of GraphQL": Plain(context={"request": WerkzeugRequest(ENVIRON)}),
+    "the info of Graphene": Plain(context=WerkzeugRequest(ENVIRON)),
     "a context of GraphQL": {"request": WerkzeugRequest(ENVIRON), "user": None},
     "an object with a GraphQL context's request": Plain(request=StarletteRequest(SCOPE)),
     "get that needs a default": Plain(cookies=NeedsDefault(ss_sid="session-1", ss_vid="visitor-1")),
