@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import Self
+from typing import Any, Self
+from weakref import WeakMethod, finalize
 
 from msgspec.structs import replace
 
@@ -55,8 +57,8 @@ class Client:
         self._destinations = () if settings.disabled else settings.destinations
         self._make_transport = make_transport
         self.encoder = PropertyEncoder(
-            unknown=self._unknown_type,
-            failed=self._unreadable_value,
+            unknown=_weakly(self._unknown_type),
+            failed=_weakly(self._unreadable_value),
             redact=settings.redact,
             max_bytes=settings.max_property_bytes,
             time_zone=settings.zone,
@@ -75,7 +77,7 @@ class Client:
         self.pageviews = settings.pageviews is not False
         """Whether adapters must tell how a response begins."""
         self._admission = admission = Admission(
-            settings, self.destination_names, tell=self._tell, count=lambda what: self._process().count(what)
+            settings, self.destination_names, tell=_weakly(self._tell), count=_weakly(self._count)
         )
         # Each request asks for these, so they are not handed on by methods of ours.
         self.look = admission.look
@@ -89,6 +91,7 @@ class Client:
         self._delivery = replace(settings, linger=0.0) if self.inline else settings
         self._engine = Engine(self._destinations, self._delivery, Notices(), make_transport, settings.spool)
         self._children: dict[int, Engine] = {}
+        finalize(self, self._engine.retire).atexit = False
         if not settings.destinations and not settings.disabled:
             self._engine.notices.tell(
                 logging.WARNING, "no destination is configured: analytics are captured and sent nowhere"
@@ -318,6 +321,8 @@ class Client:
             fresh = Engine(self._destinations, settings, notices, self._make_transport, settings.spool)
             # Without a lock, which might be held for ever: of several threads one sets the engine for all.
             self._engine = engine = self._children.setdefault(pid, fresh)
+            if engine is fresh:
+                finalize(self, engine.retire).atexit = False
             self.asleep = settings.durable
         return engine
 
@@ -338,5 +343,22 @@ class Client:
             about=f"type:{name}",
         )
 
+    def _count(self, what: str) -> None:
+        self._process().count(what)
+
     def _tell(self, level: int, message: str, *, about: str | None = None) -> None:
         self._process().notices.tell(level, message, about=about)
+
+
+def _weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that calls a client's method as long as the client exists, and keeps it alive no longer.
+
+    Without a circle of references, a client that nobody holds ends at once.
+    """
+    found = WeakMethod(method)
+
+    def call(*arguments: Any, **options: Any) -> None:
+        if (alive := found()) is not None:
+            alive(*arguments, **options)
+
+    return call

@@ -57,6 +57,7 @@ class Engine:
         self._flush_timeout = options.flush_timeout
         self._alone = not threads.run()
         self._kept = False
+        self._retired = 0
         self._counts: Counter[str] = Counter()
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is counting.
         self._counting = threading.RLock()
@@ -245,6 +246,25 @@ class Engine:
             details = ", ".join(f"{number} for {name}" for name, number in lost.items())
             self.notices.tell(logging.WARNING, f"shutdown: records were lost that could not be delivered: {details}")
         return not lost
+
+    def retire(self) -> None:
+        """End all threads once everything is delivered: nobody can reach the client any more.
+
+        Safe in finalizers: nothing is waited for.
+        """
+        if self._kept and self.pid == os.getpid():
+            self._intake.retire(self._retire_lanes)
+
+    def _retire_lanes(self) -> None:
+        for lane in self._lanes.values():
+            lane.retire(self._lane_retired)
+
+    def _lane_retired(self) -> None:
+        with self._counting:
+            self._retired += 1
+            last = self._retired == len(self._lanes)
+        if last:
+            self.close()
 
     def close(self) -> dict[str, int]:
         """Stop all lanes, without waiting. Returns what each has lost by that."""

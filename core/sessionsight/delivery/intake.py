@@ -61,6 +61,7 @@ class Intake:
         self._thread: threading.Thread | None = None
         self._idle = True
         self._stopped = False
+        self._then: Callable[[], None] | None = None
 
     def put(self, batch: Batch) -> None:
         """Leave a batch."""
@@ -114,6 +115,21 @@ class Intake:
             self._wake.set()
         self.drain()
 
+    def retire(self, then: Callable[[], None]) -> None:
+        """Pass on what is there, on the thread, and end it; nothing will be put in any more.
+
+        Safe in finalizers: nothing is waited for.
+
+        Args:
+            then: Called when that is done.
+        """
+        self._then = then
+        self._stopped = True
+        if self._thread is not None:
+            self._wake.set()
+        else:
+            then()
+
     def _next(self) -> list[Batch]:
         batches: list[Batch] = []
         with suppress(IndexError):  # a signal handler that captures something may drain the rest in the midst of this
@@ -156,6 +172,8 @@ class Intake:
             self._idle = False
         self._idle = True
         self._outlive_drain()
+        if self._then is not None:
+            self._then()
 
     def _tick_if_due(self) -> None:
         if time.monotonic() < self._tick_at:

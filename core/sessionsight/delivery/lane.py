@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sessionsight.delivery import threads
 from sessionsight.delivery.dispatcher import Dispatcher
@@ -61,6 +61,7 @@ class Lane:
         self._stopped = False
         self._flushers = 0
         self._here = False
+        self._then: Callable[[], None] | None = None
 
     def share_of(self, entries: Sequence[Entry], drop: DropReason | None = None) -> Share | None:
         """Those of the entries that this destination has a place for; None when there is none.
@@ -157,6 +158,19 @@ class Lane:
             self._wake.set()
         return lost
 
+    def retire(self, then: Callable[[], None]) -> None:
+        """End the threads once everything is delivered; nothing will be taken in any more.
+
+        Args:
+            then: Called when nothing is left.
+        """
+        self._then = then
+        self.hurry()
+        if self._thread is not None:
+            self._wake.set()
+        elif not self._books.pending:
+            then()
+
     def resume(self) -> None:
         """Try again at once after a pause or failures."""
         self._dispatcher.resume()
@@ -198,10 +212,14 @@ class Lane:
             if self._idle and self._books.waiting()[0]:
                 # Something came in between; the flag was not up yet, so nobody called.
                 wait = self._turn()
+            if self._then is not None and not self._books.pending:
+                break
             if not self._stopped:
                 self._wake.wait(wait)
             self._idle = False
         self._senders.stop()
+        if self._then is not None:
+            self._then()
 
     def _turn(self) -> float:
         try:

@@ -65,7 +65,7 @@ def release(working: Working) -> None:
 def close_all() -> None:
     """Close everything that is registered, by one deadline."""
     pid = os.getpid()
-    closables = [*_open, *(working for working in _working if working.pid == pid)]
+    closables = [*_open, *(working for working in _working.copy() if working.pid == pid)]
     _open.clear()
     _working.clear()
     if not closables:

@@ -1,4 +1,4 @@
-"""What the host makes of threads: an old uWSGI lets them sleep, gevent puts greenlets in their place."""
+"""Thread support of the host: an old uWSGI lets threads sleep, gevent and eventlet put greenlets in their place."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from contextvars import Context
 from threading import Thread
 
-__all__ = ["do_without", "run", "start"]
+__all__ = ["do_without", "hide_trio", "run", "start"]
 
 
 def run() -> bool:
@@ -26,6 +26,17 @@ def start(thread: Thread) -> None:
     Context().run(thread.start)
 
 
+def hide_trio() -> None:
+    """Make `import trio` fail in the ordinary way where eventlet has patched the sockets.
+
+    httpcore imports trio where it is installed. On eventlet's sockets that raises an AttributeError, which httpcore
+    takes for a fault; nothing of trio could run there.
+    """
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is not None and patcher.is_monkey_patched("socket"):
+        sys.modules.setdefault("trio", None)  # type: ignore[arg-type]  # Python's own way to say "not there"
+
+
 def do_without() -> None:
     """Let gevent's greenlets send without real threads and processes, as the interpreter's end may demand.
 
@@ -36,7 +47,7 @@ def do_without() -> None:
     if monkey is None or not monkey.is_module_patched("socket"):
         return
     # httpcore imports trio where it is installed, which starts a process. Under gevent trio does not run anyway.
-    sys.modules.setdefault("trio", None)  # type: ignore[arg-type]  # Python's own way to say "not there"
+    sys.modules.setdefault("trio", None)  # type: ignore[arg-type]  # as above
     try:
         monkey.get_original("_thread", "start_new_thread")(int, ())
     except RuntimeError:

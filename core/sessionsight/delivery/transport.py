@@ -20,6 +20,7 @@ from weakref import WeakSet
 
 from msgspec import Struct
 
+from sessionsight.delivery import threads
 from sessionsight.delivery.untraced import untraced
 from sessionsight.destinations.base import HttpCall, HttpReply
 from sessionsight.errors import MissingDependencyError
@@ -97,6 +98,7 @@ def compressed(call: HttpCall, above: int | None) -> HttpCall:
 
 def http_library() -> ModuleType:
     """httpx2 where it is installed, else httpx, of which it is the maintained successor."""
+    threads.hide_trio()
     try:
         import httpx2 as library
     except ImportError:

@@ -12,6 +12,7 @@ from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.spool.base import DeadLetter, Share
 from sessionsight.delivery.spool.keys import KeyWindow
 from sessionsight.delivery.spool.queue import MemoryQueue
+from sessionsight.delivery.wake import Wake
 from sessionsight.records import DropReason, Entry
 
 __all__ = ["MemoryBooks", "MemorySpool"]
@@ -52,7 +53,9 @@ class MemoryBooks:
         self._max_dead = options.dead_letters
         self._keys = KeyWindow(options.dedupe_keys, options.dedupe_window)
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        # No condition variable: eventlet, when it patches late, replaces the lock in it, and nothing can wait then.
+        self._waiters: list[Wake] = []
         self._closed = False
         self._evicted = 0
         self.on_settled: Callable[[Sequence[Entry]], None] | None = None
@@ -65,7 +68,7 @@ class MemoryBooks:
             How many records wait now.
         """
         number = len(entries) + len(dropped)
-        with self._changed:
+        with self._lock:
             self._ledger.captured += number
             self._ledger.dropped.update(dropped)
             if self._closed:
@@ -89,7 +92,7 @@ class MemoryBooks:
 
     def claim(self, max_records: int, max_bytes: int) -> list[Entry]:
         """Take the next entries to be sent."""
-        with self._changed:
+        with self._lock:
             claimed = self._queue.claim(max_records, max_bytes)
             if not self._queue.waiting:
                 self._waiting_since = None
@@ -97,7 +100,7 @@ class MemoryBooks:
 
     def waiting(self) -> tuple[int, int, float | None]:
         """How many records wait, their bytes, and since when (monotonic clock) the first one does."""
-        with self._changed:
+        with self._lock:
             return self._queue.waiting, self._queue.waiting_bytes, self._waiting_since
 
     def tend(self) -> float:
@@ -106,7 +109,7 @@ class MemoryBooks:
 
     def sending(self, entries: Sequence[Entry], *, mark: bool) -> Sequence[Entry] | None:
         """Return the entries, or none of them once the books are closed: they are counted as lost by then."""
-        with self._changed:
+        with self._lock:
             return () if self._closed else entries
 
     def unsent(self, entries: Sequence[Entry]) -> None:
@@ -114,14 +117,14 @@ class MemoryBooks:
 
     def put_back(self, entries: Sequence[Entry]) -> None:
         """These were claimed, and wait again, in front of all others."""
-        with self._changed:
+        with self._lock:
             self._queue.put_back(entries)
             if self._waiting_since is None and self._queue.waiting:
                 self._waiting_since = time.monotonic()
 
     def hand_over(self) -> tuple[int, Counter[DropReason], list[DeadLetter]]:
         """What has been settled: how many were delivered, and dropped, and dead letters. Other books count it now."""
-        with self._changed:
+        with self._lock:
             delivered, dropped, dead = self._ledger.delivered, self._ledger.dropped, list(self._dead)
             self._ledger.captured -= delivered + dropped.total() + len(dead)
             self._ledger.delivered, self._ledger.dropped, self._ledger.dead = 0, Counter(), 0
@@ -130,7 +133,7 @@ class MemoryBooks:
 
     def take_over(self, delivered: int, dropped: Counter[DropReason], dead: Sequence[DeadLetter]) -> None:
         """The opposite of `hand_over`."""
-        with self._changed:
+        with self._lock:
             self._ledger.captured += delivered + dropped.total() + len(dead)
             self._ledger.delivered += delivered
             self._ledger.dropped.update(dropped)
@@ -139,7 +142,7 @@ class MemoryBooks:
 
     def forget(self, entries: Sequence[Entry]) -> None:
         """These were claimed, and are in other books from now on, with their keys."""
-        with self._changed:
+        with self._lock:
             self._ledger.captured -= len(entries)
             for entry in entries:
                 self._keys.release(entry)
@@ -147,7 +150,7 @@ class MemoryBooks:
 
     def delivered(self, entries: Sequence[Entry]) -> None:
         """These have arrived."""
-        with self._changed:
+        with self._lock:
             if not self._closed:
                 number = len(entries)
                 self._ledger.delivered += number
@@ -156,7 +159,7 @@ class MemoryBooks:
 
     def dropped(self, entries: Sequence[Entry], reason: DropReason) -> None:
         """These will not be sent, and are not kept."""
-        with self._changed:
+        with self._lock:
             if not self._closed:
                 self._drop(len(entries), reason)
                 self._settle(entries)
@@ -164,7 +167,7 @@ class MemoryBooks:
 
     def died(self, letters: Sequence[DeadLetter]) -> None:
         """These cannot be delivered, and are kept as dead letters."""
-        with self._changed:
+        with self._lock:
             if not self._closed:
                 number = len(letters)
                 self._dead.extend(letters)
@@ -183,7 +186,7 @@ class MemoryBooks:
 
     def take_evicted(self) -> int:
         """How many records a full queue has cost since the last call."""
-        with self._changed:
+        with self._lock:
             evicted, self._evicted = self._evicted, 0
             return evicted
 
@@ -192,13 +195,17 @@ class MemoryBooks:
 
     def wait_until_empty(self, deadline: float) -> bool:
         """Wait until nothing is pending, or until the deadline on the monotonic clock."""
-        with self._changed:
+        wake = Wake()
+        self._waiters.append(wake)
+        try:
             while self._queue.pending:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0 or self._closed:
                     return False
-                self._changed.wait(remaining)
+                wake.wait(remaining)
             return True
+        finally:
+            self._waiters.remove(wake)
 
     def still_ours(self, records: Sequence[int]) -> Sequence[int]:
         """All of them: no other process can take anything."""
@@ -210,35 +217,39 @@ class MemoryBooks:
         Returns:
             How many records that are.
         """
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return 0
             lost = self._queue.pending
             self._drop(lost, DropReason.SHUTDOWN)
             self._queue.drain()
             self._closed = True
-            self._changed.notify_all()
+            self._notify()
             return lost
 
     def dead_letters(self) -> list[DeadLetter]:
         """The dead letters, oldest first."""
-        with self._changed:
+        with self._lock:
             return list(self._dead)
 
     @property
     def pending(self) -> int:
         """Records that are not settled."""
-        with self._changed:
+        with self._lock:
             return 0 if self._closed else self._queue.pending
 
     def read(self, state: str) -> LaneStats:
         """The ledger as a value."""
-        with self._changed:
+        with self._lock:
             return self._ledger.read(pending=0 if self._closed else self._queue.pending, state=state)
 
     def _settle(self, entries: Sequence[Entry]) -> None:
         self._queue.settle(entries)
-        self._changed.notify_all()
+        self._notify()
+
+    def _notify(self) -> None:
+        for wake in self._waiters.copy():
+            wake.set()
 
     def _tell_settled(self, entries: Sequence[Entry]) -> None:
         if self.on_settled is not None:

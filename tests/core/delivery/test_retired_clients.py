@@ -1,0 +1,145 @@
+"""A client that nobody holds delivers what is left, then ends its threads and its connections."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sessionsight
+from sessionsight import Client, Settings
+from sessionsight.current import set_default
+from sessionsight.delivery import lifecycle
+from tests.core.delivery.kit import batches, singles
+from tests.support.server import Server, reply, until
+
+LONG = 3600.0
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def spool(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return "memory" if request.param == "memory" else f"sqlite:///{tmp_path}/spool.db"
+
+
+def make(server: Server, **options: Any) -> Client:
+    destinations = (batches(server.url), singles(server.url))
+    return Client(Settings(destinations=destinations, **{"trust_env": False, "backoff_base": 0.01, **options}))
+
+
+def capture(client: Client) -> None:
+    client.analytics.capture("seen", user_id="user_1")
+    client.analytics.goals.increment("signups", session_id="6f1d2c3b")
+
+
+def ours() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("sessionsight")}
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+def test_clients_made_again_and_again_leave_nothing(server: Server, spool: str, flushed: bool) -> None:
+    before, kept = ours(), len(lifecycle._working)
+    client = None
+    for _ in range(20):
+        client = make(server, spool=spool)
+        capture(client)
+        if flushed:
+            assert client.flush(20.0)
+    assert ours() - before
+
+    client = None
+    until(lambda: not ours() - before, "all threads have ended")
+    until(lambda: len(lifecycle._working) == kept, "nothing is left to be closed at the end")
+    arrived = b"".join(request.body for request in server.requests)
+    assert arrived.count(b"seen") == arrived.count(b"signups") == 2 * 20, "each vendor takes both"
+
+
+def test_a_client_ends_without_the_garbage_collector(server: Server) -> None:
+    client = make(server)
+    capture(client)
+    client.flush(20.0)
+    gone = weakref.ref(client)
+    gc.disable()
+    try:
+        del client
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_what_would_have_waited_for_company_is_sent(server: Server, spool: str) -> None:
+    before = ours()
+    capture(make(server, linger=LONG, spool=spool))
+
+    until(lambda: not ours() - before, "all threads have ended")
+    arrived = b"".join(request.body for request in server.requests)
+    assert arrived.count(b"seen") == arrived.count(b"signups") == 2
+
+
+def test_what_the_vendor_cannot_take_yet_is_delivered_first(server: Server) -> None:
+    before = ours()
+    server.will(*[reply(429)] * 6)
+    capture(make(server))
+
+    until(lambda: not ours() - before, "all threads have ended")
+    assert len(server.requests) >= 6 + 3
+    assert sum(request.body.count(b"seen") for request in server.requests[6:]) == 2
+
+
+def test_its_connections_are_closed(server: Server) -> None:
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.exists():
+        descriptors = Path("/dev/fd")
+    before, open_files = ours(), len(list(descriptors.iterdir()))
+    for _ in range(5):
+        capture(make(server))
+
+    until(lambda: not ours() - before, "all threads have ended")
+    until(lambda: len(list(descriptors.iterdir())) <= open_files, "all connections are closed")
+
+
+def test_the_default_client_before_is_let_go(server: Server) -> None:
+    before = ours()
+    destinations = {"analyse": {"public_key": "pk_live_1", "host": server.url}}
+    try:
+        for number in range(5):
+            sessionsight.configure(destinations=destinations)
+            sessionsight.current().capture(f"run {number}", user_id="user_1")
+    finally:
+        set_default(None)
+
+    until(lambda: not ours() - before, "all threads have ended")
+    assert sum(request.body.count(b'"run ') for request in server.requests) == 5
+
+
+def test_a_client_that_captured_nothing_has_nothing_to_end(server: Server, spool: str) -> None:
+    before = ours()
+    make(server, spool=spool)
+
+    assert ours() == before
+
+
+def test_a_forked_child_that_drops_a_client_leaves_its_parents_alone(server: Server) -> None:
+    client = make(server)
+    capture(client)
+    assert client.flush(20.0)
+    if (pid := os.fork()) == 0:
+        del client
+        gc.collect()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    capture(client)
+    assert client.flush(20.0)
+    assert client.shutdown()
