@@ -95,13 +95,11 @@ def arrived(vendor: Server) -> Counter[str]:
     return Counter(event["properties"]["token"] for request in vendor.requests for event in request.json["events"])
 
 
-def test_children_that_are_recycled_deliver_from_memory_when_the_signal_of_their_end_says_so(
-    vendor: Server, tmp_path: Path
-) -> None:
+def test_children_that_are_recycled_deliver_from_memory(vendor: Server, tmp_path: Path) -> None:
     tokens = [f"t{number}" for number in range(40)]
-    variables = environment(tmp_path, vendor, "memory", PATIENT)
+    variables = environment(tmp_path, vendor, "memory", {**WAITING, **PATIENT})
     publish("visit", tokens, tmp_path, variables)
-    with worker(tmp_path, {**variables, "DELIVER_AT_THE_END": "1"}, "--max-tasks-per-child", "10"):
+    with worker(tmp_path, variables, "--max-tasks-per-child", "10"):
         are_done(tokens, tmp_path)
 
     assert arrived(vendor) == Counter(tokens)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from sessionsight.collector import Batch
+from sessionsight.context import TrackingContext
 from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.console import ConsoleTransport
 from sessionsight.delivery.intake import Intake
@@ -58,6 +59,8 @@ class Engine:
         self._alone = not threads.run()
         self._kept = False
         self._retired = 0
+        # Seconds for which captures may still wait for delivery, where the process may end without a word.
+        self._patience = 0.0
         self._counts: Counter[str] = Counter()
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is counting.
         self._counting = threading.RLock()
@@ -120,9 +123,34 @@ class Engine:
             self._take([batch])
         if first and self._spool.durable:
             self._start_lanes()
+        if first and not self._spool.durable and lifecycle.ends_silently():
+            self._patience = self._flush_timeout
+        if self._patience:
+            self._wait_a_while(batch)
         if self._alone:
             for lane, fair in self._shares(time.monotonic() + self._flush_timeout):
                 lane.send_here(fair)
+
+    def _wait_a_while(self, batch: Batch) -> None:
+        """Wait until what was captured is delivered, since this process may end by `os._exit` right after.
+
+        All such waits together take no longer than one `flush` may. A process that serves requests is a server, which
+        stops in an orderly way.
+        """
+        if not isinstance(batch.context, TrackingContext):
+            self._patience = 0.0
+        elif not on_event_loop() and not threading.current_thread().name.startswith("sessionsight-"):
+            began = time.monotonic()
+            self.flush(began + self._patience)
+            self._patience = max(self._patience - (time.monotonic() - began), 0.0)
+            if not self._patience:
+                self.notices.tell(
+                    logging.WARNING,
+                    "this process may end by os._exit, as forked children and RQ's jobs do, so each capture has waited "
+                    f"for its delivery; after {self._flush_timeout:g} s in all they wait no more. Call flush() before "
+                    "the process ends, or capture within scope(flush=True)",
+                    about="patience",
+                )
 
     def start(self) -> None:
         """Deliver what others may have left, where threads run, though nothing has been captured here yet."""

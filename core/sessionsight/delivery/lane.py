@@ -29,6 +29,9 @@ _REMEDIES = {
     "call identify(), or let the browser send its ids",
 }
 
+# Seconds between two looks whether anything is left, once nobody holds the client.
+_RETIRED_LOOK = 1.0
+
 
 class Lane:
     """Takes entries from any thread, at once, and delivers them from its own.
@@ -215,7 +218,8 @@ class Lane:
             if self._then is not None and not self._books.pending:
                 break
             if not self._stopped:
-                self._wake.wait(wait)
+                # Others who share a durable spool may deliver the last of it without a word.
+                self._wake.wait(wait if self._then is None else min(wait, _RETIRED_LOOK))
             self._idle = False
         self._senders.stop()
         if self._then is not None:

@@ -15,7 +15,7 @@ from typing import Protocol
 from sessionsight.delivery import threads
 from sessionsight.notices import logger
 
-__all__ = ["Closable", "Working", "close_all", "install_sigterm", "keep", "register", "release"]
+__all__ = ["Closable", "Working", "close_all", "ends_silently", "install_sigterm", "keep", "register", "release"]
 
 
 class Closable(Protocol):
@@ -43,6 +43,7 @@ class Working(Closable, Protocol):
 _open: weakref.WeakSet[Closable] = weakref.WeakSet()
 _working: set[Working] = set()
 _hooked: set[int] = set()
+_imported_in = os.getpid()
 
 
 def register(closable: Closable) -> None:
@@ -98,6 +99,35 @@ def _hook_exit() -> None:
         from multiprocessing import util
 
         util.Finalize(None, close_all, exitpriority=0)
+    # So does a child of Celery's, but for this signal, which no other process gets.
+    signals = sys.modules.get("celery.signals")
+    if signals is not None:
+        signals.worker_process_shutdown.connect(_at_celerys_end, weak=False)
+
+
+def _at_celerys_end(**_: object) -> None:
+    close_all()
+
+
+def ends_silently() -> bool:
+    """Return whether this process may end by `os._exit`, where nothing of ours runs.
+
+    True in a child of `os.fork`, and in a job of RQ, whose work horses are forked or spawned and end in this way
+    (https://github.com/rq/rq/blob/master/rq/worker/base.py). False where something else runs at the end:
+    `multiprocessing`'s finalizers, Celery's signal, the graceful stop of gunicorn and uWSGI.
+    """
+    modules = sys.modules
+    if "gunicorn.arbiter" in modules or "uwsgi" in modules:
+        return False
+    if (process := modules.get("multiprocessing.process")) is not None and process.parent_process() is not None:
+        return False
+    billiard = modules.get("billiard.process")  # Celery's own multiprocessing
+    if billiard is not None and billiard.current_process().name != "MainProcess":
+        return False
+    if os.getpid() != _imported_in:
+        return True
+    rq = modules.get("rq")
+    return rq is not None and rq.get_current_job() is not None
 
 
 def install_sigterm() -> None:

@@ -4,10 +4,8 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 from celery import Celery  # type: ignore[import-untyped]
-from celery.signals import worker_process_shutdown  # type: ignore[import-untyped]
 
 import sessionsight
 from tests.servers.apps.options import OPTIONS
@@ -34,11 +32,6 @@ client = sessionsight.configure(**OPTIONS)
 
 if os.environ.get("CAPTURE_IN_PARENT"):
     client.analytics.capture("captured", {"token": f"parent {os.getpid()}"}, user_id="user_1")
-if os.environ.get("DELIVER_AT_THE_END"):
-
-    @worker_process_shutdown.connect  # type: ignore[untyped-decorator]
-    def deliver(**_: Any) -> None:
-        client.shutdown()
 
 
 @app.task  # type: ignore[untyped-decorator]

@@ -1,0 +1,165 @@
+"""Processes that may end by `os._exit`, where nothing of ours runs: what is captured there is delivered at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sessionsight import Client, Settings, TrackingContext
+from sessionsight.collector import Batch
+from sessionsight.delivery import lifecycle
+from tests.core.delivery.kit import batches, event
+from tests.core.delivery.test_lifecycle import names, run
+from tests.support.server import Server, silence
+
+FORK = """
+def job(work):
+    if (pid := os.fork()) == 0:
+        work()
+        os._exit(0)
+    reap(pid)
+
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.mark.parametrize("made", ["parent", "child"])
+def test_what_a_forked_child_captures_right_before_os_exit_arrives(made: str, server: Server) -> None:
+    maker = "client = make()\nget = lambda: client\n" if made == "parent" else "get = make\n"
+    script = FORK + maker + "for name in 'abc':\n    job(lambda: capture(get(), name))"
+
+    assert run(script, server, covered=False) == ("", "")
+    assert names(server) == ["a", "b", "c"]
+
+
+def test_so_does_what_a_job_of_rqs_captures(server: Server) -> None:
+    script = """
+import types
+sys.modules["rq"] = types.SimpleNamespace(get_current_job=lambda: "job 1")
+capture(make(), "a")
+os._exit(0)
+"""
+    assert run(script, server, covered=False) == ("", "")
+    assert names(server) == ["a"]
+
+
+def test_a_child_of_multiprocessing_waits_for_nothing_before_its_end(server: Server) -> None:
+    script = """
+client = make(linger=LONG)
+
+def work():
+    capture(client, "a")
+    print(client.stats().lanes["signal"].pending)
+
+child = multiprocessing.get_context("fork").Process(target=work)
+child.start()
+child.join()
+"""
+    assert run(script, server, covered=False) == ("1\n", "")
+    assert names(server) == ["a"]
+
+
+@pytest.mark.parametrize("module", ["gunicorn.arbiter", "uwsgi"])
+def test_the_worker_of_a_server_that_forks_does_not_wait(module: str, server: Server) -> None:
+    script = (
+        FORK
+        + f"""
+import types
+sys.modules["{module}"] = types.SimpleNamespace(has_threads=1)
+client = make(linger=LONG)
+
+def work():
+    capture(client, "a")
+    print(client.stats().lanes["signal"].pending, flush=True)
+
+job(work)
+"""
+    )
+    assert run(script, server, covered=False) == ("1\n", "")
+    assert names(server) == []
+
+
+# --- how long --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    """A client in a process that may end silently."""
+    monkeypatch.setattr(lifecycle, "_imported_in", 0)
+    settings = Settings(destinations=(batches(server.url),), trust_env=False, linger=3600.0, flush_timeout=0.3)
+    client = Client(settings)
+    yield client
+    client.shutdown(0)
+
+
+def pending(client: Client) -> int:
+    return client.stats().lanes["vendor"].pending
+
+
+def test_each_capture_waits_for_its_delivery(client: Client, server: Server) -> None:
+    settings = Settings(destinations=(batches(server.url),), trust_env=False, linger=3600.0)
+    client = Client(settings)
+    for number in range(3):
+        client.analytics.capture("seen", {"n": number}, user_id="user_1")
+        assert pending(client) == 0
+    client.shutdown(0)
+
+
+def test_all_captures_together_wait_no_longer_than_one_flush(
+    client: Client, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answer = silence()
+    for _ in range(20):
+        client.analytics.capture("seen", user_id="user_1")
+
+    assert pending(client) == 20
+    assert caplog.text.count("may end by os._exit") == 1
+
+
+def test_a_process_that_serves_requests_does_not_wait(client: Client) -> None:
+    client.submit(Batch([event("a").record], lambda: (TrackingContext(user_id="user_1"), None)))
+    client.analytics.capture("b", user_id="user_1")
+
+    assert pending(client) == 2
+
+
+async def test_an_event_loop_does_not_wait(client: Client) -> None:
+    client.analytics.capture("a", user_id="user_1")
+
+    assert pending(client) == 1
+
+
+@pytest.mark.parametrize(
+    ("modules", "expected"),
+    [
+        ({}, False),
+        ({"rq": SimpleNamespace(get_current_job=lambda: None)}, False),
+        ({"rq": SimpleNamespace(get_current_job=object)}, True),
+    ],
+)
+def test_a_process_that_was_not_forked_ends_silently_only_in_a_job_of_rqs(
+    modules: dict[str, Any], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gunicorn.arbiter", "uwsgi", "rq"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+
+    assert lifecycle.ends_silently() is expected
+
+
+def test_a_child_of_billiards_is_celerys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "_imported_in", 0)
+    child = SimpleNamespace(current_process=lambda: SimpleNamespace(name="ForkPoolWorker-1"))
+    monkeypatch.setitem(sys.modules, "billiard.process", child)
+
+    assert not lifecycle.ends_silently()
