@@ -166,6 +166,7 @@ def _ending(analytics: Analytics, send: Send) -> Send:
         nonlocal trailers
         await send(message)
         if message["type"] == "http.response.start":
+            analytics.stays_open()
             trailers = message.get("trailers", False)
         elif _is_last(message, trailers):
             analytics.end()
@@ -181,6 +182,7 @@ def _finishing(analytics: Analytics, send: Send, method: str) -> Send:
     async def finish_and_send(message: Message) -> None:
         nonlocal trailers
         if message["type"] == "http.response.start":
+            analytics.stays_open()
             trailers = message.get("trailers", False)
             complete = tracker.response_started(message["status"], message.get("headers", ()))
         else:

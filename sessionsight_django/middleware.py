@@ -209,6 +209,7 @@ class _Stream:
         self._request = request
         self._analytics = analytics
         self._early = early
+        analytics.stays_open()
         # Not the response, which holds the chunks. The headers are read when the first chunk is asked for: other
         # middlewares may change them until then.
         self._headers = response.headers

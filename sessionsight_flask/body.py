@@ -97,6 +97,7 @@ class Body:
             raise
         finally:
             leave(token)
+        self._analytics.stays_open()
         if self._last_byte is not None:
             self._last_byte.about_to_write(len(chunk))
         return chunk

@@ -87,6 +87,8 @@ class AnalyticsMiddleware:
         if KEY in environ:
             return self.app(environ, start_response)
         analytics = environ[KEY] = Analytics(self.client, self.reader, environ)
+        if "HTTP_UPGRADE" in environ:  # a websocket, whose view goes on for as long as it is open
+            analytics.stays_open()
         # Test clients do not close a response of which a test reads nothing but the status.
         early = self.client.early or test_mode.recording
         last_byte = LastByte(analytics, environ["REQUEST_METHOD"]) if early else None

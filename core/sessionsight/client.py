@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from sessionsight.admission import Admission
 from sessionsight.analytics import Analytics
 from sessionsight.arguments import as_context
-from sessionsight.collector import Batch, Hold, Receipt
+from sessionsight.collector import Batch, Hold, OpenScope, Receipt
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.engine import Engine, MakeTransport
@@ -260,6 +260,15 @@ class Client:
                 return
             engine = self._process()
         engine.submit(batch)
+
+    def watch(self, scope: OpenScope) -> None:
+        """See to it that what a request has captured is submitted within a second, should it go on for longer."""
+        engine = self._engine
+        if test_mode.active or engine.pid != os.getpid():
+            if test_mode.active and test_mode.suppressed:
+                return  # a recorder sees it at the end, and no thread changes what a test finds
+            engine = self._process()
+        engine.watch(scope)
 
     def new_receipt(self) -> Receipt:
         """A receipt for the batches of one request."""

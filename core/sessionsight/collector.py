@@ -14,7 +14,7 @@ from sessionsight.errors import CaptureError
 from sessionsight.records import DropReason, Record
 from sessionsight.request_data import HeaderNames, RequestData
 
-__all__ = ["Admit", "Batch", "Collector", "Hold", "Holder", "Receipt", "RequestReader"]
+__all__ = ["Admit", "Batch", "Collector", "Hold", "Holder", "OpenScope", "Receipt", "RequestReader"]
 
 Admit = Callable[[], tuple[TrackingContext, DropReason | None]]
 """Works out a request's context, and why nothing of it may be sent, if so. The same at each call."""
@@ -62,6 +62,23 @@ class Batch(Struct, frozen=True, gc=False):
         if self.route is not None and context.page.route is None:
             context = replace(context, page=replace(context.page, route=self.route))
         return context.with_user(self.user_id or context.user_id), drop
+
+
+class OpenScope(Protocol):
+    """A request that goes on, and has captured something which is not submitted yet. Called by a thread of delivery."""
+
+    def submit_soon(self) -> None:
+        """Ask for its records to be submitted together with the next one."""
+
+    def submit_overdue(self, *, final: bool = False) -> bool:
+        """Submit its records now, from this thread.
+
+        Args:
+            final: The process ends, so that nothing may be kept back any longer.
+
+        Returns:
+            Whether it keeps them back for now, and wants to be called again.
+        """
 
 
 class Holder(Protocol):
@@ -122,6 +139,9 @@ class Collector(Protocol):
     @property
     def inline(self) -> bool:
         """Whether a response waits for the delivery of what its request captured."""
+
+    def watch(self, scope: OpenScope) -> None:
+        """See to it that what a request has captured is submitted within a second, should it go on for longer."""
 
     def new_receipt(self) -> Receipt:
         """A receipt for the batches of one request, whose response waits for their delivery."""

@@ -23,6 +23,10 @@ from sessionsight.records import DropReason, Event, Record
 __all__ = ["Gathering"]
 
 _NO_OPTIONS: Mapping[str, Any] = {}
+# Records that a request keeps until it is over. More are handed over in parts.
+_MOST = 100
+# For how many half seconds more a request that has not answered yet may find out who its user is.
+_LOGIN = 8
 
 
 class Gathering:
@@ -46,6 +50,10 @@ class Gathering:
     _receipt: Receipt | None = None
     _ended = False
     _looked = False
+    _stays_open = False
+    _watched = False
+    _delays = 0
+    _most = _MOST
     _over = False
 
     def __init__(self, collector: Collector, reader: RequestReader | None = None, request: Any = None) -> None:
@@ -87,6 +95,13 @@ class Gathering:
         is_page = method == "GET" and (status < 300 or status == 304) and _is_html(content_type)
         self._page_status = status if is_page else None
 
+    def stays_open(self) -> None:
+        """Say that the response has begun, or that there is none, as of a websocket. For adapters.
+
+        From now on what is captured leaves within a second.
+        """
+        self._stays_open = True
+
     def look(self) -> None:
         """Take from the request what leads to its context, as far as it tells by now.
 
@@ -107,6 +122,16 @@ class Gathering:
             self._see_user(source)
         if collector.chooses and self._admit()[1] is None:  # what is not sent needs no choice
             self._choice = collector.choose(reader, request)
+
+    def _look_from_elsewhere(self) -> None:
+        """As `look`, but the user is whoever was seen at the last capture: reading it may need the request's thread."""
+        if (source := self._source) is None:
+            return
+        collector = self._collector
+        self._admit = self._admit or collector.admit(*source)
+        self._route = self._route or collector.route(*source)
+        if collector.chooses and self._choice is None and self._admit()[1] is None:
+            self._choice = collector.choose(*source)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Hand over what has been captured, and wait until all of the client's records are delivered.
@@ -249,18 +274,49 @@ class Gathering:
         # Appending before looking at the flag, and setting the flag before draining, leaves no gap
         # between a thread that captures and the end of the response.
         self._records.append(record)
-        if self._ended:
+        if self._ended or len(self._records) >= self._most:
             self._hand_over()
+        elif not self._watched:
+            # A response may stay open for hours: see `submit_overdue`.
+            self._watched = True
+            self._collector.watch(self)
+
+    def submit_soon(self) -> None:
+        """Hand over with the next record what has waited for half a second. See `collector.OpenScope`."""
+        if self._records and self._knows_user():
+            self._most = 1
+
+    def submit_overdue(self, *, final: bool = False) -> bool:
+        """Hand over what has waited for long enough, on a thread of delivery. See `collector.OpenScope`.
+
+        A plain request may still log its visitor in, which completes what it has captured before; so that is kept
+        back for some seconds.
+        """
+        self._watched = False  # first, so that whoever captures something meanwhile is watched again
+        if self._records and not (final or self._delays >= _LOGIN or self._knows_user()):
+            self._delays += 1
+            self._watched = True
+            return True
+        self._delays = 0
+        if records := _drained(self._records):
+            self._submit(records, elsewhere=True)
+        return False
+
+    def _knows_user(self) -> bool:
+        """Whether nothing is going to tell the user of what was captured, or nothing has to."""
+        return self._stays_open or all(record.user_id is not None for record in self._records.copy())
 
     def _hand_over(self) -> None:
+        if self._most != _MOST:
+            self._most = _MOST
         if records := _drained(self._records):
             self._submit(records)
         if self._held is not None and (records := _drained(self._held.rolled_back)):
             self._submit(records, DropReason.ROLLED_BACK)
 
-    def _submit(self, records: list[Record], drop: DropReason | None = None) -> None:
+    def _submit(self, records: list[Record], drop: DropReason | None = None, *, elsewhere: bool = False) -> None:
         try:
-            batch = self._batch(records)
+            batch = self._batch(records, elsewhere=elsewhere)
             if drop is not None:
                 batch = replace(batch, drop=drop)
             for directed in (batch,) if self._choice is None else _directed(batch, self._choice):
@@ -282,13 +338,21 @@ class Gathering:
         except Exception as error:
             self._collector.reject(error)
 
-    def _batch(self, records: list[Record]) -> Batch:
-        """The records, and what leads to their context as far as it is known now."""
+    def _batch(self, records: list[Record], *, elsewhere: bool = False) -> Batch:
+        """The records, and what leads to their context as far as it is known now.
+
+        Args:
+            records: To be handed over.
+            elsewhere: This is not the request's own thread, where its user could be read.
+        """
         if self._collector.inline and self._receipt is None and self._context is None:
             # In one step, since two threads may hand over the first records of a request at once.
             vars(self).setdefault("_receipt", self._collector.new_receipt())
-        self.look()
-        self._looked = self._ended  # what was looked at before the end has to be looked at again
+        if elsewhere:
+            self._look_from_elsewhere()
+        else:
+            self.look()
+            self._looked = self._ended  # what was looked at before the end has to be looked at again
         origin = self._admit or self._context or EMPTY_CONTEXT
         return Batch(records, origin, self._user_id or self._seen_user, self._route, self._drop, self._receipt)
 

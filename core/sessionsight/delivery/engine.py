@@ -14,13 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from sessionsight.collector import Batch
+from sessionsight.collector import Batch, OpenScope
 from sessionsight.context import TrackingContext
 from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.console import ConsoleTransport
 from sessionsight.delivery.intake import Intake
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.ledger import LaneStats
+from sessionsight.delivery.open_scopes import OpenScopes
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.receipts import DeliveryReceipt, ReceiptTracker
 from sessionsight.delivery.spool.base import DeadLetter, Share, Spool
@@ -93,6 +94,8 @@ class Engine:
             )
             for destination in destinations
         }
+        self._open = OpenScopes(self._fault)
+        self._age_at = 0.0
         self._receipts = ReceiptTracker()
         for name in self._lanes:
             self._spool.books(name).on_settled = partial(self._receipts.settled, name)
@@ -151,6 +154,13 @@ class Engine:
                     "the process ends, or capture within scope(flush=True)",
                     about="patience",
                 )
+
+    def watch(self, scope: OpenScope) -> None:
+        """See to it that what a request has captured is submitted within a second, should it go on for longer."""
+        if self._lanes and not self._alone:
+            self._open.add(scope)
+            if not self._intake.ticks:
+                self._intake.call_later(OpenScopes.INTERVAL)
 
     def start(self) -> None:
         """Deliver what others may have left, where threads run, though nothing has been captured here yet."""
@@ -217,11 +227,20 @@ class Engine:
             self._intake.drain()
 
     def _tick(self) -> float | None:
-        """Find out which records that requests wait for have been taken over by other processes."""
+        """Do what has to be done now and then, on the intake's thread. Returns when to do it again, in seconds."""
+        now = time.monotonic()
+        if now >= self._age_at:
+            self._age_at = now + OpenScopes.INTERVAL
+            go_on = self._open.age()
+        else:
+            go_on = True
+        # Which of the records that requests wait for have been taken over by other processes?
         waiting = self._receipts.rows()
         for name, rows in waiting.items():
             self._receipts.gone(name, rows.difference(self._spool.books(name).still_ours([*rows])))
-        return _SETTLED_INTERVAL if waiting else None
+        if waiting:
+            return _SETTLED_INTERVAL
+        return max(self._age_at - time.monotonic(), 0.0) if go_on else None
 
     def _settle(self, batches: list[Batch]) -> dict[DropReason | None, list[Entry]]:
         """Work out contexts. A batch that has none is counted as lost, and taken out of the list."""
@@ -262,6 +281,7 @@ class Engine:
 
     def hurry_until(self, deadline: float) -> None:
         """Let every lane send what it has, in what time is left."""
+        self._open.submit_all()
         self._intake.drain()
         for lane in self._lanes.values():
             lane.end_by(deadline)

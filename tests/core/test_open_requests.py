@@ -1,0 +1,234 @@
+"""What a request captures leaves before the request is over, when there is much of it or when it takes long."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sessionsight import Analytics, Client, Settings
+from sessionsight.test_mode import TestMode
+from tests.core.box import Box, BoxDestination, Recorder, Visit, VisitReader
+from tests.support.server import PATIENCE, until
+
+COOKIE = "ss_vid=visitor-1"
+
+Make = Callable[..., Recorder]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    made: list[Recorder] = []
+
+    def make(*names: str, **options: Any) -> Recorder:
+        box = Box()
+        destinations = tuple(BoxDestination(name) for name in names or ("box",))
+        client = Client(
+            Settings(destinations=destinations, strict=True, linger=0.0, **options), make_transport=lambda _: box
+        )
+        made.append(Recorder(client, box))
+        return made[-1]
+
+    yield make
+    for recorder in made:
+        assert recorder.client.shutdown(PATIENCE)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def recorder(request: pytest.FixtureRequest, make: Make, tmp_path: Path) -> Recorder:
+    return make(spool="memory" if request.param == "memory" else f"sqlite:///{tmp_path}/spool.db")
+
+
+def visit(recorder: Recorder, **more: Any) -> Analytics:
+    return Analytics(recorder.client, VisitReader(), Visit(COOKIE, **more))
+
+
+def arrived(recorder: Recorder, destination: str = "box") -> list[str]:
+    return [entry.record.label for entry in recorder.box.entries.get(destination, [])]
+
+
+def captured(recorder: Recorder) -> int:
+    return recorder.client.stats().lanes["box"].captured
+
+
+def test_one_record_leaves_although_nothing_follows(recorder: Recorder) -> None:
+    analytics = visit(recorder, user="ada", route="/stream")
+    analytics.capture("opened")
+    until(lambda: arrived(recorder) == ["opened"], "it has left, and the request is still open")
+    analytics.capture("closed")
+    analytics.release()
+    [opened, closed] = recorder.entries()
+    assert (opened.record.label, closed.record.label) == ("opened", "closed")
+    assert opened.context == closed.context
+    assert (opened.user_id, opened.context.page.route) == ("ada", "/stream")
+
+
+def test_it_leaves_again_and_again(recorder: Recorder) -> None:
+    analytics = visit(recorder)
+    analytics.stays_open()
+    for number in range(3):
+        analytics.capture(f"tick {number}")
+        until(lambda number=number: len(arrived(recorder)) == number + 1, "it has left")  # type: ignore[misc]
+    analytics.release()
+    assert arrived(recorder) == ["tick 0", "tick 1", "tick 2"]
+
+
+def test_a_request_keeps_no_more_than_a_hundred_records_and_drops_none(recorder: Recorder) -> None:
+    analytics = visit(recorder)
+    kept: list[int] = []
+    for number in range(1_050):
+        analytics.capture(f"row {number}")
+        kept.append(len(analytics._records))
+    assert max(kept) == 99
+    assert captured(recorder) == 1_000
+    analytics.release()
+    assert [entry.record.label for entry in recorder.entries()] == [f"row {number}" for number in range(1_050)]
+
+
+def test_more_records_than_a_queue_may_hold_are_captured_at_the_vendors_pace(make: Make) -> None:
+    recorder = make(queue_records=200)
+    analytics = visit(recorder)
+    for number in range(1_000):
+        analytics.capture("row")
+        if number % 100 == 99:
+            assert recorder.client.flush(PATIENCE)
+    analytics.release()
+    assert len(recorder.entries()) == 1_000
+
+
+def test_a_plain_request_that_is_slow_may_still_log_its_visitor_in(make: Make) -> None:
+    recorder = make()
+    analytics = visit(recorder)
+    scopes = recorder.client._process()._open
+    analytics.capture("before")
+    for _ in range(3):
+        scopes.age()
+    analytics.capture("still_before")
+    analytics.identify("ada")
+    analytics.release()
+    assert recorder.users() == ["ada"] * 3
+
+
+def test_that_does_not_keep_a_record_for_ever(make: Make) -> None:
+    recorder = make()
+    analytics = visit(recorder)
+    analytics.capture("before")
+    for _ in range(20):
+        recorder.client._process()._open.age()
+    assert captured(recorder) == 1
+    analytics.release()
+
+
+def test_a_response_that_has_begun_logs_nobody_in(make: Make) -> None:
+    recorder = make()
+    analytics = visit(recorder)
+    analytics.stays_open()
+    analytics.capture("opened")
+    until(lambda: arrived(recorder) == ["opened"], "it has left")
+    analytics.release()
+
+
+def test_a_second_record_takes_along_one_that_has_waited(make: Make) -> None:
+    recorder = make()
+    analytics = visit(recorder, user="ada")
+    analytics.capture("opened")
+    recorder.client._process()._open.age()
+    analytics.capture("tick")
+    assert not analytics._records
+    analytics.capture("tick")
+    assert len(analytics._records) == 1
+    analytics.release()
+
+
+def test_identify_completes_what_has_not_left_yet(recorder: Recorder) -> None:
+    analytics = visit(recorder)
+    for _ in range(100):
+        analytics.capture("before")
+    analytics.capture("after")
+    analytics.identify("ada")
+    analytics.release()
+    assert recorder.users() == [None] * 100 + ["ada"] * 2
+
+
+def test_the_user_is_read_on_the_requests_own_thread_alone(make: Make) -> None:
+    threads: set[threading.Thread] = set()
+
+    class Reader(VisitReader):
+        def user_id(self, request: Visit) -> str | None:
+            threads.add(threading.current_thread())
+            return request.user
+
+    recorder = make()
+    analytics = Analytics(recorder.client, Reader(), Visit(COOKIE, user="ada"))
+    analytics.capture("opened")
+    until(lambda: arrived(recorder) == ["opened"], "it has left")
+    assert threads == {threading.current_thread()}
+    assert recorder.users() == ["ada"]
+    analytics.release()
+
+
+def test_the_sites_functions_are_asked_for_it_as_well(make: Make) -> None:
+    recorder = make("box", "other", choose_destinations=lambda request: "other", should_capture=lambda request: True)
+    analytics = visit(recorder, user="ada")
+    analytics.capture("opened")
+    until(lambda: arrived(recorder, "other") == ["opened"], "it has left")
+    assert arrived(recorder) == []
+    analytics.release()
+
+
+def test_a_refusal_holds_for_it_as_well(make: Make) -> None:
+    recorder = make(consent=lambda data: False)
+    analytics = visit(recorder, user="ada")
+    analytics.capture("opened")
+    until(lambda: recorder.dropped() == {"consent": 1}, "it is counted")
+    analytics.release()
+
+
+def test_what_nobody_ends_leaves_all_the_same(recorder: Recorder) -> None:
+    visit(recorder, user="ada").capture("opened")
+    until(lambda: arrived(recorder) == ["opened"], "it has left")
+
+
+def test_at_the_end_of_the_process_it_leaves_at_once(recorder: Recorder) -> None:
+    analytics = visit(recorder)
+    analytics.capture("opened")
+    assert recorder.client.shutdown(PATIENCE)
+    assert arrived(recorder) == ["opened"]
+    analytics.release()
+
+
+def test_a_request_that_captures_nothing_is_not_watched(make: Make) -> None:
+    recorder = make()
+    visit(recorder).release()
+    assert not recorder.client._process()._open._new
+    assert recorder.client._process()._intake._thread is None
+
+
+def test_while_a_test_suppresses_delivery_nobody_watches(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = make()
+    monkeypatch.setattr("sessionsight.client.test_mode", TestMode(suppressed=True))
+    visit(recorder).capture("opened")
+    assert not recorder.client._process()._open._new
+
+
+def test_records_of_many_threads_of_an_open_request_leave_once_each(recorder: Recorder) -> None:
+    analytics = visit(recorder)
+    process = recorder.client._process()
+
+    def work(thread: int) -> None:
+        for number in range(200):
+            analytics.capture(f"{thread} {number}")
+
+    workers = [threading.Thread(target=work, args=(thread,)) for thread in range(6)]
+    for worker in workers:
+        worker.start()
+    while any(worker.is_alive() for worker in workers):
+        process._open.age()
+    for worker in workers:
+        worker.join()
+    analytics.release()
+    labels = [entry.record.label for entry in recorder.entries()]
+    assert sorted(labels) == sorted(f"{thread} {number}" for thread in range(6) for number in range(200))
