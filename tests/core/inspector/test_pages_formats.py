@@ -160,7 +160,7 @@ def test_a_request_is_sent_once_more_by_curl() -> None:
     ]
     assert "--data-raw" not in formats.as_curl(received(), "http://127.0.0.1:7717")
     assert formats.as_curl(received(body=b"x" * 100_000), "http://127.0.0.1:7717") == ""
-    assert formats.as_curl(received(method="WEBSOCKET"), "http://127.0.0.1:7717") == ""
+    assert formats.as_curl(received(method=WEBSOCKET), "http://127.0.0.1:7717") == ""
 
 
 def test_json_is_coloured_and_its_text_unchanged() -> None:
