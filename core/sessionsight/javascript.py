@@ -11,7 +11,7 @@ from decimal import Decimal
 from numbers import Real
 from typing import Any
 
-__all__ = ["WHITESPACE", "is_blank", "nonfinite_as_text", "to_string", "trim"]
+__all__ = ["WHITESPACE", "is_blank", "length", "nonfinite_as_text", "to_string", "trim"]
 
 # https://tc39.es/ecma262/#prod-WhiteSpace and #prod-LineTerminator: with U+FEFF, without U+001C to U+001F and U+0085.
 WHITESPACE = (
@@ -34,6 +34,16 @@ def trim(text: str) -> str:
 def is_blank(text: str) -> bool:
     """Tell whether nothing is left of a text when it is trimmed."""
     return not text.strip(WHITESPACE)
+
+
+def length(text: str) -> int:
+    """Count a text's UTF-16 code units, as `String.prototype.length` does.
+
+    Example:
+        >>> length("a"), length(chr(0x1F600))
+        (1, 2)
+    """
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def to_string(value: Any) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionsight.javascript import WHITESPACE, is_blank, nonfinite_as_text, to_string, trim
+from sessionsight.javascript import WHITESPACE, is_blank, length, nonfinite_as_text, to_string, trim
 
 
 def test_white_space_is_that_of_javascript_alone() -> None:
@@ -16,6 +16,11 @@ def test_white_space_is_that_of_javascript_alone() -> None:
     ranges = [(9, 13), (32, 32), (160, 160), (0x1680, 0x1680), (0x2000, 0x200A), (0x2028, 0x2029), (0x202F, 0x202F)]
     ranges += [(0x205F, 0x205F), (0x3000, 0x3000), (0xFEFF, 0xFEFF)]
     assert set(map(ord, WHITESPACE)) == {code for first, last in ranges for code in range(first, last + 1)}
+
+
+@pytest.mark.parametrize(("text", "units"), [("", 0), ("abc", 3), ("\xe9", 1), ("\U0001f600", 2), ("\ud800a", 2)])
+def test_a_text_is_as_long_as_javascript_counts(text: str, units: int) -> None:
+    assert length(text) == units
 
 
 @pytest.mark.parametrize("text", ["", " ", "\ufeff", "\u00a0\u202f", "\r\n\v\f"])

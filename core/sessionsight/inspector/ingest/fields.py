@@ -7,7 +7,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
-from sessionsight.javascript import is_blank
+from sessionsight.javascript import is_blank, length
 
 __all__ = ["Fields", "amount_of", "number", "shown"]
 
@@ -45,8 +45,8 @@ class Fields:
         if required and is_blank(value):
             self.rules.append(f"{name}: must not be blank")
             return None
-        if most is not None and len(value) > most:
-            self.rules.append(f"{name}: must be at most {most} characters, not {len(value)}")
+        if most is not None and length(value) > most:
+            self.rules.append(f"{name}: must be at most {most} characters, not {length(value)}")
         return value
 
     def object(self, name: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from sessionsight.inspector.ingest import visitors
 from sessionsight.inspector.ingest.base import Body, Request
 from sessionsight.inspector.ingest.fields import Fields, number, shown
 from sessionsight.inspector.model import Inspected
+from sessionsight.javascript import length
 
 __all__ = ["anonymous_events", "exposures", "recording"]
 
@@ -177,11 +178,11 @@ def _custom_properties(fields: Fields) -> dict[str, Any]:
     if len(custom) > _MAX_PROPERTIES:
         fields.rules.append(f"customProperties: must be at most {_MAX_PROPERTIES}, not {len(custom)}")
     for name, value in custom.items():
-        if len(name) > _MAX_PROPERTY_NAME:
+        if length(name) > _MAX_PROPERTY_NAME:
             fields.rules.append(f"customProperties: a name must be at most {_MAX_PROPERTY_NAME} characters")
         if not isinstance(value, str | int | float):
             fields.rules.append(f"customProperties.{name}: must be text, a number or a boolean, not {shown(value)}")
-        elif isinstance(value, str) and len(value) > _MAX_PROPERTY:
+        elif isinstance(value, str) and length(value) > _MAX_PROPERTY:
             fields.rules.append(f"customProperties.{name}: must be at most {_MAX_PROPERTY} characters")
     return custom
 

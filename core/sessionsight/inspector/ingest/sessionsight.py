@@ -30,6 +30,7 @@ from sessionsight.inspector.ingest.base import (
 )
 from sessionsight.inspector.ingest.fields import Fields, number, shown
 from sessionsight.inspector.model import Inspected, Kind, Vendor
+from sessionsight.javascript import length
 
 __all__ = ["SessionSight"]
 
@@ -224,10 +225,10 @@ def _check_metadata(fields: Fields) -> None:
     if len(metadata) > _MAX_METADATA_KEYS:
         fields.rules.append(f"metadata: must have at most {_MAX_METADATA_KEYS} keys, not {len(metadata)}")
     for key, value in metadata.items():
-        if len(key) > _MAX_METADATA_TEXT:
-            fields.rules.append(f"metadata: a key must be at most {_MAX_METADATA_TEXT} characters, not {len(key)}")
-        elif isinstance(value, str) and len(value) > _MAX_METADATA_TEXT:
-            fields.rules.append(f"metadata.{key}: must be at most {_MAX_METADATA_TEXT} characters, not {len(value)}")
+        if length(key) > _MAX_METADATA_TEXT:
+            fields.rules.append(f"metadata: a key must be at most {_MAX_METADATA_TEXT} characters, not {length(key)}")
+        elif isinstance(value, str) and length(value) > _MAX_METADATA_TEXT:
+            fields.rules.append(f"metadata.{key}: must be at most {_MAX_METADATA_TEXT} characters, not {length(value)}")
     if not fields.rules:
         _, secrets = filter_metadata(metadata)
         fields.warnings.extend(

@@ -51,6 +51,7 @@ def test_an_amount_is_one_unless_given() -> None:
         ({"metadata": {"seats": 3}}, "metadata.seats: must be a string, not 3"),
         ({"metadata": {str(n): "" for n in range(6)}}, "metadata: must have at most 5 keys, not 6"),
         ({"metadata": {"a": "b" * 257}}, "metadata.a: must be at most 256 characters, not 257"),
+        ({"metadata": {"a": "\U0001f600" * 129}}, "metadata.a: must be at most 256 characters, not 258"),
         ({"metadata": {"a" * 257: "b"}}, "metadata: a key must be at most 256 characters, not 257"),
     ],
 )
