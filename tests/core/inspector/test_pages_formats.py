@@ -7,6 +7,7 @@ from html import unescape
 import pytest
 
 from sessionsight.inspector import formats
+from sessionsight.inspector.model import WEBSOCKET
 from tests.core.inspector.samples import record
 from tests.core.inspector.values import received
 
