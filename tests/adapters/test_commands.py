@@ -60,7 +60,11 @@ def to(server: Server, key: str = "key_1") -> dict[str, Any]:
 def test_check_prints_what_it_finds(run: Run) -> None:
     assert run({"destinations": {"saytics": {"secret_key": "key_1"}}}, "check") == (
         0,
-        "ok       saytics  configured by the settings\nok       strict   is off: a wrong call is logged and counted\n",
+        (
+            "ok       saytics  configured by the settings\n"
+            "ok       spool    is memory: a kill loses what waits, and key= counts within one process only\n"
+            "ok       strict   is off: a wrong call is logged and counted\n"
+        ),
     )
 
 

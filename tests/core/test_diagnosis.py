@@ -237,3 +237,10 @@ def test_the_ledger_is_an_aligned_table() -> None:
 
 def test_a_vendors_words_cannot_write_over_the_terminal() -> None:
     assert report_lines([Finding(level="error", subject="x", message="a\x1b[2Jb\nc")]) == ["error    x  a\\x1b[2Jb\\nc"]
+
+
+def test_a_check_says_what_a_spool_in_memory_means_for_keys(tmp_path: Path) -> None:
+    message = "is memory: a kill loses what waits, and key= counts within one process only"
+
+    assert found(check(client_for(SIGNAL)), "spool") == [("ok", message)]
+    assert found(check(client_for(SIGNAL, spool=f"sqlite:///{tmp_path}/spool.db")), "spool") == []

@@ -25,8 +25,9 @@ from sessionsight.delivery.open_scopes import OpenScopes
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.receipts import DeliveryReceipt, ReceiptTracker
 from sessionsight.delivery.spool.base import DeadLetter, Share, Spool
-from sessionsight.delivery.spool.choose import choose
+from sessionsight.delivery.spool.choose import choose, is_durable
 from sessionsight.delivery.transport import HttpxTransport, Transport
+from sessionsight.delivery.workers import may_have_peers
 from sessionsight.destinations.base import Destination
 from sessionsight.event_loop import on_event_loop
 from sessionsight.notices import Notices
@@ -60,6 +61,7 @@ class Engine:
         self._alone = not threads.run()
         self._kept = False
         self._retired = 0
+        self._looked_at_keys = is_durable(spool)
         # Seconds for which captures may still wait for delivery, where the process may end without a word.
         self._patience = 0.0
         self._counts: Counter[str] = Counter()
@@ -180,6 +182,8 @@ class Engine:
         receipts = [batch.receipt for batch in batches if isinstance(batch.receipt, DeliveryReceipt)]
         try:
             entries = self._settle(left)
+            if not self._looked_at_keys:
+                self._look_at_keys(left)
             shares = [
                 share
                 for drop, some in entries.items()
@@ -241,6 +245,18 @@ class Engine:
         if waiting:
             return _SETTLED_INTERVAL
         return max(self._age_at - time.monotonic(), 0.0) if go_on else None
+
+    def _look_at_keys(self, batches: Sequence[Batch]) -> None:
+        """At the first record with a key, say so if other workers will not know of it."""
+        if not any(record.key is not None for batch in batches for record in batch.records):
+            return
+        self._looked_at_keys = True
+        if may_have_peers():
+            self.notices.tell(
+                logging.WARNING,
+                "key= counts within this process only, which may be one of several workers: a repeat that another one "
+                "serves is delivered again; set a durable spool, such as sqlite:////var/lib/shop/analytics.db",
+            )
 
     def _settle(self, batches: list[Batch]) -> dict[DropReason | None, list[Entry]]:
         """Work out contexts. A batch that has none is counted as lost, and taken out of the list."""

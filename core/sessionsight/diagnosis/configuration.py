@@ -49,6 +49,9 @@ def check(client: Client, *, environ: Mapping[str, str] | None = None) -> list[F
     for destination in settings.destinations:
         findings += _check_destination(destination, environ)
     findings += _check_environment(settings, environ)
+    if settings.destinations and not settings.durable:
+        message = "is memory: a kill loses what waits, and key= counts within one process only"
+        findings.append(Finding(level="ok", subject="spool", message=message))
     message = "is on: a wrong call raises" if settings.strict else "is off: a wrong call is logged and counted"
     findings.append(Finding(level="ok", subject="strict", message=message))
     real = [destination.name for destination in settings.destinations if _is_for_production(destination)]

@@ -25,6 +25,7 @@ def test_what_is_configured_from_where_and_whether_it_answers(server: Server, mo
         "ok       signal    configured by the environment (SIGNAL_API_KEY, SIGNAL_PROJECT_ID, SIGNAL_ENDPOINT)",
         f"warning  signal    endpoint: {server.url} is this machine, not the vendor",
         "                   fine for tests, wrong in production",
+        "ok       spool     is memory: a kill loses what waits, and key= counts within one process only",
         "ok       strict    is off: a wrong call is logged and counted",
         f"ok       signal    {server.url} answers",
     ]
