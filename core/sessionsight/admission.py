@@ -21,6 +21,8 @@ from sessionsight.callbacks import UnawaitedResult, decide, run
 from sessionsight.collector import Admit, RequestReader
 from sessionsight.consent import consents
 from sessionsight.context import OPTED_OUT, TrackingContext
+from sessionsight.pageviews import HEADERS as PAGE_HEADERS
+from sessionsight.pageviews import is_bot, is_page_visit
 from sessionsight.records import DropReason
 from sessionsight.request_data import HeaderNames, RequestData, from_any
 from sessionsight.resolve import resolve
@@ -60,6 +62,8 @@ class Admission:
         self._ask = settings.user if callable(settings.user) else None
         self._asks = self._look_now or self._ask is not None
         self._header_names = HeaderNames(settings.anonymous_id_header, cookie=settings.anonymous_id_cookie)
+        self._page_names = HeaderNames(*PAGE_HEADERS)
+        self._is_bot = settings.is_bot or is_bot
         self._excluded = re.compile("|".join(map(fnmatch.translate, settings.exclude_paths)))
 
     def look(self, reader: RequestReader, request: Any) -> tuple[Admit, str | None, str | None]:
@@ -87,14 +91,25 @@ class Admission:
         return Postponed(self._admit, snapshot)
 
     def wants_page(self, reader: RequestReader, request: Any) -> bool:
-        """Whether the page that answers this request is captured, by the `pageviews` setting."""
+        """Whether the page that answers this request is captured: somebody looks at it, and `pageviews` says so."""
         wanted = self.settings.pageviews
-        if isinstance(wanted, bool):
-            return wanted
+        if wanted is False or not self._is_visited(reader, request):
+            return False
+        if wanted is True:
+            return True
         try:
             return decide(wanted, reader.native(request))
         except Exception as error:
             self._tell_failure("pageviews failed, which is taken as no", error)
+            return False
+
+    def _is_visited(self, reader: RequestReader, request: Any) -> bool:
+        """Whether a person has opened the page, as far as the request's headers tell."""
+        try:
+            headers = reader.snapshot(request, self._page_names)().headers
+            return is_page_visit(headers) and not decide(self._is_bot, headers.get("user-agent", ""))
+        except Exception as error:
+            self._tell_failure("is_bot failed, which is taken as yes", error)
             return False
 
     def choose(self, reader: RequestReader, request: Any) -> frozenset[str] | DropReason | None:

@@ -80,6 +80,9 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
     """A function of the request that names the destinations of what it captures; None means all."""
     pageviews: bool | Callable[[Any], bool] = False
     """Whether each page that is served is captured as `$pageview`; or a function of the request that says so."""
+    is_bot: Callable[[str], bool] | None = None
+    """A function of the User-Agent that says whether a page was served to a bot, which is then not captured; by default
+    `sessionsight.pageviews.is_bot`. It concerns page views alone."""
     max_property_bytes: int = MAX_BYTES
     """The largest JSON object of properties that a record may have."""
 
@@ -196,7 +199,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 _VARIABLES_TOO = frozenset({"spool", "disabled"})  # settings that are environment variables as well
 _OR_FUNCTION = frozenset({"user", "consent"})
-_FUNCTIONS = frozenset({"choose_destinations", "should_capture", "before_send", "on_error"})
+_FUNCTIONS = frozenset({"choose_destinations", "should_capture", "is_bot", "before_send", "on_error"})
 # What a header's or a cookie's name consists of: RFC 9110, section 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TOKENS = frozenset({"anonymous_id_cookie", "anonymous_id_header"})

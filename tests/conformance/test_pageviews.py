@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import wsgiref.util
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import flask
 import pytest
@@ -27,8 +27,12 @@ from sessionsight_flask.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from tests.adapters.django_site import browser, site
 from tests.adapters.recording import COOKIE, Recorder
 
-Visit = Callable[[str, str], int]
-"""Makes a request by method and path; gives the status."""
+
+class Visit(Protocol):
+    """Makes a request by method and path; gives the status."""
+
+    def __call__(self, method: str, path: str, /, **headers: str) -> int:
+        """Headers are named with underscores."""
 
 
 def by_django(recorder: Recorder) -> Iterator[Visit]:
@@ -53,8 +57,8 @@ def by_django(recorder: Recorder) -> Iterator[Visit]:
     with site(recorder, html, stream, json, moved, missing, broken):
         visitor = browser()
 
-        def visit(method: str, path: str) -> int:
-            response = visitor.generic(method, path)
+        def visit(method: str, path: str, /, **headers: str) -> int:
+            response = visitor.generic(method, path, **{f"HTTP_{name.upper()}": headers[name] for name in headers})
             b"".join(response)
             response.close()
             return int(response.status_code)
@@ -76,9 +80,9 @@ def by_flask(recorder: Recorder) -> Iterator[Visit]:
     for name, view in views.items():
         app.add_url_rule(f"/{name}/", name, view, methods=["GET", "POST"])
 
-    def visit(method: str, path: str) -> int:
+    def visit(method: str, path: str, /, **headers: str) -> int:
         visitor = app.test_client(use_cookies=False)
-        with visitor.open(path, method=method, headers={"Cookie": COOKIE}) as response:
+        with visitor.open(path, method=method, headers={"Cookie": COOKIE, **spelled(headers)}) as response:
             response.get_data()
             return response.status_code
 
@@ -109,7 +113,11 @@ def by_starlette(recorder: Recorder) -> Iterator[Visit]:
     visitor = TestClient(
         AsgiMiddleware(app, client=recorder.client), raise_server_exceptions=False, headers={"Cookie": COOKIE}
     )
-    yield lambda method, path: visitor.request(method, path, follow_redirects=False).status_code
+
+    def visit(method: str, path: str, /, **headers: str) -> int:
+        return visitor.request(method, path, follow_redirects=False, headers=spelled(headers)).status_code
+
+    yield visit
 
 
 def by_wsgi(recorder: Recorder) -> Iterator[Visit]:
@@ -130,9 +138,10 @@ def by_wsgi(recorder: Recorder) -> Iterator[Visit]:
 
     served = WsgiMiddleware(app, client=recorder.client)
 
-    def visit(method: str, path: str) -> int:
+    def visit(method: str, path: str, /, **headers: str) -> int:
         began: list[str] = []
         environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path, "HTTP_COOKIE": COOKIE}
+        environ.update({f"HTTP_{name.upper()}": value for name, value in headers.items()})
         environ["wsgi.input"] = io.BytesIO()
         wsgiref.util.setup_testing_defaults(environ)
         try:
@@ -144,6 +153,10 @@ def by_wsgi(recorder: Recorder) -> Iterator[Visit]:
         return int(began[0][:3])
 
     yield visit
+
+
+def spelled(headers: dict[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 ROUTES = {by_django: "{}/", by_flask: "/{}/", by_starlette: "/{}/", by_wsgi: None}
@@ -230,3 +243,79 @@ def test_a_page_that_is_excluded_is_not_sent(host: Any) -> None:
         assert visit("GET", "/html/") == 200
     assert pages(recorder) == []
     assert recorder.client.stats().lanes["analyse"].dropped == {"excluded": 1}
+
+
+GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+
+VISITS = [
+    {"sec_fetch_dest": "document", "sec_fetch_mode": "navigate", "user_agent": "Mozilla/5.0 (X11; Linux x86_64)"},
+    {"hx_request": "true", "hx_boosted": "true", "sec_fetch_dest": "empty", "sec_fetch_mode": "cors"},
+    {"hx_request": "true", "hx_history_restore_request": "true", "sec_fetch_dest": "empty", "sec_fetch_mode": "cors"},
+    {"x_turbo_request_id": "8d2a", "sec_fetch_dest": "empty", "sec_fetch_mode": "cors"},
+    {"x_requested_with": "com.example.browser"},
+]
+NO_VISITS = [
+    {"sec_purpose": "prefetch"},
+    {"sec_purpose": "prefetch;prerender", "sec_fetch_dest": "document", "sec_fetch_mode": "navigate"},
+    {"purpose": "prefetch"},
+    {"x_purpose": "preview"},
+    {"x_moz": "prefetch"},
+    {"x_turbo_request_id": "8d2a", "x_sec_purpose": "prefetch"},
+    {"sec_fetch_dest": "iframe", "sec_fetch_mode": "navigate"},
+    {"sec_fetch_dest": "empty", "sec_fetch_mode": "cors"},
+    {"sec_fetch_mode": "no-cors"},
+    {"hx_request": "true"},
+    {"turbo_frame": "cart", "x_turbo_request_id": "8d2a"},
+    {"x_pjax": "true"},
+    {"x_requested_with": "XMLHttpRequest"},
+    {"user_agent": GOOGLEBOT},
+]
+
+
+def test_a_page_counts_when_somebody_looks_at_it(host: Any) -> None:
+    recorder = Recorder(pageviews=True)
+    for visit in host(recorder):
+        for headers in VISITS:
+            assert visit("GET", "/html/", **headers) == 200
+    assert pages(recorder) == [page(host, "html")] * len(VISITS)
+
+
+def test_prefetches_frames_fragments_and_bots_do_not_count(host: Any) -> None:
+    recorder = Recorder(pageviews=True)
+    for visit in host(recorder):
+        for headers in NO_VISITS:
+            assert visit("GET", "/html/", **headers) == 200
+    assert pages(recorder) == []
+
+
+def test_the_rule_for_bots_can_be_replaced(host: Any) -> None:
+    asked: list[str] = []
+
+    def is_bot(user_agent: str) -> bool:
+        asked.append(user_agent)
+        return "AcmeMonitor" in user_agent
+
+    recorder = Recorder(pageviews=True, is_bot=is_bot)
+    for visit in host(recorder):
+        for agent in (GOOGLEBOT, "AcmeMonitor/1.0"):
+            assert visit("GET", "/html/", user_agent=agent) == 200
+        assert visit("GET", "/html/", user_agent="AcmeMonitor/1.0", purpose="prefetch") == 200
+    assert pages(recorder) == [page(host, "html")]
+    assert asked == [GOOGLEBOT, "AcmeMonitor/1.0"]
+
+
+def test_a_rule_for_bots_that_fails_means_no(host: Any, caplog: pytest.LogCaptureFixture) -> None:
+    recorder = Recorder(pageviews=True, is_bot=lambda user_agent: 1 / 0)
+    for visit in host(recorder):
+        assert visit("GET", "/html/") == 200
+    assert pages(recorder) == []
+    assert "is_bot failed, which is taken as yes: ZeroDivisionError" in caplog.text
+
+
+def test_a_function_of_the_request_is_asked_of_visits_alone(host: Any) -> None:
+    recorder = Recorder(pageviews=lambda request: True)
+    for visit in host(recorder):
+        assert visit("GET", "/html/", purpose="prefetch") == 200
+        assert visit("GET", "/html/", user_agent=GOOGLEBOT) == 200
+        assert visit("GET", "/html/") == 200
+    assert pages(recorder) == [page(host, "html")]

@@ -19,7 +19,16 @@ from sessionsight.records import Entry, Event
 from tests.core.box import BoxDestination, Recorder, Visit, VisitReader
 from tests.core.conftest import MakeRecorder
 
-SETTINGS = ["consent", "should_capture", "pageviews", "user", "choose_destinations", "before_send", "on_error"]
+SETTINGS = [
+    "consent",
+    "should_capture",
+    "pageviews",
+    "is_bot",
+    "user",
+    "choose_destinations",
+    "before_send",
+    "on_error",
+]
 
 
 async def no(*_: object) -> Any:

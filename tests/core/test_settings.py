@@ -40,7 +40,7 @@ SECONDS = [
     "dead_letters_max_age",
 ]
 SWITCHES = ["disabled", "strict", "trust_env"]
-FUNCTIONS = ["should_capture", "choose_destinations", "before_send", "on_error"]
+FUNCTIONS = ["should_capture", "is_bot", "choose_destinations", "before_send", "on_error"]
 TUPLES = ["redact", "exclude_paths"]
 TEXTS = ["proxy", "ca_bundle"]
 NAMES = ["anonymous_id_cookie", "anonymous_id_header"]
