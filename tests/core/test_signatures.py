@@ -131,7 +131,7 @@ def test_after_wrong_arguments_to_only_nothing_goes_where_it_must_not(lenient: R
         lambda a: a.capture(event="x", properties={"a": 1}, groups={"company": "c"}, user_id="u"),
         lambda a: a.capture(user_id="u", groups={"company": "c"}, properties={"a": 1}, event="x"),
     ],
-    ids=str,
+    ids=["positional", "keyword", "none_and_keyword", "all_keyword", "other_order"],
 )
 def test_an_event_may_be_given_by_position_or_by_keyword(recorder: Recorder, call: Callable[[Any], object]) -> None:
     call(recorder.client.analytics)
