@@ -112,6 +112,8 @@ class Event:
         found: list[str] = []
         for name, check in _fields(type(self)).items():
             value = getattr(self, name)
+            if value is self._defaults[name] and value is not UNSET:
+                continue  # a default is right by definition
             if (expected := check(value)) is not None:
                 missing = value is UNSET or value is None
                 wrong = "is missing" if missing else f"must be {expected}, not {shown_value(value)}"

@@ -191,6 +191,14 @@ def test_a_default_that_fails_is_a_problem_too() -> None:
     assert Failing().problems()[0] == "failing: ZeroDivisionError: integer division or modulo by zero"
 
 
+def test_a_default_is_right_by_definition() -> None:
+    class Loose(Event):
+        tags: list[str] = None  # type: ignore[assignment]
+
+    assert Loose().problems() == []
+    assert Loose(tags=5).problems() == ["loose: tags must be list[str], not 5"]  # type: ignore[arg-type]
+
+
 def test_types_that_cannot_be_read_are_not_checked() -> None:
     class Partial(Event):
         number: "Fraction"
