@@ -345,7 +345,7 @@ class Gathering:
             records: To be handed over.
             elsewhere: This is not the request's own thread, where its user could be read.
         """
-        if self._collector.inline and self._receipt is None and self._context is None:
+        if self._context is None and self._receipt is None and self._collector.inline:
             # In one step, since two threads may hand over the first records of a request at once.
             vars(self).setdefault("_receipt", self._collector.new_receipt())
         if elsewhere:
