@@ -14,6 +14,7 @@ import pytest
 
 from sessionsight.client import Client
 from sessionsight.delivery.spool.sqlite import file as spool_file
+from sessionsight.delivery.spool.sqlite import ledger
 from sessionsight.delivery.spool.sqlite.database_files import FILE_SUFFIXES
 from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
 from sessionsight.delivery.transport import TimeLimits
@@ -167,6 +168,36 @@ def test_a_mark_is_not_cleared_by_what_had_to_wait_for_the_file(make: MakeSpool,
     books.tend()
 
     assert in_flight(path) == 1
+
+
+def test_a_goal_in_flight_that_came_after_the_end_began_is_waited_for(
+    make: MakeSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no more is claimed: others deliver it, and at the end it would be cut off."""
+    spool = make()
+    books = spool.books(LANE)
+    enter(spool, [goal("g"), goal("h")])
+    claimed = claim(books, 1)
+    assert books.sending(claimed, mark=True) == claimed
+    monkeypatch.setattr(ledger, "last", lambda connection: 0)  # all of this came later
+    ended: list[bool] = []
+    books.last_call()
+    ending = threading.Thread(target=lambda: ended.append(books.wait_until_empty(time.monotonic() + PATIENCE)))
+
+    ending.start()
+
+    deadline = time.monotonic() + PATIENCE
+    while books.waiting() != (0, 0, None):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert books.claim(1, 1) == []
+    assert ending.is_alive()
+    books.delivered(claimed)
+    ending.join(PATIENCE)
+    assert ended == [True]
+    books.close()
+    spool.close()
+    assert labels(claim(make().books(LANE), 1)) == ["h"]
 
 
 # --- a file that is replaced ----------------------------------------------------------------------

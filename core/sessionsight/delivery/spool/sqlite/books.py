@@ -20,6 +20,7 @@ from sessionsight.delivery.spool.sqlite.claims import Claims, split_stored
 from sessionsight.delivery.spool.sqlite.debts import Debts
 from sessionsight.delivery.spool.sqlite.faults import NotOurs, SpoolFault, Unwritable
 from sessionsight.delivery.spool.sqlite.horizon import Horizon
+from sessionsight.delivery.spool.sqlite.reader import LaneReader
 from sessionsight.delivery.spool.sqlite.refuge import Refuge
 from sessionsight.records import DropReason, Entry
 
@@ -57,8 +58,6 @@ class SqliteBooks:
     def __init__(self, name: str, spool: SqliteSpool) -> None:
         self.name = name
         self._spool = spool
-        self._file = spool.file
-        self._options = spool.options
         self._refuge = Refuge(spool.options)
         # Re-entrant, as the file's is.
         self._changed = threading.Condition(threading.RLock())
@@ -66,6 +65,7 @@ class SqliteBooks:
         self._moving = threading.RLock()
         self._debts = Debts()
         self._claims = Claims()
+        self._reader = LaneReader(name, spool)
         self.horizon = Horizon()
         self._evicted = 0
         self.on_settled: Callable[[Sequence[Entry]], None] | None = None
@@ -76,9 +76,8 @@ class SqliteBooks:
         self._last_error: str | None = None
         self._patience = _PATIENCE
         self._ending = False
+        self._draining = False
         self._closed = False
-
-    # --- what the spool tells them ---------------------------------------------------------------
 
     def evicted(self, number: int) -> None:
         """So many had to go to make room."""
@@ -88,8 +87,6 @@ class SqliteBooks:
         """Take records in where the file cannot."""
         self._refuge.take_in(share, hold=self._waits_for_file(fault))
         self._next_look = 0.0
-
-    # --- Books -----------------------------------------------------------------------------------
 
     def tend(self) -> float:
         """See to what is left over: the other processes', the memory's, what is owed to the file."""
@@ -105,18 +102,16 @@ class SqliteBooks:
         self._post()
         self._move_to_file()
         if self.horizon.since is None:
-            try:
-                waits = self._file.read(partial(ledger.waits, lane=self.name), wait=self._patience)
-            except SpoolFault as fault:
-                self._spool.report(fault)
-            else:
-                if waits:
+            with contextlib.suppress(SpoolFault):  # which was told of
+                if self._reader.has_unclaimed():
                     self.horizon.entered(1, 0)
         return self._next_look
 
     def waiting(self) -> tuple[int, int, float | None]:
         """How many records nobody has claimed, as far as is known here, their bytes, and since when."""
         number, size, since = self._refuge.free.waiting()
+        if self._draining:
+            return number, size, since
         if (known := self.horizon.since) is not None:
             number, size = number + self.horizon.number, size + self.horizon.size
             since = known if since is None else min(since, known)
@@ -126,6 +121,8 @@ class SqliteBooks:
 
     def claim(self, max_records: int, max_bytes: int) -> Sequence[Entry]:
         """Take the next entries to be sent: claimed before, or in the file, or in memory."""
+        if self._draining:
+            return self._refuge.free.claim(max_records, max_bytes)
         if not self._claims.prefetched:
             self._claim(min(max(max_records, _CLAIM_AHEAD), _MAX_CLAIM), max_bytes)
         return self._claims.take(max_records) or self._refuge.free.claim(max_records, max_bytes)
@@ -142,7 +139,7 @@ class SqliteBooks:
             return held
         try:
             with self._moving:
-                self._debts.pay(self._file, wait=self._patience)  # an older step may clear the same mark
+                self._debts.pay(self._spool.file, wait=self._patience)  # an older step may clear the same mark
                 base, marked = self._write(partial(rows.mark_in_flight, entries=written))
         except SpoolFault as fault:
             self._spool.report(fault)
@@ -180,7 +177,7 @@ class SqliteBooks:
         written = [letter for letter in letters if letter.entry.row]
         others = [letter for letter in letters if not letter.entry.row]
         entries = [letter.entry for letter in written]
-        self._settle(entries, partial(rows.bury, letters=written, keep=self._options.dead_letters))
+        self._settle(entries, partial(rows.bury, letters=written, keep=self._spool.options.dead_letters))
         if others:
             self._refuge.free.died(others)
         self._tell_settled([letter.entry for letter in letters])
@@ -202,16 +199,26 @@ class SqliteBooks:
     def wait_until_empty(self, deadline: float) -> bool:
         """Wait until nothing is left of what is there now, but for what other processes have claimed.
 
-        As long as the file cannot be read, nobody knows that.
+        As long as the file cannot be read, nobody knows that. When the process ends, what comes later is left to
+        others, and goals in flight are waited for, because they would become dead letters otherwise.
         """
         last: list[int | None] = []
         while not self._is_empty(last):
-            remaining = deadline - time.monotonic()
-            if remaining <= 0 or self._closed:
+            if not self._wait(deadline):
                 return False
-            with self._changed:
-                # Other processes do not notify us when they claim something.
-                self._changed.wait(min(remaining, 0.05))
+        self._draining = self._ending
+        while self._draining and self._claims.in_flight and self._wait(deadline):
+            pass
+        return True
+
+    def _wait(self, deadline: float) -> bool:
+        """Wait for a moment, and return whether there is time for more."""
+        remaining = deadline - time.monotonic()
+        if remaining <= 0 or self._closed:
+            return False
+        with self._changed:
+            # Other processes do not notify us when they claim something.
+            self._changed.wait(min(remaining, 0.05))
         return True
 
     def close(self) -> int:
@@ -234,16 +241,16 @@ class SqliteBooks:
         """Which of these rows wait for this process, or for anybody; all of them while the file cannot be read."""
         with contextlib.suppress(SpoolFault):
             work = partial(ledger.still_ours, lane=self.name, owner=self._spool.owner_id, rows=records)
-            return self._file.read(work, wait=self._patience)
+            return self._spool.file.read(work, wait=self._patience)
         return {*records}
 
     def dead_letters(self) -> list[DeadLetter]:
         """The dead letters, oldest first."""
         self._post()
-        kept: list[DeadLetter] = []
+        found = self._refuge.free.dead_letters()
         with contextlib.suppress(SpoolFault):  # which was told of
-            kept = self._read(partial(letters.of_lane, lane=self.name), kept)
-        return [*kept, *self._refuge.free.dead_letters()]
+            found = [*self._reader.dead_letters(), *found]
+        return found
 
     @property
     def pending(self) -> int:
@@ -254,7 +261,7 @@ class SqliteBooks:
         if not self._spool.tended:  # what dead processes had claimed waits for anybody, too
             self._spool.tend(time.monotonic())
         try:
-            found = self._read(partial(ledger.unsettled, lane=self.name, owner=self._spool.owner_id, last=None), 0)
+            found = self._reader.unsettled()
         except SpoolFault:
             found = 1
         return found + self._refuge.pending
@@ -269,12 +276,10 @@ class SqliteBooks:
             self._post()
             memory, held = self._refuge.free.read(state), self._refuge.held.read(state)
             try:
-                self._stored = self._read(partial(ledger.of_lane, lane=self.name), Counter())
+                self._stored = self._reader.counts()
             except SpoolFault as fault:
                 last_error = f"the spool cannot be read: {fault}"
         return ledger.together(memory, self._stored + ledger.counted(held), last_error=last_error)
-
-    # --- inside ----------------------------------------------------------------------------------
 
     def _claim(self, max_records: int, max_bytes: int) -> None:
         if self._closed:
@@ -283,8 +288,7 @@ class SqliteBooks:
         try:
             base, (found, more) = self._write(partial(rows.claim, max_records=max_records, max_bytes=max_bytes))
         except SpoolFault as fault:
-            self._spool.report(fault)
-            self._look_again()
+            self._retry_soon(fault)
             return
         self._follow(base)
         if more:
@@ -317,7 +321,7 @@ class SqliteBooks:
         def in_file(connection: sqlite3.Connection) -> tuple[int, T]:
             return self._spool.base, self._in_lane(work, owner, connection)
 
-        return self._file.write(in_file, wait=self._patience)
+        return self._spool.file.write(in_file, wait=self._patience)
 
     def _in_lane(self, work: Callable[..., T], owner: int, connection: sqlite3.Connection) -> T:
         return work(connection, self._spool.lanes[self.name], owner)
@@ -335,13 +339,11 @@ class SqliteBooks:
     def _post(self) -> None:
         """Write down what is owed."""
         with self._moving:
-            if self._closed:
-                return
             try:
-                self._debts.pay(self._file, wait=self._patience)
+                if not self._closed:
+                    self._debts.pay(self._spool.file, wait=self._patience)
             except SpoolFault as fault:
-                self._spool.report(fault)
-                self._look_again()
+                self._retry_soon(fault)
 
     def _move_to_file(self) -> None:
         """Write down what had to be kept in memory, and what has come of it."""
@@ -349,8 +351,7 @@ class SqliteBooks:
             try:
                 moved = self._refuge.move(partial(self._spool.enter_late, self.name), self._carry_over)
             except SpoolFault as fault:
-                self._spool.report(fault)
-                self._look_again()
+                self._retry_soon(fault)
                 if not self._waits_for_file(fault):
                     self._refuge.let_go()
             else:
@@ -374,7 +375,8 @@ class SqliteBooks:
         """Whether what has a key should wait until the file can be used: its key may be in there."""
         return not self._ending and not isinstance(fault, (NotOurs, Unwritable))
 
-    def _look_again(self) -> None:
+    def _retry_soon(self, fault: SpoolFault) -> None:
+        self._spool.report(fault)
         self._next_look = min(self._next_look, time.monotonic() + _LOOK_AGAIN)
 
     def _is_empty(self, last: list[int | None]) -> bool:
@@ -383,25 +385,10 @@ class SqliteBooks:
             return False
         try:
             if not last:
-                last.append(self._read(ledger.last, None))
-            owner = self._spool.owner_id
-            return not self._read(partial(ledger.unsettled, lane=self.name, owner=owner, last=last[0]), 0)
+                last.append(self._reader.last_row())
+            return not self._reader.unsettled(last[0])
         except SpoolFault:
             return False
-
-    def _read(self, work: Callable[[sqlite3.Connection], T], none: T) -> T:
-        """What the file says; `none` where there is no file of ours.
-
-        Raises:
-            SpoolFault: It cannot be told.
-        """
-        try:
-            return self._file.read(work, wait=self._patience)
-        except SpoolFault as fault:
-            self._spool.report(fault)
-            if isinstance(fault, NotOurs):
-                return none
-            raise
 
     def _tell_settled(self, entries: Sequence[Entry]) -> None:
         if self.on_settled is not None:

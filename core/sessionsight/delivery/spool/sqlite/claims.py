@@ -33,6 +33,11 @@ class Claims:
         """How many claimed records have not been taken yet."""
         return len(self._prefetched)
 
+    @property
+    def in_flight(self) -> int:
+        """How many records are marked as in flight."""
+        return len(self._in_flight)
+
     def add(self, entry: Entry) -> None:
         """Add a record that was claimed."""
         with self._lock:
