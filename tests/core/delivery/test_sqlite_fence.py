@@ -177,7 +177,7 @@ def test_a_goal_in_flight_that_came_after_the_end_began_is_waited_for(
     spool = make()
     books = spool.books(LANE)
     enter(spool, [goal("g"), goal("h")])
-    claimed = claim(books, 1)
+    claimed, prepared = claim(books, 1), claim(books, 1)
     assert books.sending(claimed, mark=True) == claimed
     monkeypatch.setattr(ledger, "last", lambda connection: 0)  # all of this came later
     ended: list[bool] = []
@@ -191,6 +191,7 @@ def test_a_goal_in_flight_that_came_after_the_end_began_is_waited_for(
         assert time.monotonic() < deadline
         time.sleep(0.001)
     assert books.claim(1, 1) == []
+    assert books.sending(prepared, mark=True) == []
     assert ending.is_alive()
     books.delivered(claimed)
     ending.join(PATIENCE)

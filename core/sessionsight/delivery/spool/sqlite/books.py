@@ -33,7 +33,6 @@ T = TypeVar("T")
 
 # How long a lane's thread waits for others to be done with the file.
 _PATIENCE = 1.0
-# The same, while the process ends.
 _PATIENCE_AT_THE_END = 0.2
 # Between looks at what other processes have left, in seconds.
 _LOOK_EVERY = 2.0
@@ -130,8 +129,7 @@ class SqliteBooks:
     def sending(self, entries: Sequence[Entry], *, mark: bool) -> Sequence[Entry] | None:
         """Return those that this process still holds, marked as in flight; None when they cannot be marked now.
 
-        Rows are given back in a transaction that leaves out what is marked. So a row is either marked before that,
-        and nobody else sends it, or it is not marked here, and not sent.
+        Rows are given back in a transaction that leaves out what is marked. So each is either marked, or not sent.
         """
         held = self._claims.still_held(entries)
         written, _ = split_stored(held)
@@ -139,12 +137,14 @@ class SqliteBooks:
             return held
         try:
             with self._moving:
+                if self._draining:
+                    return split_stored(held)[1]
                 self._debts.pay(self._spool.file, wait=self._patience)  # an older step may clear the same mark
                 base, marked = self._write(partial(rows.mark_in_flight, entries=written))
+                self._claims.mark_in_flight(written, marked, base=base)
         except SpoolFault as fault:
             self._spool.report(fault)
             return None
-        self._claims.mark_in_flight(written, marked, base=base)
         return [entry for entry in held if not entry.row or entry.row in marked]
 
     def unsent(self, entries: Sequence[Entry]) -> None:
@@ -206,18 +206,18 @@ class SqliteBooks:
         while not self._is_empty(last):
             if not self._wait(deadline):
                 return False
-        self._draining = self._ending
+        with self._moving:  # so that a goal is counted as in flight by now, or not sent
+            self._draining = self._ending
         while self._draining and self._claims.in_flight and self._wait(deadline):
             pass
         return True
 
     def _wait(self, deadline: float) -> bool:
-        """Wait for a moment, and return whether there is time for more."""
+        """Wait for a moment, because other processes do not notify us; return whether there is time for more."""
         remaining = deadline - time.monotonic()
         if remaining <= 0 or self._closed:
             return False
         with self._changed:
-            # Other processes do not notify us when they claim something.
             self._changed.wait(min(remaining, 0.05))
         return True
 
