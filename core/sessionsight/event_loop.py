@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from anyio import CapacityLimiter
-    from anyio.lowlevel import RunVar
+    from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["LoopEvent", "on_event_loop", "run_in_worker"]
 
@@ -17,7 +18,7 @@ _Result = TypeVar("_Result")
 
 # Our own, so that a slow disk takes none of the threads that Starlette serves plain functions with.
 _WORKERS = 8
-_limiter: RunVar[CapacityLimiter] | None = None
+_pool: tuple[int, ThreadPoolExecutor] | None = None
 
 
 def on_event_loop() -> bool:
@@ -49,23 +50,30 @@ def _in_trio(trio: object) -> bool:
 async def run_in_worker(work: Callable[[], _Result]) -> _Result:
     """Run something that blocks on a worker thread, under a copy of the current context.
 
-    It is not interrupted: a cancellation is delivered when it has returned, or before it starts.
+    Whoever waits may be cancelled; the work goes on.
 
     Args:
         work: Takes no arguments.
     """
-    from anyio import CapacityLimiter, to_thread  # costs more to import than all of ours
-    from anyio.lowlevel import RunVar
-
-    global _limiter  # noqa: PLW0603  # one variable, which has a value for each event loop
-    if _limiter is None:
-        _limiter = RunVar("sessionsight_workers")
+    event = LoopEvent()
     try:
-        limiter = _limiter.get()
-    except LookupError:
-        limiter = CapacityLimiter(_WORKERS)
-        _limiter.set(limiter)
-    return await to_thread.run_sync(work, limiter=limiter)
+        future = _workers().submit(copy_context().run, work)
+    except RuntimeError:  # the interpreter is shutting down
+        return work()
+    future.add_done_callback(lambda _: event.set())
+    await event.wait()
+    return future.result()
+
+
+def _workers() -> ThreadPoolExecutor:
+    """The threads of this process; a forked child has none of its parent's."""
+    global _pool  # noqa: PLW0603  # one for all clients
+    pid = os.getpid()
+    if _pool is None or _pool[0] != pid:
+        from concurrent.futures import ThreadPoolExecutor  # few need it
+
+        _pool = pid, ThreadPoolExecutor(_WORKERS, thread_name_prefix="sessionsight-worker")
+    return _pool[1]
 
 
 class LoopEvent:
@@ -77,7 +85,7 @@ class LoopEvent:
     def __init__(self) -> None:
         asyncio = sys.modules.get("asyncio")
         loop = None if asyncio is None else asyncio._get_running_loop()
-        self._wait: Callable[[float], Any]
+        self._wait: Callable[[float | None], Any]
         self._is_set: Callable[[], bool]
         self._set: Callable[[], object]
         if loop is not None:
@@ -98,7 +106,7 @@ class LoopEvent:
         with suppress(RuntimeError):  # the loop is closed
             self._set()
 
-    async def wait(self, seconds: float) -> bool:
+    async def wait(self, seconds: float | None = None) -> bool:
         """Wait until it is set, but not longer than this. Returns whether it was set."""
         await self._wait(seconds)
         return self._is_set()
@@ -109,8 +117,8 @@ def _resolve(future: Any) -> None:
         future.set_result(None)
 
 
-async def _wait_in_trio(event: Any, seconds: float) -> None:
+async def _wait_in_trio(event: Any, seconds: float | None) -> None:
     import trio
 
-    with trio.move_on_after(seconds):
+    with trio.move_on_after(float("inf") if seconds is None else seconds):
         await event.wait()

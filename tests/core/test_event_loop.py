@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
@@ -116,3 +118,39 @@ async def test_an_event_may_be_set_when_whoever_waited_was_cancelled() -> None:
         tasks.cancel_scope.cancel()
     events[0].set()
     await anyio.lowlevel.checkpoint()
+
+
+async def test_the_work_goes_on_when_whoever_waits_is_cancelled() -> None:
+    go_on, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        assert go_on.wait(PATIENCE)
+        done.set()
+
+    with anyio.CancelScope() as cancelling:
+        cancelling.cancel()
+        await run_in_worker(work)
+    go_on.set()
+    assert await anyio.to_thread.run_sync(done.wait, PATIENCE)
+
+
+async def test_a_worker_sees_the_context_of_its_caller() -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="outside")
+    variable.set("inside")
+    assert await run_in_worker(variable.get) == "inside"
+
+
+async def test_a_forked_child_has_workers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = {await run_in_worker(threading.current_thread)}
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    threads.add(await run_in_worker(threading.current_thread))
+    assert len(threads) == 2
+
+
+async def test_while_the_interpreter_ends_the_work_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ended:
+        def submit(self, *_: object) -> None:
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    monkeypatch.setattr("sessionsight.event_loop._workers", Ended)
+    assert await run_in_worker(threading.current_thread) is threading.current_thread()
