@@ -40,6 +40,7 @@ from tests.adapters.django_orders import (
     view_of,
 )
 from tests.adapters.recording import Recorder
+from tests.support.server import until
 
 # --- in a request ----------------------------------------------------------------------------------------
 
@@ -303,3 +304,22 @@ def test_looking_costs_no_query_and_opens_nothing(recorder: Recorder) -> None:
     recorder.client.bind(user_id="user_1").capture("seen")
     assert connection.connection is None
     assert recorder.names() == ["seen"] * 4
+
+
+def test_what_waits_for_its_transaction_stays_although_its_request_takes_long(recorder: Recorder) -> None:
+    @view_of
+    def long(analytics: Any) -> None:
+        analytics.stays_open()
+        with transaction.atomic():
+            analytics.capture("inside")
+            analytics.capture("outside", on_commit=False)
+            until(lambda: recorder.arrived == ["outside"], "it has left, and the request goes on")
+            for _ in range(150):
+                analytics.capture("inside")
+            assert recorder.arrived == ["outside"]
+            transaction.set_rollback(True)
+
+    with site(recorder, long):
+        browser().get("/long/")
+    assert recorder.names() == ["outside"]
+    assert rolled_back(recorder) == 151
