@@ -166,10 +166,13 @@ def _ending(analytics: Analytics, send: Send) -> Send:
         nonlocal trailers
         await send(message)
         if message["type"] == "http.response.start":
-            analytics.stays_open()
             trailers = message.get("trailers", False)
+            if analytics.pending and _is_open_ended(message):
+                analytics.stays_open()
         elif _is_last(message, trailers):
             analytics.end()
+        else:
+            analytics.stays_open()
 
     return send_and_end
 
@@ -182,16 +185,24 @@ def _finishing(analytics: Analytics, send: Send, method: str) -> Send:
     async def finish_and_send(message: Message) -> None:
         nonlocal trailers
         if message["type"] == "http.response.start":
-            analytics.stays_open()
             trailers = message.get("trailers", False)
             complete = tracker.response_started(message["status"], message.get("headers", ()))
+            goes_on = _is_open_ended(message)
         else:
             complete = _completes(message, tracker) or _is_last(message, trailers)
+            goes_on = not complete
         if complete:
             await analytics.afinish()
+        elif goes_on:
+            analytics.stays_open()
         await send(message)
 
     return finish_and_send
+
+
+def _is_open_ended(message: Message) -> bool:
+    """Whether a response that starts may go on for as long as it likes, such as server-sent events."""
+    return not any(name == b"content-length" for name, _ in message.get("headers", ()))
 
 
 def _completes(message: Message, tracker: ContentLengthTracker) -> bool:

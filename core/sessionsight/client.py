@@ -262,7 +262,7 @@ class Client:
         engine.submit(batch)
 
     def watch(self, scope: OpenScope) -> None:
-        """See to it that what a request has captured is submitted within a second, should it go on for longer."""
+        """Submit within a second what an open response has captured."""
         engine = self._engine
         if test_mode.active or engine.pid != os.getpid():
             if test_mode.active and test_mode.suppressed:

@@ -65,20 +65,10 @@ class Batch(Struct, frozen=True, gc=False):
 
 
 class OpenScope(Protocol):
-    """A request that goes on, and has captured something which is not submitted yet. Called by a thread of delivery."""
+    """A request whose response stays open, and which has captured something that is not submitted yet."""
 
-    def submit_soon(self) -> None:
-        """Ask for its records to be submitted together with the next one."""
-
-    def submit_overdue(self, *, final: bool = False) -> bool:
-        """Submit its records now, from this thread.
-
-        Args:
-            final: The process ends, so that nothing may be kept back any longer.
-
-        Returns:
-            Whether it keeps them back for now, and wants to be called again.
-        """
+    def submit_pending(self) -> None:
+        """Submit its records now. Called by a thread of delivery."""
 
 
 class Holder(Protocol):
@@ -141,7 +131,7 @@ class Collector(Protocol):
         """Whether a response waits for the delivery of what its request captured."""
 
     def watch(self, scope: OpenScope) -> None:
-        """See to it that what a request has captured is submitted within a second, should it go on for longer."""
+        """Submit within a second what an open response has captured."""
 
     def new_receipt(self) -> Receipt:
         """A receipt for the batches of one request, whose response waits for their delivery."""

@@ -25,8 +25,6 @@ __all__ = ["Gathering"]
 _NO_OPTIONS: Mapping[str, Any] = {}
 # Records that a request keeps until it is over. More are handed over in parts.
 _MOST = 100
-# For how many half seconds more a request that has not answered yet may find out who its user is.
-_LOGIN = 8
 
 
 class Gathering:
@@ -52,8 +50,6 @@ class Gathering:
     _looked = False
     _stays_open = False
     _watched = False
-    _delays = 0
-    _most = _MOST
     _over = False
 
     def __init__(self, collector: Collector, reader: RequestReader | None = None, request: Any = None) -> None:
@@ -96,11 +92,14 @@ class Gathering:
         self._page_status = status if is_page else None
 
     def stays_open(self) -> None:
-        """Say that the response has begun, or that there is none, as of a websocket. For adapters.
+        """Say that the response has begun and goes on, or that there is none, as of a websocket. For adapters.
 
-        From now on what is captured leaves within a second.
+        What is captured leaves within a second from now on.
         """
-        self._stays_open = True
+        if not self._stays_open:
+            self._stays_open = True
+            if self._records:
+                self._watch()
 
     def look(self) -> None:
         """Take from the request what leads to its context, as far as it tells by now.
@@ -274,41 +273,22 @@ class Gathering:
         # Appending before looking at the flag, and setting the flag before draining, leaves no gap
         # between a thread that captures and the end of the response.
         self._records.append(record)
-        if self._ended or len(self._records) >= self._most:
+        if self._ended or len(self._records) >= _MOST:
             self._hand_over()
-        elif not self._watched:
-            # A response may stay open for hours: see `submit_overdue`.
-            self._watched = True
-            self._collector.watch(self)
+        elif self._stays_open and not self._watched:
+            self._watch()
 
-    def submit_soon(self) -> None:
-        """Hand over with the next record what has waited for half a second. See `collector.OpenScope`."""
-        if self._records and self._knows_user():
-            self._most = 1
+    def _watch(self) -> None:
+        self._watched = True
+        self._collector.watch(self)
 
-    def submit_overdue(self, *, final: bool = False) -> bool:
-        """Hand over what has waited for long enough, on a thread of delivery. See `collector.OpenScope`.
-
-        A plain request may still log its visitor in, which completes what it has captured before; so that is kept
-        back for some seconds.
-        """
+    def submit_pending(self) -> None:
+        """Submit what has been captured by now, on a thread of delivery. See `collector.OpenScope`."""
         self._watched = False  # first, so that whoever captures something meanwhile is watched again
-        if self._records and not (final or self._delays >= _LOGIN or self._knows_user()):
-            self._delays += 1
-            self._watched = True
-            return True
-        self._delays = 0
         if records := _drained(self._records):
             self._submit(records, elsewhere=True)
-        return False
-
-    def _knows_user(self) -> bool:
-        """Whether nothing is going to tell the user of what was captured, or nothing has to."""
-        return self._stays_open or all(record.user_id is not None for record in self._records.copy())
 
     def _hand_over(self) -> None:
-        if self._most != _MOST:
-            self._most = _MOST
         if records := _drained(self._records):
             self._submit(records)
         if self._held is not None and (records := _drained(self._held.rolled_back)):

@@ -46,6 +46,13 @@ def visit(recorder: Recorder, **more: Any) -> Analytics:
     return Analytics(recorder.client, VisitReader(), Visit(COOKIE, **more))
 
 
+def open_visit(recorder: Recorder, **more: Any) -> Analytics:
+    """The analytics of a response that has begun and goes on."""
+    analytics = visit(recorder, **more)
+    analytics.stays_open()
+    return analytics
+
+
 def arrived(recorder: Recorder, destination: str = "box") -> list[str]:
     return [entry.record.label for entry in recorder.box.entries.get(destination, [])]
 
@@ -55,7 +62,7 @@ def captured(recorder: Recorder) -> int:
 
 
 def test_one_record_leaves_although_nothing_follows(recorder: Recorder) -> None:
-    analytics = visit(recorder, user="ada", route="/stream")
+    analytics = open_visit(recorder, user="ada", route="/stream")
     analytics.capture("opened")
     until(lambda: arrived(recorder) == ["opened"], "it has left, and the request is still open")
     analytics.capture("closed")
@@ -67,8 +74,7 @@ def test_one_record_leaves_although_nothing_follows(recorder: Recorder) -> None:
 
 
 def test_it_leaves_again_and_again(recorder: Recorder) -> None:
-    analytics = visit(recorder)
-    analytics.stays_open()
+    analytics = open_visit(recorder)
     for number in range(3):
         analytics.capture(f"tick {number}")
         until(lambda number=number: len(arrived(recorder)) == number + 1, "it has left")  # type: ignore[misc]
@@ -99,48 +105,23 @@ def test_more_records_than_a_queue_may_hold_are_captured_at_the_vendors_pace(mak
     assert len(recorder.entries()) == 1_000
 
 
-def test_a_plain_request_that_is_slow_may_still_log_its_visitor_in(make: Make) -> None:
+def test_what_was_captured_before_the_response_began_leaves_as_well(make: Make) -> None:
     recorder = make()
     analytics = visit(recorder)
-    scopes = recorder.client._process()._open
     analytics.capture("before")
-    for _ in range(3):
-        scopes.age()
-    analytics.capture("still_before")
+    analytics.stays_open()
+    until(lambda: arrived(recorder) == ["before"], "it has left")
+    analytics.release()
+
+
+def test_a_request_that_has_not_answered_yet_keeps_its_records_for_a_login(make: Make) -> None:
+    recorder = make()
+    analytics = visit(recorder)
+    analytics.capture("before")
+    assert not recorder.client._process()._open
     analytics.identify("ada")
     analytics.release()
-    assert recorder.users() == ["ada"] * 3
-
-
-def test_that_does_not_keep_a_record_for_ever(make: Make) -> None:
-    recorder = make()
-    analytics = visit(recorder)
-    analytics.capture("before")
-    for _ in range(20):
-        recorder.client._process()._open.age()
-    assert captured(recorder) == 1
-    analytics.release()
-
-
-def test_a_response_that_has_begun_logs_nobody_in(make: Make) -> None:
-    recorder = make()
-    analytics = visit(recorder)
-    analytics.stays_open()
-    analytics.capture("opened")
-    until(lambda: arrived(recorder) == ["opened"], "it has left")
-    analytics.release()
-
-
-def test_a_second_record_takes_along_one_that_has_waited(make: Make) -> None:
-    recorder = make()
-    analytics = visit(recorder, user="ada")
-    analytics.capture("opened")
-    recorder.client._process()._open.age()
-    analytics.capture("tick")
-    assert not analytics._records
-    analytics.capture("tick")
-    assert len(analytics._records) == 1
-    analytics.release()
+    assert recorder.users() == ["ada"] * 2
 
 
 def test_identify_completes_what_has_not_left_yet(recorder: Recorder) -> None:
@@ -163,6 +144,7 @@ def test_the_user_is_read_on_the_requests_own_thread_alone(make: Make) -> None:
 
     recorder = make()
     analytics = Analytics(recorder.client, Reader(), Visit(COOKIE, user="ada"))
+    analytics.stays_open()
     analytics.capture("opened")
     until(lambda: arrived(recorder) == ["opened"], "it has left")
     assert threads == {threading.current_thread()}
@@ -172,7 +154,7 @@ def test_the_user_is_read_on_the_requests_own_thread_alone(make: Make) -> None:
 
 def test_the_sites_functions_are_asked_for_it_as_well(make: Make) -> None:
     recorder = make("box", "other", choose_destinations=lambda request: "other", should_capture=lambda request: True)
-    analytics = visit(recorder, user="ada")
+    analytics = open_visit(recorder, user="ada")
     analytics.capture("opened")
     until(lambda: arrived(recorder, "other") == ["opened"], "it has left")
     assert arrived(recorder) == []
@@ -181,41 +163,51 @@ def test_the_sites_functions_are_asked_for_it_as_well(make: Make) -> None:
 
 def test_a_refusal_holds_for_it_as_well(make: Make) -> None:
     recorder = make(consent=lambda data: False)
-    analytics = visit(recorder, user="ada")
+    analytics = open_visit(recorder, user="ada")
     analytics.capture("opened")
     until(lambda: recorder.dropped() == {"consent": 1}, "it is counted")
     analytics.release()
 
 
-def test_what_nobody_ends_leaves_all_the_same(recorder: Recorder) -> None:
-    visit(recorder, user="ada").capture("opened")
-    until(lambda: arrived(recorder) == ["opened"], "it has left")
-
-
 def test_at_the_end_of_the_process_it_leaves_at_once(recorder: Recorder) -> None:
-    analytics = visit(recorder)
+    analytics = open_visit(recorder)
     analytics.capture("opened")
     assert recorder.client.shutdown(PATIENCE)
     assert arrived(recorder) == ["opened"]
     analytics.release()
 
 
-def test_a_request_that_captures_nothing_is_not_watched(make: Make) -> None:
+def test_a_response_that_captures_nothing_is_not_watched(make: Make) -> None:
     recorder = make()
-    visit(recorder).release()
-    assert not recorder.client._process()._open._new
+    analytics = open_visit(recorder)
+    assert not recorder.client._process()._open
+    analytics.release()
     assert recorder.client._process()._intake._thread is None
+
+
+def test_one_that_fails_keeps_the_others_from_nothing(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    class Failing:
+        def submit_pending(self) -> None:
+            raise ZeroDivisionError
+
+    recorder = make()
+    recorder.client.watch(Failing())
+    analytics = open_visit(recorder)
+    analytics.capture("opened")
+    until(lambda: arrived(recorder) == ["opened"], "it has left")
+    assert "ZeroDivisionError" in caplog.text
+    analytics.release()
 
 
 def test_while_a_test_suppresses_delivery_nobody_watches(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = make()
     monkeypatch.setattr("sessionsight.client.test_mode", TestMode(suppressed=True))
-    visit(recorder).capture("opened")
-    assert not recorder.client._process()._open._new
+    open_visit(recorder).capture("opened")
+    assert not recorder.client._process()._open
 
 
 def test_records_of_many_threads_of_an_open_request_leave_once_each(recorder: Recorder) -> None:
-    analytics = visit(recorder)
+    analytics = open_visit(recorder)
     process = recorder.client._process()
 
     def work(thread: int) -> None:
@@ -226,7 +218,7 @@ def test_records_of_many_threads_of_an_open_request_leave_once_each(recorder: Re
     for worker in workers:
         worker.start()
     while any(worker.is_alive() for worker in workers):
-        process._open.age()
+        process._submit_open()
     for worker in workers:
         worker.join()
     analytics.release()

@@ -10,8 +10,9 @@ import logging
 import os
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 
 from sessionsight.collector import Batch, OpenScope
@@ -21,7 +22,6 @@ from sessionsight.delivery.console import ConsoleTransport
 from sessionsight.delivery.intake import Intake
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.ledger import LaneStats
-from sessionsight.delivery.open_scopes import OpenScopes
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.receipts import DeliveryReceipt, ReceiptTracker
 from sessionsight.delivery.spool.base import DeadLetter, Share, Spool
@@ -39,6 +39,8 @@ __all__ = ["Engine", "MakeTransport"]
 _LONGEST_PAUSE = 0.02
 # Between checks of what other processes have taken of records that a request waits for.
 _SETTLED_INTERVAL = 0.05
+# Seconds until what an open response has captured is submitted.
+_OPEN_INTERVAL = 0.5
 
 MakeTransport = Callable[[Destination], Transport]
 
@@ -96,8 +98,7 @@ class Engine:
             )
             for destination in destinations
         }
-        self._open = OpenScopes(self._fault)
-        self._age_at = 0.0
+        self._open: deque[OpenScope] = deque()
         self._receipts = ReceiptTracker()
         for name in self._lanes:
             self._spool.books(name).on_settled = partial(self._receipts.settled, name)
@@ -158,11 +159,11 @@ class Engine:
                 )
 
     def watch(self, scope: OpenScope) -> None:
-        """See to it that what a request has captured is submitted within a second, should it go on for longer."""
+        """Submit within a second what an open response has captured."""
         if self._lanes and not self._alone:
-            self._open.add(scope)
+            self._open.append(scope)
             if not self._intake.ticks:
-                self._intake.call_later(OpenScopes.INTERVAL)
+                self._intake.call_later(_OPEN_INTERVAL)
 
     def start(self) -> None:
         """Deliver what others may have left, where threads run, though nothing has been captured here yet."""
@@ -232,19 +233,22 @@ class Engine:
 
     def _tick(self) -> float | None:
         """Do what has to be done now and then, on the intake's thread. Returns when to do it again, in seconds."""
-        now = time.monotonic()
-        if now >= self._age_at:
-            self._age_at = now + OpenScopes.INTERVAL
-            go_on = self._open.age()
-        else:
-            go_on = True
+        self._submit_open()
         # Which of the records that requests wait for have been taken over by other processes?
         waiting = self._receipts.rows()
         for name, rows in waiting.items():
             self._receipts.gone(name, rows.difference(self._spool.books(name).still_ours([*rows])))
-        if waiting:
-            return _SETTLED_INTERVAL
-        return max(self._age_at - time.monotonic(), 0.0) if go_on else None
+        return _SETTLED_INTERVAL if waiting else None
+
+    def _submit_open(self) -> None:
+        """Submit what open responses have captured. One that fails keeps the others from nothing."""
+        for _ in range(len(self._open)):
+            with suppress(IndexError):  # another thread was quicker
+                scope = self._open.popleft()
+                try:
+                    scope.submit_pending()
+                except Exception as error:
+                    self._fault(error)
 
     def _look_at_keys(self, batches: Sequence[Batch]) -> None:
         """At the first record with a key, say so if other workers will not know of it."""
@@ -297,7 +301,7 @@ class Engine:
 
     def hurry_until(self, deadline: float) -> None:
         """Let every lane send what it has, in what time is left."""
-        self._open.submit_all()
+        self._submit_open()
         self._intake.drain()
         for lane in self._lanes.values():
             lane.end_by(deadline)
