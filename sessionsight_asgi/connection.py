@@ -78,6 +78,7 @@ def _analytics(connection: HTTPConnection) -> Analytics:
     """The analytics of this request; `sessionsight_asgi.AnalyticsMiddleware` must be installed."""
     analytics = connection.scope.get("analytics")
     if isinstance(analytics, Analytics):
+        analytics.follow(connection.scope)
         return analytics
     raise NoClientError(
         "this request has no analytics, because the middleware does not serve its app: "

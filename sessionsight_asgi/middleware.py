@@ -35,7 +35,8 @@ class AnalyticsMiddleware:
     when its response ends; later captures, and those of a websocket, at once. When the server shuts
     down, delivery is waited for, no longer than `shutdown_timeout`.
 
-    Around an app that is served by this middleware already, it does nothing.
+    Inside another of its kind it only reads the scope that it is given there, which may be a copy with the
+    user in it.
 
     Args:
         app: The app.
@@ -83,7 +84,11 @@ class AnalyticsMiddleware:
         if kind == "lifespan":
             await self.app(scope, receive, self._draining(send))
             return
-        if kind not in {"http", "websocket"} or isinstance(scope.get("analytics"), Analytics):
+        if kind not in {"http", "websocket"}:
+            await self.app(scope, receive, send)
+            return
+        if isinstance(outer := scope.get("analytics"), Analytics):
+            outer.follow(scope)
             await self.app(scope, receive, send)
             return
         analytics = scope["analytics"] = Analytics(self.client, _READER, scope)

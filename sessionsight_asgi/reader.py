@@ -23,7 +23,13 @@ class ScopeReader:
     """Reads ASGI scopes: those of any server, with what Starlette and FastAPI add to them."""
 
     snapshot = staticmethod(snapshot_of_scope)
-    copy_of_caller = staticmethod(scope_of_caller)
+
+    def copy_of_caller(self, request: Scope) -> Scope | None:
+        """The copy of the scope that the calling code works with, where Django Channels may have made one.
+
+        Looking for it takes some microseconds, which nobody else pays.
+        """
+        return scope_of_caller(request) if "channels" in sys.modules else None
 
     def native(self, request: Scope) -> Any:
         """A Starlette `Request`, or `HTTPConnection` of a websocket; the scope where Starlette is not installed.

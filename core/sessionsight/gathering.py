@@ -78,6 +78,12 @@ class Gathering:
             self._source = (reader, request)
             self._ask_while = ask_while
 
+    def follow(self, request: Any) -> None:
+        """Read from this copy of the request from now on, which a middleware may have put more into. For adapters."""
+        source = self._source
+        if source is not None and source[1] is not request:
+            self._source = (source[0], request)
+
     def responds(self, method: str, status: int, content_type: str | None) -> None:
         """Say how the response begins, so that a page is captured when it ends. For adapters, where the client asks.
 

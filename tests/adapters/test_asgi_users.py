@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from starlette.applications import Starlette
 from starlette.authentication import SimpleUser
 from starlette.requests import Request as StarletteRequest
@@ -16,8 +16,8 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
-from sessionsight import current
-from sessionsight_asgi import AnalyticsMiddleware
+from sessionsight import Analytics, current
+from sessionsight_asgi import AnalyticsMiddleware, get_analytics
 from tests.adapters.recording import COOKIE, Recorder
 from tests.conformance import django_project  # noqa: F401  # sets Django up
 
@@ -55,13 +55,16 @@ def below() -> None:
     current().capture("below")
 
 
-def test_a_plain_asgi_app_captures_as_the_user_of_the_copy(recorder: Recorder, signing_in: Any) -> None:
+def test_a_plain_asgi_app_captures_as_the_user_of_the_copy_inside_a_second_middleware(
+    recorder: Recorder, signing_in: Any
+) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         scope["analytics"].capture("view")
         below()
         await PlainTextResponse("ok")(scope, receive, send)
 
-    assert served(signing_in(app), recorder).get("/").text == "ok"
+    inside = AnalyticsMiddleware(app, recorder.client)
+    assert served(signing_in(inside), recorder).get("/").text == "ok"
     assert (recorder.names(), recorder.users()) == (["view", "below"], ["ada", "ada"])
 
 
@@ -86,7 +89,7 @@ def test_fastapi_captures_as_the_user_of_the_copy(recorder: Recorder, signing_in
     app = FastAPI()
 
     @app.get("/")
-    async def view(request: Request) -> str:
+    async def view(request: Request, analytics: Annotated[Analytics, Depends(get_analytics)]) -> str:
         below()
         return str(request.user.display_name)
 
@@ -97,7 +100,7 @@ def test_fastapi_captures_as_the_user_of_the_copy(recorder: Recorder, signing_in
 def test_a_websocket_captures_as_the_user_of_the_copy(recorder: Recorder, signing_in: Any) -> None:
     async def talk(websocket: WebSocket) -> None:
         await websocket.accept()
-        below()
+        websocket.analytics.capture("said")  # type: ignore[attr-defined]
         await websocket.close()
 
     with served(signing_in(Starlette(routes=[WebSocketRoute("/", talk)])), recorder).websocket_connect("/"):
@@ -110,7 +113,7 @@ def test_records_before_the_user_was_known_are_completed_at_the_end(recorder: Re
         scope["analytics"].capture("view")
         await PlainTextResponse("ok")(scope, receive, send)
 
-    inner = signing_in(app)
+    inner = signing_in(AnalyticsMiddleware(app, recorder.client))
 
     async def outer(scope: Any, receive: Any, send: Any) -> None:
         current().capture("before")
