@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
+from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
 __all__ = ["hostname"]
@@ -33,6 +34,7 @@ _FORBIDDEN_IN_DOMAIN = re.compile(r"[\x00-\x20#/:<>?@\[\\\]^|%\x7f]")
 _ZEROS = re.compile(r"(?<![0-9a-f])0(?::0)+(?![0-9a-f])")
 
 
+@lru_cache(maxsize=128)  # one site has few hosts, and many visitors come from the same pages
 def hostname(url: str) -> str:
     """Return the host of an absolute URL, without port, user name and password.
 

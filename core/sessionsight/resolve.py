@@ -143,7 +143,7 @@ def _page(data: RequestData, client_ip: ClientIP, trusted_proxies: int) -> Page:
         hostname=(hostname(f"{data.scheme}://{host}") or None) if host else None,
         referrer=without_query(referrer) if referrer else None,
         # Of the header as it came: a browser refuses some of the characters that are cut from the text.
-        referrer_domain=_text(hostname((headers.get("referer") or "")[:_MAX_PAGE_TEXT])),
+        referrer_domain=_text(hostname((headers.get("referer") or "")[:_MAX_PAGE_TEXT])) if referrer else None,
         user_agent=_text(headers.get("user-agent")),
         client_ip=None if client_ip == "off" else _client_ip(data, client_ip, trusted_proxies),
         **{name: _text(value) for name, value in campaign(data.query).items()},
