@@ -6,9 +6,9 @@ when it is over; what a later capture would need stays.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from sessionsight.collector import Admit, Batch, Collector, Receipt, RequestRead
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.entropy import entropy
 from sessionsight.event_loop import on_event_loop, run_in_worker
+from sessionsight.pending import Held, directed, drained
 from sessionsight.records import DropReason, Event, Record
 
 __all__ = ["Gathering"]
@@ -25,6 +26,17 @@ __all__ = ["Gathering"]
 _NO_OPTIONS: Mapping[str, Any] = {}
 # Records that a request keeps until it is over. More are handed over in parts.
 _MOST = 100
+# How often this process was forked off, counted from the first that has imported this.
+_generation = 0
+
+
+def _count_fork() -> None:
+    global _generation  # noqa: PLW0603  # of the process, as a fork is
+    _generation += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
 
 
 class Gathering:
@@ -44,7 +56,7 @@ class Gathering:
     _only: frozenset[str] | None = None
     _page_status: int | None = None
     _choice: frozenset[str] | DropReason | None = None
-    _held: _Held | None = None
+    _held: Held | None = None
     _receipt: Receipt | None = None
     _ended = False
     _looked = False
@@ -57,6 +69,7 @@ class Gathering:
         # In one place, so that a thread sees both or neither when the request is let go.
         self._source = None if reader is None else (reader, request)
         self._records: list[Record] = []
+        self._generation = _generation
 
     @property
     def context(self) -> TrackingContext:
@@ -157,7 +170,9 @@ class Gathering:
 
     def discard(self) -> None:
         """Throw away what has been captured and not yet handed over; it is counted as discarded."""
-        records = _drained(self._records)
+        if self._generation != _generation:
+            self._leave_to_parent()
+        records = drained(self._records)
         if self._held is not None:
             records += self._held.give_up()
         if records:
@@ -258,6 +273,9 @@ class Gathering:
         return user_id
 
     def _capture_page(self) -> None:
+        if self._generation != _generation:
+            self._leave_to_parent()
+            return
         status, self._page_status = self._page_status, None
         try:
             if (source := self._source) is not None and self._collector.wants_page(*source):
@@ -271,10 +289,12 @@ class Gathering:
             self._collector.reject(error)
 
     def _add(self, record: Record, options: Mapping[str, Any] = _NO_OPTIONS) -> None:
+        if self._generation != _generation:
+            self._leave_to_parent()
         hold = self._collector.hold
         if hold is not None and options.get("on_commit") is not False and hold(self, record, options.get("using")):
             # In one step, since two threads may hold the first records of a request at once.
-            vars(self).setdefault("_held", _Held()).waiting[id(record)] = record
+            vars(self).setdefault("_held", Held()).waiting[id(record)] = record
             return
         # Appending before looking at the flag, and setting the flag before draining, leaves no gap
         # between a thread that captures and the end of the response.
@@ -291,22 +311,38 @@ class Gathering:
     def submit_pending(self) -> None:
         """Submit what has been captured by now, on a thread of delivery. See `collector.OpenScope`."""
         self._watched = False  # first, so that whoever captures something meanwhile is watched again
-        if records := _drained(self._records):
+        if records := drained(self._records):
             self._submit(records, elsewhere=True)
 
     def _hand_over(self) -> None:
-        if records := _drained(self._records):
+        if self._generation != _generation:
+            self._leave_to_parent()
+        if records := drained(self._records):
             self._submit(records)
-        if self._held is not None and (records := _drained(self._held.rolled_back)):
+        if self._held is not None and (records := drained(self._held.rolled_back)):
             self._submit(records, DropReason.ROLLED_BACK)
+
+    def _leave_to_parent(self) -> None:
+        """In a child that was forked during the request: leave to the parent what was captured before the fork.
+
+        What is captured here is submitted at once, since the response ends in the parent.
+        """
+        self._generation = _generation
+        self._records, self._held, self._page_status = [], None, None
+        try:
+            self._context, self._drop = self._batch([]).settle()
+        except Exception as error:
+            self._collector.reject(error)
+        self._admit = self._source = self._receipt = None
+        self._ended = True
 
     def _submit(self, records: list[Record], drop: DropReason | None = None, *, elsewhere: bool = False) -> None:
         try:
             batch = self._batch(records, elsewhere=elsewhere)
             if drop is not None:
                 batch = replace(batch, drop=drop)
-            for directed in (batch,) if self._choice is None else _directed(batch, self._choice):
-                self._collector.submit(directed)
+            for part in (batch,) if self._choice is None else directed(batch, self._choice):
+                self._collector.submit(part)
         except Exception as error:
             self._collector.reject(error)
 
@@ -317,7 +353,9 @@ class Gathering:
 
     def _wait_for_delivery(self) -> None:
         """With `flush="inline"`, wait for what this request has captured, and for nobody else's records."""
-        if (receipt := self._receipt) is None or receipt.settled or on_event_loop():
+        if (receipt := self._receipt) is None or self._generation != _generation:
+            return
+        if receipt.settled or on_event_loop():
             return
         try:
             receipt.wait()
@@ -349,48 +387,6 @@ class Gathering:
         if user_id is not None:
             self._seen_user = user_id
         return user_id
-
-
-class _Held:
-    """What waits for the end of a transaction, and what was rolled back and is not handed over yet."""
-
-    __slots__ = ("rolled_back", "waiting")
-
-    def __init__(self) -> None:
-        self.waiting: dict[int, Record] = {}
-        self.rolled_back: list[Record] = []
-
-    def give_up(self) -> list[Record]:
-        """Take what waits; what becomes of its transaction does not matter any more."""
-        taken: list[Record] = []
-        with suppress(KeyError):
-            while True:
-                taken.append(self.waiting.popitem()[1])
-        taken.reverse()
-        return taken
-
-
-def _drained(records: list[Record]) -> list[Record]:
-    """Take all records, each exactly once even when several threads drain."""
-    taken: list[Record] = []
-    try:
-        while records:
-            taken.append(records.pop())
-    except IndexError:
-        pass  # another thread was quicker
-    taken.reverse()
-    return taken
-
-
-def _directed(batch: Batch, choice: frozenset[str] | DropReason) -> list[Batch]:
-    """Send records that name no destination where the site chooses; without a choice, count them as dropped."""
-    records = batch.records
-    if isinstance(choice, DropReason):
-        lost = [record for record in records if record.destinations is None]
-        named = [record for record in records if record.destinations is not None]
-        return [replace(batch, records=lost, drop=batch.drop or choice), replace(batch, records=named)]
-    directed = [replace(record, destinations=choice) if record.destinations is None else record for record in records]
-    return [replace(batch, records=directed)]
 
 
 def _is_html(content_type: str | None) -> bool:

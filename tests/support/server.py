@@ -11,6 +11,7 @@ It speaks over plain sockets, since half of what a client must survive is not HT
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import socket
 import ssl
@@ -39,7 +40,8 @@ class Request(NamedTuple):
 
     @property
     def json(self) -> Any:
-        return json.loads(self.body)
+        packed = self.headers.get("content-encoding") == "gzip"
+        return json.loads(gzip.decompress(self.body) if packed else self.body)
 
 
 Answer = Callable[[socket.socket, "Server"], bool]

@@ -1,0 +1,133 @@
+"""A fork within a request or a scope: the parent delivers what it has captured, and the child what it captures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.core.delivery.test_lifecycle import names, run
+from tests.support.server import Server
+
+SCRIPT = """
+import sessionsight
+from sessionsight import Analytics, TrackingContext
+from sessionsight.request_data import RequestData
+
+class Reader:
+    def snapshot(self, request, names): return RequestData
+    def native(self, request): return request
+    def user_id(self, request): return request
+    def route(self, request): return None
+
+def in_os_fork(work):
+    if (pid := os.fork()) == 0:
+        work()
+        os._exit(0)
+    reap(pid)
+
+def in_multiprocessing(work):
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join()
+"""
+REQUEST = """
+analytics = Analytics(client, Reader(), "user_1")
+if BEFORE:
+    analytics.capture("before")
+fork(work)
+analytics.capture("after")
+analytics.end()
+analytics.release()
+"""
+SCOPE = """
+with client.scope(TrackingContext(user_id="user_1")) as analytics:
+    if BEFORE:
+        analytics.capture("before")
+    fork(work)
+    analytics.capture("after")
+"""
+# What the child does, and what arrives from it.
+CHILD = {
+    "captures": ("analytics.capture('child')", ["child"]),
+    "captures much": ("[analytics.capture('child') for _ in range(120)]; analytics.flush()", ["child"] * 120),
+    "flushes": ("analytics.flush()", []),
+    "ends": ("analytics.end(); analytics.release()", []),
+    "discards": ("analytics.discard(); analytics.capture('child')", ["child"]),
+}
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("child", "parent", "fork", "before"),
+    [
+        *((child, REQUEST, "in_os_fork", True) for child in CHILD),
+        ("captures", REQUEST, "in_os_fork", False),
+        ("captures", REQUEST, "in_multiprocessing", True),
+        ("captures much", REQUEST, "in_multiprocessing", True),
+        ("captures", SCOPE, "in_os_fork", True),
+        ("captures", SCOPE, "in_multiprocessing", False),
+    ],
+)
+def test_each_record_arrives_once(child: str, parent: str, fork: str, before: bool, server: Server) -> None:
+    does, arrives = CHILD[child]
+    options = f"fork = {fork}\nBEFORE = {before}\nwork = lambda: exec({does!r}, globals())\n"
+
+    assert run(SCRIPT + "client = make()\n" + options + parent, server) == ("", "")
+    assert names(server) == sorted(["after", *(["before"] if before else []), *arrives])
+
+
+def test_so_it_does_with_a_spool_in_a_file(server: Server, tmp_path: Path) -> None:
+    does, arrives = CHILD["captures much"]
+    options = f"fork = in_os_fork\nBEFORE = True\nwork = lambda: exec({does!r}, globals())\n"
+
+    assert run(SCRIPT + f"client = make(spool='sqlite:///{tmp_path}/spool.db')\n" + options + REQUEST, server) == (
+        "",
+        "",
+    )
+    assert names(server) == ["after", "before", *arrives]
+
+
+def test_the_child_drops_what_the_parent_counts(server: Server) -> None:
+    script = """
+client = make()
+analytics = Analytics(client, Reader(), "user_1")
+analytics.capture("before")
+
+def work():
+    analytics.discard()
+    analytics.capture("child")
+    client.flush()
+    lane = client.stats().lanes["signal"]
+    print(lane.captured, lane.delivered, flush=True)
+
+in_os_fork(work)
+analytics.end()
+client.flush()
+print(client.stats().lanes["signal"].captured)
+"""
+    assert run(SCRIPT + script, server) == ("1 1\n1\n", "")
+
+
+def test_a_child_of_a_request_that_waits_for_delivery_waits_for_its_own_alone(server: Server) -> None:
+    script = """
+client = make(flush="inline", flush_timeout=LONG)
+analytics = Analytics(client, Reader(), "user_1")
+analytics.capture("before")
+
+def work():
+    analytics.capture("child")
+    analytics.finish()
+    analytics.release()
+
+in_os_fork(work)
+analytics.finish()
+"""
+    assert run(SCRIPT + script, server) == ("", "")
+    assert names(server) == ["before", "child"]
