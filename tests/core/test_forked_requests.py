@@ -13,13 +13,7 @@ from tests.support.server import Server
 SCRIPT = """
 import sessionsight
 from sessionsight import Analytics, TrackingContext
-from sessionsight.request_data import RequestData
-
-class Reader:
-    def snapshot(self, request, names): return RequestData
-    def native(self, request): return request
-    def user_id(self, request): return request
-    def route(self, request): return None
+from tests.core.box import Visit, VisitReader
 
 def in_os_fork(work):
     if (pid := os.fork()) == 0:
@@ -33,7 +27,7 @@ def in_multiprocessing(work):
     child.join()
 """
 REQUEST = """
-analytics = Analytics(client, Reader(), "user_1")
+analytics = Analytics(client, VisitReader(), Visit(user="user_1"))
 if BEFORE:
     analytics.capture("before")
 fork(work)
@@ -97,7 +91,7 @@ def test_so_it_does_with_a_spool_in_a_file(server: Server, tmp_path: Path) -> No
 def test_the_child_drops_what_the_parent_counts(server: Server) -> None:
     script = """
 client = make()
-analytics = Analytics(client, Reader(), "user_1")
+analytics = Analytics(client, VisitReader(), Visit(user="user_1"))
 analytics.capture("before")
 
 def work():
@@ -118,7 +112,7 @@ print(client.stats().lanes["signal"].captured)
 def test_a_child_of_a_request_that_waits_for_delivery_waits_for_its_own_alone(server: Server) -> None:
     script = """
 client = make(flush="inline", flush_timeout=LONG)
-analytics = Analytics(client, Reader(), "user_1")
+analytics = Analytics(client, VisitReader(), Visit(user="user_1"))
 analytics.capture("before")
 
 def work():

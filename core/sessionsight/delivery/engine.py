@@ -66,6 +66,7 @@ class Engine:
         self._looked_at_keys = is_durable(spool)
         # Seconds for which captures may still wait for delivery, where the process may end without a word.
         self._patience = 0.0
+        self._serves_one_request = False
         self._counts: Counter[str] = Counter()
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is counting.
         self._counting = threading.RLock()
@@ -129,8 +130,11 @@ class Engine:
             self._take([batch])
         if first and self._spool.durable:
             self._start_lanes()
-        if first and not self._spool.durable and lifecycle.ends_silently():
-            self._patience = self._flush_timeout
+        if first:
+            self._serves_one_request = lifecycle.serves_one_request()
+            # A durable spool keeps the records of a job for others; a server that forks for each request may be alone.
+            if self._serves_one_request or (not self._spool.durable and lifecycle.ends_silently()):
+                self._patience = self._flush_timeout
         if self._patience:
             self._wait_a_while(batch)
         if self._alone:
@@ -143,7 +147,7 @@ class Engine:
         All such waits together take no longer than one `flush` may. A process that serves requests is a server, which
         stops in an orderly way.
         """
-        if not isinstance(batch.context, TrackingContext):
+        if not (self._serves_one_request or isinstance(batch.context, TrackingContext)):
             self._patience = 0.0
         elif not on_event_loop() and not threading.current_thread().name.startswith("sessionsight-"):
             began = time.monotonic()

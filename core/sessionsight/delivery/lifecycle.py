@@ -15,7 +15,17 @@ from typing import Protocol
 from sessionsight.delivery import threads
 from sessionsight.notices import logger
 
-__all__ = ["Closable", "Working", "close_all", "ends_silently", "install_sigterm", "keep", "register", "release"]
+__all__ = [
+    "Closable",
+    "Working",
+    "close_all",
+    "ends_silently",
+    "install_sigterm",
+    "keep",
+    "register",
+    "release",
+    "serves_one_request",
+]
 
 
 class Closable(Protocol):
@@ -128,6 +138,22 @@ def ends_silently() -> bool:
         return True
     rq = modules.get("rq")
     return rq is not None and rq.get_current_job() is not None
+
+
+def serves_one_request() -> bool:
+    """Return whether this process was forked for one request, after which it ends by `os._exit`.
+
+    So do `socketserver.ForkingMixIn` and what is built on it: werkzeug's own server with `processes=`, and `wsgiref`
+    with that class.
+    """
+    if os.getpid() == _imported_in or (module := sys.modules.get("socketserver")) is None:
+        return False
+    mixin = getattr(module, "ForkingMixIn", None)  # only where there is a fork
+    code = getattr(getattr(mixin, "process_request", None), "__code__", None)
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame is not None
 
 
 def install_sigterm() -> None:

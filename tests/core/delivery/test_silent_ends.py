@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -86,6 +87,34 @@ job(work)
     )
     assert run(script, server, covered=False) == ("1\n", "")
     assert names(server) == []
+
+
+@pytest.mark.parametrize("spool", ["memory", "sqlite"])
+def test_a_server_that_forks_for_each_request_delivers_what_that_captures(
+    spool: str, server: Server, tmp_path: Path
+) -> None:
+    where = "memory" if spool == "memory" else f"sqlite:///{tmp_path}/spool.db"
+    script = f"""
+import socket, socketserver
+from sessionsight import Analytics
+from tests.core.box import Visit, VisitReader
+
+client = make(spool={where!r}, flush_timeout=LONG)
+
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self):
+        analytics = Analytics(client, VisitReader(), Visit(user="user_1"))
+        analytics.capture("a")
+        analytics.release()
+
+class ForkingServer(socketserver.ForkingMixIn, socketserver.TCPServer): ...
+
+with ForkingServer(("127.0.0.1", 0), Handler) as forking, socket.create_connection(forking.server_address):
+    forking.handle_request()
+os._exit(0)
+"""
+    assert run(script, server, covered=False) == ("", "")
+    assert names(server) == ["a"]
 
 
 # --- how long --------------------------------------------------------------------------------------
