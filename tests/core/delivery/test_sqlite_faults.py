@@ -14,10 +14,12 @@ from shutil import copyfile
 from tempfile import TemporaryDirectory
 
 import pytest
+from msgspec.structs import replace
 
 from sessionsight.context import TrackingContext
 from sessionsight.delivery.spool.sqlite import file as spool_file
 from sessionsight.delivery.spool.sqlite import schema
+from sessionsight.delivery.spool.sqlite.claims import Claims
 from sessionsight.delivery.spool.sqlite.database_files import FILE_SUFFIXES
 from sessionsight.delivery.spool.sqlite.faults import Full, translated
 from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
@@ -453,6 +455,49 @@ def test_a_deleted_file_is_begun_anew_with_what_waited(
     assert "the file was moved or deleted" in caplog.text
     assert sound(path)
     assert sorted(labels(claim(spools[1].books(LANE), 5))) == ["a", "a", "b", "b", "c"]
+
+
+@pytest.mark.parametrize("replacement", ["nothing", "a directory", "another database"])
+def test_what_was_claimed_in_a_file_that_is_gone_for_good_is_sent_from_memory(
+    replacement: str, tmp_path: Path, spools: list[SqliteSpool]
+) -> None:
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    path = folder / "spool.db"
+    spools.append(spool := sqlite_spool(path))
+    books = spool.books(LANE)
+    enter(spool, [goal("a"), goal("b")])
+    claimed = claim(books, 1)
+    folder.rename(tmp_path / "gone")
+    if replacement != "nothing":
+        folder.mkdir()
+    if replacement == "a directory":
+        path.mkdir()
+    elif replacement == "another database":
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE shop (id)")
+
+    tend(spool)
+
+    assert books.sending(claimed, mark=True) == []
+    again = claim(books, 2)
+    assert sorted(labels(again)) == ["a", "b"]
+    assert books.sending(again, mark=True) == again
+    books.delivered(again)
+    assert counts(books) == {"captured": 2, "delivered": 2}
+
+
+def test_a_row_of_a_file_that_comes_back_is_not_taken_for_the_one_that_had_its_number() -> None:
+    first, second = replace(event("a"), row=7), replace(event("b"), row=7)
+    claims = Claims()
+    claims.follow(1)
+    claims.add(first)
+    claims.follow(2)
+    claims.follow(1)
+    claims.add(second)
+
+    assert claims.still_held([first]) == []
+    assert claims.still_held([second]) == [second]
 
 
 def test_a_moved_file_keeps_nothing_that_another_sends(path: Path, spools: list[SqliteSpool]) -> None:

@@ -55,7 +55,7 @@ class Claims:
         with self._lock:
             if self._closed:
                 return []
-            return [entry for entry in entries if not entry.row or entry.row in self._held]
+            return [entry for entry in entries if not entry.row or self._is_held(entry)]
 
     def mark_in_flight(self, entries: Sequence[Entry], rows: Collection[int], *, base: int) -> None:
         """Remember which rows were marked as in flight in the file with this base; others are not ours any more."""
@@ -102,6 +102,11 @@ class Claims:
         with self._lock:
             self._closed = True
             self._clear()
+
+    def _is_held(self, entry: Entry) -> bool:
+        """Return whether this very record is held: a file that comes back may have given its row to another one."""
+        held = self._held.get(entry.row)
+        return held is not None and held.record.entropy == entry.record.entropy
 
     def _clear(self) -> None:
         self._prefetched.clear()

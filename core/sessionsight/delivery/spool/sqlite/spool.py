@@ -212,6 +212,7 @@ class SqliteSpool:
             about="gone",
         )
         self.file.reopen()
+        self.base = 0  # so that lanes enter again what they had claimed, also where no other file can be opened
         for lane, entries in found.items():
             self.books(lane)
             self.enter_again(lane, entries)
