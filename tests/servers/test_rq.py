@@ -20,6 +20,7 @@ pytestmark = pytest.mark.servers
 
 JOBS = """
 import os
+import threading
 
 import sessionsight
 
@@ -34,6 +35,12 @@ def charge_many(numbers):
     with sessionsight.scope(flush=True) as analytics:
         for number in numbers:
             analytics.capture("charged", {"number": number}, user_id="user_1")
+
+
+def charge_on_a_thread(number):
+    thread = threading.Thread(target=charge, args=(number,))
+    thread.start()
+    thread.join()
 """
 WORK = """
 import sys
@@ -48,6 +55,7 @@ if sys.argv[3] == "early":
 for number in range(3):
     queue.enqueue("jobs.charge", number)
 queue.enqueue("jobs.charge_many", list(range(3, 6)))
+queue.enqueue("jobs.charge_on_a_thread", 6)
 kinds = {"Worker": Worker, "SpawnWorker": SpawnWorker, "SimpleWorker": SimpleWorker}
 kinds[sys.argv[2]]([queue], connection=redis).work(burst=True)
 """
@@ -97,4 +105,4 @@ def test_what_jobs_capture_arrives(worker: str, imported: str, redis: int, tmp_p
         )
 
         events = [event for request in vendor.requests for event in request.json["events"]]
-    assert sorted(event["properties"]["number"] for event in events) == list(range(6))
+    assert sorted(event["properties"]["number"] for event in events) == list(range(7))

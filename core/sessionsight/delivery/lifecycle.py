@@ -6,6 +6,7 @@ import atexit
 import os
 import signal
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -136,8 +137,8 @@ def ends_silently() -> bool:
         return False
     if os.getpid() != _imported_in:
         return True
-    rq = modules.get("rq")
-    return rq is not None and rq.get_current_job() is not None
+    rq = modules.get("rq")  # the job is known on the thread alone that runs it
+    return rq is not None and (rq.get_current_job() is not None or _main_thread_is_in("rq", "main_work_horse"))
 
 
 def serves_one_request() -> bool:
@@ -146,14 +147,19 @@ def serves_one_request() -> bool:
     So do `socketserver.ForkingMixIn` and what is built on it: werkzeug's own server with `processes=`, and `wsgiref`
     with that class.
     """
-    if os.getpid() == _imported_in or (module := sys.modules.get("socketserver")) is None:
+    return os.getpid() != _imported_in and _main_thread_is_in("socketserver", "process_request")
+
+
+def _main_thread_is_in(package: str, function: str) -> bool:
+    """Return whether the main thread is within a call of a function of this name in this package."""
+    if package not in sys.modules:
         return False
-    mixin = getattr(module, "ForkingMixIn", None)  # only where there is a fork
-    code = getattr(getattr(mixin, "process_request", None), "__code__", None)
-    frame: FrameType | None = sys._getframe()
-    while frame is not None and frame.f_code is not code:
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None:
+        if frame.f_code.co_name == function and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+            return True
         frame = frame.f_back
-    return frame is not None
+    return False
 
 
 def install_sigterm() -> None:
