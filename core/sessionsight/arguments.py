@@ -124,7 +124,7 @@ def as_id(value: object, name: str) -> str | None:
 
 def as_anonymous_id(value: object) -> str | None:
     """An anonymous id as `as_id` takes it; an empty one stays, because Analyse.net refuses it."""
-    return "" if value == "" else as_id(value, "anonymous_id")
+    return "" if isinstance(value, str) and not value else as_id(value, "anonymous_id")
 
 
 def exact(text: str) -> str:

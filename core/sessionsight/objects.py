@@ -42,11 +42,17 @@ _ROWS: dict[tuple[str, str], Callable[[Any], Any] | None] = {
     ("peewee", "Model"): methodcaller("get_id"),
     ("pony", "Entity"): methodcaller("get_pk"),
     ("piccolo", "Table"): None,
-    # A result of SQLAlchemy consists of columns; it has no key.
+    # Results of SQLAlchemy and of database drivers consist of columns; they have no key.
     ("sqlalchemy", "BaseRow"): None,
+    ("sqlite3", "Row"): None,
+    ("psycopg2", "DictRow"): None,
+    ("psycopg2", "RealDictRow"): None,
+    ("asyncpg", "Record"): None,
+    ("databases", "Record"): None,
 }
 # Types that are sent as their text, besides the LazyString of Babel's integrations; None stands for all of a package.
 _TEXTS = {
+    "collections": {"UserString"},
     "pandas": {"Period", "Interval"},
     "ipaddress": None,
     "django": {"Promise"},

@@ -7,9 +7,8 @@ looks like, so that no framework has to be imported.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from types import GeneratorType
 from typing import Any
 
 from msgspec import Struct
@@ -207,8 +206,6 @@ def from_any(request: object, names: HeaderNames = DEFAULT_HEADERS) -> RequestDa
 def _from_any(request: object, names: HeaderNames, layers: int) -> RequestData | None:
     if request is None or layers == 0:
         return None
-    if isinstance(request, GeneratorType):  # of pairs, as Werkzeug's `headers.items()` gives them
-        request = list(islice(request, _MAX_PAIRS))
     for read in _SHAPES:
         try:
             data = read(request, names)
@@ -302,6 +299,12 @@ def _from_container(request: object, names: HeaderNames) -> RequestData | None:
     return RequestData(cookies=cookies) if cookies and "request" not in cookies else None
 
 
+def _from_iterator(request: object, names: HeaderNames) -> RequestData | None:
+    """An iterator of pairs, as Werkzeug's `headers.items()` and `zip` give them."""
+    # The proxies of Flask and Quart are iterators by their type, so this comes last.
+    return _from_container(list(islice(request, _MAX_PAIRS)), names) if isinstance(request, Iterator) else None
+
+
 def _from_parts(cookies: object, headers: object, names: HeaderNames) -> RequestData:
     taken = read_headers(headers, names.asgi) if headers is not None else {}
     if isinstance(cookies, bytes):
@@ -330,6 +333,7 @@ _SHAPES: tuple[Callable[[object, HeaderNames], RequestData | None], ...] = (
     _from_mapping,
     _from_object,
     _from_container,
+    _from_iterator,
 )
 _MAX_LAYERS = 4
 _MAX_PAIRS = 1000

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 from django.utils.safestring import SafeString
 
@@ -606,3 +607,13 @@ def test_an_empty_anonymous_id_stays_for_the_vendor_that_refuses_it(recorder: Re
     recorder.client.analytics.capture("Report Exported", user_id="u1", anonymous_id="")
     recorder.client.bind(anonymous_id="", user_id="u1").capture("Report Exported")
     assert [record.anonymous_id for record in recorder.records()] == ["", ""]
+
+
+def test_an_array_as_anonymous_id_is_a_wrong_call_and_no_exception(make_recorder: MakeRecorder) -> None:
+    recorder = make_recorder(strict=False)
+    array: Any = np.array(["a1", "a2"])
+    recorder.client.analytics.capture("lost", user_id="u1", anonymous_id=array)
+    recorder.client.bind(user_id="u1", anonymous_id=array).capture("Report Exported")
+    [record] = recorder.records()
+    assert list(recorder.events()) == ["Report Exported"]
+    assert (record.user_id, record.anonymous_id) == ("u1", None)

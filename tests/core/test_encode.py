@@ -6,6 +6,7 @@ import json
 import math
 import pathlib
 import uuid
+from collections import UserString
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -169,6 +170,7 @@ VALUES: list[tuple[Any, Any]] = [
     (SafeString("<b>"), "<b>"),
     (lazystr("Grüße"), "Grüße"),
     (LazyString(), "Grüße"),
+    (UserString("Grüße"), "Grüße"),
     (Address("s", more=Address("t")), {"street": "s", "more": {"street": "t", "more": None}}),
     (Order(1, address=Address("s")), {"number": 1, "address": {"street": "s", "more": None}}),
     (Line(Decimal("1.10")), {"unitPrice": Decimal("1.10")}),

@@ -1,8 +1,10 @@
 """Rows of databases and models as property values, and values that raise while they are read."""
 
 import collections
+import contextlib
 import dataclasses
 import ipaddress
+import sqlite3
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
@@ -167,6 +169,28 @@ def test_a_result_consists_of_columns_and_is_named_by_its_type(session: Session)
     result = session.execute(select(Customer.id, Customer.password_hash)).one()
     assert sent_with_warnings([result, result._mapping]) == (["<Row>", "<RowMapping>"], ["Row", "RowMapping"])
     assert sent([result.id]) == [1]
+
+
+def sqlite_row() -> sqlite3.Row:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.row_factory = sqlite3.Row
+        row: sqlite3.Row = connection.execute("SELECT 1 AS id, ? AS password", [SECRET]).fetchone()
+        return row
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        sqlite_row(),
+        type("DictRow", (list,), {"__module__": "psycopg2.extras"})([1, SECRET]),
+        type("RealDictRow", (dict,), {"__module__": "psycopg2.extras"})(id=1, password=SECRET),
+        type("Record", (tuple,), {"__module__": "databases.backends.common.records"})([1, SECRET]),
+    ],
+    ids=lambda row: f"{type(row).__module__}.{type(row).__name__}",
+)
+def test_a_row_of_a_database_driver_is_named_by_its_type(row: Any) -> None:
+    name = type(row).__name__
+    assert sent_with_warnings({"row": row, "rows": [row]}) == ({"row": f"<{name}>", "rows": [f"<{name}>"]}, [name] * 2)
 
 
 def test_a_sqlmodel_without_a_table_is_a_model() -> None:

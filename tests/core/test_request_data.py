@@ -397,6 +397,10 @@ def test_the_ids_are_found_in_what_frameworks_call_cookies_headers_or_metadata(c
     assert ids(container) == BOTH
 
 
+def test_pairs_may_come_from_an_iterator_of_any_kind() -> None:
+    assert ids(iter(RAW)) == ids(zip(*zip(*DECODED, strict=True), strict=True)) == ids(map(tuple, RAW)) == BOTH
+
+
 @pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationWarning")  # imported by WebOb
 def test_pyramids_request_and_its_parts_are_shapes_too() -> None:
     from webob import Request  # type: ignore[import-untyped]  # the base of Pyramid's
