@@ -81,6 +81,11 @@ def test_a_fragment_is_no_visit(headers: dict[str, str]) -> None:
         "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 HeadlessChrome/120.0.0.0 Safari/537.36",
         "Mozilla/5.0 (Linux; Android 11; moto g) AppleWebKit/537.36 Chrome/109.0 Chrome-Lighthouse",
         "DuckDuckBot/1.1; (+http://duckduckgo.com/duckduckbot.html)",
+        "kube-probe/1.29",
+        "ELB-HealthChecker/2.0",
+        "Amazon-Route53-Health-Check-Service (ref 1; report http://amzn.to/1vsZADi)",
+        "GoogleHC/1.0",
+        "Consul Health Check",
     ],
 )
 def test_a_bot_is_known_by_its_name(user_agent: str) -> None:
