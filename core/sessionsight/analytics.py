@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
+from operator import attrgetter
 from typing import Any, Literal, Self, cast
 
 from msgspec import UNSET
@@ -45,6 +47,7 @@ from sessionsight.typed_events import Event as TypedEvent
 
 __all__ = ["Analytics"]
 
+_forgiving = partial(signatures.forgiving, collector=attrgetter("_collector"))
 _CAPTURE_OPTIONS = signatures.capture.options
 _GOAL_OPTIONS = signatures.increment.options | {"amount"}
 
@@ -210,6 +213,30 @@ class Analytics(Gathering):
             self._tags = {**(self._tags or {}), **properties}
         except Exception as error:
             self._collector.reject(error)
+
+    @_forgiving("it takes seconds and nothing else")
+    def flush(self, timeout: float | None = None) -> bool:
+        """Submit what has been captured, and wait until all of the client's records are delivered.
+
+        Args:
+            timeout: Seconds to wait at most; the `flush_timeout` setting by default.
+
+        Returns:
+            Whether nothing is left.
+        """
+        self._hand_over()
+        return self._collector.flush(timeout)
+
+    @_forgiving("it takes seconds and nothing else")
+    async def aflush(self, timeout: float | None = None) -> bool:
+        """As `flush`, without blocking the event loop."""
+        self._hand_over()
+        return await self._collector.aflush(timeout)
+
+    @_forgiving("everything that is not submitted yet is discarded")
+    def discard(self) -> None:
+        """Discard what has been captured and is not submitted yet; it is counted as discarded."""
+        self._discard()
 
     @signatures.only.implements
     def only(self, /, *destinations: Any, **options: Any) -> Analytics:

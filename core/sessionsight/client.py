@@ -23,7 +23,7 @@ from sessionsight.delivery.ledger import Stats
 from sessionsight.delivery.spool.base import DeadLetter
 from sessionsight.destinations import BY_NAME
 from sessionsight.encode import PropertyEncoder
-from sessionsight.errors import CaptureError, ConfigurationError, nearest
+from sessionsight.errors import CaptureError, ConfigurationError, InvalidEventError, nearest, shown
 from sessionsight.notices import Notices, caller, logger
 from sessionsight.scopes import Scope
 from sessionsight.settings import Settings
@@ -184,6 +184,10 @@ class Client:
         Returns:
             Whether nothing is left.
         """
+        given: object = timeout
+        if not isinstance(given, int | float | None):
+            self.object_to(InvalidEventError(f"flush(): timeout must be a number of seconds, not {shown(given)}"))
+            timeout = None
         seconds = self.settings.flush_timeout if timeout is None else timeout
         return self._process().flush(time.monotonic() + seconds)
 

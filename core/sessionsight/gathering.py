@@ -151,25 +151,7 @@ class Gathering:
         if collector.chooses and self._choice is None and self._admit()[1] is None:
             self._choice = collector.choose(*source)
 
-    def flush(self, timeout: float | None = None) -> bool:
-        """Hand over what has been captured, and wait until all of the client's records are delivered.
-
-        Args:
-            timeout: Seconds to wait at most; the `flush_timeout` setting by default.
-
-        Returns:
-            Whether nothing is left.
-        """
-        self._hand_over()
-        return self._collector.flush(timeout)
-
-    async def aflush(self, timeout: float | None = None) -> bool:
-        """As `flush`, without blocking the event loop."""
-        self._hand_over()
-        return await self._collector.aflush(timeout)
-
-    def discard(self) -> None:
-        """Throw away what has been captured and not yet handed over; it is counted as discarded."""
+    def _discard(self) -> None:
         if self._generation != _generation:
             self._leave_to_parent()
         records = drained(self._records)
@@ -238,7 +220,8 @@ class Gathering:
             self._hand_over()
         elif self._collector.asleep:
             self._collector.wake()
-        self._wait_for_delivery()
+        if self._receipt is not None:
+            self._wait_for_delivery()
         self._over = True  # for whoever finds these analytics by an inherited context, see `current`
 
     @property

@@ -39,8 +39,8 @@ _BOT = re.compile(
     r"(?<!cu)bots?(?![a-z])|crawl|spider|slurp|scrap(?:er|y)|archiver|headless|lighthouse|pagespeed"
     r"|facebookexternalhit|facebookcatalog|meta-external|mediapartners|adsbot|feedfetcher|google-(?:read|inspection)"
     r"|googleother|embedly|quora link|whatsapp/|skypeuripreview|bingpreview|ia_archiver|pingdom|statuscake|uptime"
-    r"|site24x7|datadog|newrelicpinger|checkly|gtmetrix|validator|linkcheck|nagios|zabbix|kube-probe|health[- ]?check|googlehc"
-    r"|phantomjs|puppeteer|playwright"
+    r"|site24x7|datadog|newrelicpinger|checkly|gtmetrix|validator|linkcheck|nagios|zabbix|kube-probe"
+    r"|health[- ]?check|googlehc|phantomjs|puppeteer|playwright"
     r"|chatgpt-user|claude-|perplexity-|anthropic-ai|cohere-ai",
     re.IGNORECASE,
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast
 
 from msgspec import UNSET
@@ -133,21 +134,32 @@ def _signature(
     return make
 
 
-def forgiving(hint: str) -> Callable[[_Method], _Method]:
-    """Decorate a method of the client, so that outside strict mode it is called without the arguments that are wrong.
+def forgiving(hint: str, *, collector: Callable[[Any], Collector] | None = None) -> Callable[[_Method], _Method]:
+    """Decorate a method, so that outside strict mode it is called without the arguments that are wrong.
 
     They are logged by the client's `object_to`. This costs each call a frame, which a capture must not pay.
+
+    Args:
+        hint: What to do about an argument that does not exist.
+        collector: Returns the client of the object that has the method; the object itself by default.
     """
 
     def decorate(method: _Method) -> _Method:
         signature = Signature(method, (), hint)
 
-        @wraps(method)
-        def call(self: Collector, /, *given: Any, **options: Any) -> Any:
-            values = signature.bind(given, options, object_to=self.object_to)
-            return method(self, *values, **options)
+        def bind(owner: Any, given: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, ...]:
+            client: Collector = owner if collector is None else collector(owner)
+            return signature.bind(given, options, object_to=client.object_to)
 
-        return cast("_Method", call)
+        @wraps(method)
+        def call(self: Any, /, *given: Any, **options: Any) -> Any:
+            return method(self, *bind(self, given, options), **options)
+
+        @wraps(method)
+        async def call_async(self: Any, /, *given: Any, **options: Any) -> Any:
+            return await method(self, *bind(self, given, options), **options)
+
+        return cast("_Method", call_async if iscoroutinefunction(method) else call)
 
     return decorate
 

@@ -1,5 +1,6 @@
 """Wrong arguments: an error that names them in strict mode, a log line in production, never a TypeError."""
 
+import asyncio
 import inspect
 import logging
 import re
@@ -115,6 +116,29 @@ def test_wrong_arguments_are_logged_with_the_callers_line_and_counted_in_product
     [logged] = caplog.records
     assert logged.levelno == logging.WARNING
     assert re.match(f"{re.escape(__file__)}:\\d+: .*{message}.*; nothing was captured$", logged.getMessage())
+
+
+SPOILED: list[tuple[Callable[[Any], object], str]] = [
+    (lambda a: a.flush("soon"), r"flush\(\): timeout must be a number of seconds, not 'soon'"),
+    (lambda a: a.flush(seconds=5), r"flush\(\): unknown argument 'seconds'; .*timeout"),
+    (lambda a: a.discard("x"), r"discard\(\): takes at most 0 arguments by position, not 1"),
+    (lambda a: asyncio.run(a.aflush(1, 2)), r"aflush\(\): takes at most 1 arguments by position"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), SPOILED, ids=["a_text", "unknown", "one_too_many", "async"])
+def test_wrong_arguments_of_flush_and_discard_are_logged_and_left_out(
+    recorder: Recorder,
+    lenient: Recorder,
+    caplog: pytest.LogCaptureFixture,
+    call: Callable[[Any], object],
+    message: str,
+) -> None:
+    with pytest.raises(InvalidEventError, match=message):
+        call(recorder.client.analytics)
+    call(lenient.client.analytics)
+    [logged] = caplog.records
+    assert re.search(message, logged.getMessage())
 
 
 def test_after_wrong_arguments_to_only_nothing_goes_where_it_must_not(lenient: Recorder) -> None:
