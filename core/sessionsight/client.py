@@ -53,6 +53,11 @@ class Client:
     """
 
     def __init__(self, settings: Settings | None = None, *, make_transport: MakeTransport | None = None) -> None:
+        given: object = settings
+        if not isinstance(given, Settings | None):
+            raise ConfigurationError(
+                f"settings must be Settings, such as Settings.from_mapping(...) makes of a dict, not {shown(given)}"
+            )
         self.settings = settings = Settings.from_env() if settings is None else settings
         self._destinations = () if settings.disabled else settings.destinations
         self._make_transport = make_transport

@@ -116,7 +116,7 @@ def from_environment(environ: Mapping[str, Any], *, with_destinations: bool) -> 
     if spool := _variable(environ, "SESSIONSIGHT_SPOOL"):
         values["spool"] = spool
     if (disabled := environ.get("SESSIONSIGHT_DISABLED")) is not None:
-        values["disabled"] = str(disabled).strip().lower() not in _FALSE
+        values["disabled"] = from_text(str(disabled), bool)
     if with_destinations:
         found: dict[str, dict[str, object]] = {}
         for variable, (destination, option) in _ENVIRONMENT.items():

@@ -10,7 +10,7 @@ from sessionsight.analytics import Analytics
 from sessionsight.client import Client
 from sessionsight.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.current import current_client, default_owner, set_default
-from sessionsight.errors import ConfigurationError
+from sessionsight.errors import ConfigurationError, shown
 from sessionsight.scopes import Scope
 from sessionsight.settings import Settings
 
@@ -160,6 +160,9 @@ def adopt(client: Client | None, settings: Settings | None, options: Mapping[str
         client = Client(_settings(settings, options, where))
     elif settings is not None or options:
         raise ConfigurationError(f"{where} takes a client, or settings for a new one, not both")
+    given: object = client
+    if not isinstance(given, Client):
+        raise ConfigurationError(f"{where}: client must be a Client, not {shown(given)}")
     set_default(client, replace=False)
     return client
 

@@ -565,6 +565,8 @@ def test_options_are_settings_by_name() -> None:
         ({"dissabled": True}, r"AnalyticsMiddleware: unknown option 'dissabled'; did you mean 'disabled'\?"),
         ({"settings": Settings(disabled=True), "disabled": True}, "not both"),
         ({"consent": "perhaps"}, "consent must be one of"),
+        ({"settings": {"disabled": True}}, "settings must be Settings, .* not a dict"),
+        ({"client": Settings()}, "AnalyticsMiddleware: client must be a Client, not a Settings"),
     ],
 )
 def test_wrong_configuration_is_said_when_the_app_is_made(arguments: dict[str, Any], message: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sessionsight import Client, ConfigurationError, Settings, configure, current, get_client
@@ -26,6 +28,13 @@ def test_inside_a_request_or_a_scope_it_is_that_ones_client(recorder: Recorder) 
     assert get_client() is recorder.client
     leave(token)
     assert get_client() is process
+
+
+def test_a_dict_in_place_of_settings_is_refused_with_what_to_do() -> None:
+    options: Any = {"disabled": True}
+    for make in (configure, Client):
+        with pytest.raises(ConfigurationError, match=r"settings must be Settings, such as Settings\.from_mapping"):
+            make(options)
 
 
 def test_configure_objects_where_a_frameworks_settings_configure_the_client(recorder: Recorder) -> None:

@@ -238,6 +238,11 @@ def test_disabled_can_be_switched_on(value: str) -> None:
     assert Settings.from_env({"SESSIONSIGHT_DISABLED": value}).disabled
 
 
+def test_a_word_that_neither_disables_nor_enables_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="disabled must be True or False, not 'n'"):
+        Settings.from_env({"SESSIONSIGHT_DISABLED": "n"})
+
+
 def test_values_given_go_before_the_environment() -> None:
     assert (
         Settings.from_env({**EVERYTHING, "SESSIONSIGHT_DISABLED": "1"}, disabled=False, destinations={}) == Settings()
