@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ClassVar, dataclass_transform, get_type_hints
 from weakref import WeakKeyDictionary
 
@@ -131,10 +132,21 @@ def _fields(event: type) -> dict[str, TypeCheck]:
     """The fields that are properties, with checks of their types, which accept anything where types cannot be read."""
     if (known := _checks.get(event)) is not None:
         return known
-    try:
-        hints = get_type_hints(event)
-    except Exception:
-        hints = {}
+    hints = _type_hints(event)
     names = [field.name for field in dataclasses.fields(event) if not field.name.startswith("_")]
     _checks[event] = found = {name: TypeCheck(hints.get(name, Any)) for name in names}
     return found
+
+
+def _type_hints(event: type) -> dict[str, Any]:
+    """The types of the fields, except for those that cannot be read, such as names that only type checkers import."""
+    with suppress(Exception):
+        return get_type_hints(event)
+    hints: dict[str, Any] = {}
+    for base in reversed(event.__mro__):
+        for name, hint in vars(base).get("__annotations__", {}).items():
+            hints[name] = Any  # and not the type of a field of this name in another base
+            with suppress(Exception):
+                alone = type(base.__name__, (), {"__module__": base.__module__, "__annotations__": {name: hint}})
+                hints[name] = get_type_hints(alone)[name]
+    return hints

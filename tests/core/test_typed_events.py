@@ -199,14 +199,27 @@ def test_a_default_is_right_by_definition() -> None:
     assert Loose(tags=5).problems() == ["loose: tags must be list[str], not 5"]  # type: ignore[arg-type]
 
 
-def test_types_that_cannot_be_read_are_not_checked() -> None:
-    class Partial(Event):
+def test_a_type_that_cannot_be_read_is_not_checked_and_the_others_are() -> None:
+    class Partial(OrderShipped):
         number: "Fraction"
-        more: int = 1
+        more: "int" = 1
 
     event: Any = Partial
-    assert event(number="x", more="y").problems() == []
-    assert event().problems() == ["partial: number is missing"]
+    right = {"order_id": "ord_1", "amount": 5}
+    assert event(**right, number="x").problems() == []
+    assert event(order_id="ord_1").problems() == ["partial: amount is missing", "partial: number is missing"]
+    assert event(order_id=5, amount=5, number="x", more="y").problems() == [
+        "partial: order_id must be a string, not 5",
+        "partial: more must be an integer, not 'y'",
+    ]
+
+
+def test_a_type_that_cannot_be_read_replaces_that_of_a_base() -> None:
+    class Refined(OrderEvent):
+        order_id: "Fraction"  # type: ignore[assignment]
+
+    event: Any = Refined
+    assert event(order_id=5).problems() == []
 
 
 # --- captured ---------------------------------------------------------------------------------------------------------
