@@ -70,13 +70,21 @@ def run(function: Callable[..., _T], *args: Any) -> _T:
     return result
 
 
-def decide(function: Callable[..., object], *args: Any) -> bool:
+def decide(function: Callable[..., object], *args: Any, text_counts: bool = True) -> bool:
     """Call a function that answers yes or no.
+
+    Args:
+        function: Its answer counts by its truth value.
+        *args: Its arguments.
+        text_counts: Whether a text that is not empty is a yes.
 
     Raises:
         UnawaitedResult: As `run`; and for a generator, which is truthy before its function has run.
+        ConfigurationError: A text, where it is no answer.
     """
     answer = run(function, *args)
     if isinstance(answer, GeneratorType):
         raise UnawaitedResult("the function returned a generator; it must return True or False")
+    if not text_counts and answer and isinstance(answer, str):
+        raise ConfigurationError("the function returned a text, which may say no; it must return True or False")
     return bool(answer)

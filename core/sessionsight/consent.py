@@ -24,12 +24,13 @@ def consents(policy: ConsentPolicy, data: RequestData) -> bool:
             for instance by the site's own consent cookie.
 
     Raises:
-        Exception: Whatever the function raises, or `UnawaitedResult` for an awaitable, which is no consent.
+        Exception: Whatever the function raises; `UnawaitedResult` for an awaitable and `ConfigurationError` for a
+            text, which are no consent.
     """
     if policy == "all":
         return True
     if callable(policy):
-        return decide(policy, data)
+        return decide(policy, data, text_counts=False)  # the value of a consent cookie may be "no"
     refused = (data.headers.get("sec-gpc") or "").strip() == "1"
     if policy == "gpc+dnt":
         refused = refused or (data.headers.get("dnt") or "").strip() == "1"

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionsight.consent import ConsentPolicy, consents, redact
+from sessionsight.errors import ConfigurationError
 from sessionsight.request_data import RequestData
 
 
@@ -32,6 +33,16 @@ def test_a_function_decides_itself() -> None:
 
     assert consents(policy, RequestData(headers={"cookie": "consent=yes"}))
     assert not consents(policy, RequestData())
+
+
+@pytest.mark.parametrize("value", ["no", "0", "false", "yes"])
+def test_the_value_of_a_cookie_is_no_consent(value: str) -> None:
+    def policy(data: RequestData) -> Any:
+        return data.headers.get("x-consent")
+
+    with pytest.raises(ConfigurationError, match="must return True or False"):
+        consents(policy, RequestData(headers={"x-consent": value}))
+    assert not consents(policy, RequestData(headers={"x-consent": ""}))
 
 
 def test_redacting_replaces_names_in_any_case_at_any_depth() -> None:
