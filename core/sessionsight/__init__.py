@@ -17,6 +17,7 @@ from sessionsight.errors import (
 )
 from sessionsight.keys import KeyFile
 from sessionsight.process import bind, configure, for_request, get_client, scope
+from sessionsight.request_data import RequestData
 from sessionsight.scopes import carry
 from sessionsight.settings import Settings
 from sessionsight.standard import (
@@ -48,6 +49,7 @@ __all__ = [
     "MissingDependencyError",
     "NoClientError",
     "Page",
+    "RequestData",
     "SessionSightError",
     "SessionSightIds",
     "Settings",

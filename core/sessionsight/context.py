@@ -7,6 +7,7 @@ metadata as a flat dict of short strings, the *carrier*.
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Protocol
 
@@ -20,6 +21,7 @@ __all__ = ["Page", "SessionSightIds", "SignalIds", "TrackingContext", "valid_id"
 CARRIER_MAX_VALUE = 500
 
 _OPTED_OUT = "ss_opted_out"
+_logger = logging.getLogger("sessionsight")
 
 MAX_ID = 256
 _SESSIONSIGHT_ID = re.compile(r"[A-Za-z0-9-]{1,128}", re.ASCII)
@@ -153,9 +155,12 @@ class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
 
         Never raises on a carrier's content: unknown names are passed over, and a value that no
         vendor would take counts as missing. None, as of an object without metadata, is empty. A refusal
-        takes precedence over ids that are in the carrier as well, as where metadata was written twice.
+        takes precedence over ids that are in the carrier as well, as where metadata was written twice. Anything that
+        gives no values by name, such as JSON text or a list, is logged as an error and counts as a refusal, because
+        it may hold one.
         """
-        if carrier is None:
+        given: object = carrier
+        if carrier is None or (isinstance(given, str) and not given):
             return EMPTY_CONTEXT
 
         def get(name: str) -> object:
@@ -164,8 +169,17 @@ class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
             except LookupError:
                 return None
 
+        try:
+            refusal = get(_OPTED_OUT)
+        except TypeError:
+            _logger.error(  # noqa: TRY400  # the caller's mistake; a traceback of ours explains nothing
+                "from_carrier(): a carrier is a mapping of names to strings, not a %s, so nothing is captured "
+                "under it; decode JSON text first",
+                type(carrier).__name__,
+            )
+            return OPTED_OUT
         # Whatever a job queue has made of the value: only a missing or an empty one is not a refusal.
-        if (refusal := get(_OPTED_OUT)) is not None and not (isinstance(refusal, str) and not refusal):
+        if refusal is not None and not (isinstance(refusal, str) and not refusal):
             return OPTED_OUT
 
         def text(name: str) -> str | None:

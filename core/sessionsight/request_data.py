@@ -45,7 +45,7 @@ HEADERS = (
 
 
 class RequestData(Struct, frozen=True, kw_only=True):
-    """What an adapter hands over of a request: raw strings, nothing decoded.
+    """Raw strings of a request, the same in every framework; a `consent` function is called with it.
 
     Example:
         >>> RequestData(headers={"cookie": "ss_sid=6f1d2c3b"}).headers["cookie"]

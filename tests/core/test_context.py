@@ -86,8 +86,16 @@ def test_a_carrier_need_not_be_a_mapping() -> None:
     )
 
 
-@pytest.mark.parametrize("carrier", [None, {}])
-def test_no_metadata_is_an_empty_context(carrier: dict[str, object] | None) -> None:
+@pytest.mark.parametrize("carrier", ['{"ss_opted_out": "1"}', b"{}", ["ss_sid", "session-1"], 5])
+def test_what_is_not_a_carrier_counts_as_a_refusal_and_is_logged(
+    carrier: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert TrackingContext.from_carrier(carrier).opted_out
+    assert f"not a {type(carrier).__name__}" in caplog.text
+
+
+@pytest.mark.parametrize("carrier", [None, {}, ""])
+def test_no_metadata_is_an_empty_context(carrier: Any) -> None:
     assert TrackingContext.from_carrier(carrier) == EMPTY_CONTEXT
     assert EMPTY_CONTEXT.to_carrier() == {}
 
