@@ -13,6 +13,7 @@ from django.utils.module_loading import import_string
 from sessionsight import ConfigurationError, Settings
 from sessionsight.destinations import Signal
 from sessionsight.destinations.base import VendorDestination, reveal
+from sessionsight.diagnosis.configuration import is_local
 from sessionsight.environment import VARIABLES, option_of
 from sessionsight_django.clients import current_settings, is_test_environment, set_test_mode
 from sessionsight_django.middleware import AnalyticsMiddleware
@@ -108,7 +109,7 @@ def _destinations(settings: Settings) -> Iterator[CheckMessage]:
     live = [
         f"{destination.name} ({option})"
         for destination in settings.destinations
-        if isinstance(destination, VendorDestination)
+        if isinstance(destination, VendorDestination) and not is_local(destination)
         for option in sorted(destination.secrets)
         if _key(destination, option).startswith(_PRODUCTION)
     ]

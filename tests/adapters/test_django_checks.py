@@ -101,6 +101,18 @@ def test_production_keys_in_debug_are_named_and_not_shown(destinations: dict[str
     assert found({"DESTINATIONS": destinations, "DISABLED": True}, DEBUG=True) == {}
 
 
+def test_keys_for_this_machine_are_not_taken_for_production() -> None:
+    destinations = {
+        "sessionsight": {
+            "secret_api_key": "sessionsight_sec_local",
+            "property_id": "local",
+            "api_url": "http://127.0.0.1:7717",
+        },
+        "saytics": {"secret_key": "sk_live_local", "api_url": "http://localhost:7717"},
+    }
+    assert found({"DESTINATIONS": destinations}, DEBUG=True) == {}
+
+
 def test_a_function_that_gives_a_key_is_not_called_for_a_check() -> None:
     def key() -> str:
         raise AssertionError

@@ -106,6 +106,11 @@ def test_a_production_key_in_debug_mode_is_worth_a_warning(name: str, option: st
     assert len(found(check(client_for({name: options})), "strict")) == 1
 
 
+def test_keys_for_this_machine_are_not_taken_for_production() -> None:
+    client = client_for({"saytics": {"secret_key": "sk_live_local", "api_url": "http://127.0.0.1:7717"}}, strict=True)
+    assert [level for level, _ in found(check(client), "strict")] == ["ok"]
+
+
 def test_a_destination_of_the_users_own_is_checked_as_far_as_it_can_be() -> None:
     client = Client(Settings(destinations=(BoxDestination(),)))
     assert found(check(client), "box") == [("ok", "configured by the settings")]

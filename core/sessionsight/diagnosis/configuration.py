@@ -14,7 +14,7 @@ from sessionsight.errors import ConfigurationError, SessionSightError
 from sessionsight.settings import Settings
 from sessionsight.test_mode import test_mode
 
-__all__ = ["addresses", "check"]
+__all__ = ["addresses", "check", "is_local"]
 
 _PRODUCTION = ("sk_live_", "pk_live_", "sessionsight_sec_")
 _NO_DESTINATION = "set the keys of a vendor in the environment, such as SIGNAL_API_KEY, or the `destinations` setting"
@@ -128,7 +128,14 @@ def addresses(destination: Destination) -> dict[str, str]:
     }
 
 
+def is_local(destination: Destination) -> bool:
+    """Return whether a destination sends to this machine, as to a local inspector, which takes any key."""
+    return any(is_loopback(urlsplit(address).hostname or "") for address in addresses(destination).values())
+
+
 def _is_for_production(destination: Destination) -> bool:
+    if is_local(destination):
+        return False
     for secret in _secrets(destination).values():
         try:
             if reveal(secret).startswith(_PRODUCTION):
