@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from sessionsight import Analytics, Client
 from sessionsight.current import default
@@ -11,14 +11,25 @@ from sessionsight_asgi.connection import install_property
 from sessionsight_asgi.reader import ScopeReader
 
 if TYPE_CHECKING:
-    from starlette.requests import HTTPConnection
+    from starlette.requests import Request
+    from starlette.websockets import WebSocket
+
+    from sessionsight_asgi.connection import AnalyticsRequest, AnalyticsWebSocket
 
 __all__ = ["with_analytics"]
 
-_Connection = TypeVar("_Connection", bound="HTTPConnection | MutableMapping[str, Any]")
+_Scope = TypeVar("_Scope", bound=MutableMapping[str, Any])
 
 
-def with_analytics(connection: _Connection, client: Client | None = None) -> _Connection:
+@overload
+def with_analytics(connection: Request, client: Client | None = None) -> AnalyticsRequest: ...
+@overload
+def with_analytics(connection: WebSocket, client: Client | None = None) -> AnalyticsWebSocket: ...
+@overload
+def with_analytics(connection: _Scope, client: Client | None = None) -> _Scope: ...
+def with_analytics(
+    connection: Request | WebSocket | MutableMapping[str, Any], client: Client | None = None
+) -> Request | WebSocket | MutableMapping[str, Any]:
     """Give a request that a test has made its analytics, as the middleware does with those of a server.
 
     Afterwards `request.analytics`, `scope["analytics"]` and the dependency `get_analytics` find them. Each record is
@@ -29,7 +40,7 @@ def with_analytics(connection: _Connection, client: Client | None = None) -> _Co
         client: The process's own by default.
 
     Returns:
-        The same request or scope.
+        The same request or scope. A request is typed as `AnalyticsRequest`, a websocket as `AnalyticsWebSocket`.
 
     Raises:
         NoClientError: No client was given, and the process has none yet.
@@ -39,6 +50,7 @@ def with_analytics(connection: _Connection, client: Client | None = None) -> _Co
         >>> scope = {"type": "http", "method": "GET", "path": "/orders", "headers": []}
         >>> with_analytics(scope, Client(Settings(disabled=True)))["analytics"].capture("order_processed")
     """
+    # A request is a mapping too, but not a mutable one.
     scope = connection if isinstance(connection, MutableMapping) else connection.scope
     owner = cast("Client", default()) if client is None else client
     analytics = Analytics(owner, ScopeReader(), scope)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unittest
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django.http import HttpRequest
 from django.test import AsyncRequestFactory, RequestFactory
@@ -13,6 +13,15 @@ from sessionsight.testing import Recorder, record
 from sessionsight_django.clients import client
 from sessionsight_django.reader import DjangoReader
 from sessionsight_django.typed import AnalyticsRequest
+
+if TYPE_CHECKING:  # django-stubs' generic bases, so that get(), post() and so on return an AnalyticsRequest
+    from django.test.client import _AsyncRequestFactory, _RequestFactory
+
+    _Factory = _RequestFactory[AnalyticsRequest]
+    _AsyncFactory = _AsyncRequestFactory[AnalyticsRequest]
+else:
+    _Factory = RequestFactory
+    _AsyncFactory = AsyncRequestFactory
 
 __all__ = ["AnalyticsRequestFactory", "AnalyticsTestCase", "AsyncAnalyticsRequestFactory", "with_analytics"]
 
@@ -69,21 +78,21 @@ def with_analytics(request: HttpRequest) -> AnalyticsRequest:
     return typed
 
 
-class AnalyticsRequestFactory(RequestFactory):
+class AnalyticsRequestFactory(_Factory):
     """Django's `RequestFactory`, whose requests have analytics; see `with_analytics`.
 
     Example:
         >>> response = create_order(AnalyticsRequestFactory().post("/orders"))  # doctest: +SKIP
     """
 
-    def request(self, **request: Any) -> Any:
+    def request(self, **request: Any) -> AnalyticsRequest:
         """Make a request; the methods for the HTTP methods call this."""
         return with_analytics(super().request(**request))
 
 
-class AsyncAnalyticsRequestFactory(AsyncRequestFactory):
+class AsyncAnalyticsRequestFactory(_AsyncFactory):
     """Django's `AsyncRequestFactory`, whose requests have analytics; see `with_analytics`."""
 
-    def request(self, **request: Any) -> Any:
+    def request(self, **request: Any) -> AnalyticsRequest:
         """Make a request; the methods for the HTTP methods call this."""
         return with_analytics(super().request(**request))

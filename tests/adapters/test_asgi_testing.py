@@ -34,7 +34,7 @@ async def test_requests_websockets_and_scopes_have_analytics() -> None:
     websocket = with_analytics(WebSocket(scope("websocket"), none, none), client())
     plain = with_analytics(scope(), client())
     with record() as recorder:
-        for analytics in (request.analytics, websocket.analytics, plain["analytics"], await get_analytics(request)):  # type: ignore[attr-defined]
+        for analytics in (request.analytics, websocket.analytics, plain["analytics"], await get_analytics(request)):
             analytics.goals.increment("views")
     assert [(goal.session_id, goal.context.page.path) for goal in recorder.goals] == [("session-1", "/orders")] * 4
 

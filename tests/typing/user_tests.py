@@ -2,15 +2,17 @@
 
 import unittest
 from decimal import Decimal
-from typing import assert_type
+from typing import Any, assert_type
 from unittest.mock import ANY
 
 import pytest
 from django.http import HttpResponse
 from django.test import RequestFactory, TestCase
 from starlette.requests import Request
+from starlette.types import Receive, Send
+from starlette.websockets import WebSocket
 
-from sessionsight import CheckoutFinished, TrackingContext
+from sessionsight import Analytics, CheckoutFinished, TrackingContext
 from sessionsight.records import DropReason
 from sessionsight.testing import (
     Captured,
@@ -24,7 +26,12 @@ from sessionsight.testing import (
 )
 from sessionsight_asgi import testing as asgi_testing
 from sessionsight_django import AnalyticsRequest
-from sessionsight_django.testing import AnalyticsTestCase, with_analytics
+from sessionsight_django.testing import (
+    AnalyticsRequestFactory,
+    AnalyticsTestCase,
+    AsyncAnalyticsRequestFactory,
+    with_analytics,
+)
 
 
 def test_an_order(analytics: Recorder) -> None:
@@ -53,8 +60,11 @@ def view(request: AnalyticsRequest) -> HttpResponse:
     return HttpResponse()
 
 
-def test_a_request() -> None:
-    assert_type(asgi_testing.with_analytics(Request({"type": "http"})), Request)
+def test_a_request(receive: Receive, send: Send) -> None:
+    assert_type(asgi_testing.with_analytics(Request({"type": "http"})).analytics, Analytics)
+    assert_type(asgi_testing.with_analytics(WebSocket({"type": "websocket"}, receive, send)).analytics, Analytics)
+    scope: dict[str, Any] = {"type": "http"}
+    assert_type(asgi_testing.with_analytics(scope), dict[str, Any])
 
 
 class OrderTest(AnalyticsTestCase, TestCase):
@@ -64,6 +74,8 @@ class OrderTest(AnalyticsTestCase, TestCase):
     @lenient()
     def test_view(self) -> None:
         assert_type(view(with_analytics(RequestFactory().get("/"))), HttpResponse)
+        assert_type(view(AnalyticsRequestFactory().post("/", {"a": "b"})), HttpResponse)
+        assert_type(view(AsyncAnalyticsRequestFactory().get("/")), HttpResponse)
 
     @allow_delivery()
     def test_delivery(self) -> None:
