@@ -14,11 +14,11 @@ from sessionsight import signatures
 from sessionsight.arguments import (
     as_anonymous_id,
     as_destinations,
+    as_event_name,
     as_group,
     as_groups,
     as_id,
     as_key,
-    as_text,
     check_commit,
     exact,
     laid_over,
@@ -139,7 +139,7 @@ class Analytics(Gathering):
                 properties = laid_over(event.properties(), properties)
                 name = event.event_name
             else:
-                name = event if type(event) is str and event.strip() else as_text(event, "an event's name")
+                name = event if type(event) is str and event.strip() else as_event_name(event)
             if self._tags:
                 properties = laid_over(self._tags, properties)
             encoded = self._collector.encoder(properties)

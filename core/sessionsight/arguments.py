@@ -35,6 +35,7 @@ __all__ = [
     "as_anonymous_id",
     "as_context",
     "as_destinations",
+    "as_event_name",
     "as_fields",
     "as_group",
     "as_groups",
@@ -192,6 +193,14 @@ def as_group(kind: object, key: object) -> tuple[str, str]:
     return group_type, group_key
 
 
+def as_event_name(event: object) -> str:
+    """A name that is not blank. Raises `InvalidEventError`, with a hint where a class was given for its instance."""
+    if isinstance(event, type):
+        hint = f"{event.__name__} is a class; make an event of it: {event.__name__}(...)"
+        raise InvalidEventError(f"an event must be a name or a typed event, and {hint}")
+    return as_text(event, "an event's name")
+
+
 def as_context(context: object, object_to: Callable[[CaptureError], None]) -> TrackingContext:
     """A context from elsewhere with what vendors take in it, for one that was made by hand may hold anything.
 
@@ -200,7 +209,8 @@ def as_context(context: object, object_to: Callable[[CaptureError], None]) -> Tr
         object_to: Told of each thing in it that is wrong, which counts as missing.
     """
     if not isinstance(context, TrackingContext):
-        object_to(InvalidEventError(f"context must be a TrackingContext, not {shown(context)}"))
+        hint = "; TrackingContext.from_carrier() reads a carrier" if isinstance(context, Mapping) else ""
+        object_to(InvalidEventError(f"context must be a TrackingContext, not {shown(context)}{hint}"))
         with suppress(Exception):  # a carrier, perhaps: a mistake must not turn its refusal into consent
             if TrackingContext.from_carrier(context).opted_out:  # type: ignore[arg-type]
                 return OPTED_OUT

@@ -150,6 +150,12 @@ def make_destinations(given: object, where: str, *, disabled: bool) -> tuple[Des
         ConfigurationError: An unknown name or a wrong value.
     """
     if isinstance(given, tuple | list):
+        wrong = next((one for one in given if not is_destination(one)), None)
+        if wrong is not None:
+            raise ConfigurationError(
+                f"{where}: destinations: {shown(wrong)} is not a destination object; "
+                "give names with their options in a mapping, such as {'signal': {'api_key': ...}}"
+            )
         return tuple(given)
     if not isinstance(given, Mapping):
         raise ConfigurationError(f"{where}: destinations must map names to options, not be {shown(given)}")

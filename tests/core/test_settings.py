@@ -83,6 +83,11 @@ def test_a_wrong_value_is_named_together_with_what_would_work(name: str, value: 
         Settings(**{name: value})
 
 
+def test_a_list_of_names_is_told_how_to_name_vendors() -> None:
+    with pytest.raises(ConfigurationError, match=r"'signal' is not a destination object; .*\{'signal': \{'api_key'"):
+        Settings.from_mapping({"destinations": ["signal"]}, environ={})
+
+
 def test_every_setting_is_checked() -> None:
     assert {name for name, _, _ in WRONG} == set(Settings.__struct_fields__)
 

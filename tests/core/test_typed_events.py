@@ -271,7 +271,10 @@ def test_a_standard_event_without_its_fields_is_logged_and_sent_with_what_is_the
 
 def test_a_class_is_no_event(make_recorder: MakeRecorder) -> None:
     wrong: Any = OrderShipped
-    with pytest.raises(InvalidEventError, match="an event's name must be a string that is not blank, not a type"):
+    with pytest.raises(
+        InvalidEventError,
+        match=r"a typed event, and OrderShipped is a class; make an event of it: OrderShipped\(\.\.\.\)",
+    ):
         make_recorder(strict=True).client.analytics.capture(wrong)
 
 

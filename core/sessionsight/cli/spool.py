@@ -49,9 +49,10 @@ def _lines(found: FileStats) -> list[str]:
     waits = (
         "nothing waits" if found.oldest is None else f"the oldest waits for {max(time.time() - found.oldest, 0):.0f} s"
     )
+    processes = "process" if found.owners == 1 else "processes"
     lines += [
         "",
-        f"{waits}; {found.used_bytes:,} of {found.file_bytes:,} bytes in use; {found.owners} processes at work",
+        f"{waits}; {found.used_bytes:,} of {found.file_bytes:,} bytes in use; {found.owners} {processes} at work",
     ]
     if found.bypassed:
         lines.append(f"{found.bypassed} records had to wait in memory first, because the file was busy or unusable")
