@@ -15,6 +15,7 @@ from sessionsight.delivery.spool.base import Share
 from sessionsight.delivery.spool.sqlite import upkeep
 from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
 from sessionsight.records import DropReason
+from sessionsight.test_mode import TestMode
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, abandon, claim, counts, enter, files, letter, query, sound, sqlite_spool
 from tests.support.server import PATIENCE
@@ -361,3 +362,13 @@ def test_two_clients_of_one_process_should_not_share_a_file(path: Path, caplog: 
     assert "two clients of this process share it" in caplog.text
     end(second)
     end(third)
+
+
+def test_clients_that_deliver_nothing_may_share_a_file(
+    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessionsight.delivery.spool.sqlite.spool.test_mode", TestMode(suppressed=True))
+    spools = [sqlite_spool(path), sqlite_spool(path)]
+    assert caplog.text == ""
+    for spool in spools:
+        end(spool)
