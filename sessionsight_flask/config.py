@@ -45,7 +45,7 @@ def read_settings(app: Flask) -> Settings:
             )
         elif name.startswith(_PREFIX) and name != _TESTING and os.environ.get(name) != value:
             # What came from the environment with everything else may be of another program, such as Kubernetes.
-            raise ConfigurationError.unknown(name, _OPTIONS, where=_WHERE)
+            raise ConfigurationError.unknown(name, [*_OPTIONS, *VARIABLES], where=_WHERE)
     if options.get("destinations", ...) is None:
         del options["destinations"]
     # The process's own variable is obeyed by all clients, and can be overruled by a test.

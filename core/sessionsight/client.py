@@ -99,7 +99,9 @@ class Client:
         finalize(self, self._engine.retire).atexit = False
         if not settings.destinations and not settings.disabled:
             self._engine.notices.tell(
-                logging.WARNING, "no destination is configured: analytics are captured and sent nowhere"
+                logging.WARNING,
+                "no destination is configured: analytics are captured and sent nowhere; "
+                "`sessionsight check` says what is missing",
             )
         if self._destinations and not threads.run():
             self._engine.notices.tell(

@@ -59,6 +59,11 @@ def test_a_whole_environment_may_be_in_the_config(monkeypatch: pytest.MonkeyPatc
         settings({"SESSIONSIGHT_PROT": "x"})
 
 
+def test_a_misspelt_variable_in_the_config_is_told_its_name() -> None:
+    with pytest.raises(ConfigurationError, match="did you mean 'SESSIONSIGHT_SECRET_API_KEY'"):
+        settings({"SESSIONSIGHT_API_KEY": "x"})
+
+
 def test_an_option_overrides_a_variable_in_the_config_and_that_one_of_the_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
