@@ -107,7 +107,10 @@ class LocalInspector:
         lines = [f"{found} of {count} records{asked} arrived within {timeout:g} s"]
         if arrived := [_line(record) for record in self.records()]:
             lines += ["", "arrived:", *arrived]
-        lines += listing("captured:", self.captured.captured) or ["", "nothing was captured"]
+        lines += listing("captured:", self.captured.captured)
+        lines += listing("captured, and not to be sent:", self.captured.dropped)
+        if not self.captured.captured and not self.captured.dropped:
+            lines += ["", "nothing was captured"]
         return "\n".join(lines)
 
 

@@ -47,6 +47,13 @@ def test_records_are_in_the_order_of_their_arrival(sessionsight_inspector: Local
     assert [record.name for record in sessionsight_inspector.wait(2)] == ["first", "second"]
 
 
+def test_what_was_dropped_is_shown_when_nothing_arrives(sessionsight_inspector: LocalInspector) -> None:
+    client = client_for(sessionsight_inspector)
+    client.bind(TrackingContext.from_carrier({"ss_opted_out": "1"})).capture("seen", user_id="user_1")
+    with pytest.raises(AssertionError, match=r"captured, and not to be sent:\n    event 'seen'.* \(consent\)$"):
+        sessionsight_inspector.wait(timeout=0)
+
+
 def test_what_does_not_arrive_fails_the_test_and_what_has_is_shown(sessionsight_inspector: LocalInspector) -> None:
     with pytest.raises(AssertionError, match="0 of 1 records arrived within 0 s\n\nnothing was captured"):
         sessionsight_inspector.wait(timeout=0)
