@@ -249,4 +249,25 @@ def test_a_check_says_what_a_spool_in_memory_means_for_keys(tmp_path: Path) -> N
     message = "is memory: a kill loses what waits, and key= counts within one process only"
 
     assert found(check(client_for(SIGNAL)), "spool") == [("ok", message)]
-    assert found(check(client_for(SIGNAL, spool=f"sqlite:///{tmp_path}/spool.db")), "spool") == []
+    spool = tmp_path.resolve() / "spool.db"
+    assert found(check(client_for(SIGNAL, spool=f"sqlite:///{spool}")), "spool") == [("ok", f"is the file {spool}")]
+
+
+@pytest.mark.parametrize(
+    ("place", "problem"), [("missing/spool.db", "missing does not exist"), ("folder", "folder is not a file")]
+)
+def test_a_check_finds_a_spool_that_cannot_be_there(tmp_path: Path, place: str, problem: str) -> None:
+    (tmp_path / "folder").mkdir()
+    [(level, message)] = found(check(client_for(SIGNAL, spool=f"sqlite:///{tmp_path / place}")), "spool")
+    assert level == "error"
+    assert f"{problem}; records are kept in memory" in message
+
+
+@pytest.mark.parametrize("refused", ["spool.db", "."])
+def test_a_check_finds_a_spool_that_this_user_must_not_write(tmp_path: Path, refused: str) -> None:
+    spool = tmp_path / "spool.db"
+    spool.touch()
+    wrong = (tmp_path / refused).resolve()
+    with patch("os.access", lambda path, _: Path(path) != wrong):  # root may write anywhere
+        [(level, message)] = found(check(client_for(SIGNAL, spool=f"sqlite:///{spool}")), "spool")
+    assert (level, str(wrong) in message) == ("error", True)

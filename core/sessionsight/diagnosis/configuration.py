@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from sessionsight.client import Client
+from sessionsight.delivery.spool.choose import sqlite_path
 from sessionsight.destinations.base import Destination, Secret, is_loopback, reveal
 from sessionsight.diagnosis.findings import HELD, Finding
 from sessionsight.environment import environment_variables
@@ -49,9 +51,8 @@ def check(client: Client, *, environ: Mapping[str, str] | None = None) -> list[F
     for destination in settings.destinations:
         findings += _check_destination(destination, environ)
     findings += _check_environment(settings, environ)
-    if settings.destinations and not settings.durable:
-        message = "is memory: a kill loses what waits, and key= counts within one process only"
-        findings.append(Finding(level="ok", subject="spool", message=message))
+    if settings.destinations:
+        findings.append(_check_spool(settings.spool))
     message = "is on: a wrong call raises" if settings.strict else "is off: a wrong call is logged and counted"
     findings.append(Finding(level="ok", subject="strict", message=message))
     real = [destination.name for destination in settings.destinations if _is_for_production(destination)]
@@ -87,6 +88,28 @@ def _check_destination(destination: Destination, environ: Mapping[str, str]) -> 
         if is_loopback(urlsplit(address).hostname or ""):
             message = f"{option}: {address} is this machine, not the vendor"
             yield Finding(level="warning", subject=name, message=message, hint="fine for tests, wrong in production")
+
+
+def _check_spool(spool: str) -> Finding:
+    """Look at the place of the spool's file, which is not opened: processes at work may be using it."""
+    path = sqlite_path(spool)
+    if path is None:
+        message = "is memory: a kill loses what waits, and key= counts within one process only"
+        return Finding(level="ok", subject="spool", message=message)
+    place = Path(path)
+    problem, hint = "", "let the app's user own it"
+    if not place.parent.is_dir():
+        problem, hint = f"the directory {place.parent} does not exist", "create it, owned by the app's user"
+    elif not os.access(place.parent, os.W_OK | os.X_OK):
+        problem = f"this user must not write in {place.parent}"
+    elif place.exists() and not place.is_file():
+        problem, hint = f"{place} is not a file", "give the path of a file"
+    elif place.exists() and not os.access(place, os.R_OK | os.W_OK):
+        problem = f"this user must not read and write {place}"
+    if problem:
+        message = f"{problem}; records are kept in memory, where a kill loses them"
+        return Finding(level="error", subject="spool", message=message, hint=hint)
+    return Finding(level="ok", subject="spool", message=f"is the file {place}")
 
 
 def _check_environment(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
