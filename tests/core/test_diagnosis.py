@@ -254,7 +254,11 @@ def test_a_check_says_what_a_spool_in_memory_means_for_keys(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("place", "problem"), [("missing/spool.db", "missing does not exist"), ("folder", "folder is not a file")]
+    ("place", "problem"),
+    [
+        ("missing/spool.db", "missing does not exist, or this user must not write in it"),
+        ("folder", "folder is not a file"),
+    ],
 )
 def test_a_check_finds_a_spool_that_cannot_be_there(tmp_path: Path, place: str, problem: str) -> None:
     (tmp_path / "folder").mkdir()

@@ -98,10 +98,9 @@ def _check_spool(spool: str) -> Finding:
         return Finding(level="ok", subject="spool", message=message)
     place = Path(path)
     problem, hint = "", "let the app's user own it"
-    if not place.parent.is_dir():
-        problem, hint = f"the directory {place.parent} does not exist", "create it, owned by the app's user"
-    elif not os.access(place.parent, os.W_OK | os.X_OK):
-        problem = f"this user must not write in {place.parent}"
+    if not os.access(place.parent, os.W_OK | os.X_OK):
+        problem = f"the directory {place.parent} does not exist, or this user must not write in it"
+        hint = "create it, owned by the app's user"
     elif place.exists() and not place.is_file():
         problem, hint = f"{place} is not a file", "give the path of a file"
     elif place.exists() and not os.access(place, os.R_OK | os.W_OK):
