@@ -17,7 +17,7 @@ from sessionsight_flask import SessionSight
 from sessionsight_flask.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from tests.adapters.recording import COOKIE, Recorder
 
-REQUESTS = 10_000
+REQUESTS = 500
 
 
 class Owned:

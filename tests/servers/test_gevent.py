@@ -36,7 +36,7 @@ def test_every_record_arrives_exactly_once(program: str, spool: str, tmp_path: P
         options=PATIENT,
         environment=spool_environment(spool, tmp_path),
     ) as site:
-        site.visit(2050)
+        site.visit(250)
         site.stop()
 
         site.each_once()

@@ -44,8 +44,8 @@ def test_workers_that_are_killed_in_the_midst_of_requests_are_replaced_and_lose_
         killed = set(site.pids)
         before = len(site.answered)
         with ThreadPoolExecutor(1) as pool:
-            visits = pool.submit(site.visit, 1000)
-            until(lambda: len(site.answered) >= before + 200, "many requests are answered, and many under way")
+            visits = pool.submit(site.visit, 400)
+            until(lambda: len(site.answered) >= before + 100, "many requests are answered, and many under way")
             for pid in killed:
                 os.kill(int(pid), signal.SIGKILL)
             visits.result()
@@ -67,7 +67,7 @@ def test_a_server_that_is_killed_leaves_everything_to_its_next_start(row: Row, t
 
     with start() as site:
         site.refuses = True
-        site.visit(300)
+        site.visit(60)
         site.signal(signal.SIGKILL, group=True)
         site.end()
         assert not site.arrived()

@@ -18,31 +18,33 @@ from tests.support.server import free_port, until
 pytestmark = pytest.mark.servers
 
 SHOP = """
-from fastapi import FastAPI
-from litestar import Litestar
-from quart import Quart
-from starlette.applications import Starlette
+# A server is to import no more than its own framework.
 from sessionsight_asgi import AnalyticsMiddleware
 
 WRONG = {"destinations": {"signal": {"api_key": None}}}
 
 def starlette():
+    from starlette.applications import Starlette
     app = Starlette()
     app.add_middleware(AnalyticsMiddleware, **WRONG)
     return app
 
 def fastapi():
+    from fastapi import FastAPI
     app = FastAPI()
     app.add_middleware(AnalyticsMiddleware, **WRONG)
     return app
 
 def wrapped():
+    from starlette.applications import Starlette
     return AnalyticsMiddleware(Starlette(), **WRONG)
 
 def litestar():
+    from litestar import Litestar
     return AnalyticsMiddleware(Litestar([]), **WRONG)
 
 def quart():
+    from quart import Quart
     app = Quart("shop")
     app.asgi_app = AnalyticsMiddleware(app.asgi_app, **WRONG)
     return app

@@ -26,7 +26,7 @@ def test_a_record_has_arrived_when_its_answer_has(row: Row, spool: str, tmp_path
     # An hour would be waited for others to share a batch, if anything waited.
     options = {"flush": "inline", "linger": 3600.0}
     with serve(row.line, tmp_path, options=options, environment=spool_environment(spool, tmp_path)) as site:
-        for number in range(1, 101):
+        for number in range(1, 26):
             site.visit(1, connections=1)
             site.signal(signal.SIGSTOP, group=True)
             assert site.arrived().total() == number

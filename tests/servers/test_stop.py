@@ -12,16 +12,19 @@ from tests.support.server import silence
 
 pytestmark = pytest.mark.servers
 
-# Not whole batches, so that even a single process has records left when it is told to stop.
-REQUESTS = 2050
+# Two whole batches of 100 and half of one, so that even a single process has records left when it is told to stop.
+REQUESTS = 250
+# Enough for one of two workers to serve its last request and be replaced.
+RECYCLING = 600
 
 
 @pytest.mark.parametrize(("row", "spool"), with_spools(ROWS))
 def test_every_record_arrives_exactly_once(row: Row, spool: str, tmp_path: Path) -> None:
     row.needed()
     with serve(row.line, tmp_path, options=PATIENT, environment=spool_environment(spool, tmp_path)) as site:
-        site.visit(REQUESTS)
-        site.visit_workers(row.workers)
+        recycles = "--max-requests" in row.command
+        site.visit(RECYCLING if recycles else REQUESTS)
+        site.visit_workers(row.workers + recycles)
         site.stop()
 
         site.each_once()
