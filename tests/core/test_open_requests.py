@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sessionsight import Analytics, Client, Settings
+from sessionsight.delivery.open_scopes import OpenScopes
 from sessionsight.test_mode import TestMode
 from tests.core.box import Box, BoxDestination, Recorder, Visit, VisitReader
 from tests.support.server import PATIENCE, until
@@ -40,6 +41,12 @@ def make() -> Iterator[Make]:
 @pytest.fixture(params=["memory", "sqlite"])
 def recorder(request: pytest.FixtureRequest, make: Make, tmp_path: Path) -> Recorder:
     return make(spool="memory" if request.param == "memory" else f"sqlite:///{tmp_path}/spool.db")
+
+
+@pytest.fixture
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits leaves at once, rather than after half a second."""
+    monkeypatch.setattr(OpenScopes, "INTERVAL", 0.01)
 
 
 def visit(recorder: Recorder, **more: Any) -> Analytics:
@@ -73,6 +80,7 @@ def test_one_record_leaves_although_nothing_follows(recorder: Recorder) -> None:
     assert (opened.user_id, opened.context.page.route) == ("ada", "/stream")
 
 
+@pytest.mark.usefixtures("_soon")
 def test_it_leaves_again_and_again(recorder: Recorder) -> None:
     analytics = open_visit(recorder)
     for number in range(3):
@@ -105,6 +113,7 @@ def test_more_records_than_a_queue_may_hold_are_captured_at_the_vendors_pace(mak
     assert len(recorder.entries()) == 1_000
 
 
+@pytest.mark.usefixtures("_soon")
 def test_what_was_captured_before_the_response_began_leaves_as_well(make: Make) -> None:
     recorder = make()
     analytics = visit(recorder)
@@ -134,6 +143,7 @@ def test_identify_completes_what_has_not_left_yet(recorder: Recorder) -> None:
     assert recorder.users() == [None] * 100 + ["ada"] * 2
 
 
+@pytest.mark.usefixtures("_soon")
 def test_the_user_is_read_on_the_requests_own_thread_alone(make: Make) -> None:
     threads: set[threading.Thread] = set()
 
@@ -152,6 +162,7 @@ def test_the_user_is_read_on_the_requests_own_thread_alone(make: Make) -> None:
     analytics.release()
 
 
+@pytest.mark.usefixtures("_soon")
 def test_the_sites_functions_are_asked_for_it_as_well(make: Make) -> None:
     recorder = make("box", "other", choose_destinations=lambda request: "other", should_capture=lambda request: True)
     analytics = open_visit(recorder, user="ada")
@@ -161,6 +172,7 @@ def test_the_sites_functions_are_asked_for_it_as_well(make: Make) -> None:
     analytics.release()
 
 
+@pytest.mark.usefixtures("_soon")
 def test_a_refusal_holds_for_it_as_well(make: Make) -> None:
     recorder = make(consent=lambda data: False)
     analytics = open_visit(recorder, user="ada")

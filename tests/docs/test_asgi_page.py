@@ -82,6 +82,7 @@ def test_other_frameworks_are_wrapped(name: str, monkeypatch: pytest.MonkeyPatch
     app = run(block(PAGE, name), vars(module))["app"]
     with TestClient(app) as browser:
         assert browser.get("/").text == "Welcome"
+        sessionsight.get_client().shutdown(timeout=0)  # else the end of the app waits for a delivery that does not come
     assert captured() == {"analyse": 1}
 
 
