@@ -12,9 +12,10 @@ import pytest
 from sessionsight.current import set_default
 from sessionsight.delivery import lifecycle
 
-hypothesis.settings.register_profile("default", deadline=None)
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+# Tests that need more examples or fewer take a multiple of these numbers: tests/support/examples.py.
+hypothesis.settings.register_profile("dev", deadline=None, max_examples=30)
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 OUR_VARIABLES = ("SESSIONSIGHT_", "SIGNAL_", "SAYTICS_", "ANALYSE_")
 
@@ -31,6 +32,13 @@ def _no_keys_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(OUR_VARIABLES):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _measured_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coverage, which doubles what a short process costs, is measured in those of marked tests only."""
+    if request.node.get_closest_marker("measured_processes") is None:
+        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 @pytest.fixture(autouse=True)

@@ -241,6 +241,7 @@ def python(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 WRONG = "flush must be one of 'background', 'inline', not 'now'"
 
 
+@pytest.mark.processes
 def test_commands_say_what_is_wrong_without_a_traceback(wrong: Path) -> None:
     done = python(wrong, "manage.py", "check")
     assert done.returncode == 1
@@ -249,6 +250,7 @@ def test_commands_say_what_is_wrong_without_a_traceback(wrong: Path) -> None:
     assert python(wrong, "-m", "django", "check").stderr.count("sessionsight.E001") == 1
 
 
+@pytest.mark.processes
 def test_a_command_that_checks_nothing_runs_and_logs_what_is_wrong(wrong: Path) -> None:
     done = python(wrong, "manage.py", "shell", "-c", "print('here')")
     assert done.returncode == 0
@@ -256,6 +258,7 @@ def test_a_command_that_checks_nothing_runs_and_logs_what_is_wrong(wrong: Path) 
     assert WRONG in done.stderr
 
 
+@pytest.mark.processes
 def test_a_server_does_not_start(wrong: Path) -> None:
     done = python(wrong, "-c", "from django.core.wsgi import get_wsgi_application; get_wsgi_application()")
     assert done.returncode == 1
@@ -265,6 +268,7 @@ def test_a_server_does_not_start(wrong: Path) -> None:
 # --- The client of the process ---------------------------------------------------------------------------
 
 
+@pytest.mark.processes
 def test_an_app_by_the_name_of_the_package_is_told_the_right_one(tmp_path: Path) -> None:
     (tmp_path / "settings.py").write_text('SECRET_KEY = "k"\nINSTALLED_APPS = ["sessionsight"]\n', "utf-8")
     done = python(tmp_path, "-m", "django", "check")
@@ -272,6 +276,7 @@ def test_an_app_by_the_name_of_the_package_is_told_the_right_one(tmp_path: Path)
     assert 'INSTALLED_APPS has "sessionsight", which is no Django app; write "sessionsight_django"' in done.stderr
 
 
+@pytest.mark.processes
 def test_without_django_the_module_that_says_so_is_silent(tmp_path: Path) -> None:
     assert python(tmp_path, "-c", "import sessionsight.apps").returncode == 0
 
@@ -287,6 +292,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.processes
 def test_get_client_is_that_of_the_settings_and_configure_objects(project: Path) -> None:
     done = python(
         project,

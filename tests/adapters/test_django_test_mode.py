@@ -13,6 +13,8 @@ import pytest
 
 from tests.conformance.receiver import Receiver
 
+pytestmark = pytest.mark.processes
+
 SETTINGS = """
 SECRET_KEY = "k"
 ALLOWED_HOSTS = ["*"]

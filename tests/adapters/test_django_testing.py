@@ -20,6 +20,8 @@ from django.urls import path
 
 from sessionsight_django.testing import AnalyticsTestCase
 
+pytestmark = pytest.mark.processes
+
 SETTINGS = """
 SECRET_KEY = "k"
 ALLOWED_HOSTS = ["shop.example"]

@@ -492,6 +492,7 @@ def test_strictness_can_be_set() -> None:
     assert app.extensions["sessionsight"].settings.strict is False
 
 
+@pytest.mark.processes
 def test_the_wsgi_part_works_where_flask_is_not_installed_and_the_other_part_says_what_to_install() -> None:
     program = """
 import sys

@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.receiver import Receiver
+from tests.support.suites import run_suite
 
 pytest_plugins = ["pytester"]
+
+pytestmark = pytest.mark.processes
 
 INI = """
 [pytest]
 DJANGO_SETTINGS_MODULE = shop.settings
-addopts = --strict-markers -p no:cacheprovider
+addopts = --strict-markers
 """
 SETTINGS = """
 SECRET_KEY = "k"
@@ -244,7 +247,7 @@ def receiver(pytester: pytest.Pytester) -> Iterator[Receiver]:
 def test_a_suite_sees_what_its_app_captures_and_nothing_leaves(pytester: pytest.Pytester, receiver: Receiver) -> None:
     pytester.makepyfile(test_orders=SUITE)
 
-    pytester.runpytest_subprocess(timeout=100).assert_outcomes(passed=SUITE.count("def test_"))
+    run_suite(pytester).assert_outcomes(passed=SUITE.count("def test_"))
 
     assert receiver.take() == []
 
@@ -252,7 +255,7 @@ def test_a_suite_sees_what_its_app_captures_and_nothing_leaves(pytester: pytest.
 def test_an_inspector_takes_what_a_live_server_delivers(pytester: pytest.Pytester, receiver: Receiver) -> None:
     pytester.makepyfile(test_inspector=INSPECTOR)
 
-    pytester.runpytest_subprocess(timeout=100).assert_outcomes(passed=2)
+    run_suite(pytester).assert_outcomes(passed=2)
 
     assert receiver.take() == []
 
@@ -261,7 +264,7 @@ def test_an_inspector_takes_what_a_live_server_delivers(pytester: pytest.Pyteste
 def test_a_test_may_deliver(transaction: bool, pytester: pytest.Pytester, receiver: Receiver) -> None:
     pytester.makepyfile(test_delivery=DELIVERY.format(transaction=transaction))
 
-    pytester.runpytest_subprocess(timeout=100).assert_outcomes(passed=1)
+    run_suite(pytester).assert_outcomes(passed=1)
 
     names = [event["event_name"] for call in receiver.take() for event in call.json()["events"]]
     assert names == ["order_processed", *(["receipt_sent"] if transaction else []), "order_tried"]

@@ -32,6 +32,7 @@ from sessionsight.notices import Notices
 from sessionsight.records import Entry, Event, Goal, Identify
 from tests.core.delivery.kit import USER, Vendor, quick
 from tests.core.delivery.spools import abandon
+from tests.support.examples import examples
 
 ANSWERS: dict[str, HttpReply | TransportError] = {
     "taken": HttpReply(status=200),
@@ -356,9 +357,9 @@ def abandon_file(spool: Spool) -> None:
 
 
 TestLaneInMemory = LaneModel.TestCase
-TestLaneInMemory.settings = settings(max_examples=150, stateful_step_count=40)
+TestLaneInMemory.settings = settings(max_examples=examples(1.5), stateful_step_count=40)
 TestLaneInAFile = DurableLaneModel.TestCase
-TestLaneInAFile.settings = settings(max_examples=50, stateful_step_count=40)
+TestLaneInAFile.settings = settings(max_examples=examples(0.5), stateful_step_count=40)
 
 
 def test_the_clock_of_every_module_of_delivery_stands_still() -> None:

@@ -19,10 +19,11 @@ from sessionsight.request_data import RequestData, from_any
 from sessionsight.resolve import parse_cookies, resolve
 from tests.conformance import sessionsight_rules as rules
 from tests.core.destinations.factories import NOBODY, NOW, entry, goal
+from tests.support.examples import examples
 
 # The same examples in each run, so that a fault is one of the code and none of chance.
-repeatable = settings(derandomize=True, max_examples=150)
-thorough = settings(derandomize=True, max_examples=500)
+repeatable = settings(derandomize=True, max_examples=examples(1.5))
+thorough = settings(derandomize=True, max_examples=examples(5))
 
 WHITE = st.sampled_from([" ", "\t", "\n", "\u00a0", "\u202f", "\ufeff", "\u3000", "\x1c", "\x85", "\u200b"])
 BLANK = st.lists(WHITE, max_size=3).map("".join)

@@ -208,6 +208,7 @@ assert client.shutdown(10)
 """
 
 
+@pytest.mark.processes
 def test_another_process_captures_for_the_same_visitor(recorder: Recorder) -> None:
     data = pickle.dumps(visit(recorder, user="user_1"))
     with Server() as server:

@@ -121,6 +121,7 @@ def test_a_process_that_is_started_while_delivery_is_allowed_delivers_as_well(mo
     assert os.environ[TESTING_VARIABLE] == "1"
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("value", "suppressed", "logged"),
     [

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.test_pages import ROOT, block, blocks
+from tests.support.suites import run_suite
 
 pytest_plugins = ["pytester"]
 
@@ -59,7 +60,7 @@ def test_a_suite_of_the_page_passes(name: str, pytester: pytest.Pytester, monkey
     if name in SHOPS:
         pytester.makepyfile(shop=block(SHOPS[name], "program"))
     pytester.makepyfile(test_page=block(PAGE, name))
-    run = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--strict-markers", timeout=60)
+    run = run_suite(pytester, "--strict-markers")
     run.assert_outcomes(passed=PASSED[name])
 
 
@@ -91,5 +92,5 @@ def test_a_failure_reads_as_the_page_shows_it(pytester: pytest.Pytester) -> None
         '    create_app().test_client().post("/orders")\n'
         f"    {wrong}\n"
     )
-    run = pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=60)
+    run = run_suite(pytester)
     run.stdout.fnmatch_lines([f"E *{line}".rstrip() for line in found[1].splitlines()], consecutive=True)

@@ -21,6 +21,7 @@ from sessionsight_flask.wsgi import KEY
 from sessionsight_flask.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from tests.chaos.fuzz_resolver import HEADERS, look_at
 from tests.chaos.storm import KEYS, destinations
+from tests.support.examples import examples
 
 LOOPBACK = "http://127.0.0.1:9"
 OWNERS = {"x-signal-session-id": "signal", "x-signal-window-id": "signal", "x-signal-distinct-id": "signal"}
@@ -174,7 +175,7 @@ def test_whatever_a_browser_sends_the_page_is_served_and_what_goes_out_is_whole(
 ) -> None:
     visit = server(site)
 
-    @settings(max_examples=80)
+    @settings(max_examples=examples(0.8))
     @given(headers, paths, queries)
     def play(given: dict[str, str], path: bytes, query: str) -> None:
         marked = {name: f"{name} was here {value}"[:200] if name in OWNERS else value for name, value in given.items()}
@@ -209,7 +210,7 @@ def test_a_claimed_distinct_id_does_not_displace_the_signed_in_user(site: Site) 
     assert site.client.stats().mismatched_ids == 1
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(2))
 @given(headers, st.text(max_size=80), st.text(max_size=80))
 def test_no_request_makes_a_context_that_a_vendor_would_refuse(given: dict[str, str], query: str, path: str) -> None:
     look_at(given, query, path)

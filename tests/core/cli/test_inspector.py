@@ -16,6 +16,8 @@ from sessionsight.cli import main
 from tests.core.inspector.calls import SECRET, goal
 from tests.support.server import free_port
 
+pytestmark = pytest.mark.processes
+
 
 @contextmanager
 def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:

@@ -14,6 +14,8 @@ from sessionsight.cli.lazy import LazyCommand, LazyGroup
 from tests.core.cli.commands import run
 from tests.core.cli.conftest import WriteModule
 
+pytestmark = pytest.mark.processes
+
 
 def run_one(module: str, *arguments: str, extra: str | None = "inspector") -> Result:
     group = LazyGroup("sessionsight", lazy={"look": LazyCommand(module, "Look around.", extra)})

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.core.cli.commands import start
 from tests.support.server import Server
+
+pytestmark = pytest.mark.processes
 
 
 def test_a_process_delivers_and_ends_with_the_findings_exit_code(server: Server, folder: Path) -> None:

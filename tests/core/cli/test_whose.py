@@ -125,6 +125,7 @@ def project(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("by", ["option", "environment"])
 def test_a_django_projects_analytics_are_found(by: str, project: Path) -> None:
     if by == "option":
@@ -135,6 +136,7 @@ def test_a_django_projects_analytics_are_found(by: str, project: Path) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+@pytest.mark.processes
 def test_a_wrong_setting_of_a_project_is_an_error(project: Path) -> None:
     (project / "shop_settings.py").write_text(PROJECT + "SESSIONSIGHT['LINGR'] = 1\n")
     ran = start("check", "--django-settings", "shop_settings", folder=project)
@@ -142,6 +144,7 @@ def test_a_wrong_setting_of_a_project_is_an_error(project: Path) -> None:
     assert "did you mean 'LINGER'?" in ran.stdout
 
 
+@pytest.mark.processes
 def test_a_project_without_our_app_is_told_so(project: Path) -> None:
     (project / "shop_settings.py").write_text("SECRET_KEY = 'x'\n")
     ran = start("check", "--django-settings", "shop_settings", folder=project)
@@ -149,6 +152,7 @@ def test_a_project_without_our_app_is_told_so(project: Path) -> None:
     assert "add 'sessionsight_django' to INSTALLED_APPS" in ran.stdout
 
 
+@pytest.mark.processes
 def test_settings_that_are_not_there_are_a_wrong_call(folder: Path) -> None:
     ran = start("check", "--django-settings", "nowhere.settings", folder=folder)
     assert ran.returncode == 2

@@ -23,6 +23,7 @@ from sessionsight.destinations.base import Action, HttpCall, HttpReply, Verdict
 from sessionsight.notices import Notices
 from sessionsight.records import Entry
 from tests.core.delivery.kit import Vendor, batches, deaths, event, goal, labels, make_books, quick, singles, tally
+from tests.support.examples import examples
 from tests.support.server import PATIENCE
 
 URL = "http://127.0.0.1:1"
@@ -566,7 +567,7 @@ RESULTS: list[Result] = [
     dead_letters=st.integers(1, 20),
     steps=st.lists(st.tuples(st.integers(0, 6), st.sampled_from(RESULTS), st.integers(0, 100)), max_size=30),
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(0.6))
 def test_whatever_comes_back_in_whatever_order_each_record_is_settled_once(
     *,
     vendor: Callable[..., Vendor],

@@ -11,7 +11,10 @@ from tests.core.delivery.test_lifecycle import run
 from tests.core.delivery.test_sqlite_processes import names
 from tests.support.server import Server
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="gevent is not installed")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="gevent is not installed"),
+]
 
 PATCH = "from gevent import monkey\nmonkey.patch_all()\n"
 

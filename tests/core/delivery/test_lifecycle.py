@@ -17,6 +17,8 @@ import pytest
 from sessionsight.delivery import lifecycle
 from tests.support.server import PATIENCE, Server, after, drip, reply, silence
 
+pytestmark = [pytest.mark.processes, pytest.mark.measured_processes]
+
 PRELUDE = """\
 import atexit, ctypes, gc, logging, multiprocessing, os, signal, sys, threading, time
 from sessionsight.client import Client

@@ -17,6 +17,8 @@ from tests.core.delivery.kit import batches, event
 from tests.core.delivery.test_lifecycle import names, run
 from tests.support.server import Server, silence
 
+pytestmark = pytest.mark.processes
+
 FORK = """
 def job(work):
     if (pid := os.fork()) == 0:

@@ -18,6 +18,7 @@ from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
 from sessionsight.records import DropReason, Entry
 from tests.core.delivery.kit import event, goal
 from tests.core.delivery.spools import abandon, letter, sound, sqlite_spool
+from tests.support.examples import examples
 
 LANES = ("a", "b")
 processes = st.integers(0, 2)
@@ -164,4 +165,4 @@ class Processes(RuleBasedStateMachine):
 
 
 TestProcesses = Processes.TestCase
-TestProcesses.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestProcesses.settings = settings(max_examples=examples(0.6), stateful_step_count=20, deadline=None)

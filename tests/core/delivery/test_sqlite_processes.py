@@ -19,6 +19,8 @@ from tests.core.delivery.spools import counts, files, sound, sqlite_spool
 from tests.core.delivery.test_lifecycle import PRELUDE as LIFECYCLE
 from tests.support.server import PATIENCE, Server, reply, silence
 
+pytestmark = [pytest.mark.processes, pytest.mark.measured_processes]
+
 PRELUDE = """\
 import ctypes, logging, multiprocessing, os, signal, sqlite3, sys, threading, time
 from sessionsight.client import Client

@@ -20,6 +20,8 @@ from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, claim, enter, files, sqlite_spool
 
 APP, JOB, GROUP = 65534, 65533, 65532
+pytestmark = pytest.mark.processes
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two users")
 
 Run = Callable[..., list[str]]

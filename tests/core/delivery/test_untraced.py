@@ -12,6 +12,8 @@ import pytest
 from sessionsight.delivery.untraced import untraced
 from tests.support.server import Request, Server
 
+pytestmark = pytest.mark.processes
+
 HEADERS = {"sentry-trace", "baggage", "traceparent", "tracestate"}
 
 

@@ -69,6 +69,7 @@ def test_a_reloaded_development_server_has_one_worker(argv: str) -> None:
     assert not workers.may_have_peers(argv.split(), {})
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_child_of_multiprocessing_may_have_peers(method: str, server: Server, tmp_path: Path) -> None:
     script = f"""

@@ -14,6 +14,7 @@ from sessionsight.inspector.openapi import document
 from sessionsight.inspector.server import RunningInspector
 from tests.core.inspector.calls import SESSION
 from tests.core.inspector.values import goal, received, record
+from tests.support.examples import examples
 
 # A copy, for schemathesis may rewrite what it is given. The stream does not end; the API's own tests read it.
 schema = schemathesis.openapi.from_dict(deepcopy(document())).exclude(path="/api/stream")
@@ -27,7 +28,7 @@ def filled(inspector: RunningInspector) -> RunningInspector:
 
 
 @schema.parametrize()
-@hypothesis.settings(max_examples=20, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.settings(max_examples=examples(0.2), suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 def test_each_operation_keeps_its_word(case: Case[Any], filled: RunningInspector) -> None:
     if case.path == "/api/wait":
         with suppress(TypeError, ValueError):

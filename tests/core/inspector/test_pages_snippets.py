@@ -61,6 +61,7 @@ def arrived(http: httpx.Client) -> dict[str, int]:
     return {vendor: count for vendor, count in http.get("/api/counts").json()["vendors"].items() if count}
 
 
+@pytest.mark.processes
 def test_djangos(http: httpx.Client, lines: dict[str, str]) -> None:
     program = DJANGO.format(lines=lines["django"], cookie=COOKIE)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)

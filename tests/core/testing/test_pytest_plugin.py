@@ -9,8 +9,11 @@ import pytest
 import sessionsight_pytest
 from sessionsight.test_mode import TESTING_VARIABLE
 from tests.conformance.receiver import Receiver
+from tests.support.suites import OPTIONS, run_suite
 
 pytest_plugins = ["pytester"]
+
+pytestmark = pytest.mark.processes
 
 SHOP = """
 from sessionsight import Client, Settings
@@ -47,7 +50,7 @@ def receiver(pytester: pytest.Pytester) -> Receiver:
 
 def passed(pytester: pytest.Pytester, number: int, *options: str) -> None:
     # Warnings are not counted: of an editable install there is one.
-    pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, timeout=60).assert_outcomes(passed=number)
+    run_suite(pytester, *options).assert_outcomes(passed=number)
 
 
 def test_a_suite_that_does_not_use_sessionsight_does_not_import_it(pytester: pytest.Pytester) -> None:
@@ -101,7 +104,7 @@ def test_a_process_that_goes_on_after_its_tests_delivers_again(
     monkeypatch.delenv(TESTING_VARIABLE, raising=False)
     pytester.makepyfile(
         test_it=f"def test_it():\n    {capture('held')}",
-        go_on=f"import pytest\nassert pytest.main(['-q', 'test_it.py']) == 0\n{CAPTURE % 'after'}",
+        go_on=f"import pytest\nassert pytest.main({['-q', *OPTIONS, 'test_it.py']}) == 0\n{CAPTURE % 'after'}",
     )
     with receiver:
         run = pytester.runpython(pytester.path / "go_on.py")
@@ -235,7 +238,7 @@ def test_the_fixture_records_each_test_by_itself_and_a_failure_can_be_read(pytes
                 self.analytics.assert_goal("signups")
         """
     )
-    run = pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=60)
+    run = run_suite(pytester)
     run.assert_outcomes(passed=3, failed=1)
     run.stdout.fnmatch_lines(
         [

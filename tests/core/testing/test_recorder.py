@@ -149,6 +149,7 @@ def test_a_goal_is_found_by_amount_direction_session_and_metadata(client: Client
             recorder.assert_goal("monthly-revenue", **wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.processes
 def test_nothing_is_delivered_while_it_is_recorded() -> None:
     # In a process of its own, since this suite asks for delivery.
     program = "from sessionsight.testing import record; from sessionsight.test_mode import test_mode as d\n"

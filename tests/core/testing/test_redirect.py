@@ -166,6 +166,7 @@ def test_the_engines_end_with_the_inspector(vendor: Receiver) -> None:
     until(lambda: set(threading.enumerate()) <= threads)
 
 
+@pytest.mark.processes
 def test_a_started_process_delivers_nothing_and_a_forked_one_to_the_inspector(vendor: Receiver) -> None:
     program = (
         "from sessionsight import configure; import sys; c = configure(linger=0, destinations={'analyse': "
