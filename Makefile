@@ -14,7 +14,7 @@ CHAOS_READY := $(VENV)/.installed-chaos
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint format demo demo-check chaos screenshots bench bench-peers build clean
+.PHONY: help install test test-quick lint format demo demo-check chaos screenshots bench bench-peers build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -43,14 +43,18 @@ $(BENCH_READY): $(READY)
 
 test: $(READY) ## Run the tests, and hold the coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	$(BIN)/coverage run -m pytest -n $(JOBS) --dist worksteal --ignore=tests/typing $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-lint: $(READY) ## Check style, format, types, and who imports whom
+test-quick: $(READY) ## Run the tests of core and adapters that start no process, without coverage
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not slow' tests/core tests/adapters $(ARGS)
+
+lint: $(READY) ## Check style, format, types (users' programs as well), and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/typing
 	$(BIN)/lint-imports
 
 format: $(READY) ## Put the code into shape
