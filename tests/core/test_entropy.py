@@ -1,8 +1,11 @@
 from __future__ import annotations
 
-import ctypes
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from sessionsight.entropy import SIZE, entropy
 
@@ -22,31 +25,41 @@ def test_threads_share_no_portion() -> None:
     assert len(set(portions)) == len(portions)
 
 
-def _portions_of_a_child(fork: object) -> list[bytes]:
-    """What a child draws that is forked in this way, from a stock that is not empty."""
-    entropy()
+def test_a_forked_child_draws_its_own() -> None:
+    entropy()  # the stock is not empty
     read, write = os.pipe()
-    if not fork():  # type: ignore[operator]
+    if not (child := os.fork()):
         try:
             os.write(write, b"".join(entropy() for _ in range(20)))
         finally:
             os._exit(0)
-    os.wait()
+    os.waitpid(child, 0)
     raw = os.read(read, 20 * SIZE)
     os.close(read)
     os.close(write)
-    return [raw[at : at + SIZE] for at in range(0, len(raw), SIZE)]
 
-
-def test_a_forked_child_draws_its_own() -> None:
-    theirs = _portions_of_a_child(os.fork)
-
+    theirs = {raw[at : at + SIZE] for at in range(0, len(raw), SIZE)}
     assert len(theirs) == 20
-    assert not set(theirs) & {entropy() for _ in range(500)}
+    assert not theirs & {entropy() for _ in range(500)}
 
 
+# PyDLL: a fork during which the interpreter's lock is free may leave it locked in the child.
+FORK_IN_C = """
+import ctypes, os
+from sessionsight.entropy import entropy
+
+entropy()
+if child := ctypes.PyDLL(None).fork():
+    os.waitpid(child, 0)
+print(*(entropy().hex() for _ in range(20)), flush=True)
+if not child:
+    os._exit(0)
+"""
+
+
+@pytest.mark.processes
 def test_a_child_that_c_code_has_forked_draws_its_own() -> None:
-    theirs = _portions_of_a_child(ctypes.CDLL(None).fork)
+    # In a process of its own, which has one thread.
+    ran = subprocess.run([sys.executable, "-c", FORK_IN_C], stdout=subprocess.PIPE, text=True, check=True, timeout=60)
 
-    assert len(theirs) == 20
-    assert not set(theirs) & {entropy() for _ in range(500)}
+    assert len(set(ran.stdout.split())) == 40
