@@ -148,7 +148,7 @@ def test_a_handler_from_such_settings_goes_on_serving(receiver: Receiver) -> Non
 def test_many_overrides_leave_neither_clients_nor_threads(receiver: Receiver) -> None:
     known: list[weakref.ref[Client]] = []
     threads = threading.active_count()
-    for number in range(20):
+    for number in range(5):
         options = {"DESTINATIONS": {"analyse": receiver.destinations()["analyse"]}, "QUEUE_RECORDS": number + 1}
         with override_settings(SESSIONSIGHT=options):
             browser().get("/view/")

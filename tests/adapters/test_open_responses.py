@@ -20,7 +20,6 @@ from django.test import RequestFactory
 from flask import Flask
 from flask import Response as FlaskResponse
 
-from sessionsight.delivery.open_scopes import OpenScopes
 from sessionsight_asgi import AnalyticsMiddleware
 from sessionsight_flask import SessionSight, current_analytics
 from sessionsight_flask.wsgi import AnalyticsMiddleware as WsgiMiddleware
@@ -37,7 +36,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits leaves at once, rather than after half a second."""
-    monkeypatch.setattr(OpenScopes, "INTERVAL", 0.01)
+    monkeypatch.setattr("sessionsight.delivery.engine._OPEN_INTERVAL", 0.01)
 
 
 def scope(path: str = "/") -> dict[str, Any]:

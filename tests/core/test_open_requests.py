@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from sessionsight import Analytics, Client, Settings
-from sessionsight.delivery.open_scopes import OpenScopes
 from sessionsight.test_mode import TestMode
 from tests.core.box import Box, BoxDestination, Recorder, Visit, VisitReader
 from tests.support.server import PATIENCE, until
@@ -46,7 +45,7 @@ def recorder(request: pytest.FixtureRequest, make: Make, tmp_path: Path) -> Reco
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits leaves at once, rather than after half a second."""
-    monkeypatch.setattr(OpenScopes, "INTERVAL", 0.01)
+    monkeypatch.setattr("sessionsight.delivery.engine._OPEN_INTERVAL", 0.01)
 
 
 def visit(recorder: Recorder, **more: Any) -> Analytics:

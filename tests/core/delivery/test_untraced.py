@@ -32,8 +32,6 @@ def test_sentry_sees_nothing_of_our_calls(library: str, lifecycle: str) -> None:
             # Sentry imports eventlet where it is installed, whose DNS part fails to import beside trio.
             env={**os.environ, "EVENTLET_NO_GREENDNS": "yes"},
             input=f"{library} {lifecycle} {elsewhere.url} {vendors_url}",
-            # Sentry imports eventlet, whose dnspython fails on eventlet's sockets where trio is installed.
-            env={**os.environ, "EVENTLET_NO_GREENDNS": "yes"},
             capture_output=True,
             text=True,
             timeout=60,
