@@ -48,7 +48,7 @@ test: $(READY) ## Run the tests, and hold the coverage
 	$(BIN)/coverage report
 
 test-quick: $(READY) ## Run the tests of core and adapters that start no process, without coverage
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not slow' tests/core tests/adapters $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not processes' tests/core tests/adapters $(ARGS)
 
 lint: $(READY) ## Check style, format, types (users' programs as well), and who imports whom
 	$(BIN)/ruff check .
