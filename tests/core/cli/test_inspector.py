@@ -16,7 +16,7 @@ from sessionsight.cli import main
 from tests.core.inspector.calls import SECRET, goal
 from tests.support.server import free_port
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.measured_processes]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 from tests.core.cli.commands import start
 from tests.support.server import Server
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.measured_processes]
 
 
 def test_a_process_delivers_and_ends_with_the_findings_exit_code(server: Server, folder: Path) -> None:

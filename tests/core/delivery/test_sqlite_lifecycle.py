@@ -14,7 +14,7 @@ from tests.core.delivery.spools import files, query, sound
 from tests.core.delivery.test_sqlite_processes import deliver, finish, ledgers, names, start
 from tests.support.server import Server, reply, silence
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.measured_processes]
 
 TOOLS = """\
 import atexit, gc

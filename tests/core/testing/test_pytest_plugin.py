@@ -13,7 +13,7 @@ from tests.support.suites import OPTIONS, run_suite
 
 pytest_plugins = ["pytester"]
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.measured_processes]
 
 SHOP = """
 from sessionsight import Client, Settings
