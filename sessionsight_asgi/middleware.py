@@ -206,12 +206,12 @@ def _finishing(analytics: Analytics, send: Send, method: str) -> Send:
 
 
 def _is_open_ended(message: Message) -> bool:
-    """Whether a response that starts may go on for as long as it likes, such as server-sent events."""
+    """Return whether a response that starts has no known length, such as server-sent events."""
     return not any(name == b"content-length" for name, _ in message.get("headers", ()))
 
 
 def _completes(message: Message, tracker: ContentLengthTracker) -> bool:
-    """Whether the client has as many bytes with this message as the response has announced."""
+    """Return whether this message completes the announced number of bytes."""
     kind = message["type"]
     if kind == "http.response.body":
         return tracker.about_to_write(len(message.get("body", b"")))

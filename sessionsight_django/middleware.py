@@ -123,7 +123,7 @@ class AnalyticsMiddleware:
         keep_as_is(request)
 
     def _is_complete(self, request: HttpRequest, response: HttpResponseBase, analytics: Analytics) -> bool:
-        """Whether the analytics must be finished now; a stream ends them when its own end has come."""
+        """Return whether the analytics must be finished now; a stream ends them at its own end."""
         early = self.client.early or test_mode.recording
         if not response.streaming:
             return early
@@ -137,7 +137,7 @@ class AnalyticsMiddleware:
         return early and (is_file or _length_of(request, response.status_code, response.headers).is_complete)
 
     def _hands_over_early(self, analytics: Analytics) -> bool:
-        """Whether to hand over what a view captured before its stream begins.
+        """Return whether to submit what a view captured before its stream begins.
 
         Another middleware may answer with something else in its place, such as a 304, and then nobody reads the
         stream.

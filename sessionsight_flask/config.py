@@ -55,7 +55,7 @@ def read_settings(app: Flask) -> Settings:
 
 
 def snapshot(app: Flask) -> dict[str, Any]:
-    """Return everything in the config that has a name of ours, for `changed_settings`."""
+    """Return everything in the config that has the prefix of our settings, for `changed_settings`."""
     return {name: _copy(value) for name, value in app.config.items() if name.startswith(_PREFIX) or name in VARIABLES}
 
 

@@ -174,7 +174,7 @@ class _Close(Struct, frozen=True):
     context: RequestContext
     analytics: Analytics
     served: bool
-    """Whether the middleware ends the analytics, with the response."""
+    """True when the middleware ends the analytics with the response."""
 
     def __call__(self) -> None:
         request = self.context.request

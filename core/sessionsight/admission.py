@@ -91,7 +91,7 @@ class Admission:
         return Postponed(self._admit, snapshot)
 
     def wants_page(self, reader: RequestReader, request: Any) -> bool:
-        """Whether the page that answers this request is captured: somebody looks at it, and `pageviews` says so."""
+        """Return whether the page is captured: a person has opened it, and the `pageviews` setting says so."""
         wanted = self.settings.pageviews
         if wanted is False or not self._is_visited(reader, request):
             return False
@@ -104,7 +104,7 @@ class Admission:
             return False
 
     def _is_visited(self, reader: RequestReader, request: Any) -> bool:
-        """Whether a person has opened the page, as far as the request's headers tell."""
+        """Return whether a person has opened the page, by the request's headers."""
         try:
             headers = reader.snapshot(request, self._page_names)().headers
             return is_page_visit(headers) and not decide(self._is_bot, headers.get("user-agent", ""))

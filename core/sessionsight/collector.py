@@ -25,7 +25,7 @@ class Receipt(Protocol):
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is left to wait for."""
+        """True when nothing is left to wait for."""
 
     def start(self) -> None:
         """Begin to wait: from now on time counts. Not for event loops, since it may write to a spool."""

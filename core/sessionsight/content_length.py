@@ -56,7 +56,7 @@ class ContentLengthTracker:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the client needs no more bytes to have the whole response."""
+        """True when the client needs no more bytes for the whole response."""
         return self._remaining is not None and self._remaining <= 0
 
     def about_to_write(self, size: int) -> bool:

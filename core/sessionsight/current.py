@@ -178,7 +178,7 @@ def set_default_source(source: Callable[[], DefaultClient], *, owner: str) -> No
 
 
 def register_framework(framework: Framework) -> None:
-    """Ask this framework, too, for the current request and the current app."""
+    """Look for the current request and the current app in this framework as well."""
     global _frameworks  # noqa: PLW0603  # the process's own
     if framework not in _frameworks:
         _frameworks += (framework,)

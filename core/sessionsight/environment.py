@@ -100,7 +100,7 @@ def is_blank(value: object) -> bool:
 
 
 DESTINATION_METHODS = ("takes", "refuses", "calls", "judge")
-"""What an object must have to be a destination, beside a name and limits."""
+"""Methods that a destination must have, next to its name and limits."""
 
 
 def is_destination(value: object) -> bool:

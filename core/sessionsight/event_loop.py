@@ -38,7 +38,7 @@ def _in_trio(trio: object) -> bool:
     in_trio_run = getattr(lowlevel, "in_trio_run", None)
     if in_trio_run is not None:
         return bool(in_trio_run())
-    if lowlevel is None:  # in the midst of its import
+    if lowlevel is None:  # during its import
         return False
     try:  # trio before 0.23
         lowlevel.current_trio_token()

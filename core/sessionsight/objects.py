@@ -135,7 +135,7 @@ def _dataclass_fields(kind: Any) -> Iterable[Any]:
 
 
 def _is_pydantic(kind: type) -> bool:
-    """Whether it is a model of Pydantic 2, or of Pydantic 1."""
+    """Return whether the type is a model of Pydantic 2 or 1."""
     if hasattr(kind, "__pydantic_core_schema__"):
         return hasattr(kind, "model_dump")
     return hasattr(kind, "__fields__") and hasattr(kind, "dict") and "pydantic" in packages(kind)
@@ -178,7 +178,7 @@ def _dump(model: Any, kind: Any) -> Any:
 
 
 def _holds_private(value: Any, depth: int) -> bool:
-    """Whether a row, or an object with hidden fields, is anywhere in it."""
+    """Return whether the value contains a row or an object with hidden fields."""
     if depth < 0:
         raise InvalidPropertiesError("the properties contain themselves, or are nested too deeply")
     kind = value.__class__

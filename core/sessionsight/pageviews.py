@@ -24,7 +24,7 @@ HEADERS = (
     "sec-fetch-dest",
     "sec-fetch-mode",
 )
-"""What `is_page_visit` reads of a request."""
+"""Headers that `is_page_visit` reads."""
 
 # A page that is fetched in case it is wanted. `Sec-Purpose` is the standard's
 # (https://wicg.github.io/nav-speculation/prefetch.html), `X-Sec-Purpose` Turbo's
@@ -95,5 +95,5 @@ def _is_true(value: str | None) -> bool:
 
 
 def _is(value: str | None, expected: str) -> bool:
-    """Whether a header has this value, or is not there."""
+    """Return whether a header has this value or is missing."""
     return value is None or value.strip().lower() == expected

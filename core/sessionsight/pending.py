@@ -1,4 +1,4 @@
-"""What a request has captured and not submitted: records that wait for a transaction, and how they are taken out."""
+"""Records that a request has captured and not submitted yet, those that wait for a transaction among them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Held", "directed", "drained"]
 
 
 class Held:
-    """What waits for the end of a transaction, and what was rolled back and is not handed over yet."""
+    """Records that wait for the end of a transaction, and those that were rolled back and are not submitted yet."""
 
     __slots__ = ("rolled_back", "waiting")
 

@@ -239,9 +239,9 @@ def tag(self: Any, **properties: Any) -> None:
 
 @_signature(hint="names of destinations go by position")
 def only(self: Any, *destinations: str) -> Analytics:  # type: ignore[empty-body]
-    """Send what is captured from now on to these destinations alone; a call's own `destinations=` goes before.
+    """Send what is captured from now on to these destinations alone; a call's own `destinations=` takes precedence.
 
-    It also goes before the `choose_destinations` setting. A name that does not exist is a wrong call: of
+    It overrides the `choose_destinations` setting. A name that does not exist is a wrong call: of
     such a list only the names that exist count, so that nothing goes where it must not.
 
     Args:

@@ -42,7 +42,7 @@ BillingInterval = Literal["month", "year", "week"]
 
 
 class StandardEvent(Event):
-    """What the standard events have in common.
+    """Base class of the standard events.
 
     An option that is not given does not appear among the properties; an explicit None does. What the vendor would
     object to raises in `strict` mode, when the event is captured; otherwise it is logged and the event is sent all the

@@ -72,13 +72,13 @@ class TestMode:
 
     def __init__(self, *, suppressed: bool = False) -> None:
         self.active = suppressed
-        """Whether `intercept` has to be called at all. False outside tests."""
+        """True when `intercept` has to be called. False outside tests."""
         self.recording = False
-        """Whether a recorder is added: then records are submitted before the last byte of their response."""
+        """True while a recorder is added: records are then submitted before the last byte of their response."""
         self.strict = False
-        """Whether a wrong call raises, whatever the client's settings say: while recording, outside `lenient`."""
+        """True while a wrong call raises, whatever the client's settings say: when recording, outside `lenient`."""
         self.redirect: DeliveryRedirect | None = None
-        """What delivers in place of all clients' own lanes."""
+        """Delivers in place of all clients' own lanes, if set."""
         self._lock = threading.Lock()
         self._sinks: tuple[RecordSink, ...] = ()
         self._condition: Callable[[], bool] | None = None
@@ -98,14 +98,14 @@ class TestMode:
 
     @property
     def suppressed(self) -> bool:
-        """Whether nothing is delivered now."""
+        """True while nothing is delivered."""
         if self._allowances or self.redirect is not None:
             return False
         return self._suppressions > 0 or (self._condition is not None and self._condition())
 
     @property
     def active_for_tests(self) -> bool:
-        """Whether a test runs: something records, redirects or suppresses delivery."""
+        """True while a test runs: something records, redirects or suppresses delivery."""
         return bool(self._sinks) or self.redirect is not None or self.suppressed
 
     def blocks(self, destination: object) -> bool:

@@ -74,7 +74,7 @@ class Intake:
 
     @property
     def busy(self) -> bool:
-        """Whether a batch that was put in is not completely processed yet. May be read on any thread."""
+        """True while a batch is not completely processed. May be read on any thread."""
         return self._draining or bool(self._inbox)
 
     def call_later(self, seconds: float) -> None:
@@ -87,7 +87,7 @@ class Intake:
 
     @property
     def ticks(self) -> bool:
-        """Whether `tick` is going to be called."""
+        """True when a call of `tick` is scheduled."""
         return self._tick_at < _NEVER
 
     def drain(self) -> bool:

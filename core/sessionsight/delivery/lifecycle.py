@@ -121,7 +121,7 @@ def _at_celerys_end(**_: object) -> None:
 
 
 def ends_silently() -> bool:
-    """Return whether this process may end by `os._exit`, where nothing of ours runs.
+    """Return whether this process may end by `os._exit`, which runs no exit handlers.
 
     True in a child of `os.fork`, and in a job of RQ, whose work horses are forked or spawned and end in this way
     (https://github.com/rq/rq/blob/master/rq/worker/base.py). False where something else runs at the end:

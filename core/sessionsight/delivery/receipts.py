@@ -30,7 +30,7 @@ class DeliveryReceipt:
         self._process = process
         self._deadline: float | None = None
         self.keys: set[Key] = set()
-        """What is not settled. Changed by the tracker alone."""
+        """Records that are not settled. Changed by the tracker alone."""
         self.submitted = 0
         """Batches that are not in the lanes yet. Changed by the tracker alone."""
         self.callbacks: list[Callable[[], None]] = []
@@ -38,7 +38,7 @@ class DeliveryReceipt:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is left to wait for."""
+        """True when nothing is left to wait for."""
         return not (self.submitted or self.keys)
 
     def start(self) -> None:

@@ -162,7 +162,7 @@ class MemoryQueue:
 
 
 def size_of(entry: Entry) -> int:
-    """What an entry counts for in the bytes of a batch or a file, about."""
+    """Estimate the bytes of an entry in a batch or a file."""
     return len(entry.record.properties) + _ENVELOPE
 
 

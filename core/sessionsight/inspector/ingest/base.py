@@ -118,7 +118,7 @@ class Endpoint(Struct, frozen=True):
     public: bool = False
     """Whether browsers call it, with the public key."""
     keyless: bool = False
-    """Whether it is taken without a key as well: a beacon can send no header."""
+    """True when the endpoint accepts calls without a key: a beacon cannot send a header."""
 
     def fits(self, path: str) -> bool:
         """Whether a request's path is this one."""

@@ -1,4 +1,4 @@
-"""What SessionSight's browser SDKs send besides goals: recordings, counts without consent, split tests.
+"""Calls of SessionSight's browser SDKs besides goals: recordings, counts without consent, split tests.
 
 The vendor publishes no reference for these endpoints, so the rules are what its SDKs build and read:
 https://github.com/SessionSight/sdks (insights/src, split-testing/src, sdk-shared/src).

@@ -283,7 +283,7 @@ class SpoolFile:
         self._identity = database_files.identity(self.path)
         if not Path(self.path).is_file():
             raise NotOurs("it is not a regular file")
-        look_first(self.path)  # the next lines would write, whosever database it is
+        look_first(self.path)  # the next lines write, and the database may be another program's
         connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             self._set_up(connection)

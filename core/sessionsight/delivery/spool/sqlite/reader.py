@@ -1,4 +1,4 @@
-"""What one lane of a process asks the spool's file."""
+"""Queries of one lane of a process to the spool's file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PATIENCE = 1.0
 
 
 class LaneReader:
-    """Reads what the file has for one lane. Where there is no file of ours, it has nothing.
+    """Reads what the file has for one lane. Where the file is not a spool, it has nothing.
 
     Each method raises `SpoolFault` when the file cannot be read, after that was reported.
     """
