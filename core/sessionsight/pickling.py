@@ -9,7 +9,7 @@ from typing import Any, cast
 from sessionsight.analytics import Analytics
 from sessionsight.collector import Collector
 from sessionsight.current import default
-from sessionsight.errors import NoClientError
+from sessionsight.errors import CaptureError, NoClientError
 from sessionsight.notices import Notices
 
 __all__ = ["restore"]
@@ -28,12 +28,19 @@ class _ProcessClient:
 
     def reject(self, error: Exception) -> None:
         """Handle a call that went wrong, as the client does."""
+        self._pass_on("reject", error)
+
+    def object_to(self, error: CaptureError) -> None:
+        """Handle an argument that is left out, as the client does."""
+        self._pass_on("object_to", error)
+
+    def _pass_on(self, method: str, error: Exception) -> None:
         try:
-            reject = self.__getattr__("reject")
+            handle = self.__getattr__(method)
         except NoClientError as missing:
             _notices.tell(logging.ERROR, f"{missing}; what unpickled analytics capture until then is lost")
         else:
-            reject(error)
+            handle(error)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything is delivered; without a client, nothing is left."""

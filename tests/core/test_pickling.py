@@ -181,6 +181,7 @@ async def test_without_a_client_nothing_is_captured_and_nothing_raised(
         copied.capture("x")
         copied.goals.increment("")
     assert copied.flush(1)
+    assert copied.flush(1, "more")
     assert await copied.aflush(1)
     assert copied.context.sessionsight.session_id == "session-1"
     assert "there is no analytics client in this process" in caplog.text
