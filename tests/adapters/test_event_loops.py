@@ -7,6 +7,7 @@ file, the records would have to go to memory when `spool_busy_timeout` is over.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -170,8 +171,11 @@ async def test_what_no_thread_has_written_yet_is_pending_and_a_flush_writes_it(d
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_uvloop_is_a_loop_as_well(durable: DurableRecorder, anyio_backend: str) -> None:
-    uvloop = pytest.importorskip("uvloop")
+async def test_uvloop_is_a_loop_as_well(
+    durable: DurableRecorder, anyio_backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(sys.prefix) / "uvloop")  # where `.ci/run` installs it, away from the servers
+    uvloop = pytest.importorskip("uvloop", reason="needs uvloop: pip install uvloop")
 
     async def capture() -> None:
         durable.client.bind(user_id="user_1").capture("seen")
