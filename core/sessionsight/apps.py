@@ -10,7 +10,7 @@ from sessionsight.errors import ConfigurationError
 __all__: list[str] = []
 
 _django = sys.modules.get("django.apps")
-if _django is not None and not _django.apps.apps_ready:
+if _django is not None and _django.apps.loading and not _django.apps.apps_ready:
     raise ConfigurationError(
         'INSTALLED_APPS has "sessionsight", which is no Django app; write "sessionsight_django" in its place, '
         'and "sessionsight_django.AnalyticsMiddleware" into MIDDLEWARE'
