@@ -63,6 +63,7 @@ class Engine:
         self._alone = not threads.run()
         self._kept = False
         self._retired = 0
+        self._closed = False
         self._looked_at_keys = is_durable(spool)
         # Seconds for which captures may still wait for delivery, where the process may end without a word.
         self._patience = 0.0
@@ -324,7 +325,7 @@ class Engine:
 
         Safe in finalizers: nothing is waited for.
         """
-        if self._kept and self.pid == os.getpid():
+        if self._kept and not self._closed and self.pid == os.getpid():
             self._intake.retire(self._retire_lanes)
 
     def _retire_lanes(self) -> None:
@@ -340,6 +341,7 @@ class Engine:
 
     def close(self) -> dict[str, int]:
         """Stop all lanes, without waiting. Returns what each has lost by that."""
+        self._closed = True
         lifecycle.release(self)
         self._intake.stop()
         lost = {name: lane.close() for name, lane in self._lanes.items()}
