@@ -123,6 +123,40 @@ def test_a_file_that_is_damaged_while_it_is_used_is_set_aside(
     assert sound(path)
 
 
+@pytest.mark.parametrize("emptied", [True, False], ids=["no-database", "database-in-wal-mode"])
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 56, 155, 156, 4096, 4152, 8000])
+def test_a_process_that_was_killed_in_its_first_transaction_has_left_an_empty_spool(
+    path: Path, spools: list[SqliteSpool], length: int, emptied: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SQLite writes the log's header and each page by a system call of its own, and may be killed between any two."""
+    dead = sqlite_spool(path)
+    enter(dead, [event("first")])
+    database, log = path.read_bytes(), Path(f"{path}-wal").read_bytes()
+    dead.books(LANE).close()
+    dead.close()
+    path.write_bytes(b"" if emptied else database)
+    Path(f"{path}-wal").write_bytes(log[:length])
+
+    spools.append(spool := sqlite_spool(path))
+    enter(spool, [event("second")])
+
+    assert counts(spool.books(LANE)) == {"captured": 1, "pending": 1}
+    assert caplog.text == ""
+    assert sound(path)
+
+
+def test_a_log_of_zeros_is_one_whose_pages_a_crash_of_the_system_has_lost(
+    path: Path, spools: list[SqliteSpool]
+) -> None:
+    path.touch()
+    Path(f"{path}-wal").write_bytes(bytes(8192))
+
+    spools.append(spool := sqlite_spool(path))
+    enter(spool, [event("second")])
+
+    assert counts(spool.books(LANE)) == {"captured": 1, "pending": 1}
+
+
 @pytest.mark.parametrize("locked", [True, False])
 def test_a_process_that_died_while_it_wrote_the_log_back_has_damaged_nothing(
     path: Path, spools: list[SqliteSpool], locked: bool, caplog: pytest.LogCaptureFixture

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from secrets import randbits
 
-from sessionsight.delivery.spool.sqlite.faults import Busy, Newer, NotOurs
+from sessionsight.delivery.spool.sqlite.faults import Newer, NotOurs
 
 __all__ = ["APPLICATION_ID", "VERSION", "is_foreign", "is_log_of_spool", "look_first", "prepare"]
 
@@ -76,7 +76,6 @@ def look_first(path: str) -> None:
     Raises:
         Newer: A newer release has made the file.
         NotOurs: It is somebody else's database.
-        Busy: Its maker is creating it at this moment.
         sqlite3.Error: It cannot be told.
     """
     uri = Path(path).absolute().as_uri()
@@ -94,10 +93,8 @@ def is_log_of_spool(path: str) -> bool | None:
     """Return whether the log beside a database makes it a spool, when the database itself is empty or gone.
 
     Returns:
-        None when there is no log.
-
-    Raises:
-        Busy: Somebody is beginning the log.
+        None if there is no log, or no complete page in it. A process that was killed in its first transaction
+        leaves such a log, and SQLite ignores it.
     """
     # https://www.sqlite.org/fileformat.html#the_write_ahead_log
     try:
@@ -106,10 +103,8 @@ def is_log_of_spool(path: str) -> bool | None:
             first = log.read(24 + 100)
     except OSError:
         return None
-    if not header:
+    if len(header) < 32 or len(first) < 124 or not any(first):
         return None
-    if len(header) < 32 or len(first) < 124:
-        raise Busy("its log is being created")
     # The pages of a transaction are in order, and the first one of a database writes page 1.
     page, image = int.from_bytes(first[:4], "big"), first[24:]
     return page == 1 and int.from_bytes(image[68:72], "big") == APPLICATION_ID
