@@ -15,9 +15,9 @@ import pyperf
 from benchmarks.vendors import all_four, analyse, nowhere
 from benchmarks.workload import EVENT, PROPERTIES, environ
 from sessionsight import Analytics, Client, Settings
-from sessionsight.collector import Batch
-from sessionsight.request_data import RequestData, from_environ
-from sessionsight.resolve import resolve
+from sessionsight.capture.interfaces import Batch
+from sessionsight.request.raw import RequestData, from_environ
+from sessionsight.request.resolve import resolve
 from sessionsight_flask.wsgi import EnvironReader
 
 _NO_SERVER = "http://127.0.0.1:9"

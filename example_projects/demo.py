@@ -23,11 +23,11 @@ from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
 
 from sessionsight.errors import ConfigurationError
-from sessionsight.inspector import tail
-from sessionsight.inspector.environment import environment
+from sessionsight.inspector import console
 from sessionsight.inspector.filters import Filter
 from sessionsight.inspector.options import DEFAULT_PORT, Options
 from sessionsight.inspector.server import RunningInspector, run_in_thread
+from sessionsight.inspector.templating import environment
 
 HERE = Path(__file__).resolve().parent
 # For the page's scripts; the server's keys are in environment().
@@ -129,7 +129,7 @@ def interrupt(*_: object) -> None:
 
 def show(shop: str, port: int, *, in_browser: bool) -> None:
     colour = sys.stdout.isatty()
-    printer = tail.printer(sys.stdout, lambda record: tail.line(record, colour=colour))
+    printer = console.printer(sys.stdout, lambda record: console.line(record, colour=colour))
     with (
         inspector_at(DEFAULT_PORT) as inspector,
         inspector.store.listening(printer),
@@ -141,7 +141,7 @@ def show(shop: str, port: int, *, in_browser: bool) -> None:
         print(f"  Inspector  {inspector.url}/")
         print(f"  Log        {log}")
         print("\nClick through the shop. Each record arrives here and on the inspector's page. Ctrl-C ends both.\n")
-        print(tail.HEADING, flush=True)
+        print(console.HEADING, flush=True)
         for address in (f"{inspector.url}/", url) if in_browser else ():
             webbrowser.open(address)
         while True:

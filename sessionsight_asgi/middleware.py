@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NoReturn
 
 from sessionsight import Analytics, Client, ConfigurationError, Settings
+from sessionsight.capture.current import enter, leave
 from sessionsight.content_length import ContentLengthTracker
-from sessionsight.current import enter, leave
 from sessionsight.destinations import Signal
-from sessionsight.notices import Notices
+from sessionsight.log import Notices
 from sessionsight.process import adopt
 from sessionsight.test_mode import test_mode
 from sessionsight_asgi.connection import install_property

@@ -6,7 +6,7 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any
 
-from sessionsight.request_data import snapshot_of_scope
+from sessionsight.request.raw import snapshot_of_scope
 from sessionsight_asgi.connection import HTTPConnection, Request
 from sessionsight_asgi.copies import scope_of_caller
 

@@ -6,7 +6,7 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from sessionsight import Analytics, Client
-from sessionsight.current import default
+from sessionsight.capture.current import default
 from sessionsight_asgi.connection import install_property
 from sessionsight_asgi.reader import ScopeReader
 

@@ -9,7 +9,7 @@ from django.apps import AppConfig
 from django.core import checks
 
 from sessionsight import ConfigurationError
-from sessionsight.notices import logger
+from sessionsight.log import logger
 from sessionsight_django.checks import check_configuration
 from sessionsight_django.clients import client
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.asgi import get_asgi_application as make_application
 
-from sessionsight.notices import logger
+from sessionsight.log import logger
 from sessionsight_django.clients import client
 
 __all__ = ["get_asgi_application"]

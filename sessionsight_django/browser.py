@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_cache_control, patch_vary_headers
 
-from sessionsight import browser
+from sessionsight.request import page_config
 
 __all__ = ["PRIVATE", "keep_private", "sessionsight_config"]
 
@@ -16,7 +16,7 @@ PRIVATE = "_sessionsight_private"
 """Stands in a request's own attributes when the visitor's ids are in its response."""
 
 
-def sessionsight_config(request: Any) -> browser.Html:
+def sessionsight_config(request: Any) -> page_config.Html:
     """The ids that the server knows of the visitor, as an element of JSON for scripts.
 
     The tag `{% sessionsight_config %}` prints it; for Django's Jinja2 templates it is a function. The response becomes
@@ -32,7 +32,7 @@ def sessionsight_config(request: Any) -> browser.Html:
     if isinstance(request, HttpRequest):
         # Django's own switch, by which cache_page and the cache's middleware learn that a response is not for them.
         vars(request).update({PRIVATE: True, "_cache_update_cache": False})
-    return browser.sessionsight_config(request)
+    return page_config.sessionsight_config(request)
 
 
 def keep_private(response: HttpResponseBase) -> None:

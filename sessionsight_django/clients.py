@@ -12,7 +12,7 @@ from django.core.signals import setting_changed
 from django.utils.timezone import get_default_timezone
 
 from sessionsight import Client, ConfigurationError, Settings
-from sessionsight.current import set_default_source
+from sessionsight.capture.current import set_default_source
 from sessionsight.test_mode import test_mode
 from sessionsight_django.transactions import hold
 

@@ -13,10 +13,10 @@ from django.http.response import HttpResponseBase
 from msgspec import Struct
 
 from sessionsight import Analytics
+from sessionsight.capture.current import enter, leave, within
 from sessionsight.content_length import ContentLengthTracker
-from sessionsight.current import enter, leave, within
 from sessionsight.event_loop import run_in_worker
-from sessionsight.notices import logger
+from sessionsight.log import logger
 from sessionsight.test_mode import test_mode
 from sessionsight_django.browser import PRIVATE, keep_private
 from sessionsight_django.clients import client, set_test_mode

@@ -10,8 +10,8 @@ from django.http import HttpRequest
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sessionsight.request_data import HeaderNames, RequestData, snapshot_of_environ, snapshot_of_scope
-from sessionsight.urls import quote_path
+from sessionsight.request.raw import HeaderNames, RequestData, snapshot_of_environ, snapshot_of_scope
+from sessionsight.request.urls import quote_path
 from sessionsight_django.user import load_user, loaded_user, user_id
 
 __all__ = ["DjangoReader"]

@@ -9,7 +9,7 @@ from django.contrib.auth.signals import user_logged_in, user_logged_out
 
 from sessionsight import Analytics
 from sessionsight.callbacks import check_sync, run
-from sessionsight.notices import logger
+from sessionsight.log import logger
 from sessionsight.test_mode import test_mode
 from sessionsight_django.clients import client
 from sessionsight_django.user import user_id

@@ -13,16 +13,16 @@ from weakref import ref
 
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from sessionsight.collector import Holder
+from sessionsight.capture.interfaces import Holder
+from sessionsight.capture.records import Record
 from sessionsight.errors import InvalidEventError, nearest, shown
-from sessionsight.records import Record
 from sessionsight.test_mode import test_mode
 
 __all__ = ["catch_up", "hold"]
 
 
 def hold(holder: Holder, record: Record, using: str | None) -> bool:
-    """Keep a record that was captured inside `atomic()` until the commit; a `sessionsight.collector.Hold`.
+    """Keep a record that was captured inside `atomic()` until the commit; a `sessionsight.capture.interfaces.Hold`.
 
     Args:
         holder: Is told of the commit or the rollback.

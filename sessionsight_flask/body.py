@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sessionsight import Analytics
+from sessionsight.capture.current import close_within, enter, leave, unbind
 from sessionsight.content_length import ContentLengthTracker
-from sessionsight.current import close_within, enter, leave, unbind
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse

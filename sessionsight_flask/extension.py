@@ -14,8 +14,8 @@ from msgspec import Struct
 from werkzeug.local import LocalProxy
 
 from sessionsight import Analytics, Client, ConfigurationError, NoClientError
-from sessionsight.current import current_in, entered, register_framework
-from sessionsight.request_data import HeaderNames, RequestData, snapshot_of_environ
+from sessionsight.capture.current import current_in, entered, register_framework
+from sessionsight.request.raw import HeaderNames, RequestData, snapshot_of_environ
 from sessionsight_flask.commands import commands
 from sessionsight_flask.config import changed_settings, late_message, read_settings, snapshot
 from sessionsight_flask.wsgi import KEY, AnalyticsMiddleware

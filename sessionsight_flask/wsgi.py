@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from sessionsight import Analytics, Client, Settings
-from sessionsight.collector import RequestReader
-from sessionsight.current import enter, leave
+from sessionsight.capture.current import enter, leave
+from sessionsight.capture.interfaces import RequestReader
 from sessionsight.process import adopt
-from sessionsight.request_data import snapshot_of_environ
+from sessionsight.request.raw import snapshot_of_environ
 from sessionsight.test_mode import test_mode
 from sessionsight_flask.body import Body, FinishedBody, LastByte, SizedBody, announcing, end_with_file, is_file
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KEY", "AnalyticsMiddleware", "EnvironReader"]
 
-KEY = "sessionsight.analytics"
+KEY = "sessionsight.capture.analytics"
 """Where a request's analytics are in its environ."""
 
 
@@ -46,7 +46,7 @@ _FINISHED = frozenset({list, tuple})
 
 
 class AnalyticsMiddleware:
-    """Puts analytics into each request of a WSGI app, as `environ["sessionsight.analytics"]`.
+    """Puts analytics into each request of a WSGI app, as `environ["sessionsight.capture.analytics"]`.
 
     What a request captured is handed over when its response is closed; later captures at once. Around
     an app that is served by this middleware already, it does nothing.
@@ -63,7 +63,7 @@ class AnalyticsMiddleware:
 
     Example:
         >>> def app(environ, start_response):
-        ...     environ["sessionsight.analytics"].capture("report_exported", user_id="user_1")
+        ...     environ["sessionsight.capture.analytics"].capture("report_exported", user_id="user_1")
         ...     start_response("204 No Content", [])
         ...     return []
         >>> app = AnalyticsMiddleware(app, destinations={"analyse": {"public_key": "pk_live_1"}})

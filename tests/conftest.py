@@ -9,7 +9,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from sessionsight.current import set_default
+from sessionsight.capture.current import set_default
 from sessionsight.delivery import lifecycle
 
 # Tests that need more examples or fewer take a multiple of these numbers: tests/support/examples.py.

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from msgspec.structs import fields
 
+from sessionsight.capture.encoding import decode
+from sessionsight.capture.records import DropReason
 from sessionsight.destinations import BY_NAME
 from sessionsight.destinations.base import Action, Destination, HttpReply, VendorDestination
-from sessionsight.encode import decode
 from sessionsight.errors import ConfigurationError
-from sessionsight.records import DropReason
 from sessionsight.settings import Settings
 from tests.core.destinations.factories import (
     NOBODY,

@@ -21,12 +21,12 @@ from benchmarks.table import Row
 from benchmarks.timing import Calls, paced
 from benchmarks.workload import EVENT, PROPERTIES, environ
 from sessionsight import Client, Settings
+from sessionsight.capture.encoding import PropertyEncoder
+from sessionsight.capture.records import Entry, Event
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.spool.base import Share
-from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
-from sessionsight.encode import PropertyEncoder
-from sessionsight.notices import Notices
-from sessionsight.records import Entry, Event
+from sessionsight.delivery.queue.base import Share
+from sessionsight.delivery.stores.sqlite.store import SqliteSpool
+from sessionsight.log import Notices
 
 LANES = ("sessionsight", "signal", "saytics", "analyse")
 PROCESSES = 4

@@ -1,9 +1,20 @@
 """Server-side analytics that land in the visitor's own session."""
 
-from sessionsight.analytics import Analytics
+from sessionsight.capture.analytics import Analytics
+from sessionsight.capture.context_managers import carry
+from sessionsight.capture.current import current
+from sessionsight.capture.standard_events import (
+    CheckoutCancelled,
+    CheckoutFinished,
+    CheckoutStarted,
+    ContentViewed,
+    SignupCompleted,
+    SubscriptionCancelled,
+    TrialEnded,
+    TrialStarted,
+)
+from sessionsight.capture.typed_events import Event
 from sessionsight.client import Client
-from sessionsight.context import Page, SessionSightIds, SignalIds, TrackingContext
-from sessionsight.current import current
 from sessionsight.delivery.lifecycle import install_sigterm
 from sessionsight.errors import (
     CaptureError,
@@ -15,22 +26,11 @@ from sessionsight.errors import (
     NoClientError,
     SessionSightError,
 )
-from sessionsight.keys import KeyFile
+from sessionsight.key_file import KeyFile
 from sessionsight.process import bind, configure, for_request, get_client, scope
-from sessionsight.request_data import RequestData
-from sessionsight.scopes import carry
+from sessionsight.request.context import Page, SessionSightIds, SignalIds, TrackingContext
+from sessionsight.request.raw import RequestData
 from sessionsight.settings import Settings
-from sessionsight.standard import (
-    CheckoutCancelled,
-    CheckoutFinished,
-    CheckoutStarted,
-    ContentViewed,
-    SignupCompleted,
-    SubscriptionCancelled,
-    TrialEnded,
-    TrialStarted,
-)
-from sessionsight.typed_events import Event
 
 __all__ = [
     "Analytics",

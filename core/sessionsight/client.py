@@ -12,22 +12,22 @@ from weakref import WeakMethod, finalize
 
 from msgspec.structs import replace
 
-from sessionsight.admission import Admission
-from sessionsight.analytics import Analytics
-from sessionsight.arguments import as_context
-from sessionsight.collector import Batch, Hold, OpenScope, Receipt
-from sessionsight.context import EMPTY_CONTEXT, TrackingContext
+from sessionsight.capture.analytics import Analytics
+from sessionsight.capture.context_managers import Scope
+from sessionsight.capture.encoding import PropertyEncoder
+from sessionsight.capture.interfaces import Batch, Hold, OpenScope, Receipt
+from sessionsight.capture.signatures import forgiving
+from sessionsight.capture.validation import as_context
 from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.engine import Engine, MakeTransport
-from sessionsight.delivery.ledger import Stats
-from sessionsight.delivery.spool.base import DeadLetter
+from sessionsight.delivery.queue.base import DeadLetter
+from sessionsight.delivery.stats import Stats
 from sessionsight.destinations import BY_NAME
-from sessionsight.encode import PropertyEncoder
 from sessionsight.errors import CaptureError, ConfigurationError, InvalidEventError, nearest, shown
-from sessionsight.notices import Notices, caller, logger
-from sessionsight.scopes import Scope
+from sessionsight.log import Notices, caller, logger
+from sessionsight.policy import Admission
+from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.settings import Settings
-from sessionsight.signatures import forgiving
 from sessionsight.test_mode import test_mode
 
 __all__ = ["Client"]

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from sessionsight.analytics import Analytics
+from sessionsight.capture.analytics import Analytics
+from sessionsight.capture.context_managers import Scope
+from sessionsight.capture.current import current_client, default_owner, set_default
 from sessionsight.client import Client
-from sessionsight.context import EMPTY_CONTEXT, TrackingContext
-from sessionsight.current import current_client, default_owner, set_default
 from sessionsight.errors import ConfigurationError, shown
-from sessionsight.scopes import Scope
+from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.settings import Settings
 
 __all__ = ["adopt", "bind", "configure", "for_request", "get_client", "scope"]

@@ -12,11 +12,10 @@ from typing import Any, Literal, get_args, get_type_hints
 from msgspec.structs import fields
 
 from sessionsight.callbacks import check_sync
-from sessionsight.consent import ConsentPolicy
+from sessionsight.capture.encoding import MAX_BYTES
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.spool.choose import is_durable, objection
+from sessionsight.delivery.queue.factory import is_durable, objection
 from sessionsight.destinations.base import Destination
-from sessionsight.encode import MAX_BYTES
 from sessionsight.environment import (
     DESTINATION_METHODS,
     VARIABLES,
@@ -28,8 +27,9 @@ from sessionsight.environment import (
     option_of,
 )
 from sessionsight.errors import ConfigurationError, shown
-from sessionsight.resolve import ClientIP
-from sessionsight.urls import without_query
+from sessionsight.request.consent import ConsentPolicy
+from sessionsight.request.resolve import ClientIP
+from sessionsight.request.urls import without_query
 
 __all__ = ["Settings"]
 
@@ -82,7 +82,7 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
     """Whether each page that is served is captured as `$pageview`; or a function of the request that says so."""
     is_bot: Callable[[str], bool] | None = None
     """A function of the User-Agent that says whether a page was served to a bot, which is then not captured; by default
-    `sessionsight.pageviews.is_bot`. It concerns page views alone."""
+    `sessionsight.request.pageviews.is_bot`. It concerns page views alone."""
     max_property_bytes: int = MAX_BYTES
     """The largest JSON object of properties that a record may have."""
 

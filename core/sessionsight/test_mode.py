@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from sessionsight.collector import Batch
-from sessionsight.context import TrackingContext
+from sessionsight.capture.interfaces import Batch
+from sessionsight.capture.records import DropReason, Record
 from sessionsight.destinations.base import Destination
 from sessionsight.errors import shown
-from sessionsight.notices import logger
-from sessionsight.records import DropReason, Record
+from sessionsight.log import logger
+from sessionsight.request.context import TrackingContext
 
 __all__ = ["INHERITED", "TESTING_VARIABLE", "DeliveryRedirect", "RecordSink", "TestMode", "test_mode"]
 

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sessionsight.current import set_default
+from sessionsight.capture.current import set_default
 from tests.adapters.recording import Recorder
 
 

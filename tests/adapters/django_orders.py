@@ -15,7 +15,7 @@ from tests.conformance import django_project  # noqa: F401  # sets Django up
 from django.db import connection, connections, transaction
 from django.http import HttpRequest, HttpResponse
 
-from sessionsight.records import DropReason
+from sessionsight.capture.records import DropReason
 from sessionsight_django.transactions import hold
 from tests.adapters.recording import Recorder
 

@@ -20,7 +20,7 @@ from starlette.routing import Mount, Route, Router, WebSocketRoute
 from starlette.testclient import TestClient
 
 from sessionsight import Analytics, Client, ConfigurationError, NoClientError, Settings, current
-from sessionsight.current import default, set_default
+from sessionsight.capture.current import default, set_default
 from sessionsight_asgi import AnalyticsMiddleware, get_analytics
 from tests.adapters.recording import COOKIE, Recorder
 from tests.support.server import PATIENCE

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from werkzeug.test import Client as Browser
 
 from sessionsight import Analytics, current
-from sessionsight.current import set_default
+from sessionsight.capture.current import set_default
 from sessionsight_asgi import AnalyticsMiddleware
 from sessionsight_flask.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from tests.adapters.django_site import browser, site

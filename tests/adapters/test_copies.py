@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from werkzeug.test import run_wsgi_app
 
-from sessionsight.current import set_default
+from sessionsight.capture.current import set_default
 from sessionsight_asgi import AnalyticsMiddleware
 from sessionsight_django import AnalyticsMiddleware as DjangoMiddleware
 from sessionsight_flask import SessionSight

@@ -34,7 +34,7 @@ from django.utils.functional import SimpleLazyObject, empty
 from django.utils.version import get_version_tuple
 
 from sessionsight import ConfigurationError, InvalidEventError, current
-from sessionsight.current import default, set_default
+from sessionsight.capture.current import default, set_default
 from sessionsight_django import AnalyticsMiddleware, clients
 from tests.adapters.recording import COOKIE, Recorder
 

@@ -13,8 +13,8 @@ from tests.adapters.django_site import browser, site
 # isort: split
 from django.db import IntegrityError, connection, transaction
 
+from sessionsight.capture.records import DropReason
 from sessionsight.destinations import Analyse, SessionSight, Signal
-from sessionsight.records import DropReason
 from tests.adapters.django_order_fixtures import orders_in_files, recorder_that_holds  # noqa: F401  # fixtures
 from tests.adapters.django_orders import Refund, recording, refunded, rolled_back, view_of
 from tests.adapters.recording import Recorder

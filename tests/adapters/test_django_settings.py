@@ -24,7 +24,7 @@ from django.test import SimpleTestCase, override_settings
 from django.urls import path
 
 from sessionsight import Client, ConfigurationError
-from sessionsight.current import default
+from sessionsight.capture.current import default
 from sessionsight_django import clients
 
 ORDERED = datetime(2026, 7, 1, 12)

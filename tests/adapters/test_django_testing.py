@@ -48,7 +48,7 @@ urlpatterns = [path("orders/<str:name>/", order)]
 TESTS = """
 import sessionsight
 from django.test import SimpleTestCase, TestCase, TransactionTestCase, override_settings
-from sessionsight.current import default
+from sessionsight.capture.current import default
 from sessionsight.testing import allow_delivery
 from sessionsight_django.testing import AnalyticsTestCase
 

@@ -21,8 +21,8 @@ from django.test.utils import CaptureQueriesContext
 
 import sessionsight
 from sessionsight import InvalidEventError, TrackingContext
-from sessionsight.current import set_default
-from sessionsight.records import DropReason
+from sessionsight.capture.current import set_default
+from sessionsight.capture.records import DropReason
 from sessionsight.testing import record
 from sessionsight_django import clients
 from tests.adapters.django_order_fixtures import orders_in_files, recorder_that_holds  # noqa: F401  # fixtures

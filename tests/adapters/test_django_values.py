@@ -21,7 +21,7 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy, ngettext_lazy
 
-from sessionsight.encode import PropertyEncoder, decode
+from sessionsight.capture.encoding import PropertyEncoder, decode
 
 ORDER = UUID("0b54ad6e-95f8-4d9c-8a51-2f2bd67a9a0c")
 

@@ -16,7 +16,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wsgi import FileWrapper
 
 from sessionsight import ConfigurationError, InvalidEventError, NoClientError, current
-from sessionsight.current import default
+from sessionsight.capture.current import default
 from sessionsight_flask import SessionSight
 from tests.adapters.recording import COOKIE, Recorder
 
@@ -45,7 +45,7 @@ def test_views_have_analytics_and_the_wsgi_environ_has_the_same(recorder: Record
 
     @app.get("/")
     def view() -> str:
-        assert request.analytics is request.environ["sessionsight.analytics"] is current()
+        assert request.analytics is request.environ["sessionsight.capture.analytics"] is current()
         request.analytics.capture("seen")
         return "ok"
 

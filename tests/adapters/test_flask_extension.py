@@ -17,7 +17,7 @@ from werkzeug.test import Client as Browser
 from werkzeug.test import EnvironBuilder
 
 from sessionsight import ConfigurationError, NoClientError, carry, current, get_client, scope
-from sessionsight.current import set_default
+from sessionsight.capture.current import set_default
 from sessionsight_flask import SessionSight, current_analytics
 from tests.adapters.recording import COOKIE, Recorder
 

@@ -223,7 +223,7 @@ def test_on_wsgi(start: str, chunks: Iterable[bytes], expected: Released, durabl
     method, status, *length = start.split()
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        environ["sessionsight.analytics"].capture("seen")
+        environ["sessionsight.capture.analytics"].capture("seen")
         start_response(f"{status} Whatever", [("Content-Length", value) for value in length])
         return chunks
 
@@ -233,7 +233,7 @@ def test_on_wsgi(start: str, chunks: Iterable[bytes], expected: Released, durabl
 @pytest.mark.parametrize(("method", "first"), [("GET", False), ("HEAD", True)])
 def test_on_wsgi_where_the_app_starts_late(method: str, first: bool, durable: DurableRecorder) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-        environ["sessionsight.analytics"].capture("seen")
+        environ["sessionsight.capture.analytics"].capture("seen")
         start_response("200 OK", [("Content-Length", "5")])
         yield b"he"
         yield b"llo"
@@ -244,7 +244,7 @@ def test_on_wsgi_where_the_app_starts_late(method: str, first: bool, durable: Du
 
 def test_on_wsgi_where_the_server_sends_a_file(durable: DurableRecorder) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        environ["sessionsight.analytics"].capture("seen")
+        environ["sessionsight.capture.analytics"].capture("seen")
         start_response("200 OK", [("Content-Length", "5")])
         return environ["wsgi.file_wrapper"](io.BytesIO(b"hello"))  # type: ignore[no-any-return]
 
@@ -278,7 +278,7 @@ def test_of_flasks_responses(method: str, kind: str, durable: DurableRecorder) -
 
 def test_on_wsgi_a_record_is_in_the_file_before_an_exception_goes_on(durable: DurableRecorder) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        environ["sessionsight.analytics"].capture("seen")
+        environ["sessionsight.capture.analytics"].capture("seen")
         raise LookupError
 
     with pytest.raises(LookupError):

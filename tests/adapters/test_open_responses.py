@@ -77,7 +77,7 @@ async def test_on_asgi(recorder: Recorder) -> None:
 def test_on_wsgi(recorder: Recorder) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [("Content-Type", "text/event-stream")])
-        environ["sessionsight.analytics"].capture("opened")
+        environ["sessionsight.capture.analytics"].capture("opened")
         yield b"data: x\n\n"
         until(lambda: recorder.arrived == ["opened"], "it has arrived, though nothing follows")
         yield b"data: y\n\n"
@@ -94,7 +94,7 @@ def test_of_a_websocket_over_wsgi_which_never_starts_a_response(recorder: Record
     closed = threading.Event()
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        environ["sessionsight.analytics"].capture("said")
+        environ["sessionsight.capture.analytics"].capture("said")
         assert closed.wait(PATIENCE)
         return []
 

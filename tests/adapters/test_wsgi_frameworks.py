@@ -27,7 +27,7 @@ def bottle_app() -> Any:
 
     @app.get("/")  # type: ignore[untyped-decorator]
     def view() -> str:
-        bottle.request.environ["sessionsight.analytics"].capture("view")
+        bottle.request.environ["sessionsight.capture.analytics"].capture("view")
         return "ok"
 
     app.get("/stream")(chunks)
@@ -37,7 +37,7 @@ def bottle_app() -> Any:
 def falcon_app() -> Any:
     class View:
         def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-            request.env["sessionsight.analytics"].capture("view")
+            request.env["sessionsight.capture.analytics"].capture("view")
             response.text = "ok"
 
     class Stream:
@@ -56,7 +56,7 @@ def pyramid_app() -> Any:
     from pyramid.response import Response  # type: ignore[import-untyped]
 
     def view(request: Any) -> Any:
-        request.environ["sessionsight.analytics"].capture("view")
+        request.environ["sessionsight.capture.analytics"].capture("view")
         return Response("ok")
 
     with Configurator() as config:

@@ -31,11 +31,11 @@ from wsgiref.util import setup_testing_defaults
 import msgspec
 from msgspec import Struct
 
-from sessionsight.delivery.ledger import LaneStats
-from sessionsight.delivery.spool.sqlite import ledger
-from sessionsight.delivery.spool.sqlite.faults import SpoolFault
-from sessionsight.delivery.spool.sqlite.rows import BYPASSED
-from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
+from sessionsight.delivery.stats import LaneStats
+from sessionsight.delivery.stores.errors import SpoolFault
+from sessionsight.delivery.stores.sqlite import stats
+from sessionsight.delivery.stores.sqlite.queries import BYPASSED
+from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight_flask.wsgi import KEY, AnalyticsMiddleware
 from tests.chaos.fates import Fate
 from tests.chaos.storm import WEATHER, Scene
@@ -322,7 +322,7 @@ def _in_memory(spool: SqliteSpool) -> dict[str, int]:
 
 
 def _bypassed(spool: SqliteSpool, lane: str) -> int:
-    return spool.file.read(partial(ledger.of_lane, lane=lane), wait=PATIENCE)[BYPASSED]
+    return spool.file.read(partial(stats.of_lane, lane=lane), wait=PATIENCE)[BYPASSED]
 
 
 @contextmanager

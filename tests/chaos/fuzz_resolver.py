@@ -15,14 +15,19 @@ HEADERS = (
     "cookie", "x-signal-session-id", "x-signal-window-id", "x-signal-distinct-id", "host", "referer", "user-agent",
     "x-forwarded-for", "x-anonymous",
 )  # fmt: skip
-_MODULES = ("sessionsight.urls", "sessionsight.context", "sessionsight.request_data", "sessionsight.resolve")
+_MODULES = (
+    "sessionsight.request.urls",
+    "sessionsight.request.context",
+    "sessionsight.request.raw",
+    "sessionsight.request.resolve",
+)
 
 
 def look_at(headers: dict[str, str], query: str, path: str) -> None:
     """Resolve a request, and hold the context to what the vendors take."""
-    from sessionsight.context import MAX_ID, TrackingContext, valid_id, valid_session_id
-    from sessionsight.request_data import RequestData
-    from sessionsight.resolve import resolve
+    from sessionsight.request.context import MAX_ID, TrackingContext, valid_id, valid_session_id
+    from sessionsight.request.raw import RequestData
+    from sessionsight.request.resolve import resolve
 
     data = RequestData(headers=headers, query=query, path=path, remote_addr="127.0.0.1")
     context = resolve(

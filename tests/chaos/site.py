@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from sessionsight import Settings
+from sessionsight.capture.records import Entry
 from sessionsight.destinations import SessionSight, Signal
 from sessionsight.destinations.base import HttpCall
-from sessionsight.records import Entry
 from sessionsight_flask.wsgi import KEY, AnalyticsMiddleware
 
 if TYPE_CHECKING:

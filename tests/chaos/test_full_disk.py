@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sessionsight.delivery.ledger import LaneStats
+from sessionsight.delivery.stats import LaneStats
 from tests.chaos import full_disk
 from tests.chaos.full_disk import KEYED, VISITS, Report
 

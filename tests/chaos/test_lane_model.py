@@ -19,17 +19,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from sessionsight.capture.records import Entry, Event, Goal, Identify
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.senders import Attempt, Outcome
-from sessionsight.delivery.spool.base import DeadLetter, Share, Spool
-from sessionsight.delivery.spool.choose import choose
-from sessionsight.delivery.spool.memory import MemorySpool
-from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
+from sessionsight.delivery.queue.base import DeadLetter, Share, Spool
+from sessionsight.delivery.queue.factory import choose
+from sessionsight.delivery.queue.memory import MemorySpool
+from sessionsight.delivery.sender_pool import Attempt, Outcome
+from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.delivery.transport import NotSent, OutcomeUnknown, TimeLimits, TransportError, Unsendable
 from sessionsight.destinations.base import HttpCall, HttpReply
-from sessionsight.notices import Notices
-from sessionsight.records import Entry, Event, Goal, Identify
+from sessionsight.log import Notices
 from tests.core.delivery.kit import USER, Vendor, quick
 from tests.core.delivery.spools import abandon
 from tests.support.examples import examples

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
+from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from tests.chaos.fates import Fate
 from tests.chaos.storm import GOALS, WEATHER, Plan, Scene, visit
 from tests.support.server import PATIENCE

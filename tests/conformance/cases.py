@@ -22,7 +22,7 @@ from sessionsight import (
     TrialEnded,
     current,
 )
-from sessionsight.browser import browser_config
+from sessionsight.request.page_config import browser_config
 
 SESSION = "0b54ad6e-95f8-4d9c-8a51-2f2bd67a9a0c"
 VISITOR = "8f14e45f-ceea-467f-a8f0-1c2d3e4f5a6b"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import django
 from django.conf import settings
 
-from sessionsight.current import set_default
+from sessionsight.capture.current import set_default
 
 if not settings.configured:
     settings.configure(

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sessionsight.context import SessionSightIds, SignalIds
-from sessionsight.request_data import RequestData, from_any
-from sessionsight.resolve import parse_cookies, resolve
+from sessionsight.request.context import SessionSightIds, SignalIds
+from sessionsight.request.raw import RequestData, from_any
+from sessionsight.request.resolve import parse_cookies, resolve
 
 SID, VID = "session-1", "visitor-1"
 

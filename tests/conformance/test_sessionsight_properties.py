@@ -9,14 +9,14 @@ import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sessionsight.context import SessionSightIds, TrackingContext
+from sessionsight.capture.records import DropReason, check_goal
 from sessionsight.destinations import SessionSight
-from sessionsight.destinations.screening import filter_metadata, sensitive_kind
+from sessionsight.destinations.pii_filter import filter_metadata, sensitive_kind
 from sessionsight.errors import InvalidGoalError
 from sessionsight.javascript import is_blank, nonfinite_as_text, to_string, trim
-from sessionsight.records import DropReason, check_goal
-from sessionsight.request_data import RequestData, from_any
-from sessionsight.resolve import parse_cookies, resolve
+from sessionsight.request.context import SessionSightIds, TrackingContext
+from sessionsight.request.raw import RequestData, from_any
+from sessionsight.request.resolve import parse_cookies, resolve
 from tests.conformance import sessionsight_rules as rules
 from tests.core.destinations.factories import NOBODY, NOW, entry, goal
 from tests.support.examples import examples

@@ -18,8 +18,8 @@ from typing import Any, cast
 import pytest
 
 from sessionsight import Client
-from sessionsight.current import default, set_default
-from sessionsight.delivery.ledger import Stats
+from sessionsight.capture.current import default, set_default
+from sessionsight.delivery.stats import Stats
 from sessionsight_django import clients as django_clients
 from tests.conformance.apps import django_app, fastapi_app, flask_app, plain_wsgi, starlette_app
 from tests.conformance.cases import CASES, Case, missing

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from sessionsight.encode import decode, encode
+from sessionsight.capture.encoding import decode, encode
 from tests.conformance.facts.fact import Fact, destination
 from tests.conformance.wire_facts import FACTS
 from tests.core.destinations.factories import NOW

@@ -5,11 +5,11 @@ from functools import partial
 from typing import Any
 
 from sessionsight import Client, TrackingContext
+from sessionsight.capture.encoding import decode
+from sessionsight.capture.records import DropReason, Entry, Event, Record
 from sessionsight.delivery.transport import TimeLimits
 from sessionsight.destinations.base import Action, HttpCall, HttpReply, Limits, Verdict
-from sessionsight.encode import decode
-from sessionsight.records import DropReason, Entry, Event, Record
-from sessionsight.request_data import HeaderNames, RequestData, from_any
+from sessionsight.request.raw import HeaderNames, RequestData, from_any
 
 
 class BoxDestination:

@@ -11,11 +11,11 @@ from asgiref.sync import async_to_sync, sync_to_async
 
 from sessionsight import Analytics, ConfigurationError, Settings
 from sessionsight.callbacks import UnawaitedResult, decide, is_async, run
+from sessionsight.capture.encoding import encode
+from sessionsight.capture.records import Entry, Event
 from sessionsight.delivery.before_send import apply
 from sessionsight.destinations import Analyse, Saytics, SessionSight, Signal
 from sessionsight.destinations.options import reveal
-from sessionsight.encode import encode
-from sessionsight.records import Entry, Event
 from tests.core.box import BoxDestination, Recorder, Visit, VisitReader
 from tests.core.conftest import MakeRecorder
 

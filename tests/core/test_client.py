@@ -23,10 +23,10 @@ from sessionsight import (
     TrackingContext,
     configure,
 )
-from sessionsight.context import EMPTY_CONTEXT, OPTED_OUT
-from sessionsight.encode import decode
-from sessionsight.records import DropReason, Event
-from sessionsight.request_data import HeaderNames, RequestData
+from sessionsight.capture.encoding import decode
+from sessionsight.capture.records import DropReason, Event
+from sessionsight.request.context import EMPTY_CONTEXT, OPTED_OUT
+from sessionsight.request.raw import HeaderNames, RequestData
 from tests.core.box import BoxDestination, Recorder, Visit, VisitReader
 
 MakeRecorder = Callable[..., Recorder]

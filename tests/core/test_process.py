@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sessionsight import Client, ConfigurationError, Settings, configure, current, get_client
-from sessionsight.current import enter, leave, set_default, set_default_source
+from sessionsight.capture.current import enter, leave, set_default, set_default_source
 from tests.core.box import Recorder
 
 

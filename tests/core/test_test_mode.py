@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from sessionsight.collector import Batch
-from sessionsight.context import EMPTY_CONTEXT, TrackingContext
-from sessionsight.records import DropReason, Event, Record
+from sessionsight.capture.interfaces import Batch
+from sessionsight.capture.records import DropReason, Event, Record
+from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.test_mode import TESTING_VARIABLE, TestMode
 
 RECORDS: list[Record] = [Event(name="seen", entropy=b"0123456789", time=0)]

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 import sessionsight
 from sessionsight import Client, Settings
-from sessionsight.current import default, set_default
+from sessionsight.capture.current import default, set_default
 from sessionsight_asgi import AnalyticsMiddleware
 from tests.adapters.recording import Recorder
 from tests.docs.test_pages import _unreachable_vendors, block, blocks, run  # noqa: F401  # a fixture among them

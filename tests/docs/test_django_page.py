@@ -16,7 +16,7 @@ import signals
 from django.apps import apps
 from django.core import checks
 from django.test import Client
-from sessionsight.current import default
+from sessionsight.capture.current import default
 
 client = Client()
 client.cookies["ss_vid"] = "visitor-1"

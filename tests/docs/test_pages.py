@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 import sessionsight
-from sessionsight.current import default, set_default
+from sessionsight.capture.current import default, set_default
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"(?:<!-- (?:test: )?(?P<name>[\w-]+) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
@@ -81,7 +81,7 @@ def test_the_readmes_django_settings_and_view_serve_a_request(tmp_path: Path) ->
         "import django; django.setup()\n"
         "from django.test import Client\n"
         "print(Client().get('/pay').content)\n"
-        "from sessionsight.current import default\n"
+        "from sessionsight.capture.current import default\n"
         "print({name: lane.captured for name, lane in default().stats().lanes.items()})\n"
         "default().shutdown(0)\n"
     )

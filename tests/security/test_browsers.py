@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessionsight import Client, Settings
-from sessionsight.context import MAX_ID
 from sessionsight.delivery.transport import TimeLimits
 from sessionsight.destinations.base import HttpCall, HttpReply
+from sessionsight.request.context import MAX_ID
 from sessionsight_asgi import AnalyticsMiddleware as AsgiMiddleware
 from sessionsight_flask.wsgi import KEY
 from sessionsight_flask.wsgi import AnalyticsMiddleware as WsgiMiddleware

@@ -20,7 +20,7 @@ from sessionsight import (
     get_client,
     scope,
 )
-from sessionsight.current import enter, leave
+from sessionsight.capture.current import enter, leave
 from sessionsight.destinations import SessionSight, Signal
 
 settings = Settings(

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from sessionsight import Client, Settings, TrackingContext
+from sessionsight.capture.records import DropReason, Entry, Event, Record
 from sessionsight.destinations.base import Destination, HttpCall, HttpReply, Limits, Verdict, encode_body, judge_status
-from sessionsight.records import DropReason, Entry, Event, Record
 
 
 class Warehouse:

@@ -13,7 +13,7 @@ from starlette.types import Receive, Send
 from starlette.websockets import WebSocket
 
 from sessionsight import Analytics, CheckoutFinished, TrackingContext
-from sessionsight.records import DropReason
+from sessionsight.capture.records import DropReason
 from sessionsight.testing import (
     Captured,
     LocalInspector,

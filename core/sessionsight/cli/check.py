@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from sessionsight.cli.report import json_option, report
-from sessionsight.cli.whose import find, whose_options
+from sessionsight.cli.target import find, whose_options
 from sessionsight.diagnosis import Finding, check
-from sessionsight.reach import reach
+from sessionsight.diagnosis.reachability import reach
 
 __all__ = ["command"]
 

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from sessionsight.capture.records import record_id
 from sessionsight.cli.report import json_option
-from sessionsight.cli.spool_file import SpoolDesk, spool_options
-from sessionsight.delivery.spool.sqlite import letters
-from sessionsight.delivery.spool.sqlite.letters import LetterFilter, StoredLetter
+from sessionsight.cli.spool_access import SpoolDesk, spool_options
+from sessionsight.delivery.stores.sqlite import dead_letters
+from sessionsight.delivery.stores.sqlite.dead_letters import LetterFilter, StoredLetter
 from sessionsight.errors import one_line
-from sessionsight.records import record_id
 
 __all__ = ["command"]
 
@@ -78,7 +78,9 @@ def list_(
     spool: str | None, app: str | None, django_settings: str | None, *, limit: int, as_json: bool, **filters: Any
 ) -> None:
     """List them, oldest first."""
-    found = SpoolDesk(spool, app, django_settings).read(partial(letters.find, chosen=_chosen(**filters), limit=limit))
+    found = SpoolDesk(spool, app, django_settings).read(
+        partial(dead_letters.find, chosen=_chosen(**filters), limit=limit)
+    )
     if as_json:
         click.echo(_encode([_facts(stored) for stored in found]))
         return
@@ -94,7 +96,7 @@ def list_(
 @spool_options
 def show(spool: str | None, app: str | None, django_settings: str | None, *, number: int) -> None:
     """Show one whole, with the vendor's message and the payload, as JSON."""
-    found = SpoolDesk(spool, app, django_settings).read(partial(letters.find, chosen=LetterFilter(ids=(number,))))
+    found = SpoolDesk(spool, app, django_settings).read(partial(dead_letters.find, chosen=LetterFilter(ids=(number,))))
     if not found:
         raise click.ClickException(f"there is no dead letter {number}")
     click.echo(msgspec.json.format(_encode(_facts(found[0])), indent=2))
@@ -109,7 +111,7 @@ def retry(spool: str | None, app: str | None, django_settings: str | None, **whi
     A goal whose reason is `unknown` may have arrived: look at the vendor's figures first.
     """
     chosen = _really_chosen(**which)
-    number = SpoolDesk(spool, app, django_settings).write(partial(letters.retry, chosen=chosen))
+    number = SpoolDesk(spool, app, django_settings).write(partial(dead_letters.retry, chosen=chosen))
     click.echo(f"{number} queued again")
 
 
@@ -119,7 +121,7 @@ def retry(spool: str | None, app: str | None, django_settings: str | None, **whi
 def drop(spool: str | None, app: str | None, django_settings: str | None, **which: Any) -> None:
     """Throw them away; the ledger counts them as `dead_letter_dropped`."""
     chosen = _really_chosen(**which)
-    number = SpoolDesk(spool, app, django_settings).write(partial(letters.drop, chosen=chosen))
+    number = SpoolDesk(spool, app, django_settings).write(partial(dead_letters.drop, chosen=chosen))
     click.echo(f"{number} dropped")
 
 

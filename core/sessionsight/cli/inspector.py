@@ -12,13 +12,13 @@ from typing import get_args
 import click
 
 from sessionsight.errors import ConfigurationError
-from sessionsight.inspector import tail
-from sessionsight.inspector.environment import environment
-from sessionsight.inspector.faults import Faults
+from sessionsight.inspector import console
+from sessionsight.inspector.fault_injection import Faults
 from sessionsight.inspector.model import Vendor
 from sessionsight.inspector.options import DEFAULT_PORT, Options
 from sessionsight.inspector.server import serve
 from sessionsight.inspector.store import MAX_RECORDS, Store
+from sessionsight.inspector.templating import environment
 
 __all__ = ["command"]
 
@@ -77,11 +77,11 @@ def command(
         if not as_json:
             _greet(url, follow=follow)
         colour = sys.stdout.isatty() and click.get_current_context().color is not False
-        show = tail.json_line if as_json else lambda record: tail.line(record, colour=colour)
+        show = console.json_line if as_json else lambda record: console.line(record, colour=colour)
         if not (follow or as_json):
             yield
             return
-        with store.listening(tail.printer(sys.stdout, show)):
+        with store.listening(console.printer(sys.stdout, show)):
             yield
 
     try:
@@ -105,4 +105,4 @@ def _greet(url: str, *, follow: bool) -> None:
     click.echo(f"Open {click.style(url, bold=True)} to see what arrives; Ctrl-C ends it. In the app's environment:\n")
     for name, value in environment(url).items():
         click.echo(f"  export {name}={shlex.quote(value)}")
-    click.echo(f"\n{tail.HEADING}" if follow else "")
+    click.echo(f"\n{console.HEADING}" if follow else "")

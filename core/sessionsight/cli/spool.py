@@ -8,8 +8,8 @@ import click
 import msgspec
 
 from sessionsight.cli.report import json_option
-from sessionsight.cli.spool_file import SpoolDesk, spool_options
-from sessionsight.delivery.spool.sqlite.ledger import FileStats, of_file
+from sessionsight.cli.spool_access import SpoolDesk, spool_options
+from sessionsight.delivery.stores.sqlite.stats import FileStats, of_file
 
 __all__ = ["command"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from sessionsight.cli.report import json_option, report
-from sessionsight.cli.whose import find, whose_options
+from sessionsight.cli.target import find, whose_options
 from sessionsight.diagnosis import Finding, send_test_event
 from sessionsight.errors import CaptureError
 

@@ -9,14 +9,14 @@ from typing import Any
 from msgspec.structs import replace
 
 from sessionsight.callbacks import run
+from sessionsight.capture.encoding import decode, encode
+from sessionsight.capture.records import DropReason, Entry, Event, Goal, check_goal, record_id
 from sessionsight.delivery.options import BeforeSend
+from sessionsight.delivery.queue.base import Books
 from sessionsight.delivery.reports import Reports
-from sessionsight.delivery.spool.base import Books
 from sessionsight.destinations.base import Destination, rfc3339
-from sessionsight.encode import decode, encode
 from sessionsight.errors import CaptureError
 from sessionsight.javascript import nonfinite_as_text
-from sessionsight.records import DropReason, Entry, Event, Goal, check_goal, record_id
 
 __all__ = ["LastLook", "apply"]
 

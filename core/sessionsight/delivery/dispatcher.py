@@ -10,21 +10,21 @@ import time
 from collections.abc import Callable, Sequence
 from os import urandom
 
-from sessionsight.delivery.agenda import Agenda
+from sessionsight.capture.records import Entry
 from sessionsight.delivery.before_send import LastLook
-from sessionsight.delivery.discretion import discreet, discreet_url
+from sessionsight.delivery.credential_watch import KeyWatch
 from sessionsight.delivery.jobs import Job
 from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.queue.base import Books
+from sessionsight.delivery.redaction import discreet, discreet_url
 from sessionsight.delivery.reports import Reports
 from sessionsight.delivery.retry import Gate, backoff, retry_after
-from sessionsight.delivery.senders import Attempt, Senders
-from sessionsight.delivery.spool.base import Books
+from sessionsight.delivery.schedule import Agenda
+from sessionsight.delivery.sender_pool import Attempt, Senders
 from sessionsight.delivery.transport import NotSent, TimeLimits, TransportError, Unsendable, compressed
-from sessionsight.delivery.watch import KeyWatch
 from sessionsight.destinations.base import Action, Destination, HttpCall, HttpReply, Verdict
 from sessionsight.errors import ConfigurationError
-from sessionsight.notices import Notices
-from sessionsight.records import Entry
+from sessionsight.log import Notices
 from sessionsight.test_mode import test_mode
 
 __all__ = ["Dispatcher"]

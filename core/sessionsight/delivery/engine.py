@@ -15,23 +15,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 
-from sessionsight.collector import Batch, OpenScope
-from sessionsight.context import TrackingContext
+from sessionsight.capture.interfaces import Batch, OpenScope
+from sessionsight.capture.records import DropReason, Entry
 from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.console import ConsoleTransport
-from sessionsight.delivery.intake import Intake
 from sessionsight.delivery.lane import Lane
-from sessionsight.delivery.ledger import LaneStats
 from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.queue.base import DeadLetter, Share, Spool
+from sessionsight.delivery.queue.factory import choose, is_durable
 from sessionsight.delivery.receipts import DeliveryReceipt, ReceiptTracker
-from sessionsight.delivery.spool.base import DeadLetter, Share, Spool
-from sessionsight.delivery.spool.choose import choose, is_durable
+from sessionsight.delivery.stats import LaneStats
+from sessionsight.delivery.submit_queue import Intake
 from sessionsight.delivery.transport import HttpxTransport, Transport
 from sessionsight.delivery.workers import may_have_peers
 from sessionsight.destinations.base import Destination
 from sessionsight.event_loop import on_event_loop
-from sessionsight.notices import Notices
-from sessionsight.records import DropReason, Entry
+from sessionsight.log import Notices
+from sessionsight.request.context import TrackingContext
 
 __all__ = ["Engine", "MakeTransport"]
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from sessionsight.delivery.spool.base import DeadLetter
+from sessionsight.capture.records import Entry
+from sessionsight.delivery.queue.base import DeadLetter
 from sessionsight.destinations.base import HttpCall
-from sessionsight.records import Entry
 
 __all__ = ["Job"]
 

@@ -7,18 +7,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from sessionsight.capture.records import DropReason, Entry
 from sessionsight.delivery import threads
 from sessionsight.delivery.dispatcher import Dispatcher
-from sessionsight.delivery.ledger import LaneStats
 from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.queue.base import Books, DeadLetter, Share
 from sessionsight.delivery.reports import Reports
-from sessionsight.delivery.senders import Senders
-from sessionsight.delivery.spool.base import Books, DeadLetter, Share
+from sessionsight.delivery.sender_pool import Senders
+from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.transport import Transport
-from sessionsight.delivery.wake import Wake
+from sessionsight.delivery.wake_event import Wake
 from sessionsight.destinations.base import Destination
-from sessionsight.notices import Notices
-from sessionsight.records import DropReason, Entry
+from sessionsight.log import Notices
 
 __all__ = ["Lane"]
 

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Protocol
 
 from sessionsight.delivery import threads
-from sessionsight.notices import logger
+from sessionsight.log import logger
 
 __all__ = [
     "Closable",

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from sessionsight.records import Alias, Entry, Event, Goal, Group
+from sessionsight.capture.records import Alias, Entry, Event, Goal, Group
 
 __all__ = ["SendOrder"]
 

@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from sessionsight.capture.records import Entry
 from sessionsight.event_loop import LoopEvent
-from sessionsight.records import Entry
 
 __all__ = ["DeliveryReceipt", "ReceiptTracker"]
 

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from sessionsight.callbacks import run
 from sessionsight.delivery.options import DeliveryOptions, DeliveryProblem
-from sessionsight.notices import Notices
+from sessionsight.log import Notices
 
 __all__ = ["Reports"]
 

@@ -21,7 +21,7 @@ from weakref import WeakSet
 from msgspec import Struct
 
 from sessionsight.delivery import threads
-from sessionsight.delivery.untraced import untraced
+from sessionsight.delivery.suppress_instrumentation import untraced
 from sessionsight.destinations.base import HttpCall, HttpReply
 from sessionsight.errors import MissingDependencyError
 

@@ -14,7 +14,7 @@ from sessionsight.destinations.saytics import Saytics
 from sessionsight.destinations.sessionsight import SessionSight
 from sessionsight.destinations.signal import Signal
 from sessionsight.errors import ConfigurationError, nearest, shown
-from sessionsight.keys import KeyFile
+from sessionsight.key_file import KeyFile
 
 __all__ = ["BY_NAME", "Analyse", "Console", "Saytics", "SessionSight", "Signal", "from_options"]
 

@@ -13,7 +13,8 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta, Raw, Struct
 from msgspec.structs import force_setattr
 
-from sessionsight.context import NO_PAGE, TrackingContext
+from sessionsight.capture.encoding import decode, encode
+from sessionsight.capture.records import DropReason, Entry, Event, Identify, Record
 from sessionsight.destinations.base import (
     HttpCall,
     Limits,
@@ -26,9 +27,8 @@ from sessionsight.destinations.base import (
     reveal,
     rfc3339,
 )
-from sessionsight.encode import decode, encode
-from sessionsight.hostnames import hostname
-from sessionsight.records import DropReason, Entry, Event, Identify, Record
+from sessionsight.request.context import NO_PAGE, TrackingContext
+from sessionsight.request.hostnames import hostname
 
 __all__ = ["Analyse"]
 

@@ -17,13 +17,13 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from sessionsight.callbacks import check_sync
-from sessionsight.context import TrackingContext
+from sessionsight.capture.records import DropReason, Entry, Record
 from sessionsight.destinations.options import Secret, base_url, is_loopback, objection, reveal
-from sessionsight.destinations.writing import anonymous_id, encode_body, idempotency, rfc3339
+from sessionsight.destinations.serialization import anonymous_id, encode_body, idempotency, rfc3339
 from sessionsight.errors import ConfigurationError
 from sessionsight.javascript import to_string
-from sessionsight.records import DropReason, Entry, Record
-from sessionsight.urls import without_query
+from sessionsight.request.context import TrackingContext
+from sessionsight.request.urls import without_query
 
 __all__ = [
     "Action",

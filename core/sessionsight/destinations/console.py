@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
+from sessionsight.capture.encoding import encode
+from sessionsight.capture.records import Alias, Entry, Event, Goal, Group, Identify, PersonProperties, Record
 from sessionsight.destinations.base import HttpCall, Limits, VendorDestination
-from sessionsight.encode import encode
 from sessionsight.errors import one_line
-from sessionsight.records import Alias, Entry, Event, Goal, Group, Identify, PersonProperties, Record
 
 __all__ = ["Console"]
 

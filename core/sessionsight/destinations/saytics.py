@@ -14,7 +14,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta, Raw, Struct
 from msgspec.structs import force_setattr
 
-from sessionsight.context import TrackingContext
+from sessionsight.capture.encoding import decode, encode
+from sessionsight.capture.records import DropReason, Entry, Event, Identify, Record
 from sessionsight.destinations.base import (
     HttpCall,
     Limits,
@@ -27,11 +28,10 @@ from sessionsight.destinations.base import (
     rfc3339,
 )
 from sessionsight.destinations.currency import to_major
-from sessionsight.destinations.fitting import Fit
 from sessionsight.destinations.options import check_header_secret, header_secret
-from sessionsight.encode import decode, encode
+from sessionsight.destinations.property_limits import Fit
 from sessionsight.errors import ConfigurationError
-from sessionsight.records import DropReason, Entry, Event, Identify, Record
+from sessionsight.request.context import TrackingContext
 
 __all__ = ["Saytics", "title_case"]
 

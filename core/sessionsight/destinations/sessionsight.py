@@ -15,7 +15,8 @@ from typing import ClassVar, Literal
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from sessionsight.context import TrackingContext
+from sessionsight.capture.encoding import decode
+from sessionsight.capture.records import DropReason, Entry, Goal, Record
 from sessionsight.destinations.base import (
     HttpCall,
     Limits,
@@ -24,12 +25,11 @@ from sessionsight.destinations.base import (
     base_url,
     encode_body,
 )
-from sessionsight.destinations.fitting import cut
 from sessionsight.destinations.options import check_header_secret, header_secret
-from sessionsight.destinations.screening import filter_metadata
-from sessionsight.encode import decode
+from sessionsight.destinations.pii_filter import filter_metadata
+from sessionsight.destinations.property_limits import cut
 from sessionsight.javascript import is_blank
-from sessionsight.records import DropReason, Entry, Goal, Record
+from sessionsight.request.context import TrackingContext
 
 __all__ = ["SessionSight"]
 

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta, Raw, Struct
 from msgspec.structs import force_setattr
 
-from sessionsight.context import TrackingContext
+from sessionsight.capture.records import Alias, DropReason, Entry, Event, Group, Identify, PersonProperties, Record
 from sessionsight.destinations.base import (
     HttpCall,
     Limits,
@@ -27,7 +27,7 @@ from sessionsight.destinations.base import (
 )
 from sessionsight.destinations.options import check_header_secret, header_secret
 from sessionsight.errors import ConfigurationError
-from sessionsight.records import Alias, DropReason, Entry, Event, Group, Identify, PersonProperties, Record
+from sessionsight.request.context import TrackingContext
 
 __all__ = ["Signal"]
 

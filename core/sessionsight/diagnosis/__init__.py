@@ -5,7 +5,7 @@ The commands of Flask and Django print what these functions return. Nothing here
 
 from sessionsight.diagnosis.configuration import check
 from sessionsight.diagnosis.findings import Finding, failed, report_lines
-from sessionsight.diagnosis.ledger import stats_lines
-from sessionsight.diagnosis.trial import TEST_EVENT, send_test_event
+from sessionsight.diagnosis.stats_table import stats_lines
+from sessionsight.diagnosis.test_event import TEST_EVENT, send_test_event
 
 __all__ = ["TEST_EVENT", "Finding", "check", "failed", "report_lines", "send_test_event", "stats_lines"]

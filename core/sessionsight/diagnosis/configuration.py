@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sessionsight.client import Client
-from sessionsight.delivery.spool.choose import sqlite_path
+from sessionsight.delivery.queue.factory import sqlite_path
 from sessionsight.destinations.base import Destination, Secret, is_loopback, reveal
 from sessionsight.diagnosis.findings import HELD, Finding
 from sessionsight.environment import environment_variables

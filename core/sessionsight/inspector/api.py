@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 
-from sessionsight.inspector.faults import Faults, FaultsError, Injector
-from sessionsight.inspector.feed import Feed
+from sessionsight.inspector.event_feed import Feed
+from sessionsight.inspector.fault_injection import Faults, FaultsError, Injector
 from sessionsight.inspector.filters import MAX_ID, Filter, FilterError, problem
 from sessionsight.inspector.openapi import MAX_LIMIT, MAX_WAIT, document
 from sessionsight.inspector.store import Store

@@ -10,11 +10,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sessionsight.inspector.api import api_routes
-from sessionsight.inspector.faults import Injector
-from sessionsight.inspector.feed import Feed
+from sessionsight.inspector.event_feed import Feed
+from sessionsight.inspector.fault_injection import Injector
+from sessionsight.inspector.ingest_endpoint import Receiver
 from sessionsight.inspector.options import Options
 from sessionsight.inspector.pages import page_routes
-from sessionsight.inspector.receiving import Receiver
 from sessionsight.inspector.security import Guard
 from sessionsight.inspector.store import Store
 from sessionsight.inspector.websocket import websocket_routes

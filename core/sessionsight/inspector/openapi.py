@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from sessionsight.inspector.faults import FAIL, LATENCY, RATE_LIMIT
+from sessionsight.inspector.fault_injection import FAIL, LATENCY, RATE_LIMIT
 from sessionsight.inspector.filters import MAX_ID
 from sessionsight.inspector.model import (
     KINDS,

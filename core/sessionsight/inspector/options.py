@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from sessionsight.inspector.faults import Faults
+from sessionsight.inspector.fault_injection import Faults
 from sessionsight.inspector.model import Vendor
 from sessionsight.inspector.store import MAX_RECORDS
 

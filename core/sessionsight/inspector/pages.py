@@ -22,8 +22,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from sessionsight.inspector import charts, formats
-from sessionsight.inspector.faults import Faults, FaultsError, Injector
+from sessionsight.inspector import charts, template_filters
+from sessionsight.inspector.fault_injection import Faults, FaultsError, Injector
 from sessionsight.inspector.filters import MAX_ID, Filter, FilterError
 from sessionsight.inspector.model import KINDS, Inspected, Page, Visit
 from sessionsight.inspector.snippets import snippets
@@ -66,7 +66,7 @@ class _Pages:
             lstrip_blocks=True,
             undefined=jinja2.StrictUndefined,
         )
-        self._templates.filters.update(formats.FILTERS)
+        self._templates.filters.update(template_filters.FILTERS)
         self._templates.globals.update(
             vendors=_TITLES,
             kinds=KINDS,
@@ -136,8 +136,8 @@ class _Pages:
             cause=_cause(record, near),
             visit=self._visit_of(record, near),
             received=received,
-            http=received and formats.raw_request(received),
-            curl=received and formats.as_curl(received, _url(request)),
+            http=received and template_filters.raw_request(received),
+            curl=received and template_filters.as_curl(received, _url(request)),
             older=self._store.record(record.id - 1) and record.id - 1,
             newer=self._store.record(record.id + 1) and record.id + 1,
             agent=received and dict(received.headers).get("user-agent"),
@@ -282,7 +282,7 @@ class _Pages:
         html = self._templates.get_template(template).render(
             url=url,
             snippets=snippets(url),
-            today=formats.day(time()),
+            today=template_filters.day(time()),
             bad_day=_bad_day(self._injector.faults),
             **values,
         )

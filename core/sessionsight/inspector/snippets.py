@@ -6,7 +6,7 @@ import shlex
 
 from msgspec import Struct
 
-from sessionsight.inspector.environment import environment
+from sessionsight.inspector.templating import environment
 
 __all__ = ["Snippet", "snippets"]
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import msgspec
 
-from sessionsight.inspector import schema, sums, ties
+from sessionsight.inspector import aggregates, schema, visits
 from sessionsight.inspector.filters import Filter
 from sessionsight.inspector.model import (
     Counts,
@@ -178,7 +178,7 @@ class Store:
         `ties` says what is tied.
         """
         with self._lock:
-            found = ties.tied(self._db, session_id)
+            found = visits.tied(self._db, session_id)
             if found is None:
                 return None
             ids = msgspec.json.encode([row["id"] for row in found.rows]).decode()
@@ -201,32 +201,32 @@ class Store:
     def sessions(self, *, limit: int = 50, before: int | None = None) -> list[SessionSummary]:
         """The visits with the newest records; `before` the `cursor` of the last one, for more."""
         with self._lock:
-            return sums.sessions(self._db, limit=limit, before=before)
+            return aggregates.sessions(self._db, limit=limit, before=before)
 
     def goals(self) -> list[GoalTotal]:
         """What the goals add up to, the latest first."""
         with self._lock:
-            return sums.goals(self._db)
+            return aggregates.goals(self._db)
 
     def goal(self, goal_id: str) -> GoalTotal | None:
         """What one goal adds up to."""
         with self._lock:
-            return next(iter(sums.goals(self._db, goal_id)), None)
+            return next(iter(aggregates.goals(self._db, goal_id)), None)
 
     def goal_series(self, goal_id: str, buckets: int = 48) -> list[tuple[float, float]]:
         """Times and the total that was reached by then, from the goal's first record to its last."""
         with self._lock:
-            return sums.goal_series(self._db, goal_id, buckets)
+            return aggregates.goal_series(self._db, goal_id, buckets)
 
     def health(self, *, now: float | None = None) -> list[VendorHealth]:
         """How each vendor's endpoints are doing."""
         with self._lock:
-            return sums.health(self._db, now=time.time() if now is None else now)
+            return aggregates.health(self._db, now=time.time() if now is None else now)
 
     def counts(self) -> Counts:
         """How many records there are, for all vendors and kinds."""
         with self._lock:
-            return sums.counts(self._db)
+            return aggregates.counts(self._db)
 
     # --- Rows -------------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from sessionsight.context import TrackingContext
-from sessionsight.encode import decode
-from sessionsight.records import Amount, DropReason, Goal, Record
+from sessionsight.capture.encoding import decode
+from sessionsight.capture.records import Amount, DropReason, Goal, Record
+from sessionsight.request.context import TrackingContext
 
 __all__ = ["Captured"]
 

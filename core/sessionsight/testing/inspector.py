@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 from sessionsight.errors import MissingDependencyError
 from sessionsight.test_mode import test_mode
+from sessionsight.testing.expectation import listing
 from sessionsight.testing.lanes import TEST_KEYS
 from sessionsight.testing.recorder import Recorder, record
 from sessionsight.testing.redirect import InspectorRedirect
-from sessionsight.testing.wanted import listing
 
 if TYPE_CHECKING:
     from sessionsight.inspector.model import GoalTotal, Inspected, Kind, Vendor

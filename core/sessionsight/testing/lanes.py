@@ -6,10 +6,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from sessionsight.context import TrackingContext
+from sessionsight.capture.records import DropReason, Record, record_id
 from sessionsight.destinations import from_options
 from sessionsight.destinations.base import Destination
-from sessionsight.records import DropReason, Record, record_id
+from sessionsight.request.context import TrackingContext
 
 __all__ = ["TEST_KEYS", "SeenKeys", "lanes_of", "skipping"]
 

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from sessionsight.context import TrackingContext
+from sessionsight.capture.records import Amount, DropReason, Record
+from sessionsight.capture.typed_events import Event
 from sessionsight.destinations.base import Destination
 from sessionsight.errors import nearest, shown
-from sessionsight.records import Amount, DropReason, Record
+from sessionsight.request.context import TrackingContext
 from sessionsight.test_mode import test_mode
 from sessionsight.testing.captured import Captured
+from sessionsight.testing.expectation import Wanted, listing
 from sessionsight.testing.lanes import SeenKeys, lanes_of, skipping
-from sessionsight.testing.wanted import Wanted, listing
-from sessionsight.typed_events import Event
 
 __all__ = ["Recorder", "allow_delivery", "lenient", "record", "suppress_delivery"]
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from sessionsight.delivery.engine import Engine
 from sessionsight.destinations import BY_NAME, Signal
 from sessionsight.destinations.base import Destination, VendorDestination
-from sessionsight.notices import Notices
+from sessionsight.log import Notices
 
 if TYPE_CHECKING:
     from sessionsight.client import Client

@@ -20,7 +20,7 @@ def make(options: dict[str, Any]) -> AnalyticsMiddleware:
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    analytics = environ["sessionsight.analytics"]
+    analytics = environ["sessionsight.capture.analytics"]
     path = environ["PATH_INFO"].split("/")
     if path[1] != "cases":
         missing(analytics)

@@ -3,8 +3,8 @@
 from decimal import Decimal
 from typing import Any
 
-from sessionsight.context import Page, TrackingContext
-from sessionsight.records import DropReason
+from sessionsight.capture.records import DropReason
+from sessionsight.request.context import Page, TrackingContext
 from tests.conformance.facts.fact import OURS, Fact, Request
 from tests.core.destinations.factories import (
     EVERYBODY,

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from sessionsight.context import TrackingContext
+from sessionsight.capture.records import DropReason, Entry, Record
 from sessionsight.destinations import BY_NAME, from_options
 from sessionsight.destinations.base import Destination
-from sessionsight.records import DropReason, Entry, Record
+from sessionsight.request.context import TrackingContext
 from tests.core.destinations.factories import NOBODY
 
 KEYS: dict[str, dict[str, Any]] = {

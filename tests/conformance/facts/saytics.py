@@ -3,8 +3,8 @@
 from decimal import Decimal
 from typing import Any
 
-from sessionsight.context import TrackingContext
-from sessionsight.records import DropReason
+from sessionsight.capture.records import DropReason
+from sessionsight.request.context import TrackingContext
 from tests.conformance.facts.fact import OURS, Fact, Request
 from tests.core.destinations.factories import (
     EVERYBODY,

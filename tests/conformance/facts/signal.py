@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from sessionsight.context import SignalIds, TrackingContext
-from sessionsight.records import DropReason
+from sessionsight.capture.records import DropReason
+from sessionsight.request.context import SignalIds, TrackingContext
 from tests.conformance.facts.fact import OURS, Fact, Request
 from tests.core.destinations.factories import (
     EVERYBODY,

@@ -3,8 +3,8 @@
 from decimal import Decimal
 from typing import Any
 
-from sessionsight.records import Event
-from sessionsight.standard import (
+from sessionsight.capture.records import Event
+from sessionsight.capture.standard_events import (
     CheckoutCancelled,
     CheckoutFinished,
     CheckoutStarted,

@@ -160,7 +160,7 @@ def test_settings_that_are_not_there_are_a_wrong_call(folder: Path) -> None:
 
 
 def test_without_django_its_variable_means_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sessionsight.cli.whose.find_spec", lambda name: None)
+    monkeypatch.setattr("sessionsight.cli.target.find_spec", lambda name: None)
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "shop_settings")
     assert "taken from the environment" in run("check", "--offline").output
     result = run("check", "--django-settings", "shop_settings")

@@ -9,16 +9,16 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sessionsight.context import TrackingContext
+from sessionsight.capture.records import DropReason, Entry, Event, Goal, Record
 from sessionsight.delivery.lane import Lane
-from sessionsight.delivery.ledger import LaneStats
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.spool.base import DeadLetter
-from sessionsight.delivery.spool.memory import MemoryBooks
+from sessionsight.delivery.queue.base import DeadLetter
+from sessionsight.delivery.queue.memory import MemoryBooks
+from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.transport import HttpxTransport
 from sessionsight.destinations.base import Action, Destination, HttpCall, HttpReply, Limits, Verdict, judge_status
-from sessionsight.notices import Notices
-from sessionsight.records import DropReason, Entry, Event, Goal, Record
+from sessionsight.log import Notices
+from sessionsight.request.context import TrackingContext
 from tests.support.server import PATIENCE
 
 USER = TrackingContext(user_id="user_1")

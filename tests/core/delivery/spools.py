@@ -9,11 +9,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from sessionsight.capture.records import DropReason, Entry
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.spool.base import Books, DeadLetter, Share, Spool
-from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
-from sessionsight.notices import Notices
-from sessionsight.records import DropReason, Entry
+from sessionsight.delivery.queue.base import Books, DeadLetter, Share, Spool
+from sessionsight.delivery.stores.sqlite.store import SqliteSpool
+from sessionsight.log import Notices
 from tests.core.delivery.kit import tally
 
 LANE = "vendor"

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from sessionsight.context import SessionSightIds, TrackingContext
+from sessionsight.capture.encoding import encode
+from sessionsight.capture.records import Entry, Event, Goal, Identify
 from sessionsight.delivery.before_send import apply
-from sessionsight.encode import encode
 from sessionsight.errors import CaptureError
-from sessionsight.records import Entry, Event, Goal, Identify
+from sessionsight.request.context import SessionSightIds, TrackingContext
 
 CONTEXT = TrackingContext(user_id="user_1", sessionsight=SessionSightIds(session_id="6f1d2c3b"))
 

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sessionsight.capture.records import Entry
 from sessionsight.delivery.dispatcher import Dispatcher
-from sessionsight.delivery.senders import Senders
-from sessionsight.delivery.spool.memory import MemoryBooks
+from sessionsight.delivery.queue.memory import MemoryBooks
+from sessionsight.delivery.sender_pool import Senders
 from sessionsight.delivery.transport import NotSent, OutcomeUnknown, TimeLimits, Unsendable
-from sessionsight.delivery.wake import Wake
+from sessionsight.delivery.wake_event import Wake
 from sessionsight.destinations.base import Action, HttpCall, HttpReply, Verdict
-from sessionsight.notices import Notices
-from sessionsight.records import Entry
+from sessionsight.log import Notices
 from tests.core.delivery.kit import Vendor, batches, deaths, event, goal, labels, make_books, quick, singles, tally
 from tests.support.examples import examples
 from tests.support.server import PATIENCE
@@ -418,7 +418,7 @@ def test_a_key_that_cannot_be_had_during_a_pause_is_no_new_key(bench: MakeBench)
 def test_a_pause_is_logged_once_however_often_it_probes(
     bench: MakeBench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sessionsight.notices._QUIET_SECONDS", 0.0)  # as if a minute passed between any two lines
+    monkeypatch.setattr("sessionsight.log._QUIET_SECONDS", 0.0)  # as if a minute passed between any two lines
     desk = bench(batches(URL))
     desk.take(event("a"))
     for _ in range(5):

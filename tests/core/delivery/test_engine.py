@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from sessionsight import Client, Settings, TrackingContext
-from sessionsight.collector import Batch
-from sessionsight.context import EMPTY_CONTEXT
+from sessionsight.capture.interfaces import Batch
+from sessionsight.capture.records import DropReason, Record
 from sessionsight.destinations.base import Limits
-from sessionsight.records import DropReason, Record
+from sessionsight.request.context import EMPTY_CONTEXT
 from tests.core.box import Box, BoxDestination, Recorder
 from tests.core.delivery.kit import event
 from tests.support.server import until

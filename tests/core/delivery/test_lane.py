@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from sessionsight.collector import Batch
+from sessionsight.capture.interfaces import Batch
+from sessionsight.capture.records import DropReason, Entry, Event, Record
 from sessionsight.delivery.engine import Engine
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryProblem
-from sessionsight.delivery.spool.memory import MemoryBooks
+from sessionsight.delivery.queue.memory import MemoryBooks
 from sessionsight.delivery.transport import HttpxTransport
 from sessionsight.destinations.base import HttpCall, HttpReply, Verdict
 from sessionsight.errors import ConfigurationError
-from sessionsight.notices import Notices
-from sessionsight.records import DropReason, Entry, Event, Record
+from sessionsight.log import Notices
 from tests.core.delivery.kit import (
     USER,
     Vendor,

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from sessionsight import Client, Settings
-from sessionsight.context import SignalIds, TrackingContext
+from sessionsight.capture.records import Alias, Entry, Group, Identify, PersonProperties, Record
 from sessionsight.delivery.order import SendOrder
 from sessionsight.destinations import Analyse, Saytics, Signal
 from sessionsight.destinations.base import Destination
-from sessionsight.records import Alias, Entry, Group, Identify, PersonProperties, Record
+from sessionsight.request.context import SignalIds, TrackingContext
 from tests.core.delivery.kit import event, goal
 from tests.support.server import PATIENCE, Request, Server, reply
 

@@ -15,10 +15,10 @@ import anyio
 import pytest
 
 from sessionsight import Analytics, Client, Settings
-from sessionsight.context import TrackingContext
+from sessionsight.capture.records import DropReason, Entry, Record
 from sessionsight.delivery.transport import TimeLimits
 from sessionsight.destinations.base import Action, HttpCall, HttpReply, Limits, Verdict
-from sessionsight.records import DropReason, Entry, Record
+from sessionsight.request.context import TrackingContext
 from tests.core.box import BoxDestination, Visit, VisitReader
 from tests.support.server import PATIENCE, auntil, until
 

@@ -14,7 +14,7 @@ import pytest
 
 import sessionsight
 from sessionsight import Client, Settings
-from sessionsight.current import set_default
+from sessionsight.capture.current import set_default
 from sessionsight.delivery import lifecycle
 from tests.core.delivery.kit import batches, singles
 from tests.support.server import Server, reply, until

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sessionsight import Client, Settings, TrackingContext
-from sessionsight.collector import Batch
+from sessionsight.capture.interfaces import Batch
 from sessionsight.delivery import lifecycle
 from tests.core.delivery.kit import batches, event
 from tests.core.delivery.test_lifecycle import names, run

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from sessionsight.capture.records import DropReason
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.spool.base import Share, Spool
-from sessionsight.delivery.spool.memory import MemorySpool
-from sessionsight.records import DropReason
+from sessionsight.delivery.queue.base import Share, Spool
+from sessionsight.delivery.queue.memory import MemorySpool
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, claim, counts, enter, letter, sqlite_spool
 from tests.support.server import PATIENCE

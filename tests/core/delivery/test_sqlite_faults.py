@@ -16,14 +16,14 @@ from tempfile import TemporaryDirectory
 import pytest
 from msgspec.structs import replace
 
-from sessionsight.context import TrackingContext
-from sessionsight.delivery.spool.sqlite import file as spool_file
-from sessionsight.delivery.spool.sqlite import schema
-from sessionsight.delivery.spool.sqlite.claims import Claims
-from sessionsight.delivery.spool.sqlite.database_files import FILE_SUFFIXES
-from sessionsight.delivery.spool.sqlite.faults import Full, translated
-from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
-from sessionsight.records import DropReason, Entry
+from sessionsight.capture.records import DropReason, Entry
+from sessionsight.delivery.queue.claims import Claims
+from sessionsight.delivery.stores.errors import Full, translated
+from sessionsight.delivery.stores.sqlite import connection as spool_file
+from sessionsight.delivery.stores.sqlite import schema
+from sessionsight.delivery.stores.sqlite.database_files import FILE_SUFFIXES
+from sessionsight.delivery.stores.sqlite.store import SqliteSpool
+from sessionsight.request.context import TrackingContext
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, claim, counts, enter, letter, query, sound, sqlite_spool
 from tests.support.server import PATIENCE

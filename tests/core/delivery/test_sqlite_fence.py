@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from sessionsight.client import Client
-from sessionsight.delivery.spool.sqlite import file as spool_file
-from sessionsight.delivery.spool.sqlite import ledger
-from sessionsight.delivery.spool.sqlite.database_files import FILE_SUFFIXES
-from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
+from sessionsight.delivery.stores.sqlite import connection as spool_file
+from sessionsight.delivery.stores.sqlite import stats
+from sessionsight.delivery.stores.sqlite.database_files import FILE_SUFFIXES
+from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.delivery.transport import TimeLimits
 from sessionsight.destinations import SessionSight
 from sessionsight.destinations.base import HttpCall, HttpReply
@@ -179,7 +179,7 @@ def test_a_goal_in_flight_that_came_after_the_end_began_is_waited_for(
     enter(spool, [goal("g"), goal("h")])
     claimed, prepared = claim(books, 1), claim(books, 1)
     assert books.sending(claimed, mark=True) == claimed
-    monkeypatch.setattr(ledger, "last", lambda connection: 0)  # all of this came later
+    monkeypatch.setattr(stats, "last", lambda connection: 0)  # all of this came later
     ended: list[bool] = []
     books.last_call()
     ending = threading.Thread(target=lambda: ended.append(books.wait_until_empty(time.monotonic() + PATIENCE)))

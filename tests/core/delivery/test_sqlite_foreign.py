@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from sessionsight.delivery.spool.sqlite import file as spool_file
-from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
+from sessionsight.delivery.stores.sqlite import connection as spool_file
+from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, abandon, claim, counts, enter, files, letter, query, sqlite_spool
 
@@ -295,7 +295,7 @@ def test_a_foreign_file_is_not_even_opened_to_be_written(
 
 def test_a_link_to_a_file_elsewhere_is_followed_once(path: Path, make: MakeSpool, tmp_path: Path) -> None:
     """The spool of a volume: the setting resolves its path when it is read, and all files lie beside the real one."""
-    from sessionsight.delivery.spool.choose import sqlite_path
+    from sessionsight.delivery.queue.factory import sqlite_path
 
     volume = tmp_path / "volume"
     volume.mkdir()

@@ -12,10 +12,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from sessionsight.delivery.spool.base import Share
-from sessionsight.delivery.spool.sqlite.books import SqliteBooks
-from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
-from sessionsight.records import DropReason, Entry
+from sessionsight.capture.records import DropReason, Entry
+from sessionsight.delivery.queue.base import Share
+from sessionsight.delivery.queue.durable import SqliteBooks
+from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from tests.core.delivery.kit import event, goal
 from tests.core.delivery.spools import abandon, letter, sound, sqlite_spool
 from tests.support.examples import examples

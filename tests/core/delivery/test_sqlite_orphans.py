@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sessionsight.analytics import Analytics
+from sessionsight.capture.analytics import Analytics
 from sessionsight.client import Client
 from sessionsight.delivery.engine import Engine
 from sessionsight.destinations import Signal

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from sessionsight.delivery.spool.base import Share
-from sessionsight.delivery.spool.sqlite import upkeep
-from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
-from sessionsight.records import DropReason
+from sessionsight.capture.records import DropReason
+from sessionsight.delivery.queue.base import Share
+from sessionsight.delivery.stores.sqlite import maintenance
+from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.test_mode import TestMode
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, abandon, claim, counts, enter, files, letter, query, sound, sqlite_spool
@@ -249,7 +249,7 @@ def test_when_only_goals_are_left_the_oldest_goals_go(path: Path) -> None:
 
 def test_keys_go_a_few_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that wants to write meanwhile waits for a few, and not for all of a day."""
-    monkeypatch.setattr(upkeep, "_KEYS_AT_ONCE", 2)
+    monkeypatch.setattr(maintenance, "_KEYS_AT_ONCE", 2)
     spool = sqlite_spool(path, dedupe_window=100)
     enter(spool, [event(key=str(number)) for number in range(5)])
     spool.file.write(lambda connection: connection.execute("UPDATE keys SET since = since - 101"), wait=1)
@@ -283,8 +283,8 @@ def test_old_dead_letters_and_keys_go(path: Path) -> None:
 
 
 def test_the_log_is_written_back_without_keeping_requests_waiting(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "_CHECKPOINT_BYTES", 64 * 1024)
-    monkeypatch.setattr(upkeep, "_RESTART_BYTES", 128 * 1024)
+    monkeypatch.setattr(maintenance, "_CHECKPOINT_BYTES", 64 * 1024)
+    monkeypatch.setattr(maintenance, "_RESTART_BYTES", 128 * 1024)
     spool = sqlite_spool(path)
     log = Path(f"{path}-wal")
     for _ in range(200):
@@ -309,10 +309,10 @@ def test_the_log_is_written_back_before_it_is_larger_than_the_room_on_the_disk(
     log = Path(f"{path}-wal")
     for _ in range(20):
         enter(spool, [event("a", size=3000)])
-    monkeypatch.setattr(upkeep, "_room_beside", lambda path: log.stat().st_size + 1)
+    monkeypatch.setattr(maintenance, "_room_beside", lambda path: log.stat().st_size + 1)
     spool.tend(time.monotonic())
     assert path.stat().st_size < 20 * 3000
-    monkeypatch.setattr(upkeep, "_room_beside", lambda path: log.stat().st_size)
+    monkeypatch.setattr(maintenance, "_room_beside", lambda path: log.stat().st_size)
 
     now = time.monotonic()
     spool.tend(now)
@@ -367,7 +367,7 @@ def test_two_clients_of_one_process_should_not_share_a_file(path: Path, caplog: 
 def test_clients_that_deliver_nothing_may_share_a_file(
     path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sessionsight.delivery.spool.sqlite.spool.test_mode", TestMode(suppressed=True))
+    monkeypatch.setattr("sessionsight.delivery.stores.sqlite.store.test_mode", TestMode(suppressed=True))
     spools = [sqlite_spool(path), sqlite_spool(path)]
     assert caplog.text == ""
     for spool in spools:

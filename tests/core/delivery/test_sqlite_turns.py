@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.spool.sqlite import file as spool_file
-from sessionsight.delivery.spool.sqlite.faults import Busy
-from sessionsight.delivery.spool.sqlite.file import SpoolFile
+from sessionsight.delivery.stores.errors import Busy
+from sessionsight.delivery.stores.sqlite import connection as spool_file
+from sessionsight.delivery.stores.sqlite.connection import SpoolFile
 
 WAIT = DeliveryOptions().spool_busy_timeout
 

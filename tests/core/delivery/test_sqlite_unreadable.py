@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from sessionsight.capture.records import DropReason
 from sessionsight.client import Client
-from sessionsight.delivery.spool.sqlite import file as spool_file
-from sessionsight.delivery.spool.sqlite.faults import Unusable
-from sessionsight.delivery.spool.sqlite.spool import SqliteSpool
+from sessionsight.delivery.stores.errors import Unusable
+from sessionsight.delivery.stores.sqlite import connection as spool_file
+from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.destinations import Signal
-from sessionsight.records import DropReason
 from sessionsight.settings import Settings
 from tests.core.delivery.kit import event, labels
 from tests.core.delivery.spools import LANE, claim, counts, enter, sqlite_spool

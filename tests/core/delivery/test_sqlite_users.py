@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from sessionsight.delivery.spool.sqlite.owner_lock import OwnerLock
+from sessionsight.delivery.stores.sqlite.owner_lock import OwnerLock
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, claim, enter, files, sqlite_spool
 
@@ -29,7 +29,7 @@ Run = Callable[..., list[str]]
 SCRIPT = """
 import json, os, signal, sys, time
 from pathlib import Path
-import sqlite3, sessionsight.delivery.spool.codec
+import sqlite3, sessionsight.delivery.queue.codec
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, claim, counts, enter, letter, query, sqlite_spool
 
@@ -225,7 +225,7 @@ def test_a_lock_is_opened_once_and_closed_by_the_last_who_uses_it(path: Path) ->
 
 ASK = """
 import sys
-from sessionsight.delivery.spool.sqlite.owner_lock import OwnerLock
+from sessionsight.delivery.stores.sqlite.owner_lock import OwnerLock
 sys.exit(0 if OwnerLock(sys.argv[1]).is_alive(int(sys.argv[2])) else 1)
 """
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from sessionsight.collector import Batch
-from sessionsight.context import SessionSightIds, TrackingContext
+from sessionsight.capture.interfaces import Batch
+from sessionsight.capture.records import Event, Goal, Identify, Record, record_id
 from sessionsight.delivery.engine import Engine
 from sessionsight.destinations import Analyse, Saytics, SessionSight, Signal
 from sessionsight.destinations.base import Destination
-from sessionsight.notices import Notices
-from sessionsight.records import Event, Goal, Identify, Record, record_id
+from sessionsight.log import Notices
+from sessionsight.request.context import SessionSightIds, TrackingContext
 from tests.core.delivery.kit import deaths, quick, tally
 from tests.support.server import PATIENCE, Answer, Request, Server, after, reply, reset
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Literal
 
-from sessionsight.context import Page, SessionSightIds, SignalIds, TrackingContext
-from sessionsight.encode import encode
-from sessionsight.records import Alias, Entry, Event, Goal, Group, Identify, PersonProperties, Record
-from sessionsight.standard import StandardEvent
+from sessionsight.capture.encoding import encode
+from sessionsight.capture.records import Alias, Entry, Event, Goal, Group, Identify, PersonProperties, Record
+from sessionsight.capture.standard_events import StandardEvent
+from sessionsight.request.context import Page, SessionSightIds, SignalIds, TrackingContext
 
 TIME = 1767225600.5
 TIMESTAMP = "2026-01-01T00:00:00.500Z"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionsight.destinations.fitting import Fit
-from sessionsight.encode import encode
+from sessionsight.capture.encoding import encode
+from sessionsight.destinations.property_limits import Fit
 
 FIT = Fit(max_string=8, max_array=2)
 VALUES = st.recursive(

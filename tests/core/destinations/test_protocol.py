@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sessionsight.context import Page, SessionSightIds, SignalIds, TrackingContext
+from sessionsight.capture.encoding import decode
+from sessionsight.capture.records import Alias, Entry, Event, Goal, Group, Identify, PersonProperties, Record, record_id
 from sessionsight.destinations import from_options
 from sessionsight.destinations.base import Destination, HttpCall
-from sessionsight.encode import decode
-from sessionsight.records import Alias, Entry, Event, Goal, Group, Identify, PersonProperties, Record, record_id
+from sessionsight.request.context import Page, SessionSightIds, SignalIds, TrackingContext
 from tests.conformance.facts.fact import KEYS, destination
 from tests.core.destinations.factories import (
     EVERYBODY,

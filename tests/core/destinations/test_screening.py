@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionsight.destinations.screening import filter_metadata, sensitive_kind
+from sessionsight.destinations.pii_filter import filter_metadata, sensitive_kind
 
 LUHN_VALID = ["4242424242424242", "4111111111111111", "5105105105105100", "378282246310005", "6011111111111117"]
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 from msgspec import Raw, Struct
 
-from sessionsight.destinations.writing import encode_body, rfc3339
+from sessionsight.destinations.serialization import encode_body, rfc3339
 
 
 class Body(Struct):

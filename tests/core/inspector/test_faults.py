@@ -3,7 +3,7 @@ from itertools import cycle
 import httpx
 import pytest
 
-from sessionsight.inspector.faults import Faults, FaultsError, Injector
+from sessionsight.inspector.fault_injection import Faults, FaultsError, Injector
 from sessionsight.inspector.filters import Filter
 from sessionsight.inspector.options import Options
 from sessionsight.inspector.server import RunningInspector

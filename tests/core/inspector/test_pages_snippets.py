@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 import sessionsight
-from sessionsight.current import default, set_default
+from sessionsight.capture.current import default, set_default
 from sessionsight.inspector.options import DEFAULT_PORT
 from sessionsight.inspector.server import RunningInspector
 from sessionsight.inspector.snippets import snippets

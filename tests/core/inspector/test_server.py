@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from sessionsight.errors import ConfigurationError
-from sessionsight.inspector.faults import Faults
+from sessionsight.inspector.fault_injection import Faults
 from sessionsight.inspector.options import Options
 from sessionsight.inspector.server import run_in_thread
 from tests.core.inspector.calls import SECRET, SIGNAL, batch, capture, goal

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sessionsight.inspector import tail
+from sessionsight.inspector import console
 from tests.core.inspector.values import goal, record
 
 
@@ -24,26 +24,26 @@ from tests.core.inspector.values import goal, record
     ],
 )
 def test_a_record_is_a_line(changes: dict[str, Any], expected: str) -> None:
-    time, *rest = tail.line(record(**changes)).split()
+    time, *rest = console.line(record(**changes)).split()
     assert re.fullmatch(r"\d\d:\d\d:\d\d", time)
     assert " ".join(rest) == expected
 
 
 def test_goals_tell_their_direction() -> None:
-    assert tail.line(goal(49.9)).split()[1:] == ["sessionsight", "revenue", "increment", "49.9"]
-    assert tail.line(goal(-1)).split()[1:] == ["sessionsight", "revenue", "decrement", "1"]
+    assert console.line(goal(49.9)).split()[1:] == ["sessionsight", "revenue", "increment", "49.9"]
+    assert console.line(goal(-1)).split()[1:] == ["sessionsight", "revenue", "decrement", "1"]
 
 
 def test_colours_change_nothing_else() -> None:
     refused = record(accepted=False, rules=["a: b"])
-    coloured = tail.line(refused, colour=True)
+    coloured = console.line(refused, colour=True)
     assert "\x1b[35m" in coloured
     assert "\x1b[31m" in coloured
-    assert re.sub(r"\x1b\[\d+m", "", coloured) == tail.line(refused)
+    assert re.sub(r"\x1b\[\d+m", "", coloured) == console.line(refused)
 
 
 def test_columns_stand_under_their_heading() -> None:
-    line = tail.line(record(session_id="session", user_id="user", amount=1.0))
+    line = console.line(record(session_id="session", user_id="user", amount=1.0))
     for word, value in (
         ("vendor", "signal"),
         ("record", "Report"),
@@ -51,12 +51,12 @@ def test_columns_stand_under_their_heading() -> None:
         ("who", "user"),
         ("amount", "1"),
     ):
-        assert line[tail.HEADING.index(word) :].startswith(value)
+        assert line[console.HEADING.index(word) :].startswith(value)
 
 
 def test_json_lines_are_whole_records() -> None:
     stream = io.StringIO()
-    printer = tail.printer(stream, tail.json_line)
+    printer = console.printer(stream, console.json_line)
     printer([record(name="a"), record(name="b\n")])
     printer([])
     assert [json.loads(line)["name"] for line in stream.getvalue().splitlines()] == ["a", "b\n"]
@@ -64,7 +64,7 @@ def test_json_lines_are_whole_records() -> None:
 
 def test_a_terminal_without_some_letter_gets_another() -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    tail.printer(stream, tail.line)([record(name="Café")])
+    console.printer(stream, console.line)([record(name="Café")])
     stream.seek(0)
     assert "Caf?" in stream.read()
 
@@ -73,6 +73,6 @@ def test_a_terminal_that_has_gone_disturbs_nobody() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with contextlib.suppress(BrokenPipeError), os.fdopen(writer, "w", encoding="utf-8") as stream:
-        printer = tail.printer(stream, tail.line)
+        printer = console.printer(stream, console.line)
         printer([record()])
         printer([record()])

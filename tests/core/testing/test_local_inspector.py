@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from sessionsight import Client, MissingDependencyError, Settings, TrackingContext
-from sessionsight.context import SessionSightIds
+from sessionsight.request.context import SessionSightIds
 from sessionsight.testing import LocalInspector, run_inspector
 
 

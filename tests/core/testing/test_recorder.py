@@ -12,8 +12,8 @@ from unittest.mock import ANY
 import pytest
 
 from sessionsight import CheckoutFinished, Client, InvalidEventError, InvalidGoalError, Settings, TrackingContext
-from sessionsight.context import SessionSightIds
-from sessionsight.request_data import RequestData
+from sessionsight.request.context import SessionSightIds
+from sessionsight.request.raw import RequestData
 from sessionsight.testing import Recorder, allow_delivery, lenient, record, suppress_delivery
 from tests.core import box
 

@@ -11,11 +11,11 @@ from unittest.mock import ANY
 
 import pytest
 
-from sessionsight.context import EMPTY_CONTEXT, SessionSightIds, TrackingContext
-from sessionsight.encode import PropertyEncoder, decode
-from sessionsight.records import Event, Goal, Record
+from sessionsight.capture.encoding import PropertyEncoder, decode
+from sessionsight.capture.records import Event, Goal, Record
+from sessionsight.request.context import EMPTY_CONTEXT, SessionSightIds, TrackingContext
 from sessionsight.testing.captured import Captured
-from sessionsight.testing.wanted import Wanted, matches
+from sessionsight.testing.expectation import Wanted, matches
 
 
 class Plan(Enum):

@@ -12,7 +12,7 @@ import re
 from functools import partial
 from typing import Any, Literal
 
-from sessionsight.destinations.screening import filter_metadata
+from sessionsight.destinations.pii_filter import filter_metadata
 from sessionsight.inspector.ingest import recordings, visitors
 from sessionsight.inspector.ingest.base import (
     Body,

@@ -1,0 +1,315 @@
+"""`request.analytics`: captures events, people and goals. A capture checks, encodes, appends and returns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from operator import attrgetter
+from typing import Any, Literal, Self, cast
+
+from msgspec import UNSET
+
+from sessionsight.capture import signatures
+from sessionsight.capture.encoding import decode
+from sessionsight.capture.entropy import entropy
+from sessionsight.capture.goals import Goals
+from sessionsight.capture.interfaces import Collector
+from sessionsight.capture.records import (
+    Alias,
+    DropReason,
+    Event,
+    Goal,
+    Group,
+    Identify,
+    PersonProperties,
+    check_goal,
+)
+from sessionsight.capture.scope import Gathering
+from sessionsight.capture.signatures import Signature
+from sessionsight.capture.standard_events import StandardEvent
+from sessionsight.capture.typed_events import Event as TypedEvent
+from sessionsight.capture.validation import (
+    as_anonymous_id,
+    as_destinations,
+    as_event_name,
+    as_group,
+    as_groups,
+    as_id,
+    as_key,
+    check_commit,
+    exact,
+    laid_over,
+)
+from sessionsight.errors import CaptureError, InvalidEventError, InvalidPropertiesError, shown
+from sessionsight.javascript import nonfinite_as_text
+from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
+
+__all__ = ["Analytics"]
+
+_forgiving = partial(signatures.forgiving, collector=attrgetter("_collector"))
+_CAPTURE_OPTIONS = signatures.capture.options
+_GOAL_OPTIONS = signatures.increment.options | {"amount"}
+
+
+class Analytics(Gathering):
+    """Captures events, people and goals under one tracking context.
+
+    An adapter makes one for each request; `client.bind` and `for_request` make one for code that
+    runs elsewhere, which hands over each record at once.
+
+    Every capturing method takes the keywords of `CallOptions`. A wrong call raises a `CaptureError`
+    in strict mode; otherwise it is logged with the caller's line, counted, and changes nothing.
+    """
+
+    @classmethod
+    def bound(
+        cls,
+        collector: Collector,
+        context: TrackingContext = EMPTY_CONTEXT,
+        *,
+        drop: DropReason | None = None,
+        choice: frozenset[str] | DropReason | None = None,
+        user_id: object = None,
+        distinct_id: object = None,
+        anonymous_id: object = None,
+    ) -> Analytics:
+        """Analytics under a given context, which hand over each record at once."""
+        analytics = cls(collector)
+        analytics._context = context
+        analytics._ended = True
+        analytics._drop = drop
+        analytics._choice = choice
+        try:
+            analytics._user_id = as_id(user_id, "user_id")
+            analytics._distinct_id = as_id(distinct_id, "distinct_id")
+            analytics._anonymous_id = as_anonymous_id(anonymous_id)
+        except CaptureError as error:
+            collector.object_to(error)
+        return analytics
+
+    # Requests are copied and pickled, by proxy middlewares and test clients for instance. The copy is served by the
+    # same client and ends with the same response; a pickle leaves the request, and what waits for its end, behind.
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from sessionsight.capture.pickling import restore  # above this module
+
+        context, drop = self._batch([]).settle()
+        state = {
+            "_context": context,
+            "_drop": drop,
+            "_choice": self._choice,
+            "_only": self._only,
+            "_distinct_id": self._distinct_id,
+            "_anonymous_id": self._anonymous_id,
+            "_tags": self._plain_tags(),
+        }
+        return restore, (state,)
+
+    @property
+    def goals(self) -> Goals:
+        """Goals of this request: `goals.increment` and `goals.decrement`."""
+        return Goals(self)
+
+    @signatures.capture.implements
+    def capture(
+        self, event: Any = UNSET, properties: Any = None, /, *more: Any, groups: Any = None, **options: Any
+    ) -> None:
+        try:
+            # Most calls need no sorting out, which would cost them a tenth of their time.
+            if options and properties is None and event is not UNSET:
+                properties = options.pop("properties", None)
+            if more or event is UNSET or (options and not _CAPTURE_OPTIONS.issuperset(options)):
+                given = (event, properties, *more) if more or properties is not None else (event,)
+                event, properties = signatures.capture.bind(() if event is UNSET else given, options)
+            standard = False
+            if isinstance(event, TypedEvent):
+                standard = isinstance(event, StandardEvent)
+                problems = event.problems()
+                if problems and not standard:
+                    raise InvalidEventError("; ".join(problems))
+                for problem in problems:
+                    self._collector.object_to(InvalidEventError(problem))
+                properties = laid_over(event.properties(), properties)
+                name = event.event_name
+            else:
+                name = event if type(event) is str and event.strip() else as_event_name(event)
+            if self._tags:
+                properties = laid_over(self._tags, properties)
+            encoded = self._collector.encoder(properties)
+            grouped = as_groups(groups) if groups else None
+            if options:
+                common = self._common(options)
+                self._add(Event(name=name, properties=encoded, groups=grouped, standard=standard, **common), options)
+                return
+            # The same, spelled out: most calls come here, and half of their time would go into the dict.
+            self._add(
+                Event(
+                    name=name,
+                    properties=encoded,
+                    groups=grouped,
+                    standard=standard,
+                    entropy=entropy(),
+                    time=time.time(),
+                    user_id=self._user_now(),
+                    distinct_id=self._distinct_id,
+                    anonymous_id=self._anonymous_id,
+                    destinations=self._only,
+                )
+            )
+        except Exception as error:
+            self._collector.reject(error)
+
+    @signatures.identify.implements
+    def identify(self, /, *given: Any, **options: Any) -> None:
+        try:
+            user_id, traits = signatures.identify.bind(given, options)
+            user = as_id(user_id, "user_id")
+            record = Identify(properties=self._collector.encoder(traits), **self._common({**options, "user_id": user}))
+            self._user_id = user or self._user_id
+            self._add(record, options)
+        except Exception as error:
+            self._collector.reject(error)
+
+    @signatures.alias.implements
+    def alias(self, /, *given: Any, **options: Any) -> None:
+        try:
+            [alias] = signatures.alias.bind(given, options)
+            earlier = as_id(alias, "alias")
+            if earlier is None:
+                raise InvalidEventError(f"alias must be the earlier id of the person, not {shown(alias)}")
+            self._add(Alias(alias=earlier, **self._common(options)), options)
+        except Exception as error:
+            self._collector.reject(error)
+
+    @signatures.group.implements
+    def group(self, /, *given: Any, **options: Any) -> None:
+        try:
+            group_type, group_key, properties = signatures.group.bind(given, options)
+            kind, key = as_group(group_type, group_key)
+            encoded = self._collector.encoder(properties)
+            self._add(Group(group_type=kind, group_key=key, properties=encoded, **self._common(options)), options)
+        except Exception as error:
+            self._collector.reject(error)
+
+    @signatures.set_person_properties.implements
+    def set_person_properties(self, /, *given: Any, **options: Any) -> None:
+        self._person(signatures.set_person_properties, given, options, once=False)
+
+    @signatures.set_person_properties_once.implements
+    def set_person_properties_once(self, /, *given: Any, **options: Any) -> None:
+        self._person(signatures.set_person_properties_once, given, options, once=True)
+
+    @signatures.tag.implements
+    def tag(self, /, *given: Any, **properties: Any) -> None:
+        try:
+            signatures.tag.bind(given, {})
+            self._tags = {**(self._tags or {}), **properties}
+        except Exception as error:
+            self._collector.reject(error)
+
+    @_forgiving("it takes seconds and nothing else")
+    def flush(self, timeout: float | None = None) -> bool:
+        """Submit what has been captured, and wait until all of the client's records are delivered.
+
+        Args:
+            timeout: Seconds to wait at most; the `flush_timeout` setting by default.
+
+        Returns:
+            Whether nothing is left.
+        """
+        self._hand_over()
+        return self._collector.flush(timeout)
+
+    @_forgiving("it takes seconds and nothing else")
+    async def aflush(self, timeout: float | None = None) -> bool:
+        """As `flush`, without blocking the event loop."""
+        self._hand_over()
+        return await self._collector.aflush(timeout)
+
+    @_forgiving("everything that is not submitted yet is discarded")
+    def discard(self) -> None:
+        """Discard what has been captured and is not submitted yet; it is counted as discarded."""
+        self._discard()
+
+    @signatures.only.implements
+    def only(self, /, *destinations: Any, **options: Any) -> Analytics:
+        known = self._collector.destination_names
+        try:
+            self._only = frozenset(known.intersection(name for name in destinations if isinstance(name, str)))
+            signatures.only.bind((), options)
+            if not destinations:
+                raise InvalidEventError("only() needs the name of a destination")
+            self._only = as_destinations(destinations, known)
+        except Exception as error:
+            self._collector.reject(error)
+        return self
+
+    def _goal(
+        self, direction: Literal["increment", "decrement"], given: tuple[Any, ...], options: dict[str, Any]
+    ) -> None:
+        try:
+            get = options.get
+            if len(given) == 1 and _GOAL_OPTIONS.issuperset(options):  # as most calls
+                goal_id, amount = given[0], get("amount")
+            else:
+                goal_id, amount = getattr(signatures, direction).bind(given, options)
+            session_id, destinations = get("session_id"), get("destinations")
+            amount = check_goal(goal_id, amount, session_id)
+            check_commit(options)
+            self._add(
+                Goal(
+                    goal_id=exact(goal_id),
+                    direction=direction,
+                    amount=amount,
+                    session_id=exact(session_id) if session_id else None,
+                    properties=self._goal_metadata(get("metadata")),
+                    entropy=entropy(),
+                    time=time.time(),
+                    key=as_key(get("key")),
+                    destinations=self._only
+                    if destinations is None
+                    else as_destinations(destinations, self._collector.destination_names),
+                ),
+                options,
+            )
+        except Exception as error:
+            self._collector.reject(error)
+
+    def _plain_tags(self) -> dict[str, Any] | None:
+        """The tags as they are sent, since others may be no matter for a pickle."""
+        if not self._tags:
+            return None
+        try:
+            return cast("dict[str, Any]", decode(self._collector.encoder(self._tags)))
+        except Exception as error:
+            self._collector.reject(error)
+            return None
+
+    def _goal_metadata(self, metadata: object) -> bytes:
+        """Encode a goal's metadata; like the vendor's SDK, leave out what is not an object and send the goal."""
+        if metadata is None:
+            return b"{}"
+        if not isinstance(metadata, Mapping):
+            self._collector.object_to(
+                InvalidPropertiesError(f"metadata must be a mapping of names to values, not {shown(metadata)}")
+            )
+            return b"{}"
+        # Its numbers become texts on the wire, and JSON has none for these.
+        return self._collector.encoder({name: nonfinite_as_text(value) for name, value in metadata.items()})
+
+    def _person(
+        self, signature: Signature[Any], given: tuple[Any, ...], options: dict[str, Any], *, once: bool
+    ) -> None:
+        try:
+            [properties] = signature.bind(given, options)
+            encoded = self._collector.encoder(properties)
+            self._add(PersonProperties(properties=encoded, once=once, **self._common(options)), options)
+        except Exception as error:
+            self._collector.reject(error)

@@ -1,0 +1,68 @@
+"""Analytics out of a pickle: bound to the context that they had, and to the client of the process that loads them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, cast
+
+from sessionsight.capture.analytics import Analytics
+from sessionsight.capture.current import default
+from sessionsight.capture.interfaces import Collector
+from sessionsight.errors import CaptureError, NoClientError
+from sessionsight.log import Notices
+
+__all__ = ["restore"]
+
+_notices = Notices()
+
+
+class _ProcessClient:
+    """The client of the process, looked up at each use, because it may be set up after the pickle was loaded.
+
+    Without a client nothing is captured, and a log line says so once a minute.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(default(), name)
+
+    def reject(self, error: Exception) -> None:
+        """Handle a call that went wrong, as the client does."""
+        self._pass_on("reject", error)
+
+    def object_to(self, error: CaptureError) -> None:
+        """Handle an argument that is left out, as the client does."""
+        self._pass_on("object_to", error)
+
+    def _pass_on(self, method: str, error: Exception) -> None:
+        try:
+            handle = self.__getattr__(method)
+        except NoClientError as missing:
+            _notices.tell(logging.ERROR, f"{missing}; what unpickled analytics capture until then is lost")
+        else:
+            handle(error)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything is delivered; without a client, nothing is left."""
+        try:
+            return cast("bool", self.__getattr__("flush")(timeout))
+        except NoClientError:
+            return True
+
+    async def aflush(self, timeout: float | None = None) -> bool:
+        """As `flush`, without blocking the event loop."""
+        try:
+            return cast("bool", await self.__getattr__("aflush")(timeout))
+        except NoClientError:
+            return True
+
+
+def restore(state: Mapping[str, Any]) -> Analytics:
+    """Make analytics that submit each record at once.
+
+    Args:
+        state: As `Analytics.__reduce__` gives it.
+    """
+    analytics = Analytics(cast("Collector", _ProcessClient()))
+    vars(analytics).update(state, _ended=True)
+    return analytics

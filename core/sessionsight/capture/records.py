@@ -1,0 +1,219 @@
+"""What is captured: events, identifications, goals and Signal's person and group records.
+
+A record is frozen at the capture call. Its properties are JSON bytes by then, so later changes of
+the caller's objects change nothing. The context is added when the response ends, which makes an
+`Entry`: the thing that lanes carry.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Literal
+from uuid import UUID
+
+from msgspec import Struct
+
+from sessionsight.capture.scalars import to_python
+from sessionsight.errors import InvalidGoalError, shown
+from sessionsight.javascript import is_blank
+from sessionsight.request.context import TrackingContext
+
+__all__ = [
+    "Alias",
+    "Amount",
+    "DropReason",
+    "Entry",
+    "Event",
+    "Goal",
+    "Group",
+    "Identify",
+    "PersonProperties",
+    "Record",
+    "check_goal",
+    "record_id",
+]
+
+
+Amount = int | float | Decimal
+_PLAIN_AMOUNTS = frozenset({int, float, Decimal})
+
+
+class DropReason(StrEnum):
+    """Why a lane did not deliver a record. Every loss has one of these and a number."""
+
+    NO_SESSION = "no_session"
+    NO_IDENTITY = "no_identity"
+    CONSENT = "consent"
+    EXCLUDED = "excluded"
+    DISCARDED = "discarded"
+    ROLLED_BACK = "rolled_back"
+    CHOICE_ERROR = "choose_destinations_error"
+    DUPLICATE = "duplicate"
+    QUEUE_FULL = "queue_full"
+    BEFORE_SEND = "before_send"
+    BEFORE_SEND_ERROR = "before_send_error"
+    DEAD_LETTERS_FULL = "dead_letters_full"
+    DEAD_LETTERS_EXPIRED = "dead_letters_expired"
+    DEAD_LETTER_DROPPED = "dead_letter_dropped"
+    SHUTDOWN = "shutdown"
+
+
+class Record(Struct, frozen=True, kw_only=True, gc=False, tag=True):
+    """What every kind of record has. The ids are those given with the call itself."""
+
+    entropy: bytes
+    """Ten random bytes from the operating system: half of the record's id."""
+    time: float
+    """When it happened, in Unix seconds: the capture call, or the caller's `timestamp`."""
+    properties: bytes = b"{}"
+    """A JSON object: event properties, traits or goal metadata."""
+    user_id: str | None = None
+    distinct_id: str | None = None
+    anonymous_id: str | None = None
+    key: str | None = None
+    """The caller's idempotency key."""
+    destinations: frozenset[str] | None = None
+    """Only for these destinations; None means all that take this kind."""
+
+    @property
+    def kind(self) -> str:
+        """The kind in lower case, as it stands in ids, logs and `before_send`."""
+        return type(self).__name__.lower()
+
+    @property
+    def label(self) -> str:
+        """What a person would call this record: the event's name, the goal's id."""
+        return self.kind
+
+
+class Event(Record, frozen=True, kw_only=True, gc=False):
+    """Something that happened."""
+
+    name: str
+    groups: dict[str, str] | None = None
+    """Group type to group key; Signal only."""
+    standard: bool = False
+    """True for a typed standard event, whose `amount` is known to be in minor units."""
+
+    @property
+    def label(self) -> str:
+        """The event's name."""
+        return self.name
+
+
+class Identify(Record, frozen=True, kw_only=True, gc=False):
+    """A person's id and traits."""
+
+
+class PersonProperties(Record, frozen=True, kw_only=True, gc=False):
+    """Properties of a person, without an identification; Signal only."""
+
+    once: bool = False
+    """Set only what is not set yet."""
+
+
+class Alias(Record, frozen=True, kw_only=True, gc=False):
+    """Two ids that are one person; Signal only."""
+
+    alias: str
+
+
+class Group(Record, frozen=True, kw_only=True, gc=False):
+    """A group, its properties, and the person's membership; Signal only."""
+
+    group_type: str
+    group_key: str
+
+
+class Goal(Record, frozen=True, kw_only=True, gc=False):
+    """A step towards or away from a goal; SessionSight only."""
+
+    goal_id: str
+    direction: Literal["increment", "decrement"]
+    amount: Amount = 1
+    session_id: str | None = None
+    """A session id given with the call, in place of the context's."""
+
+    @property
+    def label(self) -> str:
+        """The goal's id."""
+        return self.goal_id
+
+
+def check_goal(goal_id: object, amount: object, session_id: object) -> Amount:
+    """Check a goal's arguments in the order of SessionSight's own SDK.
+
+    Source: https://github.com/SessionSight/sdks (goals/src).
+
+    Returns:
+        The amount as a plain number; 1 by default.
+
+    Raises:
+        InvalidGoalError: The first argument that is wrong.
+    """
+    if not isinstance(goal_id, str) or is_blank(goal_id):
+        raise InvalidGoalError(f"goal_id must be the slug of a goal, not {shown(goal_id)}")
+    number = _as_amount(1 if amount is None else amount)
+    if number is None:
+        raise InvalidGoalError(f"goal {shown(goal_id)}: amount must be a number, not {shown(amount)}")
+    try:
+        read = float(number)  # what the vendor will read it as
+    except (OverflowError, ValueError):
+        read = math.nan
+    if not 0 < read < math.inf:
+        raise InvalidGoalError(f"goal {shown(goal_id)}: amount must be above zero and finite, not {shown(amount)}")
+    if session_id is not None and (not isinstance(session_id, str) or (session_id and is_blank(session_id))):
+        raise InvalidGoalError(f"goal {shown(goal_id)}: session_id must be a session id, not {shown(session_id)}")
+    return number
+
+
+def _as_amount(value: Any) -> Amount | None:
+    """A number in a type that the encoders write, which do not write subclasses; None for anything else."""
+    number: Amount
+    if type(number := value) in _PLAIN_AMOUNTS:
+        return number
+    if isinstance(value, Decimal):
+        return Decimal(value)
+    number = to_python(value)
+    return number if type(number) in _PLAIN_AMOUNTS else None
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """A record and the context it goes out under. This is what lanes queue, send and account for."""
+
+    record: Record
+    context: TrackingContext
+    since: float = 0.0
+    """When it was handed over, in Unix seconds: its age counts from here."""
+    row: int = 0
+    """Where a durable spool keeps it."""
+
+    @property
+    def user_id(self) -> str | None:
+        """Who did it: the record's own user, else the request's."""
+        return self.record.user_id or self.context.user_id
+
+
+def record_id(record: Record) -> str:
+    """The record's id, the same at every attempt and in every lane.
+
+    A UUIDv7 of the capture time and the random bytes; with a `key`, a UUIDv8 that is derived from
+    (kind, name, key) alone, so that a repeated call has the same id. A goal's increments and its decrements
+    are two kinds there.
+    """
+    if record.key is not None:
+        kind = record.direction if isinstance(record, Goal) else record.kind  # a refund is no second purchase
+        source = f"{kind}\0{record.label}\0{record.key}"
+        from hashlib import sha256  # slow to import, and only keys need it
+
+        return str(_uuid(sha256(source.encode("utf-8", "surrogatepass")).digest()[:16], version=8))
+    milliseconds = max(round(record.time * 1000), 0) & 0xFFFF_FFFF_FFFF
+    return str(_uuid(milliseconds.to_bytes(6, "big") + record.entropy, version=7))
+
+
+def _uuid(raw: bytes, *, version: int) -> UUID:
+    number = int.from_bytes(raw, "big")
+    number &= ~(0xF << 76) & ~(0x3 << 62)
+    return UUID(int=number | version << 76 | 0x2 << 62)

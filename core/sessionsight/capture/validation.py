@@ -1,0 +1,316 @@
+"""What a caller may give with a capture, checked and made plain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, tzinfo
+from typing import Any, TypedDict, TypeVar
+from uuid import UUID
+
+from msgspec import UNSET
+
+from sessionsight.capture.scalars import to_python
+from sessionsight.errors import CaptureError, InvalidEventError, InvalidPropertiesError, nearest, shown
+from sessionsight.request.context import (
+    EMPTY_CONTEXT,
+    MAX_ID,
+    NO_PAGE,
+    NO_SESSIONSIGHT,
+    NO_SIGNAL,
+    OPTED_OUT,
+    Page,
+    SessionSightIds,
+    SignalIds,
+    TrackingContext,
+    valid_id,
+    valid_session_id,
+)
+
+__all__ = [
+    "CallOptions",
+    "CommitOptions",
+    "RecordOptions",
+    "as_anonymous_id",
+    "as_context",
+    "as_destinations",
+    "as_event_name",
+    "as_fields",
+    "as_group",
+    "as_groups",
+    "as_id",
+    "as_key",
+    "as_text",
+    "as_unix",
+    "check_commit",
+    "exact",
+    "laid_over",
+]
+
+_Part = TypeVar("_Part", SessionSightIds, SignalIds, Page)
+_Check = Callable[[object, str], str | None]
+
+_MAX_DIGITS = 100
+# The first and the last second that RFC 3339 can write: years have four digits there, and none is below 1 in Python.
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800.0, 253_402_300_799.0
+
+
+class CommitOptions(TypedDict, total=False):
+    """Whether a record waits for a database transaction. Means something with Django, and nothing elsewhere."""
+
+    on_commit: bool | None
+    """False: it goes out whatever becomes of the transaction. By default a rollback takes it along."""
+    using: str | None
+    """The alias of the database whose transaction it waits for; `"default"` by default."""
+
+
+class RecordOptions(CommitOptions, total=False):
+    """What `identify` accepts, by keyword."""
+
+    distinct_id: object
+    """Signal's id for the person, in place of the user id."""
+    anonymous_id: object
+    """An anonymous id for Saytics and Analyse.net, in place of the request's."""
+    timestamp: datetime | None
+    """When it happened; now by default. Without a time zone of its own it is read in that of the `time_zone` setting,
+    which is UTC by default, and Django's `TIME_ZONE` where `USE_TZ` is False."""
+    key: str | None
+    """An idempotency key: a second call of this kind, name and key is not delivered."""
+    destinations: Iterable[str] | None
+    """Names of the destinations to go to; all by default."""
+
+
+class CallOptions(RecordOptions, total=False):
+    """What every other capturing call accepts, by keyword."""
+
+    user_id: object
+    """The app's own user id: a string, an integer (numpy's as well) or a UUID. Takes precedence over everything else
+    that is known of the user."""
+
+
+_COMMIT = CommitOptions.__optional_keys__
+
+
+def as_id(value: object, name: str) -> str | None:
+    """Return an id given by the app as a string; None for None, the empty string and a missing value, such as NaN.
+
+    Raises:
+        InvalidEventError: Anything but a fitting string, an integer or a UUID, or what another library has for those:
+            numpy's integers, MongoDB's `ObjectId`.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if not value:
+            return None
+        if valid_id(value):
+            return exact(value)
+    elif isinstance(value, int):
+        if not isinstance(value, bool) and abs(value) < 10**_MAX_DIGITS:
+            return str(int(value))
+    elif isinstance(value, UUID):
+        return str(value)
+    else:
+        plain = to_python(value)
+        if plain is None or (isinstance(plain, float) and math.isnan(plain)):
+            return None
+        if isinstance(plain, str | int | UUID):
+            return as_id(plain, name)
+    given = f"{len(value)} characters" if isinstance(value, str) else type(value).__name__
+    raise InvalidEventError(
+        f"{name} must be a string of at most {MAX_ID} printable characters, an integer or a UUID, not {given}"
+    )
+
+
+def as_anonymous_id(value: object) -> str | None:
+    """An anonymous id as `as_id` takes it; an empty one stays, because Analyse.net refuses it."""
+    return "" if isinstance(value, str) and not value else as_id(value, "anonymous_id")
+
+
+def exact(text: str) -> str:
+    """Text as a plain string, where an Enum, a lazy or a safe string may have been given."""
+    return text if type(text) is str else str.__str__(text)
+
+
+def as_text(value: object, name: str) -> str:
+    """A string that is not blank. Raises `InvalidEventError`."""
+    if isinstance(value, str) and value.strip():
+        return exact(value)
+    raise InvalidEventError(f"{name} must be a string that is not blank, not {shown(value)}")
+
+
+def as_key(key: object) -> str | None:
+    """An idempotency key, or None. Raises `InvalidEventError`."""
+    return None if key is None else as_text(key, "key")
+
+
+def laid_over(base: Mapping[str, Any], properties: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The properties over these others."""
+    if properties is None:
+        return base
+    given: object = properties
+    if not isinstance(given, Mapping):
+        raise InvalidPropertiesError(f"properties must be a mapping of names to values, not {shown(given)}")
+    return {**base, **given}
+
+
+def as_unix(timestamp: object, time_zone: tzinfo | None = None) -> float | None:
+    """Return a datetime as Unix seconds; None for one that is missing, such as pandas' NaT.
+
+    Args:
+        timestamp: A datetime, or a scalar of numpy or pandas that is one.
+        time_zone: The zone of a datetime that names none; UTC by default.
+
+    Raises:
+        InvalidEventError: Anything else, and a time that cannot be written in UTC, such as `datetime.max`.
+    """
+    plain = to_python(timestamp)
+    if plain is None:
+        return None
+    moment = timestamp if plain is UNSET else plain
+    if not isinstance(moment, datetime):
+        raise InvalidEventError(f"timestamp must be a datetime, not {type(timestamp).__name__}")
+    seconds = (moment if moment.tzinfo else moment.replace(tzinfo=time_zone or UTC)).timestamp()
+    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:  # nor NaN
+        raise InvalidEventError(f"timestamp must be in the years 1 to 9999 of UTC, not {timestamp}")
+    return seconds
+
+
+def as_groups(groups: object) -> dict[str, str]:
+    """Group types to group keys. Raises `InvalidEventError`."""
+    if not isinstance(groups, Mapping):
+        raise InvalidEventError(f"groups must be a mapping of group types to group keys, not {shown(groups)}")
+    return dict(as_group(kind, key) for kind, key in groups.items())
+
+
+def as_group(kind: object, key: object) -> tuple[str, str]:
+    """A group's type and key. Raises `InvalidEventError`."""
+    group_type = as_text(kind, "a group's type")
+    group_key = as_id(key, f"the key of group {group_type!r}")
+    if group_key is None:
+        raise InvalidEventError(f"group {group_type!r} needs a key")
+    return group_type, group_key
+
+
+def as_event_name(event: object) -> str:
+    """A name that is not blank. Raises `InvalidEventError`, with a hint where a class was given for its instance."""
+    if isinstance(event, type):
+        hint = f"{event.__name__} is a class; make an event of it: {event.__name__}(...)"
+        raise InvalidEventError(f"an event must be a name or a typed event, and {hint}")
+    return as_text(event, "an event's name")
+
+
+def as_context(context: object, object_to: Callable[[CaptureError], None]) -> TrackingContext:
+    """A context from elsewhere with what vendors take in it, for one that was made by hand may hold anything.
+
+    Args:
+        context: As `client.bind` is given it.
+        object_to: Told of each thing in it that is wrong, which counts as missing.
+    """
+    if not isinstance(context, TrackingContext):
+        hint = "; TrackingContext.from_carrier() reads a carrier" if isinstance(context, Mapping) else ""
+        object_to(InvalidEventError(f"context must be a TrackingContext, not {shown(context)}{hint}"))
+        with suppress(Exception):  # a carrier, perhaps: a mistake must not turn its refusal into consent
+            if TrackingContext.from_carrier(context).opted_out:  # type: ignore[arg-type]
+                return OPTED_OUT
+        return EMPTY_CONTEXT
+    if context.opted_out:
+        return OPTED_OUT
+    checked = TrackingContext(
+        sessionsight=_part(context.sessionsight, NO_SESSIONSIGHT, _as_session_id, "context.sessionsight", object_to),
+        signal=_part(context.signal, NO_SIGNAL, as_id, "context.signal", object_to),
+        user_id=_value(context.user_id, as_id, "context.user_id", object_to),
+        anonymous_id=_value(context.anonymous_id, as_id, "context.anonymous_id", object_to),
+        page=_part(context.page, NO_PAGE, _as_fact, "context.page", object_to),
+    )
+    # The same object where it can be: a lane writes what one context makes of an envelope but once.
+    return context if checked == context else checked
+
+
+def _part(given: object, empty: _Part, check: _Check, name: str, object_to: Callable[[CaptureError], None]) -> _Part:
+    if given is empty:
+        return empty
+    kind = type(empty)
+    if not isinstance(given, kind):
+        object_to(InvalidEventError(f"{name} must be {kind.__name__}(...), not {shown(given)}"))
+        return empty
+    fields = {field: value for field in kind.__struct_fields__ if (value := getattr(given, field)) is not None}
+    return kind(**{field: _value(value, check, f"{name}.{field}", object_to) for field, value in fields.items()})
+
+
+def _value(given: object, check: _Check, name: str, object_to: Callable[[CaptureError], None]) -> str | None:
+    try:
+        return check(given, name)
+    except CaptureError as error:
+        object_to(error)
+        return None
+
+
+def _as_session_id(value: object, name: str) -> str | None:
+    """As `as_id`, for what goes to SessionSight."""
+    given = as_id(value, name)
+    if given is not None and not valid_session_id(given):
+        raise InvalidEventError(f"{name} must be at most 128 letters, digits and hyphens, not {shown(given)}")
+    return given
+
+
+def _as_fact(value: object, name: str) -> str | None:
+    """What is known of a page."""
+    if isinstance(value, str):
+        return exact(value)
+    raise InvalidEventError(f"{name} must be a string, not {shown(value)}")
+
+
+def as_destinations(names: object, known: frozenset[str]) -> frozenset[str] | None:
+    """Names of destinations; None means all. Raises `InvalidEventError` for one that is not known."""
+    if names is None:
+        return None
+    if not isinstance(names, Iterable):
+        raise InvalidEventError(f"destinations must be names of destinations, not {shown(names)}")
+    named = [names] if isinstance(names, str) else list(names)
+    for name in named:
+        if not isinstance(name, str) or name not in known:
+            raise InvalidEventError(f"unknown destination {shown(name)}; {nearest(name, known)}")
+    return frozenset(map(exact, named))
+
+
+def check_commit(options: Mapping[str, Any]) -> None:
+    """Check what `CommitOptions` has. Raises `InvalidEventError`."""
+    on_commit, using = options.get("on_commit"), options.get("using")
+    if not isinstance(on_commit, bool | None):
+        raise InvalidEventError(f"on_commit must be True or False, not {shown(on_commit)}")
+    if not isinstance(using, str | None):
+        raise InvalidEventError(f"using must be the alias of a database, not {shown(using)}")
+
+
+def as_fields(
+    options: Mapping[str, Any], destinations: frozenset[str], time_zone: tzinfo | None = None
+) -> dict[str, Any]:
+    """The fields of a record that a call's options say something about.
+
+    Args:
+        options: As in `CallOptions`.
+        destinations: The known names.
+        time_zone: The zone of a timestamp that names none; UTC by default.
+
+    Raises:
+        InvalidEventError: An option that is wrong.
+    """
+    check_commit(options)
+    fields: dict[str, Any] = {}
+    for name, value in options.items():
+        if value is None or name in _COMMIT:
+            continue
+        if name == "timestamp":
+            if (seconds := as_unix(value, time_zone)) is not None:
+                fields["time"] = seconds
+        elif name == "key":
+            fields[name] = as_key(value)
+        elif name == "destinations":
+            fields[name] = as_destinations(value, destinations)
+        elif name == "anonymous_id":
+            fields[name] = as_anonymous_id(value)
+        elif (given := as_id(value, name)) is not None:
+            fields[name] = given
+    return fields

@@ -1,0 +1,43 @@
+"""Which idempotency keys were seen lately: of two records with the same one, the second is refused."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from sessionsight.capture.records import Entry, record_id
+
+__all__ = ["KeyWindow", "scope_of"]
+
+
+class KeyWindow:
+    """Remembers idempotency keys for a while, as many as fit."""
+
+    def __init__(self, max_keys: int, seconds: float) -> None:
+        self._max_keys = max_keys
+        self._seconds = seconds
+        self._seen: OrderedDict[str, float] = OrderedDict()
+
+    def claim(self, entry: Entry) -> bool:
+        """Whether the entry's key is new within the window; it is remembered from now on."""
+        key, now = scope_of(entry), entry.since
+        while self._seen:
+            oldest, since = next(iter(self._seen.items()))
+            if now - since < self._seconds:
+                break
+            self._seen.pop(oldest, None)
+        if key in self._seen:
+            return False
+        self._seen[key] = now
+        while len(self._seen) > self._max_keys:
+            self._seen.popitem(last=False)
+        return True
+
+    def release(self, entry: Entry) -> None:
+        """Forget the key of an entry that is lost, so that a repeated call may succeed it."""
+        if entry.record.key is not None:
+            self._seen.pop(scope_of(entry), None)
+
+
+def scope_of(entry: Entry) -> str:
+    """What a key is unique in: kind, name and key, from which the id is derived."""
+    return record_id(entry.record)

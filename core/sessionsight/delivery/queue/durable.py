@@ -1,0 +1,400 @@
+"""One lane's books in a spool's file, and in memory while the file cannot be used."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from sessionsight.capture.records import DropReason, Entry
+from sessionsight.delivery.queue.base import DeadLetter, Share
+from sessionsight.delivery.queue.claims import Claims, split_stored
+from sessionsight.delivery.queue.codec import from_bytes
+from sessionsight.delivery.queue.fallback import Refuge
+from sessionsight.delivery.queue.pending_writes import Debts
+from sessionsight.delivery.queue.reader import LaneReader
+from sessionsight.delivery.queue.ready_hint import Horizon
+from sessionsight.delivery.stats import LaneStats
+from sessionsight.delivery.stores.errors import NotOurs, SpoolFault, Unwritable
+from sessionsight.delivery.stores.sqlite import dead_letters, queries, stats
+
+if TYPE_CHECKING:
+    from sessionsight.delivery.stores.sqlite.store import SqliteSpool
+
+__all__ = ["SqliteBooks"]
+
+T = TypeVar("T")
+
+# How long a lane's thread waits for others to be done with the file.
+_PATIENCE = 1.0
+_PATIENCE_AT_THE_END = 0.2
+# Between looks at what other processes have left, in seconds.
+_LOOK_EVERY = 2.0
+# The same, while something is in memory that should be in the file.
+_LOOK_AGAIN = 0.1
+# A peer waits for no more than this if this process is stopped.
+_MAX_CLAIM = 500
+# Where a vendor takes records one by one, they are claimed in advance.
+_CLAIM_AHEAD = 32
+
+
+class SqliteBooks:
+    """The `Books` of one lane.
+
+    What has come of a record is written at once. While that fails it is remembered, and written with
+    the next thing that succeeds.
+
+    A record with a key that the file cannot take now is held in memory until the file takes it, for only the file
+    knows whether the key was seen before. At the end of the process it is sent all the same, as far as time allows.
+    """
+
+    def __init__(self, name: str, spool: SqliteSpool) -> None:
+        self.name = name
+        self._spool = spool
+        self._refuge = Refuge(spool.options)
+        # Re-entrant, as the file's is.
+        self._changed = threading.Condition(threading.RLock())
+        # Held while something moves to the file, so that nobody counts it twice or not at all. Never by a request.
+        self._moving = threading.RLock()
+        self._debts = Debts()
+        self._claims = Claims()
+        self._reader = LaneReader(name, spool)
+        self.horizon = Horizon()
+        self._evicted = 0
+        self.on_settled: Callable[[Sequence[Entry]], None] | None = None
+        self._refuge.free.on_settled = self._refuge.held.on_settled = self._tell_settled
+        # As it was when the file could be read last.
+        self._stored: Counter[str] = Counter()
+        self._next_look = 0.0
+        self._last_error: str | None = None
+        self._patience = _PATIENCE
+        self._ending = False
+        self._draining = False
+        self._closed = False
+
+    def evicted(self, number: int) -> None:
+        """So many had to go to make room."""
+        self._evicted += number
+
+    def take_in_memory(self, share: Share, fault: SpoolFault) -> None:
+        """Take records in where the file cannot."""
+        self._refuge.take_in(share, hold=self._waits_for_file(fault))
+        self._next_look = 0.0
+
+    def tend(self) -> float:
+        """See to what is left over: the other processes', the memory's, what is owed to the file."""
+        now = time.monotonic()
+        if self._closed:
+            return float("inf")
+        self._follow(self._spool.base)
+        if now < self._next_look:
+            return self._next_look
+        self._next_look = now + _LOOK_EVERY
+        self._spool.tend(now)
+        self._follow(self._spool.base)
+        self._post()
+        self._move_to_file()
+        if self.horizon.since is None:
+            with contextlib.suppress(SpoolFault):  # which was told of
+                if self._reader.has_unclaimed():
+                    self.horizon.entered(1, 0)
+        return self._next_look
+
+    def waiting(self) -> tuple[int, int, float | None]:
+        """How many records nobody has claimed, as far as is known here, their bytes, and since when."""
+        number, size, since = self._refuge.free.waiting()
+        if self._draining:
+            return number, size, since
+        if (known := self.horizon.since) is not None:
+            number, size = number + self.horizon.number, size + self.horizon.size
+            since = known if since is None else min(since, known)
+        if prefetched := self._claims.prefetched:
+            number, since = number + prefetched, 0.0
+        return number, size, since
+
+    def claim(self, max_records: int, max_bytes: int) -> Sequence[Entry]:
+        """Take the next entries to be sent: claimed before, or in the file, or in memory."""
+        if self._draining:
+            return self._refuge.free.claim(max_records, max_bytes)
+        if not self._claims.prefetched:
+            self._claim(min(max(max_records, _CLAIM_AHEAD), _MAX_CLAIM), max_bytes)
+        return self._claims.take(max_records) or self._refuge.free.claim(max_records, max_bytes)
+
+    def sending(self, entries: Sequence[Entry], *, mark: bool) -> Sequence[Entry] | None:
+        """Return those that this process still holds, marked as in flight; None when they cannot be marked now.
+
+        Rows are given back in a transaction that leaves out what is marked. So each is either marked, or not sent.
+        """
+        held = self._claims.still_held(entries)
+        written, _ = split_stored(held)
+        if not mark or not written:
+            return held
+        try:
+            with self._moving:
+                if self._draining:
+                    return split_stored(held)[1]
+                self._debts.pay(self._spool.file, wait=self._patience)  # an older step may clear the same mark
+                base, marked = self._write(partial(queries.mark_in_flight, entries=written))
+                self._claims.mark_in_flight(written, marked, base=base)
+        except SpoolFault as fault:
+            self._spool.report(fault)
+            return None
+        return [entry for entry in held if not entry.row or entry.row in marked]
+
+    def unsent(self, entries: Sequence[Entry]) -> None:
+        """These have not arrived, for certain."""
+        written, _ = split_stored(entries)
+        if self._closed:
+            return
+        lost = self._claims.clear_in_flight(written)
+        self._owe(written, partial(queries.clear_in_flight, entries=written))
+        self._spool.enter_again(self.name, lost)
+
+    def delivered(self, entries: Sequence[Entry]) -> None:
+        """These have arrived."""
+        written, others = split_stored(entries)
+        self._settle(written, partial(queries.remove, entries=written, what=queries.DELIVERED))
+        if others:
+            self._refuge.free.delivered(others)
+        self._tell_settled(entries)
+
+    def dropped(self, entries: Sequence[Entry], reason: DropReason) -> None:
+        """These will not be sent, and are not kept."""
+        written, others = split_stored(entries)
+        self._settle(written, partial(queries.remove, entries=written, what=reason.value))
+        if others:
+            self._refuge.free.dropped(others, reason)
+        self._tell_settled(entries)
+
+    def died(self, letters: Sequence[DeadLetter]) -> None:
+        """These cannot be delivered, and are kept as dead letters."""
+        written = [letter for letter in letters if letter.entry.row]
+        others = [letter for letter in letters if not letter.entry.row]
+        entries = [letter.entry for letter in written]
+        self._settle(entries, partial(queries.bury, letters=written, keep=self._spool.options.dead_letters))
+        if others:
+            self._refuge.free.died(others)
+        self._tell_settled([letter.entry for letter in letters])
+
+    def failed(self, message: str | None) -> None:
+        """Remember what went wrong last, for statistics."""
+        self._last_error = message
+
+    def take_evicted(self) -> int:
+        """How many records a full spool has cost since the last call."""
+        evicted, self._evicted = self._evicted, 0
+        return evicted + self._refuge.take_evicted()
+
+    def last_call(self) -> None:
+        """The process ends soon: what was held for its key is sent, unless the file takes it now."""
+        self._ending = True
+        self._next_look = 0.0
+
+    def wait_until_empty(self, deadline: float) -> bool:
+        """Wait until nothing is left of what is there now, but for what other processes have claimed.
+
+        As long as the file cannot be read, nobody knows that. When the process ends, what comes later is left to
+        others, and goals in flight are waited for, because they would become dead letters otherwise.
+        """
+        last: list[int | None] = []
+        while not self._is_empty(last):
+            if not self._wait(deadline):
+                return False
+        with self._moving:  # so that a goal is counted as in flight by now, or not sent
+            self._draining = self._ending
+        while self._draining and self._claims.in_flight and self._wait(deadline):
+            pass
+        return True
+
+    def _wait(self, deadline: float) -> bool:
+        """Wait for a moment, because other processes do not notify us; return whether there is time for more."""
+        remaining = deadline - time.monotonic()
+        if remaining <= 0 or self._closed:
+            return False
+        with self._changed:
+            self._changed.wait(min(remaining, 0.05))
+        return True
+
+    def close(self) -> int:
+        """Accept nothing more. What is in the file stays there, for whoever comes next.
+
+        Returns:
+            How many records are lost: those that are in memory, and that the file does not take now either.
+        """
+        if self._closed:
+            return 0
+        self._patience = _PATIENCE_AT_THE_END
+        self._post()
+        self._move_to_file()
+        self._closed = True
+        self._claims.close()
+        self._notify()
+        return self._refuge.close()
+
+    def still_ours(self, records: Sequence[int]) -> set[int]:
+        """Which of these rows wait for this process, or for anybody; all of them while the file cannot be read."""
+        with contextlib.suppress(SpoolFault):
+            work = partial(stats.still_ours, lane=self.name, owner=self._spool.owner_id, rows=records)
+            return self._spool.file.read(work, wait=self._patience)
+        return {*records}
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """The dead letters, oldest first."""
+        self._post()
+        found = self._refuge.free.dead_letters()
+        with contextlib.suppress(SpoolFault):  # which was told of
+            found = [*self._reader.dead_letters(), *found]
+        return found
+
+    @property
+    def pending(self) -> int:
+        """Records that wait for this process, or for anybody; counted as far as a hundred.
+
+        While the file cannot be read there may be some, so that one is counted.
+        """
+        if not self._spool.tended:  # what dead processes had claimed waits for anybody, too
+            self._spool.tend(time.monotonic())
+        try:
+            found = self._reader.unsettled()
+        except SpoolFault:
+            found = 1
+        return found + self._refuge.pending
+
+    def read(self, state: str) -> LaneStats:
+        """The ledger as a value: the file's, which is that of all processes, and what is in memory.
+
+        While the file cannot be read, it is the last one that was read, and `last_error` says so.
+        """
+        last_error = self._last_error
+        with self._moving:
+            self._post()
+            memory, held = self._refuge.free.read(state), self._refuge.held.read(state)
+            try:
+                self._stored = self._reader.counts()
+            except SpoolFault as fault:
+                last_error = f"the spool cannot be read: {fault}"
+        return stats.together(memory, self._stored + stats.counted(held), last_error=last_error)
+
+    def _claim(self, max_records: int, max_bytes: int) -> None:
+        if self._closed:
+            return
+        self.horizon.looked()
+        try:
+            base, (found, more) = self._write(partial(queries.claim, max_records=max_records, max_bytes=max_bytes))
+        except SpoolFault as fault:
+            self._retry_soon(fault)
+            return
+        self._follow(base)
+        if more:
+            self.horizon.entered(1, 0)
+        for row, since, body in found:
+            try:
+                entry = from_bytes(body, since=since, row=row)
+            except Exception as error:  # written by another release, or changed by somebody
+                self._spool.notices.tell(
+                    logging.ERROR, f"{self.name}: a record in the spool cannot be read ({error})", about="unreadable"
+                )
+                buried = partial(dead_letters.bury_unreadable, row=row, message=str(error))
+                with self._moving:
+                    self._debts.owe(partial(self._in_lane, buried, self._spool.owner_id))
+            else:
+                self._claims.add(entry)
+
+    def _follow(self, base: int) -> None:
+        """If another file has replaced the one in which records were claimed, enter them again, in the new one."""
+        self._spool.enter_again(self.name, self._claims.follow(base))
+
+    def _write(self, work: Callable[..., T]) -> tuple[int, T]:
+        """Do some work of `rows`, or of its like, for this lane and this process.
+
+        Returns:
+            The base of the file in which it was done, and the result.
+        """
+        owner = self._spool.own()
+
+        def in_file(connection: sqlite3.Connection) -> tuple[int, T]:
+            return self._spool.base, self._in_lane(work, owner, connection)
+
+        return self._spool.file.write(in_file, wait=self._patience)
+
+    def _in_lane(self, work: Callable[..., T], owner: int, connection: sqlite3.Connection) -> T:
+        return work(connection, self._spool.lanes[self.name], owner)
+
+    def _settle(self, written: Sequence[Entry], work: Callable[..., None]) -> None:
+        self._claims.settle(written)
+        self._owe(written, work)
+
+    def _owe(self, written: Sequence[Entry], work: Callable[..., None]) -> None:
+        if written and not self._closed:
+            with self._moving:
+                self._debts.owe(partial(self._in_lane, work, self._spool.owner_id))
+            self._post()
+
+    def _post(self) -> None:
+        """Write down what is owed."""
+        with self._moving:
+            try:
+                if not self._closed:
+                    self._debts.pay(self._spool.file, wait=self._patience)
+            except SpoolFault as fault:
+                self._retry_soon(fault)
+
+    def _move_to_file(self) -> None:
+        """Write down what had to be kept in memory, and what has come of it."""
+        with self._moving:
+            try:
+                moved = self._refuge.move(partial(self._spool.enter_late, self.name), self._carry_over)
+            except SpoolFault as fault:
+                self._retry_soon(fault)
+                if not self._waits_for_file(fault):
+                    self._refuge.let_go()
+            else:
+                if moved:
+                    self._spool.notices.tell(
+                        logging.INFO,
+                        f"{self.name}: the spool can be written again; {moved} records had to wait in memory",
+                        about=f"spool again:{self.name}",
+                    )
+
+    def _carry_over(self, delivered: int, dropped: Counter[DropReason], dead: Sequence[DeadLetter]) -> None:
+        _, unwritten = self._write(partial(queries.carry_over, delivered=delivered, dropped=dropped, letters=dead))
+        if unwritten:
+            self._spool.notices.tell(
+                logging.ERROR,
+                f"{self.name}: {unwritten} dead letters were kept without their records, which cannot be written",
+                about=f"unwritten:{self.name}",
+            )
+
+    def _waits_for_file(self, fault: SpoolFault) -> bool:
+        """Whether what has a key should wait until the file can be used: its key may be in there."""
+        return not self._ending and not isinstance(fault, (NotOurs, Unwritable))
+
+    def _retry_soon(self, fault: SpoolFault) -> None:
+        self._spool.report(fault)
+        self._next_look = min(self._next_look, time.monotonic() + _LOOK_AGAIN)
+
+    def _is_empty(self, last: list[int | None]) -> bool:
+        """Whether nothing is left up to the last row, which is looked up as soon as the file can be read."""
+        if self._refuge.pending:
+            return False
+        try:
+            if not last:
+                last.append(self._reader.last_row())
+            return not self._reader.unsettled(last[0])
+        except SpoolFault:
+            return False
+
+    def _tell_settled(self, entries: Sequence[Entry]) -> None:
+        if self.on_settled is not None:
+            self.on_settled(entries)
+        self._notify()
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()

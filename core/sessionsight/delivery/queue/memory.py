@@ -1,0 +1,263 @@
+"""Records wait in this process's memory: bounded, quick, and gone when it is killed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+
+from sessionsight.capture.records import DropReason, Entry
+from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.queue.base import DeadLetter, Share
+from sessionsight.delivery.queue.dedupe import KeyWindow
+from sessionsight.delivery.queue.priority import MemoryQueue
+from sessionsight.delivery.stats import LaneStats, Ledger
+from sessionsight.delivery.wake_event import Wake
+
+__all__ = ["MemoryBooks", "MemorySpool"]
+
+
+class MemorySpool:
+    """A `Spool` in memory."""
+
+    durable = False
+
+    def __init__(self, options: DeliveryOptions) -> None:
+        self._options = options
+        self._books: dict[str, MemoryBooks] = {}
+
+    def books(self, lane: str) -> MemoryBooks:
+        """The books of the lane of this name."""
+        books = self._books.get(lane)
+        if books is None:
+            books = self._books[lane] = MemoryBooks(self._options)
+        return books
+
+    def enter(self, shares: Sequence[Share]) -> None:
+        """Take records in, lane by lane. No other process sees them."""
+        for share in shares:
+            self.books(share.lane).enter(share.entries, share.dropped)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class MemoryBooks:
+    """The `Books` of one lane, under one lock."""
+
+    def __init__(self, options: DeliveryOptions) -> None:
+        self._queue = MemoryQueue(max_records=options.queue_records, max_bytes=options.queue_bytes)
+        self._ledger = Ledger()
+        self._dead: deque[DeadLetter] = deque()
+        self._max_dead = options.dead_letters
+        self._keys = KeyWindow(options.dedupe_keys, options.dedupe_window)
+        # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
+        self._lock = threading.RLock()
+        # No condition variable: eventlet, when it patches late, replaces the lock in it, and nothing can wait then.
+        self._waiters: list[Wake] = []
+        self._closed = False
+        self._evicted = 0
+        self.on_settled: Callable[[Sequence[Entry]], None] | None = None
+        self._waiting_since: float | None = None
+
+    def enter(self, entries: Sequence[Entry], dropped: Sequence[DropReason] = ()) -> int:
+        """Take records in, and count those that were dropped at the door.
+
+        Returns:
+            How many records wait now.
+        """
+        number = len(entries) + len(dropped)
+        with self._lock:
+            self._ledger.captured += number
+            self._ledger.dropped.update(dropped)
+            if self._closed:
+                self._drop(len(entries), DropReason.SHUTDOWN)
+                self._tell_settled(entries)
+                return 0
+            fresh = [entry for entry in entries if self._is_new(entry)]
+            self._drop(len(entries) - len(fresh), DropReason.DUPLICATE)
+            evicted = self._queue.put(fresh)
+            for entry in evicted:
+                self._keys.release(entry)
+            lost = len(evicted)
+            self._drop(lost, DropReason.QUEUE_FULL)
+            self._evicted += lost
+            if lost or len(fresh) < len(entries):
+                kept = {id(entry) for entry in fresh} - {id(entry) for entry in evicted}
+                self._tell_settled([entry for entry in entries if id(entry) not in kept] + evicted)
+            if self._waiting_since is None and self._queue.waiting:
+                self._waiting_since = time.monotonic()
+            return self._queue.waiting
+
+    def claim(self, max_records: int, max_bytes: int) -> list[Entry]:
+        """Take the next entries to be sent."""
+        with self._lock:
+            claimed = self._queue.claim(max_records, max_bytes)
+            if not self._queue.waiting:
+                self._waiting_since = None
+            return claimed
+
+    def waiting(self) -> tuple[int, int, float | None]:
+        """How many records wait, their bytes, and since when (monotonic clock) the first one does."""
+        with self._lock:
+            return self._queue.waiting, self._queue.waiting_bytes, self._waiting_since
+
+    def tend(self) -> float:
+        """Nothing is left over by anybody."""
+        return float("inf")
+
+    def sending(self, entries: Sequence[Entry], *, mark: bool) -> Sequence[Entry] | None:
+        """Return the entries, or none of them once the books are closed: they are counted as lost by then."""
+        with self._lock:
+            return () if self._closed else entries
+
+    def unsent(self, entries: Sequence[Entry]) -> None:
+        """Nothing to do, for nothing was remembered."""
+
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        """These were claimed, and wait again, in front of all others."""
+        with self._lock:
+            self._queue.put_back(entries)
+            if self._waiting_since is None and self._queue.waiting:
+                self._waiting_since = time.monotonic()
+
+    def hand_over(self) -> tuple[int, Counter[DropReason], list[DeadLetter]]:
+        """What has been settled: how many were delivered, and dropped, and dead letters. Other books count it now."""
+        with self._lock:
+            delivered, dropped, dead = self._ledger.delivered, self._ledger.dropped, list(self._dead)
+            self._ledger.captured -= delivered + dropped.total() + len(dead)
+            self._ledger.delivered, self._ledger.dropped, self._ledger.dead = 0, Counter(), 0
+            self._dead.clear()
+            return delivered, dropped, dead
+
+    def take_over(self, delivered: int, dropped: Counter[DropReason], dead: Sequence[DeadLetter]) -> None:
+        """The opposite of `hand_over`."""
+        with self._lock:
+            self._ledger.captured += delivered + dropped.total() + len(dead)
+            self._ledger.delivered += delivered
+            self._ledger.dropped.update(dropped)
+            self._ledger.dead += len(dead)
+            self._dead.extendleft(reversed(dead))
+
+    def forget(self, entries: Sequence[Entry]) -> None:
+        """These were claimed, and are in other books from now on, with their keys."""
+        with self._lock:
+            self._ledger.captured -= len(entries)
+            for entry in entries:
+                self._keys.release(entry)
+            self._settle(entries)
+
+    def delivered(self, entries: Sequence[Entry]) -> None:
+        """These have arrived."""
+        with self._lock:
+            if not self._closed:
+                number = len(entries)
+                self._ledger.delivered += number
+                self._settle(entries)
+                self._tell_settled(entries)
+
+    def dropped(self, entries: Sequence[Entry], reason: DropReason) -> None:
+        """These will not be sent, and are not kept."""
+        with self._lock:
+            if not self._closed:
+                self._drop(len(entries), reason)
+                self._settle(entries)
+                self._tell_settled(entries)
+
+    def died(self, letters: Sequence[DeadLetter]) -> None:
+        """These cannot be delivered, and are kept as dead letters."""
+        with self._lock:
+            if not self._closed:
+                number = len(letters)
+                self._dead.extend(letters)
+                self._ledger.dead += number
+                while len(self._dead) > self._max_dead:
+                    self._dead.popleft()
+                    self._ledger.dead -= 1
+                    self._drop(1, DropReason.DEAD_LETTERS_FULL)
+                entries = [letter.entry for letter in letters]
+                self._settle(entries)
+                self._tell_settled(entries)
+
+    def failed(self, message: str | None) -> None:
+        """Remember what went wrong last, for statistics."""
+        self._ledger.last_error = message
+
+    def take_evicted(self) -> int:
+        """How many records a full queue has cost since the last call."""
+        with self._lock:
+            evicted, self._evicted = self._evicted, 0
+            return evicted
+
+    def last_call(self) -> None:
+        """Nothing is held back."""
+
+    def wait_until_empty(self, deadline: float) -> bool:
+        """Wait until nothing is pending, or until the deadline on the monotonic clock."""
+        wake = Wake()
+        self._waiters.append(wake)
+        try:
+            while self._queue.pending:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0 or self._closed:
+                    return False
+                wake.wait(remaining)
+            return True
+        finally:
+            self._waiters.remove(wake)
+
+    def still_ours(self, records: Sequence[int]) -> Sequence[int]:
+        """All of them: no other process can take anything."""
+        return records
+
+    def close(self) -> int:
+        """Accept nothing more; what is pending is counted as lost in the shutdown.
+
+        Returns:
+            How many records that are.
+        """
+        with self._lock:
+            if self._closed:
+                return 0
+            lost = self._queue.pending
+            self._drop(lost, DropReason.SHUTDOWN)
+            self._queue.drain()
+            self._closed = True
+            self._notify()
+            return lost
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """The dead letters, oldest first."""
+        with self._lock:
+            return list(self._dead)
+
+    @property
+    def pending(self) -> int:
+        """Records that are not settled."""
+        with self._lock:
+            return 0 if self._closed else self._queue.pending
+
+    def read(self, state: str) -> LaneStats:
+        """The ledger as a value."""
+        with self._lock:
+            return self._ledger.read(pending=0 if self._closed else self._queue.pending, state=state)
+
+    def _settle(self, entries: Sequence[Entry]) -> None:
+        self._queue.settle(entries)
+        self._notify()
+
+    def _notify(self) -> None:
+        for wake in self._waiters.copy():
+            wake.set()
+
+    def _tell_settled(self, entries: Sequence[Entry]) -> None:
+        if self.on_settled is not None:
+            self.on_settled(entries)
+
+    def _drop(self, number: int, reason: DropReason) -> None:
+        if number:
+            self._ledger.dropped[reason] += number
+
+    def _is_new(self, entry: Entry) -> bool:
+        return entry.record.key is None or self._keys.claim(entry)

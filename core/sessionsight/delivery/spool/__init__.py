@@ -1,1 +1,0 @@
-"""Where a lane's records wait."""

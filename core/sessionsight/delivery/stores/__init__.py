@@ -1,0 +1,1 @@
+"""Stores that keep records across the end of a process."""

@@ -1,0 +1,284 @@
+"""A spool in a SQLite file that all processes of a host share."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from weakref import WeakSet
+
+from msgspec.structs import replace
+
+from sessionsight.capture.records import Entry
+from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.queue.base import Share
+from sessionsight.delivery.queue.codec import to_bytes
+from sessionsight.delivery.queue.durable import SqliteBooks
+from sessionsight.delivery.stores.errors import Busy, Nested, SpoolFault, Unusable, Unwritable
+from sessionsight.delivery.stores.sqlite import maintenance, queries, quota, recovery
+from sessionsight.delivery.stores.sqlite.connection import SpoolFile
+from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED, OwnerLock
+from sessionsight.log import Notices
+from sessionsight.test_mode import test_mode
+
+__all__ = ["SqliteSpool"]
+
+# For what is not done while a request waits.
+_PATIENCE = 1.0
+
+
+_spools: WeakSet[SqliteSpool] = WeakSet()
+
+
+class SqliteSpool:
+    """A `Spool` in a file. What a finished request has captured survives the process.
+
+    Whatever is wrong with the file, records are taken in: they wait in memory until it can be used.
+
+    Args:
+        path: The file; it is made when it is needed. Its folder must exist.
+        options: Bounds and time limits.
+        notices: For what the operator should know.
+    """
+
+    durable = True
+
+    def __init__(self, path: str, options: DeliveryOptions, notices: Notices) -> None:
+        self.options = options
+        self.notices = notices
+        self.path = path
+        self.file = SpoolFile(
+            path, synchronous=options.spool_synchronous, on_open=self._opened, on_corrupt=self._set_aside
+        )
+        self.lanes: dict[str, int] = {}
+        self.base = 0
+        """Where the row ids of the file begin that was opened last; another file has another one."""
+        self._books: dict[str, SqliteBooks] = {}
+        self._owner_lock: OwnerLock | None = None
+        self._owning = threading.RLock()
+        self._tending = threading.Lock()
+        self._quota = quota.Quota(options.spool_bytes)
+        self._upkeep = maintenance.Upkeep(self.file, options)
+        self._closed = False
+        # Tests make a client for each value that settings have had, and none of them delivers.
+        if not test_mode.suppressed and any(
+            other.path == self.path and other.file.pid == os.getpid() and not other._closed for other in _spools
+        ):
+            notices.tell(
+                logging.WARNING,
+                f"spool {self.path}: two clients of this process share it, so each may deliver the other's records "
+                "with its own keys; give each a file of its own",
+                about="shared",
+            )
+        _spools.add(self)
+        self.tended = False
+        """Whether this process has looked after what others have left."""
+
+    def books(self, lane: str) -> SqliteBooks:
+        """The books of the lane of this name."""
+        books = self._books.get(lane)
+        if books is None:
+            books = self._books[lane] = SqliteBooks(lane, self)
+            self.file.reopen()  # whereby the file learns the name
+        return books
+
+    def enter(self, shares: Sequence[Share]) -> dict[tuple[str, bytes], int] | None:
+        """Write records down, for all lanes in one transaction; in memory where that is not possible in time."""
+        if not shares:
+            return None
+        for share in shares:
+            if share.lane not in self._books:
+                self.books(share.lane)
+        try:
+            return self._enter(shares, wait=self.options.spool_busy_timeout, urgent=True)
+        except SpoolFault as fault:
+            self.report(fault)
+            if isinstance(fault, Busy):
+                self.notices.tell(
+                    logging.WARNING,
+                    f"spool {self.path}: others were writing for {self.options.spool_busy_timeout:g} s; a request's "
+                    "records wait in memory until they can be written",
+                    about="busy",
+                )
+            for share in shares:
+                self._books[share.lane].take_in_memory(share, fault)
+            return None
+        finally:
+            if self._closed:  # a late capture; the file stays nobody's
+                self.file.reopen()
+
+    def enter_late(self, lane: str, entries: Sequence[Entry]) -> None:
+        """Write down what a lane had to keep in memory.
+
+        Raises:
+            SpoolFault: It still cannot be written.
+        """
+        self._enter([Share(lane, entries)], wait=_PATIENCE, late=True)
+
+    def enter_again(self, lane: str, entries: Sequence[Entry]) -> None:
+        """Enter what was in another file before; in memory where that is not possible."""
+        if not entries:
+            return
+        share = Share(lane, [replace(entry, row=0) for entry in entries])
+        try:
+            self._enter([share], wait=_PATIENCE)
+        except SpoolFault as fault:
+            self.report(fault)
+            self._books[lane].take_in_memory(share, fault)
+
+    def own(self) -> int:
+        """Return the id under which this process claims rows, and become an owner for it if need be.
+
+        Raises:
+            SpoolFault: The file cannot be used, or there can be no lock beside it.
+        """
+        return self._own().id
+
+    def _own(self) -> OwnerLock:
+        with self._owning:
+            if self._closed:
+                raise Unusable("the spool is closed")
+            if self._owner_lock is None:
+                self.file.read(_nothing, wait=_PATIENCE)  # nothing is put beside a file that is not ours
+                try:
+                    self._owner_lock = OwnerLock(self.path)
+                except OSError as error:
+                    raise Unusable(str(error)) from error
+            return self._owner_lock
+
+    @property
+    def owner_id(self) -> int:
+        """Under which this process claims rows."""
+        return UNCLAIMED if self._owner_lock is None else self._owner_lock.id
+
+    def tend(self, now: float) -> None:
+        """Take over what dead processes have left, and keep the file in order. One thread at a time does."""
+        if self._closed or not self._tending.acquire(blocking=False):
+            return
+        self.tended = True
+        try:
+            if not self.file.is_ours():
+                self._rescue()
+            lock = self._own()
+            self._make_room(now)
+            if not lock.renew():
+                raise Unusable("somebody has taken its -lock file away; it is locked again as soon as possible")
+            recovery.take_over(self, lock)
+            self._upkeep.clean(now)
+        except SpoolFault as fault:
+            self.report(fault)
+        except OSError as error:  # of the files beside it
+            self.report(Unusable(str(error)))
+        finally:
+            self._tending.release()
+
+    def report(self, fault: SpoolFault) -> None:
+        """Tell the operator; a file that is merely busy is no news to a lane."""
+        if not isinstance(fault, (Busy, Nested)) and not self._closed:
+            self.notices.tell(
+                logging.ERROR,
+                f"spool {self.path}: {fault}; records are kept in memory until it can be used",
+                about="spool",
+            )
+
+    def close(self) -> None:
+        """Let go of the file, and of all that this process owns in it."""
+        with self._owning:
+            self._closed = True
+            lock, self._owner_lock = self._owner_lock, None
+        if lock is not None:
+            with contextlib.suppress(SpoolFault):  # whoever comes next sees that the lock is free
+                self.file.write(partial(recovery.resign, owner=lock.id), wait=_PATIENCE)
+            lock.release()
+        self.file.reopen()
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _make_room(self, now: float) -> None:
+        try:
+            self._upkeep.make_room(now)
+        except SpoolFault as fault:  # which keeps nobody from trying the rest
+            self.report(fault)
+
+    def _rescue(self) -> None:
+        """The file was moved or deleted: start a new one with what still waits in the old one."""
+        found: dict[str, list[Entry]] = {}
+        with contextlib.suppress(SpoolFault):
+            found = self.file.write(partial(queries.take_out, owner=self.owner_id), wait=_PATIENCE)
+        self.notices.tell(
+            logging.ERROR,
+            f"spool {self.path}: the file was moved or deleted; a new one is started with what was waiting in it",
+            about="gone",
+        )
+        self.file.reopen()
+        self.base = 0  # so that lanes enter again what they had claimed, also where no other file can be opened
+        for lane, entries in found.items():
+            self.books(lane)
+            self.enter_again(lane, entries)
+
+    def _enter(
+        self, shares: Sequence[Share], *, wait: float, urgent: bool = False, late: bool = False
+    ) -> dict[tuple[str, bytes], int]:
+        bodies = _bodies(shares)
+
+        placed: dict[tuple[str, bytes], int] = {}
+
+        def work(connection: sqlite3.Connection) -> tuple[dict[str, tuple[int, int]], Counter[str]]:
+            placed.clear()  # what is tried again may come elsewhere
+            entered = queries.enter(
+                connection,
+                shares,
+                bodies,
+                lanes=self.lanes,
+                base=self.base,
+                window=self.options.dedupe_window,
+                placed=placed,
+            )
+            if late:
+                counts = {(self.lanes[share.lane], queries.BYPASSED): len(share.entries) for share in shares}
+                queries.count(connection, counts)
+            return entered, self._quota.hold(connection, sum(map(len, bodies.values())))
+
+        entered, evicted = self.file.write(work, wait=wait, urgent=urgent)
+        for lane, (number, size) in entered.items():
+            if number:
+                self._books[lane].horizon.entered(number, size)
+        for lane, number in evicted.items():
+            if lane in self._books:
+                self._books[lane].evicted(number)
+        return placed
+
+    def _opened(self, connection: sqlite3.Connection, base: int) -> None:
+        self.base = base
+        self.lanes = queries.name_lanes(connection, self._books)
+
+    def _set_aside(self, aside: str, why: str) -> None:
+        """Tell the operator that a damaged file was moved."""
+        self.notices.tell(
+            logging.ERROR,
+            f"spool {aside.rpartition('.corrupt-')[0]} is damaged ({why}); it was moved to {aside}, and a new one is "
+            "started",
+            about="corrupt",
+        )
+
+
+def _nothing(connection: sqlite3.Connection) -> None:
+    """Open the file, and do nothing else."""
+
+
+def _bodies(shares: Sequence[Share]) -> dict[int, bytes]:
+    """The `id()` of each record to its bytes."""
+    bodies: dict[int, bytes] = {}
+    try:
+        for share in shares:
+            for entry in share.entries:
+                if (known := id(entry.record)) not in bodies:
+                    bodies[known] = to_bytes(entry)
+    except Exception as error:
+        raise Unwritable(f"a record cannot be written ({type(error).__name__}: {error})") from error
+    return bodies

@@ -1,0 +1,1 @@
+"""Requests: raw data, and the tracking context that it resolves to."""

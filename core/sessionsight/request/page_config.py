@@ -1,0 +1,86 @@
+"""What a page may tell its own scripts: the ids under which the server captures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
+
+__all__ = ["Html", "browser_config", "config_script", "sessionsight_config"]
+
+# As Django's json_script: nothing in it can end the element or begin a comment.
+_ESCAPES = str.maketrans({"<": "\\u003C", ">": "\\u003E", "&": "\\u0026"})
+
+
+class Html(str):
+    """Text that is HTML already: Jinja2, Django and whoever else asks `__html__` puts it in as it is."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        return str(self)
+
+
+def browser_config(context: TrackingContext) -> dict[str, Any]:
+    """The ids of a context by the names that a script gives them; those that are not known are left out.
+
+    Never a key, nor anything else of the settings.
+
+    Example:
+        >>> from sessionsight import SessionSightIds
+        >>> browser_config(TrackingContext(sessionsight=SessionSightIds(session_id="6f1d2c3b"), user_id="user_1"))
+        {'sessionsight': {'sessionId': '6f1d2c3b'}, 'userId': 'user_1'}
+    """
+    ours, signal = context.sessionsight, context.signal
+    return _known(
+        {
+            "sessionsight": _known({"sessionId": ours.session_id, "visitorId": ours.visitor_id}),
+            "signal": _known(
+                {"sessionId": signal.session_id, "windowId": signal.window_id, "distinctId": signal.distinct_id}
+            ),
+            "userId": context.user_id,
+            "anonymousId": context.anonymous_id,
+        }
+    )
+
+
+def config_script(context: TrackingContext, *, element_id: str = "sessionsight-config") -> Html:
+    r"""The same as an element of JSON for the page.
+
+    Args:
+        context: Of the request that the page answers.
+        element_id: Letters, digits, hyphens and underscores, under which a script finds the element.
+
+    Raises:
+        ValueError: Another element id.
+
+    Example:
+        >>> config_script(TrackingContext(user_id="</script>"))
+        '<script type="application/json" id="sessionsight-config">{"userId":"\\u003C/script\\u003E"}</script>'
+    """
+    if not element_id.replace("-", "").replace("_", "").isalnum():
+        raise ValueError("element_id must consist of letters, digits, hyphens and underscores")
+    text = json.dumps(browser_config(context), separators=(",", ":")).translate(_ESCAPES)
+    return Html(f'<script type="application/json" id="{element_id}">{text}</script>')
+
+
+def sessionsight_config(request: Any) -> Html:
+    """The element for a request that has `request.analytics`; an empty one for a request that has none.
+
+    A function for templates. The page is one visitor's own from then on: a cache must not give it to others.
+
+    Example:
+        >>> from jinja2 import Environment
+        >>> environment = Environment(autoescape=True)
+        >>> environment.globals["sessionsight_config"] = sessionsight_config
+        >>> environment.from_string("{{ sessionsight_config(request) }}").render(request=None)
+        '<script type="application/json" id="sessionsight-config">{}</script>'
+    """
+    analytics = getattr(request, "analytics", None)
+    return config_script(EMPTY_CONTEXT if analytics is None else analytics.context)
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value}

@@ -1,0 +1,341 @@
+"""The raw strings of a request, taken from whatever a Python server calls a request.
+
+`from_environ` and `from_scope` serve the adapters; `from_any` recognises every shape by what it
+looks like, so that no framework has to be imported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sessionsight.request.containers import attribute, has_pairs, item, read_cookies, read_headers
+from sessionsight.request.urls import quote_path
+
+__all__ = [
+    "HEADERS",
+    "HeaderNames",
+    "RequestData",
+    "from_any",
+    "from_environ",
+    "from_scope",
+    "snapshot_of_environ",
+    "snapshot_of_scope",
+]
+
+# What `resolve` and `consent` read. Only these are taken from a request, so that the rest of it
+# can be let go when the response ends.
+HEADERS = (
+    "cookie",
+    "x-signal-session-id",
+    "x-signal-window-id",
+    "x-signal-distinct-id",
+    "host",
+    "referer",
+    "user-agent",
+    "x-forwarded-for",
+    "sec-gpc",
+    "dnt",
+)
+
+
+class RequestData(Struct, frozen=True, kw_only=True):
+    """Raw strings of a request, the same in every framework; a `consent` function is called with it.
+
+    Example:
+        >>> RequestData(headers={"cookie": "ss_sid=6f1d2c3b"}).headers["cookie"]
+        'ss_sid=6f1d2c3b'
+    """
+
+    headers: Mapping[str, str] = {}
+    """Those of `HEADERS` that came, by lower-case name. Several Cookie headers are joined by `"; "`."""
+    cookies: Mapping[str, object] | None = None
+    """Cookies that somebody else has decoded already, in place of the Cookie header."""
+    scheme: str = "http"
+    path: str | None = None
+    """Percent-encoded, with the mount point of the app."""
+    query: str = ""
+    remote_addr: str | None = None
+
+
+class HeaderNames:
+    """The header names to take, in the spellings of WSGI and ASGI; made once per client."""
+
+    __slots__ = ("asgi", "cookies", "extra", "wsgi")
+
+    def __init__(self, *extra: str | None, cookie: str | None = None) -> None:
+        names = tuple(dict.fromkeys([*HEADERS, *(name.lower() for name in extra if name)]))
+        self.wsgi = tuple("HTTP_" + name.upper().replace("-", "_") for name in names)
+        self.extra = self.wsgi[len(HEADERS) :]
+        """In the spelling of WSGI, those that are not among `HEADERS`."""
+        self.cookies = ("ss_sid", "ss_vid", *([cookie] if cookie else []))
+        """The cookies to ask for where they cannot be listed."""
+        self.asgi = {name.encode("latin-1"): name for name in names}
+
+
+DEFAULT_HEADERS = HeaderNames()
+
+
+def from_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
+    """Take a request's strings from a WSGI environ, or from Django's `request.META`."""
+    return snapshot_of_environ(environ, names)()
+
+
+def from_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
+    """Take a request's strings from an ASGI scope of type `http` or `websocket`."""
+    return snapshot_of_scope(scope, names)()
+
+
+def snapshot_of_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> Callable[[], RequestData]:
+    """What does as `from_environ` when it is called; holds only the strings that this needs."""
+    get = environ.get
+    # Spelled out, here and below: each request pays for it, and a loop takes three times as long.
+    return _Environ(
+        names,
+        get("SCRIPT_NAME"),
+        get("PATH_INFO"),
+        get("QUERY_STRING"),
+        get("REMOTE_ADDR"),
+        get("wsgi.url_scheme"),
+        (
+            get("HTTP_COOKIE"),
+            get("HTTP_X_SIGNAL_SESSION_ID"),
+            get("HTTP_X_SIGNAL_WINDOW_ID"),
+            get("HTTP_X_SIGNAL_DISTINCT_ID"),
+            get("HTTP_HOST"),
+            get("HTTP_REFERER"),
+            get("HTTP_USER_AGENT"),
+            get("HTTP_X_FORWARDED_FOR"),
+            get("HTTP_SEC_GPC"),
+            get("HTTP_DNT"),
+            *map(get, names.extra),
+        ),
+    )
+
+
+def snapshot_of_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> Callable[[], RequestData]:
+    """What does as `from_scope` when it is called; holds only the parts of the scope that this needs."""
+    get = scope.get
+    return _Scope(names, get("headers"), get("path"), get("query_string"), get("scheme"), get("client"))
+
+
+class _Environ(Struct, frozen=True, gc=False):
+    """What of a WSGI environ makes a request's data."""
+
+    names: HeaderNames
+    script_name: str | None
+    path_info: str | None
+    query: str | None
+    remote_addr: str | None
+    scheme: str | None
+    headers: tuple[str | None, ...]
+
+    def __call__(self) -> RequestData:
+        path = (self.script_name or "") + (self.path_info or "")
+        headers = zip(self.names.asgi.values(), self.headers, strict=True)
+        return RequestData(
+            headers={name: value for name, value in headers if value is not None},
+            scheme=self.scheme or "http",
+            path=quote_path(path.encode("latin-1", "replace")) if path else None,
+            query=self.query or "",
+            remote_addr=self.remote_addr,
+        )
+
+
+class _Scope(Struct, frozen=True, gc=False):
+    """What of an ASGI scope makes a request's data."""
+
+    names: HeaderNames
+    headers: Iterable[tuple[bytes, bytes]] | None
+    path: str | None
+    query: bytes | str | None
+    scheme: str | None
+    client: tuple[str, int] | None
+
+    def __call__(self) -> RequestData:
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in self.headers or ():
+            name = self.names.asgi.get(raw_name)
+            if name is not None:
+                value = raw_value.decode("latin-1")
+                if name in headers:
+                    # HTTP/2 may split cookies over several headers: RFC 9113, section 8.2.3.
+                    value = f"{headers[name]}{'; ' if name == 'cookie' else ', '}{value}"
+                headers[name] = value
+        query = self.query
+        return RequestData(
+            headers=headers,
+            scheme={None: "http", "ws": "http", "wss": "https"}.get(self.scheme, self.scheme or "http"),
+            path=quote_path(self.path.encode("utf-8", "surrogateescape")) if self.path else None,
+            query=query.decode("latin-1") if isinstance(query, bytes) else query or "",  # text, of Django's AsyncClient
+            remote_addr=self.client[0] if self.client else None,
+        )
+
+
+def from_any(request: object, names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
+    """Take what there is from any request shape; what is not recognised gives empty data. Never raises.
+
+    Tried in this order, and the first that fits counts:
+
+    1. text: a raw Cookie header, or a block of header lines, as `str` or `bytes`;
+    2. an ASGI scope, a WSGI environ or Django's `META`;
+    3. an object that holds one of these: a request of Django, Werkzeug, Flask, Starlette, FastAPI, Bottle, Pyramid,
+       Falcon, Quart, Litestar and others;
+    4. an event of a serverless platform: AWS API Gateway, load balancer, Lambda@Edge;
+    5. `cookies` and `headers`, as members of an object or of a mapping: a request of aiohttp, Sanic, Tornado, Robyn,
+       `http.server` or Azure Functions;
+    6. a container of headers or of cookies: a mapping, a multi-dict, an object with `get`, a list of pairs, gRPC's
+       metadata;
+    7. what holds a request as `request` or `context`: a view, a handler, a GraphQL context or info.
+
+    Where decoded cookies hold one of the two SessionSight ids, the Cookie header is not read, as in the vendor's
+    own SDK (https://github.com/SessionSight/sdks, sdk-shared/src).
+
+    Example:
+        >>> from_any([(b"Cookie", b"ss_sid=6f1d2c3b")]).headers
+        {'cookie': 'ss_sid=6f1d2c3b'}
+    """
+    return _from_any(request, names, _MAX_LAYERS) or RequestData()
+
+
+def _from_any(request: object, names: HeaderNames, layers: int) -> RequestData | None:
+    if request is None or layers == 0:
+        return None
+    for read in _SHAPES:
+        try:
+            data = read(request, names)
+        except Exception:  # noqa: S112  # a stranger's object: whatever it raises, it does not have this shape
+            continue
+        if data is not None:
+            return data
+    for name in ("request", "context"):  # of a view or a handler; of GraphQL's info
+        inner = item(request, name) if isinstance(request, Mapping) else attribute(request, name)
+        if inner is not request and (data := _from_any(inner, names, layers - 1)) is not None:
+            return data
+    return None
+
+
+def _from_text(request: object, names: HeaderNames) -> RequestData | None:
+    if isinstance(request, bytes | bytearray | memoryview):
+        request = bytes(request).decode("latin-1")
+    if not isinstance(request, str):
+        return None
+    lines = [line.partition(":") for line in request.splitlines()]
+    pairs = [(name.strip(), value.strip()) for name, colon, value in lines if colon]
+    headers = read_headers(pairs, names.asgi) if _HEADER_LINE.search(request) else {"cookie": request}
+    return RequestData(headers=headers)
+
+
+def _from_scope(request: object, names: HeaderNames) -> RequestData | None:
+    for scope in (request, attribute(request, "scope")):
+        if isinstance(scope, Mapping) and "headers" in scope and item(scope, "type") in {"http", "websocket"}:
+            # A scope that was made by hand may have names in any case, and text.
+            headers = read_headers(list(scope["headers"]), names.asgi)
+            if headers or scope is request:
+                return replace(from_scope({**scope, "headers": ()}, names), headers=headers)
+    return None
+
+
+def _from_environ(request: object, names: HeaderNames) -> RequestData | None:
+    if isinstance(meta := attribute(request, "META"), Mapping):
+        data, path = from_environ(meta, names), attribute(request, "path")
+        # Django writes the path that it has decoded into the server's environ.
+        return replace(data, path=quote_path(path.encode("utf-8", "surrogateescape"))) if path else data
+    for environ in (request, attribute(request, "environ"), attribute(request, "env")):
+        if isinstance(environ, Mapping) and (
+            "REQUEST_METHOD" in environ or any(isinstance(name, str) and name.startswith("HTTP_") for name in environ)
+        ):
+            return from_environ(environ, names)
+    return None
+
+
+def _from_event(request: object, names: HeaderNames) -> RequestData | None:
+    """An event of AWS, by the members that only such an event has.
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html
+    https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/lambda-event-structure.html
+    """
+    if not isinstance(request, Mapping):
+        return None
+    if has_pairs(records := item(request, "Records")) and records:
+        request = next(iter(records))
+    if isinstance(edge := item(request, "cf"), Mapping):
+        request = item(edge, "request")
+        return _from_parts(None, item(request, "headers"), names)
+    if isinstance(several := item(request, "multiValueHeaders"), Mapping) and several:
+        return _from_parts(item(request, "cookies"), several, names)
+    return None
+
+
+def _from_mapping(request: object, names: HeaderNames) -> RequestData | None:
+    if not isinstance(request, Mapping) or not ("headers" in request or "cookies" in request):
+        return None
+    return _from_parts(item(request, "cookies"), item(request, "headers"), names)
+
+
+def _from_object(request: object, names: HeaderNames) -> RequestData | None:
+    # Sanic's cookies have every attribute, as an empty text.
+    cookies, headers = (
+        None if isinstance(member, str) and not member else member
+        for member in (attribute(request, "cookies"), attribute(request, "headers"))
+    )
+    return None if cookies is None and headers is None else _from_parts(cookies, headers, names)
+
+
+def _from_container(request: object, names: HeaderNames) -> RequestData | None:
+    if callable(metadata := attribute(request, "invocation_metadata")):  # the context of a gRPC call
+        request = metadata()
+    data = _from_parts(request, request, names)
+    if data.headers or data.cookies:
+        return data
+    cookies = read_cookies(request, ()) if isinstance(request, Mapping) or has_pairs(request) else None
+    # Cookies without the ids may hold the site's own anonymous id; a mapping with a request in it holds none.
+    return RequestData(cookies=cookies) if cookies and "request" not in cookies else None
+
+
+def _from_iterator(request: object, names: HeaderNames) -> RequestData | None:
+    """An iterator of pairs, as Werkzeug's `headers.items()` and `zip` give them."""
+    # The proxies of Flask and Quart are iterators by their type, so this comes last.
+    return _from_container(list(islice(request, _MAX_PAIRS)), names) if isinstance(request, Iterator) else None
+
+
+def _from_parts(cookies: object, headers: object, names: HeaderNames) -> RequestData:
+    taken = read_headers(headers, names.asgi) if headers is not None else {}
+    if isinstance(cookies, bytes):
+        cookies = cookies.decode("latin-1")
+    if has_pairs(cookies) and all(isinstance(cookie, str) for cookie in cookies):  # AWS: a list of "name=value"
+        cookies = "; ".join(cookies)
+    if isinstance(cookies, str):
+        return RequestData(headers={**taken, "cookie": cookies} if cookies else taken)
+    try:
+        decoded = read_cookies(cookies, names.cookies) if cookies is not None else {}
+    except Exception:
+        decoded = {}
+    ids = (decoded.get("ss_sid"), decoded.get("ss_vid"))
+    listed = isinstance(cookies, Mapping) or has_pairs(cookies)
+    # What an object with `get` gives counts, whatever it is; a mapping may hold other things under these names.
+    if any(isinstance(value, str) and value for value in ids) or (not listed and any(ids)):
+        return RequestData(headers=taken, cookies=decoded)
+    return RequestData(headers=taken)
+
+
+_SHAPES: tuple[Callable[[object, HeaderNames], RequestData | None], ...] = (
+    _from_text,
+    _from_scope,
+    _from_environ,
+    _from_event,
+    _from_mapping,
+    _from_object,
+    _from_container,
+    _from_iterator,
+)
+_MAX_LAYERS = 4
+_MAX_PAIRS = 1000
+# A Cookie header has neither line ends nor a colon in its first name.
+_HEADER_LINE = re.compile(r"^[A-Za-z0-9-]+:[ \t]", re.MULTILINE)

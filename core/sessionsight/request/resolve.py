@@ -1,0 +1,178 @@
+"""From the raw strings of a request to a tracking context.
+
+Every function here is pure and total: whatever a browser sends, the answer is a context, and an
+id that its vendor would refuse counts as missing. Cookies are read from the raw header, because
+the frameworks' own parsers un-quote values and do not percent-decode, where SessionSight's
+resolver does the opposite: https://github.com/SessionSight/sdks (sdk-shared/src, goals/src).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from typing import Literal
+from urllib.parse import unquote_to_bytes
+
+from msgspec import Struct
+
+from sessionsight.javascript import WHITESPACE, trim
+from sessionsight.request.context import (
+    Page,
+    SessionSightIds,
+    SignalIds,
+    TrackingContext,
+    valid_id,
+    valid_session_id,
+)
+from sessionsight.request.hostnames import hostname
+from sessionsight.request.raw import RequestData
+from sessionsight.request.urls import campaign, page_url, without_query
+
+__all__ = ["ClientIP", "Resolution", "parse_cookies", "resolve"]
+
+ClientIP = Literal["off", "truncated", "full"]
+
+_SEPARATOR = re.compile(f";[{WHITESPACE}]*")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+# Of a longer Cookie header only the end is read. No server takes that much by default.
+_MAX_COOKIE_HEADER = 1024 * 1024
+_MAX_PAGE_TEXT = 2048
+# Some proxies write the port as well: 192.0.2.1:50123, [2001:db8::1]:50123.
+_PORT = re.compile(r"^(?:\[(.*)\]|([0-9.]+))(?::[0-9]+)?$")
+
+
+class Resolution(Struct, frozen=True):
+    """A context, and the names of the cookies and headers whose ids were refused."""
+
+    context: TrackingContext
+    refused: tuple[str, ...] = ()
+
+
+def parse_cookies(header: str) -> dict[str, str]:
+    """Read a Cookie header as SessionSight's own server SDK does.
+
+    The last duplicate wins; names are case-sensitive; quotes stay part of the value; escapes are
+    decoded all or not at all.
+
+    Example:
+        >>> parse_cookies('ss_sid=old; ss_sid="a%20b"; broken; x=%zz%20')
+        {'ss_sid': '"a b"', 'x': '%zz%20'}
+    """
+    if len(header) > _MAX_COOKIE_HEADER:
+        # The last duplicate wins. Its first pair may be cut.
+        header = header[-_MAX_COOKIE_HEADER:].partition(";")[2]
+    cookies: dict[str, str] = {}
+    for pair in _SEPARATOR.split(header):
+        name, equals, value = pair.partition("=")
+        if equals and (name := trim(name)):
+            cookies[name] = _decode(trim(value))
+    return cookies
+
+
+def resolve(
+    data: RequestData,
+    *,
+    anonymous_id_cookie: str | None = None,
+    anonymous_id_header: str | None = None,
+    client_ip: ClientIP = "off",
+    trusted_proxies: int = 0,
+) -> Resolution:
+    """Resolve a request's ids and page facts. Never raises.
+
+    Example:
+        >>> resolve(RequestData(headers={"cookie": "ss_sid=6f1d2c3b"})).context.session_id
+        '6f1d2c3b'
+
+    Args:
+        anonymous_id_cookie: A cookie that holds the site's own anonymous id.
+        anonymous_id_header: A header that holds it; it goes before the cookie.
+        client_ip: Whether the client's address is kept: `"off"`, `"truncated"` (to /24 or /48) or `"full"`.
+        trusted_proxies: How many proxies in front of the app append to `X-Forwarded-For`.
+    """
+    headers = data.headers
+    cookies: Mapping[str, object] = data.cookies or parse_cookies(headers.get("cookie") or "")
+    refused: list[str] = []
+
+    def take(name: str, raw: object, valid: Callable[[str], bool]) -> str | None:
+        if not isinstance(raw, str) or not raw:
+            return None
+        if valid(raw):
+            return raw
+        refused.append(name)
+        return None
+
+    def header(name: str) -> str | None:
+        return take(name, (headers.get(name) or "").strip(), valid_id)
+
+    anonymous_id = header(anonymous_id_header.lower()) if anonymous_id_header else None
+    if anonymous_id is None and anonymous_id_cookie:
+        anonymous_id = take(anonymous_id_cookie, cookies.get(anonymous_id_cookie), valid_id)
+    context = TrackingContext(
+        sessionsight=SessionSightIds(
+            session_id=take("ss_sid", cookies.get("ss_sid"), valid_session_id),
+            visitor_id=take("ss_vid", cookies.get("ss_vid"), valid_session_id),
+        ),
+        signal=SignalIds(
+            session_id=header("x-signal-session-id"),
+            window_id=header("x-signal-window-id"),
+            distinct_id=header("x-signal-distinct-id"),
+        ),
+        anonymous_id=anonymous_id,
+        page=_page(data, client_ip, trusted_proxies),
+    )
+    return Resolution(context, tuple(refused))
+
+
+def _decode(value: str) -> str:
+    if "%" not in value or _BAD_ESCAPE.search(value):
+        return value
+    try:
+        return unquote_to_bytes(value).decode("utf-8")
+    except UnicodeError:
+        return value
+
+
+def _page(data: RequestData, client_ip: ClientIP, trusted_proxies: int) -> Page:
+    headers = data.headers
+    host = _text(headers.get("host"))
+    referrer = _text(headers.get("referer"))
+    return Page(
+        url=_text(page_url(data.scheme, host, data.path, data.query)) if host and data.path else None,
+        path=_text(data.path),
+        hostname=(hostname(f"{data.scheme}://{host}") or None) if host else None,
+        referrer=without_query(referrer) if referrer else None,
+        # Of the header as it came: a browser refuses some of the characters that are cut from the text.
+        referrer_domain=_text(hostname((headers.get("referer") or "")[:_MAX_PAGE_TEXT])) if referrer else None,
+        user_agent=_text(headers.get("user-agent")),
+        client_ip=None if client_ip == "off" else _client_ip(data, client_ip, trusted_proxies),
+        **{name: _text(value) for name, value in campaign(data.query).items()},
+    )
+
+
+def _text(value: str | None) -> str | None:
+    """Text from outside that is fit to be kept as a page fact: bounded, control characters out."""
+    if not value:
+        return None
+    value = value[:_MAX_PAGE_TEXT].strip()
+    if not value.isprintable():
+        value = "".join(character for character in value if character.isprintable())
+    return value or None
+
+
+def _client_ip(data: RequestData, mode: ClientIP, trusted_proxies: int) -> str | None:
+    # Each trusted proxy appended the address it saw; what stands further left is the client's own word.
+    # The last hop is the peer itself, which has no address on a Unix socket.
+    forwarded = (data.headers.get("x-forwarded-for") or "").split(",")
+    hops = [*filter(str.strip, forwarded), data.remote_addr or ""]
+    # With fewer hops than proxies, the request came by another way: only the peer's address is certain.
+    hop = hops[-1 - trusted_proxies] if trusted_proxies < len(hops) else hops[-1]
+    try:
+        address = ipaddress.ip_address(_PORT.sub(r"\1\2", hop.strip()))
+    except ValueError:
+        return None
+    address = getattr(address, "ipv4_mapped", None) or address
+    if mode == "full":
+        return str(address)
+    unscoped = str(address).partition("%")[0]
+    return str(ipaddress.ip_network(f"{unscoped}/{24 if address.version == 4 else 48}", strict=False).network_address)

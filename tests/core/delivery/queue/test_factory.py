@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+from sessionsight import Client, Settings
+from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.queue.factory import choose, is_durable, sqlite_path
+from sessionsight.delivery.queue.memory import MemorySpool
+from sessionsight.delivery.stores.sqlite.store import SqliteSpool
+from sessionsight.errors import ConfigurationError
+from sessionsight.log import Notices
+
+
+@pytest.mark.parametrize(
+    ("spool", "path"),
+    [
+        ("memory", None),
+        ("sqlite:////var/lib/shop.db", "/var/lib/shop.db"),
+        ("sqlite:///shop.db", f"{Path.cwd()}/shop.db"),
+        ("sqlite:////var/my%20shop.db", "/var/my shop.db"),
+    ],
+)
+def test_where_a_spool_is(spool: str, path: str | None) -> None:
+    assert sqlite_path(spool) == (None if path is None else os.path.realpath(path))
+    assert is_durable(spool) == (path is not None)
+    assert Settings(spool=spool).durable == is_durable(spool)
+
+
+def test_a_path_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="spool must be one of"):
+        Settings(spool="sqlite:///shop%00.db")
+
+
+def test_the_spool_that_a_setting_means(tmp_path: Path) -> None:
+    assert type(choose("memory", DeliveryOptions(), Notices())) is MemorySpool
+    assert type(choose(f"sqlite:///{tmp_path}/a.db", DeliveryOptions(), Notices())) is SqliteSpool
+    assert list(tmp_path.iterdir()) == []  # it is made when it is needed
+
+
+def test_a_durable_spool_takes_records_in_before_the_response_ends(tmp_path: Path) -> None:
+    assert Client(Settings(spool=f"sqlite:///{tmp_path}/a.db")).early
+    assert not Client(Settings()).early
+
+
+def test_a_python_without_file_locks_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with pytest.raises(ConfigurationError, match="needs fcntl, which this Python does not have"):
+        choose("sqlite:///a.db", DeliveryOptions(), Notices())
+
+
+def test_an_old_sqlite_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 23, 1))
+    with pytest.raises(ConfigurationError, match=r"needs SQLite 3\.24"):
+        choose("sqlite:///a.db", DeliveryOptions(), Notices())

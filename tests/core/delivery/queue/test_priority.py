@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
+
+from sessionsight.capture.records import Entry, Goal
+from sessionsight.delivery.queue.priority import MemoryQueue, size_of
+from sessionsight.request.context import Page, TrackingContext
+from tests.core.delivery.kit import USER, event, goal, labels
+
+
+def queue(records: int = 100, size: int = 10**9) -> MemoryQueue:
+    return MemoryQueue(max_records=records, max_bytes=size)
+
+
+def test_records_come_out_in_the_order_in_which_they_came_in_but_goals_before_events() -> None:
+    full = queue()
+    full.put([event("a"), goal("G"), event("b"), goal("H")])
+
+    assert labels(full.claim(100, 10**9)) == ["G", "H", "a", "b"]
+
+
+def test_a_claim_takes_as_many_as_fit_in_number_and_bytes() -> None:
+    full = queue()
+    full.put([event(name, size=1000) for name in "abcdef"])
+    each = size_of(event("a", size=1000))
+
+    assert labels(full.claim(2, 10**9)) == ["a", "b"]
+    assert labels(full.claim(100, 2 * each)) == ["c", "d"]
+    assert full.waiting == 2
+    assert full.pending == 6
+
+
+def test_a_record_that_is_too_large_for_any_batch_goes_alone() -> None:
+    full = queue()
+    full.put([event("large", size=10_000), event("b")])
+
+    assert labels(full.claim(100, 500)) == ["large"]
+    assert labels(full.claim(100, 500)) == ["b"]
+    assert full.claim(100, 500) == []
+
+
+def test_a_full_queue_loses_events_before_goals_and_the_oldest_first() -> None:
+    full = queue(records=4)
+
+    assert full.put([event("a"), goal("G"), event("b"), goal("H")]) == []
+    assert labels(full.put([event("c")])) == ["a"]
+    assert labels(full.put([goal("I"), goal("J")])) == ["b", "c"]
+    assert labels(full.put([goal("K")])) == ["G"]
+    assert labels(full.put([event("d")])) == ["d"]
+    assert labels(full.claim(100, 10**9)) == ["H", "I", "J", "K"]
+
+
+def test_a_queue_is_full_by_memory_as_well() -> None:
+    full = queue()
+    full.put([event(name, size=1000) for name in "abc"])
+    full = queue(size=full.memory)
+    full.put([event(name, size=1000) for name in "abc"])
+
+    assert labels(full.put([event("d", size=1000)])) == ["a"]
+    assert labels(full.put([event("too large", size=10_000)])) == ["b", "c", "d", "too large"]
+    assert full.pending == full.memory == 0
+
+
+def visited(number: int, *, text: int = 0) -> Entry:
+    """A record with a context of its own."""
+    page = Page(url=f"https://shop.example.com/{number}/{'x' * text}", user_agent="Mozilla/5.0 " + "y" * text)
+    record = event(str(number)).record
+    return Entry(record, TrackingContext(user_id=f"user_{number}", page=page), 0.0)
+
+
+def test_the_text_of_a_context_counts_and_is_given_back() -> None:
+    short, long = queue(), queue()
+    short.put([visited(1)])
+    long.put([visited(1, text=50_000)])
+
+    assert long.memory - short.memory == pytest.approx(100_000, abs=20)
+
+    long.settle(long.claim(1, 10**9))
+    assert long.memory == 0
+
+
+def test_a_context_that_records_share_counts_once() -> None:
+    alone, together = queue(), queue()
+    entry = visited(1, text=50_000)
+    alone.put([entry])
+    together.put([entry] * 20)
+
+    assert together.memory < alone.memory + 20_000
+
+
+def test_what_is_counted_is_near_what_python_allocates() -> None:
+    full = queue(records=10**6)
+    full.put([visited(number) for number in range(100)])  # what is made once
+    tracemalloc.start()
+    try:
+        before, counted = tracemalloc.get_traced_memory()[0], full.memory
+        for number in range(2_000):
+            full.put([visited(number, text=number % 100)])
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+    assert 0.8 * grown < full.memory - counted < 2 * grown
+
+
+def test_a_context_that_holds_anything_is_counted_as_well() -> None:
+    odd = Entry(event("a").record, replace(USER, user_id=object()), 0.0)
+    full = queue()
+    full.put([odd])
+
+    assert labels(full.claim(1, 10**9)) == ["a"]
+    assert full.memory == 0
+
+
+def test_records_under_way_count_towards_the_bound_but_are_never_lost_to_it() -> None:
+    full = queue(records=2)
+    full.put([event("a"), event("b")])
+    claimed = full.claim(2, 10**9)
+
+    assert labels(full.put([event("c")])) == ["c"]
+
+    full.settle(claimed)
+    assert full.put([event("d"), event("e")]) == []
+    assert full.pending == 2
+
+
+def test_what_is_drained_is_settled_and_what_is_under_way_is_not() -> None:
+    full = queue()
+    full.put([event("a"), goal("G"), event("b")])
+    full.claim(1, 10**9)
+
+    assert labels(full.drain()) == ["a", "b"]
+    assert full.waiting == full.waiting_bytes == full.memory == 0
+    assert full.pending == 1
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Against a plain list that does the same the slow way."""
+
+    @initialize(records=st.integers(1, 8), events_worth=st.integers(1, 8))
+    def begin(self, records: int, events_worth: int) -> None:
+        self.max_records, self.max_bytes = records, events_worth * 600
+        self.queue = queue(records, self.max_bytes)
+        self.scale = queue(10**6)
+        self.model: list[Entry] = []
+        self.claimed: list[Entry] = []
+        self.number = 0
+        self.sizes: dict[str, int] = {}
+
+    def memory_of(self, entry: Entry) -> int:
+        return self.sizes[entry.record.label]
+
+    @rule(kinds=st.lists(st.tuples(st.booleans(), st.integers(0, 300)), max_size=6))
+    def put(self, kinds: list[tuple[bool, int]]) -> None:
+        entries: list[Entry] = []
+        scale = self.scale
+        for is_goal, size in kinds:
+            self.number += 1
+            before = scale.memory
+            entries.append(goal(str(self.number)) if is_goal else event(str(self.number), size=size))
+            scale.put([entries[-1]])
+            self.sizes[str(self.number)] = scale.memory - before
+        self.model += entries
+        lost = []
+        while self.model and (
+            len(self.model) + len(self.claimed) > self.max_records
+            or sum(map(self.memory_of, self.model)) > self.max_bytes
+        ):
+            events = [entry for entry in self.model if not isinstance(entry.record, Goal)]
+            lost.append((events or self.model)[0])
+            self.model = [entry for entry in self.model if entry is not lost[-1]]
+        assert labels(self.queue.put(entries)) == labels(lost)
+
+    @rule(number=st.integers(1, 5), size=st.integers(1, 2000))
+    def claim(self, number: int, size: int) -> None:
+        claimed = self.queue.claim(number, size)
+        expected: list[Entry] = []
+        for entry in sorted(self.model, key=lambda entry: not isinstance(entry.record, Goal)):
+            if len(expected) == number or (expected and sum(map(size_of, [*expected, entry])) > size):
+                break
+            expected.append(entry)
+        assert labels(claimed) == labels(expected)
+        self.model = [entry for entry in self.model if entry not in expected]
+        self.claimed += claimed
+
+    @rule(number=st.integers(0, 5))
+    def settle(self, number: int) -> None:
+        done, self.claimed = self.claimed[:number], self.claimed[number:]
+        self.queue.settle(done)
+
+    @rule()
+    def drain(self) -> None:
+        assert sorted(labels(self.queue.drain())) == sorted(labels(self.model))
+        self.model = []
+
+    @invariant()
+    def counts_are_right(self) -> None:
+        assert self.queue.waiting == len(self.model)
+        assert self.queue.waiting_bytes == sum(map(size_of, self.model))
+        assert self.queue.memory == sum(map(self.memory_of, self.model))
+        assert self.queue.pending == len(self.model) + len(self.claimed)
+
+
+TestQueue = QueueMachine.TestCase

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sessionsight.delivery.redaction import discreet
+from sessionsight.destinations.base import Action, Verdict
+from tests.core.box import BoxDestination
+from tests.core.delivery.kit import Vendor
+
+KEY = "sk_very_secret"
+
+
+def said(message: str, key: Any = KEY) -> str:
+    return discreet(Verdict(action=Action.PAUSE, message=message), Vendor("http://127.0.0.1:9", key=key)).message
+
+
+def test_a_key_is_struck_out_wherever_it_stands() -> None:
+    assert said(f"no {KEY} here, and {KEY}s are not welcome") == "no *** here, and ***s are not welcome"
+    assert said("no such key") == "no such key"
+
+
+def test_a_key_that_a_function_gives_is_struck_out_as_well() -> None:
+    assert said(f"no {KEY} here", key=lambda: f"{KEY}\n") == "no *** here"
+
+
+def test_what_is_said_of_single_records_is_gone_through_too() -> None:
+    verdict = Verdict(action=Action.DELIVERED, refused={3: f"{KEY} may not do this"})
+
+    assert discreet(verdict, Vendor("http://127.0.0.1:9")).refused == {3: "*** may not do this"}
+
+
+def test_a_placeholder_is_left_alone_for_it_may_be_a_word() -> None:
+    assert said("the key is wrong", key="key") == "the key is wrong"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("vault"), SystemExit(1)])
+def test_a_key_that_cannot_be_had_hides_nothing(error: BaseException) -> None:
+    def fail() -> str:
+        raise error
+
+    assert said("not today", key=fail) == "not today"
+
+
+def test_a_destination_without_keys_may_say_anything() -> None:
+    verdict = Verdict(action=Action.PAUSE, message="all of it")
+
+    assert discreet(verdict, BoxDestination()) == verdict

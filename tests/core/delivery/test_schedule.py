@@ -1,0 +1,146 @@
+"""What goes next, without a vendor and without waiting: the clock is handed in."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from sessionsight.capture.records import Entry, Identify
+from sessionsight.delivery.before_send import LastLook
+from sessionsight.delivery.jobs import Job
+from sessionsight.delivery.queue.memory import MemoryBooks
+from sessionsight.delivery.reports import Reports
+from sessionsight.delivery.schedule import Agenda
+from sessionsight.destinations.base import Limits
+from sessionsight.log import Notices
+from sessionsight.request.context import EMPTY_CONTEXT
+from tests.core.delivery.kit import batches, event, labels, make_books, quick
+
+NEVER = float("inf")
+
+
+def agenda(books: MemoryBooks, *, linger: float = 0.0, **options: Any) -> Agenda:
+    settings = quick(**options)
+    vendor = batches("http://127.0.0.1:1")
+    look = LastLook(settings.before_send, vendor, books, Reports(vendor.name, settings, Notices()))
+    return Agenda(books, Limits(max_records=2), linger, look)
+
+
+def job(*names: str) -> Job:
+    return Job(entries=[event(name) for name in names])
+
+
+def named(found: tuple[Job | None, float]) -> Sequence[str]:
+    return labels(found[0].entries) if found[0] is not None else []
+
+
+def test_parts_go_before_retries_and_those_before_new_records() -> None:
+    books = make_books()
+    books.enter([event("new")])
+    now = time.monotonic()
+    ahead = agenda(books)
+    ahead.put_off(job("again"), now)
+    ahead.put_parts([job("first"), job("second")])
+
+    assert [named(ahead.next(now, probing=False)) for _ in range(4)] == [["first"], ["second"], ["again"], ["new"]]
+    assert ahead.next(now, probing=False) == (None, NEVER)
+
+
+def test_a_job_that_is_put_off_waits_for_its_time_unless_the_vendor_is_probed() -> None:
+    now = time.monotonic()
+    ahead = agenda(make_books())
+    later = job("later")
+    ahead.put_off(later, now + 5)
+
+    assert ahead.next(now, probing=False)[0] is None
+    assert ahead.next(now, probing=False)[1] == pytest.approx(5.0)
+    assert later in ahead
+    assert ahead.next(now, probing=True) == (later, 0.0)
+    assert later not in ahead
+
+
+def test_what_is_brought_forward_is_due_now() -> None:
+    now = time.monotonic()
+    ahead = agenda(make_books())
+    ahead.put_off(job("later"), now + 5)
+
+    ahead.bring_forward(now)
+
+    assert named(ahead.next(now, probing=False)) == ["later"]
+
+
+def test_every_second_probe_tries_new_records() -> None:
+    books, now = make_books(), time.monotonic()
+    books.enter([event(name) for name in "abcd"])
+    ahead = agenda(books)
+    tried = []
+    for _ in range(4):
+        found, _ = ahead.next(now, probing=True)
+        assert found is not None
+        tried.append(labels(found.entries))
+        ahead.put_off(found, now)
+
+    assert tried == [["a", "b"], ["c", "d"], ["a", "b"], ["c", "d"]]
+
+
+def test_a_record_waits_for_company_unless_somebody_is_in_a_hurry() -> None:
+    books = make_books()
+    books.enter([event("a")])
+    since = books.waiting()[2]
+    assert since is not None
+    ahead = agenda(books, linger=60.0)
+
+    assert ahead.next(since + 50, probing=False)[0] is None
+    assert ahead.next(since + 50, probing=False)[1] == pytest.approx(10.0)
+    ahead.hurry = True
+    assert named(ahead.next(since + 50, probing=False)) == ["a"]
+
+
+def test_what_before_send_drops_is_no_job() -> None:
+    books = make_books()
+    books.enter([event("a"), event("b"), event("c")])
+    ahead = agenda(books, before_send=lambda record, destination: None if record["name"] in "ab" else record)
+
+    assert ahead.next(time.monotonic(), probing=False) == (None, 0.0)
+    assert named(ahead.next(time.monotonic(), probing=False)) == ["c"]
+
+
+def identified(*users: str) -> list[Entry]:
+    return [Entry(Identify(entropy=os.urandom(10), time=0.0, user_id=user), EMPTY_CONTEXT) for user in users]
+
+
+def test_what_waits_for_its_order_comes_next_once_that_is_settled() -> None:
+    books = make_books()
+    ahead = agenda(books)
+    books.enter([*identified("u1", "u2", "u1", "u1"), event("a")])
+    now = time.monotonic()
+    first, second, third = (ahead.next(now, probing=False)[0] for _ in range(3))
+    assert first is not None
+    assert second is not None
+    assert third is not None
+
+    assert ahead.admit(first)
+    assert not ahead.admit(second), "both are about a person of whom the first job tells"
+    assert ahead.admit(third), "events wait for nobody"
+    assert ahead.next(now, probing=False)[0] is None
+
+    ahead.settled(first.take())
+    released, _ = ahead.next(now, probing=False)
+    assert released is not None
+    assert ahead.admit(released)
+    assert [entry.user_id for entry in released.entries] == ["u1", "u1"]
+
+
+def test_the_order_gives_way_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[Agenda.__module__], "_MAX_BLOCKED", 3)
+    books = make_books()
+    ahead = agenda(books)
+    books.enter(identified(*["u1"] * 8))
+    jobs = [found for _ in range(4) if (found := ahead.next(time.monotonic(), probing=False)[0]) is not None]
+
+    assert [ahead.admit(each) for each in jobs] == [True, False, True, True]

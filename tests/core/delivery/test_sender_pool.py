@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from sessionsight.delivery.sender_pool import Attempt, Outcome, Senders
+from sessionsight.delivery.transport import HttpxTransport, NotSent, OutcomeUnknown, TimeLimits, Unsendable
+from sessionsight.delivery.wake_event import Wake
+from sessionsight.destinations.base import HttpCall, HttpReply
+from sessionsight.errors import ConfigurationError
+from tests.core.delivery.kit import event
+from tests.support.server import PATIENCE, Server, after, drip, reply, silence, until
+
+AMPLE = TimeLimits(connect=PATIENCE, read=PATIENCE, total=PATIENCE)
+
+
+def call(url: str = "http://127.0.0.1:1") -> HttpCall:
+    return HttpCall(url=url, headers={}, body=b"", entries=[event()])
+
+
+class Scripted:
+    """A transport that does what a function does."""
+
+    def __init__(self, function: Callable[[], HttpReply]) -> None:
+        self.function = function
+        self.closed = 0
+
+    def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
+        return self.function()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def senders(transport: Any) -> tuple[Senders, Wake]:
+    wake = Wake()
+    return Senders(transport, name="test", wake=wake), wake
+
+
+def results(pool: Senders, wake: Wake, number: int) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    while len(outcomes) < number:
+        assert wake.wait(PATIENCE), f"only {len(outcomes)} calls came back"
+        outcomes += pool.finished()
+    return outcomes
+
+
+def threads() -> int:
+    return sum(thread.name == "test-sender" for thread in threading.enumerate())
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    yield
+    until(lambda: threads() == 0, "all threads have ended")
+
+
+def no_new_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+
+def test_calls_go_out_at_the_same_time_each_on_a_thread_of_its_own() -> None:
+    together = threading.Barrier(8)
+
+    def send() -> HttpReply:
+        together.wait(PATIENCE)
+        return HttpReply(status=200)
+
+    pool, wake = senders(Scripted(send))
+    attempts = [pool.launch(call(), AMPLE) for _ in range(8)]
+
+    outcomes = results(pool, wake, 8)
+
+    assert {id(outcome.attempt) for outcome in outcomes} == {id(attempt) for attempt in attempts}
+    assert pool.in_flight == 0
+    pool.stop()
+    until(lambda: threads() == 0, "the threads have ended")
+
+
+def test_threads_are_used_again() -> None:
+    pool, wake = senders(Scripted(lambda: HttpReply(status=200)))
+    for _ in range(20):
+        pool.launch(call(), AMPLE)
+        results(pool, wake, 1)
+
+    assert threads() == 1
+    pool.stop()
+    until(lambda: threads() == 0, "the thread has ended")
+
+
+@pytest.mark.parametrize(
+    ("error", "becomes"),
+    [
+        (NotSent("a"), NotSent),
+        (OutcomeUnknown("a"), OutcomeUnknown),
+        (Unsendable("a"), Unsendable),
+        (ConfigurationError("set SIGNAL_API_KEY"), Unsendable),
+        (ValueError("with a secret"), OutcomeUnknown),
+        (SystemExit(1), OutcomeUnknown),
+    ],
+)
+def test_whatever_a_transport_raises_its_call_comes_back(error: BaseException, becomes: type[Exception]) -> None:
+    def send() -> HttpReply:
+        raise error
+
+    pool, wake = senders(Scripted(send))
+    pool.launch(call(), AMPLE)
+    [outcome] = results(pool, wake, 1)
+
+    assert type(outcome.result) is becomes
+    assert "secret" not in str(outcome.result)
+    pool.launch(call(), AMPLE)
+    assert len(results(pool, wake, 1)) == 1, "the thread has survived"
+    pool.stop()
+
+
+def test_a_call_that_hangs_is_given_up_and_its_late_reply_ignored() -> None:
+    late = threading.Event()
+
+    def send() -> HttpReply:
+        late.wait(PATIENCE)
+        return HttpReply(status=200)
+
+    pool, _ = senders(Scripted(send))
+    attempt = pool.launch(call(), AMPLE)
+    until(lambda: attempt.started, "the call is under way")
+    attempt.deadline = 0.0
+
+    [outcome] = pool.finished()
+    assert isinstance(outcome.result, OutcomeUnknown)
+    assert pool.finished() == []
+
+    late.set()
+    until(lambda: not pool._done.empty(), "the late reply is there")
+    assert pool.finished() == []
+    assert pool.in_flight == 0
+    pool.stop()
+
+
+def test_what_follows_a_call_that_hangs_is_sent_by_a_thread_of_its_own() -> None:
+    hang = threading.Event()
+    first = threading.Event()
+
+    def send() -> HttpReply:
+        if not first.is_set():
+            first.set()
+            hang.wait(3 * PATIENCE)
+        return HttpReply(status=200)
+
+    transport = Scripted(send)
+    pool, wake = senders(transport)
+    attempt = pool.launch(call(), AMPLE)
+    first.wait(PATIENCE)
+    attempt.deadline = 0.0
+    pool.finished()
+    assert transport.closed == 1, "its connection is cut"
+    assert pool.in_flight == 0
+
+    pool.launch(call(), AMPLE)
+
+    [outcome] = results(pool, wake, 1)
+    assert isinstance(outcome.result, HttpReply)
+    hang.set()
+    pool.stop()
+    until(lambda: threads() == 0, "even the thread that hung has ended")
+
+
+def test_one_call_that_hangs_does_not_cut_off_those_that_do_not() -> None:
+    with Server() as server:
+        good = threading.Event()
+        server.will(silence(), after(good, reply(200)))
+        transport = HttpxTransport(connections=2)
+        pool, wake = senders(transport)
+        hanging = pool.launch(call(server.url), AMPLE)
+        server.wait_for(1)
+        fine = pool.launch(call(server.url), AMPLE)
+        server.wait_for(2)
+        hanging.deadline = 0.0
+
+        assert [outcome.attempt for outcome in pool.finished()] == [hanging]
+        assert pool.in_flight == 2, "it still holds its connection"
+        good.set()
+
+        [outcome] = results(pool, wake, 1)
+        assert outcome.attempt is fine
+        assert isinstance(outcome.result, HttpReply)
+        assert pool.in_flight == 0, "now it is cut off"
+        pool.stop()
+        until(lambda: threads() == 0, "the threads have ended")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [silence(), drip(b"HTTP/1.1 200 OK\r\n", b"x-y: z\r\n"), drip(b"HTTP/1.1 200 OK\r\nx-y: ", b"z")],
+    ids=["silence", "a-head-that-drips", "a-header-that-drips"],
+)
+def test_the_thread_of_a_call_that_was_given_up_ends_soon(answer: Any) -> None:
+    with Server() as server:
+        server.will(answer)
+        pool, _ = senders(HttpxTransport())
+        attempt = pool.launch(call(server.url), AMPLE)
+        server.wait_for(1)
+        attempt.deadline = 0.0
+
+        [outcome] = pool.finished()
+
+        assert isinstance(outcome.result, OutcomeUnknown)
+        until(lambda: threads() == 0, "the thread has ended")
+        pool.stop()
+
+
+def test_the_first_thread_can_be_started_ahead_of_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, wake = senders(Scripted(lambda: HttpReply(status=200)))
+    pool.prepare()
+    pool.prepare()
+    assert threads() == 1
+    no_new_threads(monkeypatch)
+
+    pool.launch(call(), AMPLE)
+    pool.launch(call(), AMPLE)
+
+    assert len(results(pool, wake, 2)) == 2
+    pool.stop()
+
+
+def test_where_no_thread_can_be_started_calls_are_sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_new_threads(monkeypatch)
+    pool, wake = senders(Scripted(lambda: HttpReply(status=200)))
+    with pytest.raises(RuntimeError):
+        pool.prepare()
+
+    attempt = pool.launch(call(), AMPLE)
+
+    assert [outcome.attempt for outcome in results(pool, wake, 1)] == [attempt]
+    pool.stop()
+
+
+def test_a_call_that_no_thread_has_taken_up_was_certainly_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    hang = threading.Event()
+    sent: list[int] = []
+
+    def send() -> HttpReply:
+        sent.append(1)
+        hang.wait(PATIENCE)
+        return HttpReply(status=200)
+
+    pool, wake = senders(Scripted(send))
+    busy = pool.launch(call(), AMPLE)
+    until(lambda: busy.started, "the thread is busy")
+    no_new_threads(monkeypatch)
+
+    waiting = pool.launch(call(), AMPLE)
+    waiting.deadline = 0.0
+    [outcome] = pool.finished()
+    assert outcome.attempt is waiting
+    assert isinstance(outcome.result, NotSent)
+
+    hang.set()
+    assert [outcome.attempt for outcome in results(pool, wake, 1)] == [busy]
+    pool.stop()
+    until(lambda: threads() == 0, "the thread has ended")
+    assert sent == [1], "it must not be sent once it counts as not sent"
+
+
+def test_the_next_deadline_is_that_of_the_oldest_call() -> None:
+    hang = threading.Event()
+
+    def send() -> HttpReply:
+        hang.wait(PATIENCE)
+        return HttpReply(status=200)
+
+    pool, _ = senders(Scripted(send))
+    assert pool.next_deadline == float("inf")
+    first: Attempt = pool.launch(call(), AMPLE)
+    pool.launch(call(), TimeLimits(connect=1, read=1, total=10 * PATIENCE))
+
+    assert time.monotonic() < pool.next_deadline == first.deadline
+    hang.set()
+    pool.stop()
+
+
+# --- the bell -------------------------------------------------------------------------------------
+
+
+def test_a_bell_that_was_rung_before_wakes_at_once_and_only_once() -> None:
+    wake = Wake()
+    wake.set()
+    wake.set()
+
+    assert wake.wait(PATIENCE)
+    assert not wake.wait(0)
+
+
+def test_a_bell_wakes_a_thread_that_sleeps_for_ever() -> None:
+    wake = Wake()
+    sleeper = threading.Thread(target=wake.wait, args=(float("inf"),))
+    sleeper.start()
+
+    wake.set()
+
+    sleeper.join(PATIENCE)
+    assert not sleeper.is_alive()

@@ -1,0 +1,170 @@
+import copy
+import pickle
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import asdict, replace
+
+from sessionsight import Page, SessionSightIds, SignalIds, TrackingContext
+from sessionsight.request.context import EMPTY_CONTEXT, OPTED_OUT, valid_id, valid_session_id
+
+FULL = TrackingContext(
+    sessionsight=SessionSightIds(session_id="session-1", visitor_id="visitor-1"),
+    signal=SignalIds(session_id="s1", window_id="w1", distinct_id="d1"),
+    user_id="user_1",
+    anonymous_id="anonymous_1",
+    page=Page(**{name: f"the {name}" for name in Page.__struct_fields__}),
+)
+
+session_ids = st.none() | st.from_regex(r"[A-Za-z0-9-]{1,128}", fullmatch=True)
+ids = st.none() | st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=256).filter(valid_id)
+facts = st.none() | st.text(min_size=1, max_size=500)
+contexts = st.builds(
+    TrackingContext,
+    sessionsight=st.builds(SessionSightIds, session_id=session_ids, visitor_id=session_ids),
+    signal=st.builds(SignalIds, session_id=ids, window_id=ids, distinct_id=ids),
+    user_id=ids,
+    anonymous_id=ids,
+    page=st.fixed_dictionaries(dict.fromkeys(Page.__struct_fields__, facts)).map(lambda fields: Page(**fields)),
+)
+long_contexts = st.builds(
+    TrackingContext,
+    user_id=st.text(max_size=2000),
+    page=st.fixed_dictionaries(dict.fromkeys(Page.__struct_fields__, st.text(max_size=2000))).map(
+        lambda fields: Page(**fields)
+    ),
+)
+
+
+@given(contexts)
+def test_a_context_comes_out_of_the_carrier_as_it_went_in(context: TrackingContext) -> None:
+    assert TrackingContext.from_carrier(context.to_carrier()) == context
+
+
+def test_no_field_is_forgotten_by_the_carrier() -> None:
+    assert len(FULL.to_carrier()) == 5 + 2 + len(Page.__struct_fields__)
+    assert TrackingContext.from_carrier(FULL.to_carrier()) == FULL
+
+
+@given(contexts | long_contexts)
+def test_a_carrier_fits_the_limits_of_stripes_metadata(context: TrackingContext) -> None:
+    carrier = context.to_carrier()
+    assert len(carrier) <= 50
+    assert all(0 < len(name) <= 40 and name.isascii() for name in carrier)
+    assert all(0 < len(value) <= 500 for value in carrier.values())
+
+
+def test_a_page_fact_that_is_too_long_is_left_out_rather_than_cut() -> None:
+    context = TrackingContext(page=Page(url="https://shop.example/" + "x" * 500, path="/x"))
+    assert context.to_carrier() == {"ss_page_path": "/x"}
+
+
+def test_foreign_names_in_a_carrier_are_passed_over() -> None:
+    carrier = {"order_id": "o1", "ss_sid": "session-1", "ss_unknown": "x", "ss_page_unknown": "x", 5: "x"}
+    assert TrackingContext.from_carrier(carrier) == TrackingContext(
+        sessionsight=SessionSightIds(session_id="session-1")
+    )
+
+
+class StripeObject:
+    """As stripe 15 and later give metadata: no mapping, and without `get`."""
+
+    def __init__(self, **data: str) -> None:
+        self._data = data
+
+    def __getitem__(self, name: str) -> str:
+        return self._data[name]
+
+
+def test_a_carrier_need_not_be_a_mapping() -> None:
+    carrier = StripeObject(ss_sid="session-1", plan="pro")
+    assert TrackingContext.from_carrier(carrier) == TrackingContext(
+        sessionsight=SessionSightIds(session_id="session-1")
+    )
+
+
+@pytest.mark.parametrize("carrier", ['{"ss_opted_out": "1"}', b"{}", ["ss_sid", "session-1"], 5])
+def test_what_is_not_a_carrier_counts_as_a_refusal_and_is_logged(
+    carrier: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert TrackingContext.from_carrier(carrier).opted_out
+    assert f"not a {type(carrier).__name__}" in caplog.text
+
+
+@pytest.mark.parametrize("carrier", [None, {}, ""])
+def test_no_metadata_is_an_empty_context(carrier: Any) -> None:
+    assert TrackingContext.from_carrier(carrier) == EMPTY_CONTEXT
+    assert EMPTY_CONTEXT.to_carrier() == {}
+
+
+@given(st.dictionaries(st.sampled_from(sorted(FULL.to_carrier())), st.none() | st.integers() | st.text() | st.binary()))
+def test_no_content_of_a_carrier_makes_it_raise_or_lets_an_unfit_id_in(carrier: dict[str, object]) -> None:
+    context = TrackingContext.from_carrier(carrier)
+    for session_id in (context.sessionsight.session_id, context.sessionsight.visitor_id):
+        assert session_id is None or valid_session_id(session_id)
+    for other in (
+        context.user_id,
+        context.anonymous_id,
+        *(getattr(context.signal, n) for n in FULL.signal.__struct_fields__),
+    ):
+        assert other is None or valid_id(other)
+
+
+@pytest.mark.parametrize("value", ["", "a b", "a" * 129, "a_b", "ä", "a\n", "\u0661"])
+def test_a_carrier_lets_no_session_id_in_that_sessionsight_would_refuse(value: str) -> None:
+    assert TrackingContext.from_carrier({"ss_sid": value, "ss_vid": value}) == EMPTY_CONTEXT
+
+
+@pytest.mark.parametrize("value", ["", " ", "a" * 257, "a\nb", "a\x00", "a\x85", 5, None, ["a"]])
+def test_a_carrier_lets_no_other_unfit_id_in(value: Any) -> None:
+    assert TrackingContext.from_carrier({"ss_user_id": value, "ss_signal_distinct_id": value}) == EMPTY_CONTEXT
+
+
+# --- refusals -----------------------------------------------------------------------------------------
+
+
+def test_the_carrier_of_a_refusal_says_so_and_nothing_else() -> None:
+    assert OPTED_OUT.to_carrier() == {"ss_opted_out": "1"}
+    assert TrackingContext.from_carrier(OPTED_OUT.to_carrier()) == OPTED_OUT
+
+
+@given(contexts)
+def test_a_context_of_a_refusal_holds_nothing_else_however_it_is_made(context: TrackingContext) -> None:
+    ways = [
+        TrackingContext(**{**asdict(context), "opted_out": True}),
+        replace(context, opted_out=True),
+        replace(OPTED_OUT, user_id=context.user_id, page=context.page),
+        OPTED_OUT.with_user("user_1"),
+        TrackingContext.from_carrier({**context.to_carrier(), **OPTED_OUT.to_carrier()}),
+        msgspec.msgpack.decode(msgspec.msgpack.encode({**asdict(context), "opted_out": True}), type=TrackingContext),
+        pickle.loads(pickle.dumps(replace(context, opted_out=True))),
+        copy.deepcopy(replace(context, opted_out=True)),
+    ]
+    assert ways == [OPTED_OUT] * len(ways)
+    assert {name for name, value in asdict(OPTED_OUT).items() if value != asdict(EMPTY_CONTEXT)[name]} == {"opted_out"}
+
+
+@pytest.mark.parametrize("value", ["1", "0", "false", 1, True, 0, False, b"", ["x"]], ids=repr)
+def test_a_refusal_stays_one_whatever_the_carriage_has_made_of_it(value: object) -> None:
+    assert TrackingContext.from_carrier({"ss_opted_out": value, "ss_user_id": "user_1"}) == OPTED_OUT
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_name_without_a_value_is_no_refusal(value: object) -> None:
+    assert TrackingContext.from_carrier({"ss_opted_out": value, "ss_user_id": "user_1"}).user_id == "user_1"
+
+
+def test_the_session_id_for_people_is_signals_else_sessionsights() -> None:
+    assert FULL.session_id == "s1"
+    assert TrackingContext(sessionsight=SessionSightIds(session_id="x")).session_id == "x"
+    assert EMPTY_CONTEXT.session_id is None
+
+
+def test_the_same_context_under_another_user_keeps_everything_else() -> None:
+    other = FULL.with_user("user_2")
+    assert other.user_id == "user_2"
+    assert other.with_user("user_1") == FULL
+    assert FULL.with_user("user_1") is FULL
