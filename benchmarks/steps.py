@@ -18,7 +18,7 @@ from sessionsight import Analytics, Client, Settings
 from sessionsight.capture.interfaces import Batch
 from sessionsight.request.raw import RequestData, from_environ
 from sessionsight.request.resolve import resolve
-from sessionsight_flask.wsgi import EnvironReader
+from sessionsight.wsgi import EnvironReader
 
 _NO_SERVER = "http://127.0.0.1:9"
 _READER = EnvironReader()

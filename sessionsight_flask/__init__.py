@@ -1,4 +1,4 @@
-"""sessionsight for Flask, and, in `sessionsight_flask.wsgi`, for any WSGI app."""
+"""sessionsight for Flask."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import Flask's part when it is used, so that the WSGI part works without Flask."""
+    """Import a name when it is used, so that a missing Flask is reported by our own error."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

@@ -16,9 +16,9 @@ from werkzeug.local import LocalProxy
 from sessionsight import Analytics, Client, ConfigurationError, NoClientError
 from sessionsight.capture.current import current_in, entered, register_framework
 from sessionsight.request.raw import HeaderNames, RequestData, snapshot_of_environ
+from sessionsight.wsgi import KEY, AnalyticsMiddleware
 from sessionsight_flask.commands import commands
 from sessionsight_flask.config import changed_settings, late_message, read_settings, snapshot
-from sessionsight_flask.wsgi import KEY, AnalyticsMiddleware
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -29,13 +29,13 @@ MODULES = [
     "sessionsight.destinations",
     "sessionsight.destinations.base",
     "sessionsight.testing",
+    "sessionsight.wsgi",
     "sessionsight_asgi",
     "sessionsight_asgi.testing",
     "sessionsight_django",
     "sessionsight_django.asgi",
     "sessionsight_django.testing",
     "sessionsight_flask",
-    "sessionsight_flask.wsgi",
     "sessionsight_pytest",
 ]
 CORE = ["sessionsight", *(found.name for found in pkgutil.walk_packages(sessionsight.__path__, "sessionsight."))]

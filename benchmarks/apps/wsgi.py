@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.apps.kinds import Look, Served, View, wsgi_server
 from benchmarks.timing import Serve
 from benchmarks.vendors import Destinations
-from sessionsight_flask.wsgi import KEY, AnalyticsMiddleware
+from sessionsight.wsgi import KEY, AnalyticsMiddleware
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

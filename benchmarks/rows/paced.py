@@ -11,7 +11,7 @@ from benchmarks.timing import paced
 from benchmarks.vendors import analyse
 from benchmarks.workload import EVENT, PROPERTIES, environ
 from sessionsight import Analytics, Client, Settings
-from sessionsight_flask.wsgi import EnvironReader
+from sessionsight.wsgi import EnvironReader
 
 RATE = 2_000
 CALLS = 10_000

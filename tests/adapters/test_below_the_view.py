@@ -24,8 +24,8 @@ from werkzeug.test import Client as Browser
 
 from sessionsight import Analytics, current
 from sessionsight.capture.current import set_default
+from sessionsight.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from sessionsight_asgi import AnalyticsMiddleware
-from sessionsight_flask.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from tests.adapters.django_site import browser, site
 from tests.adapters.recording import COOKIE, Recorder
 

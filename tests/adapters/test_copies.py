@@ -22,11 +22,11 @@ from starlette.testclient import TestClient
 from werkzeug.test import run_wsgi_app
 
 from sessionsight.capture.current import set_default
+from sessionsight.wsgi import KEY
+from sessionsight.wsgi import AnalyticsMiddleware as WSGIMiddleware
 from sessionsight_asgi import AnalyticsMiddleware
 from sessionsight_django import AnalyticsMiddleware as DjangoMiddleware
 from sessionsight_flask import SessionSight
-from sessionsight_flask.wsgi import KEY
-from sessionsight_flask.wsgi import AnalyticsMiddleware as WSGIMiddleware
 from tests.adapters.django_site import browser, site
 from tests.adapters.recording import COOKIE, Recorder
 from tests.adapters.test_wsgi import environ

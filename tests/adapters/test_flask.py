@@ -45,7 +45,7 @@ def test_views_have_analytics_and_the_wsgi_environ_has_the_same(recorder: Record
 
     @app.get("/")
     def view() -> str:
-        assert request.analytics is request.environ["sessionsight.capture.analytics"] is current()
+        assert request.analytics is request.environ["sessionsight.analytics"] is current()
         request.analytics.capture("seen")
         return "ok"
 
@@ -498,7 +498,7 @@ def test_the_wsgi_part_works_where_flask_is_not_installed_and_the_other_part_say
 import sys
 sys.modules["flask"] = None
 import sessionsight_flask
-from sessionsight_flask.wsgi import AnalyticsMiddleware
+from sessionsight.wsgi import AnalyticsMiddleware
 try:
     from sessionsight_flask import SessionSight
 except ImportError as error:

@@ -28,9 +28,9 @@ from django.http import HttpResponse
 from django.test import RequestFactory
 from flask import Flask
 
+from sessionsight.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from sessionsight_asgi import AnalyticsMiddleware
 from sessionsight_flask import SessionSight, current_analytics
-from sessionsight_flask.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from tests.adapters.django_site import site
 from tests.adapters.recording import COOKIE, Recorder
 from tests.support.server import PATIENCE, auntil
@@ -121,7 +121,7 @@ def wsgi(app: Any, **headers: str) -> Any:
 
 def test_a_view_of_wsgi_that_raises(inline: Recorder) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        environ["sessionsight.capture.analytics"].capture("seen")
+        environ["sessionsight.analytics"].capture("seen")
         raise Failed
 
     with pytest.raises(Failed):
@@ -133,7 +133,7 @@ def test_a_stream_of_wsgi_that_raises(inline: Recorder) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [])
         yield b"a"
-        environ["sessionsight.capture.analytics"].capture("seen")
+        environ["sessionsight.analytics"].capture("seen")
         raise Failed
 
     body = wsgi(WsgiMiddleware(app, inline.client))
@@ -156,7 +156,7 @@ def test_what_is_captured_while_a_response_of_wsgi_is_closed(inline: Recorder) -
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", [])
-        return Body(environ["sessionsight.capture.analytics"])
+        return Body(environ["sessionsight.analytics"])
 
     body = wsgi(WsgiMiddleware(app, inline.client))
     list(body)

@@ -28,9 +28,9 @@ from django.test import RequestFactory
 from flask import Flask
 from flask import Response as FlaskResponse
 
+from sessionsight.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from sessionsight_asgi import AnalyticsMiddleware
 from sessionsight_flask import SessionSight
-from sessionsight_flask.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from tests.adapters.django_site import ANALYTICS, CONDITIONAL, site
 from tests.adapters.recording import COOKIE, DurableRecorder
 
@@ -223,7 +223,7 @@ def test_on_wsgi(start: str, chunks: Iterable[bytes], expected: Released, durabl
     method, status, *length = start.split()
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        environ["sessionsight.capture.analytics"].capture("seen")
+        environ["sessionsight.analytics"].capture("seen")
         start_response(f"{status} Whatever", [("Content-Length", value) for value in length])
         return chunks
 
@@ -233,7 +233,7 @@ def test_on_wsgi(start: str, chunks: Iterable[bytes], expected: Released, durabl
 @pytest.mark.parametrize(("method", "first"), [("GET", False), ("HEAD", True)])
 def test_on_wsgi_where_the_app_starts_late(method: str, first: bool, durable: DurableRecorder) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-        environ["sessionsight.capture.analytics"].capture("seen")
+        environ["sessionsight.analytics"].capture("seen")
         start_response("200 OK", [("Content-Length", "5")])
         yield b"he"
         yield b"llo"
@@ -244,7 +244,7 @@ def test_on_wsgi_where_the_app_starts_late(method: str, first: bool, durable: Du
 
 def test_on_wsgi_where_the_server_sends_a_file(durable: DurableRecorder) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        environ["sessionsight.capture.analytics"].capture("seen")
+        environ["sessionsight.analytics"].capture("seen")
         start_response("200 OK", [("Content-Length", "5")])
         return environ["wsgi.file_wrapper"](io.BytesIO(b"hello"))  # type: ignore[no-any-return]
 
@@ -278,7 +278,7 @@ def test_of_flasks_responses(method: str, kind: str, durable: DurableRecorder) -
 
 def test_on_wsgi_a_record_is_in_the_file_before_an_exception_goes_on(durable: DurableRecorder) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        environ["sessionsight.capture.analytics"].capture("seen")
+        environ["sessionsight.analytics"].capture("seen")
         raise LookupError
 
     with pytest.raises(LookupError):

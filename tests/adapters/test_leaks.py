@@ -12,9 +12,9 @@ import pytest
 from werkzeug.test import EnvironBuilder
 
 from sessionsight import current
+from sessionsight.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from sessionsight_asgi import AnalyticsMiddleware as AsgiMiddleware
 from sessionsight_flask import SessionSight
-from sessionsight_flask.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from tests.adapters.recording import COOKIE, Recorder
 
 REQUESTS = 500

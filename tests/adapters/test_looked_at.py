@@ -16,9 +16,9 @@ from werkzeug.test import EnvironBuilder
 
 from sessionsight import Client, Settings
 from sessionsight.testing import record
+from sessionsight.wsgi import KEY
+from sessionsight.wsgi import AnalyticsMiddleware as WSGIMiddleware
 from sessionsight_asgi import AnalyticsMiddleware as ASGIMiddleware
-from sessionsight_flask.wsgi import KEY
-from sessionsight_flask.wsgi import AnalyticsMiddleware as WSGIMiddleware
 
 DESTINATIONS = {"analyse": {"public_key": "pk_live_1"}}
 

@@ -20,9 +20,9 @@ from django.test import RequestFactory
 from flask import Flask
 from flask import Response as FlaskResponse
 
+from sessionsight.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from sessionsight_asgi import AnalyticsMiddleware
 from sessionsight_flask import SessionSight, current_analytics
-from sessionsight_flask.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from tests.adapters.django_site import site
 from tests.adapters.recording import COOKIE, Recorder
 from tests.support.server import PATIENCE, auntil, until
@@ -77,7 +77,7 @@ async def test_on_asgi(recorder: Recorder) -> None:
 def test_on_wsgi(recorder: Recorder) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [("Content-Type", "text/event-stream")])
-        environ["sessionsight.capture.analytics"].capture("opened")
+        environ["sessionsight.analytics"].capture("opened")
         yield b"data: x\n\n"
         until(lambda: recorder.arrived == ["opened"], "it has arrived, though nothing follows")
         yield b"data: y\n\n"
@@ -94,7 +94,7 @@ def test_of_a_websocket_over_wsgi_which_never_starts_a_response(recorder: Record
     closed = threading.Event()
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        environ["sessionsight.capture.analytics"].capture("said")
+        environ["sessionsight.analytics"].capture("said")
         assert closed.wait(PATIENCE)
         return []
 

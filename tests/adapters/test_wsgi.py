@@ -15,7 +15,7 @@ from werkzeug.wsgi import FileWrapper
 
 from sessionsight import ConfigurationError, Settings, current
 from sessionsight.capture.current import default, entered
-from sessionsight_flask.wsgi import AnalyticsMiddleware
+from sessionsight.wsgi import AnalyticsMiddleware
 from tests.adapters.recording import COOKIE, Recorder
 
 App = Callable[[dict[str, Any], Any], Iterable[bytes]]
@@ -29,7 +29,7 @@ def answering(body: Iterable[bytes], headers: dict[str, str] | None = None) -> A
     """An app that captures one event and has this body."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        environ["sessionsight.capture.analytics"].capture("seen")
+        environ["sessionsight.analytics"].capture("seen")
         start_response("200 OK", list((headers or {}).items()))
         return body
 
@@ -126,14 +126,14 @@ def test_captures_after_the_end_are_handed_over_at_once(recorder: Recorder) -> N
     body: Any = AnalyticsMiddleware(answering([b"a"]), recorder.client)(request, lambda *_: lambda _: None)
     list(body)
     body.close()
-    request["sessionsight.capture.analytics"].capture("later")
+    request["sessionsight.analytics"].capture("later")
     assert recorder.handed_over == 2
     assert recorder.events()[1]["url"] == "http://shop.example/orders/1"
 
 
 def test_an_exception_of_the_app_keeps_what_was_captured(recorder: Recorder) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        environ["sessionsight.capture.analytics"].capture("seen")
+        environ["sessionsight.analytics"].capture("seen")
         raise LookupError
 
     with pytest.raises(LookupError):
@@ -171,7 +171,7 @@ def test_a_list_keeps_its_length_for_the_servers_content_length(recorder: Record
 
 def test_apps_may_be_generators_that_start_their_response_late(recorder: Recorder) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-        environ["sessionsight.capture.analytics"].capture("seen")
+        environ["sessionsight.analytics"].capture("seen")
         start_response("200 OK", [])
         yield b"a"
 
@@ -325,7 +325,7 @@ def test_the_page_has_the_mount_point_and_the_scheme(recorder: Recorder) -> None
 
 
 def test_a_framework_may_bring_its_own_reader(recorder: Recorder) -> None:
-    from sessionsight_flask.wsgi import EnvironReader
+    from sessionsight.wsgi import EnvironReader
 
     class PyramidReader(EnvironReader):
         def user_id(self, request: dict[str, Any]) -> str | None:

@@ -10,7 +10,7 @@ import pytest
 from werkzeug.test import Client as Browser
 
 from sessionsight import current
-from sessionsight_flask.wsgi import AnalyticsMiddleware
+from sessionsight.wsgi import AnalyticsMiddleware
 from tests.adapters.recording import COOKIE, Recorder
 
 
@@ -27,7 +27,7 @@ def bottle_app() -> Any:
 
     @app.get("/")  # type: ignore[untyped-decorator]
     def view() -> str:
-        bottle.request.environ["sessionsight.capture.analytics"].capture("view")
+        bottle.request.environ["sessionsight.analytics"].capture("view")
         return "ok"
 
     app.get("/stream")(chunks)
@@ -37,7 +37,7 @@ def bottle_app() -> Any:
 def falcon_app() -> Any:
     class View:
         def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-            request.env["sessionsight.capture.analytics"].capture("view")
+            request.env["sessionsight.analytics"].capture("view")
             response.text = "ok"
 
     class Stream:
@@ -56,7 +56,7 @@ def pyramid_app() -> Any:
     from pyramid.response import Response  # type: ignore[import-untyped]
 
     def view(request: Any) -> Any:
-        request.environ["sessionsight.capture.analytics"].capture("view")
+        request.environ["sessionsight.analytics"].capture("view")
         return Response("ok")
 
     with Configurator() as config:

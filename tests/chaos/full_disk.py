@@ -36,7 +36,7 @@ from sessionsight.delivery.stores.errors import SpoolFault
 from sessionsight.delivery.stores.sqlite import stats
 from sessionsight.delivery.stores.sqlite.queries import BYPASSED
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
-from sessionsight_flask.wsgi import KEY, AnalyticsMiddleware
+from sessionsight.wsgi import KEY, AnalyticsMiddleware
 from tests.chaos.fates import Fate
 from tests.chaos.storm import WEATHER, Scene
 from tests.support.server import PATIENCE, until

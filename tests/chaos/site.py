@@ -16,7 +16,7 @@ from sessionsight import Settings
 from sessionsight.capture.records import Entry
 from sessionsight.destinations import SessionSight, Signal
 from sessionsight.destinations.base import HttpCall
-from sessionsight_flask.wsgi import KEY, AnalyticsMiddleware
+from sessionsight.wsgi import KEY, AnalyticsMiddleware
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

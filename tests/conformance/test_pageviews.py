@@ -21,9 +21,9 @@ from tests.conformance import django_project  # noqa: F401  # sets Django up
 # isort: split
 from django.http import HttpResponse, HttpResponseRedirect, JsonResponse, StreamingHttpResponse
 
+from sessionsight.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from sessionsight_asgi import AnalyticsMiddleware as AsgiMiddleware
 from sessionsight_flask import SessionSight
-from sessionsight_flask.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from tests.adapters.django_site import browser, site
 from tests.adapters.recording import COOKIE, Recorder
 

@@ -242,7 +242,7 @@ def asgi(settings: dict[str, Any]) -> object:
 
 
 def wsgi(settings: dict[str, Any]) -> object:
-    from sessionsight_flask.wsgi import AnalyticsMiddleware
+    from sessionsight.wsgi import AnalyticsMiddleware
 
     return AnalyticsMiddleware(lambda environ, start_response: [], **settings)
 

@@ -16,9 +16,9 @@ from sessionsight import Client, Settings
 from sessionsight.delivery.transport import TimeLimits
 from sessionsight.destinations.base import HttpCall, HttpReply
 from sessionsight.request.context import MAX_ID
+from sessionsight.wsgi import KEY
+from sessionsight.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from sessionsight_asgi import AnalyticsMiddleware as AsgiMiddleware
-from sessionsight_flask.wsgi import KEY
-from sessionsight_flask.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from tests.chaos.fuzz_resolver import HEADERS, look_at
 from tests.chaos.storm import KEYS, destinations
 from tests.support.examples import examples

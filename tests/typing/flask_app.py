@@ -5,8 +5,8 @@ from typing import assert_type
 from flask import Flask
 
 from sessionsight import Analytics, Client, current
+from sessionsight.wsgi import AnalyticsMiddleware
 from sessionsight_flask import SessionSight, current_analytics, request
-from sessionsight_flask.wsgi import AnalyticsMiddleware
 
 analytics = SessionSight()
 

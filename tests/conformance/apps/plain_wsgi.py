@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sessionsight import Settings
-from sessionsight_flask.wsgi import AnalyticsMiddleware
+from sessionsight.wsgi import AnalyticsMiddleware
 from tests.conformance.cases import CASES, USER_HEADER, Visit, missing
 
 LATER: list[Any] = []
@@ -20,7 +20,7 @@ def make(options: dict[str, Any]) -> AnalyticsMiddleware:
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    analytics = environ["sessionsight.capture.analytics"]
+    analytics = environ["sessionsight.analytics"]
     path = environ["PATH_INFO"].split("/")
     if path[1] != "cases":
         missing(analytics)

@@ -22,7 +22,7 @@ app = Flask("shop")
 app.config.update(SESSIONSIGHT_{MADE.replace("destinations", "DESTINATIONS")})
 SessionSight(app)
 """,
-    "WSGI": f"from sessionsight_flask.wsgi import AnalyticsMiddleware\napp = AnalyticsMiddleware(print, {MADE})",
+    "WSGI": f"from sessionsight.wsgi import AnalyticsMiddleware\napp = AnalyticsMiddleware(print, {MADE})",
     "ASGI": f"from sessionsight_asgi import AnalyticsMiddleware\napp = AnalyticsMiddleware(print, {MADE})",
     "Starlette": f"""
 from starlette.applications import Starlette
@@ -52,7 +52,7 @@ def test_an_apps_analytics_are_found(code: str, write: WriteModule) -> None:
 
 def test_of_two_apps_the_one_that_was_named_counts(write: WriteModule) -> None:
     module = write(f"""
-from sessionsight_flask.wsgi import AnalyticsMiddleware
+from sessionsight.wsgi import AnalyticsMiddleware
 other = AnalyticsMiddleware(print, destinations={{}})
 class shop:
     web = AnalyticsMiddleware(print, {MADE})

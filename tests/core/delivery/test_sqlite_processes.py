@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.measured_processes]
 PRELUDE = """\
 import ctypes, logging, multiprocessing, os, signal, sqlite3, sys, threading, time
 from sessionsight.client import Client
-from sessionsight.delivery.spool.sqlite import file
+from sessionsight.delivery.stores.sqlite import connection as store_connection
 from sessionsight.destinations import SessionSight, Signal
 from sessionsight.settings import Settings
 
@@ -70,7 +70,7 @@ def die_at(number):
         connection.set_trace_callback(look)
         return connection
 
-    file.sqlite3.connect = connected
+    store_connection.sqlite3.connect = connected
 
 
 def reap(pid):
