@@ -35,10 +35,10 @@ __all__ = ["Settings"]
 
 
 class Settings(DeliveryOptions, frozen=True, kw_only=True):
-    """Everything a client can be told.
+    """Configuration of a client, checked when it is created.
 
     Raises:
-        ConfigurationError: A value that cannot work, named together with what would.
+        ConfigurationError: A value is not valid; the message names it and what is accepted.
 
     Example:
         >>> from sessionsight.destinations import Signal
@@ -47,48 +47,51 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
     """
 
     destinations: tuple[Destination, ...] = ()
-    """Where records go: the four vendors' classes, or your own."""
+    """Vendors to deliver to. `Settings` takes destination objects; everywhere else it is a mapping of names to options
+    or objects."""
     disabled: bool = False
-    """True: everything works, nothing is sent or counted."""
+    """Accept all calls, but send and count nothing. Keys may be missing."""
     strict: bool = False
-    """Whether a wrong call raises; the adapters turn it on in debug mode."""
+    """Raise exceptions for wrong calls instead of logging them. The adapters enable it in the framework's debug
+    mode."""
     spool: str = "memory"
-    """Where records wait for delivery: `"memory"`, or a file that outlives the process and that all processes of a
-    host share, `"sqlite:///relative/path"` or `"sqlite:////absolute/path"`."""
+    """Store for records that wait for delivery: `"memory"`, or a SQLite file that outlives the process and is shared by
+    all processes of a host, `"sqlite:///relative/path"` or `"sqlite:////absolute/path"`."""
     flush: Literal["background", "inline"] = "background"
-    """`"inline"` delivers before the response is finished, for hosts that freeze processes."""
+    """`"inline"` delivers before the response is complete, for hosts that freeze processes between requests."""
     user: Literal["loaded", "always"] | Callable[[Any], object] = "loaded"
-    """The signed-in user: only if the framework has loaded it already, loaded by us where the
-    adapter can, or whatever this function of the request returns."""
+    """Source of the signed-in user: `"loaded"` reads it only if the framework has loaded it already, `"always"` loads
+    it where the adapter can, a function of the request returns it."""
     anonymous_id_cookie: str | None = None
-    """A cookie that holds the site's own anonymous id, for Saytics and Analyse.net."""
+    """Name of a cookie with the site's own anonymous id, for Saytics and Analyse.net."""
     anonymous_id_header: str | None = None
-    """A request header that holds it; goes before the cookie."""
+    """Name of a request header with the site's own anonymous id. It overrides the cookie."""
     client_ip: ClientIP = "off"
-    """Whether the client's address becomes part of the context."""
+    """Part of the client's IP address that the context keeps."""
     trusted_proxies: int = 0
-    """How many proxies in front of the app append to `X-Forwarded-For`."""
+    """Number of proxies in front of the app that append to `X-Forwarded-For`."""
     consent: ConsentPolicy = "all"
-    """`"all"`, `"gpc"`, `"gpc+dnt"`, or a function of the `RequestData` that says whether to capture."""
+    """Visitors to capture: all, all but those who send Global Privacy Control, or neither that nor Do Not Track. A
+    function of the `RequestData` returns True to capture."""
     redact: tuple[str, ...] = ()
-    """Property names, in any case and at any depth, whose values never leave."""
+    """Names of properties, in any case and at any depth, whose values are removed."""
     exclude_paths: tuple[str, ...] = ()
-    """Paths of which nothing is sent, as shell patterns: `"/health*"`."""
+    """Paths of requests from which nothing is sent, as shell patterns such as `"/health*"`."""
     should_capture: Callable[[Any], bool] | None = None
-    """A function of the request that says whether anything of it is sent."""
+    """Function of the request that returns True if its records may be sent."""
     choose_destinations: Callable[[Any], Iterable[str] | str | None] | None = None
-    """A function of the request that names the destinations of what it captures; None means all."""
+    """Function of the request that returns the names of the destinations for its records, or None for all."""
     pageviews: bool | Callable[[Any], bool] = False
-    """Whether each page that is served is captured as `$pageview`; or a function of the request that says so."""
+    """Capture each served page as `$pageview`. A function of the request selects the pages."""
     is_bot: Callable[[str], bool] | None = None
-    """A function of the User-Agent that says whether a page was served to a bot, which is then not captured; by default
-    `sessionsight.request.pageviews.is_bot`. It concerns page views alone."""
+    """Function of the `User-Agent` that returns True for bots, whose page views are not captured. The default is
+    `sessionsight.request.pageviews.is_bot`. Other records are not affected."""
     max_property_bytes: int = MAX_BYTES
-    """The largest JSON object of properties that a record may have."""
+    """Maximum size of a record's properties as JSON."""
 
     time_zone: str | tzinfo | None = None
-    """The zone of datetimes that name none, as properties and as `timestamp`: `"Europe/Berlin"`. By default properties
-    are written without a zone, and a `timestamp` is in UTC; in Django with `USE_TZ = False` it is `TIME_ZONE`."""
+    """Time zone of datetimes without one, such as `"Europe/Berlin"`. By default properties are written without a zone
+    and a `timestamp` is read as UTC; in Django with `USE_TZ = False` the default is `TIME_ZONE`."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

@@ -31,65 +31,64 @@ OnError = Callable[[DeliveryProblem], None]
 
 
 class DeliveryOptions(Struct, frozen=True, kw_only=True):
-    """Queues, batches, time limits and retries. Times are seconds, sizes bytes."""
+    """Options of queues, batches, timeouts and retries. Times are in seconds, sizes in bytes."""
 
     queue_records: int = 100_000
-    """Records that one lane keeps; when it is full, events go before goals, oldest first."""
+    """Maximum number of records in a lane's memory queue. A full queue drops events before goals, the oldest first."""
     queue_bytes: int = 64 * 1024 * 1024
-    """Bytes of memory that one lane's records take, contexts included, about; the same rule."""
+    """Maximum size of a lane's memory queue, contexts included. The same rule applies when it is reached."""
     linger: float = 0.05
-    """How long a record may wait for others to share its batch."""
+    """Time that a record may wait for others to share its batch."""
     connect_timeout: float = 5.0
-    """For opening a connection."""
+    """Time limit for opening a connection."""
     read_timeout: float = 10.0
-    """For each wait for the vendor, and each write to it."""
+    """Time limit for each read from the vendor and each write to it."""
     total_timeout: float = 30.0
-    """For a whole call."""
+    """Time limit for a whole call."""
     backoff_base: float = 0.5
-    """Upper end of the first random delay after a failure; it doubles with each further one."""
+    """Upper bound of the random delay after a first failure. It doubles with each further failure."""
     backoff_max: float = 60.0
-    """Upper end of any such delay."""
+    """Upper bound of the delay after any number of failures."""
     retry_after_max: float = 300.0
-    """The longest `Retry-After` that is obeyed."""
+    """Longest `Retry-After` that is obeyed."""
     breaker_failures: int = 5
-    """Failures in a row after which only single probes are sent."""
+    """Consecutive failures after which a lane sends only single probes until one succeeds."""
     pause_interval: float = 60.0
-    """Between probes of a vendor that refused the key or the address."""
+    """Time between the probes of a vendor that rejected the key or the URL."""
     max_age: float = 7 * 24 * 3600.0
-    """After this time a record that could not be delivered becomes a dead letter (goals: 24 hours)."""
+    """Age at which an undelivered record becomes a dead letter. For goals it is always 24 hours."""
     goals_on_unknown: Literal["park", "retry"] = "park"
-    """What happens to a goal that may or may not have arrived: kept as a dead letter, or sent again."""
+    """Handling of a goal that may or may not have been received: keep it as a dead letter, or send it again."""
     dedupe_window: float = 24 * 3600.0
-    """How long a `key` is remembered."""
+    """Time for which a `key` is remembered."""
     dedupe_keys: int = 10_000
-    """How many keys one lane remembers in memory; a durable spool remembers all of the window."""
+    """Maximum number of keys that one lane remembers in memory. A durable spool remembers all keys of the window."""
     dead_letters: int = 1_000
-    """Dead letters that one lane keeps; beyond that the oldest are dropped and counted."""
+    """Maximum number of dead letters per lane. Beyond it the oldest are dropped and counted."""
     dead_letters_max_age: float = 30 * 24 * 3600.0
-    """How long a durable spool keeps them."""
+    """Time for which a durable spool keeps dead letters."""
     spool_bytes: int = 256 * 1024 * 1024
-    """How large a durable spool's file may grow, in place of `queue_records` and `queue_bytes`; the same rule."""
+    """Maximum size of a durable spool's file. It replaces `queue_records` and `queue_bytes`; the same rule applies."""
     spool_synchronous: Literal["normal", "full"] = "normal"
-    """Whether a durable spool waits for the disk at each write, so that not even a power failure costs any."""
+    """With `"full"` each write to a durable spool waits for the disk, so that records survive a power failure."""
     spool_busy_timeout: float = 1.0
-    """How long a request waits for a durable spool that others write to; then its records wait in memory.
-
-    There a `kill -9` would find them, so the time is rather long. After one request has waited in vain, those of
-    the next second wait for 0.05 s at most.
-    """
+    """Time that a request waits for a durable spool that other processes are writing to. After it the request's records
+    are kept in memory, where a `kill -9` loses them. After one timeout, requests of the next second wait 0.05 s at
+    most."""
     flush_timeout: float = 5.0
-    """How long `flush` waits when it is not told."""
+    """Time limit of `flush()` without an argument."""
     shutdown_timeout: float = 2.0
-    """How long the process may take to deliver what is left when it exits, over all clients."""
+    """Time limit for delivering what is pending when the process exits, shared by all clients."""
     max_response_bytes: int = 64 * 1024
-    """How much of a vendor's reply is read."""
+    """Maximum size of a vendor's response that is read."""
     proxy: str | None = None
-    """Address of an HTTP proxy for all vendors."""
+    """URL of an HTTP proxy for all vendors."""
     ca_bundle: str | None = None
-    """A file of certificates to trust in place of the defaults."""
+    """Path of a file with CA certificates to trust instead of the default ones."""
     trust_env: bool = True
-    """Whether `HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` and their like count."""
+    """Use `HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` and similar environment variables."""
     before_send: BeforeSend | None = None
-    """Sees a copy of each record before it leaves, in the lane's thread; may change or drop it."""
+    """Called in the lane's thread with a copy of each record and the destination's name. Returns the record, changed or
+    not, or None to drop it."""
     on_error: OnError | None = None
-    """Told of failures, in the lane's thread."""
+    """Called in the lane's thread with a `DeliveryProblem` when records cannot be delivered."""
