@@ -10,11 +10,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 BENCH_READY := $(VENV)/.installed-bench
 CHAOS_READY := $(VENV)/.installed-chaos
+DOCS_READY := $(VENV)/.installed-docs
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-quick lint format demo demo-check chaos screenshots bench bench-peers build clean
+.PHONY: help install test test-quick lint format demo demo-check chaos docs screenshots bench bench-peers build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +36,10 @@ $(READY): pyproject.toml
 
 $(CHAOS_READY): $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[chaos]'
+	@touch $@
+
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@
 
 $(BENCH_READY): $(READY)
@@ -72,6 +77,9 @@ demo-check: $(READY) ## Walk through the example shops without a browser (all th
 chaos: $(CHAOS_READY) ## Rage, kill and fuzz for minutes, and ask for every record (SESSIONSIGHT_CHAOS_SEED=N, ARGS="--only kill")
 	$(BIN)/python -m tests.chaos.run $(ARGS)
 
+docs: $(DOCS_READY) ## Build the documentation site into site/, and check its links
+	$(BIN)/mkdocs build --strict --quiet
+
 screenshots: $(READY) ## Draw the pictures of the inspector in docs/images (needs Chromium)
 	$(BIN)/python scripts/screenshots.py
 
@@ -87,6 +95,6 @@ build: $(READY) ## Build wheel and sdist into dist/, and check what is in them
 	$(BIN)/python scripts/check_dist.py dist
 
 clean: ## Remove the virtual environment and all that was made
-	rm -rf $(VENV) build dist htmlcov .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site htmlcov .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -f .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
