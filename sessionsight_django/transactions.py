@@ -15,7 +15,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 from sessionsight.capture.interfaces import Holder
 from sessionsight.capture.records import Record
-from sessionsight.errors import InvalidEventError, nearest, shown
+from sessionsight.errors import InvalidEventError, describe, did_you_mean
 from sessionsight.test_mode import test_mode
 
 __all__ = ["catch_up", "hold"]
@@ -34,7 +34,7 @@ def hold(holder: Holder, record: Record, using: str | None) -> bool:
     """
     if using is not None and using not in connections.settings:
         raise InvalidEventError(
-            f"using: there is no database {shown(using)} in DATABASES; {nearest(using, connections.settings)}"
+            f"using: there is no database {describe(using)} in DATABASES; {did_you_mean(using, connections.settings)}"
         )
     # The storage itself: `connections[alias]` would make a connection object for each thread that captures.
     made = connections._connections  # type: ignore[attr-defined]  # noqa: SLF001

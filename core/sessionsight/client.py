@@ -23,7 +23,7 @@ from sessionsight.delivery.engine import Engine, MakeTransport
 from sessionsight.delivery.queue.base import DeadLetter
 from sessionsight.delivery.stats import Stats
 from sessionsight.destinations import BY_NAME
-from sessionsight.errors import CaptureError, ConfigurationError, InvalidEventError, nearest, shown
+from sessionsight.errors import CaptureError, ConfigurationError, InvalidEventError, describe, did_you_mean
 from sessionsight.log import Notices, caller, logger
 from sessionsight.policy import Admission
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
@@ -56,7 +56,7 @@ class Client:
         given: object = settings
         if not isinstance(given, Settings | None):
             raise ConfigurationError(
-                f"settings must be Settings, such as Settings.from_mapping(...) makes of a dict, not {shown(given)}"
+                f"settings must be Settings, such as Settings.from_mapping(...) makes of a dict, not {describe(given)}"
             )
         self.settings = settings = Settings.from_env() if settings is None else settings
         self._destinations = () if settings.disabled else settings.destinations
@@ -193,7 +193,7 @@ class Client:
         """
         given: object = timeout
         if not isinstance(given, int | float | None):
-            self.object_to(InvalidEventError(f"flush(): timeout must be a number of seconds, not {shown(given)}"))
+            self.object_to(InvalidEventError(f"flush(): timeout must be a number of seconds, not {describe(given)}"))
             timeout = None
         seconds = self.settings.flush_timeout if timeout is None else timeout
         return self._process().flush(time.monotonic() + seconds)
@@ -257,7 +257,7 @@ class Client:
         """
         if destination is not None and destination not in self._configured:
             raise ConfigurationError(
-                f"resume: unknown destination {destination!r}; {nearest(destination, self._configured)}"
+                f"resume: unknown destination {destination!r}; {did_you_mean(destination, self._configured)}"
             )
         self._process().resume(destination)
 

@@ -10,7 +10,7 @@ from msgspec.structs import fields
 
 from sessionsight.destinations import BY_NAME, from_options
 from sessionsight.destinations.base import Destination
-from sessionsight.errors import ConfigurationError, shown
+from sessionsight.errors import ConfigurationError, describe
 
 __all__ = [
     "DESTINATION_METHODS",
@@ -153,12 +153,12 @@ def make_destinations(given: object, where: str, *, disabled: bool) -> tuple[Des
         wrong = next((one for one in given if not is_destination(one)), None)
         if wrong is not None:
             raise ConfigurationError(
-                f"{where}: destinations: {shown(wrong)} is not a destination object; "
+                f"{where}: destinations: {describe(wrong)} is not a destination object; "
                 "give names with their options in a mapping, such as {'signal': {'api_key': ...}}"
             )
         return tuple(given)
     if not isinstance(given, Mapping):
-        raise ConfigurationError(f"{where}: destinations must map names to options, not be {shown(given)}")
+        raise ConfigurationError(f"{where}: destinations must map names to options, not be {describe(given)}")
     made: list[Destination] = []
     for name, options in given.items():
         if isinstance(options, Mapping) or (disabled and options is None):
@@ -170,7 +170,7 @@ def make_destinations(given: object, where: str, *, disabled: bool) -> tuple[Des
         else:
             raise ConfigurationError(
                 f"{where}: destination {name!r} must be a mapping of options or a destination object, "
-                f"not {shown(options)}; known by name are {', '.join(BY_NAME)}"
+                f"not {describe(options)}; known by name are {', '.join(BY_NAME)}"
             )
     return tuple(made)
 

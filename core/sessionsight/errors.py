@@ -39,7 +39,7 @@ class ConfigurationError(SessionSightError, ValueError):
     @classmethod
     def unknown(cls, name: str, known: Iterable[str], *, where: str) -> ConfigurationError:
         """The error for a name that does not exist, with the nearest one that does."""
-        return cls(f"{where}: unknown option {shown(name)}; {nearest(name, known)}")
+        return cls(f"{where}: unknown option {describe(name)}; {did_you_mean(name, known)}")
 
 
 class MissingDependencyError(ConfigurationError, ImportError):
@@ -66,11 +66,11 @@ class NoClientError(SessionSightError, RuntimeError):
     """Analytics were asked for, but no client exists in this process."""
 
 
-def nearest(name: object, known: Iterable[str]) -> str:
+def did_you_mean(name: object, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the known one that is meant, or all of them.
 
     Example:
-        >>> nearest("signl", ["saytics", "signal"])
+        >>> did_you_mean("signl", ["saytics", "signal"])
         "did you mean 'signal'?"
     """
     names = sorted(known)
@@ -80,11 +80,11 @@ def nearest(name: object, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names) or 'none'}"
 
 
-def shown(value: object) -> str:
+def describe(value: object) -> str:
     """A wrong value as an error shows it: short text and numbers as they are, of anything else its type.
 
     Example:
-        >>> shown(""), shown(-1), shown({"api_key": "secret"})
+        >>> describe(""), describe(-1), describe({"api_key": "secret"})
         ("''", '-1', 'a dict')
     """
     if value is None or type(value) in {bool, float} or (type(value) is int and -(10**20) < value < 10**20):
@@ -94,11 +94,11 @@ def shown(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def one_line(text: str) -> str:
+def escape_control_characters(text: str) -> str:
     r"""Text from outside as one line of a log or a terminal, which it cannot write over.
 
     Example:
-        >>> print(one_line("no such\nkey"))
+        >>> print(escape_control_characters("no such\nkey"))
         no such\nkey
     """
     if text.isprintable():

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sessionsight.errors import ConfigurationError, shown
+from sessionsight.errors import ConfigurationError, describe
 
 __all__ = ["KeyFile"]
 
@@ -36,7 +36,7 @@ class KeyFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         given: object = path
         if not isinstance(given, str | os.PathLike) or not os.fspath(given):
-            raise ConfigurationError(f"a key file must be a path, not {shown(given)}")
+            raise ConfigurationError(f"a key file must be a path, not {describe(given)}")
         self._path = os.fsdecode(path)
         self._file = Path(self._path)
         # What the file looked like, and the key: in one place, since several threads may ask.

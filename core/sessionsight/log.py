@@ -14,7 +14,7 @@ import time
 from collections import deque
 from types import FrameType
 
-from sessionsight.errors import one_line
+from sessionsight.errors import escape_control_characters
 
 __all__ = ["Notices", "caller", "logger"]
 
@@ -62,7 +62,7 @@ class Notices:
 def _log(level: int, message: str) -> None:
     """One line, whatever the text of a foreign exception holds; a handler that raises harms nobody."""
     with contextlib.suppress(Exception):
-        logger.log(level, "%s", one_line(message))
+        logger.log(level, "%s", escape_control_characters(message))
 
 
 def caller() -> str:

@@ -10,7 +10,7 @@ from sessionsight.capture.analytics import Analytics
 from sessionsight.capture.context_managers import Scope
 from sessionsight.capture.current import current_client, default_owner, set_default
 from sessionsight.client import Client
-from sessionsight.errors import ConfigurationError, shown
+from sessionsight.errors import ConfigurationError, describe
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.settings import Settings
 
@@ -162,7 +162,7 @@ def adopt(client: Client | None, settings: Settings | None, options: Mapping[str
         raise ConfigurationError(f"{where} takes a client, or settings for a new one, not both")
     given: object = client
     if not isinstance(given, Client):
-        raise ConfigurationError(f"{where}: client must be a Client, not {shown(given)}")
+        raise ConfigurationError(f"{where}: client must be a Client, not {describe(given)}")
     set_default(client, replace=False)
     return client
 

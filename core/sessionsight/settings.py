@@ -26,7 +26,7 @@ from sessionsight.environment import (
     make_destinations,
     option_of,
 )
-from sessionsight.errors import ConfigurationError, shown
+from sessionsight.errors import ConfigurationError, describe
 from sessionsight.request.consent import ConsentPolicy
 from sessionsight.request.resolve import ClientIP
 from sessionsight.request.urls import without_query
@@ -128,7 +128,7 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
         if expected is not None:
             # A spool that we do not know may be another program's, with a password.
             given = without_query(value) if name == "spool" and isinstance(value, str) else value
-            raise ConfigurationError(f"{name} must be {expected}, not {shown(given)}")
+            raise ConfigurationError(f"{name} must be {expected}, not {describe(given)}")
         if callable(value):
             check_sync(value, name)
 
@@ -160,7 +160,7 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
         """
         given: object = options
         if not isinstance(given, Mapping):
-            raise ConfigurationError(f"{where} must be a mapping of options to values, not {shown(given)}")
+            raise ConfigurationError(f"{where} must be a mapping of options to values, not {describe(given)}")
         values = {**defaults, **_named(given, where)}
         return cls(**_complete(values, os.environ if environ is None else environ, where))
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from sessionsight.capture.interfaces import Batch
 from sessionsight.capture.records import DropReason, Record
 from sessionsight.destinations.base import Destination
-from sessionsight.errors import shown
+from sessionsight.errors import describe
 from sessionsight.log import logger
 from sessionsight.request.context import TrackingContext
 
@@ -238,7 +238,7 @@ def _is_suppressed_by_environment() -> bool:
         logger.warning(
             "%s must be 1, true, yes or on to stop delivery, not %s; this process delivers",
             TESTING_VARIABLE,
-            shown(value),
+            describe(value),
         )
     return False
 

@@ -41,7 +41,7 @@ from sessionsight.capture.validation import (
     exact,
     laid_over,
 )
-from sessionsight.errors import CaptureError, InvalidEventError, InvalidPropertiesError, shown
+from sessionsight.errors import CaptureError, InvalidEventError, InvalidPropertiesError, describe
 from sessionsight.javascript import nonfinite_as_text
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 
@@ -183,7 +183,7 @@ class Analytics(Gathering):
             [alias] = signatures.alias.bind(given, options)
             earlier = as_id(alias, "alias")
             if earlier is None:
-                raise InvalidEventError(f"alias must be the earlier id of the person, not {shown(alias)}")
+                raise InvalidEventError(f"alias must be the earlier id of the person, not {describe(alias)}")
             self._add(Alias(alias=earlier, **self._common(options)), options)
         except Exception as error:
             self._collector.reject(error)
@@ -298,7 +298,7 @@ class Analytics(Gathering):
             return b"{}"
         if not isinstance(metadata, Mapping):
             self._collector.object_to(
-                InvalidPropertiesError(f"metadata must be a mapping of names to values, not {shown(metadata)}")
+                InvalidPropertiesError(f"metadata must be a mapping of names to values, not {describe(metadata)}")
             )
             return b"{}"
         # Its numbers become texts on the wire, and JSON has none for these.

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from sessionsight.capture.analytics import Analytics
 from sessionsight.capture.current import current, enter, entered, leave
-from sessionsight.errors import InvalidEventError, shown
+from sessionsight.errors import InvalidEventError, describe
 from sessionsight.event_loop import run_in_worker
 
 __all__ = ["Scope", "carry"]
@@ -128,7 +128,7 @@ def carry(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Re
     given: object = function
     if not callable(given):
         what = "the function itself, not what it returns" if iscoroutine(given) else "a function"
-        analytics._collector.object_to(InvalidEventError(f"carry() takes {what}, not {shown(given)}"))
+        analytics._collector.object_to(InvalidEventError(f"carry() takes {what}, not {describe(given)}"))
         return function
     origin = _detached(analytics)
     if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004  # of an object

@@ -16,7 +16,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from sessionsight.capture.scalars import to_python
-from sessionsight.errors import InvalidGoalError, shown
+from sessionsight.errors import InvalidGoalError, describe
 from sessionsight.javascript import is_blank
 from sessionsight.request.context import TrackingContext
 
@@ -154,18 +154,20 @@ def check_goal(goal_id: object, amount: object, session_id: object) -> Amount:
         InvalidGoalError: The first argument that is wrong.
     """
     if not isinstance(goal_id, str) or is_blank(goal_id):
-        raise InvalidGoalError(f"goal_id must be the slug of a goal, not {shown(goal_id)}")
+        raise InvalidGoalError(f"goal_id must be the slug of a goal, not {describe(goal_id)}")
     number = _as_amount(1 if amount is None else amount)
     if number is None:
-        raise InvalidGoalError(f"goal {shown(goal_id)}: amount must be a number, not {shown(amount)}")
+        raise InvalidGoalError(f"goal {describe(goal_id)}: amount must be a number, not {describe(amount)}")
     try:
         read = float(number)  # what the vendor will read it as
     except (OverflowError, ValueError):
         read = math.nan
     if not 0 < read < math.inf:
-        raise InvalidGoalError(f"goal {shown(goal_id)}: amount must be above zero and finite, not {shown(amount)}")
+        raise InvalidGoalError(
+            f"goal {describe(goal_id)}: amount must be above zero and finite, not {describe(amount)}"
+        )
     if session_id is not None and (not isinstance(session_id, str) or (session_id and is_blank(session_id))):
-        raise InvalidGoalError(f"goal {shown(goal_id)}: session_id must be a session id, not {shown(session_id)}")
+        raise InvalidGoalError(f"goal {describe(goal_id)}: session_id must be a session id, not {describe(session_id)}")
     return number
 
 

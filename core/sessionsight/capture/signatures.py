@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast
 from msgspec import UNSET
 
 from sessionsight.capture.validation import CallOptions, RecordOptions
-from sessionsight.errors import CaptureError, InvalidEventError, InvalidGoalError, nearest
+from sessionsight.errors import CaptureError, InvalidEventError, InvalidGoalError, did_you_mean
 
 if TYPE_CHECKING:
     from types import FunctionType
@@ -118,7 +118,7 @@ class Signature(Generic[_Method]):
             if name in names:
                 problems.append(f"{name} is given twice")
             elif name not in self.options:
-                known = nearest(name, self.options.union(names))
+                known = did_you_mean(name, self.options.union(names))
                 problems.append(f"unknown argument {name!r}; {known}; {self._hint}")
         return f"{self._method}(): {'; '.join(problems)}"
 

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from msgspec import UNSET
 
 from sessionsight.capture.type_checks import TypeCheck, shown_value
-from sessionsight.errors import InvalidEventError, nearest
+from sessionsight.errors import InvalidEventError, did_you_mean
 
 __all__ = ["Event"]
 
@@ -78,7 +78,7 @@ class Event:
         attributes.update(self._defaults)
         wrong = ["fields are given by name"] if positional else []
         unknown = {name: values.pop(name) for name in list(values) if name not in attributes}
-        wrong += [f"unknown field {name!r}; {nearest(name, attributes)}" for name in unknown]
+        wrong += [f"unknown field {name!r}; {did_you_mean(name, attributes)}" for name in unknown]
         attributes.update(values)
         try:
             for name, make in self._factories.items():

@@ -12,7 +12,7 @@ from uuid import UUID
 from msgspec import UNSET
 
 from sessionsight.capture.scalars import to_python
-from sessionsight.errors import CaptureError, InvalidEventError, InvalidPropertiesError, nearest, shown
+from sessionsight.errors import CaptureError, InvalidEventError, InvalidPropertiesError, describe, did_you_mean
 from sessionsight.request.context import (
     EMPTY_CONTEXT,
     MAX_ID,
@@ -137,7 +137,7 @@ def as_text(value: object, name: str) -> str:
     """A string that is not blank. Raises `InvalidEventError`."""
     if isinstance(value, str) and value.strip():
         return exact(value)
-    raise InvalidEventError(f"{name} must be a string that is not blank, not {shown(value)}")
+    raise InvalidEventError(f"{name} must be a string that is not blank, not {describe(value)}")
 
 
 def as_key(key: object) -> str | None:
@@ -151,7 +151,7 @@ def laid_over(base: Mapping[str, Any], properties: Mapping[str, Any] | None) -> 
         return base
     given: object = properties
     if not isinstance(given, Mapping):
-        raise InvalidPropertiesError(f"properties must be a mapping of names to values, not {shown(given)}")
+        raise InvalidPropertiesError(f"properties must be a mapping of names to values, not {describe(given)}")
     return {**base, **given}
 
 
@@ -180,7 +180,7 @@ def as_unix(timestamp: object, time_zone: tzinfo | None = None) -> float | None:
 def as_groups(groups: object) -> dict[str, str]:
     """Group types to group keys. Raises `InvalidEventError`."""
     if not isinstance(groups, Mapping):
-        raise InvalidEventError(f"groups must be a mapping of group types to group keys, not {shown(groups)}")
+        raise InvalidEventError(f"groups must be a mapping of group types to group keys, not {describe(groups)}")
     return dict(as_group(kind, key) for kind, key in groups.items())
 
 
@@ -210,7 +210,7 @@ def as_context(context: object, object_to: Callable[[CaptureError], None]) -> Tr
     """
     if not isinstance(context, TrackingContext):
         hint = "; TrackingContext.from_carrier() reads a carrier" if isinstance(context, Mapping) else ""
-        object_to(InvalidEventError(f"context must be a TrackingContext, not {shown(context)}{hint}"))
+        object_to(InvalidEventError(f"context must be a TrackingContext, not {describe(context)}{hint}"))
         with suppress(Exception):  # a carrier, perhaps: a mistake must not turn its refusal into consent
             if TrackingContext.from_carrier(context).opted_out:  # type: ignore[arg-type]
                 return OPTED_OUT
@@ -233,7 +233,7 @@ def _part(given: object, empty: _Part, check: _Check, name: str, object_to: Call
         return empty
     kind = type(empty)
     if not isinstance(given, kind):
-        object_to(InvalidEventError(f"{name} must be {kind.__name__}(...), not {shown(given)}"))
+        object_to(InvalidEventError(f"{name} must be {kind.__name__}(...), not {describe(given)}"))
         return empty
     fields = {field: value for field in kind.__struct_fields__ if (value := getattr(given, field)) is not None}
     return kind(**{field: _value(value, check, f"{name}.{field}", object_to) for field, value in fields.items()})
@@ -251,7 +251,7 @@ def _as_session_id(value: object, name: str) -> str | None:
     """As `as_id`, for what goes to SessionSight."""
     given = as_id(value, name)
     if given is not None and not valid_session_id(given):
-        raise InvalidEventError(f"{name} must be at most 128 letters, digits and hyphens, not {shown(given)}")
+        raise InvalidEventError(f"{name} must be at most 128 letters, digits and hyphens, not {describe(given)}")
     return given
 
 
@@ -259,7 +259,7 @@ def _as_fact(value: object, name: str) -> str | None:
     """What is known of a page."""
     if isinstance(value, str):
         return exact(value)
-    raise InvalidEventError(f"{name} must be a string, not {shown(value)}")
+    raise InvalidEventError(f"{name} must be a string, not {describe(value)}")
 
 
 def as_destinations(names: object, known: frozenset[str]) -> frozenset[str] | None:
@@ -267,11 +267,11 @@ def as_destinations(names: object, known: frozenset[str]) -> frozenset[str] | No
     if names is None:
         return None
     if not isinstance(names, Iterable):
-        raise InvalidEventError(f"destinations must be names of destinations, not {shown(names)}")
+        raise InvalidEventError(f"destinations must be names of destinations, not {describe(names)}")
     named = [names] if isinstance(names, str) else list(names)
     for name in named:
         if not isinstance(name, str) or name not in known:
-            raise InvalidEventError(f"unknown destination {shown(name)}; {nearest(name, known)}")
+            raise InvalidEventError(f"unknown destination {describe(name)}; {did_you_mean(name, known)}")
     return frozenset(map(exact, named))
 
 
@@ -279,9 +279,9 @@ def check_commit(options: Mapping[str, Any]) -> None:
     """Check what `CommitOptions` has. Raises `InvalidEventError`."""
     on_commit, using = options.get("on_commit"), options.get("using")
     if not isinstance(on_commit, bool | None):
-        raise InvalidEventError(f"on_commit must be True or False, not {shown(on_commit)}")
+        raise InvalidEventError(f"on_commit must be True or False, not {describe(on_commit)}")
     if not isinstance(using, str | None):
-        raise InvalidEventError(f"using must be the alias of a database, not {shown(using)}")
+        raise InvalidEventError(f"using must be the alias of a database, not {describe(using)}")
 
 
 def as_fields(

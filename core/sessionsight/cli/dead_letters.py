@@ -17,7 +17,7 @@ from sessionsight.cli.report import json_option
 from sessionsight.cli.spool_access import SpoolDesk, spool_options
 from sessionsight.delivery.stores.sqlite import dead_letters
 from sessionsight.delivery.stores.sqlite.dead_letters import LetterFilter, StoredLetter
-from sessionsight.errors import one_line
+from sessionsight.errors import escape_control_characters
 
 __all__ = ["command"]
 
@@ -86,7 +86,9 @@ def list_(
         return
     for stored in found:
         what = "?" if stored.letter is None else stored.letter.entry.record.label
-        click.echo(f"{stored.id:>6}  {_when(stored.died)}  {stored.lane}  {stored.reason}  {one_line(what)}")
+        click.echo(
+            f"{stored.id:>6}  {_when(stored.died)}  {stored.lane}  {stored.reason}  {escape_control_characters(what)}"
+        )
     if not found:
         click.echo("there are none", err=True)
 

@@ -13,7 +13,7 @@ from sessionsight.destinations.console import Console
 from sessionsight.destinations.saytics import Saytics
 from sessionsight.destinations.sessionsight import SessionSight
 from sessionsight.destinations.signal import Signal
-from sessionsight.errors import ConfigurationError, nearest, shown
+from sessionsight.errors import ConfigurationError, describe, did_you_mean
 from sessionsight.key_file import KeyFile
 
 __all__ = ["BY_NAME", "Analyse", "Console", "Saytics", "SessionSight", "Signal", "from_options"]
@@ -46,7 +46,9 @@ share_visitor_id=True, profile_traits='as_given')
     vendor = options.get("vendor", name)
     kind = BY_NAME.get(vendor) if isinstance(vendor, str) else None
     if kind is None and "vendor" in options:
-        raise ConfigurationError(f"destination {name!r}: unknown vendor {shown(vendor)}; {nearest(vendor, BY_NAME)}")
+        raise ConfigurationError(
+            f"destination {name!r}: unknown vendor {describe(vendor)}; {did_you_mean(vendor, BY_NAME)}"
+        )
     if kind is None:
         error = ConfigurationError.unknown(name, BY_NAME, where="destinations")
         raise ConfigurationError(f"{error} (a name of your own needs a 'vendor' among its options)")

@@ -8,7 +8,7 @@ from typing import ClassVar
 from sessionsight.capture.encoding import encode
 from sessionsight.capture.records import Alias, Entry, Event, Goal, Group, Identify, PersonProperties, Record
 from sessionsight.destinations.base import HttpCall, Limits, VendorDestination
-from sessionsight.errors import one_line
+from sessionsight.errors import escape_control_characters
 
 __all__ = ["Console"]
 
@@ -61,7 +61,7 @@ def _words(entry: Entry) -> Iterator[str]:
     }
     yield from (f"{name}={_text(value)}" for name, value in ids.items() if value)
     if record.properties != b"{}":
-        yield one_line(record.properties.decode())
+        yield escape_control_characters(record.properties.decode())
 
 
 def _text(value: str) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from sessionsight.errors import one_line
+from sessionsight.errors import escape_control_characters
 from sessionsight.test_mode import TESTING_VARIABLE
 
 __all__ = ["HELD", "Finding", "failed", "report_lines"]
@@ -46,9 +46,9 @@ def report_lines(findings: Iterable[Finding]) -> list[str]:
     width = max((len(finding.subject) for finding in findings), default=0)
     lines: list[str] = []
     for finding in findings:
-        lines.append(f"{finding.level:<7}  {finding.subject:<{width}}  {one_line(finding.message)}")
+        lines.append(f"{finding.level:<7}  {finding.subject:<{width}}  {escape_control_characters(finding.message)}")
         if finding.hint:
-            lines.append(f"{'':<7}  {'':<{width}}  {one_line(finding.hint)}")
+            lines.append(f"{'':<7}  {'':<{width}}  {escape_control_characters(finding.hint)}")
     return lines
 
 

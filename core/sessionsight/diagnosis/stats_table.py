@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import chain, zip_longest
 
 from sessionsight.client import Client
-from sessionsight.errors import one_line
+from sessionsight.errors import escape_control_characters
 
 __all__ = ["stats_lines"]
 
@@ -25,7 +25,7 @@ def stats_lines(client: Client) -> list[str]:
     for name, lane in stats.lanes.items():
         dropped = ", ".join(f"{number} {reason}" for reason, number in lane.dropped.items() if number) or "0"
         numbers = map(str, (lane.captured, lane.delivered, lane.pending, lane.dead))
-        rows.append([name, *numbers, dropped, lane.state, one_line(lane.last_error or "-")])
+        rows.append([name, *numbers, dropped, lane.state, escape_control_characters(lane.last_error or "-")])
     lines = list(_aligned(rows)) if stats.lanes else ["no destinations"]
     if stats.rejected:
         lines.append(f"wrong calls, which captured nothing: {stats.rejected}")

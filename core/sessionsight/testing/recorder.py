@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sessionsight.capture.records import Amount, DropReason, Record
 from sessionsight.capture.typed_events import Event
 from sessionsight.destinations.base import Destination
-from sessionsight.errors import nearest, shown
+from sessionsight.errors import describe, did_you_mean
 from sessionsight.request.context import TrackingContext
 from sessionsight.test_mode import test_mode
 from sessionsight.testing.captured import Captured
@@ -210,7 +210,7 @@ class Recorder:
         """
         __tracebackhide__ = True
         if reason is not None and reason not in list(DropReason):
-            raise ValueError(f"reason: there is no {shown(reason)}; {nearest(reason, map(str, DropReason))}")
+            raise ValueError(f"reason: there is no {describe(reason)}; {did_you_mean(reason, map(str, DropReason))}")
         wanted = _wanted_event(name, None, properties)
         lost = [*self.dropped, *(one for one in self.captured if one.skipped)]
         for one in lost:
