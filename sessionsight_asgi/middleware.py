@@ -10,7 +10,7 @@ from sessionsight import Analytics, Client, ConfigurationError, Settings
 from sessionsight.capture.current import enter, leave
 from sessionsight.content_length import ContentLengthTracker
 from sessionsight.destinations import Signal
-from sessionsight.log import Notices
+from sessionsight.log import ThrottledLogger
 from sessionsight.process import adopt
 from sessionsight.test_mode import test_mode
 from sessionsight_asgi.connection import install_property
@@ -123,7 +123,7 @@ class AnalyticsMiddleware:
         blocked = blocked_headers(above, self.app)
         if blocked:
             names = ", ".join(f'"{name}"' for name in SIGNAL_HEADERS)
-            Notices().tell(
+            ThrottledLogger().log(
                 logging.WARNING,
                 f"CORSMiddleware does not allow {', '.join(blocked)}: browsers refuse the requests of other origins "
                 f"to which Signal's script adds them; allow_headers must have {names} beside its own",
@@ -144,11 +144,11 @@ async def _refuse(error: ConfigurationError, kind: str, receive: Receive, send: 
         await receive()
         await send({"type": "lifespan.startup.failed", "message": f"sessionsight: {error}"})
     else:
-        _notices.tell(logging.ERROR, f"{error}; no request is served until this is right", about="configuration")
+        _logger.log(logging.ERROR, f"{error}; no request is served until this is right", key="configuration")
     raise type(error)(*error.args)
 
 
-_notices = Notices()
+_logger = ThrottledLogger()
 
 
 def _announcing(analytics: Analytics, send: Send, method: str) -> Send:

@@ -26,7 +26,7 @@ from sessionsight.capture.records import Entry, Event
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Share
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
-from sessionsight.log import Notices
+from sessionsight.log import ThrottledLogger
 
 LANES = ("sessionsight", "signal", "saytics", "analyse")
 PROCESSES = 4
@@ -43,7 +43,7 @@ class Written(NamedTuple):
 
 
 def make(path: str) -> SqliteSpool:
-    spool = SqliteSpool(path, DeliveryOptions(spool_bytes=1 << 30), Notices())
+    spool = SqliteSpool(path, DeliveryOptions(spool_bytes=1 << 30), ThrottledLogger())
     for lane in LANES:
         spool.books(lane)
     return spool

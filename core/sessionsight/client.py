@@ -24,8 +24,8 @@ from sessionsight.delivery.queue.base import DeadLetter
 from sessionsight.delivery.stats import Stats
 from sessionsight.destinations import BY_NAME
 from sessionsight.errors import CaptureError, ConfigurationError, InvalidEventError, describe, did_you_mean
-from sessionsight.log import Notices, caller, logger
-from sessionsight.policy import Admission
+from sessionsight.log import ThrottledLogger, caller_location, logger
+from sessionsight.policy import RequestPolicy
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.settings import Settings
 from sessionsight.test_mode import test_mode
@@ -81,30 +81,30 @@ class Client:
         """Whether this process has served no request yet, after which it delivers what others may have left."""
         self.pageviews = settings.pageviews is not False
         """Whether adapters must tell how a response begins."""
-        self._admission = admission = Admission(
-            settings, self.destination_names, tell=_weakly(self._tell), count=_weakly(self._count)
+        self._policy = policy = RequestPolicy(
+            settings, self.destination_names, log=_weakly(self._log), count=_weakly(self._count)
         )
         # Each request asks for these, so they are not handed on by methods of ours.
-        self.look = admission.look
-        self.admit = admission.admit
-        self.chooses = admission.chooses
-        self.wants_page = admission.wants_page
-        self.choose = admission.choose
-        self.user_id = admission.user_id
-        self.route = admission.route
+        self.inspect = policy.inspect
+        self.context_factory = policy.context_factory
+        self.selects_destinations = policy.selects_destinations
+        self.should_capture_pageview = policy.should_capture_pageview
+        self.select_destinations = policy.select_destinations
+        self.user_id = policy.user_id
+        self.route = policy.route
         # Requests wait for the delivery of their records, so these do not wait for company.
         self._delivery = replace(settings, linger=0.0) if self.inline else settings
-        self._engine = Engine(self._destinations, self._delivery, Notices(), make_transport, settings.spool)
+        self._engine = Engine(self._destinations, self._delivery, ThrottledLogger(), make_transport, settings.spool)
         self._children: dict[int, Engine] = {}
         finalize(self, self._engine.retire).atexit = False
         if not settings.destinations and not settings.disabled:
-            self._engine.notices.tell(
+            self._engine.logger.log(
                 logging.WARNING,
                 "no destination is configured: analytics are captured and sent nowhere; "
                 "`sessionsight check` says what is missing",
             )
         if self._destinations and not threads.run():
-            self._engine.notices.tell(
+            self._engine.logger.log(
                 logging.WARNING,
                 "uWSGI lets no threads run, so each request delivers at its end what it has captured, and occupies "
                 "its worker meanwhile; set enable-threads = true",
@@ -177,7 +177,7 @@ class Client:
 
         See `request_data.from_any` for the shapes. Records are handed over at once.
         """
-        context, drop, choice = self._admission.admit_any(request)
+        context, drop, choice = self._policy.evaluate(request)
         return Analytics.bound(self, context, drop=drop, choice=choice)
 
     # --- delivery --------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ class Client:
                 return
             lanes = self.stats().lanes.items()
             left = ", ".join(f"{lane.pending} for {name}" for name, lane in lanes if lane.pending)
-            self._tell(logging.WARNING, f"the server stops while records wait, which are lost with the process: {left}")
+            self._log(logging.WARNING, f"the server stops while records wait, which are lost with the process: {left}")
         except Exception:
             logger.exception("delivery could not be waited for at shutdown")
 
@@ -296,22 +296,22 @@ class Client:
         if self.settings.strict or test_mode.strict:
             raise error
         self._process().count("rejected")
-        place = caller()
+        place = caller_location()
         if isinstance(error, CaptureError):
-            self._tell(logging.WARNING, f"{place}: {error}; nothing was captured", about=f"rejected:{place}")
+            self._log(logging.WARNING, f"{place}: {error}; nothing was captured", key=f"rejected:{place}")
         else:
             message = f"{place}: internal error, {type(error).__name__}: {error}; nothing was captured"
-            self._tell(logging.ERROR, message, about=f"rejected:{place}")
+            self._log(logging.ERROR, message, key=f"rejected:{place}")
 
     def object_to(self, error: CaptureError) -> None:
         """Raise the objection in strict mode; otherwise log it, and let the call go on."""
         if self.settings.strict or test_mode.strict:
             raise error
-        self._tell(logging.WARNING, f"{caller()}: {error}")
+        self._log(logging.WARNING, f"{caller_location()}: {error}")
 
     def warn(self, message: str, *, key: str) -> None:
         """Log a warning, at most once a minute for each key."""
-        self._tell(logging.WARNING, message, about=key)
+        self._log(logging.WARNING, message, key=key)
 
     # --- what the end of the process needs: the Closable protocol --------------------------------
 
@@ -337,8 +337,8 @@ class Client:
             return redirected
         engine = self._engine
         if engine.pid != (pid := os.getpid()):
-            settings, notices = self._delivery, Notices(hold=True)
-            fresh = Engine(self._destinations, settings, notices, self._make_transport, settings.spool)
+            settings, logger = self._delivery, ThrottledLogger(buffered=True)
+            fresh = Engine(self._destinations, settings, logger, self._make_transport, settings.spool)
             # Without a lock, which might be held for ever: of several threads one sets the engine for all.
             self._engine = engine = self._children.setdefault(pid, fresh)
             if engine is fresh:
@@ -348,26 +348,27 @@ class Client:
 
     def _unknown_type(self, kind: type) -> None:
         name = f"{kind.__module__}.{kind.__qualname__}"
-        self._tell(
+        self._log(
             logging.WARNING,
-            f'{caller()}: a property of type {name} is sent as "<{kind.__name__}>"; give its id or a dict instead',
-            about=f"type:{name}",
+            f'{caller_location()}: a property of type {name} is sent as "<{kind.__name__}>"; '
+            "give its id or a dict instead",
+            key=f"type:{name}",
         )
 
     def _unreadable_value(self, kind: type, error: Exception) -> None:
         name = f"{kind.__module__}.{kind.__qualname__}"
-        self._tell(
+        self._log(
             logging.WARNING,
-            f'{caller()}: a property of type {name} is sent as "<{kind.__name__}>", because reading it raised '
+            f'{caller_location()}: a property of type {name} is sent as "<{kind.__name__}>", because reading it raised '
             f"{type(error).__name__}",
-            about=f"type:{name}",
+            key=f"type:{name}",
         )
 
     def _count(self, what: str) -> None:
         self._process().count(what)
 
-    def _tell(self, level: int, message: str, *, about: str | None = None) -> None:
-        self._process().notices.tell(level, message, about=about)
+    def _log(self, level: int, message: str, *, key: str | None = None) -> None:
+        self._process().logger.log(level, message, key=key)
 
 
 def _weakly(method: Callable[..., None]) -> Callable[..., None]:

@@ -1,7 +1,7 @@
-"""Whether, as whose and under which context a request's records go: the settings, asked about one request.
+"""Applies a client's settings to a request: consent, exclusions, user, context, destinations and page views.
 
-What a user's function raises is logged and never passed on: in doubt about consent nothing is sent, in
-doubt about anything else the records go. A function that gives no answer, but an awaitable, counts as a no.
+Exceptions of a user's functions are logged and never propagate. If `consent` fails, nothing is sent; if another
+function fails, records are sent. An awaitable returned in place of an answer counts as no.
 """
 
 from __future__ import annotations
@@ -28,79 +28,79 @@ from sessionsight.request.raw import HeaderNames, RequestData, from_any
 from sessionsight.request.resolve import resolve
 from sessionsight.settings import Settings
 
-__all__ = ["Admission", "Teller"]
+__all__ = ["LogFunction", "RequestPolicy"]
 
 
-class Teller(Protocol):
-    """How the operator is told something."""
+class LogFunction(Protocol):
+    """Logs messages at a limited rate, as `sessionsight.log.ThrottledLogger.log` does."""
 
-    def __call__(self, level: int, message: str, *, about: str | None = None) -> None:
-        """Tell it, once a minute for each `about`, which is the message by default."""
+    def __call__(self, level: int, message: str, *, key: str | None = None) -> None:
+        """Log a message once a minute for each key, which is the message by default."""
 
 
-class Admission:
-    """Answers for one client what its settings say of a request.
+class RequestPolicy:
+    """Evaluates the settings of one client for its requests.
 
     Args:
-        settings: The client's.
+        settings: The client's settings.
         names: The destinations that `choose_destinations` may name.
-        tell: Tells the operator.
-        count: Counts something by name.
+        log: Logs failures of the settings' functions.
+        count: Increments the counter of this name.
     """
 
     def __init__(
-        self, settings: Settings, names: frozenset[str], *, tell: Teller, count: Callable[[str], None]
+        self, settings: Settings, names: frozenset[str], *, log: LogFunction, count: Callable[[str], None]
     ) -> None:
         self.settings = settings
-        self.chooses = settings.choose_destinations is not None
-        """Whether `choose` has to be asked."""
-        # A user's function is asked where the request is served: it may look at anything there.
-        self._look_now = settings.should_capture is not None or callable(settings.consent)
+        self.selects_destinations = settings.choose_destinations is not None
+        """True when `select_destinations` has to be called."""
+        # These functions may read anything of the request, so they are called while it is being served.
+        self._eager = settings.should_capture is not None or callable(settings.consent)
         self._names = names
-        self._tell = tell
+        self._log = log
         self._count = count
-        self._ask = settings.user if callable(settings.user) else None
-        self._asks = self._look_now or self._ask is not None
+        self._user_callback = settings.user if callable(settings.user) else None
+        self._has_callbacks = self._eager or self._user_callback is not None
         self._header_names = HeaderNames(settings.anonymous_id_header, cookie=settings.anonymous_id_cookie)
         self._page_names = HeaderNames(*PAGE_HEADERS)
         self._is_bot = settings.is_bot or is_bot
         self._excluded = re.compile("|".join(map(fnmatch.translate, settings.exclude_paths)))
 
-    def look(self, reader: RequestReader, request: Any) -> tuple[Admit, str | None, str | None]:
-        """What `admit`, `user_id` and `route` tell, in one go: each request is looked at once."""
-        if self._asks:
-            return self._look_closely(reader, request)
+    def inspect(self, reader: RequestReader, request: Any) -> tuple[Admit, str | None, str | None]:
+        """Return the results of `context_factory`, `user_id` and `route`, reading the request once."""
+        if self._has_callbacks:
+            return self._inspect_stepwise(reader, request)
         try:
             snapshot, user_id = reader.snapshot(request, self._header_names), reader.user_id(request)
             if user_id is not None:
                 user_id = as_id(user_id, "user")
-            return Postponed(self._admit, snapshot), user_id, reader.route(request)
+            return LazyContext(self._evaluate, snapshot), user_id, reader.route(request)
         except Exception:
-            return self._look_closely(reader, request)
+            return self._inspect_stepwise(reader, request)
 
-    def admit(self, reader: RequestReader, request: Any) -> Admit:
-        """What gives a request's context when it is called, and why nothing of it may be sent, if so."""
+    def context_factory(self, reader: RequestReader, request: Any) -> Admit:
+        """Return a function that returns the request's context, and why its records are dropped, if they are."""
         try:
             snapshot = reader.snapshot(request, self._header_names)
         except Exception as error:
-            self._tell_failure("the request could not be read", error)
+            self._log_callback_error("the request could not be read", error)
             snapshot = RequestData
-        if self._look_now:
-            admitted = self._admit(snapshot, partial(reader.native, request))
-            return lambda: admitted
-        return Postponed(self._admit, snapshot)
+        if self._eager:
+            evaluated = self._evaluate(snapshot, partial(reader.native, request))
+            return lambda: evaluated
+        return LazyContext(self._evaluate, snapshot)
 
-    def wants_page(self, reader: RequestReader, request: Any) -> bool:
-        """Return whether the page is captured: a person has opened it, and the `pageviews` setting says so."""
-        wanted = self.settings.pageviews
-        if wanted is False or not self._is_visited(reader, request):
+    def should_capture_pageview(self, reader: RequestReader, request: Any) -> bool:
+        """Return whether the page is captured: a person has opened it, and the `pageviews` setting allows it."""
+        pageviews = self.settings.pageviews
+        if pageviews is False or not self._is_visited(reader, request):
             return False
-        if wanted is True:
+        if pageviews is True:
             return True
         try:
-            return decide(wanted, reader.native(request))
+            return decide(pageviews, reader.native(request))
         except Exception as error:
-            self._tell_failure("pageviews failed, which is taken as no", error)
+            self._log_callback_error("pageviews failed, which is taken as no", error)
             return False
 
     def _is_visited(self, reader: RequestReader, request: Any) -> bool:
@@ -109,48 +109,49 @@ class Admission:
             headers = reader.snapshot(request, self._page_names)().headers
             return is_page_visit(headers) and not decide(self._is_bot, headers.get("user-agent", ""))
         except Exception as error:
-            self._tell_failure("is_bot failed, which is taken as yes", error)
+            self._log_callback_error("is_bot failed, which is taken as yes", error)
             return False
 
-    def choose(self, reader: RequestReader, request: Any) -> frozenset[str] | DropReason | None:
-        """The destinations of this request's records, by the `choose_destinations` setting."""
-        return self._choose(partial(reader.native, request))
+    def select_destinations(self, reader: RequestReader, request: Any) -> frozenset[str] | DropReason | None:
+        """Return the destinations of the request's records, by the `choose_destinations` setting; None means all."""
+        return self._select_destinations(partial(reader.native, request))
 
     def user_id(self, reader: RequestReader, request: Any) -> str | None:
-        """Who is signed in, by the `user` setting."""
+        """Return the signed-in user's id, by the `user` setting."""
         try:
-            found = reader.user_id(request) if self._ask is None else run(self._ask, reader.native(request))
+            callback = self._user_callback
+            found = reader.user_id(request) if callback is None else run(callback, reader.native(request))
             return None if found is None else as_id(found, "user")
         except Exception as error:
-            self._tell_failure("the user could not be read", error)
+            self._log_callback_error("the user could not be read", error)
             return None
 
     def route(self, reader: RequestReader, request: Any) -> str | None:
-        """The template of the route that matched, if one has."""
+        """Return the template of the matched route, if there is one."""
         try:
             return reader.route(request)
         except Exception as error:
-            self._tell_failure("the route could not be read", error)
+            self._log_callback_error("the route could not be read", error)
             return None
 
-    def _look_closely(self, reader: RequestReader, request: Any) -> tuple[Admit, str | None, str | None]:
-        """The same one by one, each with its own word if it fails."""
-        return self.admit(reader, request), self.user_id(reader, request), self.route(reader, request)
+    def _inspect_stepwise(self, reader: RequestReader, request: Any) -> tuple[Admit, str | None, str | None]:
+        """Do as `inspect`, step by step, so that each failure is logged as its own."""
+        return self.context_factory(reader, request), self.user_id(reader, request), self.route(reader, request)
 
-    def admit_any(
+    def evaluate(
         self, request: object
     ) -> tuple[TrackingContext, DropReason | None, frozenset[str] | DropReason | None]:
-        """As `admit` and `choose`, for a request of any shape."""
+        """Return the context, drop reason and destinations of a request of any shape."""
         context, drop = self._resolve(from_any(request, self._header_names), lambda: request)
-        return context, drop, self._choose(lambda: request)
+        return context, drop, self._select_destinations(lambda: request)
 
-    def _admit(
+    def _evaluate(
         self, snapshot: Callable[[], RequestData], native: Callable[[], Any]
     ) -> tuple[TrackingContext, DropReason | None]:
         try:
             data = snapshot()
         except Exception as error:
-            self._tell_failure("the request could not be read", error)
+            self._log_callback_error("the request could not be read", error)
             data = RequestData()
         return self._resolve(data, native)
 
@@ -165,28 +166,28 @@ class Admission:
         )
         for name in resolution.refused:
             self._count(f"refused:{name}")
-            self._tell(logging.WARNING, f"{name} holds an id that no vendor would take; it counts as missing")
-        drop = self._objection(data, native)
-        # Without consent the ids are not kept either; a job or a webhook gets to know that she has refused.
+            self._log(logging.WARNING, f"{name} holds an id that no vendor would take; it counts as missing")
+        drop = self._drop_reason(data, native)
+        # Without consent the ids are not kept either; the carrier of a job or a webhook contains only the refusal.
         return OPTED_OUT if drop is DropReason.CONSENT else resolution.context, drop
 
-    def _choose(self, native: Callable[[], Any]) -> frozenset[str] | DropReason | None:
+    def _select_destinations(self, native: Callable[[], Any]) -> frozenset[str] | DropReason | None:
         if self.settings.choose_destinations is None:
             return None
         try:
             return as_destinations(run(self.settings.choose_destinations, native()), self._names)
         except Exception as error:
             # One tenant's records must not reach all the others.
-            self._tell_failure("choose_destinations failed, and the records it was asked for go nowhere", error)
+            self._log_callback_error("choose_destinations failed, and the records it was asked for go nowhere", error)
             return DropReason.CHOICE_ERROR
 
-    def _objection(self, data: RequestData, native: Any) -> DropReason | None:
+    def _drop_reason(self, data: RequestData, native: Any) -> DropReason | None:
         settings = self.settings
         try:
             if settings.consent != "all" and not consents(settings.consent, data):
                 return DropReason.CONSENT
         except Exception as error:
-            self._tell_failure("consent failed, which is taken as a refusal", error)
+            self._log_callback_error("consent failed, which is taken as a refusal", error)
             return DropReason.CONSENT
         if data.path is not None and settings.exclude_paths and self._excluded.match(unquote(data.path)):
             return DropReason.EXCLUDED
@@ -195,29 +196,29 @@ class Admission:
                 if not decide(settings.should_capture, native()):
                     return DropReason.EXCLUDED
             except UnawaitedResult as error:
-                # An exception concerns one request; this is the answer to all of them, unread, and may be a no.
-                self._tell_failure("should_capture gave no answer, which is taken as no", error)
+                # An exception concerns one request; an awaitable is the unread answer to every request.
+                self._log_callback_error("should_capture gave no answer, which is taken as no", error)
                 return DropReason.EXCLUDED
             except Exception as error:
-                self._tell_failure("should_capture failed, which is taken as yes", error)
+                self._log_callback_error("should_capture failed, which is taken as yes", error)
         return None
 
-    def _tell_failure(self, what: str, error: Exception) -> None:
-        self._tell(logging.ERROR, f"{what}: {type(error).__name__}: {error}", about=what)
+    def _log_callback_error(self, what: str, error: Exception) -> None:
+        self._log(logging.ERROR, f"{what}: {type(error).__name__}: {error}", key=what)
 
 
-class Postponed(Struct, gc=False):
-    """A request's context, to be worked out when somebody needs it: once, on whatever thread that is."""
+class LazyContext(Struct, gc=False):
+    """The context of a request, evaluated on the first call, on whichever thread that is."""
 
-    admit: Callable[[Callable[[], RequestData], Callable[[], Any]], tuple[TrackingContext, DropReason | None]]
+    evaluate: Callable[[Callable[[], RequestData], Callable[[], Any]], tuple[TrackingContext, DropReason | None]]
     snapshot: Callable[[], RequestData]
-    admitted: tuple[TrackingContext, DropReason | None] | None = None
+    evaluated: tuple[TrackingContext, DropReason | None] | None = None
 
     def __call__(self) -> tuple[TrackingContext, DropReason | None]:
-        if self.admitted is None:
-            self.admitted = self.admit(self.snapshot, _nothing)
-        return self.admitted
+        if self.evaluated is None:
+            self.evaluated = self.evaluate(self.snapshot, _no_request)
+        return self.evaluated
 
 
-def _nothing() -> None:
-    """The request, once it has gone."""
+def _no_request() -> None:
+    """Return None in place of the request, which has been released."""

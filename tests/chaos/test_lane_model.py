@@ -29,7 +29,7 @@ from sessionsight.delivery.sender_pool import Attempt, Outcome
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.delivery.transport import NotSent, OutcomeUnknown, TimeLimits, TransportError, Unsendable
 from sessionsight.destinations.base import HttpCall, HttpReply
-from sessionsight.log import Notices
+from sessionsight.log import ThrottledLogger
 from tests.core.delivery.kit import USER, Vendor, quick
 from tests.core.delivery.spools import abandon
 from tests.support.examples import examples
@@ -161,7 +161,7 @@ class LaneModel(RuleBasedStateMachine):
             died(letters)
 
         self.patch.setattr(self.books, "died", note_and_die)
-        self.dispatcher = Dispatcher(self.vendor, self.books, hands, self.options, Notices(hold=True))
+        self.dispatcher = Dispatcher(self.vendor, self.books, hands, self.options, ThrottledLogger(buffered=True))
 
     # --- what may happen ---------------------------------------------------------------------------
 
@@ -330,7 +330,7 @@ class DurableLaneModel(LaneModel):
         self.folder = tempfile.TemporaryDirectory()
 
     def open_spool(self, options: DeliveryOptions) -> Spool:
-        return choose(f"sqlite:///{self.folder.name}/spool.db", options, Notices(hold=True))
+        return choose(f"sqlite:///{self.folder.name}/spool.db", options, ThrottledLogger(buffered=True))
 
     @precondition(lambda self: hasattr(self, "books"))
     @rule()

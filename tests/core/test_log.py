@@ -4,7 +4,7 @@ import types
 import pytest
 
 from sessionsight import log
-from sessionsight.log import Notices, caller
+from sessionsight.log import ThrottledLogger, caller_location
 
 Messages = list[tuple[str, str]]
 
@@ -25,16 +25,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
 def test_a_message_is_logged_once_a_minute_and_its_repetitions_are_counted(
     caplog: pytest.LogCaptureFixture, clock: types.SimpleNamespace
 ) -> None:
-    told = Notices()
+    throttled = ThrottledLogger()
     for _ in range(4):
-        told.tell(logging.WARNING, "the vendor is down")
-    told.tell(logging.ERROR, "something else")
+        throttled.log(logging.WARNING, "the vendor is down")
+    throttled.log(logging.ERROR, "something else")
     clock.now += 59.9
-    told.tell(logging.WARNING, "the vendor is down")
+    throttled.log(logging.WARNING, "the vendor is down")
     clock.now += 0.1
-    told.tell(logging.WARNING, "the vendor is down")
+    throttled.log(logging.WARNING, "the vendor is down")
     clock.now += 60
-    told.tell(logging.WARNING, "the vendor is down")
+    throttled.log(logging.WARNING, "the vendor is down")
     assert messages(caplog) == [
         ("WARNING", "the vendor is down"),
         ("ERROR", "something else"),
@@ -43,35 +43,35 @@ def test_a_message_is_logged_once_a_minute_and_its_repetitions_are_counted(
     ]
 
 
-def test_messages_about_the_same_thing_are_one(caplog: pytest.LogCaptureFixture) -> None:
-    told = Notices()
-    told.tell(logging.WARNING, "refused: 1", about="refused")
-    told.tell(logging.WARNING, "refused: 2", about="refused")
+def test_messages_with_one_key_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    throttled = ThrottledLogger()
+    throttled.log(logging.WARNING, "refused: 1", key="refused")
+    throttled.log(logging.WARNING, "refused: 2", key="refused")
     assert messages(caplog) == [("WARNING", "refused: 1")]
 
 
-def test_held_messages_wait_until_logging_is_safe(caplog: pytest.LogCaptureFixture) -> None:
-    told = Notices(hold=True)
-    told.tell(logging.WARNING, "first")
-    told.tell(logging.WARNING, "first")
-    told.tell(logging.ERROR, "second")
+def test_buffered_messages_are_logged_by_flush_buffered(caplog: pytest.LogCaptureFixture) -> None:
+    throttled = ThrottledLogger(buffered=True)
+    throttled.log(logging.WARNING, "first")
+    throttled.log(logging.WARNING, "first")
+    throttled.log(logging.ERROR, "second")
     assert messages(caplog) == []
-    told.release()
-    told.tell(logging.WARNING, "third")
-    told.release()
+    throttled.flush_buffered()
+    throttled.log(logging.WARNING, "third")
+    throttled.flush_buffered()
     assert messages(caplog) == [("WARNING", "first"), ("ERROR", "second"), ("WARNING", "third")]
 
 
-def test_neither_waiting_messages_nor_their_subjects_grow_without_end() -> None:
-    told = Notices(hold=True)
+def test_buffered_messages_and_keys_are_bounded() -> None:
+    throttled = ThrottledLogger(buffered=True)
     for number in range(3000):
-        told.tell(logging.WARNING, f"message {number}")
-    assert len(told._waiting) <= 100
-    assert len(told._last) <= 1000
+        throttled.log(logging.WARNING, f"message {number}")
+    assert len(throttled._buffer) <= 100
+    assert len(throttled._last) <= 1000
 
 
-def test_a_text_from_outside_cannot_forge_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    Notices().tell(logging.WARNING, "bad: x\nERROR forged\x1b[31m %s ä")
+def test_foreign_text_cannot_forge_log_lines(caplog: pytest.LogCaptureFixture) -> None:
+    ThrottledLogger().log(logging.WARNING, "bad: x\nERROR forged\x1b[31m %s ä")
     assert messages(caplog) == [("WARNING", "bad: x\\nERROR forged\\x1b[31m %s ä")]
 
 
@@ -80,33 +80,33 @@ class RaisingHandler(logging.Handler):
         raise OSError("disk full")
 
 
-@pytest.mark.parametrize("hold", [False, True])
-def test_a_handler_that_raises_harms_nobody(*, hold: bool) -> None:
+@pytest.mark.parametrize("buffered", [False, True])
+def test_exceptions_of_handlers_are_suppressed(*, buffered: bool) -> None:
     handler = RaisingHandler()
     log.logger.addHandler(handler)
     try:
-        told = Notices(hold=hold)
-        told.tell(logging.WARNING, "message")
-        told.release()
+        throttled = ThrottledLogger(buffered=buffered)
+        throttled.log(logging.WARNING, "message")
+        throttled.flush_buffered()
     finally:
         log.logger.removeHandler(handler)
 
 
 def test_the_caller_is_the_first_frame_outside_our_packages() -> None:
-    ours: dict[str, object] = {"__name__": "sessionsight_flask.inner", "caller": caller}
-    exec("def call(): return caller()", ours)
+    ours: dict[str, object] = {"__name__": "sessionsight_flask.inner", "caller_location": caller_location}
+    exec("def call(): return caller_location()", ours)
     assert str(ours["call"]()).startswith(f"{__file__}:")  # type: ignore[operator]
-    foreign: dict[str, object] = {"__name__": "sessionsights", "caller": caller}
-    exec("def call(): return caller()", foreign)
+    foreign: dict[str, object] = {"__name__": "sessionsights", "caller_location": caller_location}
+    exec("def call(): return caller_location()", foreign)
     assert foreign["call"]() == "<string>:1"  # type: ignore[operator]
 
 
-def test_a_caller_that_is_all_ours_is_unknown() -> None:
+def test_the_caller_outside_our_packages_may_be_the_standard_library() -> None:
     import threading
 
     found: list[str] = []
-    ours: dict[str, object] = {"__name__": "sessionsight", "caller": caller, "found": found}
-    exec("def call(): found.append(caller())", ours)
+    ours: dict[str, object] = {"__name__": "sessionsight", "caller_location": caller_location, "found": found}
+    exec("def call(): found.append(caller_location())", ours)
     thread = threading.Thread(target=ours["call"])  # type: ignore[arg-type]
     thread.start()
     thread.join()

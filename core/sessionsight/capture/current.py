@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from sessionsight.capture.analytics import Analytics
 from sessionsight.errors import NoClientError
-from sessionsight.log import caller
+from sessionsight.log import caller_location
 
 __all__ = [
     "DefaultClient",
@@ -190,7 +190,7 @@ def _outside(over: Analytics | None) -> Analytics:
     if analytics is not None:
         return analytics
     if over is not None:
-        place = caller()
+        place = caller_location()
         over._collector.warn(
             f"{place}: the request in which this work was started is over, so current() no longer gives its analytics: "
             "start the work with sessionsight.carry(function) to keep that visitor's ids, or open "

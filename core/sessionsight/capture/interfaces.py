@@ -150,19 +150,19 @@ class Collector(Protocol):
         """The template of the route that matched, if one has."""
 
     @property
-    def chooses(self) -> bool:
-        """Whether `choose` has to be asked."""
+    def selects_destinations(self) -> bool:
+        """True when `select_destinations` has to be called."""
 
-    def look(self, reader: RequestReader, request: Any) -> tuple[Admit, str | None, str | None]:
-        """What `admit`, `user_id` and `route` tell, in one go."""
+    def inspect(self, reader: RequestReader, request: Any) -> tuple[Admit, str | None, str | None]:
+        """Return the results of `context_factory`, `user_id` and `route`, reading the request once."""
 
-    def admit(self, reader: RequestReader, request: Any) -> Admit:
+    def context_factory(self, reader: RequestReader, request: Any) -> Admit:
         """What gives the request's context when it is called, on any thread; it does not hold the request."""
 
-    def wants_page(self, reader: RequestReader, request: Any) -> bool:
+    def should_capture_pageview(self, reader: RequestReader, request: Any) -> bool:
         """Whether the page that answers this request is captured by itself."""
 
-    def choose(self, reader: RequestReader, request: Any) -> frozenset[str] | DropReason | None:
+    def select_destinations(self, reader: RequestReader, request: Any) -> frozenset[str] | DropReason | None:
         """The destinations of this request's records; None is all, a reason means that the choice failed."""
 
     def submit(self, batch: Batch) -> None:

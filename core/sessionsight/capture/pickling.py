@@ -10,11 +10,11 @@ from sessionsight.capture.analytics import Analytics
 from sessionsight.capture.current import default
 from sessionsight.capture.interfaces import Collector
 from sessionsight.errors import CaptureError, NoClientError
-from sessionsight.log import Notices
+from sessionsight.log import ThrottledLogger
 
 __all__ = ["restore"]
 
-_notices = Notices()
+_logger = ThrottledLogger()
 
 
 class _ProcessClient:
@@ -38,7 +38,7 @@ class _ProcessClient:
         try:
             handle = self.__getattr__(method)
         except NoClientError as missing:
-            _notices.tell(logging.ERROR, f"{missing}; what unpickled analytics capture until then is lost")
+            _logger.log(logging.ERROR, f"{missing}; what unpickled analytics capture until then is lost")
         else:
             handle(error)
 

@@ -51,15 +51,15 @@ class LastLook:
         except (Exception, SystemExit) as error:
             shown, reason = None, DropReason.BEFORE_SEND_ERROR
             message = f"before_send failed with {type(error).__name__}: {error}; the record is dropped"
-            self._reports.tell(logging.ERROR, message, about="before_send")
+            self._reports.log(logging.ERROR, message, key="before_send")
         if reason is None:
             return shown
         if shown is not None:
-            self._reports.tell(
+            self._reports.log(
                 logging.WARNING,
                 f"{shown.record.kind} {shown.record.label!r} is dropped ({reason}), for before_send took away "
                 "what the vendor needs",
-                about=f"before_send:{reason}",
+                key=f"before_send:{reason}",
             )
         self._books.dropped([entry], reason)
         return None

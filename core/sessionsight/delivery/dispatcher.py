@@ -24,7 +24,7 @@ from sessionsight.delivery.sender_pool import Attempt, Senders
 from sessionsight.delivery.transport import NotSent, TimeLimits, TransportError, Unsendable, compressed
 from sessionsight.destinations.base import Action, Destination, HttpCall, HttpReply, Verdict
 from sessionsight.errors import ConfigurationError
-from sessionsight.log import Notices
+from sessionsight.log import ThrottledLogger
 from sessionsight.test_mode import test_mode
 
 __all__ = ["Dispatcher"]
@@ -43,7 +43,12 @@ class Dispatcher:
     """The decisions of one lane."""
 
     def __init__(
-        self, destination: Destination, books: Books, senders: Senders, options: DeliveryOptions, notices: Notices
+        self,
+        destination: Destination,
+        books: Books,
+        senders: Senders,
+        options: DeliveryOptions,
+        logger: ThrottledLogger,
     ) -> None:
         self._destination = destination
         self._limits = destination.limits
@@ -52,7 +57,7 @@ class Dispatcher:
         self._books = books
         self._senders = senders
         self._options = options
-        self._reports = Reports(destination.name, options, notices)
+        self._reports = Reports(destination.name, options, logger)
         last_look = LastLook(options.before_send, destination, books, self._reports)
         self.agenda = Agenda(books, self._limits, options.linger, last_look)
         """What is to be sent."""
@@ -92,10 +97,10 @@ class Dispatcher:
                 self._guarded(self._come_back, flown, call, outcome.result)
         next_look = self._books.tend()
         if evicted := self._books.take_evicted():
-            self._reports.tell(
+            self._reports.log(
                 logging.WARNING,
                 f"the queue is full, {evicted} records were dropped; the vendor is down or slower than the app",
-                about="queue_full",
+                key="queue_full",
             )
         while (now := time.monotonic()) < self.deadline:
             if test_mode.active and test_mode.blocks(self._destination):
@@ -116,7 +121,7 @@ class Dispatcher:
         if not self._expire(job) or not self.agenda.admit(job) or (call := self._render(job, now)) is None:
             return
         for note in call.notes:
-            self._reports.tell(logging.WARNING, note)
+            self._reports.log(logging.WARNING, note)
         held = self._books.sending(job.entries, mark=self._park_unknown)
         if held is None:
             self.agenda.put_off(job, now + self._backoff(1))
@@ -214,7 +219,7 @@ class Dispatcher:
 
     def _deliver(self, job: Job, verdict: Verdict, status: int | None, now: float) -> None:
         if self._gate.state(now) != "closed":
-            self._reports.tell(logging.INFO, "delivering again", about="recovered")
+            self._reports.log(logging.INFO, "delivering again", key="recovered")
         self._gate.succeeded()
         self._refusals = 0
         self._watch.accepted()
@@ -234,10 +239,10 @@ class Dispatcher:
         self.agenda.put_off(job, now + (hold or self._backoff(job.attempts)))
         self._books.failed(verdict.message)
         if self._gate.state(now) != "closed":
-            self._reports.tell(
+            self._reports.log(
                 logging.WARNING,
                 f"unreachable or failing ({verdict.message}); records are kept and sent when it is back",
-                about="unreachable",
+                key="unreachable",
             )
         status = reply.status if reply else None
         self._reports.problem("unreachable", verdict.message, records=len(job.entries), status=status)
@@ -252,12 +257,12 @@ class Dispatcher:
         options = ", ".join(sorted(getattr(self._destination, "secrets", ()))) or "its key"
         url = discreet_url(job.call.url, self._destination) if job.call else "its address"
         if is_new:
-            self._reports.tell(
+            self._reports.log(
                 logging.ERROR,
                 f"paused, because the vendor refuses our calls ({verdict.message}); check {options} and the address "
                 f"{url}. Records are kept; the next try is in {self._options.pause_interval:g} s, or as soon as a "
                 "key changes",
-                about="paused",
+                key="paused",
             )
         self._reports.problem("paused", verdict.message, records=len(job.entries), status=status)
 
@@ -289,10 +294,10 @@ class Dispatcher:
             "expired": "they were too old",
             "internal_error": "of a fault of ours",
         }.get(reason, "the vendor refuses them")
-        self._reports.tell(
+        self._reports.log(
             logging.WARNING,
             f"{len(entries)} records became dead letters ({reason}), because {what}: {message}",
-            about=f"dead:{reason}",
+            key=f"dead:{reason}",
         )
         self._reports.problem(reason, message, records=len(entries), status=status)
 

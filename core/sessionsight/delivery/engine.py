@@ -30,7 +30,7 @@ from sessionsight.delivery.transport import HttpxTransport, Transport
 from sessionsight.delivery.workers import may_have_peers
 from sessionsight.destinations.base import Destination
 from sessionsight.event_loop import on_event_loop
-from sessionsight.log import Notices
+from sessionsight.log import ThrottledLogger
 from sessionsight.request.context import TrackingContext
 
 __all__ = ["Engine", "MakeTransport"]
@@ -52,12 +52,12 @@ class Engine:
         self,
         destinations: Sequence[Destination],
         options: DeliveryOptions,
-        notices: Notices,
+        logger: ThrottledLogger,
         make_transport: MakeTransport | None = None,
         spool: str = "memory",
     ) -> None:
         self.pid = os.getpid()
-        self.notices = notices
+        self.logger = logger
         self.shutdown_timeout = options.shutdown_timeout
         self._flush_timeout = options.flush_timeout
         self._alone = not threads.run()
@@ -85,7 +85,7 @@ class Engine:
                 max_response_bytes=options.max_response_bytes,
             )
 
-        self._spool: Spool = choose(spool, options, notices)
+        self._spool: Spool = choose(spool, options, logger)
         durable = self._spool.durable
         # What waits for a durable spool is lost with the process, so it does not linger there.
         pause = 0.0 if durable else min(options.linger, _LONGEST_PAUSE)
@@ -96,7 +96,7 @@ class Engine:
                 self._spool.books(destination.name),
                 transport(destination),
                 options,
-                notices,
+                logger,
             )
             for destination in destinations
         }
@@ -155,12 +155,12 @@ class Engine:
             self.flush(began + self._patience)
             self._patience = max(self._patience - (time.monotonic() - began), 0.0)
             if not self._patience:
-                self.notices.tell(
+                self.logger.log(
                     logging.WARNING,
                     "this process may end by os._exit, as forked children and RQ's jobs do, so each capture has waited "
                     f"for its delivery; after {self._flush_timeout:g} s in all they wait no more. Call flush() before "
                     "the process ends, or capture within scope(flush=True)",
-                    about="patience",
+                    key="patience",
                 )
 
     def watch(self, scope: OpenScope) -> None:
@@ -261,7 +261,7 @@ class Engine:
             return
         self._looked_at_keys = True
         if may_have_peers():
-            self.notices.tell(
+            self.logger.log(
                 logging.WARNING,
                 "key= counts within this process only, which may be one of several workers: a repeat that another one "
                 "serves is delivered again; set a durable spool, such as sqlite:////var/lib/shop/analytics.db",
@@ -287,7 +287,7 @@ class Engine:
         number = sum(len(batch.records) for batch in lost)
         self.count("rejected", number)
         message = f"internal error, {type(error).__name__}: {error}; {number} records are lost"
-        self.notices.tell(logging.ERROR, message, about="intake")
+        self.logger.log(logging.ERROR, message, key="intake")
 
     def flush(self, deadline: float) -> bool:
         """Wait until every lane is empty, or until the deadline on the monotonic clock."""
@@ -317,7 +317,7 @@ class Engine:
         lost = {name: number for name, number in self.close().items() if number}
         if lost:
             details = ", ".join(f"{number} for {name}" for name, number in lost.items())
-            self.notices.tell(logging.WARNING, f"shutdown: records were lost that could not be delivered: {details}")
+            self.logger.log(logging.WARNING, f"shutdown: records were lost that could not be delivered: {details}")
         return not lost
 
     def retire(self) -> None:

@@ -18,7 +18,7 @@ from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.transport import Transport
 from sessionsight.delivery.wake_event import Wake
 from sessionsight.destinations.base import Destination
-from sessionsight.log import Notices
+from sessionsight.log import ThrottledLogger
 
 __all__ = ["Lane"]
 
@@ -45,18 +45,18 @@ class Lane:
         books: Books,
         transport: Transport,
         options: DeliveryOptions,
-        notices: Notices,
+        logger: ThrottledLogger,
     ) -> None:
         self.name = destination.name
         self._destination = destination
         self._linger = options.linger
         self._max_records = destination.limits.max_records
-        self._notices = notices
-        self._reports = Reports(self.name, options, notices)
+        self._logger = logger
+        self._reports = Reports(self.name, options, logger)
         self._books = books
         self._wake = Wake()
         self._senders = Senders(transport, name=f"sessionsight-{self.name}", wake=self._wake)
-        self._dispatcher = Dispatcher(destination, self._books, self._senders, options, notices)
+        self._dispatcher = Dispatcher(destination, self._books, self._senders, options, logger)
         self._thread: threading.Thread | None = None
         # Re-entrant, as the books' lock is.
         self._lock = threading.RLock()
@@ -85,8 +85,8 @@ class Lane:
                     continue
                 reason = drop or destination.refuses(record, entry.context)
             except Exception as error:  # a destination of the user's; its calls() will have to cope
-                self._reports.tell(
-                    logging.ERROR, f"the destination failed with {type(error).__name__}: {error}", about="refuses"
+                self._reports.log(
+                    logging.ERROR, f"the destination failed with {type(error).__name__}: {error}", key="refuses"
                 )
                 reason = drop
             if reason is None:
@@ -95,7 +95,7 @@ class Lane:
                 dropped.append(reason)
                 if remedy := _REMEDIES.get(reason):
                     message = f"{record.kind} {record.label!r} skipped, {remedy}"
-                    self._reports.tell(logging.WARNING, message, about=reason)
+                    self._reports.log(logging.WARNING, message, key=reason)
         return Share(self.name, accepted, dropped) if accepted or dropped else None
 
     def notice(self) -> None:
@@ -227,7 +227,7 @@ class Lane:
 
     def _turn(self) -> float:
         try:
-            self._notices.release()
+            self._logger.flush_buffered()
             return self._dispatcher.turn()
         except (Exception, SystemExit) as error:
             # A fault of ours must not end the lane; what was in hand stays pending in the ledger.

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from sessionsight.callbacks import run
 from sessionsight.delivery.options import DeliveryOptions, DeliveryProblem
-from sessionsight.log import Notices
+from sessionsight.log import ThrottledLogger
 
 __all__ = ["Reports"]
 
@@ -16,15 +16,15 @@ __all__ = ["Reports"]
 class Reports:
     """The voice of one lane."""
 
-    def __init__(self, destination: str, options: DeliveryOptions, notices: Notices) -> None:
+    def __init__(self, destination: str, options: DeliveryOptions, logger: ThrottledLogger) -> None:
         self._destination = destination
         self._on_error = options.on_error
-        self._notices = notices
+        self._logger = logger
 
-    def tell(self, level: int, message: str, *, about: str | None = None) -> None:
-        """Log a message, unless one with the same `about` was logged in the last minute."""
+    def log(self, level: int, message: str, *, key: str | None = None) -> None:
+        """Log a message, unless one with the same `key` was logged in the last minute."""
         name = self._destination
-        self._notices.tell(level, f"{name}: {message}", about=f"{name}:{about or message}")
+        self._logger.log(level, f"{name}: {message}", key=f"{name}:{key or message}")
 
     def problem(self, reason: str, message: str, *, records: int, status: int | None) -> None:
         """Tell `on_error`, if there is one."""
@@ -38,11 +38,11 @@ class Reports:
                 ),
             )
         except (Exception, SystemExit) as error:
-            self.tell(logging.ERROR, f"on_error failed with {type(error).__name__}: {error}", about="on_error")
+            self.log(logging.ERROR, f"on_error failed with {type(error).__name__}: {error}", key="on_error")
 
     def fault(self, error: BaseException) -> None:
         """Log a fault of our own by type and place, for its message might hold anything."""
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{PurePath(frame.filename).name}:{frame.lineno}"
         message = f"internal error in delivery, {type(error).__name__} at {place}; please report it"
-        self.tell(logging.ERROR, message)
+        self.log(logging.ERROR, message)

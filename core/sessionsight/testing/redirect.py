@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from sessionsight.delivery.engine import Engine
 from sessionsight.destinations import BY_NAME, Signal
 from sessionsight.destinations.base import Destination, VendorDestination
-from sessionsight.log import Notices
+from sessionsight.log import ThrottledLogger
 
 if TYPE_CHECKING:
     from sessionsight.client import Client
@@ -66,7 +66,7 @@ class InspectorRedirect:
             destinations = [vendor(**options) for vendor, options in self._options.items()]
         # The server is on this machine, and a test waits for it; a durable spool is not for the records of tests.
         settings = replace(settings, linger=0, proxy=None, ca_bundle=None, trust_env=False, spool="memory")
-        return Engine(destinations, settings, Notices(), spool=settings.spool)
+        return Engine(destinations, settings, ThrottledLogger(), spool=settings.spool)
 
     def _redirected(self, destination: Destination) -> Destination | None:
         for vendor, options in self._options.items():

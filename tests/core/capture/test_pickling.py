@@ -17,7 +17,7 @@ from sessionsight.capture import pickling
 from sessionsight.capture.current import set_default
 from sessionsight.capture.encoding import decode
 from sessionsight.capture.goals import Goals
-from sessionsight.log import Notices
+from sessionsight.log import ThrottledLogger
 from sessionsight.request.context import OPTED_OUT
 from tests.core.box import Recorder, Visit, VisitReader
 from tests.core.conftest import MakeRecorder
@@ -30,7 +30,7 @@ PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 @pytest.fixture(autouse=True)
 def _no_default_client() -> Iterator[None]:
     set_default(None)
-    pickling._notices = Notices()
+    pickling._logger = ThrottledLogger()
     yield
     set_default(None)
 

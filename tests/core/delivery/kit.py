@@ -17,7 +17,7 @@ from sessionsight.delivery.queue.memory import MemoryBooks
 from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.transport import HttpxTransport
 from sessionsight.destinations.base import Action, Destination, HttpCall, HttpReply, Limits, Verdict, judge_status
-from sessionsight.log import Notices
+from sessionsight.log import ThrottledLogger
 from sessionsight.request.context import TrackingContext
 from tests.support.server import PATIENCE
 
@@ -120,7 +120,7 @@ def make_lane(destination: Destination, **options: Any) -> Lane:
         MemoryBooks(settings),
         HttpxTransport(connections=destination.limits.concurrency, trust_env=False),
         settings,
-        Notices(),
+        ThrottledLogger(),
     )
 
 

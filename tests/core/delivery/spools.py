@@ -13,7 +13,7 @@ from sessionsight.capture.records import DropReason, Entry
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Books, DeadLetter, Share, Spool
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
-from sessionsight.log import Notices
+from sessionsight.log import ThrottledLogger
 from tests.core.delivery.kit import tally
 
 LANE = "vendor"
@@ -21,7 +21,7 @@ LANE = "vendor"
 
 def sqlite_spool(path: Path, *lanes: str, **options: Any) -> SqliteSpool:
     """A spool on a file. Waiting for others takes long here: tests wait for nothing that does not happen."""
-    spool = SqliteSpool(str(path), DeliveryOptions(**{"spool_busy_timeout": 20.0, **options}), Notices())
+    spool = SqliteSpool(str(path), DeliveryOptions(**{"spool_busy_timeout": 20.0, **options}), ThrottledLogger())
     for lane in lanes or (LANE,):
         spool.books(lane)
     return spool

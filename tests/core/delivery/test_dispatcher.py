@@ -21,7 +21,7 @@ from sessionsight.delivery.sender_pool import Senders
 from sessionsight.delivery.transport import NotSent, OutcomeUnknown, TimeLimits, Unsendable
 from sessionsight.delivery.wake_event import Wake
 from sessionsight.destinations.base import Action, HttpCall, HttpReply, Verdict
-from sessionsight.log import Notices
+from sessionsight.log import ThrottledLogger
 from tests.core.delivery.kit import Vendor, batches, deaths, event, goal, labels, make_books, quick, singles, tally
 from tests.support.examples import examples
 from tests.support.server import PATIENCE
@@ -81,7 +81,7 @@ class Bench:
         self.wake = Wake()
         self.books = books or make_books(**options)
         self.senders = Senders(self.wire, name="bench", wake=self.wake)
-        self.dispatcher = Dispatcher(vendor, self.books, self.senders, quick(**options), Notices())
+        self.dispatcher = Dispatcher(vendor, self.books, self.senders, quick(**options), ThrottledLogger())
 
     def take(self, *entries: Entry) -> None:
         self.books.enter(entries)
@@ -418,7 +418,7 @@ def test_a_key_that_cannot_be_had_during_a_pause_is_no_new_key(bench: MakeBench)
 def test_a_pause_is_logged_once_however_often_it_probes(
     bench: MakeBench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sessionsight.log._QUIET_SECONDS", 0.0)  # as if a minute passed between any two lines
+    monkeypatch.setattr("sessionsight.log._INTERVAL", 0.0)  # as if a minute passed between any two lines
     desk = bench(batches(URL))
     desk.take(event("a"))
     for _ in range(5):

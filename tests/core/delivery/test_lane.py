@@ -20,7 +20,7 @@ from sessionsight.delivery.queue.memory import MemoryBooks
 from sessionsight.delivery.transport import HttpxTransport
 from sessionsight.destinations.base import HttpCall, HttpReply, Verdict
 from sessionsight.errors import ConfigurationError
-from sessionsight.log import Notices
+from sessionsight.log import ThrottledLogger
 from tests.core.delivery.kit import (
     USER,
     Vendor,
@@ -834,7 +834,7 @@ def test_an_on_error_that_would_have_to_be_awaited_is_logged(
 def test_a_vendor_that_hangs_delays_no_other(server: Server) -> None:
     with Server(answer=silence()) as dead:
         engine = Engine(
-            [batches(dead.url, name="dead"), batches(server.url, name="alive")], quick(linger=LONG), Notices()
+            [batches(dead.url, name="dead"), batches(server.url, name="alive")], quick(linger=LONG), ThrottledLogger()
         )
         engine.submit(Batch([event("a").record], USER))
         flushed: list[bool] = []
@@ -852,7 +852,9 @@ def test_a_vendor_that_hangs_delays_no_other(server: Server) -> None:
 def test_each_lane_has_its_own_bound_retries_and_ledger(server: Server) -> None:
     with Server(answer=reply(500)) as ill:
         engine = Engine(
-            [batches(ill.url, name="ill"), batches(server.url, name="well")], quick(breaker_failures=2), Notices()
+            [batches(ill.url, name="ill"), batches(server.url, name="well")],
+            quick(breaker_failures=2),
+            ThrottledLogger(),
         )
         engine.submit(Batch([event("a").record], USER))
         ill.wait_for(3)
@@ -904,7 +906,7 @@ def test_a_fault_of_ours_is_logged_and_does_not_end_the_lane(server: Server, cap
                 raise OSError("the disk is full of secrets")
             return super().claim(max_records, max_bytes)
 
-    lane = Lane(batches(server.url), Faulty(quick()), HttpxTransport(trust_env=False), quick(), Notices())
+    lane = Lane(batches(server.url), Faulty(quick()), HttpxTransport(trust_env=False), quick(), ThrottledLogger())
 
     offer(lane, [event("a")])
 

@@ -17,7 +17,7 @@ from sessionsight.delivery.queue.memory import MemoryBooks
 from sessionsight.delivery.reports import Reports
 from sessionsight.delivery.schedule import Agenda
 from sessionsight.destinations.base import Limits
-from sessionsight.log import Notices
+from sessionsight.log import ThrottledLogger
 from sessionsight.request.context import EMPTY_CONTEXT
 from tests.core.delivery.kit import batches, event, labels, make_books, quick
 
@@ -27,7 +27,7 @@ NEVER = float("inf")
 def agenda(books: MemoryBooks, *, linger: float = 0.0, **options: Any) -> Agenda:
     settings = quick(**options)
     vendor = batches("http://127.0.0.1:1")
-    look = LastLook(settings.before_send, vendor, books, Reports(vendor.name, settings, Notices()))
+    look = LastLook(settings.before_send, vendor, books, Reports(vendor.name, settings, ThrottledLogger()))
     return Agenda(books, Limits(max_records=2), linger, look)
 
 

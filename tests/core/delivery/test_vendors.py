@@ -15,7 +15,7 @@ from sessionsight.capture.records import Event, Goal, Identify, Record, record_i
 from sessionsight.delivery.engine import Engine
 from sessionsight.destinations import Analyse, Saytics, SessionSight, Signal
 from sessionsight.destinations.base import Destination
-from sessionsight.log import Notices
+from sessionsight.log import ThrottledLogger
 from sessionsight.request.context import SessionSightIds, TrackingContext
 from tests.core.delivery.kit import deaths, quick, tally
 from tests.support.server import PATIENCE, Answer, Request, Server, after, reply, reset
@@ -36,7 +36,7 @@ def engine() -> Iterator[MakeEngine]:
     engines: list[Engine] = []
 
     def make(*destinations: Destination, **options: Any) -> Engine:
-        engines.append(Engine(destinations, quick(trust_env=False, **options), Notices()))
+        engines.append(Engine(destinations, quick(trust_env=False, **options), ThrottledLogger()))
         return engines[-1]
 
     yield make

@@ -297,8 +297,8 @@ class SqliteBooks:
             try:
                 entry = from_bytes(body, since=since, row=row)
             except Exception as error:  # written by another release, or changed by somebody
-                self._spool.notices.tell(
-                    logging.ERROR, f"{self.name}: a record in the spool cannot be read ({error})", about="unreadable"
+                self._spool.logger.log(
+                    logging.ERROR, f"{self.name}: a record in the spool cannot be read ({error})", key="unreadable"
                 )
                 buried = partial(dead_letters.bury_unreadable, row=row, message=str(error))
                 with self._moving:
@@ -356,19 +356,19 @@ class SqliteBooks:
                     self._refuge.let_go()
             else:
                 if moved:
-                    self._spool.notices.tell(
+                    self._spool.logger.log(
                         logging.INFO,
                         f"{self.name}: the spool can be written again; {moved} records had to wait in memory",
-                        about=f"spool again:{self.name}",
+                        key=f"spool again:{self.name}",
                     )
 
     def _carry_over(self, delivered: int, dropped: Counter[DropReason], dead: Sequence[DeadLetter]) -> None:
         _, unwritten = self._write(partial(queries.carry_over, delivered=delivered, dropped=dropped, letters=dead))
         if unwritten:
-            self._spool.notices.tell(
+            self._spool.logger.log(
                 logging.ERROR,
                 f"{self.name}: {unwritten} dead letters were kept without their records, which cannot be written",
-                about=f"unwritten:{self.name}",
+                key=f"unwritten:{self.name}",
             )
 
     def _waits_for_file(self, fault: SpoolFault) -> bool:

@@ -10,7 +10,7 @@ from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Spool
 from sessionsight.delivery.queue.memory import MemorySpool
 from sessionsight.errors import ConfigurationError
-from sessionsight.log import Notices
+from sessionsight.log import ThrottledLogger
 
 __all__ = ["choose", "is_durable", "objection", "sqlite_path"]
 
@@ -19,7 +19,7 @@ _SQLITE = "sqlite:///"
 _OLDEST_SQLITE = (3, 24)
 
 
-def choose(spool: str, options: DeliveryOptions, notices: Notices) -> Spool:
+def choose(spool: str, options: DeliveryOptions, logger: ThrottledLogger) -> Spool:
     """Return the spool that a setting means, for one process.
 
     A process that was forked while the file was open gets a spool in memory, because SQLite cannot open that file
@@ -28,7 +28,7 @@ def choose(spool: str, options: DeliveryOptions, notices: Notices) -> Spool:
     Args:
         spool: `"memory"`, `"sqlite:///relative/path"` or `"sqlite:////absolute/path"`.
         options: Its bounds.
-        notices: For what the operator should know.
+        logger: Logs what an operator should know.
 
     Raises:
         ConfigurationError: This Python cannot keep it.
@@ -47,14 +47,14 @@ def choose(spool: str, options: DeliveryOptions, notices: Notices) -> Spool:
     from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 
     if fork.inherited(path):
-        notices.tell(
+        logger.log(
             logging.ERROR,
             f"spool {path}: this process was forked while the file was open (by C code, or during a long write), so it "
             "cannot use the file; its records are kept in memory, and lost if it is killed. Fork before the first "
             "record is captured, or with os.fork()",
         )
         return MemorySpool(options)
-    return SqliteSpool(path, options, notices)
+    return SqliteSpool(path, options, logger)
 
 
 def is_durable(spool: str) -> bool:

@@ -38,11 +38,11 @@ def take_over(spool: SqliteSpool, lock: OwnerLock) -> None:
     work = partial(_bequeath, owners=dead, park=park, keep=spool.options.dead_letters)
     parked = spool.file.write(work, wait=_PATIENCE)
     if parked:
-        spool.notices.tell(
+        spool.logger.log(
             logging.WARNING,
             f"{parked} records became dead letters (unknown), because a process ended while they were on their "
             "way: nobody knows whether they arrived, and sending them again might count them twice",
-            about="dead:unknown:owner",
+            key="dead:unknown:owner",
         )
 
 

@@ -23,7 +23,7 @@ from sessionsight.delivery.stores.errors import Busy, Nested, SpoolFault, Unusab
 from sessionsight.delivery.stores.sqlite import maintenance, queries, quota, recovery
 from sessionsight.delivery.stores.sqlite.connection import SpoolFile
 from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED, OwnerLock
-from sessionsight.log import Notices
+from sessionsight.log import ThrottledLogger
 from sessionsight.test_mode import test_mode
 
 __all__ = ["SqliteSpool"]
@@ -43,14 +43,14 @@ class SqliteSpool:
     Args:
         path: The file; it is made when it is needed. Its folder must exist.
         options: Bounds and time limits.
-        notices: For what the operator should know.
+        logger: Logs what an operator should know.
     """
 
     durable = True
 
-    def __init__(self, path: str, options: DeliveryOptions, notices: Notices) -> None:
+    def __init__(self, path: str, options: DeliveryOptions, logger: ThrottledLogger) -> None:
         self.options = options
-        self.notices = notices
+        self.logger = logger
         self.path = path
         self.file = SpoolFile(
             path, synchronous=options.spool_synchronous, on_open=self._opened, on_corrupt=self._set_aside
@@ -69,11 +69,11 @@ class SqliteSpool:
         if not test_mode.suppressed and any(
             other.path == self.path and other.file.pid == os.getpid() and not other._closed for other in _spools
         ):
-            notices.tell(
+            logger.log(
                 logging.WARNING,
                 f"spool {self.path}: two clients of this process share it, so each may deliver the other's records "
                 "with its own keys; give each a file of its own",
-                about="shared",
+                key="shared",
             )
         _spools.add(self)
         self.tended = False
@@ -99,11 +99,11 @@ class SqliteSpool:
         except SpoolFault as fault:
             self.report(fault)
             if isinstance(fault, Busy):
-                self.notices.tell(
+                self.logger.log(
                     logging.WARNING,
                     f"spool {self.path}: others were writing for {self.options.spool_busy_timeout:g} s; a request's "
                     "records wait in memory until they can be written",
-                    about="busy",
+                    key="busy",
                 )
             for share in shares:
                 self._books[share.lane].take_in_memory(share, fault)
@@ -180,10 +180,10 @@ class SqliteSpool:
     def report(self, fault: SpoolFault) -> None:
         """Tell the operator; a file that is merely busy is no news to a lane."""
         if not isinstance(fault, (Busy, Nested)) and not self._closed:
-            self.notices.tell(
+            self.logger.log(
                 logging.ERROR,
                 f"spool {self.path}: {fault}; records are kept in memory until it can be used",
-                about="spool",
+                key="spool",
             )
 
     def close(self) -> None:
@@ -210,10 +210,10 @@ class SqliteSpool:
         found: dict[str, list[Entry]] = {}
         with contextlib.suppress(SpoolFault):
             found = self.file.write(partial(queries.take_out, owner=self.owner_id), wait=_PATIENCE)
-        self.notices.tell(
+        self.logger.log(
             logging.ERROR,
             f"spool {self.path}: the file was moved or deleted; a new one is started with what was waiting in it",
-            about="gone",
+            key="gone",
         )
         self.file.reopen()
         self.base = 0  # so that lanes enter again what they had claimed, also where no other file can be opened
@@ -259,11 +259,11 @@ class SqliteSpool:
 
     def _set_aside(self, aside: str, why: str) -> None:
         """Tell the operator that a damaged file was moved."""
-        self.notices.tell(
+        self.logger.log(
             logging.ERROR,
             f"spool {aside.rpartition('.corrupt-')[0]} is damaged ({why}); it was moved to {aside}, and a new one is "
             "started",
-            about="corrupt",
+            key="corrupt",
         )
 
 
