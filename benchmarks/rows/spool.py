@@ -22,7 +22,7 @@ from benchmarks.timing import Calls, paced
 from benchmarks.workload import EVENT, PROPERTIES, environ
 from sessionsight import Client, Settings
 from sessionsight.capture.encoding import PropertyEncoder
-from sessionsight.capture.records import Entry, Event
+from sessionsight.capture.records import Event, QueuedRecord
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Share
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
@@ -56,8 +56,8 @@ def write(path: str, *, rate: int, calls: int) -> Written:
 
     def request() -> list[Share]:
         now = time.time()
-        records = [Event(entropy=os.urandom(10), time=now, name=EVENT, properties=properties) for _ in range(3)]
-        entries = [Entry(record, context, now) for record in records]
+        records = [Event(random=os.urandom(10), time=now, name=EVENT, properties=properties) for _ in range(3)]
+        entries = [QueuedRecord(record, context, now) for record in records]
         return [Share(lane, entries) for lane in LANES]
 
     spool.enter(request())  # makes the file

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from sessionsight import Settings
-from sessionsight.capture.records import Entry
+from sessionsight.capture.records import QueuedRecord
 from sessionsight.destinations import SessionSight, Signal
 from sessionsight.destinations.base import HttpCall
 from sessionsight.wsgi import KEY, AnalyticsMiddleware
@@ -39,14 +39,14 @@ def goal_token(visit: int) -> str:
 class Goals(SessionSight, frozen=True, kw_only=True):
     """SessionSight; its calls say which process sends them."""
 
-    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
         return [_signed(call) for call in super().calls(entries, now=now)]
 
 
 class Events(Signal, frozen=True, kw_only=True):
     """Signal; its calls say which process sends them."""
 
-    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
         return [_signed(call) for call in super().calls(entries, now=now)]
 
 

@@ -19,7 +19,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sessionsight.capture.records import Entry, Event, Goal, Identify
+from sessionsight.capture.records import Event, Goal, Identify, QueuedRecord
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import DeadLetter, Share, Spool
@@ -95,7 +95,7 @@ class Hands:
         return done
 
 
-def token_of(entry: Entry) -> str:
+def token_of(entry: QueuedRecord) -> str:
     """What the model calls a record: its name, or what an identification says."""
     return entry.record.properties.decode() if isinstance(entry.record, Identify) else entry.record.label
 
@@ -168,19 +168,19 @@ class LaneModel(RuleBasedStateMachine):
     @rule(number=st.integers(1, 5), goal=st.booleans(), keyed=st.booleans())
     def offer(self, number: int, goal: bool, keyed: bool) -> None:
         """A request hands over some records, each of them twice if they bear a key."""
-        entries: list[Entry] = []
+        entries: list[QueuedRecord] = []
         for _ in range(number):
             token = f"{'goal' if goal else 'event'} {len(self.offered)}"
             key = token if keyed else None
             entropy = len(self.offered).to_bytes(10, "big")
             now = self.clock.time()
             record: Goal | Event = (
-                Goal(entropy=entropy, time=now, goal_id=token, direction="increment", key=key)
+                Goal(random=entropy, time=now, goal_id=token, direction="increment", key=key)
                 if goal
-                else Event(entropy=entropy, time=now, name=token, key=key)
+                else Event(random=entropy, time=now, name=token, key=key)
             )
             times = 2 if keyed else 1
-            entries += [Entry(record, USER, now)] * times
+            entries += [QueuedRecord(record, USER, now)] * times
             self.offered[token] += times
             self.duplicates += times - 1
         self.spool.enter([Share("vendor", entries)])
@@ -188,13 +188,13 @@ class LaneModel(RuleBasedStateMachine):
     @rule(people=st.lists(st.integers(0, 1), min_size=1, max_size=4))
     def identify(self, people: list[int]) -> None:
         """Something is said about some people: what arrives last must be what was said last."""
-        entries: list[Entry] = []
+        entries: list[QueuedRecord] = []
         for person in people:
             token = f'{{"{person}": {len(self.offered)}}}'
             entropy = len(self.offered).to_bytes(10, "big")
             now = self.clock.time()
-            record = Identify(entropy=entropy, time=now, user_id=f"user_{person}", properties=token.encode())
-            entries.append(Entry(record, USER, now))
+            record = Identify(random=entropy, time=now, user_id=f"user_{person}", properties=token.encode())
+            entries.append(QueuedRecord(record, USER, now))
             self.offered[token] += 1
             self.said.setdefault(record.user_id or "", []).append(token)
         self.spool.enter([Share("vendor", entries)])

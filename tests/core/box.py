@@ -6,7 +6,7 @@ from typing import Any
 
 from sessionsight import Client, TrackingContext
 from sessionsight.capture.encoding import decode
-from sessionsight.capture.records import DropReason, Entry, Event, Record
+from sessionsight.capture.records import DropReason, Event, QueuedRecord, Record
 from sessionsight.delivery.transport import TimeLimits
 from sessionsight.destinations.base import Action, HttpCall, HttpReply, Limits, Verdict
 from sessionsight.request.raw import HeaderNames, RequestData, from_any
@@ -26,7 +26,7 @@ class BoxDestination:
     def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
         return None
 
-    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
         return [HttpCall(url=f"https://{self.name}.example/", headers={}, body=b"", entries=entries)]
 
     def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
@@ -37,7 +37,7 @@ class Box:
     """A transport that keeps the entries of all calls, by destination."""
 
     def __init__(self) -> None:
-        self.entries: dict[str, list[Entry]] = {}
+        self.entries: dict[str, list[QueuedRecord]] = {}
 
     def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
         name = call.url.removeprefix("https://").removesuffix(".example/")
@@ -55,7 +55,7 @@ class Recorder:
         self.client = client
         self.box = box
 
-    def entries(self, destination: str = "box") -> list[Entry]:
+    def entries(self, destination: str = "box") -> list[QueuedRecord]:
         """What has been delivered, after waiting for all of it."""
         assert self.client.flush(10)
         assert all(lane.balanced for lane in self.client.stats().lanes.values())

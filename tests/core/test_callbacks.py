@@ -12,7 +12,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from sessionsight import Analytics, ConfigurationError, Settings
 from sessionsight.callbacks import UnawaitedResult, decide, is_async, run
 from sessionsight.capture.encoding import encode
-from sessionsight.capture.records import Entry, Event
+from sessionsight.capture.records import Event, QueuedRecord
 from sessionsight.delivery.before_send import apply
 from sessionsight.destinations import Analyse, Saytics, SessionSight, Signal
 from sessionsight.destinations.options import reveal
@@ -219,8 +219,8 @@ def test_a_record_without_an_answer_of_before_send_is_dropped(make_recorder: Mak
     recorder.client.analytics.capture("seen")
     assert recorder.records() == []
     assert recorder.dropped() == {"before_send_error": 1}
-    entry = Entry(
-        Event(entropy=bytes(10), time=0, name="seen", properties=encode({})), Analytics(recorder.client).context
+    entry = QueuedRecord(
+        Event(random=bytes(10), time=0, name="seen", properties=encode({})), Analytics(recorder.client).context
     )
     with pytest.raises(UnawaitedResult):
         apply(LATE[kind], entry, "box")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from sessionsight import Client, Settings, TrackingContext
-from sessionsight.capture.records import DropReason, Entry, Event, Record
+from sessionsight.capture.records import DropReason, Event, QueuedRecord, Record
 from sessionsight.destinations.base import Destination, HttpCall, HttpReply, Limits, Verdict, encode_body, judge_status
 
 
@@ -19,7 +19,7 @@ class Warehouse:
     def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
         return None if record.user_id or context.user_id else DropReason.NO_IDENTITY
 
-    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
         body = encode_body([entry.record.label for entry in entries])
         return [HttpCall(url="https://warehouse.example/", headers={}, body=body, entries=entries)]
 

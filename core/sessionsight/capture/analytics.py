@@ -12,7 +12,6 @@ from msgspec import UNSET
 
 from sessionsight.capture import signatures
 from sessionsight.capture.encoding import decode
-from sessionsight.capture.entropy import entropy
 from sessionsight.capture.goals import Goals
 from sessionsight.capture.interfaces import Collector
 from sessionsight.capture.records import (
@@ -24,6 +23,7 @@ from sessionsight.capture.records import (
     Identify,
     PersonProperties,
     check_goal,
+    random_bytes,
 )
 from sessionsight.capture.scope import Gathering
 from sessionsight.capture.signatures import Signature
@@ -155,7 +155,7 @@ class Analytics(Gathering):
                     properties=encoded,
                     groups=grouped,
                     standard=standard,
-                    entropy=entropy(),
+                    random=random_bytes(),
                     time=time.time(),
                     user_id=self._user_now(),
                     distinct_id=self._distinct_id,
@@ -270,7 +270,7 @@ class Analytics(Gathering):
                     amount=amount,
                     session_id=exact(session_id) if session_id else None,
                     properties=self._goal_metadata(get("metadata")),
-                    entropy=entropy(),
+                    random=random_bytes(),
                     time=time.time(),
                     key=as_key(get("key")),
                     destinations=self._only

@@ -1,13 +1,14 @@
 """What is captured: events, identifications, goals and Signal's person and group records.
 
 A record is frozen at the capture call. Its properties are JSON bytes by then, so later changes of
-the caller's objects change nothing. The context is added when the response ends, which makes an
-`Entry`: the thing that lanes carry.
+the caller's objects change nothing. The context is added when the response ends, which makes a
+`QueuedRecord`.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal
@@ -24,20 +25,26 @@ __all__ = [
     "Alias",
     "Amount",
     "DropReason",
-    "Entry",
     "Event",
     "Goal",
     "Group",
     "Identify",
     "PersonProperties",
+    "QueuedRecord",
     "Record",
     "check_goal",
+    "random_bytes",
     "record_id",
 ]
 
 
 Amount = int | float | Decimal
 _PLAIN_AMOUNTS = frozenset({int, float, Decimal})
+
+_RANDOM_SIZE = 10  # bytes of one record
+_POOL_SIZE = 400  # records
+_pool: list[bytes] = []
+_pool_pid = os.getpid()
 
 
 class DropReason(StrEnum):
@@ -63,7 +70,7 @@ class DropReason(StrEnum):
 class Record(Struct, frozen=True, kw_only=True, gc=False, tag=True):
     """What every kind of record has. The ids are those given with the call itself."""
 
-    entropy: bytes
+    random: bytes
     """Ten random bytes from the operating system: half of the record's id."""
     time: float
     """When it happened, in Unix seconds: the capture call, or the caller's `timestamp`."""
@@ -182,15 +189,15 @@ def _as_amount(value: Any) -> Amount | None:
     return number if type(number) in _PLAIN_AMOUNTS else None
 
 
-class Entry(Struct, frozen=True, gc=False):
+class QueuedRecord(Struct, frozen=True, gc=False):
     """A record and the context it goes out under. This is what lanes queue, send and account for."""
 
     record: Record
     context: TrackingContext
-    since: float = 0.0
-    """When it was handed over, in Unix seconds: its age counts from here."""
-    row: int = 0
-    """Where a durable spool keeps it."""
+    enqueued_at: float = 0.0
+    """When it was submitted, in Unix seconds; its age counts from here."""
+    handle: int = 0
+    """Its row in a durable store; 0 for a record that is not in one."""
 
     @property
     def user_id(self) -> str | None:
@@ -212,10 +219,29 @@ def record_id(record: Record) -> str:
 
         return str(_uuid(sha256(source.encode("utf-8", "surrogatepass")).digest()[:16], version=8))
     milliseconds = max(round(record.time * 1000), 0) & 0xFFFF_FFFF_FFFF
-    return str(_uuid(milliseconds.to_bytes(6, "big") + record.entropy, version=7))
+    return str(_uuid(milliseconds.to_bytes(6, "big") + record.random, version=7))
 
 
 def _uuid(raw: bytes, *, version: int) -> UUID:
     number = int.from_bytes(raw, "big")
     number &= ~(0xF << 76) & ~(0x3 << 62)
     return UUID(int=number | version << 76 | 0x2 << 62)
+
+
+def random_bytes() -> bytes:
+    """Return ten random bytes that no other record has, in this process or in one forked from it.
+
+    They are drawn from the operating system for hundreds of records at a time, because each such call releases the
+    interpreter's lock, and getting it back may take milliseconds while other threads run.
+    """
+    global _pool, _pool_pid
+    if (pid := os.getpid()) != _pool_pid:
+        # Compared rather than hooked: a fork by C code calls no hook, and both processes would use the same bytes.
+        _pool, _pool_pid = [], pid
+    try:
+        return _pool.pop()
+    except IndexError:
+        drawn = os.urandom(_RANDOM_SIZE * _POOL_SIZE)
+        first, *rest = (drawn[at : at + _RANDOM_SIZE] for at in range(0, len(drawn), _RANDOM_SIZE))
+        _pool.extend(rest)
+        return first

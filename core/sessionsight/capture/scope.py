@@ -13,10 +13,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sessionsight.capture.entropy import entropy
 from sessionsight.capture.interfaces import Admit, Batch, Collector, Receipt, RequestReader
 from sessionsight.capture.pending import Held, directed, drained
-from sessionsight.capture.records import DropReason, Event, Record
+from sessionsight.capture.records import DropReason, Event, Record, random_bytes
 from sessionsight.capture.validation import as_fields
 from sessionsight.event_loop import on_event_loop, run_in_worker
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
@@ -232,7 +231,7 @@ class Gathering:
     def _common(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The fields that every record has, from a call's options and what is known of the user."""
         common: dict[str, Any] = {
-            "entropy": entropy(),
+            "random": random_bytes(),
             "time": time.time(),
             "user_id": self._user_now(),
             "distinct_id": self._distinct_id,

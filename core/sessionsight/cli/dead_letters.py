@@ -168,7 +168,7 @@ def _facts(stored: StoredLetter) -> dict[str, Any]:
         "record": {
             name: value
             for name in record.__struct_fields__
-            if name not in {"entropy", "properties"} and (value := getattr(record, name)) is not None
+            if name not in {"random", "properties"} and (value := getattr(record, name)) is not None
         },
         "properties": msgspec.Raw(record.properties),
         "context": letter.entry.context.to_carrier(),

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from sessionsight.callbacks import run
 from sessionsight.capture.encoding import decode, encode
-from sessionsight.capture.records import DropReason, Entry, Event, Goal, check_goal, record_id
+from sessionsight.capture.records import DropReason, Event, Goal, QueuedRecord, check_goal, record_id
 from sessionsight.delivery.options import BeforeSend
 from sessionsight.delivery.queue.base import Books
 from sessionsight.delivery.reports import Reports
@@ -37,14 +37,14 @@ class LastLook:
         self._books = books
         self._reports = reports
 
-    def __call__(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+    def __call__(self, entries: Sequence[QueuedRecord]) -> Sequence[QueuedRecord]:
         """The records to send, as the function left them."""
         function = self._function
         if function is None:
             return entries
         return [shown for entry in entries if (shown := self._look(function, entry)) is not None]
 
-    def _look(self, function: BeforeSend, entry: Entry) -> Entry | None:
+    def _look(self, function: BeforeSend, entry: QueuedRecord) -> QueuedRecord | None:
         try:
             shown = apply(function, entry, self._destination.name)
             reason = DropReason.BEFORE_SEND if shown is None else self._destination.refuses(shown.record, shown.context)
@@ -65,7 +65,7 @@ class LastLook:
         return None
 
 
-def apply(before_send: BeforeSend, entry: Entry, destination: str) -> Entry | None:
+def apply(before_send: BeforeSend, entry: QueuedRecord, destination: str) -> QueuedRecord | None:
     """Show the record to the function, and take over what it changed.
 
     The function gets `kind`, `id`, `timestamp`, `properties`, `user_id`, `session_id`, and `name` or

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from os import urandom
 
-from sessionsight.capture.records import Entry
+from sessionsight.capture.records import QueuedRecord
 from sessionsight.delivery.before_send import LastLook
 from sessionsight.delivery.credential_watch import KeyWatch
 from sessionsight.delivery.jobs import Job
@@ -167,10 +167,10 @@ class Dispatcher:
     def _expire(self, job: Job) -> bool:
         """Bury what is too old. Returns whether anything is left."""
         oldest = time.time() - self._max_age
-        if any(entry.since < oldest for entry in job.entries):
+        if any(entry.enqueued_at < oldest for entry in job.entries):
             entries = job.entries
-            job.entries = [entry for entry in entries if entry.since >= oldest]
-            expired = [entry for entry in entries if entry.since < oldest]
+            job.entries = [entry for entry in entries if entry.enqueued_at >= oldest]
+            expired = [entry for entry in entries if entry.enqueued_at < oldest]
             self._bury(job, expired, "expired", f"not delivered within {self._max_age:g} s", None)
         return bool(job.entries)
 
@@ -282,7 +282,7 @@ class Dispatcher:
         else:
             self._bury(job, job.take(), "refused", verdict.message, status)
 
-    def _bury(self, job: Job, entries: Sequence[Entry], reason: str, message: str, status: int | None) -> None:
+    def _bury(self, job: Job, entries: Sequence[QueuedRecord], reason: str, message: str, status: int | None) -> None:
         """Make dead letters of entries that have been taken from the job."""
         if not entries:
             return

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 
 from sessionsight.capture.interfaces import Batch, OpenScope
-from sessionsight.capture.records import DropReason, Entry
+from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.console import ConsoleTransport
 from sessionsight.delivery.lane import Lane
@@ -217,7 +217,7 @@ class Engine:
     def _expect(self, batches: Sequence[Batch], shares: Sequence[Share]) -> None:
         """Wait for what the lanes take of the batches that have a receipt."""
         receipts = {
-            record.entropy: batch.receipt
+            record.random: batch.receipt
             for batch in batches
             if isinstance(batch.receipt, DeliveryReceipt)
             for record in batch.records
@@ -267,17 +267,17 @@ class Engine:
                 "serves is delivered again; set a durable spool, such as sqlite:////var/lib/shop/analytics.db",
             )
 
-    def _settle(self, batches: list[Batch]) -> dict[DropReason | None, list[Entry]]:
+    def _settle(self, batches: list[Batch]) -> dict[DropReason | None, list[QueuedRecord]]:
         """Work out contexts. A batch that has none is counted as lost, and taken out of the list."""
         now = time.time()
-        entries: dict[DropReason | None, list[Entry]] = {}
+        entries: dict[DropReason | None, list[QueuedRecord]] = {}
         for batch in batches.copy():
             try:
                 context, drop = batch.settle()
                 distinct_id = context.signal.distinct_id
                 if distinct_id is not None and context.user_id is not None and distinct_id != context.user_id:
                     self.count("mismatched")
-                entries.setdefault(drop, []).extend([Entry(record, context, now) for record in batch.records])
+                entries.setdefault(drop, []).extend([QueuedRecord(record, context, now) for record in batch.records])
             except Exception as error:
                 batches.remove(batch)
                 self._fault(error, [batch])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from sessionsight.capture.records import Entry
+from sessionsight.capture.records import QueuedRecord
 from sessionsight.delivery.queue.base import DeadLetter
 from sessionsight.destinations.base import HttpCall
 
@@ -16,7 +16,7 @@ __all__ = ["Job"]
 class Job(Struct, eq=False, kw_only=True):
     """Entries for one call. When they are settled, or given to other jobs, it has none left."""
 
-    entries: Sequence[Entry]
+    entries: Sequence[QueuedRecord]
     attempts: int = 0
     first_attempt: float | None = None
     """Unix seconds."""
@@ -32,7 +32,7 @@ class Job(Struct, eq=False, kw_only=True):
     rendered_at: float = 0.0
     """Unix seconds."""
 
-    def part(self, entries: Sequence[Entry]) -> Job:
+    def part(self, entries: Sequence[QueuedRecord]) -> Job:
         """Some of the entries as a job of their own, with the same history."""
         return Job(
             entries=entries,
@@ -50,7 +50,7 @@ class Job(Struct, eq=False, kw_only=True):
         return [self.part(entries[:middle]), self.part(entries[middle:])]
 
     def letters(
-        self, destination: str, entries: Sequence[Entry], reason: str, message: str, status: int | None
+        self, destination: str, entries: Sequence[QueuedRecord], reason: str, message: str, status: int | None
     ) -> list[DeadLetter]:
         """Dead letters of some of the entries."""
         return [
@@ -67,7 +67,7 @@ class Job(Struct, eq=False, kw_only=True):
             for entry in entries
         ]
 
-    def take(self) -> Sequence[Entry]:
+    def take(self) -> Sequence[QueuedRecord]:
         """The entries, for whoever accounts for them from now on."""
         entries, self.entries = self.entries, ()
         return entries

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from sessionsight.capture.records import DropReason, Entry
+from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery import threads
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.options import DeliveryOptions
@@ -66,7 +66,7 @@ class Lane:
         self._here = False
         self._then: Callable[[], None] | None = None
 
-    def share_of(self, entries: Sequence[Entry], drop: DropReason | None = None) -> Share | None:
+    def share_of(self, entries: Sequence[QueuedRecord], drop: DropReason | None = None) -> Share | None:
         """Those of the entries that this destination has a place for; None when there is none.
 
         Args:
@@ -74,7 +74,7 @@ class Lane:
             drop: Count them as dropped for this reason instead.
         """
         destination = self._destination
-        accepted: list[Entry] = []
+        accepted: list[QueuedRecord] = []
         dropped: list[DropReason] = []
         for entry in entries:
             record = entry.record

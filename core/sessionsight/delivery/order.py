@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from sessionsight.capture.records import Alias, Entry, Event, Goal, Group
+from sessionsight.capture.records import Alias, Event, Goal, Group, QueuedRecord
 
 __all__ = ["SendOrder"]
 
@@ -26,14 +26,14 @@ class SendOrder:
     def __init__(self) -> None:
         self._queues: dict[str, deque[bytes]] = {}
 
-    def add(self, entries: Iterable[Entry]) -> None:
+    def add(self, entries: Iterable[QueuedRecord]) -> None:
         """Append claimed entries. Those whose order does not matter are passed over."""
         for entry in entries:
             if type(entry.record) not in _UNORDERED:
                 for subject in _subjects(entry):
-                    self._queues.setdefault(subject, deque()).append(entry.record.entropy)
+                    self._queues.setdefault(subject, deque()).append(entry.record.random)
 
-    def divide(self, entries: Sequence[Entry]) -> tuple[Sequence[Entry], Sequence[Entry]]:
+    def divide(self, entries: Sequence[QueuedRecord]) -> tuple[Sequence[QueuedRecord], Sequence[QueuedRecord]]:
         """Divide the entries of one call into those that may go and those that must wait.
 
         An entry must wait for all earlier ones that share a subject with it, unless they go in the same call, before
@@ -41,19 +41,19 @@ class SendOrder:
         """
         if not self._queues:
             return entries, ()
-        ready: list[Entry] = []
-        blocked: list[Entry] = []
+        ready: list[QueuedRecord] = []
+        blocked: list[QueuedRecord] = []
         going: dict[str, int] = {}
         for entry in entries:
             queues = self._queues_of(entry)
-            if all(queue[going.get(subject, 0)] == entry.record.entropy for subject, queue in queues):
+            if all(queue[going.get(subject, 0)] == entry.record.random for subject, queue in queues):
                 going.update((subject, going.get(subject, 0) + 1) for subject, _ in queues)
                 ready.append(entry)
             else:
                 blocked.append(entry)
         return ready, blocked
 
-    def remove(self, entries: Iterable[Entry]) -> bool:
+    def remove(self, entries: Iterable[QueuedRecord]) -> bool:
         """Remove entries that have been delivered, dropped or dead-lettered.
 
         Returns:
@@ -65,20 +65,20 @@ class SendOrder:
         for entry in entries:
             for subject, queue in self._queues_of(entry):
                 with suppress(ValueError):
-                    queue.remove(entry.record.entropy)
+                    queue.remove(entry.record.random)
                 if queue:
                     unblocked = True
                 else:
                     del self._queues[subject]
         return unblocked
 
-    def _queues_of(self, entry: Entry) -> list[tuple[str, deque[bytes]]]:
+    def _queues_of(self, entry: QueuedRecord) -> list[tuple[str, deque[bytes]]]:
         if type(entry.record) in _UNORDERED:
             return []
         return [(subject, self._queues[subject]) for subject in _subjects(entry) if subject in self._queues]
 
 
-def _subjects(entry: Entry) -> set[str]:
+def _subjects(entry: QueuedRecord) -> set[str]:
     """Return each id by which a vendor may know the person or the group."""
     record = entry.record
     ids = [record.distinct_id, entry.user_id, entry.context.signal.distinct_id]

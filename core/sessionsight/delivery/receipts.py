@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from sessionsight.capture.records import Entry
+from sessionsight.capture.records import QueuedRecord
 from sessionsight.event_loop import LoopEvent
 
 __all__ = ["DeliveryReceipt", "ReceiptTracker"]
@@ -80,7 +80,7 @@ class ReceiptTracker:
         with self._lock:
             receipt.submitted += 1
 
-    def expect(self, lane: str, entries: Sequence[Entry], receipts: Mapping[bytes, DeliveryReceipt]) -> None:
+    def expect(self, lane: str, entries: Sequence[QueuedRecord], receipts: Mapping[bytes, DeliveryReceipt]) -> None:
         """Wait for those of a lane's new entries that have a receipt.
 
         Args:
@@ -90,10 +90,10 @@ class ReceiptTracker:
         """
         with self._lock:
             for entry in entries:
-                entropy = entry.record.entropy
-                if (receipt := receipts.get(entropy)) is not None:
-                    self._waiting[lane, entropy] = receipt
-                    receipt.keys.add((lane, entropy))
+                random = entry.record.random
+                if (receipt := receipts.get(random)) is not None:
+                    self._waiting[lane, random] = receipt
+                    receipt.keys.add((lane, random))
 
     def entered(self, receipt: DeliveryReceipt) -> None:
         """A batch with this receipt is in the lanes, or lost."""
@@ -102,10 +102,10 @@ class ReceiptTracker:
             callbacks = _due(receipt)
         _call(callbacks)
 
-    def settled(self, lane: str, entries: Sequence[Entry]) -> None:
+    def settled(self, lane: str, entries: Sequence[QueuedRecord]) -> None:
         """A lane is done with these entries, whatever has become of them."""
         if self._waiting:  # each batch of each lane comes here
-            self._settle([(lane, entry.record.entropy) for entry in entries])
+            self._settle([(lane, entry.record.random) for entry in entries])
 
     def call_when_settled(self, receipt: DeliveryReceipt, callback: Callable[[], None]) -> bool:
         """Call this once, on any thread, when everything is settled. Returns False when that is so already."""
@@ -128,7 +128,7 @@ class ReceiptTracker:
         """The lanes are closed: let everybody go on."""
         self._settle(list(self._waiting))
 
-    def located(self, lane: str, entries: Sequence[Entry], rows: Mapping[Key, int]) -> None:
+    def located(self, lane: str, entries: Sequence[QueuedRecord], rows: Mapping[Key, int]) -> None:
         """A durable spool has taken a lane's entries in.
 
         Args:
@@ -137,7 +137,7 @@ class ReceiptTracker:
             rows: Where each of them is. One that is nowhere was refused as a duplicate.
         """
         with self._lock:
-            awaited = [key for entry in entries if (key := (lane, entry.record.entropy)) in self._waiting]
+            awaited = [key for entry in entries if (key := (lane, entry.record.random)) in self._waiting]
             self._rows.update((key, rows[key]) for key in awaited if key in rows)
         self._settle([key for key in awaited if key not in rows])
 

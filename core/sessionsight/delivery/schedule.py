@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from sessionsight.capture.records import Entry
+from sessionsight.capture.records import QueuedRecord
 from sessionsight.delivery.before_send import LastLook
 from sessionsight.delivery.jobs import Job
 from sessionsight.delivery.order import SendOrder
@@ -89,7 +89,7 @@ class Agenda:
             job.entries = ready
         return bool(job.entries)
 
-    def settled(self, entries: Sequence[Entry]) -> None:
+    def settled(self, entries: Sequence[QueuedRecord]) -> None:
         """These entries are delivered, dropped or dead-lettered. What waited for them comes next, in its order."""
         if self._order.remove(entries) and self._blocked:
             self.put_parts(self._blocked)

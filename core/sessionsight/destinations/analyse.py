@@ -14,7 +14,7 @@ from msgspec import Meta, Raw, Struct
 from msgspec.structs import force_setattr
 
 from sessionsight.capture.encoding import decode, encode
-from sessionsight.capture.records import DropReason, Entry, Event, Identify, Record
+from sessionsight.capture.records import DropReason, Event, Identify, QueuedRecord, Record
 from sessionsight.destinations.base import (
     HttpCall,
     Limits,
@@ -91,7 +91,7 @@ class Analyse(VendorDestination, frozen=True, kw_only=True):
             return None
         return DropReason.NO_IDENTITY
 
-    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
         """One call for all."""
         if not entries:
             return []
@@ -105,7 +105,7 @@ class Analyse(VendorDestination, frozen=True, kw_only=True):
             )
         ]
 
-    def _event(self, entry: Entry) -> _Event:
+    def _event(self, entry: QueuedRecord) -> _Event:
         record, context = entry.record, entry.context
         person_id = entry.user_id
         anonymous = anonymous_id(record, context, share_visitor_id=self.share_visitor_id) or person_id or ""

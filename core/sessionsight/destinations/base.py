@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from sessionsight.callbacks import check_sync
-from sessionsight.capture.records import DropReason, Entry, Record
+from sessionsight.capture.records import DropReason, QueuedRecord, Record
 from sessionsight.destinations.options import Secret, base_url, is_loopback, objection, reveal
 from sessionsight.destinations.serialization import anonymous_id, encode_body, idempotency, rfc3339
 from sessionsight.errors import ConfigurationError
@@ -73,7 +73,7 @@ class HttpCall(Struct, frozen=True, kw_only=True):
     url: str
     headers: dict[str, str]
     body: bytes
-    entries: Sequence[Entry]
+    entries: Sequence[QueuedRecord]
     method: str = "POST"
     notes: Sequence[str] = ()
     """What the operator should know of these records: values that were left out, or could not be converted."""
@@ -134,7 +134,7 @@ class Destination(Protocol):
     def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
         """Why this record cannot go to the vendor, or None when it can."""
 
-    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
         """The HTTP calls that carry these entries, each entry in exactly one."""
 
     def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
@@ -194,7 +194,7 @@ class VendorDestination(Struct, frozen=True, kw_only=True):
         """Why this record cannot go to the vendor, or None when it can: here, always."""
         return None
 
-    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
         """The HTTP calls that carry these entries, each entry in exactly one."""
         raise NotImplementedError(f"{type(self).__name__} must say how records become HTTP calls")
 

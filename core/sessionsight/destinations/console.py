@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from sessionsight.capture.encoding import encode
-from sessionsight.capture.records import Alias, Entry, Event, Goal, Group, Identify, PersonProperties, Record
+from sessionsight.capture.records import Alias, Event, Goal, Group, Identify, PersonProperties, QueuedRecord, Record
 from sessionsight.destinations.base import HttpCall, Limits, VendorDestination
 from sessionsight.errors import escape_control_characters
 
@@ -31,7 +31,7 @@ class Console(VendorDestination, frozen=True, kw_only=True):
         """A hundred records at a time, written rather than posted."""
         return Limits(via="console")
 
-    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
         """One text for all, a line each."""
         if not entries:
             return []
@@ -39,7 +39,7 @@ class Console(VendorDestination, frozen=True, kw_only=True):
         return [HttpCall(url="console:stderr", headers={}, body=text.encode("utf-8", "replace"), entries=entries)]
 
 
-def _words(entry: Entry) -> Iterator[str]:
+def _words(entry: QueuedRecord) -> Iterator[str]:
     record, context = entry.record, entry.context
     yield record.kind
     match record:

@@ -15,7 +15,7 @@ from msgspec import Meta, Raw, Struct
 from msgspec.structs import force_setattr
 
 from sessionsight.capture.encoding import decode, encode
-from sessionsight.capture.records import DropReason, Entry, Event, Identify, Record
+from sessionsight.capture.records import DropReason, Event, Identify, QueuedRecord, Record
 from sessionsight.destinations.base import (
     HttpCall,
     Limits,
@@ -117,11 +117,11 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
             return None
         return DropReason.NO_IDENTITY
 
-    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
         """One call for each identification, then one for all events."""
         authorization = f"Bearer {header_secret(self.secret_key)}"
 
-        def call(path: str, body: Any, entries: Sequence[Entry], notes: Sequence[str] = ()) -> HttpCall:
+        def call(path: str, body: Any, entries: Sequence[QueuedRecord], notes: Sequence[str] = ()) -> HttpCall:
             return HttpCall(
                 url=self.api_url + path,
                 headers={
@@ -135,7 +135,7 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
             )
 
         calls: list[HttpCall] = []
-        carried: list[Entry] = []
+        carried: list[QueuedRecord] = []
         events: list[_Event] = []
         notes: list[str] = []
         fit = Fit(max_string=self.max_string, max_array=self.max_array, nested=self.nested, nulls=self.nulls)
@@ -152,7 +152,7 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
             calls.append(call("/v1/events/batch", {"events": events}, carried, notes))
         return calls
 
-    def _event(self, entry: Entry, event: Event, fit: Fit, notes: list[str]) -> _Event:
+    def _event(self, entry: QueuedRecord, event: Event, fit: Fit, notes: list[str]) -> _Event:
         user_id = entry.user_id
         anonymous = None
         if user_id is None or self.ids == "both":

@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from sessionsight.capture.encoding import decode
-from sessionsight.capture.records import DropReason, Entry, Goal, Record
+from sessionsight.capture.records import DropReason, Goal, QueuedRecord, Record
 from sessionsight.destinations.base import (
     HttpCall,
     Limits,
@@ -86,12 +86,12 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
         """A goal without a session cannot be counted."""
         return DropReason.NO_SESSION if is_blank(_session_id(record, context) or "") else None
 
-    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
         """One call a goal. Its headers are the two of the vendor's SDK, and no others."""
         headers = {"Content-Type": "application/json", "x-api-key": header_secret(self.secret_api_key)}
         return [self._call(entry, entry.record, headers) for entry in entries if isinstance(entry.record, Goal)]
 
-    def _call(self, entry: Entry, goal: Goal, headers: dict[str, str]) -> HttpCall:
+    def _call(self, entry: QueuedRecord, goal: Goal, headers: dict[str, str]) -> HttpCall:
         metadata, dropped = self._metadata(goal)
         body = _Body(
             goal_id=goal.goal_id,

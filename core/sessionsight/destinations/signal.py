@@ -13,7 +13,16 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta, Raw, Struct
 from msgspec.structs import force_setattr
 
-from sessionsight.capture.records import Alias, DropReason, Entry, Event, Group, Identify, PersonProperties, Record
+from sessionsight.capture.records import (
+    Alias,
+    DropReason,
+    Event,
+    Group,
+    Identify,
+    PersonProperties,
+    QueuedRecord,
+    Record,
+)
 from sessionsight.destinations.base import (
     HttpCall,
     Limits,
@@ -93,7 +102,7 @@ class Signal(VendorDestination, frozen=True, kw_only=True):
             return None
         return DropReason.NO_IDENTITY
 
-    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
         """One call for all."""
         if not entries:
             return []
@@ -113,7 +122,7 @@ class Signal(VendorDestination, frozen=True, kw_only=True):
             HttpCall(url=self.endpoint + self.ingest_path, headers=headers, body=encode_body(body), entries=entries)
         ]
 
-    def _events(self, entry: Entry) -> Iterator[_Event]:
+    def _events(self, entry: QueuedRecord) -> Iterator[_Event]:
         record, ids = entry.record, entry.context.signal
         distinct_id = self._distinct_id(record, entry.context)
         timestamp = rfc3339(record.time)

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 
 from msgspec.structs import replace
 
-from sessionsight.capture.entropy import entropy
 from sessionsight.capture.interfaces import Batch
-from sessionsight.capture.records import Event, Goal, Record, check_goal, record_id
+from sessionsight.capture.records import Event, Goal, Record, check_goal, random_bytes, record_id
 from sessionsight.client import Client
 from sessionsight.delivery.stats import LaneStats
 from sessionsight.destinations.base import Destination
@@ -99,7 +98,7 @@ def _test_record(destination: Destination, goal: str | None, session_id: str | N
             name=TEST_EVENT,
             properties=b'{"test":true}',
             user_id=TEST_EVENT,
-            entropy=entropy(),
+            random=random_bytes(),
             time=time.time(),
             destinations=only,
         )
@@ -113,7 +112,7 @@ def _test_record(destination: Destination, goal: str | None, session_id: str | N
         session_id=session_id,
         properties=b'{"test":true}',
         user_id=TEST_EVENT,
-        entropy=entropy(),
+        random=random_bytes(),
         time=time.time(),
         destinations=only,
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from sessionsight.capture.records import DropReason, Entry, Record
+from sessionsight.capture.records import DropReason, QueuedRecord, Record
 from sessionsight.destinations import BY_NAME, from_options
 from sessionsight.destinations.base import Destination
 from sessionsight.request.context import TrackingContext
@@ -34,7 +34,7 @@ class Fact(NamedTuple):
     source: str
     """Where the vendor says so, or `OURS` for an assumption or choice of our own."""
     destination: str
-    records: list[Record | Entry]
+    records: list[Record | QueuedRecord]
     """Records go out under `context`; an entry brings its own."""
     requests: Sequence[Request] = ()
     refused: DropReason | None = None
@@ -43,8 +43,8 @@ class Fact(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
 
     @property
-    def entries(self) -> list[Entry]:
-        return [item if isinstance(item, Entry) else Entry(item, self.context) for item in self.records]
+    def entries(self) -> list[QueuedRecord]:
+        return [item if isinstance(item, QueuedRecord) else QueuedRecord(item, self.context) for item in self.records]
 
 
 OURS = "our own choice or assumption; an option changes it where it says so"

@@ -128,8 +128,8 @@ def test_a_record_has_the_time_of_its_capture_and_random_bits_of_its_own(recorde
         analytics.capture("x")
     first, second = recorder.records()
     assert before <= first.time <= second.time <= datetime.now(UTC).timestamp()
-    assert len(first.entropy) == 10
-    assert first.entropy != second.entropy
+    assert len(first.random) == 10
+    assert first.random != second.random
 
 
 class Name(str, enum.Enum):  # noqa: UP042  # as written before Python 3.11

@@ -12,12 +12,12 @@ from msgspec.structs import replace
 
 from sessionsight.capture.records import (
     Alias,
-    Entry,
     Event,
     Goal,
     Group,
     Identify,
     PersonProperties,
+    QueuedRecord,
     Record,
     check_goal,
     record_id,
@@ -29,7 +29,7 @@ ENTROPY = bytes(10)
 
 
 def event(name: str = "order_processed", **fields: Any) -> Event:
-    return Event(name=name, **{"entropy": ENTROPY, "time": 1767225600.0, **fields})
+    return Event(name=name, **{"random": ENTROPY, "time": 1767225600.0, **fields})
 
 
 # --- ids ---------------------------------------------------------------------------------------------
@@ -37,20 +37,20 @@ def event(name: str = "order_processed", **fields: Any) -> Event:
 
 @given(st.binary(min_size=10, max_size=10), st.floats(0, 2**38 - 1))
 def test_an_id_is_a_uuid_of_version_7_that_bears_the_time(entropy: bytes, time: float) -> None:
-    found = uuid.UUID(record_id(event(entropy=entropy, time=time)))
+    found = uuid.UUID(record_id(event(random=entropy, time=time)))
     assert (found.version, found.variant) == (7, uuid.RFC_4122)
     assert found.int >> 80 == round(time * 1000)
 
 
 def test_an_id_is_the_same_at_every_attempt_and_another_for_every_record() -> None:
-    first, second = event(entropy=urandom(10)), event(entropy=urandom(10))
+    first, second = event(random=urandom(10)), event(random=urandom(10))
     assert record_id(first) == record_id(first)
     assert record_id(first) != record_id(second)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**41), st.binary(min_size=10, max_size=10)), max_size=20))
 def test_ids_sort_by_time(captured: list[tuple[int, bytes]]) -> None:
-    ids = [record_id(event(time=ms / 1000, entropy=entropy)) for ms, entropy in captured]
+    ids = [record_id(event(time=ms / 1000, random=entropy)) for ms, entropy in captured]
     assert [int(text.replace("-", "")[:12], 16) for text in sorted(ids)] == sorted(ms for ms, _ in captured)
 
 
@@ -60,10 +60,10 @@ def test_a_time_out_of_range_has_an_id_all_the_same(time: float) -> None:
 
 
 def test_an_id_of_a_key_depends_on_kind_name_and_key_alone() -> None:
-    first = event(key="order:1", time=1.0, entropy=urandom(10), user_id="a")
-    assert record_id(first) == record_id(event(key="order:1", time=2.0, entropy=urandom(10), user_id="b"))
+    first = event(key="order:1", time=1.0, random=urandom(10), user_id="a")
+    assert record_id(first) == record_id(event(key="order:1", time=2.0, random=urandom(10), user_id="b"))
     assert uuid.UUID(record_id(first)).version == 8
-    goal = Goal(goal_id="order_processed", direction="increment", entropy=ENTROPY, time=1.0, key="order:1")
+    goal = Goal(goal_id="order_processed", direction="increment", random=ENTROPY, time=1.0, key="order:1")
     refund = replace(goal, direction="decrement")
     others = [event(key="order:2"), event("order_paid", key="order:1"), goal, refund, event()]
     assert len({record_id(record) for record in [first, *others]}) == 6
@@ -82,7 +82,7 @@ def test_every_key_has_an_id(key: str) -> None:
 
 
 def test_each_record_says_its_kind_and_what_a_person_would_call_it() -> None:
-    common: Any = {"entropy": ENTROPY, "time": 0.0}
+    common: Any = {"random": ENTROPY, "time": 0.0}
     records: list[Record] = [
         Event(name="order_processed", **common),
         Goal(goal_id="signups", direction="increment", **common),
@@ -103,9 +103,9 @@ def test_each_record_says_its_kind_and_what_a_person_would_call_it() -> None:
 
 def test_the_records_own_user_goes_before_the_requests() -> None:
     context = TrackingContext(user_id="request")
-    assert Entry(event(user_id="record"), context).user_id == "record"
-    assert Entry(event(), context).user_id == "request"
-    assert Entry(event(), EMPTY_CONTEXT).user_id is None
+    assert QueuedRecord(event(user_id="record"), context).user_id == "record"
+    assert QueuedRecord(event(), context).user_id == "request"
+    assert QueuedRecord(event(), EMPTY_CONTEXT).user_id is None
 
 
 # --- goals: the order and the rules of SessionSight's own SDK -----------------------------------------

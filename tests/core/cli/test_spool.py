@@ -161,7 +161,7 @@ def test_a_letter_that_is_tried_again_waits_as_if_it_were_new(path: Path) -> Non
     assert counts(spool.books(LANE)) == {"captured": 4, "delivered": 1, "pending": 3}
     [again] = claim(spool.books(LANE), 1)
     assert again.record.label == "signups"
-    assert again.since > before[0][0]
+    assert again.enqueued_at > before[0][0]
     assert again.record.key == "order:1"  # no second one
     spool.books(LANE).close()
     spool.close()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sessionsight.capture.records import DropReason, Entry, Event, Goal, Record
+from sessionsight.capture.records import DropReason, Event, Goal, QueuedRecord, Record
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import DeadLetter
@@ -24,15 +24,15 @@ from tests.support.server import PATIENCE
 USER = TrackingContext(user_id="user_1")
 
 
-def event(name: str = "seen", *, size: int = 0, key: str | None = None, since: float | None = None) -> Entry:
+def event(name: str = "seen", *, size: int = 0, key: str | None = None, since: float | None = None) -> QueuedRecord:
     properties = json.dumps({"x": "y" * size}).encode() if size else b"{}"
-    record = Event(entropy=os.urandom(10), time=time.time(), name=name, key=key, properties=properties)
-    return Entry(record, USER, time.time() if since is None else since)
+    record = Event(random=os.urandom(10), time=time.time(), name=name, key=key, properties=properties)
+    return QueuedRecord(record, USER, time.time() if since is None else since)
 
 
-def goal(name: str = "signups", *, key: str | None = None, since: float | None = None) -> Entry:
-    record = Goal(entropy=os.urandom(10), time=time.time(), goal_id=name, direction="increment", key=key)
-    return Entry(record, USER, time.time() if since is None else since)
+def goal(name: str = "signups", *, key: str | None = None, since: float | None = None) -> QueuedRecord:
+    record = Goal(random=os.urandom(10), time=time.time(), goal_id=name, direction="increment", key=key)
+    return QueuedRecord(record, USER, time.time() if since is None else since)
 
 
 class Vendor:
@@ -57,7 +57,7 @@ class Vendor:
     def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
         return DropReason.NO_IDENTITY if record.label == "nobody" else None
 
-    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
         key = self.key() if callable(self.key) else self.key
         body = json.dumps([entry.record.label for entry in entries]).encode()
         return [HttpCall(url=f"{self.url}/take", headers={"x-api-key": key}, body=body, entries=entries)]
@@ -91,7 +91,7 @@ def make_books(**options: Any) -> MemoryBooks:
     return MemoryBooks(quick(**options))
 
 
-def labels(entries: Iterable[Entry | DeadLetter]) -> list[str]:
+def labels(entries: Iterable[QueuedRecord | DeadLetter]) -> list[str]:
     return [(entry.entry if isinstance(entry, DeadLetter) else entry).record.label for entry in entries]
 
 
@@ -129,7 +129,7 @@ def lane_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith("sessionsight-")}
 
 
-def offer(lane: Lane, entries: Sequence[Entry], drop: DropReason | None = None) -> None:
+def offer(lane: Lane, entries: Sequence[QueuedRecord], drop: DropReason | None = None) -> None:
     """What an engine does with what a request hands over, for one lane."""
     share = lane.share_of(entries, drop)
     if share is not None:

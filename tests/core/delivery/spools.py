@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sessionsight.capture.records import DropReason, Entry
+from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Books, DeadLetter, Share, Spool
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
@@ -27,11 +27,13 @@ def sqlite_spool(path: Path, *lanes: str, **options: Any) -> SqliteSpool:
     return spool
 
 
-def enter(spool: Spool, entries: Iterable[Entry], dropped: Sequence[DropReason] = (), *, lane: str = LANE) -> None:
+def enter(
+    spool: Spool, entries: Iterable[QueuedRecord], dropped: Sequence[DropReason] = (), *, lane: str = LANE
+) -> None:
     spool.enter([Share(lane, list(entries), dropped)])
 
 
-def letter(entry: Entry, reason: str = "refused") -> DeadLetter:
+def letter(entry: QueuedRecord, reason: str = "refused") -> DeadLetter:
     return DeadLetter(
         destination=LANE,
         entry=entry,
@@ -48,9 +50,9 @@ def counts(books: Books) -> dict[str, int]:
     return tally(books.read("closed"))
 
 
-def claim(books: Books, number: int) -> list[Entry]:
+def claim(books: Books, number: int) -> list[QueuedRecord]:
     """So many entries, claimed in as many steps as it takes."""
-    claimed: list[Entry] = []
+    claimed: list[QueuedRecord] = []
     while len(claimed) < number and (more := books.claim(number - len(claimed), 10**9)):
         claimed += more
     return claimed

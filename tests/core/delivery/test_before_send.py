@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from sessionsight.capture.encoding import encode
-from sessionsight.capture.records import Entry, Event, Goal, Identify
+from sessionsight.capture.records import Event, Goal, Identify, QueuedRecord
 from sessionsight.delivery.before_send import apply
 from sessionsight.errors import CaptureError
 from sessionsight.request.context import SessionSightIds, TrackingContext
@@ -15,14 +15,16 @@ from sessionsight.request.context import SessionSightIds, TrackingContext
 CONTEXT = TrackingContext(user_id="user_1", sessionsight=SessionSightIds(session_id="6f1d2c3b"))
 
 
-def paid(**fields: Any) -> Entry:
+def paid(**fields: Any) -> QueuedRecord:
     properties = encode({"amount": Decimal("49.90"), "card": "4242"})
-    record = Event(entropy=bytes(10), time=1_767_225_600.0, name="paid", properties=properties, **fields)
-    return Entry(record, CONTEXT, 5.0)
+    record = Event(random=bytes(10), time=1_767_225_600.0, name="paid", properties=properties, **fields)
+    return QueuedRecord(record, CONTEXT, 5.0)
 
 
-def signup(**fields: Any) -> Entry:
-    return Entry(Goal(entropy=bytes(10), time=0, goal_id="signups", direction="increment", **fields), CONTEXT, 5.0)
+def signup(**fields: Any) -> QueuedRecord:
+    return QueuedRecord(
+        Goal(random=bytes(10), time=0, goal_id="signups", direction="increment", **fields), CONTEXT, 5.0
+    )
 
 
 def test_the_function_sees_the_record_and_the_destination() -> None:
@@ -54,7 +56,7 @@ def test_a_record_that_is_returned_as_it_was_is_sent_as_it_was() -> None:
     assert returned is not None
     assert returned.record == replace(entry.record, user_id="user_1")
     assert returned.context == entry.context
-    assert returned.since == 5.0
+    assert returned.enqueued_at == 5.0
 
 
 def test_none_drops_the_record() -> None:
@@ -106,7 +108,7 @@ def test_a_goals_amount_that_becomes_nonsense_is_an_error(amount: Any) -> None:
 
 
 def test_an_identification_has_neither_name_nor_amount() -> None:
-    entry = Entry(Identify(entropy=bytes(10), time=0, properties=b'{"plan":"pro"}'), CONTEXT)
+    entry = QueuedRecord(Identify(random=bytes(10), time=0, properties=b'{"plan":"pro"}'), CONTEXT)
 
     changed = apply(lambda record, destination: {"properties": {"seen": sorted(record)}}, entry, "signal")
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessionsight.capture.records import Entry
+from sessionsight.capture.records import QueuedRecord
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.queue.memory import MemoryBooks
 from sessionsight.delivery.sender_pool import Senders
@@ -83,7 +83,7 @@ class Bench:
         self.senders = Senders(self.wire, name="bench", wake=self.wake)
         self.dispatcher = Dispatcher(vendor, self.books, self.senders, quick(**options), ThrottledLogger())
 
-    def take(self, *entries: Entry) -> None:
+    def take(self, *entries: QueuedRecord) -> None:
         self.books.enter(entries)
 
     def turn(self, *, under_way: int) -> float:
@@ -618,7 +618,7 @@ class Marks(MemoryBooks):
         self.given_back: set[str] = set()
         self.writable = True
 
-    def sending(self, entries: Sequence[Entry], *, mark: bool) -> Sequence[Entry] | None:
+    def sending(self, entries: Sequence[QueuedRecord], *, mark: bool) -> Sequence[QueuedRecord] | None:
         held = [entry for entry in entries if entry.record.label not in self.given_back]
         if mark and not self.writable:
             return None
@@ -626,7 +626,7 @@ class Marks(MemoryBooks):
             self.marked.update(labels(held))
         return held
 
-    def unsent(self, entries: Sequence[Entry]) -> None:
+    def unsent(self, entries: Sequence[QueuedRecord]) -> None:
         self.marked.difference_update(labels(entries))
 
 
@@ -683,7 +683,7 @@ def test_a_goal_that_cannot_be_marked_waits() -> None:
 @pytest.mark.parametrize(
     ("vendor", "record"), [(batches(URL), event("a")), (singles(URL), goal("a"))], ids=["event", "goal"]
 )
-def test_what_was_given_back_while_its_call_was_prepared_is_not_sent(vendor: Vendor, record: Entry) -> None:
+def test_what_was_given_back_while_its_call_was_prepared_is_not_sent(vendor: Vendor, record: QueuedRecord) -> None:
     bench, marks = marking(vendor)
     marks.given_back = {"a"}
     bench.take(record)

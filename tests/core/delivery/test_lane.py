@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from sessionsight.capture.interfaces import Batch
-from sessionsight.capture.records import DropReason, Entry, Event, Record
+from sessionsight.capture.records import DropReason, Event, QueuedRecord, Record
 from sessionsight.delivery.engine import Engine
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryProblem
@@ -422,7 +422,7 @@ def test_a_key_in_an_address_is_not_logged(
     make: MakeLane, server: Server, place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     class InAddress(Vendor):
-        def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+        def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
             return [replace(call, url=call.url + place) for call in super().calls(entries, now=now)]
 
     server.answer = reply(401)
@@ -686,9 +686,9 @@ def test_records_that_are_not_for_this_vendor_are_not_counted_at_all(make: MakeL
             return kind is Event
 
     lane = make(EventsOnly(server.url))
-    record = Event(entropy=bytes(10), time=0, name="elsewhere", destinations=frozenset({"another"}))
+    record = Event(random=bytes(10), time=0, name="elsewhere", destinations=frozenset({"another"}))
 
-    offer(lane, [goal("G"), Entry(record, USER, time.time())])
+    offer(lane, [goal("G"), QueuedRecord(record, USER, time.time())])
 
     assert tally(lane.stats()) == {}
 
@@ -900,7 +900,7 @@ def test_a_fault_of_ours_is_logged_and_does_not_end_the_lane(server: Server, cap
     class Faulty(MemoryBooks):
         faults = 1
 
-        def claim(self, max_records: int, max_bytes: int) -> list[Entry]:
+        def claim(self, max_records: int, max_bytes: int) -> list[QueuedRecord]:
             if self.faults:
                 self.faults -= 1
                 raise OSError("the disk is full of secrets")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sessionsight import Client, Settings
-from sessionsight.capture.records import Alias, Entry, Group, Identify, PersonProperties, Record
+from sessionsight.capture.records import Alias, Group, Identify, PersonProperties, QueuedRecord, Record
 from sessionsight.delivery.order import SendOrder
 from sessionsight.destinations import Analyse, Saytics, Signal
 from sessionsight.destinations.base import Destination
@@ -18,8 +18,10 @@ from tests.core.delivery.kit import event, goal
 from tests.support.server import PATIENCE, Request, Server, reply
 
 
-def said(kind: Callable[..., Record] = Identify, *, context: TrackingContext | None = None, **fields: Any) -> Entry:
-    return Entry(kind(entropy=os.urandom(10), time=0.0, **fields), context or TrackingContext())
+def said(
+    kind: Callable[..., Record] = Identify, *, context: TrackingContext | None = None, **fields: Any
+) -> QueuedRecord:
+    return QueuedRecord(kind(random=os.urandom(10), time=0.0, **fields), context or TrackingContext())
 
 
 def test_events_and_goals_wait_for_nothing() -> None:
@@ -65,7 +67,7 @@ def test_what_goes_in_one_call_goes_in_its_order() -> None:
     ],
     ids=["properties", "distinct id", "context", "browser", "alias", "group"],
 )
-def test_a_person_is_known_by_each_of_the_ids_that_a_vendor_may_go_by(later: Entry) -> None:
+def test_a_person_is_known_by_each_of_the_ids_that_a_vendor_may_go_by(later: QueuedRecord) -> None:
     order = SendOrder()
     first = said(user_id="u1")
     order.add([first, later])

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from sessionsight import Analytics, Client, Settings
-from sessionsight.capture.records import DropReason, Entry, Record
+from sessionsight.capture.records import DropReason, QueuedRecord, Record
 from sessionsight.delivery.transport import TimeLimits
 from sessionsight.destinations.base import Action, HttpCall, HttpReply, Limits, Verdict
 from sessionsight.request.context import TrackingContext
@@ -37,7 +37,7 @@ class Vendor(BoxDestination):
     def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
         return DropReason.NO_IDENTITY if record.label == "nobody" else None
 
-    def calls(self, entries: Sequence[Entry], *, now: float) -> Iterable[HttpCall]:
+    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
         return [HttpCall(url="https://box.example/", headers={}, body=b"", entries=entries)]
 
     def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:

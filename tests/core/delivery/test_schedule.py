@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sessionsight.capture.records import Entry, Identify
+from sessionsight.capture.records import Identify, QueuedRecord
 from sessionsight.delivery.before_send import LastLook
 from sessionsight.delivery.jobs import Job
 from sessionsight.delivery.queue.memory import MemoryBooks
@@ -110,8 +110,8 @@ def test_what_before_send_drops_is_no_job() -> None:
     assert named(ahead.next(time.monotonic(), probing=False)) == ["c"]
 
 
-def identified(*users: str) -> list[Entry]:
-    return [Entry(Identify(entropy=os.urandom(10), time=0.0, user_id=user), EMPTY_CONTEXT) for user in users]
+def identified(*users: str) -> list[QueuedRecord]:
+    return [QueuedRecord(Identify(random=os.urandom(10), time=0.0, user_id=user), EMPTY_CONTEXT) for user in users]
 
 
 def test_what_waits_for_its_order_comes_next_once_that_is_settled() -> None:

@@ -78,7 +78,7 @@ def test_what_comes_out_is_what_went_in(make: MakeSpool) -> None:
 
     claimed = claim(spool.books(LANE), 2)
 
-    assert [replace(entry, row=0) for entry in claimed] == entries
+    assert [replace(entry, handle=0) for entry in claimed] == entries
 
 
 def test_goals_go_first_and_each_in_its_order(make: MakeSpool) -> None:

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from msgspec.structs import replace
 
-from sessionsight.capture.records import DropReason, Entry
+from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.queue.claims import Claims
 from sessionsight.delivery.stores.errors import Full, translated
 from sessionsight.delivery.stores.sqlite import connection as spool_file
@@ -624,7 +624,7 @@ def test_a_dead_letter_whose_record_cannot_be_written_keeps_its_reason(
 ) -> None:
     spools.append(spool := sqlite_spool(path))
     books = spool.books(LANE)
-    by_hand = Entry(event("a").record, TrackingContext(user_id=object()), time.time())  # type: ignore[arg-type]
+    by_hand = QueuedRecord(event("a").record, TrackingContext(user_id=object()), time.time())  # type: ignore[arg-type]
     enter(spool, [by_hand, event("b"), event("c")])
     a, b, c = claim(books, 3)
     books.died([letter(a), letter(b)])
@@ -645,7 +645,7 @@ def test_a_dead_letter_whose_record_cannot_be_written_keeps_its_reason(
 def test_what_cannot_be_written_waits_for_no_file(path: Path, spools: list[SqliteSpool]) -> None:
     """Not even with a key, for which a record waits else until the file can be used again."""
     spools.append(spool := sqlite_spool(path))
-    by_hand = Entry(event("a", key="order:1").record, TrackingContext(user_id=object()))  # type: ignore[arg-type]
+    by_hand = QueuedRecord(event("a", key="order:1").record, TrackingContext(user_id=object()))  # type: ignore[arg-type]
 
     enter(spool, [by_hand])
     tend(spool)

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from sessionsight.capture.records import DropReason, Entry
+from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.queue.base import Share
 from sessionsight.delivery.queue.durable import SqliteBooks
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
@@ -34,14 +34,14 @@ class Processes(RuleBasedStateMachine):
         self.path = self.folder / "spool.db"
         self.keep = keep
         self.spools = [self.new() for _ in range(3)]
-        self.claimed: dict[tuple[int, str], list[Entry]] = {(at, lane): [] for at in range(3) for lane in LANES}
+        self.claimed: dict[tuple[int, str], list[QueuedRecord]] = {(at, lane): [] for at in range(3) for lane in LANES}
         self.captured: Counter[str] = Counter()
         # Records that a lane has given out, but for those of processes that died before they were sent.
         self.given: Counter[tuple[str, int]] = Counter()
         # How often a record went on the wire of a lane, but for calls that came back.
         self.sent: Counter[tuple[str, bytes]] = Counter()
         # What was claimed by processes that have ended in order, and might be about to send it.
-        self.left: list[tuple[SqliteBooks, list[Entry]]] = []
+        self.left: list[tuple[SqliteBooks, list[QueuedRecord]]] = []
 
     def new(self) -> SqliteSpool:
         return sqlite_spool(self.path, *LANES, dead_letters=self.keep)
@@ -65,7 +65,7 @@ class Processes(RuleBasedStateMachine):
         wanted=st.sets(lanes, min_size=1),
         dropped=st.lists(st.just(DropReason.CONSENT), max_size=1),
     )
-    def enter(self, at: int, entries: list[Entry], wanted: set[str], dropped: list[DropReason]) -> None:
+    def enter(self, at: int, entries: list[QueuedRecord], wanted: set[str], dropped: list[DropReason]) -> None:
         self.spools[at].enter([Share(lane, entries, dropped) for lane in sorted(wanted)])
         for lane in wanted:
             self.captured[lane] += len(entries) + len(dropped)
@@ -75,14 +75,14 @@ class Processes(RuleBasedStateMachine):
         claimed = self.spools[at].books(lane).claim(number, 10**9)
         self.claimed[at, lane] += claimed
         for entry in claimed:
-            assert not self.given[lane, entry.row], "given out twice"
-            self.given[lane, entry.row] += 1
+            assert not self.given[lane, entry.handle], "given out twice"
+            self.given[lane, entry.handle] += 1
 
-    def some(self, at: int, lane: str, number: int) -> list[Entry]:
+    def some(self, at: int, lane: str, number: int) -> list[QueuedRecord]:
         held = self.claimed[at, lane]
         self.claimed[at, lane] = held[number:]
         for entry in held[:number]:  # another record may get its row
-            self.given.pop((lane, entry.row), None)
+            self.given.pop((lane, entry.handle), None)
         return held[:number]
 
     @rule(at=processes, lane=lanes, number=st.integers(0, 3))
@@ -105,11 +105,11 @@ class Processes(RuleBasedStateMachine):
         assert sent is not None
         assert [entry for entry in held if entry in sent] == sent
         for entry in sent:
-            self.sent[lane, entry.record.entropy] += 1
-            assert self.sent[lane, entry.record.entropy] == 1, "sent twice"
+            self.sent[lane, entry.record.random] += 1
+            assert self.sent[lane, entry.record.random] == 1, "sent twice"
         if back:
             books.unsent(sent)
-            self.sent.subtract((lane, entry.record.entropy) for entry in sent)
+            self.sent.subtract((lane, entry.record.random) for entry in sent)
 
     @rule()
     def send_too_late(self) -> None:
@@ -147,7 +147,7 @@ class Processes(RuleBasedStateMachine):
         self.spools[at] = self.new()
         for lane in LANES:
             for entry in self.claimed[at, lane]:
-                self.given.pop((lane, entry.row), None)
+                self.given.pop((lane, entry.handle), None)
             self.claimed[at, lane] = []
 
     @invariant()

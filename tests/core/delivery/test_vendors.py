@@ -45,11 +45,11 @@ def engine() -> Iterator[MakeEngine]:
 
 
 def goal(name: str = "user-signups", number: int = 0) -> Goal:
-    return Goal(entropy=number.to_bytes(10, "big"), time=0, goal_id=name, direction="increment")
+    return Goal(random=number.to_bytes(10, "big"), time=0, goal_id=name, direction="increment")
 
 
 def event(name: str, number: int = 0) -> Event:
-    return Event(entropy=number.to_bytes(10, "big"), time=1_767_225_600.0, name=name)
+    return Event(random=number.to_bytes(10, "big"), time=1_767_225_600.0, name=name)
 
 
 def counts(engine: Engine, name: str) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def test_the_one_event_that_a_vendor_refuses_costs_no_other(engine: MakeEngine, 
 def test_saytics_identifications_and_events_are_judged_call_by_call(engine: MakeEngine, server: Server) -> None:
     server.decide = lambda request: reply(400 if request.target == "/v1/users/identify" else 200)
     lanes = engine(Saytics(secret_key="sk_live_1", api_url=server.url))
-    records: list[Record] = [event("a", 1), Identify(entropy=bytes(10), time=0), event("b", 2)]
+    records: list[Record] = [event("a", 1), Identify(random=bytes(10), time=0), event("b", 2)]
 
     lanes.submit(Batch(records, CONTEXT))
 
@@ -155,7 +155,7 @@ def test_large_bodies_for_signal_are_compressed_and_small_ones_are_not(engine: M
 def test_each_kind_of_record_goes_where_there_is_a_place_for_it(engine: MakeEngine, server: Server) -> None:
     lanes = engine(goals_at(server), *events_at(server))
 
-    lanes.submit(Batch([goal(), event("a"), Identify(entropy=bytes(10), time=0)], CONTEXT))
+    lanes.submit(Batch([goal(), event("a"), Identify(random=bytes(10), time=0)], CONTEXT))
 
     assert {name: counts(lanes, name) for name in lanes.stats()} == {
         "sessionsight": {"captured": 1, "delivered": 1},

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from sessionsight.capture.encoding import encode
-from sessionsight.capture.records import Alias, Entry, Event, Goal, Group, Identify, PersonProperties, Record
+from sessionsight.capture.records import Alias, Event, Goal, Group, Identify, PersonProperties, QueuedRecord, Record
 from sessionsight.capture.standard_events import StandardEvent
 from sessionsight.request.context import Page, SessionSightIds, SignalIds, TrackingContext
 
@@ -41,8 +41,8 @@ USER = TrackingContext(user_id="user_1")
 VISITOR = TrackingContext(sessionsight=SessionSightIds(session_id="ss-session", visitor_id="ss-visitor"))
 
 
-def entry(record: Record, context: TrackingContext = NOBODY) -> Entry:
-    return Entry(record, context)
+def entry(record: Record, context: TrackingContext = NOBODY) -> QueuedRecord:
+    return QueuedRecord(record, context)
 
 
 def event(name: str = "Report Exported", properties: Mapping[str, Any] | None = None, **fields: Any) -> Event:
@@ -80,4 +80,4 @@ def goal(
 
 
 def _common(properties: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {"entropy": ENTROPY, "time": TIME, "properties": encode(properties or {}), **fields}
+    return {"random": ENTROPY, "time": TIME, "properties": encode(properties or {}), **fields}

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from sessionsight.capture.encoding import decode
-from sessionsight.capture.records import Alias, Entry, Event, Goal, Group, Identify, PersonProperties, Record, record_id
+from sessionsight.capture.records import (
+    Alias,
+    Event,
+    Goal,
+    Group,
+    Identify,
+    PersonProperties,
+    QueuedRecord,
+    Record,
+    record_id,
+)
 from sessionsight.destinations import from_options
 from sessionsight.destinations.base import Destination, HttpCall
 from sessionsight.request.context import Page, SessionSightIds, SignalIds, TrackingContext
@@ -63,15 +73,15 @@ records: st.SearchStrategy[Record] = st.one_of(
 )
 
 
-def acceptable(vendor: Destination, entries: list[Entry]) -> list[Entry]:
+def acceptable(vendor: Destination, entries: list[QueuedRecord]) -> list[QueuedRecord]:
     return [
         one for one in entries if vendor.takes(type(one.record)) and vendor.refuses(one.record, one.context) is None
     ]
 
 
 @each_vendor
-@given(entries=st.lists(st.builds(Entry, records, contexts), max_size=6))
-def test_each_entry_is_in_exactly_one_call(vendor: Destination, entries: list[Entry]) -> None:
+@given(entries=st.lists(st.builds(QueuedRecord, records, contexts), max_size=6))
+def test_each_entry_is_in_exactly_one_call(vendor: Destination, entries: list[QueuedRecord]) -> None:
     entries = acceptable(vendor, entries)
     calls = list(vendor.calls(entries, now=NOW))
     carried = Counter(id(one) for call in calls for one in call.entries)
@@ -83,8 +93,8 @@ def test_each_entry_is_in_exactly_one_call(vendor: Destination, entries: list[En
 
 
 @each_vendor
-@given(one=st.builds(Entry, records, contexts))
-def test_the_same_entry_gives_the_same_call(vendor: Destination, one: Entry) -> None:
+@given(one=st.builds(QueuedRecord, records, contexts))
+def test_the_same_entry_gives_the_same_call(vendor: Destination, one: QueuedRecord) -> None:
     entries = acceptable(vendor, [one])
     assert list(vendor.calls(entries, now=NOW)) == list(vendor.calls(entries, now=NOW))
 
@@ -137,7 +147,7 @@ def test_an_idempotency_key_is_the_records_own_id_except_at_sessionsight(vendor:
 
 @each_vendor
 def test_an_idempotency_key_stays_the_same_for_the_callers_key(vendor: Destination) -> None:
-    first, second = event(key="order:1"), event(key="order:1", time=99.0, entropy=b"x" * 10)
+    first, second = event(key="order:1"), event(key="order:1", time=99.0, random=b"x" * 10)
     if vendor.takes(Event):
         [call], [later] = (vendor.calls([entry(record, EVERYBODY)], now=NOW) for record in (first, second))
         assert call.headers == later.headers

@@ -26,7 +26,7 @@ ORDER = uuid.UUID("0b0e1f9c-55a4-4d53-8a36-1a2a0b7c5c11")
 
 
 def event(name: str, context: TrackingContext = EMPTY_CONTEXT, **properties: Any) -> Captured:
-    record = Event(name=name, properties=PropertyEncoder()(properties), entropy=b"0123456789", time=0, user_id="user_1")
+    record = Event(name=name, properties=PropertyEncoder()(properties), random=b"0123456789", time=0, user_id="user_1")
     return Captured.of(record, context)
 
 
@@ -69,7 +69,7 @@ def test_a_matcher_of_numbers_gets_a_float() -> None:
 
 def test_a_goals_amount_matches_whatever_kind_of_number_it_was() -> None:
     for amount in (49.9, Decimal("49.90")):
-        goal = Goal(goal_id="revenue", direction="increment", amount=amount, entropy=b"0123456789", time=0)
+        goal = Goal(goal_id="revenue", direction="increment", amount=amount, random=b"0123456789", time=0)
         captured = Captured.of(goal, EMPTY_CONTEXT)
         for wanted in (49.9, Decimal("49.9")):
             assert Wanted(kind="goal", fields={"amount": wanted}).matched_by(captured)
@@ -78,7 +78,7 @@ def test_a_goals_amount_matches_whatever_kind_of_number_it_was() -> None:
 
 def test_a_record_knows_its_session_and_user_from_the_call_or_else_from_the_request() -> None:
     context = TrackingContext(sessionsight=SessionSightIds(session_id="request"), user_id="user_of_request")
-    given: dict[str, Any] = {"entropy": b"0123456789", "time": 0, "goal_id": "g", "direction": "increment"}
+    given: dict[str, Any] = {"random": b"0123456789", "time": 0, "goal_id": "g", "direction": "increment"}
     records: list[Record] = [Goal(**given), Goal(**given, session_id="call", user_id="user_of_call")]
     found = [Captured.of(record, context) for record in records]
     assert [(one.session_id, one.user_id) for one in found] == [

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from sessionsight.capture.records import DropReason, Entry
+from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.stats import LaneStats
 
 __all__ = ["Books", "DeadLetter", "Share", "Spool"]
@@ -17,7 +17,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     """A record that could not be delivered, kept with the reason."""
 
     destination: str
-    entry: Entry
+    entry: QueuedRecord
     reason: str
     """`refused`, `too_large`, `unknown` (it may have arrived), `expired` or `internal_error`."""
     message: str
@@ -36,13 +36,13 @@ class Books(Protocol):
     one of `delivered`, `dropped` and `died` has been told of it, which is by the thread that claimed it.
     """
 
-    on_settled: Callable[[Sequence[Entry]], None] | None
+    on_settled: Callable[[Sequence[QueuedRecord]], None] | None
     """Told of each entry that is delivered, dropped or dead here, so that a request may wait for it."""
 
     def waiting(self) -> tuple[int, int, float | None]:
         """How many records nobody has claimed, their bytes, and since when (monotonic clock) the first one waits."""
 
-    def claim(self, max_records: int, max_bytes: int) -> Sequence[Entry]:
+    def claim(self, max_records: int, max_bytes: int) -> Sequence[QueuedRecord]:
         """Take the next entries to be sent, goals first; at least one if there is any."""
 
     def tend(self) -> float:
@@ -52,7 +52,7 @@ class Books(Protocol):
             When to come again at the latest, on the monotonic clock.
         """
 
-    def sending(self, entries: Sequence[Entry], *, mark: bool) -> Sequence[Entry] | None:
+    def sending(self, entries: Sequence[QueuedRecord], *, mark: bool) -> Sequence[QueuedRecord] | None:
         """Fence before the wire: return those of the claimed entries that this process still holds.
 
         Only these may be sent. The others were given back, to this process or to another one, and are claimed again
@@ -68,13 +68,13 @@ class Books(Protocol):
             them must wait.
         """
 
-    def unsent(self, entries: Sequence[Entry]) -> None:
+    def unsent(self, entries: Sequence[QueuedRecord]) -> None:
         """These have come back, and certainly have not arrived."""
 
-    def delivered(self, entries: Sequence[Entry]) -> None:
+    def delivered(self, entries: Sequence[QueuedRecord]) -> None:
         """These have arrived."""
 
-    def dropped(self, entries: Sequence[Entry], reason: DropReason) -> None:
+    def dropped(self, entries: Sequence[QueuedRecord], reason: DropReason) -> None:
         """These will not be sent, and are not kept."""
 
     def died(self, letters: Sequence[DeadLetter]) -> None:
@@ -121,7 +121,7 @@ class Share(Struct, frozen=True):
     """One lane's part of what a request has handed over."""
 
     lane: str
-    entries: Sequence[Entry]
+    entries: Sequence[QueuedRecord]
     """What the lane takes."""
     dropped: Sequence[DropReason] = ()
     """Why it does not take others that it has a place for."""

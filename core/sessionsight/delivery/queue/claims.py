@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Collection, Sequence
 
-from sessionsight.capture.records import Entry
+from sessionsight.capture.records import QueuedRecord
 
 __all__ = ["Claims", "split_stored"]
 
@@ -21,9 +21,9 @@ class Claims:
     def __init__(self) -> None:
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
         self._lock = threading.RLock()
-        self._prefetched: deque[Entry] = deque()
+        self._prefetched: deque[QueuedRecord] = deque()
         # Row to entry, unless it is in flight.
-        self._held: dict[int, Entry] = {}
+        self._held: dict[int, QueuedRecord] = {}
         self._in_flight: set[int] = set()
         self._base = 0
         self._closed = False
@@ -38,52 +38,52 @@ class Claims:
         """How many records are marked as in flight."""
         return len(self._in_flight)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: QueuedRecord) -> None:
         """Add a record that was claimed."""
         with self._lock:
             if not self._closed:
-                self._held[entry.row] = entry
+                self._held[entry.handle] = entry
                 self._prefetched.append(entry)
 
-    def take(self, number: int) -> list[Entry]:
+    def take(self, number: int) -> list[QueuedRecord]:
         """Take up to this many of the records that were added, the oldest first."""
         with self._lock:
             return [self._prefetched.popleft() for _ in range(min(number, len(self._prefetched)))]
 
-    def still_held(self, entries: Sequence[Entry]) -> list[Entry]:
+    def still_held(self, entries: Sequence[QueuedRecord]) -> list[QueuedRecord]:
         """Return those of the entries that may be sent. Entries in memory are not the file's to give back."""
         with self._lock:
             if self._closed:
                 return []
-            return [entry for entry in entries if not entry.row or self._is_held(entry)]
+            return [entry for entry in entries if not entry.handle or self._is_held(entry)]
 
-    def mark_in_flight(self, entries: Sequence[Entry], rows: Collection[int], *, base: int) -> None:
+    def mark_in_flight(self, entries: Sequence[QueuedRecord], rows: Collection[int], *, base: int) -> None:
         """Remember which rows were marked as in flight in the file with this base; others are not ours any more."""
         with self._lock:
             self._in_flight.update(rows)
             if base == self._base:  # otherwise `follow` returns them
                 for entry in entries:
-                    self._held.pop(entry.row, None)
+                    self._held.pop(entry.handle, None)
 
-    def clear_in_flight(self, entries: Sequence[Entry]) -> list[Entry]:
+    def clear_in_flight(self, entries: Sequence[QueuedRecord]) -> list[QueuedRecord]:
         """Hold entries again that have come back.
 
         Returns:
             Those that cannot be, because the file in which they were claimed has been replaced.
         """
         with self._lock:
-            self._held.update({entry.row: entry for entry in entries if entry.row in self._in_flight})
+            self._held.update({entry.handle: entry for entry in entries if entry.handle in self._in_flight})
             self._in_flight.difference_update(self._held)
-            return [entry for entry in entries if entry.row not in self._held]
+            return [entry for entry in entries if entry.handle not in self._held]
 
-    def settle(self, entries: Sequence[Entry]) -> None:
+    def settle(self, entries: Sequence[QueuedRecord]) -> None:
         """Forget entries whose outcome is known."""
         with self._lock:
             for entry in entries:
-                self._held.pop(entry.row, None)
-                self._in_flight.discard(entry.row)
+                self._held.pop(entry.handle, None)
+                self._in_flight.discard(entry.handle)
 
-    def follow(self, base: int) -> list[Entry]:
+    def follow(self, base: int) -> list[QueuedRecord]:
         """Use the file with this base from now on.
 
         Returns:
@@ -103,10 +103,10 @@ class Claims:
             self._closed = True
             self._clear()
 
-    def _is_held(self, entry: Entry) -> bool:
+    def _is_held(self, entry: QueuedRecord) -> bool:
         """Return whether this very record is held: a file that comes back may have given its row to another one."""
-        held = self._held.get(entry.row)
-        return held is not None and held.record.entropy == entry.record.entropy
+        held = self._held.get(entry.handle)
+        return held is not None and held.record.random == entry.record.random
 
     def _clear(self) -> None:
         self._prefetched.clear()
@@ -114,6 +114,6 @@ class Claims:
         self._in_flight.clear()
 
 
-def split_stored(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+def split_stored(entries: Sequence[QueuedRecord]) -> tuple[list[QueuedRecord], list[QueuedRecord]]:
     """Return the entries that are in the file, and those that are in memory."""
-    return [entry for entry in entries if entry.row], [entry for entry in entries if not entry.row]
+    return [entry for entry in entries if entry.handle], [entry for entry in entries if not entry.handle]

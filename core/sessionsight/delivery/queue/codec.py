@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sessionsight.capture.encoding import plain_texts
-from sessionsight.capture.records import Alias, Entry, Event, Goal, Group, Identify, PersonProperties
+from sessionsight.capture.records import Alias, Event, Goal, Group, Identify, PersonProperties, QueuedRecord
 from sessionsight.request.context import TrackingContext
 
 __all__ = ["from_bytes", "to_bytes"]
@@ -19,7 +19,7 @@ _decode = msgspec.msgpack.Decoder(
 ).decode
 
 
-def to_bytes(entry: Entry) -> bytes:
+def to_bytes(entry: QueuedRecord) -> bytes:
     """The record and its context. Field names stand beside the values, so that later releases may add some."""
     record, context = entry.record, entry.context
     if isinstance(record, Goal) and isinstance(record.amount, int) and record.amount >= 2**64:
@@ -30,7 +30,7 @@ def to_bytes(entry: Entry) -> bytes:
         return _encode(plain_texts((record, context)))
 
 
-def from_bytes(body: bytes, *, since: float, row: int) -> Entry:
+def from_bytes(body: bytes, *, since: float, row: int) -> QueuedRecord:
     """The entry again."""
     record, context = _decode(body)
-    return Entry(record, context, since, row)
+    return QueuedRecord(record, context, since, row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from sessionsight.capture.records import Entry, record_id
+from sessionsight.capture.records import QueuedRecord, record_id
 
 __all__ = ["KeyWindow", "scope_of"]
 
@@ -17,9 +17,9 @@ class KeyWindow:
         self._seconds = seconds
         self._seen: OrderedDict[str, float] = OrderedDict()
 
-    def claim(self, entry: Entry) -> bool:
+    def claim(self, entry: QueuedRecord) -> bool:
         """Whether the entry's key is new within the window; it is remembered from now on."""
-        key, now = scope_of(entry), entry.since
+        key, now = scope_of(entry), entry.enqueued_at
         while self._seen:
             oldest, since = next(iter(self._seen.items()))
             if now - since < self._seconds:
@@ -32,12 +32,12 @@ class KeyWindow:
             self._seen.popitem(last=False)
         return True
 
-    def release(self, entry: Entry) -> None:
+    def release(self, entry: QueuedRecord) -> None:
         """Forget the key of an entry that is lost, so that a repeated call may succeed it."""
         if entry.record.key is not None:
             self._seen.pop(scope_of(entry), None)
 
 
-def scope_of(entry: Entry) -> str:
+def scope_of(entry: QueuedRecord) -> str:
     """What a key is unique in: kind, name and key, from which the id is derived."""
     return record_id(entry.record)

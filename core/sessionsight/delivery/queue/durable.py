@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from sessionsight.capture.records import DropReason, Entry
+from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.queue.base import DeadLetter, Share
 from sessionsight.delivery.queue.claims import Claims, split_stored
 from sessionsight.delivery.queue.codec import from_bytes
@@ -67,7 +67,7 @@ class SqliteBooks:
         self._reader = LaneReader(name, spool)
         self.horizon = Horizon()
         self._evicted = 0
-        self.on_settled: Callable[[Sequence[Entry]], None] | None = None
+        self.on_settled: Callable[[Sequence[QueuedRecord]], None] | None = None
         self._refuge.free.on_settled = self._refuge.held.on_settled = self._tell_settled
         # As it was when the file could be read last.
         self._stored: Counter[str] = Counter()
@@ -118,7 +118,7 @@ class SqliteBooks:
             number, since = number + prefetched, 0.0
         return number, size, since
 
-    def claim(self, max_records: int, max_bytes: int) -> Sequence[Entry]:
+    def claim(self, max_records: int, max_bytes: int) -> Sequence[QueuedRecord]:
         """Take the next entries to be sent: claimed before, or in the file, or in memory."""
         if self._draining:
             return self._refuge.free.claim(max_records, max_bytes)
@@ -126,7 +126,7 @@ class SqliteBooks:
             self._claim(min(max(max_records, _CLAIM_AHEAD), _MAX_CLAIM), max_bytes)
         return self._claims.take(max_records) or self._refuge.free.claim(max_records, max_bytes)
 
-    def sending(self, entries: Sequence[Entry], *, mark: bool) -> Sequence[Entry] | None:
+    def sending(self, entries: Sequence[QueuedRecord], *, mark: bool) -> Sequence[QueuedRecord] | None:
         """Return those that this process still holds, marked as in flight; None when they cannot be marked now.
 
         Rows are given back in a transaction that leaves out what is marked. So each is either marked, or not sent.
@@ -145,9 +145,9 @@ class SqliteBooks:
         except SpoolFault as fault:
             self._spool.report(fault)
             return None
-        return [entry for entry in held if not entry.row or entry.row in marked]
+        return [entry for entry in held if not entry.handle or entry.handle in marked]
 
-    def unsent(self, entries: Sequence[Entry]) -> None:
+    def unsent(self, entries: Sequence[QueuedRecord]) -> None:
         """These have not arrived, for certain."""
         written, _ = split_stored(entries)
         if self._closed:
@@ -156,7 +156,7 @@ class SqliteBooks:
         self._owe(written, partial(queries.clear_in_flight, entries=written))
         self._spool.enter_again(self.name, lost)
 
-    def delivered(self, entries: Sequence[Entry]) -> None:
+    def delivered(self, entries: Sequence[QueuedRecord]) -> None:
         """These have arrived."""
         written, others = split_stored(entries)
         self._settle(written, partial(queries.remove, entries=written, what=queries.DELIVERED))
@@ -164,7 +164,7 @@ class SqliteBooks:
             self._refuge.free.delivered(others)
         self._tell_settled(entries)
 
-    def dropped(self, entries: Sequence[Entry], reason: DropReason) -> None:
+    def dropped(self, entries: Sequence[QueuedRecord], reason: DropReason) -> None:
         """These will not be sent, and are not kept."""
         written, others = split_stored(entries)
         self._settle(written, partial(queries.remove, entries=written, what=reason.value))
@@ -174,8 +174,8 @@ class SqliteBooks:
 
     def died(self, letters: Sequence[DeadLetter]) -> None:
         """These cannot be delivered, and are kept as dead letters."""
-        written = [letter for letter in letters if letter.entry.row]
-        others = [letter for letter in letters if not letter.entry.row]
+        written = [letter for letter in letters if letter.entry.handle]
+        others = [letter for letter in letters if not letter.entry.handle]
         entries = [letter.entry for letter in written]
         self._settle(entries, partial(queries.bury, letters=written, keep=self._spool.options.dead_letters))
         if others:
@@ -326,11 +326,11 @@ class SqliteBooks:
     def _in_lane(self, work: Callable[..., T], owner: int, connection: sqlite3.Connection) -> T:
         return work(connection, self._spool.lanes[self.name], owner)
 
-    def _settle(self, written: Sequence[Entry], work: Callable[..., None]) -> None:
+    def _settle(self, written: Sequence[QueuedRecord], work: Callable[..., None]) -> None:
         self._claims.settle(written)
         self._owe(written, work)
 
-    def _owe(self, written: Sequence[Entry], work: Callable[..., None]) -> None:
+    def _owe(self, written: Sequence[QueuedRecord], work: Callable[..., None]) -> None:
         if written and not self._closed:
             with self._moving:
                 self._debts.owe(partial(self._in_lane, work, self._spool.owner_id))
@@ -390,7 +390,7 @@ class SqliteBooks:
         except SpoolFault:
             return False
 
-    def _tell_settled(self, entries: Sequence[Entry]) -> None:
+    def _tell_settled(self, entries: Sequence[QueuedRecord]) -> None:
         if self.on_settled is not None:
             self.on_settled(entries)
         self._notify()

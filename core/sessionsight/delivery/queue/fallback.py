@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from sessionsight.capture.records import DropReason, Entry
+from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import DeadLetter, Share
 from sessionsight.delivery.queue.memory import MemoryBooks
@@ -45,7 +45,7 @@ class Refuge:
 
     def move(
         self,
-        enter: Callable[[Sequence[Entry]], None],
+        enter: Callable[[Sequence[QueuedRecord]], None],
         carry_over: Callable[[int, Counter[DropReason], Sequence[DeadLetter]], None],
     ) -> int:
         """Give everything to the file; what it does not take stays here.

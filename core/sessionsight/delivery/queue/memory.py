@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
-from sessionsight.capture.records import DropReason, Entry
+from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import DeadLetter, Share
 from sessionsight.delivery.queue.dedupe import KeyWindow
@@ -58,10 +58,10 @@ class MemoryBooks:
         self._waiters: list[Wake] = []
         self._closed = False
         self._evicted = 0
-        self.on_settled: Callable[[Sequence[Entry]], None] | None = None
+        self.on_settled: Callable[[Sequence[QueuedRecord]], None] | None = None
         self._waiting_since: float | None = None
 
-    def enter(self, entries: Sequence[Entry], dropped: Sequence[DropReason] = ()) -> int:
+    def enter(self, entries: Sequence[QueuedRecord], dropped: Sequence[DropReason] = ()) -> int:
         """Take records in, and count those that were dropped at the door.
 
         Returns:
@@ -90,7 +90,7 @@ class MemoryBooks:
                 self._waiting_since = time.monotonic()
             return self._queue.waiting
 
-    def claim(self, max_records: int, max_bytes: int) -> list[Entry]:
+    def claim(self, max_records: int, max_bytes: int) -> list[QueuedRecord]:
         """Take the next entries to be sent."""
         with self._lock:
             claimed = self._queue.claim(max_records, max_bytes)
@@ -107,15 +107,15 @@ class MemoryBooks:
         """Nothing is left over by anybody."""
         return float("inf")
 
-    def sending(self, entries: Sequence[Entry], *, mark: bool) -> Sequence[Entry] | None:
+    def sending(self, entries: Sequence[QueuedRecord], *, mark: bool) -> Sequence[QueuedRecord] | None:
         """Return the entries, or none of them once the books are closed: they are counted as lost by then."""
         with self._lock:
             return () if self._closed else entries
 
-    def unsent(self, entries: Sequence[Entry]) -> None:
+    def unsent(self, entries: Sequence[QueuedRecord]) -> None:
         """Nothing to do, for nothing was remembered."""
 
-    def put_back(self, entries: Sequence[Entry]) -> None:
+    def put_back(self, entries: Sequence[QueuedRecord]) -> None:
         """These were claimed, and wait again, in front of all others."""
         with self._lock:
             self._queue.put_back(entries)
@@ -140,7 +140,7 @@ class MemoryBooks:
             self._ledger.dead += len(dead)
             self._dead.extendleft(reversed(dead))
 
-    def forget(self, entries: Sequence[Entry]) -> None:
+    def forget(self, entries: Sequence[QueuedRecord]) -> None:
         """These were claimed, and are in other books from now on, with their keys."""
         with self._lock:
             self._ledger.captured -= len(entries)
@@ -148,7 +148,7 @@ class MemoryBooks:
                 self._keys.release(entry)
             self._settle(entries)
 
-    def delivered(self, entries: Sequence[Entry]) -> None:
+    def delivered(self, entries: Sequence[QueuedRecord]) -> None:
         """These have arrived."""
         with self._lock:
             if not self._closed:
@@ -157,7 +157,7 @@ class MemoryBooks:
                 self._settle(entries)
                 self._tell_settled(entries)
 
-    def dropped(self, entries: Sequence[Entry], reason: DropReason) -> None:
+    def dropped(self, entries: Sequence[QueuedRecord], reason: DropReason) -> None:
         """These will not be sent, and are not kept."""
         with self._lock:
             if not self._closed:
@@ -243,7 +243,7 @@ class MemoryBooks:
         with self._lock:
             return self._ledger.read(pending=0 if self._closed else self._queue.pending, state=state)
 
-    def _settle(self, entries: Sequence[Entry]) -> None:
+    def _settle(self, entries: Sequence[QueuedRecord]) -> None:
         self._queue.settle(entries)
         self._notify()
 
@@ -251,7 +251,7 @@ class MemoryBooks:
         for wake in self._waiters.copy():
             wake.set()
 
-    def _tell_settled(self, entries: Sequence[Entry]) -> None:
+    def _tell_settled(self, entries: Sequence[QueuedRecord]) -> None:
         if self.on_settled is not None:
             self.on_settled(entries)
 
@@ -259,5 +259,5 @@ class MemoryBooks:
         if number:
             self._ledger.dropped[reason] += number
 
-    def _is_new(self, entry: Entry) -> bool:
+    def _is_new(self, entry: QueuedRecord) -> bool:
         return entry.record.key is None or self._keys.claim(entry)

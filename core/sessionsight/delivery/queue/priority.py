@@ -9,7 +9,7 @@ from sys import getsizeof
 import msgspec
 from msgspec.structs import astuple
 
-from sessionsight.capture.records import Entry, Goal
+from sessionsight.capture.records import Goal, QueuedRecord
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 
 __all__ = ["MemoryQueue", "size_of"]
@@ -30,22 +30,22 @@ class _Fifo:
     __slots__ = ("entries", "memory")
 
     def __init__(self) -> None:
-        self.entries: deque[Entry] = deque()
+        self.entries: deque[QueuedRecord] = deque()
         # Beside the entries: a pair for each would be one more object for the garbage collector.
         self.memory: deque[int] = deque()
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def append(self, entry: Entry, memory: int) -> None:
+    def append(self, entry: QueuedRecord, memory: int) -> None:
         self.entries.append(entry)
         self.memory.append(memory)
 
-    def appendleft(self, entry: Entry, memory: int) -> None:
+    def appendleft(self, entry: QueuedRecord, memory: int) -> None:
         self.entries.appendleft(entry)
         self.memory.appendleft(memory)
 
-    def popleft(self) -> tuple[Entry, int]:
+    def popleft(self) -> tuple[QueuedRecord, int]:
         return self.entries.popleft(), self.memory.popleft()
 
 
@@ -88,14 +88,14 @@ class MemoryQueue:
         """Records that are not settled, claimed or not."""
         return self.waiting + self._claimed
 
-    def put(self, entries: Sequence[Entry]) -> list[Entry]:
+    def put(self, entries: Sequence[QueuedRecord]) -> list[QueuedRecord]:
         """Add entries; returns those that had to go: events before goals, oldest first."""
         for entry in entries:
             memory = self._memory_of(entry)
             (self._goals if type(entry.record) is Goal else self._others).append(entry, memory)
             self._memory += memory
             self._waiting_bytes += size_of(entry)
-        evicted: list[Entry] = []
+        evicted: list[QueuedRecord] = []
         while self.waiting and self._full():
             entry, memory = (self._others or self._goals).popleft()
             self._memory -= memory
@@ -103,14 +103,14 @@ class MemoryQueue:
             evicted.append(entry)
         return evicted
 
-    def claim(self, max_records: int, max_bytes: int) -> list[Entry]:
+    def claim(self, max_records: int, max_bytes: int) -> list[QueuedRecord]:
         """Take the next entries, goals first, at least one if there is any.
 
         Args:
             max_records: How many at most.
             max_bytes: How large they may be together, by `size_of`.
         """
-        claimed: list[Entry] = []
+        claimed: list[QueuedRecord] = []
         total = 0
         while len(claimed) < max_records and (queue := self._goals or self._others):
             size = size_of(queue.entries[0])
@@ -124,11 +124,11 @@ class MemoryQueue:
         self._claimed += len(claimed)
         return claimed
 
-    def settle(self, entries: Sequence[Entry]) -> None:
+    def settle(self, entries: Sequence[QueuedRecord]) -> None:
         """These claimed entries are done with."""
         self._claimed -= len(entries)
 
-    def put_back(self, entries: Sequence[Entry]) -> None:
+    def put_back(self, entries: Sequence[QueuedRecord]) -> None:
         """These claimed entries wait again, in front of all others."""
         for entry in reversed(entries):
             memory = self._memory_of(entry)
@@ -137,7 +137,7 @@ class MemoryQueue:
             self._waiting_bytes += size_of(entry)
         self._claimed -= len(entries)
 
-    def drain(self) -> list[Entry]:
+    def drain(self) -> list[QueuedRecord]:
         """Take everything that waits, and settle it."""
         drained = [*self._goals.entries, *self._others.entries]
         self._goals, self._others = _Fifo(), _Fifo()
@@ -147,7 +147,7 @@ class MemoryQueue:
     def _full(self) -> bool:
         return self.pending > self._max_records or self._memory > self._max_bytes
 
-    def _memory_of(self, entry: Entry) -> int:
+    def _memory_of(self, entry: QueuedRecord) -> int:
         """Bytes of memory that an entry takes, about. A context that several share is counted with the first."""
         shared = entry.context is self._last_context or entry.context is EMPTY_CONTEXT
         self._last_context = entry.context
@@ -161,12 +161,12 @@ class MemoryQueue:
         return text + _RECORD_OBJECTS + (0 if shared else _CONTEXT_OBJECTS)
 
 
-def size_of(entry: Entry) -> int:
+def size_of(entry: QueuedRecord) -> int:
     """Estimate the bytes of an entry in a batch or a file."""
     return len(entry.record.properties) + _ENVELOPE
 
 
-def _text_of(entry: Entry) -> int:
+def _text_of(entry: QueuedRecord) -> int:
     context = entry.context
     parts = (entry.record, context, context.page, context.signal, context.sessionsight)
     return sum(getsizeof(value) for part in parts for value in astuple(part))

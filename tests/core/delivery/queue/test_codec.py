@@ -6,11 +6,21 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from sessionsight.capture.records import Alias, Amount, Entry, Event, Goal, Group, Identify, PersonProperties, Record
+from sessionsight.capture.records import (
+    Alias,
+    Amount,
+    Event,
+    Goal,
+    Group,
+    Identify,
+    PersonProperties,
+    QueuedRecord,
+    Record,
+)
 from sessionsight.delivery.queue.codec import from_bytes, to_bytes
 from sessionsight.request.context import Page, SessionSightIds, SignalIds, TrackingContext
 
-COMMON: dict[str, Any] = {"entropy": b"0123456789", "time": 1_767_225_600.25}
+COMMON: dict[str, Any] = {"random": b"0123456789", "time": 1_767_225_600.25}
 CONTEXT = TrackingContext(
     sessionsight=SessionSightIds(session_id="s", visitor_id="v"),
     signal=SignalIds(session_id="S", window_id="W", distinct_id="D"),
@@ -20,8 +30,8 @@ CONTEXT = TrackingContext(
 )
 
 
-def back(record: Record, context: TrackingContext = CONTEXT) -> Entry:
-    return from_bytes(to_bytes(Entry(record, context, 5.0)), since=5.0, row=7)
+def back(record: Record, context: TrackingContext = CONTEXT) -> QueuedRecord:
+    return from_bytes(to_bytes(QueuedRecord(record, context, 5.0)), since=5.0, row=7)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +49,7 @@ def back(record: Record, context: TrackingContext = CONTEXT) -> Entry:
     ids=lambda record: type(record).__name__,
 )
 def test_a_record_and_its_context_come_back_as_they_were(record: Record) -> None:
-    assert back(record) == Entry(record, CONTEXT, 5.0, 7)
+    assert back(record) == QueuedRecord(record, CONTEXT, 5.0, 7)
 
 
 @pytest.mark.parametrize("amount", [1, 0.1, Decimal("49.90"), Decimal("1E+3"), 2**63, 2**70], ids=str)
@@ -67,7 +77,7 @@ class Marked(str):
 def test_text_of_a_kind_of_its_own_becomes_plain() -> None:
     found = back(Event(**COMMON, name=Marked("seen")), replace(CONTEXT, user_id=Marked("user_1")))
 
-    assert found == Entry(Event(**COMMON, name="seen"), CONTEXT, 5.0, 7)
+    assert found == QueuedRecord(Event(**COMMON, name="seen"), CONTEXT, 5.0, 7)
 
 
 def test_half_a_character_becomes_a_mark_as_it_would_on_the_wire() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from sessionsight.capture.records import DropReason, Entry
+from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.queue.base import DeadLetter
 from sessionsight.delivery.queue.memory import MemoryBooks
 from sessionsight.delivery.queue.priority import MemoryQueue
@@ -15,7 +15,7 @@ from tests.core.delivery.kit import event, goal, labels, make_books, tally
 from tests.support.server import PATIENCE
 
 
-def letter(entry: Entry, reason: str = "refused") -> DeadLetter:
+def letter(entry: QueuedRecord, reason: str = "refused") -> DeadLetter:
     return DeadLetter(
         destination="vendor",
         entry=entry,
@@ -159,7 +159,7 @@ class Interrupting(MemoryQueue):
     books: MemoryBooks
     interrupted = False
 
-    def put(self, entries: Sequence[Entry]) -> list[Entry]:
+    def put(self, entries: Sequence[QueuedRecord]) -> list[QueuedRecord]:
         if not self.interrupted:
             self.interrupted = True
             self.books.enter([event("from a signal handler")])
@@ -190,7 +190,7 @@ class BooksMachine(RuleBasedStateMachine):
     def begin(self, records: int, dead: int, keys: int) -> None:
         self.max_dead = dead
         self.books = make_books(queue_records=records, dead_letters=dead, dedupe_keys=keys)
-        self.claimed: list[Entry] = []
+        self.claimed: list[QueuedRecord] = []
         self.captured = 0
         self.closed = False
 
@@ -206,7 +206,7 @@ class BooksMachine(RuleBasedStateMachine):
         ),
         dropped=st.lists(st.sampled_from([DropReason.CONSENT, DropReason.NO_IDENTITY]), max_size=2),
     )
-    def enter(self, entries: list[Entry], dropped: list[DropReason]) -> None:
+    def enter(self, entries: list[QueuedRecord], dropped: list[DropReason]) -> None:
         waiting = self.books.enter(entries, dropped)
         self.captured += len(entries) + len(dropped)
         assert waiting == self.books.waiting()[0]
@@ -215,7 +215,7 @@ class BooksMachine(RuleBasedStateMachine):
     def claim(self, number: int) -> None:
         self.claimed += self.books.claim(number, 10**9)
 
-    def some(self, number: int) -> list[Entry]:
+    def some(self, number: int) -> list[QueuedRecord]:
         some, self.claimed = self.claimed[:number], self.claimed[number:]
         return some
 

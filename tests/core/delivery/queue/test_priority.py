@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
 
-from sessionsight.capture.records import Entry, Goal
+from sessionsight.capture.records import Goal, QueuedRecord
 from sessionsight.delivery.queue.priority import MemoryQueue, size_of
 from sessionsight.request.context import Page, TrackingContext
 from tests.core.delivery.kit import USER, event, goal, labels
@@ -66,11 +66,11 @@ def test_a_queue_is_full_by_memory_as_well() -> None:
     assert full.pending == full.memory == 0
 
 
-def visited(number: int, *, text: int = 0) -> Entry:
+def visited(number: int, *, text: int = 0) -> QueuedRecord:
     """A record with a context of its own."""
     page = Page(url=f"https://shop.example.com/{number}/{'x' * text}", user_agent="Mozilla/5.0 " + "y" * text)
     record = event(str(number)).record
-    return Entry(record, TrackingContext(user_id=f"user_{number}", page=page), 0.0)
+    return QueuedRecord(record, TrackingContext(user_id=f"user_{number}", page=page), 0.0)
 
 
 def test_the_text_of_a_context_counts_and_is_given_back() -> None:
@@ -109,7 +109,7 @@ def test_what_is_counted_is_near_what_python_allocates() -> None:
 
 
 def test_a_context_that_holds_anything_is_counted_as_well() -> None:
-    odd = Entry(event("a").record, replace(USER, user_id=object()), 0.0)
+    odd = QueuedRecord(event("a").record, replace(USER, user_id=object()), 0.0)
     full = queue()
     full.put([odd])
 
@@ -147,17 +147,17 @@ class QueueMachine(RuleBasedStateMachine):
         self.max_records, self.max_bytes = records, events_worth * 600
         self.queue = queue(records, self.max_bytes)
         self.scale = queue(10**6)
-        self.model: list[Entry] = []
-        self.claimed: list[Entry] = []
+        self.model: list[QueuedRecord] = []
+        self.claimed: list[QueuedRecord] = []
         self.number = 0
         self.sizes: dict[str, int] = {}
 
-    def memory_of(self, entry: Entry) -> int:
+    def memory_of(self, entry: QueuedRecord) -> int:
         return self.sizes[entry.record.label]
 
     @rule(kinds=st.lists(st.tuples(st.booleans(), st.integers(0, 300)), max_size=6))
     def put(self, kinds: list[tuple[bool, int]]) -> None:
-        entries: list[Entry] = []
+        entries: list[QueuedRecord] = []
         scale = self.scale
         for is_goal, size in kinds:
             self.number += 1
@@ -179,7 +179,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(number=st.integers(1, 5), size=st.integers(1, 2000))
     def claim(self, number: int, size: int) -> None:
         claimed = self.queue.claim(number, size)
-        expected: list[Entry] = []
+        expected: list[QueuedRecord] = []
         for entry in sorted(self.model, key=lambda entry: not isinstance(entry.record, Goal)):
             if len(expected) == number or (expected and sum(map(size_of, [*expected, entry])) > size):
                 break

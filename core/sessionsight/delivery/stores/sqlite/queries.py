@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from sessionsight.capture.records import DropReason, Entry, Goal
+from sessionsight.capture.records import DropReason, Goal, QueuedRecord
 from sessionsight.delivery.queue.base import DeadLetter, Share
 from sessionsight.delivery.queue.codec import from_bytes, to_bytes
 from sessionsight.delivery.queue.dedupe import scope_of
@@ -111,13 +111,13 @@ def enter(
             known = id(record)
             fact = facts.get(known)
             if fact is None:
-                fact = facts[known] = (_rank(entry), free, size_of(entry), entry.since)
+                fact = facts[known] = (_rank(entry), free, size_of(entry), entry.enqueued_at)
                 users[known] = 0
                 free += 1
             users[known] += 1
             queued.append((lane, *fact))
             if placed is not None:
-                placed[share.lane, record.entropy] = fact[1]
+                placed[share.lane, record.random] = fact[1]
             number += 1
             bytes_ += fact[2]
         entered[share.lane] = number, bytes_
@@ -166,7 +166,7 @@ def claim(
     return [(record, since, body) for _, record, _, since, body in found[:taken]], len(found) > taken
 
 
-def mark_in_flight(connection: sqlite3.Connection, lane: int, owner: int, entries: Sequence[Entry]) -> set[int]:
+def mark_in_flight(connection: sqlite3.Connection, lane: int, owner: int, entries: Sequence[QueuedRecord]) -> set[int]:
     """Set the in-flight flag of those entries that the owner still holds, and return their rows."""
     return {
         key[-1]
@@ -175,12 +175,12 @@ def mark_in_flight(connection: sqlite3.Connection, lane: int, owner: int, entrie
     }
 
 
-def clear_in_flight(connection: sqlite3.Connection, lane: int, owner: int, entries: Sequence[Entry]) -> None:
+def clear_in_flight(connection: sqlite3.Connection, lane: int, owner: int, entries: Sequence[QueuedRecord]) -> None:
     """Clear the in-flight flag: the entries have certainly not arrived."""
     connection.executemany(f"UPDATE queue SET sent = 0 WHERE {_ONE}", _keys(lane, owner, entries))  # noqa: S608
 
 
-def remove(connection: sqlite3.Connection, lane: int, owner: int, entries: Sequence[Entry], what: str) -> None:
+def remove(connection: sqlite3.Connection, lane: int, owner: int, entries: Sequence[QueuedRecord], what: str) -> None:
     """These are done with, and counted as this: delivered, or the reason why they were dropped."""
     cursor = connection.executemany(f"DELETE FROM queue WHERE {_ONE}", _keys(lane, owner, entries))  # noqa: S608
     count(connection, {(lane, what): cursor.rowcount})
@@ -194,7 +194,7 @@ def bury(connection: sqlite3.Connection, lane: int, owner: int, letters: Sequenc
         " reason, message, status, attempts, first_attempt, last_attempt)"
         " SELECT lane, rank, record, size, since, ?, ?, ?, ?, ?, ?, ?"
         f" FROM queue WHERE {_ONE}",
-        [(now, *_facts(letter), lane, owner, _rank(letter.entry), letter.entry.row) for letter in letters],
+        [(now, *_facts(letter), lane, owner, _rank(letter.entry), letter.entry.handle) for letter in letters],
     )
     entries = [letter.entry for letter in letters]
     connection.executemany(f"DELETE FROM queue WHERE {_ONE}", _keys(lane, owner, entries))  # noqa: S608
@@ -229,7 +229,7 @@ def carry_over(
         connection.execute(
             "INSERT INTO dead (lane, rank, record, size, since, died, reason, message, status, attempts, first_attempt,"
             " last_attempt) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (lane, _rank(entry), row, size_of(entry), entry.since, time.time(), *_facts(letter)),
+            (lane, _rank(entry), row, size_of(entry), entry.enqueued_at, time.time(), *_facts(letter)),
         )
     return unwritten
 
@@ -245,13 +245,13 @@ def thin_out(connection: sqlite3.Connection, lane: int, *, keep: int) -> None:
         count(connection, {(lane, DropReason.DEAD_LETTERS_FULL.value): number - keep})
 
 
-def take_out(connection: sqlite3.Connection, owner: int) -> dict[str, list[Entry]]:
+def take_out(connection: sqlite3.Connection, owner: int) -> dict[str, list[QueuedRecord]]:
     """Remove from a file that is given up what nobody has claimed, and what this owner has and did not send yet.
 
     Returns:
         What nobody had claimed, by lane, for another file to take it in. Its owner knows the rest.
     """
-    found: dict[str, list[Entry]] = {}
+    found: dict[str, list[QueuedRecord]] = {}
     for row, name, since, body in connection.execute(
         "SELECT queue.record, lanes.name, queue.since, records.body FROM lanes"
         " JOIN queue ON queue.lane = lanes.lane AND queue.owner = ? JOIN records ON records.id = queue.record",
@@ -267,13 +267,13 @@ def _add(counts: Counts, lane: int, what: str, number: int = 1) -> None:
     counts[lane, what] = counts.get((lane, what), 0) + number
 
 
-def _claim_key(connection: sqlite3.Connection, lane: int, entry: Entry, window: float) -> bool:
+def _claim_key(connection: sqlite3.Connection, lane: int, entry: QueuedRecord, window: float) -> bool:
     """Whether the key is new within the window, into either direction: the clock may have been set back."""
     return bool(
         connection.execute(
             "INSERT INTO keys VALUES (?, ?, ?) ON CONFLICT (lane, scope) DO UPDATE SET since = excluded.since"
             " WHERE abs(keys.since - excluded.since) >= ?",
-            (lane, scope_of(entry), entry.since, window),
+            (lane, scope_of(entry), entry.enqueued_at, window),
         ).rowcount
     )
 
@@ -298,9 +298,9 @@ def _facts(letter: DeadLetter) -> tuple[object, ...]:
     )
 
 
-def _keys(lane: int, owner: int, entries: Sequence[Entry]) -> list[tuple[int, int, int, int]]:
-    return [(lane, owner, _rank(entry), entry.row) for entry in entries]
+def _keys(lane: int, owner: int, entries: Sequence[QueuedRecord]) -> list[tuple[int, int, int, int]]:
+    return [(lane, owner, _rank(entry), entry.handle) for entry in entries]
 
 
-def _rank(entry: Entry) -> int:
+def _rank(entry: QueuedRecord) -> int:
     return _RANK_GOAL if type(entry.record) is Goal else _RANK_OTHER

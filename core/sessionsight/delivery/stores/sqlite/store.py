@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from msgspec.structs import replace
 
-from sessionsight.capture.records import Entry
+from sessionsight.capture.records import QueuedRecord
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Share
 from sessionsight.delivery.queue.codec import to_bytes
@@ -112,7 +112,7 @@ class SqliteSpool:
             if self._closed:  # a late capture; the file stays nobody's
                 self.file.reopen()
 
-    def enter_late(self, lane: str, entries: Sequence[Entry]) -> None:
+    def enter_late(self, lane: str, entries: Sequence[QueuedRecord]) -> None:
         """Write down what a lane had to keep in memory.
 
         Raises:
@@ -120,11 +120,11 @@ class SqliteSpool:
         """
         self._enter([Share(lane, entries)], wait=_PATIENCE, late=True)
 
-    def enter_again(self, lane: str, entries: Sequence[Entry]) -> None:
+    def enter_again(self, lane: str, entries: Sequence[QueuedRecord]) -> None:
         """Enter what was in another file before; in memory where that is not possible."""
         if not entries:
             return
-        share = Share(lane, [replace(entry, row=0) for entry in entries])
+        share = Share(lane, [replace(entry, handle=0) for entry in entries])
         try:
             self._enter([share], wait=_PATIENCE)
         except SpoolFault as fault:
@@ -207,7 +207,7 @@ class SqliteSpool:
 
     def _rescue(self) -> None:
         """The file was moved or deleted: start a new one with what still waits in the old one."""
-        found: dict[str, list[Entry]] = {}
+        found: dict[str, list[QueuedRecord]] = {}
         with contextlib.suppress(SpoolFault):
             found = self.file.write(partial(queries.take_out, owner=self.owner_id), wait=_PATIENCE)
         self.logger.log(

@@ -7,51 +7,51 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sessionsight.capture.entropy import SIZE, entropy
+from sessionsight.capture.records import random_bytes
 
 
-def test_every_portion_is_of_the_right_size_and_none_comes_twice() -> None:
-    drawn = [entropy() for _ in range(5_000)]
+def test_random_bytes_have_the_right_size_and_never_repeat() -> None:
+    drawn = [random_bytes() for _ in range(5_000)]
 
-    assert {len(portion) for portion in drawn} == {SIZE}
+    assert {len(value) for value in drawn} == {10}
     assert len(set(drawn)) == len(drawn)
 
 
-def test_threads_share_no_portion() -> None:
+def test_threads_never_get_the_same_random_bytes() -> None:
     with ThreadPoolExecutor(8) as pool:
-        drawn = list(pool.map(lambda _: [entropy() for _ in range(500)], range(8)))
+        drawn = list(pool.map(lambda _: [random_bytes() for _ in range(500)], range(8)))
 
-    portions = [portion for some in drawn for portion in some]
-    assert len(set(portions)) == len(portions)
+    values = [value for some in drawn for value in some]
+    assert len(set(values)) == len(values)
 
 
-def test_a_forked_child_draws_its_own() -> None:
-    entropy()  # the stock is not empty
+def test_a_forked_child_draws_its_own_random_bytes() -> None:
+    random_bytes()  # the pool is not empty
     read, write = os.pipe()
     if not (child := os.fork()):
         try:
-            os.write(write, b"".join(entropy() for _ in range(20)))
+            os.write(write, b"".join(random_bytes() for _ in range(20)))
         finally:
             os._exit(0)
     os.waitpid(child, 0)
-    raw = os.read(read, 20 * SIZE)
+    raw = os.read(read, 20 * 10)
     os.close(read)
     os.close(write)
 
-    theirs = {raw[at : at + SIZE] for at in range(0, len(raw), SIZE)}
+    theirs = {raw[at : at + 10] for at in range(0, len(raw), 10)}
     assert len(theirs) == 20
-    assert not theirs & {entropy() for _ in range(500)}
+    assert not theirs & {random_bytes() for _ in range(500)}
 
 
 # PyDLL: a fork during which the interpreter's lock is free may leave it locked in the child.
 FORK_IN_C = """
 import ctypes, os
-from sessionsight.capture.entropy import entropy
+from sessionsight.capture.records import random_bytes
 
-entropy()
+random_bytes()
 if child := ctypes.PyDLL(None).fork():
     os.waitpid(child, 0)
-print(*(entropy().hex() for _ in range(20)), flush=True)
+print(*(random_bytes().hex() for _ in range(20)), flush=True)
 if not child:
     os._exit(0)
 """
