@@ -1,0 +1,45 @@
+"""The code of the guides runs, and links lead to headings that exist."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import pytest
+
+import sessionsight
+from tests.docs.test_pages import ROOT, _unreachable_vendors, block, run  # noqa: F401  # a fixture among them
+
+PAGES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
+PAGES += sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md"))
+
+
+def anchors(page: str) -> set[str]:
+    """Return the anchors that GitHub makes of a page's headings."""
+    text = re.sub(r"```.*?```", "", (ROOT / page).read_text("utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_headings_that_exist(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    for target, anchor in re.findall(r"\]\((?!https?://)([^)#\s]*)#([^)\s]+)\)", text):
+        linked = ((ROOT / page).parent / target).resolve().relative_to(ROOT) if target else page
+        assert anchor in anchors(str(linked)), f"{page} links to {target}#{anchor}"
+
+
+def test_the_page_on_troubleshooting_prints_the_ledger(capsys: pytest.CaptureFixture[str]) -> None:
+    sessionsight.configure(destinations={"signal": {"api_key": "...", "project_id": "..."}}, flush_timeout=0.1)
+    client = sessionsight.get_client()
+    assert isinstance(client, sessionsight.Client)
+    client.analytics.capture("order_processed")
+    run(block("docs/troubleshooting.md", "ledger"))
+    assert "no_identity" in capsys.readouterr().out
+
+
+def test_the_page_on_troubleshooting_configures_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = []
+    monkeypatch.setattr(logging, "basicConfig", lambda *, level: levels.append(level))
+    run(block("docs/troubleshooting.md", "log"))
+    assert levels == [logging.INFO]
