@@ -24,7 +24,7 @@ from sessionsight import Client, Settings
 from sessionsight.capture.encoding import PropertyEncoder
 from sessionsight.capture.records import Event, QueuedRecord
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.base import Share
+from sessionsight.delivery.queue.base import LaneBatch
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.log import ThrottledLogger
 
@@ -45,7 +45,7 @@ class Written(NamedTuple):
 def make(path: str) -> SqliteSpool:
     spool = SqliteSpool(path, DeliveryOptions(spool_bytes=1 << 30), ThrottledLogger())
     for lane in LANES:
-        spool.books(lane)
+        spool.lane(lane)
     return spool
 
 
@@ -54,17 +54,17 @@ def write(path: str, *, rate: int, calls: int) -> Written:
     properties = PropertyEncoder(unknown=lambda kind: None)(PROPERTIES)
     context = Client(Settings()).for_request(environ(1)).context
 
-    def request() -> list[Share]:
+    def request() -> list[LaneBatch]:
         now = time.time()
         records = [Event(random=os.urandom(10), time=now, name=EVENT, properties=properties) for _ in range(3)]
         entries = [QueuedRecord(record, context, now) for record in records]
-        return [Share(lane, entries) for lane in LANES]
+        return [LaneBatch(lane, entries) for lane in LANES]
 
-    spool.enter(request())  # makes the file
+    spool.enqueue(request())  # makes the file
     timed: Calls = paced(request, spool.enter, lambda _: None, rate=rate, calls=calls)
-    bypassed = sum(spool.books(lane)._refuge.pending for lane in LANES) // 12
+    bypassed = sum(spool.lane(lane)._fallback.pending for lane in LANES) // 12
     for lane in LANES:
-        spool.books(lane).close()
+        spool.lane(lane).close()
     spool.close()
     return Written(timed.p50, timed.p99, bypassed)
 
@@ -72,15 +72,15 @@ def write(path: str, *, rate: int, calls: int) -> Written:
 def drain(path: str, lane: str) -> None:
     """Claim and settle until the file holds no more of this lane's for a while."""
     spool = make(path)
-    books = spool.books(lane)
+    queue = spool.lane(lane)
     idle = 0
     while idle < 200:
-        books.tend()
-        entries = books.claim(100, 1 << 30)
-        books.delivered(entries)
+        queue.maintain()
+        entries = queue.claim(100, 1 << 30)
+        queue.ack(entries)
         idle = 0 if entries else idle + 1
         time.sleep(0.01)  # the vendor's reply
-    books.close()
+    queue.close()
     spool.close()
 
 

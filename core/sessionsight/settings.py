@@ -14,7 +14,7 @@ from msgspec.structs import fields
 from sessionsight.callbacks import check_sync
 from sessionsight.capture.encoding import MAX_BYTES
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.factory import is_durable, objection
+from sessionsight.delivery.queue.factory import is_durable, url_error
 from sessionsight.destinations.base import Destination
 from sessionsight.environment import (
     DESTINATION_METHODS,
@@ -226,7 +226,7 @@ def _expected(name: str, hint: Any, value: Any) -> str | None:
         right = (isinstance(value, str) and value in _CHOICES[name]) or (function and callable(value))
         expected = f"one of {', '.join(map(repr, _CHOICES[name]))}{' or a function' if function else ''}"
     elif name == "spool":
-        return objection(value)
+        return url_error(value)
     elif name == "time_zone":
         right, expected = _is_zone(value), "the name of an IANA time zone, such as 'Europe/Berlin', or a tzinfo"
     elif name == "pageviews":

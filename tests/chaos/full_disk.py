@@ -32,9 +32,9 @@ import msgspec
 from msgspec import Struct
 
 from sessionsight.delivery.stats import LaneStats
-from sessionsight.delivery.stores.errors import SpoolFault
+from sessionsight.delivery.stores.errors import StoreError
 from sessionsight.delivery.stores.sqlite import stats
-from sessionsight.delivery.stores.sqlite.queries import BYPASSED
+from sessionsight.delivery.stores.sqlite.queries import FALLBACK
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.wsgi import KEY, AnalyticsMiddleware
 from tests.chaos.fates import Fate
@@ -272,7 +272,7 @@ def _through_it(
     captured += site.come([*range(VISITS, 2 * VISITS), *KEYED], large=True)
     full, in_memory = scene.client.stats().lanes, _in_memory(spool)
     scene.calm()
-    until(lambda: not any(books._refuge.free.pending for books in spool._books.values()), "memory is delivered from")
+    until(lambda: not any(queue._fallback.free.pending for queue in spool._lanes.values()), "memory is delivered from")
     flushed = scene.client.flush(0.1)
     disk.free()
     drained = scene.client.flush(2 * PATIENCE)
@@ -313,16 +313,16 @@ def _spool(scene: Scene) -> SqliteSpool:
 
 def _in_memory(spool: SqliteSpool) -> dict[str, int]:
     in_memory = {}
-    for name, books in spool._books.items():
-        with books._moving:
-            in_memory[name] = books._refuge.pending
-            with contextlib.suppress(SpoolFault):  # what was not open before its disk was full cannot be read
+    for name, queue in spool._lanes.items():
+        with queue._transfer_lock:
+            in_memory[name] = queue._fallback.pending
+            with contextlib.suppress(StoreError):  # what was not open before its disk was full cannot be read
                 in_memory[name] += _bypassed(spool, name)
     return in_memory
 
 
 def _bypassed(spool: SqliteSpool, lane: str) -> int:
-    return spool.file.read(partial(stats.of_lane, lane=lane), wait=PATIENCE)[BYPASSED]
+    return spool.file.read(partial(stats.of_lane, lane=lane), wait=PATIENCE)[FALLBACK]
 
 
 @contextmanager

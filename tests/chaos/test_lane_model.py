@@ -22,8 +22,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sessionsight.capture.records import Event, Goal, Identify, QueuedRecord
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.base import DeadLetter, Share, Spool
-from sessionsight.delivery.queue.factory import choose
+from sessionsight.delivery.queue.base import DeadLetter, LaneBatch, Spool
+from sessionsight.delivery.queue.factory import open_spool
 from sessionsight.delivery.queue.memory import MemorySpool
 from sessionsight.delivery.sender_pool import Attempt, Outcome
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
@@ -146,22 +146,22 @@ class LaneModel(RuleBasedStateMachine):
         self.vendor = Vendor(
             "http://127.0.0.1:9", concurrency=concurrency, max_records=max_records, repeatable=repeatable
         )
-        self.open_books()
+        self.open_queue()
 
-    def open_books(self) -> None:
+    def open_queue(self) -> None:
         self.hands = Hands()
         self.seen = 0
         self.spool = self.open_spool(self.options)
-        self.books = self.spool.books("vendor")
+        self.queue = self.spool.lane("vendor")
         hands: Any = self.hands
-        died = self.books.died
+        died = self.queue.dead_letter
 
         def note_and_die(letters: Sequence[DeadLetter]) -> None:
             self.gone.update(token_of(letter.entry) for letter in letters)
             died(letters)
 
-        self.patch.setattr(self.books, "died", note_and_die)
-        self.dispatcher = Dispatcher(self.vendor, self.books, hands, self.options, ThrottledLogger(buffered=True))
+        self.patch.setattr(self.queue, "dead_letter", note_and_die)
+        self.dispatcher = Dispatcher(self.vendor, self.queue, hands, self.options, ThrottledLogger(buffered=True))
 
     # --- what may happen ---------------------------------------------------------------------------
 
@@ -183,7 +183,7 @@ class LaneModel(RuleBasedStateMachine):
             entries += [QueuedRecord(record, USER, now)] * times
             self.offered[token] += times
             self.duplicates += times - 1
-        self.spool.enter([Share("vendor", entries)])
+        self.spool.enqueue([LaneBatch("vendor", entries)])
 
     @rule(people=st.lists(st.integers(0, 1), min_size=1, max_size=4))
     def identify(self, people: list[int]) -> None:
@@ -197,7 +197,7 @@ class LaneModel(RuleBasedStateMachine):
             entries.append(QueuedRecord(record, USER, now))
             self.offered[token] += 1
             self.said.setdefault(record.user_id or "", []).append(token)
-        self.spool.enter([Share("vendor", entries)])
+        self.spool.enqueue([LaneBatch("vendor", entries)])
 
     @rule()
     def turn(self) -> None:
@@ -209,7 +209,7 @@ class LaneModel(RuleBasedStateMachine):
         self.look_at_launches()
         self.note_deaths()
         assert self.wait >= 0
-        if self.books.pending and not self.hands.in_flight:
+        if self.queue.pending and not self.hands.in_flight:
             assert self.wait < math.inf, "records wait, and the lane sleeps for ever"
 
     @precondition(lambda self: self.hands.flying)
@@ -272,7 +272,7 @@ class LaneModel(RuleBasedStateMachine):
             self.launched |= set(going)
 
     def note_deaths(self) -> None:
-        for letter in self.books.dead_letters():
+        for letter in self.queue.dead_letters():
             token = token_of(letter.entry)
             assert token not in self.delivered
             assert letter.reason in {"refused", "too_large", "unknown", "expired"}
@@ -282,20 +282,20 @@ class LaneModel(RuleBasedStateMachine):
 
     @invariant()
     def the_ledger_adds_up(self) -> None:
-        stats = self.books.read("closed")
+        stats = self.queue.snapshot("closed")
         assert stats.balanced, stats
         assert stats.captured == self.offered.total()
         assert self.spool.durable or stats.pending <= self.options.queue_records
-        assert stats.dead == len(self.books.dead_letters()) <= self.options.dead_letters
+        assert stats.dead == len(self.queue.dead_letters()) <= self.options.dead_letters
         assert stats.dropped.get("duplicate", 0) <= self.duplicates
         assert stats.dropped.keys() <= {"duplicate", "queue_full", "dead_letters_full"}
         # What a dead process had claimed counts as pending before anybody has taken it over.
-        assert self.books.pending <= stats.pending if self.spool.durable else self.books.pending == stats.pending
+        assert self.queue.pending <= stats.pending if self.spool.durable else self.queue.pending == stats.pending
 
     def teardown(self) -> None:
         """Once the vendor is well, everything comes to an end, and every record has had one."""
         try:
-            if hasattr(self, "books"):
+            if hasattr(self, "queue"):
                 self.drain()
         finally:
             self.patch.undo()
@@ -307,14 +307,14 @@ class LaneModel(RuleBasedStateMachine):
     def drain(self) -> None:
         for _ in range(20 * len(self.offered) + 20):
             self.turn()
-            if not self.books.read("closed").pending:
+            if not self.queue.snapshot("closed").pending:
                 break
             while self.hands.flying:
                 self.answer(0, "taken", noticed=False)
             self.clock.now += min(self.wait, 60.0)
-        stats = self.books.read("closed")
+        stats = self.queue.snapshot("closed")
         assert stats.pending == 0, "the vendor is well, and the lane does not deliver"
-        dead = {token_of(letter.entry) for letter in self.books.dead_letters()}
+        dead = {token_of(letter.entry) for letter in self.queue.dead_letters()}
         assert stats.delivered == len(self.delivered)
         assert not self.delivered & dead
         assert stats.delivered + stats.dead + sum(stats.dropped.values()) == self.offered.total()
@@ -330,9 +330,9 @@ class DurableLaneModel(LaneModel):
         self.folder = tempfile.TemporaryDirectory()
 
     def open_spool(self, options: DeliveryOptions) -> Spool:
-        return choose(f"sqlite:///{self.folder.name}/spool.db", options, ThrottledLogger(buffered=True))
+        return open_spool(f"sqlite:///{self.folder.name}/spool.db", options, ThrottledLogger(buffered=True))
 
-    @precondition(lambda self: hasattr(self, "books"))
+    @precondition(lambda self: hasattr(self, "queue"))
     @rule()
     def kill(self) -> None:
         """The process is gone, and another one comes in its place. What it had on the wire may have arrived."""
@@ -343,7 +343,7 @@ class DurableLaneModel(LaneModel):
         self.unnoticed.clear()
         self.launched.clear()
         abandon_file(self.spool)
-        self.open_books()
+        self.open_queue()
 
     def clean_up(self) -> None:
         if hasattr(self, "spool"):

@@ -16,7 +16,7 @@ from sessionsight.capture.records import record_id
 from sessionsight.cli.report import json_option
 from sessionsight.cli.spool_access import SpoolDesk, spool_options
 from sessionsight.delivery.stores.sqlite import dead_letters
-from sessionsight.delivery.stores.sqlite.dead_letters import LetterFilter, StoredLetter
+from sessionsight.delivery.stores.sqlite.dead_letters import DeadLetterQuery, StoredDeadLetter
 from sessionsight.errors import escape_control_characters
 
 __all__ = ["command"]
@@ -98,7 +98,9 @@ def list_(
 @spool_options
 def show(spool: str | None, app: str | None, django_settings: str | None, *, number: int) -> None:
     """Show one whole, with the vendor's message and the payload, as JSON."""
-    found = SpoolDesk(spool, app, django_settings).read(partial(dead_letters.find, chosen=LetterFilter(ids=(number,))))
+    found = SpoolDesk(spool, app, django_settings).read(
+        partial(dead_letters.find, chosen=DeadLetterQuery(ids=(number,)))
+    )
     if not found:
         raise click.ClickException(f"there is no dead letter {number}")
     click.echo(msgspec.json.format(_encode(_facts(found[0])), indent=2))
@@ -134,18 +136,18 @@ def _chosen(
     reason: str | None,
     older_than: float | None,
     newer_than: float | None,
-) -> LetterFilter:
-    return LetterFilter(ids=numbers, lane=lane, reason=reason, died_before=older_than, died_after=newer_than)
+) -> DeadLetterQuery:
+    return DeadLetterQuery(ids=numbers, lane=lane, reason=reason, died_before=older_than, died_after=newer_than)
 
 
-def _really_chosen(*, all_: bool, **which: Any) -> LetterFilter:
+def _really_chosen(*, all_: bool, **which: Any) -> DeadLetterQuery:
     chosen = _chosen(**which)
-    if all_ == (chosen != LetterFilter()):
+    if all_ == (chosen != DeadLetterQuery()):
         raise click.UsageError("say which: numbers, a filter, or --all")
     return chosen
 
 
-def _facts(stored: StoredLetter) -> dict[str, Any]:
+def _facts(stored: StoredDeadLetter) -> dict[str, Any]:
     """All that is known, for programs."""
     facts: dict[str, Any] = {
         "number": stored.id,

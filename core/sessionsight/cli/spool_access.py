@@ -11,8 +11,8 @@ import click
 
 from sessionsight.cli.target import find, whose_options
 from sessionsight.delivery.queue.factory import sqlite_path
-from sessionsight.delivery.stores.errors import SpoolFault
-from sessionsight.delivery.stores.sqlite.connection import SpoolFile
+from sessionsight.delivery.stores.errors import StoreError
+from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
 
 __all__ = ["SpoolDesk", "spool_options"]
 
@@ -51,7 +51,7 @@ class SpoolDesk:
         if not Path(path).is_file():
             raise click.UsageError(f"there is no spool at {path} (it is made when the first record is captured)")
         self.path = path
-        self._file = SpoolFile(path, synchronous="normal")
+        self._file = SqliteConnection(path, synchronous="normal")
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Ask something.
@@ -72,7 +72,7 @@ class SpoolDesk:
     def _use(self, do: Callable[[], T]) -> T:
         try:
             return do()
-        except SpoolFault as fault:
+        except StoreError as fault:
             raise click.ClickException(f"spool {self.path}: {fault}") from fault
         finally:
             self._file.reopen()

@@ -12,7 +12,7 @@ from sessionsight.callbacks import run
 from sessionsight.capture.encoding import decode, encode
 from sessionsight.capture.records import DropReason, Event, Goal, QueuedRecord, check_goal, record_id
 from sessionsight.delivery.options import BeforeSend
-from sessionsight.delivery.queue.base import Books
+from sessionsight.delivery.queue.base import LaneQueue
 from sessionsight.delivery.reports import Reports
 from sessionsight.destinations.base import Destination, rfc3339
 from sessionsight.errors import CaptureError
@@ -27,14 +27,16 @@ class LastLook:
     Args:
         function: The user's; None where there is none.
         destination: Where the records go. It is asked again whether it can take one that was changed.
-        books: Where the others are counted as dropped.
+        queue: Where the others are counted as dropped.
         reports: Where it is told that the function failed.
     """
 
-    def __init__(self, function: BeforeSend | None, destination: Destination, books: Books, reports: Reports) -> None:
+    def __init__(
+        self, function: BeforeSend | None, destination: Destination, queue: LaneQueue, reports: Reports
+    ) -> None:
         self._function = function
         self._destination = destination
-        self._books = books
+        self._queue = queue
         self._reports = reports
 
     def __call__(self, entries: Sequence[QueuedRecord]) -> Sequence[QueuedRecord]:
@@ -61,7 +63,7 @@ class LastLook:
                 "what the vendor needs",
                 key=f"before_send:{reason}",
             )
-        self._books.dropped([entry], reason)
+        self._queue.drop([entry], reason)
         return None
 
 

@@ -15,7 +15,7 @@ from sessionsight.delivery.before_send import LastLook
 from sessionsight.delivery.credential_watch import KeyWatch
 from sessionsight.delivery.jobs import Job
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.base import Books
+from sessionsight.delivery.queue.base import LaneQueue
 from sessionsight.delivery.redaction import discreet, discreet_url
 from sessionsight.delivery.reports import Reports
 from sessionsight.delivery.retry import Gate, backoff, retry_after
@@ -45,7 +45,7 @@ class Dispatcher:
     def __init__(
         self,
         destination: Destination,
-        books: Books,
+        queue: LaneQueue,
         senders: Senders,
         options: DeliveryOptions,
         logger: ThrottledLogger,
@@ -54,12 +54,12 @@ class Dispatcher:
         self._limits = destination.limits
         self._max_age = self._limits.max_age or options.max_age
         self._park_unknown = not self._limits.repeatable and options.goals_on_unknown == "park"
-        self._books = books
+        self._queue = queue
         self._senders = senders
         self._options = options
         self._reports = Reports(destination.name, options, logger)
-        last_look = LastLook(options.before_send, destination, books, self._reports)
-        self.agenda = Agenda(books, self._limits, options.linger, last_look)
+        last_look = LastLook(options.before_send, destination, queue, self._reports)
+        self.agenda = Agenda(queue, self._limits, options.linger, last_look)
         """What is to be sent."""
         self._gate = Gate(
             concurrency=self._limits.concurrency,
@@ -95,8 +95,8 @@ class Dispatcher:
             if outcome.attempt in self._flying:
                 flown, call = self._flying.pop(outcome.attempt)
                 self._guarded(self._come_back, flown, call, outcome.result)
-        next_look = self._books.tend()
-        if evicted := self._books.take_evicted():
+        next_look = self._queue.maintain()
+        if evicted := self._queue.pop_evicted_count():
             self._reports.log(
                 logging.WARNING,
                 f"the queue is full, {evicted} records were dropped; the vendor is down or slower than the app",
@@ -122,7 +122,7 @@ class Dispatcher:
             return
         for note in call.notes:
             self._reports.log(logging.WARNING, note)
-        held = self._books.sending(job.entries, mark=self._park_unknown)
+        held = self._queue.mark_in_flight(job.entries, durably=self._park_unknown)
         if held is None:
             self.agenda.put_off(job, now + self._backoff(1))
             return
@@ -196,7 +196,7 @@ class Dispatcher:
         verdict = discreet(verdict, self._destination)
         status = reply.status if reply else None
         if self._park_unknown and verdict.action not in {Action.DELIVERED, Action.UNKNOWN}:
-            self._books.unsent(job.entries)
+            self._queue.clear_in_flight(job.entries)
         match verdict.action:
             case Action.DELIVERED:
                 self._deliver(job, verdict, status, now)
@@ -224,12 +224,12 @@ class Dispatcher:
         self._refusals = 0
         self._watch.accepted()
         self._last_good_launch = max(self._last_good_launch, job.launched_at)
-        self._books.failed(None)
+        self._queue.set_last_error(None)
         good = [entry for i, entry in enumerate(job.entries) if i not in verdict.refused]
         bad = [(entry, verdict.refused[i]) for i, entry in enumerate(job.entries) if i in verdict.refused]
         job.take()
         self.agenda.settled(good)
-        self._books.delivered(good)
+        self._queue.ack(good)
         for entry, message in bad:
             self._bury(job, [entry], "refused", message, status)
 
@@ -237,7 +237,7 @@ class Dispatcher:
         hold = self._hold(reply)
         self._gate.failed(now, hold=hold)
         self.agenda.put_off(job, now + (hold or self._backoff(job.attempts)))
-        self._books.failed(verdict.message)
+        self._queue.set_last_error(verdict.message)
         if self._gate.state(now) != "closed":
             self._reports.log(
                 logging.WARNING,
@@ -253,15 +253,13 @@ class Dispatcher:
         job.refused_at = now
         self._watch.refused(job, now)
         self.agenda.put_off(job, now)
-        self._books.failed(verdict.message)
+        self._queue.set_last_error(verdict.message)
         options = ", ".join(sorted(getattr(self._destination, "secrets", ()))) or "its key"
         url = discreet_url(job.call.url, self._destination) if job.call else "its address"
         if is_new:
             self._reports.log(
                 logging.ERROR,
-                f"paused, because the vendor refuses our calls ({verdict.message}); check {options} and the address "
-                f"{url}. Records are kept; the next try is in {self._options.pause_interval:g} s, or as soon as a "
-                "key changes",
+                f"paused, because the vendor refuses our calls ({verdict.message}); check {options} and the address {url}. Records are kept; the next try is in {self._options.pause_interval:g} s, or as soon as a key changes",
                 key="paused",
             )
         self._reports.problem("paused", verdict.message, records=len(job.entries), status=status)
@@ -287,8 +285,8 @@ class Dispatcher:
         if not entries:
             return
         self.agenda.settled(entries)
-        self._books.died(job.letters(self._destination.name, entries, reason, message, status))
-        self._books.failed(message)
+        self._queue.dead_letter(job.letters(self._destination.name, entries, reason, message, status))
+        self._queue.set_last_error(message)
         what = {
             "unknown": "nobody knows whether they arrived, and sending them again might count them twice",
             "expired": "they were too old",

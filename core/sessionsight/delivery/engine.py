@@ -21,8 +21,8 @@ from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.console import ConsoleTransport
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.base import DeadLetter, Share, Spool
-from sessionsight.delivery.queue.factory import choose, is_durable
+from sessionsight.delivery.queue.base import DeadLetter, LaneBatch, Spool
+from sessionsight.delivery.queue.factory import is_durable, open_spool
 from sessionsight.delivery.receipts import DeliveryReceipt, ReceiptTracker
 from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.submit_queue import Intake
@@ -85,7 +85,7 @@ class Engine:
                 max_response_bytes=options.max_response_bytes,
             )
 
-        self._spool: Spool = choose(spool, options, logger)
+        self._spool: Spool = open_spool(spool, options, logger)
         durable = self._spool.durable
         # What waits for a durable spool is lost with the process, so it does not linger there.
         pause = 0.0 if durable else min(options.linger, _LONGEST_PAUSE)
@@ -93,7 +93,7 @@ class Engine:
         self._lanes = {
             destination.name: Lane(
                 destination,
-                self._spool.books(destination.name),
+                self._spool.lane(destination.name),
                 transport(destination),
                 options,
                 logger,
@@ -103,7 +103,7 @@ class Engine:
         self._open: deque[OpenScope] = deque()
         self._receipts = ReceiptTracker()
         for name in self._lanes:
-            self._spool.books(name).on_settled = partial(self._receipts.settled, name)
+            self._spool.lane(name).on_resolved = partial(self._receipts.settled, name)
 
     @property
     def durable(self) -> bool:
@@ -198,7 +198,7 @@ class Engine:
             ]
             if receipts:
                 self._expect(left, shares)
-            rows = self._spool.enter(shares)
+            rows = self._spool.enqueue(shares)
             left.clear()  # from here on they are in the lanes' ledgers
             if receipts and rows is not None:
                 for share in shares:
@@ -214,7 +214,7 @@ class Engine:
             for receipt in receipts:
                 self._receipts.entered(receipt)
 
-    def _expect(self, batches: Sequence[Batch], shares: Sequence[Share]) -> None:
+    def _expect(self, batches: Sequence[Batch], shares: Sequence[LaneBatch]) -> None:
         """Wait for what the lanes take of the batches that have a receipt."""
         receipts = {
             record.random: batch.receipt
@@ -242,7 +242,7 @@ class Engine:
         # Which of the records that requests wait for have been taken over by other processes?
         waiting = self._receipts.rows()
         for name, rows in waiting.items():
-            self._receipts.gone(name, rows.difference(self._spool.books(name).still_ours([*rows])))
+            self._receipts.gone(name, rows.difference(self._spool.lane(name).owned_or_ready([*rows])))
         return _SETTLED_INTERVAL if waiting else None
 
     def _submit_open(self) -> None:

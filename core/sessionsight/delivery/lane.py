@@ -11,7 +11,7 @@ from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery import threads
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.base import Books, DeadLetter, Share
+from sessionsight.delivery.queue.base import DeadLetter, LaneBatch, LaneQueue
 from sessionsight.delivery.reports import Reports
 from sessionsight.delivery.sender_pool import Senders
 from sessionsight.delivery.stats import LaneStats
@@ -42,7 +42,7 @@ class Lane:
     def __init__(
         self,
         destination: Destination,
-        books: Books,
+        queue: LaneQueue,
         transport: Transport,
         options: DeliveryOptions,
         logger: ThrottledLogger,
@@ -53,12 +53,12 @@ class Lane:
         self._max_records = destination.limits.max_records
         self._logger = logger
         self._reports = Reports(self.name, options, logger)
-        self._books = books
+        self._queue = queue
         self._wake = Wake()
         self._senders = Senders(transport, name=f"sessionsight-{self.name}", wake=self._wake)
-        self._dispatcher = Dispatcher(destination, self._books, self._senders, options, logger)
+        self._dispatcher = Dispatcher(destination, self._queue, self._senders, options, logger)
         self._thread: threading.Thread | None = None
-        # Re-entrant, as the books' lock is.
+        # Re-entrant, as the queue's lock is.
         self._lock = threading.RLock()
         self._idle = True
         self._stopped = False
@@ -66,7 +66,7 @@ class Lane:
         self._here = False
         self._then: Callable[[], None] | None = None
 
-    def share_of(self, entries: Sequence[QueuedRecord], drop: DropReason | None = None) -> Share | None:
+    def share_of(self, entries: Sequence[QueuedRecord], drop: DropReason | None = None) -> LaneBatch | None:
         """Those of the entries that this destination has a place for; None when there is none.
 
         Args:
@@ -96,12 +96,12 @@ class Lane:
                 if remedy := _REMEDIES.get(reason):
                     message = f"{record.kind} {record.label!r} skipped, {remedy}"
                     self._reports.log(logging.WARNING, message, key=reason)
-        return Share(self.name, accepted, dropped) if accepted or dropped else None
+        return LaneBatch(self.name, accepted, dropped) if accepted or dropped else None
 
     def notice(self) -> None:
-        """Something has been entered in the lane's books."""
+        """Something has been entered in the lane's queue."""
         # During the linger the thread wakes by itself; it is called only from a longer sleep.
-        if self._thread is None or self._idle or self._books.waiting()[0] >= self._max_records:
+        if self._thread is None or self._idle or self._queue.depth()[0] >= self._max_records:
             self._call()
 
     def start(self) -> None:
@@ -113,7 +113,7 @@ class Lane:
         with self._lock:
             self._flushers += 1
             self._dispatcher.agenda.hurry = True
-        if self._books.pending:
+        if self._queue.pending:
             self._call()
 
     def relax(self) -> None:
@@ -129,11 +129,11 @@ class Lane:
             deadline: When to give up, on the monotonic clock.
             fair: The same, where no thread can be started and the caller's own has to do it.
         """
-        if not self._books.pending:
+        if not self._queue.pending:
             return True
         if not self._call():
             return self._deliver_here(fair, patient=True)
-        return self._books.wait_until_empty(deadline)
+        return self._queue.join(deadline)
 
     def send_here(self, deadline: float) -> None:
         """Send on the caller's thread what can be sent at once, for no thread of the lane's would run."""
@@ -146,7 +146,7 @@ class Lane:
     def end_by(self, deadline: float) -> None:
         """The process ends at this time: send everything now, and nothing that would take longer."""
         self._dispatcher.deadline = deadline
-        self._books.last_call()
+        self._queue.begin_shutdown()
         self.hurry()
 
     def close(self) -> int:
@@ -154,7 +154,7 @@ class Lane:
         with self._lock:
             self._stopped = True
             alone = self._thread is None
-        lost = self._books.close()
+        lost = self._queue.close()
         if alone:
             self._senders.stop()
         else:
@@ -171,7 +171,7 @@ class Lane:
         self.hurry()
         if self._thread is not None:
             self._wake.set()
-        elif not self._books.pending:
+        elif not self._queue.pending:
             then()
 
     def resume(self) -> None:
@@ -181,11 +181,11 @@ class Lane:
 
     def stats(self) -> LaneStats:
         """The lane's ledger now."""
-        return self._books.read(self._dispatcher.state)
+        return self._queue.snapshot(self._dispatcher.state)
 
     def dead_letters(self) -> list[DeadLetter]:
         """The lane's dead letters, oldest first."""
-        return self._books.dead_letters()
+        return self._queue.dead_letters()
 
     def _call(self) -> bool:
         """Wake the thread, starting it if need be. False when no thread can be started."""
@@ -212,10 +212,10 @@ class Lane:
         while not self._stopped:
             wait = self._turn()
             self._idle = wait > self._linger
-            if self._idle and self._books.waiting()[0]:
+            if self._idle and self._queue.depth()[0]:
                 # Something came in between; the flag was not up yet, so nobody called.
                 wait = self._turn()
-            if self._then is not None and not self._books.pending:
+            if self._then is not None and not self._queue.pending:
                 break
             if not self._stopped:
                 # Others who share a durable spool may deliver the last of it without a word.
@@ -243,7 +243,7 @@ class Lane:
         try:
             while True:
                 wait = self._turn()
-                if not self._books.pending:
+                if not self._queue.pending:
                     return True
                 remaining = deadline - time.monotonic()
                 if remaining <= 0 or not (patient or self._senders.in_flight):

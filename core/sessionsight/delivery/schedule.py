@@ -9,7 +9,7 @@ from sessionsight.capture.records import QueuedRecord
 from sessionsight.delivery.before_send import LastLook
 from sessionsight.delivery.jobs import Job
 from sessionsight.delivery.order import SendOrder
-from sessionsight.delivery.queue.base import Books
+from sessionsight.delivery.queue.base import LaneQueue
 from sessionsight.destinations.base import Limits
 
 __all__ = ["Agenda"]
@@ -23,14 +23,14 @@ class Agenda:
     """The jobs of one lane that are not under way: parts of others, then those that are tried again, then new ones.
 
     Args:
-        books: Where records wait until they are claimed for a job.
+        queue: Where records wait until they are claimed for a job.
         limits: How many of them one call takes.
         linger: Seconds that a record may wait for others to share its call.
         last_look: Given what is claimed; gives what of it is sent.
     """
 
-    def __init__(self, books: Books, limits: Limits, linger: float, last_look: LastLook) -> None:
-        self._books = books
+    def __init__(self, queue: LaneQueue, limits: Limits, linger: float, last_look: LastLook) -> None:
+        self._queue = queue
         self._limits = limits
         self._linger = linger
         self._last_look = last_look
@@ -105,14 +105,14 @@ class Agenda:
 
         Every second probe does, while what is held for retries stays little.
         """
-        if not self._books.waiting()[0] or len(self._retries) > 4 + 2 * self._limits.concurrency:
+        if not self._queue.depth()[0] or len(self._retries) > 4 + 2 * self._limits.concurrency:
             return False
         self._probed_with_new = not self._probed_with_new
         return self._probed_with_new
 
     def _until_ripe(self, now: float) -> float:
         """Seconds until what waits should be sent without waiting for more."""
-        waiting, size, since = self._books.waiting()
+        waiting, size, since = self._queue.depth()
         if since is None:
             return float("inf")
         if self.hurry or waiting >= self._limits.max_records or size >= self._limits.max_bytes:
@@ -120,6 +120,6 @@ class Agenda:
         return since + self._linger - now
 
     def _claim(self) -> Job | None:
-        entries = self._last_look(self._books.claim(self._limits.max_records, self._limits.max_bytes))
+        entries = self._last_look(self._queue.claim(self._limits.max_records, self._limits.max_bytes))
         self._order.add(entries)
         return Job(entries=entries) if entries else None

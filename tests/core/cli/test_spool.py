@@ -19,12 +19,12 @@ def path(folder: Path) -> Path:
     """A spool with four records: one delivered, two waiting, one dead."""
     path = folder / "spool.db"
     spool = sqlite_spool(path)
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     enter(spool, [event("a", size=3), goal("signups", key="order:1"), event("b"), event("c")])
-    dead, delivered, *_ = claim(books, 4)
-    books.died([letter(dead, "unknown")])
-    books.delivered([delivered])
-    books.close()
+    dead, delivered, *_ = claim(queue, 4)
+    queue.dead_letter([letter(dead, "unknown")])
+    queue.ack([delivered])
+    queue.close()
     spool.close()
     return path
 
@@ -125,9 +125,9 @@ def test_an_amount_is_a_number(folder: Path) -> None:
     spool = sqlite_spool(path)
     paid = goal("revenue")
     enter(spool, [replace(paid, record=replace(paid.record, amount=Decimal("49.90")))])
-    books = spool.books(LANE)
-    books.died([letter(claim(books, 1)[0], "refused")])
-    books.close()
+    queue = spool.lane(LANE)
+    queue.dead_letter([letter(claim(queue, 1)[0], "refused")])
+    queue.close()
     spool.close()
 
     assert '"amount": 49.90' in run("dead-letters", "show", "1", "--spool", str(path)).output
@@ -158,12 +158,12 @@ def test_a_letter_that_is_tried_again_waits_as_if_it_were_new(path: Path) -> Non
     assert run("dead-letters", "retry", "1", "--spool", str(path)).exit_code == 0
 
     spool = sqlite_spool(path)
-    assert counts(spool.books(LANE)) == {"captured": 4, "delivered": 1, "pending": 3}
-    [again] = claim(spool.books(LANE), 1)
+    assert counts(spool.lane(LANE)) == {"captured": 4, "delivered": 1, "pending": 3}
+    [again] = claim(spool.lane(LANE), 1)
     assert again.record.label == "signups"
     assert again.enqueued_at > before[0][0]
     assert again.record.key == "order:1"  # no second one
-    spool.books(LANE).close()
+    spool.lane(LANE).close()
     spool.close()
     assert sound(path)
 

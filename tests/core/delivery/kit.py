@@ -13,7 +13,7 @@ from sessionsight.capture.records import DropReason, Event, Goal, QueuedRecord, 
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import DeadLetter
-from sessionsight.delivery.queue.memory import MemoryBooks
+from sessionsight.delivery.queue.memory import MemoryQueue
 from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.transport import HttpxTransport
 from sessionsight.destinations.base import Action, Destination, HttpCall, HttpReply, Limits, Verdict, judge_status
@@ -87,8 +87,8 @@ def quick(**options: Any) -> DeliveryOptions:
     )
 
 
-def make_books(**options: Any) -> MemoryBooks:
-    return MemoryBooks(quick(**options))
+def make_queue(**options: Any) -> MemoryQueue:
+    return MemoryQueue(quick(**options))
 
 
 def labels(entries: Iterable[QueuedRecord | DeadLetter]) -> list[str]:
@@ -117,7 +117,7 @@ def make_lane(destination: Destination, **options: Any) -> Lane:
     settings = quick(**options)
     return Lane(
         destination,
-        MemoryBooks(settings),
+        MemoryQueue(settings),
         HttpxTransport(connections=destination.limits.concurrency, trust_env=False),
         settings,
         ThrottledLogger(),
@@ -133,8 +133,8 @@ def offer(lane: Lane, entries: Sequence[QueuedRecord], drop: DropReason | None =
     """What an engine does with what a request hands over, for one lane."""
     share = lane.share_of(entries, drop)
     if share is not None:
-        assert isinstance(lane._books, MemoryBooks)
-        lane._books.enter(share.entries, share.dropped)
+        assert isinstance(lane._queue, MemoryQueue)
+        lane._queue.enqueue(share.entries, share.dropped)
         lane.notice()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.base import Books, DeadLetter, Share, Spool
+from sessionsight.delivery.queue.base import DeadLetter, LaneBatch, LaneQueue, Spool
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.log import ThrottledLogger
 from tests.core.delivery.kit import tally
@@ -23,14 +23,14 @@ def sqlite_spool(path: Path, *lanes: str, **options: Any) -> SqliteSpool:
     """A spool on a file. Waiting for others takes long here: tests wait for nothing that does not happen."""
     spool = SqliteSpool(str(path), DeliveryOptions(**{"spool_busy_timeout": 20.0, **options}), ThrottledLogger())
     for lane in lanes or (LANE,):
-        spool.books(lane)
+        spool.lane(lane)
     return spool
 
 
 def enter(
     spool: Spool, entries: Iterable[QueuedRecord], dropped: Sequence[DropReason] = (), *, lane: str = LANE
 ) -> None:
-    spool.enter([Share(lane, list(entries), dropped)])
+    spool.enqueue([LaneBatch(lane, list(entries), dropped)])
 
 
 def letter(entry: QueuedRecord, reason: str = "refused") -> DeadLetter:
@@ -46,14 +46,14 @@ def letter(entry: QueuedRecord, reason: str = "refused") -> DeadLetter:
     )
 
 
-def counts(books: Books) -> dict[str, int]:
-    return tally(books.read("closed"))
+def counts(queue: LaneQueue) -> dict[str, int]:
+    return tally(queue.snapshot("closed"))
 
 
-def claim(books: Books, number: int) -> list[QueuedRecord]:
+def claim(queue: LaneQueue, number: int) -> list[QueuedRecord]:
     """So many entries, claimed in as many steps as it takes."""
     claimed: list[QueuedRecord] = []
-    while len(claimed) < number and (more := books.claim(number - len(claimed), 10**9)):
+    while len(claimed) < number and (more := queue.claim(number - len(claimed), 10**9)):
         claimed += more
     return claimed
 

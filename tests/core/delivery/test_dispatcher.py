@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from sessionsight.capture.records import QueuedRecord
 from sessionsight.delivery.dispatcher import Dispatcher
-from sessionsight.delivery.queue.memory import MemoryBooks
+from sessionsight.delivery.queue.memory import MemoryQueue
 from sessionsight.delivery.sender_pool import Senders
 from sessionsight.delivery.transport import NotSent, OutcomeUnknown, TimeLimits, Unsendable
 from sessionsight.delivery.wake_event import Wake
 from sessionsight.destinations.base import Action, HttpCall, HttpReply, Verdict
 from sessionsight.log import ThrottledLogger
-from tests.core.delivery.kit import Vendor, batches, deaths, event, goal, labels, make_books, quick, singles, tally
+from tests.core.delivery.kit import Vendor, batches, deaths, event, goal, labels, make_queue, quick, singles, tally
 from tests.support.examples import examples
 from tests.support.server import PATIENCE
 
@@ -76,15 +76,15 @@ class Wire:
 class Bench:
     """A dispatcher with everything around it, turned by hand."""
 
-    def __init__(self, vendor: Vendor, books: MemoryBooks | None = None, /, **options: Any) -> None:
+    def __init__(self, vendor: Vendor, queue: MemoryQueue | None = None, /, **options: Any) -> None:
         self.wire = Wire()
         self.wake = Wake()
-        self.books = books or make_books(**options)
+        self.queue = queue or make_queue(**options)
         self.senders = Senders(self.wire, name="bench", wake=self.wake)
-        self.dispatcher = Dispatcher(vendor, self.books, self.senders, quick(**options), ThrottledLogger())
+        self.dispatcher = Dispatcher(vendor, self.queue, self.senders, quick(**options), ThrottledLogger())
 
     def take(self, *entries: QueuedRecord) -> None:
-        self.books.enter(entries)
+        self.queue.enqueue(entries)
 
     def turn(self, *, under_way: int) -> float:
         """One turn, after which so many calls are under way. Gives the seconds until the next."""
@@ -124,7 +124,7 @@ class Bench:
         deadline = time.monotonic() + PATIENCE
         while True:
             wait = self.dispatcher.turn()
-            if not self.books.pending:
+            if not self.queue.pending:
                 return calls
             if self.senders.in_flight:
                 self.wire.wait_for(1)
@@ -136,7 +136,7 @@ class Bench:
 
     @property
     def counts(self) -> dict[str, Any]:
-        return tally(self.books.read(self.dispatcher.state))
+        return tally(self.queue.snapshot(self.dispatcher.state))
 
 
 MakeBench = Callable[..., Bench]
@@ -324,7 +324,7 @@ def test_what_probes_take_from_the_queue_stays_little(bench: MakeBench) -> None:
     for _ in range(50):
         desk.round(http(401))
 
-    assert desk.books.waiting()[0] > 90
+    assert desk.queue.depth()[0] > 90
 
 
 @pytest.mark.parametrize("status", [401, 404])
@@ -337,7 +337,7 @@ def test_a_record_that_alone_is_refused_as_if_the_key_were_wrong_becomes_a_dead_
     desk.finish(named("bad", http(status)))
 
     assert desk.counts == {"captured": 9, "delivered": 8, "dead": 1}
-    assert deaths(desk.books.dead_letters()) == {"bad": "refused"}
+    assert deaths(desk.queue.dead_letters()) == {"bad": "refused"}
 
 
 def test_a_batch_that_alone_is_refused_is_bisected(bench: MakeBench) -> None:
@@ -347,7 +347,7 @@ def test_a_batch_that_alone_is_refused_is_bisected(bench: MakeBench) -> None:
     desk.finish(named("bad", http(403)))
 
     assert desk.counts == {"captured": 16, "delivered": 15, "dead": 1}
-    assert deaths(desk.books.dead_letters()) == {"bad": "refused"}
+    assert deaths(desk.queue.dead_letters()) == {"bad": "refused"}
 
 
 def test_a_key_that_expires_again_and_again_costs_no_record(bench: MakeBench) -> None:
@@ -488,7 +488,7 @@ def test_a_verdict_that_is_none_loses_no_record(
     desk.finish()
 
     assert desk.counts == {"captured": 2, "dead": 2}
-    assert deaths(desk.books.dead_letters()) == {"a": "internal_error", "b": "internal_error"}
+    assert deaths(desk.queue.dead_letters()) == {"a": "internal_error", "b": "internal_error"}
     assert "internal error in delivery" in caplog.text
 
 
@@ -501,7 +501,7 @@ def test_refused_positions_that_do_not_exist_are_passed_over(bench: MakeBench) -
     desk.finish()
 
     assert desk.counts == {"captured": 2, "delivered": 1, "dead": 1}
-    assert deaths(desk.books.dead_letters()) == {"b": "refused"}
+    assert deaths(desk.queue.dead_letters()) == {"b": "refused"}
 
 
 def test_a_fault_in_one_outcome_does_not_lose_the_others(bench: MakeBench, caplog: pytest.LogCaptureFixture) -> None:
@@ -546,7 +546,7 @@ def test_a_launch_that_fails_loses_no_record(bench: MakeBench, monkeypatch: pyte
     desk.dispatcher.turn()
 
     assert desk.counts == {"captured": 1, "dead": 1}
-    assert deaths(desk.books.dead_letters()) == {"a": "internal_error"}
+    assert deaths(desk.queue.dead_letters()) == {"a": "internal_error"}
 
 
 RESULTS: list[Result] = [
@@ -590,7 +590,7 @@ def test_whatever_comes_back_in_whatever_order_each_record_is_settled_once(
             desk.wire.wait_for(desk.senders.in_flight)
             if desk.wire.flights:
                 desk.answer(result, at=at % len(desk.wire.flights))
-            assert desk.books.read("closed").balanced
+            assert desk.queue.snapshot("closed").balanced
         while desk.wire.flights:
             desk.answer(OK)
 
@@ -609,8 +609,8 @@ def test_whatever_comes_back_in_whatever_order_each_record_is_settled_once(
 # --- what a durable spool is told -----------------------------------------------------------------
 
 
-class Marks(MemoryBooks):
-    """Books that write down which records are on the wire, or cannot."""
+class Marks(MemoryQueue):
+    """A queue that records which entries are marked as in flight, or cannot."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(quick(**options))
@@ -618,15 +618,15 @@ class Marks(MemoryBooks):
         self.given_back: set[str] = set()
         self.writable = True
 
-    def sending(self, entries: Sequence[QueuedRecord], *, mark: bool) -> Sequence[QueuedRecord] | None:
+    def mark_in_flight(self, entries: Sequence[QueuedRecord], *, durably: bool) -> Sequence[QueuedRecord] | None:
         held = [entry for entry in entries if entry.record.label not in self.given_back]
-        if mark and not self.writable:
+        if durably and not self.writable:
             return None
-        if mark:
+        if durably:
             self.marked.update(labels(held))
         return held
 
-    def unsent(self, entries: Sequence[QueuedRecord]) -> None:
+    def clear_in_flight(self, entries: Sequence[QueuedRecord]) -> None:
         self.marked.difference_update(labels(entries))
 
 
@@ -673,7 +673,7 @@ def test_a_goal_that_cannot_be_marked_waits() -> None:
     marks.writable = False
     bench.take(goal("G"))
     bench.turn(under_way=0)
-    assert bench.books.pending == 1
+    assert bench.queue.pending == 1
 
     marks.writable = True
 
@@ -706,16 +706,16 @@ def test_the_rest_of_a_call_is_sent_without_what_was_given_back() -> None:
     bench.turn(under_way=0)
 
 
-def test_nothing_is_sent_once_the_books_are_closed() -> None:
+def test_nothing_is_sent_once_the_queue_is_closed() -> None:
     """What was in hand is counted as lost by then."""
     bench = Bench(singles(URL), backoff_base=0.0)
     bench.take(goal("G"))
     bench.round(http(503))
-    assert bench.books.close() == 1
+    assert bench.queue.close() == 1
 
     bench.turn(under_way=0)
 
-    assert tally(bench.books.read("closed")) == {"captured": 1, "shutdown": 1}
+    assert tally(bench.queue.snapshot("closed")) == {"captured": 1, "shutdown": 1}
 
 
 @pytest.mark.parametrize(

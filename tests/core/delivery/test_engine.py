@@ -85,7 +85,7 @@ def test_what_the_spool_cannot_take_for_a_fault_of_ours_is_counted(
     spool: str, make: MakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder = make(spool=spool.format(path=tmp_path / "spool.db"), strict=True)
-    fail_once(monkeypatch, recorder.client._engine._spool, "enter")
+    fail_once(monkeypatch, recorder.client._engine._spool, "enqueue")
     recorder.client.analytics.capture("a")
     until(lambda: "internal error, RuntimeError: out of order; 1 records are lost" in caplog.text, "it is told")
 
@@ -117,7 +117,7 @@ def test_one_batch_without_a_context_costs_no_other(
 
     engine._take([bad, good])
     assert (engine.counts()["rejected"], engine.stats()["box"].captured) == (1, 1)
-    fail_once(monkeypatch, engine._spool, "enter")
+    fail_once(monkeypatch, engine._spool, "enqueue")
     engine._take([bad, good])
 
     assert (engine.counts()["rejected"], engine.stats()["box"].captured) == (3, 1)

@@ -16,7 +16,7 @@ from sessionsight.capture.records import DropReason, Event, QueuedRecord, Record
 from sessionsight.delivery.engine import Engine
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryProblem
-from sessionsight.delivery.queue.memory import MemoryBooks
+from sessionsight.delivery.queue.memory import MemoryQueue
 from sessionsight.delivery.transport import HttpxTransport
 from sessionsight.destinations.base import HttpCall, HttpReply, Verdict
 from sessionsight.errors import ConfigurationError
@@ -897,7 +897,7 @@ def test_no_secret_is_in_the_log_a_repr_or_a_dead_letter(
 
 
 def test_a_fault_of_ours_is_logged_and_does_not_end_the_lane(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    class Faulty(MemoryBooks):
+    class Faulty(MemoryQueue):
         faults = 1
 
         def claim(self, max_records: int, max_bytes: int) -> list[QueuedRecord]:

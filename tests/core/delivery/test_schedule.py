@@ -13,22 +13,22 @@ import pytest
 from sessionsight.capture.records import Identify, QueuedRecord
 from sessionsight.delivery.before_send import LastLook
 from sessionsight.delivery.jobs import Job
-from sessionsight.delivery.queue.memory import MemoryBooks
+from sessionsight.delivery.queue.memory import MemoryQueue
 from sessionsight.delivery.reports import Reports
 from sessionsight.delivery.schedule import Agenda
 from sessionsight.destinations.base import Limits
 from sessionsight.log import ThrottledLogger
 from sessionsight.request.context import EMPTY_CONTEXT
-from tests.core.delivery.kit import batches, event, labels, make_books, quick
+from tests.core.delivery.kit import batches, event, labels, make_queue, quick
 
 NEVER = float("inf")
 
 
-def agenda(books: MemoryBooks, *, linger: float = 0.0, **options: Any) -> Agenda:
+def agenda(queue: MemoryQueue, *, linger: float = 0.0, **options: Any) -> Agenda:
     settings = quick(**options)
     vendor = batches("http://127.0.0.1:1")
-    look = LastLook(settings.before_send, vendor, books, Reports(vendor.name, settings, ThrottledLogger()))
-    return Agenda(books, Limits(max_records=2), linger, look)
+    look = LastLook(settings.before_send, vendor, queue, Reports(vendor.name, settings, ThrottledLogger()))
+    return Agenda(queue, Limits(max_records=2), linger, look)
 
 
 def job(*names: str) -> Job:
@@ -40,10 +40,10 @@ def named(found: tuple[Job | None, float]) -> Sequence[str]:
 
 
 def test_parts_go_before_retries_and_those_before_new_records() -> None:
-    books = make_books()
-    books.enter([event("new")])
+    queue = make_queue()
+    queue.enqueue([event("new")])
     now = time.monotonic()
-    ahead = agenda(books)
+    ahead = agenda(queue)
     ahead.put_off(job("again"), now)
     ahead.put_parts([job("first"), job("second")])
 
@@ -53,7 +53,7 @@ def test_parts_go_before_retries_and_those_before_new_records() -> None:
 
 def test_a_job_that_is_put_off_waits_for_its_time_unless_the_vendor_is_probed() -> None:
     now = time.monotonic()
-    ahead = agenda(make_books())
+    ahead = agenda(make_queue())
     later = job("later")
     ahead.put_off(later, now + 5)
 
@@ -66,7 +66,7 @@ def test_a_job_that_is_put_off_waits_for_its_time_unless_the_vendor_is_probed() 
 
 def test_what_is_brought_forward_is_due_now() -> None:
     now = time.monotonic()
-    ahead = agenda(make_books())
+    ahead = agenda(make_queue())
     ahead.put_off(job("later"), now + 5)
 
     ahead.bring_forward(now)
@@ -75,9 +75,9 @@ def test_what_is_brought_forward_is_due_now() -> None:
 
 
 def test_every_second_probe_tries_new_records() -> None:
-    books, now = make_books(), time.monotonic()
-    books.enter([event(name) for name in "abcd"])
-    ahead = agenda(books)
+    queue, now = make_queue(), time.monotonic()
+    queue.enqueue([event(name) for name in "abcd"])
+    ahead = agenda(queue)
     tried = []
     for _ in range(4):
         found, _ = ahead.next(now, probing=True)
@@ -89,11 +89,11 @@ def test_every_second_probe_tries_new_records() -> None:
 
 
 def test_a_record_waits_for_company_unless_somebody_is_in_a_hurry() -> None:
-    books = make_books()
-    books.enter([event("a")])
-    since = books.waiting()[2]
+    queue = make_queue()
+    queue.enqueue([event("a")])
+    since = queue.depth()[2]
     assert since is not None
-    ahead = agenda(books, linger=60.0)
+    ahead = agenda(queue, linger=60.0)
 
     assert ahead.next(since + 50, probing=False)[0] is None
     assert ahead.next(since + 50, probing=False)[1] == pytest.approx(10.0)
@@ -102,9 +102,9 @@ def test_a_record_waits_for_company_unless_somebody_is_in_a_hurry() -> None:
 
 
 def test_what_before_send_drops_is_no_job() -> None:
-    books = make_books()
-    books.enter([event("a"), event("b"), event("c")])
-    ahead = agenda(books, before_send=lambda record, destination: None if record["name"] in "ab" else record)
+    queue = make_queue()
+    queue.enqueue([event("a"), event("b"), event("c")])
+    ahead = agenda(queue, before_send=lambda record, destination: None if record["name"] in "ab" else record)
 
     assert ahead.next(time.monotonic(), probing=False) == (None, 0.0)
     assert named(ahead.next(time.monotonic(), probing=False)) == ["c"]
@@ -115,9 +115,9 @@ def identified(*users: str) -> list[QueuedRecord]:
 
 
 def test_what_waits_for_its_order_comes_next_once_that_is_settled() -> None:
-    books = make_books()
-    ahead = agenda(books)
-    books.enter([*identified("u1", "u2", "u1", "u1"), event("a")])
+    queue = make_queue()
+    ahead = agenda(queue)
+    queue.enqueue([*identified("u1", "u2", "u1", "u1"), event("a")])
     now = time.monotonic()
     first, second, third = (ahead.next(now, probing=False)[0] for _ in range(3))
     assert first is not None
@@ -138,9 +138,9 @@ def test_what_waits_for_its_order_comes_next_once_that_is_settled() -> None:
 
 def test_the_order_gives_way_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[Agenda.__module__], "_MAX_BLOCKED", 3)
-    books = make_books()
-    ahead = agenda(books)
-    books.enter(identified(*["u1"] * 8))
+    queue = make_queue()
+    ahead = agenda(queue)
+    queue.enqueue(identified(*["u1"] * 8))
     jobs = [found for _ in range(4) if (found := ahead.next(time.monotonic(), probing=False)[0]) is not None]
 
     assert [ahead.admit(each) for each in jobs] == [True, False, True, True]

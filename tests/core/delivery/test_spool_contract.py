@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from sessionsight.capture.records import DropReason
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.base import Share, Spool
+from sessionsight.delivery.queue.base import LaneBatch, Spool
 from sessionsight.delivery.queue.memory import MemorySpool
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, claim, counts, enter, letter, sqlite_spool
@@ -36,39 +36,39 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeSpool]:
     yield make_spool
     for spool in spools:
         for lane in (LANE, "other"):
-            spool.books(lane).close()
+            spool.lane(lane).close()
         spool.close()
 
 
 def test_every_record_is_in_one_place_of_the_ledger(make: MakeSpool) -> None:
     spool = make()
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     enter(spool, [event(name) for name in "abcdef"], [DropReason.NO_IDENTITY, DropReason.NO_IDENTITY])
-    a, b, c, d = claim(books, 4)
+    a, b, c, d = claim(queue, 4)
 
-    books.delivered([a])
-    books.dropped([b], DropReason.BEFORE_SEND)
-    books.died([letter(c)])
+    queue.ack([a])
+    queue.drop([b], DropReason.BEFORE_SEND)
+    queue.dead_letter([letter(c)])
 
-    assert counts(books) == {
+    assert counts(queue) == {
         "captured": 8, "delivered": 1, "dead": 1, "before_send": 1, "no_identity": 2, "pending": 3,
     }  # fmt: skip
-    assert labels(books.dead_letters()) == ["c"]
-    assert books.pending == 3
+    assert labels(queue.dead_letters()) == ["c"]
+    assert queue.pending == 3
     assert d.record.label == "d"
 
 
-def test_each_lane_has_books_of_its_own(make: MakeSpool) -> None:
+def test_each_lane_has_a_queue_of_its_own(make: MakeSpool) -> None:
     spool = make()
     entry = event("a")
-    spool.enter([Share(LANE, [entry]), Share("other", [entry], [DropReason.NO_SESSION])])
+    spool.enqueue([LaneBatch(LANE, [entry]), LaneBatch("other", [entry], [DropReason.NO_SESSION])])
 
-    spool.books(LANE).delivered(claim(spool.books(LANE), 1))
+    spool.lane(LANE).ack(claim(spool.lane(LANE), 1))
 
-    assert counts(spool.books(LANE)) == {"captured": 1, "delivered": 1}
-    assert counts(spool.books("other")) == {"captured": 2, "pending": 1, "no_session": 1}
-    assert labels(claim(spool.books("other"), 1)) == ["a"]
-    assert spool.books(LANE) is spool.books(LANE)
+    assert counts(spool.lane(LANE)) == {"captured": 1, "delivered": 1}
+    assert counts(spool.lane("other")) == {"captured": 2, "pending": 1, "no_session": 1}
+    assert labels(claim(spool.lane("other"), 1)) == ["a"]
+    assert spool.lane(LANE) is spool.lane(LANE)
 
 
 def test_what_comes_out_is_what_went_in(make: MakeSpool) -> None:
@@ -76,7 +76,7 @@ def test_what_comes_out_is_what_went_in(make: MakeSpool) -> None:
     entries = [event("seen", size=10, key="order:1"), event("b")]
     enter(spool, entries)
 
-    claimed = claim(spool.books(LANE), 2)
+    claimed = claim(spool.lane(LANE), 2)
 
     assert [replace(entry, handle=0) for entry in claimed] == entries
 
@@ -86,70 +86,70 @@ def test_goals_go_first_and_each_in_its_order(make: MakeSpool) -> None:
     enter(spool, [event("a"), goal("g"), event("b"), goal("h")])
     enter(spool, [goal("i")])
 
-    assert labels(claim(spool.books(LANE), 5)) == ["g", "h", "i", "a", "b"]
+    assert labels(claim(spool.lane(LANE), 5)) == ["g", "h", "i", "a", "b"]
 
 
 def test_a_claim_keeps_to_its_size_but_takes_one_at_least(make: MakeSpool) -> None:
     spool = make()
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     enter(spool, [event("a", size=500), event("b", size=500), event("c", size=500)])
 
-    assert labels(books.claim(10, 2_000)) == ["a", "b"]
-    assert labels(books.claim(10, 1)) == ["c"]
-    assert list(books.claim(10, 1)) == []
+    assert labels(queue.claim(10, 2_000)) == ["a", "b"]
+    assert labels(queue.claim(10, 1)) == ["c"]
+    assert list(queue.claim(10, 1)) == []
 
 
 def test_the_oldest_dead_letters_make_room_and_are_counted(make: MakeSpool) -> None:
     spool = make(dead_letters=2)
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     enter(spool, [event(name) for name in "abcd"])
 
-    books.died([letter(entry) for entry in claim(books, 4)])
+    queue.dead_letter([letter(entry) for entry in claim(queue, 4)])
 
-    assert labels(books.dead_letters()) == ["c", "d"]
-    assert counts(books) == {"captured": 4, "dead": 2, "dead_letters_full": 2}
+    assert labels(queue.dead_letters()) == ["c", "d"]
+    assert counts(queue) == {"captured": 4, "dead": 2, "dead_letters_full": 2}
 
 
 def test_a_dead_letter_says_why(make: MakeSpool) -> None:
     spool = make()
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     enter(spool, [goal("g")])
-    [entry] = claim(books, 1)
+    [entry] = claim(queue, 1)
 
-    books.died([letter(entry)])
+    queue.dead_letter([letter(entry)])
 
-    [found] = books.dead_letters()
+    [found] = queue.dead_letters()
     assert found == replace(letter(entry), first_attempt=found.first_attempt, last_attempt=found.last_attempt)
 
 
 def test_a_claimed_record_may_be_on_its_way_or_not(make: MakeSpool) -> None:
     spool = make()
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     enter(spool, [goal("g")])
-    claimed = claim(books, 1)
+    claimed = claim(queue, 1)
 
-    assert books.sending(claimed, mark=True) == claimed
-    books.unsent(claimed)
-    assert books.sending(claimed, mark=True) == claimed
-    books.delivered(claimed)
+    assert queue.mark_in_flight(claimed, durably=True) == claimed
+    queue.clear_in_flight(claimed)
+    assert queue.mark_in_flight(claimed, durably=True) == claimed
+    queue.ack(claimed)
 
-    assert counts(books) == {"captured": 1, "delivered": 1}
+    assert counts(queue) == {"captured": 1, "delivered": 1}
 
 
 def test_it_is_known_that_something_waits(make: MakeSpool) -> None:
     spool = make()
-    books = spool.books(LANE)
-    assert books.waiting() == (0, 0, None)
+    queue = spool.lane(LANE)
+    assert queue.depth() == (0, 0, None)
 
     enter(spool, [event("a"), event("b")])
 
-    number, size, since = books.waiting()
+    number, size, since = queue.depth()
     assert number == 2
     assert size > 0
     assert since is not None
-    claim(books, 2)
-    assert list(books.claim(1, 1)) == []
-    assert books.waiting() == (0, 0, None)
+    claim(queue, 2)
+    assert list(queue.claim(1, 1)) == []
+    assert queue.depth() == (0, 0, None)
 
 
 @pytest.mark.parametrize("reason", list(DropReason))
@@ -157,7 +157,7 @@ def test_each_reason_to_drop_a_record_has_a_counter_of_its_name(make: MakeSpool,
     spool = make()
     enter(spool, [], [reason])
 
-    assert counts(spool.books(LANE)) == {"captured": 1, reason.value: 1}
+    assert counts(spool.lane(LANE)) == {"captured": 1, reason.value: 1}
 
 
 # --- keys -----------------------------------------------------------------------------------------
@@ -169,8 +169,8 @@ def test_a_second_record_of_the_same_kind_name_and_key_is_refused(make: MakeSpoo
     enter(spool, [event("paid", key="order:1")])
     enter(spool, [event("paid", key="order:1")], lane="other")
 
-    assert counts(spool.books(LANE)) == {"captured": 3, "pending": 1, "duplicate": 2}
-    assert counts(spool.books("other")) == {"captured": 1, "pending": 1}
+    assert counts(spool.lane(LANE)) == {"captured": 3, "pending": 1, "duplicate": 2}
+    assert counts(spool.lane("other")) == {"captured": 1, "pending": 1}
 
 
 def test_another_kind_name_key_or_direction_is_another_record(make: MakeSpool) -> None:
@@ -180,24 +180,24 @@ def test_another_kind_name_key_or_direction_is_another_record(make: MakeSpool) -
 
     enter(spool, [event("paid", key="order:1"), event("sent", key="order:1"), event("paid", key="order:2"), up, down])
 
-    assert counts(spool.books(LANE)) == {"captured": 5, "pending": 5}
+    assert counts(spool.lane(LANE)) == {"captured": 5, "pending": 5}
 
 
 def test_a_key_is_free_again_after_its_window(make: MakeSpool) -> None:
     spool = make(dedupe_window=60)
     enter(spool, [event("paid", key="k", since=1000.0), event("paid", key="k", since=1059.0)])
-    assert counts(spool.books(LANE))["duplicate"] == 1
+    assert counts(spool.lane(LANE))["duplicate"] == 1
 
     enter(spool, [event("paid", key="k", since=1060.0)])
 
-    assert counts(spool.books(LANE)) == {"captured": 3, "pending": 2, "duplicate": 1}
+    assert counts(spool.lane(LANE)) == {"captured": 3, "pending": 2, "duplicate": 1}
 
 
 def test_a_window_of_nothing_refuses_nothing(make: MakeSpool) -> None:
     spool = make(dedupe_window=0)
     enter(spool, [event("paid", key="k", since=1000.0), event("paid", key="k", since=1000.0)])
 
-    assert counts(spool.books(LANE)) == {"captured": 2, "pending": 2}
+    assert counts(spool.lane(LANE)) == {"captured": 2, "pending": 2}
 
 
 # --- threads --------------------------------------------------------------------------------------
@@ -205,14 +205,14 @@ def test_a_window_of_nothing_refuses_nothing(make: MakeSpool) -> None:
 
 def test_waiting_ends_when_the_last_record_is_settled(make: MakeSpool) -> None:
     spool = make()
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     enter(spool, [event("a"), event("b")])
     ended: list[bool] = []
-    waiting = threading.Thread(target=lambda: ended.append(books.wait_until_empty(time.monotonic() + PATIENCE)))
+    waiting = threading.Thread(target=lambda: ended.append(queue.join(time.monotonic() + PATIENCE)))
     waiting.start()
 
-    books.delivered(claim(books, 1))
-    books.delivered(claim(books, 1))
+    queue.ack(claim(queue, 1))
+    queue.ack(claim(queue, 1))
 
     waiting.join(PATIENCE)
     assert ended == [True]
@@ -220,11 +220,11 @@ def test_waiting_ends_when_the_last_record_is_settled(make: MakeSpool) -> None:
 
 def test_waiting_ends_at_its_deadline(make: MakeSpool) -> None:
     spool = make()
-    books = spool.books(LANE)
-    assert books.wait_until_empty(time.monotonic() - 1)
+    queue = spool.lane(LANE)
+    assert queue.join(time.monotonic() - 1)
     enter(spool, [event("a")])
 
-    assert not books.wait_until_empty(time.monotonic() - 1)
+    assert not queue.join(time.monotonic() - 1)
 
 
 def test_threads_that_all_capture_at_once_are_all_counted(make: MakeSpool) -> None:
@@ -242,4 +242,4 @@ def test_threads_that_all_capture_at_once_are_all_counted(make: MakeSpool) -> No
     for thread in threads:
         thread.join(PATIENCE)
 
-    assert counts(spool.books(LANE)) == {"captured": 8 * 50 * 3, "pending": 8 * 50 * 2, "consent": 8 * 50}
+    assert counts(spool.lane(LANE)) == {"captured": 8 * 50 * 3, "pending": 8 * 50 * 2, "consent": 8 * 50}

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.queue.claims import Claims
-from sessionsight.delivery.stores.errors import Full, translated
+from sessionsight.delivery.stores.errors import StoreFull, map_sqlite_error
 from sessionsight.delivery.stores.sqlite import connection as spool_file
 from sessionsight.delivery.stores.sqlite import schema
 from sessionsight.delivery.stores.sqlite.database_files import FILE_SUFFIXES
@@ -46,14 +46,14 @@ def spools() -> Iterator[list[SqliteSpool]]:
     spools: list[SqliteSpool] = []
     yield spools
     for spool in spools:
-        spool.books(LANE).close()
+        spool.lane(LANE).close()
         spool.close()
 
 
 def tend(spool: SqliteSpool) -> None:
     """What the lane's thread does every few seconds."""
-    spool.books(LANE)._next_look = 0.0
-    spool.books(LANE).tend()
+    spool.lane(LANE)._next_maintenance = 0.0
+    spool.lane(LANE).maintain()
 
 
 def query_as_it_stands(path: Path, sql: str) -> list[tuple[object, ...]]:
@@ -96,8 +96,8 @@ def test_a_file_that_is_no_database_is_set_aside(
     enter(spool, [event("b")])
     tend(spool)
 
-    assert counts(spool.books(LANE)) == {"captured": 2, "pending": 2}
-    assert sorted(labels(claim(spool.books(LANE), 2))) == ["a", "b"]
+    assert counts(spool.lane(LANE)) == {"captured": 2, "pending": 2}
+    assert sorted(labels(claim(spool.lane(LANE), 2))) == ["a", "b"]
     [aside] = path.parent.glob("spool.db.corrupt-*")
     assert aside.read_bytes() == damage
     assert f"is damaged (file is not a database); it was moved to {aside}" in caplog.text or not any(damage)
@@ -117,7 +117,7 @@ def test_a_file_that_is_damaged_while_it_is_used_is_set_aside(
         enter(spool, [event(name)])
         tend(spool)
 
-    assert counts(spool.books(LANE)) == {"captured": 3, "pending": 3}
+    assert counts(spool.lane(LANE)) == {"captured": 3, "pending": 3}
     assert len(list(path.parent.glob("spool.db.corrupt-*"))) == 1
     assert "a new one is started" in caplog.text
     assert sound(path)
@@ -132,7 +132,7 @@ def test_a_process_that_was_killed_in_its_first_transaction_has_left_an_empty_sp
     dead = sqlite_spool(path)
     enter(dead, [event("first")])
     database, log = path.read_bytes(), Path(f"{path}-wal").read_bytes()
-    dead.books(LANE).close()
+    dead.lane(LANE).close()
     dead.close()
     path.write_bytes(b"" if emptied else database)
     Path(f"{path}-wal").write_bytes(log[:length])
@@ -140,7 +140,7 @@ def test_a_process_that_was_killed_in_its_first_transaction_has_left_an_empty_sp
     spools.append(spool := sqlite_spool(path))
     enter(spool, [event("second")])
 
-    assert counts(spool.books(LANE)) == {"captured": 1, "pending": 1}
+    assert counts(spool.lane(LANE)) == {"captured": 1, "pending": 1}
     assert caplog.text == ""
     assert sound(path)
 
@@ -154,7 +154,7 @@ def test_a_log_of_zeros_is_one_whose_pages_a_crash_of_the_system_has_lost(
     spools.append(spool := sqlite_spool(path))
     enter(spool, [event("second")])
 
-    assert counts(spool.books(LANE)) == {"captured": 1, "pending": 1}
+    assert counts(spool.lane(LANE)) == {"captured": 1, "pending": 1}
 
 
 @pytest.mark.parametrize("locked", [True, False])
@@ -168,7 +168,7 @@ def test_a_process_that_died_while_it_wrote_the_log_back_has_damaged_nothing(
     for number in range(100):
         enter(dead, [event(str(number), size=2000)])
     small, log = path.read_bytes(), Path(f"{path}-wal").read_bytes()
-    dead.books(LANE).close()
+    dead.lane(LANE).close()
     dead.close()
     path.write_bytes(path.read_bytes()[:4096] + small[4096:])
     Path(f"{path}-wal").write_bytes(log)
@@ -178,7 +178,7 @@ def test_a_process_that_died_while_it_wrote_the_log_back_has_damaged_nothing(
     spools.append(spool := sqlite_spool(path))
     tend(spool)
 
-    assert counts(spool.books(LANE)) == {"captured": 101, "pending": 101}
+    assert counts(spool.lane(LANE)) == {"captured": 101, "pending": 101}
     assert list(path.parent.glob("*corrupt*")) == []
     assert caplog.text == ""
     assert sound(path)
@@ -192,7 +192,7 @@ def test_a_database_of_something_else_is_left_alone(path: Path, spools: list[Sql
 
     enter(spool, [event("a")])
 
-    assert labels(claim(spool.books(LANE), 1)) == ["a"]  # out of memory
+    assert labels(claim(spool.lane(LANE), 1)) == ["a"]  # out of memory
     assert path.read_bytes() == before
     assert query(path, "SELECT name FROM sqlite_master") == [("customers",)]
     assert list(path.parent.glob("*corrupt*")) == []
@@ -222,7 +222,7 @@ def test_what_waits_in_the_log_of_something_else_is_left_there(
     enter(spool, [event("a")])
     spool.file.reopen()
 
-    assert labels(claim(spool.books(LANE), 1)) == ["a"]  # out of memory
+    assert labels(claim(spool.lane(LANE), 1)) == ["a"]  # out of memory
     assert (path.read_bytes(), Path(f"{path}-wal").read_bytes()) == before
 
 
@@ -233,7 +233,7 @@ def test_a_new_spool_whose_tables_are_in_its_log_alone_is_ours(path: Path, spool
 
     spools.append(second := sqlite_spool(path))
 
-    assert labels(claim(second.books(LANE), 1)) == ["a"]
+    assert labels(claim(second.lane(LANE), 1)) == ["a"]
 
 
 def test_two_processes_set_a_damaged_file_aside_once(path: Path, spools: list[SqliteSpool]) -> None:
@@ -247,7 +247,7 @@ def test_two_processes_set_a_damaged_file_aside_once(path: Path, spools: list[Sq
         enter(spool, [event("b")])
         tend(spool)
 
-    assert counts(spools[0].books(LANE)) == {"captured": 4, "pending": 4}
+    assert counts(spools[0].lane(LANE)) == {"captured": 4, "pending": 4}
     assert len(list(path.parent.glob("*corrupt*"))) == 1
 
 
@@ -258,11 +258,11 @@ def test_a_record_that_cannot_be_read_is_buried_alone(
     enter(spool, [event("a"), event("b"), event("c")])
     spool.file.write(lambda it: it.execute("UPDATE records SET body = x'ff' WHERE id % 3 = 1"), wait=1)
 
-    left = claim(spool.books(LANE), 3)
+    left = claim(spool.lane(LANE), 3)
 
     assert len(left) == 2
-    assert counts(spool.books(LANE)) == {"captured": 3, "pending": 2, "dead": 1}
-    assert spool.books(LANE).dead_letters() == []
+    assert counts(spool.lane(LANE)) == {"captured": 3, "pending": 2, "dead": 1}
+    assert spool.lane(LANE).dead_letters() == []
     assert "a record in the spool cannot be read" in caplog.text
 
 
@@ -274,21 +274,21 @@ def test_without_its_folder_records_wait_in_memory(
 ) -> None:
     path = tmp_path / "not" / "yet" / "spool.db"
     spools.append(spool := sqlite_spool(path))
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     enter(spool, [event("a"), event("b"), event("c")])
-    assert counts(books) == {"captured": 3, "pending": 3}
-    a, b = claim(books, 2)
-    books.delivered([a])
-    books.died([letter(b)])
-    assert books.sending(claim(books, 1), mark=True)
+    assert counts(queue) == {"captured": 3, "pending": 3}
+    a, b = claim(queue, 2)
+    queue.ack([a])
+    queue.dead_letter([letter(b)])
+    assert queue.mark_in_flight(claim(queue, 1), durably=True)
     assert "records are kept in memory until it can be used" in caplog.text
 
     path.parent.mkdir(parents=True)
     enter(spool, [event("d")])
     tend(spool)
 
-    assert counts(books) == {"captured": 4, "delivered": 1, "dead": 1, "pending": 2}
-    assert labels(books.dead_letters()) == ["b"]
+    assert counts(queue) == {"captured": 4, "delivered": 1, "dead": 1, "pending": 2}
+    assert labels(queue.dead_letters()) == ["b"]
     assert query(path, "SELECT number FROM counts WHERE what = 'captured'") == [(3,)]  # all but what is on its way
     assert sound(path)
 
@@ -321,25 +321,25 @@ def test_a_read_only_file_is_not_written(spools: list[SqliteSpool], caplog: pyte
         path.chmod(0o600)
         tend(spool)
 
-        assert counts(spool.books(LANE)) == {"captured": 2, "pending": 2}
+        assert counts(spool.lane(LANE)) == {"captured": 2, "pending": 2}
 
 
 def test_on_a_full_disk_records_wait_in_memory(path: Path, spools: list[SqliteSpool]) -> None:
     spools.append(spool := sqlite_spool(path, queue_records=3))
     enter(spool, [event("first", size=5000)])
     empty = fill_the_disk(spool)
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
 
     for name in "abcde":
         enter(spool, [event(name, size=5000)])
     tend(spool)
-    numbers = counts(books)
+    numbers = counts(queue)
     empty()
     tend(spool)
 
     assert numbers == {"captured": 6, "pending": 4, "queue_full": 2}
-    assert counts(books) == {"captured": 6, "pending": 4, "queue_full": 2}
-    assert labels(claim(books, 4)) == ["first", "c", "d", "e"]
+    assert counts(queue) == {"captured": 6, "pending": 4, "queue_full": 2}
+    assert labels(claim(queue, 4)) == ["first", "c", "d", "e"]
     assert query(path, "SELECT number FROM counts WHERE what = 'bypassed'") == [(3,)]
     assert sound(path)
 
@@ -360,7 +360,7 @@ def test_a_file_on_a_full_disk_stays_open(path: Path, spools: list[SqliteSpool])
     empty()
     tend(spool)
     assert [*full, spool.file.is_full] == [True, False]
-    assert counts(spool.books(LANE)) == {"captured": 2, "pending": 2}
+    assert counts(spool.lane(LANE)) == {"captured": 2, "pending": 2}
 
 
 @pytest.mark.parametrize(
@@ -371,30 +371,30 @@ def test_what_sqlite_takes_for_a_broken_disk_may_be_a_quota_or_a_limit(code: int
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode, error.sqlite_errorname = code, name
 
-    fault = translated(error)
+    fault = map_sqlite_error(error)
 
-    assert type(fault) is Full
+    assert type(fault) is StoreFull
     assert str(fault) == f"disk I/O error ({name}: is the disk full, or a quota or a limit on files reached?)"
 
 
 def test_what_has_come_of_records_is_written_once_the_disk_has_room(path: Path, spools: list[SqliteSpool]) -> None:
     spools.append(spool := sqlite_spool(path))
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     enter(spool, [goal(name * 5000) for name in "abcd"])
-    a, b, c, _ = claim(books, 4)
+    a, b, c, _ = claim(queue, 4)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")  # nobody can write
-        books._patience = 0.0
-        assert books.sending([a], mark=True) is None
-        books.delivered([a])
-        books.died([letter(b)])
-        books.unsent([c])
+        queue._patience = 0.0
+        assert queue.mark_in_flight([a], durably=True) is None
+        queue.ack([a])
+        queue.dead_letter([letter(b)])
+        queue.clear_in_flight([c])
         other.execute("ROLLBACK")
 
     tend(spool)
 
     assert query(path, "SELECT count(*) FROM queue") == [(2,)]
-    assert counts(books) == {"captured": 4, "delivered": 1, "dead": 1, "pending": 2}
+    assert counts(queue) == {"captured": 4, "delivered": 1, "dead": 1, "pending": 2}
 
 
 def test_a_request_waits_for_other_writers_only_so_long(
@@ -410,7 +410,7 @@ def test_a_request_waits_for_other_writers_only_so_long(
 
     tend(spool)
 
-    assert labels(claim(spool.books(LANE), 2)) == ["a", "b"]
+    assert labels(claim(spool.lane(LANE), 2)) == ["a", "b"]
     assert query(path, "SELECT number FROM counts WHERE what = 'bypassed'") == [(1,)]
 
 
@@ -434,7 +434,7 @@ def test_a_record_captured_in_the_midst_of_another_waits_in_memory(path: Path, s
     spool.file.write(lambda connection: enter(spool, [event("from a signal handler")]), wait=PATIENCE)
     tend(spool)
 
-    assert labels(claim(spool.books(LANE), 1)) == ["from a signal handler"]
+    assert labels(claim(spool.lane(LANE), 1)) == ["from a signal handler"]
     assert query(path, "SELECT count(*) FROM queue") == [(1,)]
 
 
@@ -443,17 +443,17 @@ def test_what_was_sent_from_memory_is_counted_as_having_waited_there(
 ) -> None:
     caplog.set_level(logging.INFO)
     spools.append(spool := sqlite_spool(path))
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     empty = fill_the_disk(spool)
     enter(spool, [event(name, size=20_000) for name in "abc"], [DropReason.CONSENT])
-    a, b = claim(books, 2)
-    books.delivered([a])
-    books.died([letter(b)])
+    a, b = claim(queue, 2)
+    queue.ack([a])
+    queue.dead_letter([letter(b)])
     empty()
 
     tend(spool)
 
-    assert counts(books) == {"captured": 4, "delivered": 1, "dead": 1, "pending": 1, "consent": 1}
+    assert counts(queue) == {"captured": 4, "delivered": 1, "dead": 1, "pending": 1, "consent": 1}
     assert query(path, "SELECT number FROM counts WHERE what = 'bypassed'") == [(3,)]
     assert "vendor: the spool can be written again; 3 records had to wait in memory" in caplog.text
 
@@ -462,7 +462,7 @@ def test_what_memory_holds_in_the_end_is_lost_and_counted(tmp_path: Path) -> Non
     spool = sqlite_spool(tmp_path / "none" / "spool.db")
     enter(spool, [event("a"), event("b")])
 
-    assert spool.books(LANE).close() == 2
+    assert spool.lane(LANE).close() == 2
     spool.close()
 
 
@@ -476,7 +476,7 @@ def test_a_deleted_file_is_begun_anew_with_what_waited(
     spools += [sqlite_spool(path), sqlite_spool(path)]
     for spool in spools:
         enter(spool, [event("a"), event("b")])
-    claimed = claim(spools[0].books(LANE), 1)  # and three more, in advance
+    claimed = claim(spools[0].lane(LANE), 1)  # and three more, in advance
     for side in sides:
         Path(f"{path}{side}").unlink()
 
@@ -484,11 +484,11 @@ def test_a_deleted_file_is_begun_anew_with_what_waited(
         tend(spool)
     enter(spools[0], [event("c")])
 
-    assert spools[0].books(LANE).sending(claimed, mark=True) == []  # it waits in the new file
-    assert counts(spools[0].books(LANE)) == {"captured": 5, "pending": 5}
+    assert spools[0].lane(LANE).mark_in_flight(claimed, durably=True) == []  # it waits in the new file
+    assert counts(spools[0].lane(LANE)) == {"captured": 5, "pending": 5}
     assert "the file was moved or deleted" in caplog.text
     assert sound(path)
-    assert sorted(labels(claim(spools[1].books(LANE), 5))) == ["a", "a", "b", "b", "c"]
+    assert sorted(labels(claim(spools[1].lane(LANE), 5))) == ["a", "a", "b", "b", "c"]
 
 
 @pytest.mark.parametrize("replacement", ["nothing", "a directory", "another database"])
@@ -499,9 +499,9 @@ def test_what_was_claimed_in_a_file_that_is_gone_for_good_is_sent_from_memory(
     folder.mkdir()
     path = folder / "spool.db"
     spools.append(spool := sqlite_spool(path))
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     enter(spool, [goal("a"), goal("b")])
-    claimed = claim(books, 1)
+    claimed = claim(queue, 1)
     folder.rename(tmp_path / "gone")
     if replacement != "nothing":
         folder.mkdir()
@@ -513,12 +513,12 @@ def test_what_was_claimed_in_a_file_that_is_gone_for_good_is_sent_from_memory(
 
     tend(spool)
 
-    assert books.sending(claimed, mark=True) == []
-    again = claim(books, 2)
+    assert queue.mark_in_flight(claimed, durably=True) == []
+    again = claim(queue, 2)
     assert sorted(labels(again)) == ["a", "b"]
-    assert books.sending(again, mark=True) == again
-    books.delivered(again)
-    assert counts(books) == {"captured": 2, "delivered": 2}
+    assert queue.mark_in_flight(again, durably=True) == again
+    queue.ack(again)
+    assert counts(queue) == {"captured": 2, "delivered": 2}
 
 
 def test_a_row_of_a_file_that_comes_back_is_not_taken_for_the_one_that_had_its_number() -> None:
@@ -563,7 +563,7 @@ def test_a_file_of_an_older_release_is_brought_up_to_date(path: Path, spools: li
 
     enter(spool, [event("a")])
 
-    assert counts(spool.books(LANE)) == {"captured": 6, "delivered": 5, "pending": 1}
+    assert counts(spool.lane(LANE)) == {"captured": 6, "delivered": 5, "pending": 1}
     assert query(path, "PRAGMA user_version") == [(schema.VERSION,)]
 
 
@@ -580,7 +580,7 @@ def test_a_file_of_a_newer_release_is_left_alone(
     enter(spool, [event("b")])
 
     assert "a newer release has made it (schema 99" in caplog.text
-    assert labels(claim(spool.books(LANE), 2)) == ["b"]
+    assert labels(claim(spool.lane(LANE), 2)) == ["b"]
     assert query(path, "SELECT count(*) FROM queue") == [(1,)]
 
 
@@ -592,30 +592,30 @@ def test_a_fault_is_told_once_and_a_busy_file_is_no_news_to_a_lane(
     enter(spool, [event("a")])
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        spool.books(LANE)._patience = 0.0
-        assert list(spool.books(LANE).claim(1, 1)) == []
+        spool.lane(LANE)._patience = 0.0
+        assert list(spool.lane(LANE).claim(1, 1)) == []
         other.execute("ROLLBACK")
 
     assert caplog.text == ""
-    assert labels(claim(spool.books(LANE), 1)) == ["a"]
-    assert spool.books(LANE).tend() > time.monotonic() - PATIENCE
+    assert labels(claim(spool.lane(LANE), 1)) == ["a"]
+    assert spool.lane(LANE).maintain() > time.monotonic() - PATIENCE
 
 
 def test_dead_letters_of_a_time_in_memory_move_to_the_file(tmp_path: Path, spools: list[SqliteSpool]) -> None:
     path = tmp_path / "later" / "spool.db"
     spools.append(spool := sqlite_spool(path))
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     enter(spool, [event("a"), event("b")], [DropReason.CONSENT])
-    a, b = claim(books, 2)
-    books.died([letter(a)])
-    books.dropped([b], DropReason.BEFORE_SEND)
+    a, b = claim(queue, 2)
+    queue.dead_letter([letter(a)])
+    queue.drop([b], DropReason.BEFORE_SEND)
     path.parent.mkdir()
 
     tend(spool)
 
-    assert labels(books._refuge.free.dead_letters()) == []
-    assert labels(books.dead_letters()) == ["a"]
-    assert counts(books) == {"captured": 3, "dead": 1, "before_send": 1, "consent": 1}
+    assert labels(queue._fallback.free.dead_letters()) == []
+    assert labels(queue.dead_letters()) == ["a"]
+    assert counts(queue) == {"captured": 3, "dead": 1, "before_send": 1, "consent": 1}
     assert sound(path)
 
 
@@ -623,22 +623,22 @@ def test_a_dead_letter_whose_record_cannot_be_written_keeps_its_reason(
     path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
 ) -> None:
     spools.append(spool := sqlite_spool(path))
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     by_hand = QueuedRecord(event("a").record, TrackingContext(user_id=object()), time.time())  # type: ignore[arg-type]
     enter(spool, [by_hand, event("b"), event("c")])
-    a, b, c = claim(books, 3)
-    books.died([letter(a), letter(b)])
-    books.delivered([c])
+    a, b, c = claim(queue, 3)
+    queue.dead_letter([letter(a), letter(b)])
+    queue.ack([c])
 
     tend(spool)
 
-    assert counts(books) == {"captured": 3, "dead": 2, "delivered": 1}
-    assert labels(books.dead_letters()) == ["b"]
+    assert counts(queue) == {"captured": 3, "dead": 2, "delivered": 1}
+    assert labels(queue.dead_letters()) == ["b"]
     [(reason, message), _] = query(path, "SELECT reason, message FROM dead ORDER BY id")
     assert reason == "refused"
     assert message.startswith("no such goal; the record itself cannot be written (TypeError: ")
     assert "vendor: 1 dead letters were kept without their records, which cannot be written" in caplog.text
-    assert books.close() == 0
+    assert queue.close() == 0
     assert sound(path)
 
 
@@ -650,7 +650,7 @@ def test_what_cannot_be_written_waits_for_no_file(path: Path, spools: list[Sqlit
     enter(spool, [by_hand])
     tend(spool)
 
-    assert labels(claim(spool.books(LANE), 1)) == ["a"]
+    assert labels(claim(spool.lane(LANE), 1)) == ["a"]
 
 
 def test_a_lane_that_is_new_to_the_spool_is_entered_all_the_same(path: Path, spools: list[SqliteSpool]) -> None:
@@ -658,6 +658,6 @@ def test_a_lane_that_is_new_to_the_spool_is_entered_all_the_same(path: Path, spo
     enter(spool, [event("a")])
 
     enter(spool, [event("b")], lane="new")
-    spool.enter([])
+    spool.enqueue([])
 
-    assert counts(spool.books("new")) == {"captured": 1, "pending": 1}
+    assert counts(spool.lane("new")) == {"captured": 1, "pending": 1}

@@ -38,24 +38,24 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeSpool]:
 
     yield make_spool
     for spool in spools:
-        spool.books(LANE).close()
+        spool.lane(LANE).close()
         spool.close()
 
 
 def work(spool: SqliteSpool) -> list[str]:
     """Have a spool do all that it ever does: take records in, claim and settle them, look after others, close."""
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     enter(spool, [goal("g", key="k"), event("a"), event("b")])
-    books.last_call()  # what has a key waits for no file
+    queue.begin_shutdown()  # what has a key waits for no file
     for _ in range(2):
-        books._next_look = 0.0
-        books.tend()
-    claimed = claim(books, 3)
-    assert books.sending(claimed, mark=True) == claimed
-    books.delivered(claimed[:2])
-    books.died([letter(claimed[2])])
+        queue._next_maintenance = 0.0
+        queue.maintain()
+    claimed = claim(queue, 3)
+    assert queue.mark_in_flight(claimed, durably=True) == claimed
+    queue.ack(claimed[:2])
+    queue.dead_letter([letter(claimed[2])])
     spool.tend(time.monotonic())
-    books.close()
+    queue.close()
     spool.close()
     return sorted(labels(claimed))
 
@@ -108,21 +108,21 @@ def test_a_backup_of_a_spool_is_the_operators(path: Path, make: MakeSpool) -> No
     """Named after a date, which looks like a process; its maker is dead, and records wait in it."""
     dead = make(path)
     enter(dead, [goal("g", key="order-1"), event("a")])
-    claim(dead.books(LANE), 1)
+    claim(dead.lane(LANE), 1)
     backup = Path(f"{path}.20261129")
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(backup)) as target:
         source.backup(target)
     before = backup.read_bytes()
     abandon(dead)
     spool = make(path)
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
 
     spool.tend(time.monotonic())
-    books.delivered(claim(books, 2))
+    queue.ack(claim(queue, 2))
     spool.tend(time.monotonic())
 
-    assert list(books.claim(10, 10**9)) == []
-    assert counts(books) == {"captured": 2, "delivered": 2}
+    assert list(queue.claim(10, 10**9)) == []
+    assert counts(queue) == {"captured": 2, "delivered": 2}
     assert backup.read_bytes() == before
 
 
@@ -131,7 +131,7 @@ def test_a_damaged_spool_replaces_nothing_that_was_set_aside_before(path: Path, 
     for number in range(3):
         spool = make(path)
         enter(spool, [event("a")])
-        claim(spool.books(LANE), 1)
+        claim(spool.lane(LANE), 1)
         spool.file.reopen()
         path.write_bytes(b"damage %d" % number * 1000)
         for suffix in ("-wal", "-shm"):
@@ -319,7 +319,7 @@ def test_a_file_where_the_lock_should_be_is_left_alone(
 
     spool.tend(time.monotonic())
 
-    assert list(spool.books(LANE).claim(1, 1)) == []  # nobody could tell whose it is
+    assert list(spool.lane(LANE).claim(1, 1)) == []  # nobody could tell whose it is
     assert f"{lock} is not the lock of a spool" in caplog.text
     assert lock.read_text() == "somebody else's"
 
@@ -332,5 +332,5 @@ def test_a_lock_is_no_link(path: Path, make: MakeSpool, tmp_path: Path) -> None:
 
     spool.tend(time.monotonic())
 
-    assert list(spool.books(LANE).claim(1, 1)) == []
+    assert list(spool.lane(LANE).claim(1, 1)) == []
     assert not target.exists()

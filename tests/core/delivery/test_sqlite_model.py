@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from sessionsight.capture.records import DropReason, QueuedRecord
-from sessionsight.delivery.queue.base import Share
-from sessionsight.delivery.queue.durable import SqliteBooks
+from sessionsight.delivery.queue.base import LaneBatch
+from sessionsight.delivery.queue.durable import DurableLaneQueue
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from tests.core.delivery.kit import event, goal
 from tests.core.delivery.spools import abandon, letter, sound, sqlite_spool
@@ -41,7 +41,7 @@ class Processes(RuleBasedStateMachine):
         # How often a record went on the wire of a lane, but for calls that came back.
         self.sent: Counter[tuple[str, bytes]] = Counter()
         # What was claimed by processes that have ended in order, and might be about to send it.
-        self.left: list[tuple[SqliteBooks, list[QueuedRecord]]] = []
+        self.left: list[tuple[DurableLaneQueue, list[QueuedRecord]]] = []
 
     def new(self) -> SqliteSpool:
         return sqlite_spool(self.path, *LANES, dead_letters=self.keep)
@@ -66,13 +66,13 @@ class Processes(RuleBasedStateMachine):
         dropped=st.lists(st.just(DropReason.CONSENT), max_size=1),
     )
     def enter(self, at: int, entries: list[QueuedRecord], wanted: set[str], dropped: list[DropReason]) -> None:
-        self.spools[at].enter([Share(lane, entries, dropped) for lane in sorted(wanted)])
+        self.spools[at].enqueue([LaneBatch(lane, entries, dropped) for lane in sorted(wanted)])
         for lane in wanted:
             self.captured[lane] += len(entries) + len(dropped)
 
     @rule(at=processes, lane=lanes, number=st.integers(1, 40))
     def claim(self, at: int, lane: str, number: int) -> None:
-        claimed = self.spools[at].books(lane).claim(number, 10**9)
+        claimed = self.spools[at].lane(lane).claim(number, 10**9)
         self.claimed[at, lane] += claimed
         for entry in claimed:
             assert not self.given[lane, entry.handle], "given out twice"
@@ -87,34 +87,34 @@ class Processes(RuleBasedStateMachine):
 
     @rule(at=processes, lane=lanes, number=st.integers(0, 3))
     def deliver(self, at: int, lane: str, number: int) -> None:
-        self.spools[at].books(lane).delivered(self.some(at, lane, number))
+        self.spools[at].lane(lane).ack(self.some(at, lane, number))
 
     @rule(at=processes, lane=lanes, number=st.integers(0, 3))
     def drop(self, at: int, lane: str, number: int) -> None:
-        self.spools[at].books(lane).dropped(self.some(at, lane, number), DropReason.BEFORE_SEND)
+        self.spools[at].lane(lane).drop(self.some(at, lane, number), DropReason.BEFORE_SEND)
 
     @rule(at=processes, lane=lanes, number=st.integers(0, 3))
     def bury(self, at: int, lane: str, number: int) -> None:
-        self.spools[at].books(lane).died([letter(entry) for entry in self.some(at, lane, number)])
+        self.spools[at].lane(lane).dead_letter([letter(entry) for entry in self.some(at, lane, number)])
 
     @rule(at=processes, lane=lanes, number=st.integers(0, 3), back=st.booleans())
     def send(self, at: int, lane: str, number: int, back: bool) -> None:
         held = self.claimed[at, lane][:number]
-        books = self.spools[at].books(lane)
-        sent = books.sending(held, mark=True)
+        queue = self.spools[at].lane(lane)
+        sent = queue.mark_in_flight(held, durably=True)
         assert sent is not None
         assert [entry for entry in held if entry in sent] == sent
         for entry in sent:
             self.sent[lane, entry.record.random] += 1
             assert self.sent[lane, entry.record.random] == 1, "sent twice"
         if back:
-            books.unsent(sent)
+            queue.clear_in_flight(sent)
             self.sent.subtract((lane, entry.record.random) for entry in sent)
 
     @rule()
     def send_too_late(self) -> None:
-        for books, entries in self.left:
-            assert books.sending(entries, mark=True) == []
+        for queue, entries in self.left:
+            assert queue.mark_in_flight(entries, durably=True) == []
 
     @rule(at=processes)
     def take_the_lock_away(self, at: int) -> None:
@@ -138,9 +138,9 @@ class Processes(RuleBasedStateMachine):
     def end(self, at: int, in_order: bool) -> None:
         if in_order:
             for lane in LANES:
-                books = self.spools[at].books(lane)
-                self.left.append((books, self.claimed[at, lane]))
-                assert books.close() == 0
+                queue = self.spools[at].lane(lane)
+                self.left.append((queue, self.claimed[at, lane]))
+                assert queue.close() == 0
             self.spools[at].close()
         else:
             abandon(self.spools[at])
@@ -155,10 +155,10 @@ class Processes(RuleBasedStateMachine):
         if not hasattr(self, "spools"):
             return
         for lane in LANES:
-            stats = self.spools[0].books(lane).read("closed")
+            stats = self.spools[0].lane(lane).snapshot("closed")
             assert stats.balanced, stats
             assert stats.captured == self.captured[lane]
-            assert stats.dead == len(self.spools[1].books(lane).dead_letters()) <= self.keep
+            assert stats.dead == len(self.spools[1].lane(lane).dead_letters()) <= self.keep
             held = sum(len(self.claimed[at, lane]) for at in range(3))
             assert stats.pending >= held
         assert not self.path.exists() or not self.captured or sound(self.path)

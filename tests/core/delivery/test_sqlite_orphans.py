@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "spool.db"
     other = sqlite_spool(path, "signal")
     enter(other, [event("left")], lane="signal")
-    other.books("signal").close()
+    other.lane("signal").close()
     other.close()
     return path
 

@@ -134,9 +134,9 @@ def names(server: Server) -> Counter[str]:
 
 def ledgers(path: Path) -> dict[str, dict[str, int]]:
     spool = sqlite_spool(path, *LANES)
-    found = {lane: counts(spool.books(lane)) for lane in LANES}
+    found = {lane: counts(spool.lane(lane)) for lane in LANES}
     for lane in LANES:
-        spool.books(lane).close()
+        spool.lane(lane).close()
     spool.close()
     return found
 

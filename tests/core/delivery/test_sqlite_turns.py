@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.stores.errors import Busy
+from sessionsight.delivery.stores.errors import StoreBusy
 from sessionsight.delivery.stores.sqlite import connection as spool_file
-from sessionsight.delivery.stores.sqlite.connection import SpoolFile
+from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
 
 WAIT = DeliveryOptions().spool_busy_timeout
 
@@ -41,14 +41,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Iterator[SpoolFile]:
-    file = SpoolFile(str(tmp_path / "spool.db"), synchronous="normal")
+def file(tmp_path: Path) -> Iterator[SqliteConnection]:
+    file = SqliteConnection(str(tmp_path / "spool.db"), synchronous="normal")
     yield file
     file.reopen()
 
 
 @contextmanager
-def another_writing(file: SpoolFile) -> Iterator[sqlite3.Connection]:
+def another_writing(file: SqliteConnection) -> Iterator[sqlite3.Connection]:
     file.read(nothing, wait=WAIT)  # it is there
     with closing(sqlite3.connect(file.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -60,15 +60,15 @@ def nothing(connection: sqlite3.Connection) -> None:
     """Write nothing, which takes the lock all the same."""
 
 
-def seconds(clock: Clock, file: SpoolFile, **options: Any) -> float:
+def seconds(clock: Clock, file: SqliteConnection, **options: Any) -> float:
     """How long a write waits in vain."""
     begun = clock.now
-    with pytest.raises(Busy):
+    with pytest.raises(StoreBusy):
         file.write(nothing, wait=WAIT, **options)
     return clock.now - begun
 
 
-def test_a_request_looks_for_a_gap_more_often_than_delivery(clock: Clock, file: SpoolFile) -> None:
+def test_a_request_looks_for_a_gap_more_often_than_delivery(clock: Clock, file: SqliteConnection) -> None:
     with another_writing(file):
         seconds(clock, file, urgent=True)
         request, clock.pauses = clock.pauses, []
@@ -78,7 +78,7 @@ def test_a_request_looks_for_a_gap_more_often_than_delivery(clock: Clock, file: 
     assert min(clock.pauses[1:]) > 5 * 0.0005
 
 
-def test_the_first_request_looks_as_often_while_the_file_is_not_open_yet(clock: Clock, file: SpoolFile) -> None:
+def test_the_first_request_looks_as_often_while_the_file_is_not_open_yet(clock: Clock, file: SqliteConnection) -> None:
     with another_writing(file):
         file.reopen()
         seconds(clock, file, urgent=True)
@@ -86,16 +86,18 @@ def test_the_first_request_looks_as_often_while_the_file_is_not_open_yet(clock: 
     assert set(clock.pauses) == {0.0005}
 
 
-def test_a_reader_waits_for_whoever_has_the_file_to_himself(clock: Clock, file: SpoolFile) -> None:
+def test_a_reader_waits_for_whoever_has_the_file_to_himself(clock: Clock, file: SqliteConnection) -> None:
     with another_writing(file):
         file.reopen()
-        with pytest.raises(Busy):
+        with pytest.raises(StoreBusy):
             file.read(nothing, wait=WAIT)
 
     assert sum(clock.pauses) == pytest.approx(WAIT, abs=0.01)
 
 
-def test_after_one_has_waited_in_vain_the_next_requests_wait_for_a_moment_only(clock: Clock, file: SpoolFile) -> None:
+def test_after_one_has_waited_in_vain_the_next_requests_wait_for_a_moment_only(
+    clock: Clock, file: SqliteConnection
+) -> None:
     with another_writing(file):
         waits = [seconds(clock, file, urgent=True) for _ in range(3)]
         clock.sleep(1.0)
@@ -104,7 +106,7 @@ def test_after_one_has_waited_in_vain_the_next_requests_wait_for_a_moment_only(c
     assert waits == pytest.approx([WAIT, 0.05, 0.05, WAIT, 0.05], abs=0.01)
 
 
-def test_delivery_pauses_for_as_long_as_it_had_the_file(clock: Clock, file: SpoolFile) -> None:
+def test_delivery_pauses_for_as_long_as_it_had_the_file(clock: Clock, file: SqliteConnection) -> None:
     file.write(lambda _: clock.sleep(0.2), wait=WAIT)
     clock.pauses = []
 
@@ -116,7 +118,7 @@ def test_delivery_pauses_for_as_long_as_it_had_the_file(clock: Clock, file: Spoo
     assert clock.pauses[0] == pytest.approx(0.2)
 
 
-def test_a_log_begins_anew_once_it_is_written_back(file: SpoolFile) -> None:
+def test_a_log_begins_anew_once_it_is_written_back(file: SqliteConnection) -> None:
     file.write(nothing, wait=WAIT)
     statements: list[str] = []
     connect = sqlite3.connect

@@ -13,7 +13,7 @@ import pytest
 
 from sessionsight.capture.records import DropReason
 from sessionsight.client import Client
-from sessionsight.delivery.stores.errors import Unusable
+from sessionsight.delivery.stores.errors import StoreUnavailable
 from sessionsight.delivery.stores.sqlite import connection as spool_file
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.destinations import Signal
@@ -29,7 +29,7 @@ SOON = 0.01
 def spool(tmp_path: Path) -> Iterator[SqliteSpool]:
     spool = sqlite_spool(tmp_path / "spool.db")
     yield spool
-    spool.books(LANE).close()
+    spool.lane(LANE).close()
     spool.close()
 
 
@@ -58,7 +58,7 @@ def test_a_flush_waits_while_the_file_rests(tmp_path: Path) -> None:
         for number in range(5):
             shop.analytics.capture(f"seen {number}", user_id="user_1")
         spool: Any = shop._process()._spool
-        spool.file._give_up(Unusable("full"))
+        spool.file._give_up(StoreUnavailable("full"))
 
         assert not shop.flush(SOON)
         assert shop.stats().lanes["signal"].captured == 5
@@ -70,14 +70,14 @@ def test_a_flush_waits_while_the_file_rests(tmp_path: Path) -> None:
 def test_a_file_that_rests_is_not_written_but_read(spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool_file, "_REST", PATIENCE)
     enter(spool, [event("a")])
-    spool.file._give_up(Unusable("full"))
+    spool.file._give_up(StoreUnavailable("full"))
 
     enter(spool, [event("b")])
-    pending = spool.books(LANE).pending
+    pending = spool.lane(LANE).pending
     enter(spool, [event("c")])
 
     assert pending == 2
-    assert spool.books(LANE)._refuge.free.pending == 2
+    assert spool.lane(LANE)._fallback.free.pending == 2
 
 
 def test_a_reader_that_fails_does_not_prolong_the_rest(spool: SqliteSpool) -> None:
@@ -85,36 +85,36 @@ def test_a_reader_that_fails_does_not_prolong_the_rest(spool: SqliteSpool) -> No
     with unreadable(spool):
         enter(spool, [event("a")])
         until = spool.file._rest_until
-        assert spool.books(LANE).pending == 2  # one of which is a guess
+        assert spool.lane(LANE).pending == 2  # one of which is a guess
 
     assert spool.file._rest_until == until
 
 
 def test_nobody_calls_a_file_empty_that_cannot_be_read(spool: SqliteSpool) -> None:
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     with unreadable(spool):
-        assert books.pending == 1
-        assert not books.wait_until_empty(time.monotonic() + SOON)
+        assert queue.pending == 1
+        assert not queue.join(time.monotonic() + SOON)
 
-    assert books.pending == 0
-    assert books.wait_until_empty(time.monotonic() + PATIENCE)
+    assert queue.pending == 0
+    assert queue.join(time.monotonic() + PATIENCE)
 
 
 def test_statistics_keep_what_was_read_last_and_add_what_is_in_memory(spool: SqliteSpool) -> None:
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     enter(spool, [event(name) for name in "abc"])
-    books.delivered(claim(books, 1))
-    before = counts(books)
+    queue.ack(claim(queue, 1))
+    before = counts(queue)
     with unreadable(spool):
         enter(spool, [event("d"), event("e", key="k")])
-        stats = books.read("closed")
-        assert counts(books) == {"captured": 5, "delivered": 1, "pending": 4}
+        stats = queue.snapshot("closed")
+        assert counts(queue) == {"captured": 5, "delivered": 1, "pending": 4}
         assert stats.last_error is not None
         assert "the spool cannot be read: disk I/O error" in stats.last_error
-        assert books.dead_letters() == []
+        assert queue.dead_letters() == []
 
     assert before == {"captured": 3, "delivered": 1, "pending": 2}
-    assert books.read("closed").last_error is None
+    assert queue.snapshot("closed").last_error is None
 
 
 def test_without_its_folder_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
@@ -133,71 +133,71 @@ def test_without_its_folder_there_is_nothing_to_wait_for(tmp_path: Path) -> None
 
 def test_what_has_a_key_waits_for_the_file_that_knows_it(spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool_file, "_REST", 0.0)
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     enter(spool, [event("a", key="k")])
-    books.delivered(claim(books, 1))
-    assert counts(books) == {"captured": 1, "delivered": 1}
+    queue.ack(claim(queue, 1))
+    assert counts(queue) == {"captured": 1, "delivered": 1}
     with unreadable(spool):
         enter(spool, [event("a", key="k"), event("b", key="l"), event("c")])
-        books.tend()
-        sent = books.claim(10, 10**9)
-        assert not books.claim(10, 10**9)
-        books.delivered(sent)
-        assert counts(books) == {"captured": 4, "delivered": 2, "pending": 2}
-    books._next_look = 0.0
-    books.tend()
+        queue.maintain()
+        sent = queue.claim(10, 10**9)
+        assert not queue.claim(10, 10**9)
+        queue.ack(sent)
+        assert counts(queue) == {"captured": 4, "delivered": 2, "pending": 2}
+    queue._next_maintenance = 0.0
+    queue.maintain()
 
     assert labels(sent) == ["c"]
-    assert labels(claim(books, 1)) == ["b"]
-    assert counts(books) == {"captured": 4, "delivered": 2, "pending": 1, "duplicate": 1}
+    assert labels(claim(queue, 1)) == ["b"]
+    assert counts(queue) == {"captured": 4, "delivered": 2, "pending": 1, "duplicate": 1}
 
 
 def test_what_has_a_key_is_sent_all_the_same_when_the_process_ends(spool: SqliteSpool) -> None:
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     enter(spool, [event("a", key="k")])
-    books.delivered(claim(books, 1))
+    queue.ack(claim(queue, 1))
     with unreadable(spool):
         enter(spool, [event("b", key="l"), event("b", key="l")])
-        books.tend()
-        books.last_call()
-        books.tend()
-        sent = books.claim(10, 10**9)
+        queue.maintain()
+        queue.begin_shutdown()
+        queue.maintain()
+        sent = queue.claim(10, 10**9)
         enter(spool, [event("c", key="m")])  # late
-        sent = [*sent, *books.claim(10, 10**9)]
-        books.delivered(sent)
+        sent = [*sent, *queue.claim(10, 10**9)]
+        queue.ack(sent)
 
     assert labels(sent) == ["b", "c"]
-    assert counts(books) == {"captured": 4, "delivered": 3, "duplicate": 1}
+    assert counts(queue) == {"captured": 4, "delivered": 3, "duplicate": 1}
 
 
 def test_what_has_a_key_goes_to_the_file_when_the_process_ends_and_the_file_is_back(spool: SqliteSpool) -> None:
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     with unreadable(spool):
         enter(spool, [event("a", key="k")])
     spool.file._rest_until = 0.0
 
-    books.last_call()
-    assert books.close() == 0
-    assert counts(books) == {"captured": 1, "pending": 1}
+    queue.begin_shutdown()
+    assert queue.close() == 0
+    assert counts(queue) == {"captured": 1, "pending": 1}
 
 
 def test_what_the_end_leaves_in_memory_is_lost_and_counted_with_or_without_a_key(spool: SqliteSpool) -> None:
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     with unreadable(spool):
         enter(spool, [event("a", key="k"), event("b")])
-        assert books.close() == 2
+        assert queue.close() == 2
 
 
 def test_a_key_that_went_to_the_file_is_not_held_against_later_ones(spool: SqliteSpool) -> None:
     """The file may have had to drop its record, and with it the key."""
-    books = spool.books(LANE)
+    queue = spool.lane(LANE)
     with unreadable(spool):
         enter(spool, [event("a", key="k")])
     spool.file._rest_until = 0.0
-    books.tend()
-    books.dropped(claim(books, 1), DropReason.QUEUE_FULL)
+    queue.maintain()
+    queue.drop(claim(queue, 1), DropReason.QUEUE_FULL)
     spool.file.write(lambda connection: connection.execute("DELETE FROM keys"), wait=PATIENCE)
     with unreadable(spool):
         enter(spool, [event("a", key="k")])
 
-        assert books.pending == 2
+        assert queue.pending == 2

@@ -40,7 +40,7 @@ if uid:
     os.setgid(gid)
     os.setuid(uid)
 spool = sqlite_spool(Path(path))
-books = spool.books(LANE)
+queue = spool.lane(LANE)
 
 
 def die():
@@ -48,7 +48,7 @@ def die():
 
 
 def end():
-    books.close()
+    queue.close()
     spool.close()
 
 
@@ -85,10 +85,10 @@ def run(uid: int, path: Path, script: str, *, gid: int | None = None, groups: tu
 
 
 ENTER = "enter(spool, [goal('sent'), goal('g'), event('a')])\n"
-CLAIM = "claimed = claim(books, 3)\nassert len(claimed) == 3\nassert books.sending(claimed[:1], mark=True)\n"
+CLAIM = "claimed = claim(queue, 3)\nassert len(claimed) == 3\nassert queue.mark_in_flight(claimed[:1], durably=True)\n"
 RECOVER = """
 spool.tend(time.monotonic())
-print(*labels(claim(books, 3)), *[f"{letter.entry.record.label}:{letter.reason}" for letter in books.dead_letters()])
+print(*labels(claim(queue, 3)), *[f"{letter.entry.record.label}:{letter.reason}" for letter in queue.dead_letters()])
 end()
 """
 RECOVERED = ["g", "a", "sent:unknown"]
@@ -113,7 +113,7 @@ def test_what_a_killed_job_had_claimed_is_recovered_whoever_it_ran_as(
 def test_all_files_belong_to_the_apps_user_whoever_made_them(path: Path, maker: int) -> None:
     run(maker, path, ENTER + CLAIM + "die()")
     names = files(path)
-    run(0, path, "claim(books, 1)\ndie()")
+    run(0, path, "claim(queue, 1)\ndie()")
 
     assert names == files(path) == ["spool.db", "spool.db-lock", "spool.db-shm", "spool.db-wal"]
     assert {file.stat().st_uid for file in path.parent.iterdir()} == {APP}
@@ -128,9 +128,9 @@ def test_a_group_that_may_use_the_database_may_use_its_lock(path: Path) -> None:
     run(APP, path, "enter(spool, [event('made')])\nspool.tend(time.monotonic())\nend()", groups=(GROUP,))
     os.chown(path, APP, GROUP)
     path.chmod(0o660)
-    run(APP, path, "claim(books, 1)\nend()", groups=(GROUP,))  # whose lock was private until then
+    run(APP, path, "claim(queue, 1)\nend()", groups=(GROUP,))  # whose lock was private until then
 
-    run(JOB, path, ENTER + "assert len(claim(books, 4)) == 4\ndie()", groups=(GROUP,))
+    run(JOB, path, ENTER + "assert len(claim(queue, 4)) == 4\ndie()", groups=(GROUP,))
 
     assert run(APP, path, RECOVER, groups=(GROUP,)) == ["sent", "g", "made"]
     lock = Path(f"{path}-lock").stat()
@@ -163,7 +163,7 @@ def test_root_gives_away_no_file_that_somebody_has_put_in_place_of_the_lock(fold
     secret.touch(0o600)
     os.link(secret, f"{path}-lock")
 
-    run(0, path, "spool.tend(time.monotonic())\nclaim(books, 1)\nend()")
+    run(0, path, "spool.tend(time.monotonic())\nclaim(queue, 1)\nend()")
 
     assert (secret.stat().st_uid, stat.S_IMODE(secret.stat().st_mode)) == (0, 0o600)
 
@@ -172,21 +172,21 @@ def test_owners_of_one_process_do_not_take_each_other_for_dead(path: Path) -> No
     """Nor does the end of one give up the lock of the other, although a process has its locks in common."""
     one, other = sqlite_spool(path), sqlite_spool(path)
     enter(one, [event("a"), goal("g")])
-    claimed = claim(one.books(LANE), 2)
+    claimed = claim(one.lane(LANE), 2)
     other.tend(time.monotonic())
-    other.books(LANE).close()
+    other.lane(LANE).close()
     other.close()
 
     assert run(os.geteuid(), path, RECOVER) == []
-    assert one.books(LANE).sending(claimed, mark=True) == claimed
-    one.books(LANE).close()
+    assert one.lane(LANE).mark_in_flight(claimed, durably=True) == claimed
+    one.lane(LANE).close()
     one.close()
 
 
 def test_an_owner_whose_lock_was_deleted_takes_it_again_and_keeps_its_claims(path: Path) -> None:
     one, other = sqlite_spool(path), sqlite_spool(path)
     enter(one, [event("a"), goal("g"), goal("h")])
-    claimed = claim(one.books(LANE), 3)
+    claimed = claim(one.lane(LANE), 3)
     other.tend(time.monotonic())
     Path(f"{path}-lock").unlink()
 
@@ -194,12 +194,12 @@ def test_an_owner_whose_lock_was_deleted_takes_it_again_and_keeps_its_claims(pat
     other.tend(time.monotonic())
 
     assert run(os.geteuid(), path, RECOVER) == []
-    assert one.books(LANE).sending(claimed, mark=True) == claimed
-    one.books(LANE).close()
+    assert one.lane(LANE).mark_in_flight(claimed, durably=True) == claimed
+    one.lane(LANE).close()
     one.close()
     other.tend(time.monotonic())
-    assert labels(other.books(LANE).dead_letters()) == ["g", "h", "a"]
-    other.books(LANE).close()
+    assert labels(other.lane(LANE).dead_letters()) == ["g", "h", "a"]
+    other.lane(LANE).close()
     other.close()
 
 

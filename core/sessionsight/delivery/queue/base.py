@@ -1,4 +1,4 @@
-"""The seam between delivery and the place where records wait: one spool a process, one set of books a lane."""
+"""The seam between delivery and the place where records wait: one spool a process, one set of queue a lane."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import Struct
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.stats import LaneStats
 
-__all__ = ["Books", "DeadLetter", "Share", "Spool"]
+__all__ = ["DeadLetter", "LaneBatch", "LaneQueue", "Spool"]
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
@@ -29,30 +29,30 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     last_attempt: float | None
 
 
-class Books(Protocol):
+class LaneQueue(Protocol):
     """What one lane holds and owes: its queue, its ledger, its dead letters, its keys.
 
     Used by any thread. Every change keeps the ledger's sum. An entry that was claimed is pending until
     one of `delivered`, `dropped` and `died` has been told of it, which is by the thread that claimed it.
     """
 
-    on_settled: Callable[[Sequence[QueuedRecord]], None] | None
+    on_resolved: Callable[[Sequence[QueuedRecord]], None] | None
     """Told of each entry that is delivered, dropped or dead here, so that a request may wait for it."""
 
-    def waiting(self) -> tuple[int, int, float | None]:
+    def depth(self) -> tuple[int, int, float | None]:
         """How many records nobody has claimed, their bytes, and since when (monotonic clock) the first one waits."""
 
     def claim(self, max_records: int, max_bytes: int) -> Sequence[QueuedRecord]:
         """Take the next entries to be sent, goals first; at least one if there is any."""
 
-    def tend(self) -> float:
+    def maintain(self) -> float:
         """See to what other processes have left over, and to what could not be done before; called at each turn.
 
         Returns:
             When to come again at the latest, on the monotonic clock.
         """
 
-    def sending(self, entries: Sequence[QueuedRecord], *, mark: bool) -> Sequence[QueuedRecord] | None:
+    def mark_in_flight(self, entries: Sequence[QueuedRecord], *, durably: bool) -> Sequence[QueuedRecord] | None:
         """Fence before the wire: return those of the claimed entries that this process still holds.
 
         Only these may be sent. The others were given back, to this process or to another one, and are claimed again
@@ -68,31 +68,31 @@ class Books(Protocol):
             them must wait.
         """
 
-    def unsent(self, entries: Sequence[QueuedRecord]) -> None:
+    def clear_in_flight(self, entries: Sequence[QueuedRecord]) -> None:
         """These have come back, and certainly have not arrived."""
 
-    def delivered(self, entries: Sequence[QueuedRecord]) -> None:
+    def ack(self, entries: Sequence[QueuedRecord]) -> None:
         """These have arrived."""
 
-    def dropped(self, entries: Sequence[QueuedRecord], reason: DropReason) -> None:
+    def drop(self, entries: Sequence[QueuedRecord], reason: DropReason) -> None:
         """These will not be sent, and are not kept."""
 
-    def died(self, letters: Sequence[DeadLetter]) -> None:
+    def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """These cannot be delivered, and are kept as dead letters."""
 
-    def failed(self, message: str | None) -> None:
+    def set_last_error(self, message: str | None) -> None:
         """Remember what went wrong last, for statistics; None once all is well."""
 
-    def take_evicted(self) -> int:
+    def pop_evicted_count(self) -> int:
         """How many records a full queue has cost since the last call."""
 
-    def last_call(self) -> None:
+    def begin_shutdown(self) -> None:
         """The process ends soon: hold nothing back any more."""
 
-    def wait_until_empty(self, deadline: float) -> bool:
+    def join(self, deadline: float) -> bool:
         """Wait until nothing of this process is pending, or until the deadline on the monotonic clock."""
 
-    def still_ours(self, records: Sequence[int]) -> Collection[int]:
+    def owned_or_ready(self, records: Sequence[int]) -> Collection[int]:
         """Which of these rows, as `Spool.enter` has given them, wait for this process or for anybody."""
 
     def close(self) -> int:
@@ -109,7 +109,7 @@ class Books(Protocol):
     def pending(self) -> int:
         """Records of this process that are not settled."""
 
-    def read(self, state: str) -> LaneStats:
+    def snapshot(self, state: str) -> LaneStats:
         """The ledger as a value.
 
         Args:
@@ -117,7 +117,7 @@ class Books(Protocol):
         """
 
 
-class Share(Struct, frozen=True):
+class LaneBatch(Struct, frozen=True):
     """One lane's part of what a request has handed over."""
 
     lane: str
@@ -134,10 +134,10 @@ class Spool(Protocol):
     def durable(self) -> bool:
         """Whether what waits survives the process; then `enter` writes it down, and may take its time."""
 
-    def books(self, lane: str) -> Books:
-        """The books of the lane of this name; the same ones at each call."""
+    def lane(self, lane: str) -> LaneQueue:
+        """The queue of the lane of this name; the same ones at each call."""
 
-    def enter(self, shares: Sequence[Share]) -> Mapping[tuple[str, bytes], int] | None:
+    def enqueue(self, shares: Sequence[LaneBatch]) -> Mapping[tuple[str, bytes], int] | None:
         """Take records in, for all lanes in one step, and count those that were dropped at the door.
 
         Returns:
@@ -146,4 +146,4 @@ class Spool(Protocol):
         """
 
     def close(self) -> None:
-        """All books are closed: let go of what the spool holds open."""
+        """All queue is closed: let go of what the spool holds open."""

@@ -11,7 +11,7 @@ from sessionsight.capture.encoding import plain_texts
 from sessionsight.capture.records import Alias, Event, Goal, Group, Identify, PersonProperties, QueuedRecord
 from sessionsight.request.context import TrackingContext
 
-__all__ = ["from_bytes", "to_bytes"]
+__all__ = ["decode_entry", "encode_entry"]
 
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
 _decode = msgspec.msgpack.Decoder(
@@ -19,7 +19,7 @@ _decode = msgspec.msgpack.Decoder(
 ).decode
 
 
-def to_bytes(entry: QueuedRecord) -> bytes:
+def encode_entry(entry: QueuedRecord) -> bytes:
     """The record and its context. Field names stand beside the values, so that later releases may add some."""
     record, context = entry.record, entry.context
     if isinstance(record, Goal) and isinstance(record.amount, int) and record.amount >= 2**64:
@@ -30,7 +30,7 @@ def to_bytes(entry: QueuedRecord) -> bytes:
         return _encode(plain_texts((record, context)))
 
 
-def from_bytes(body: bytes, *, since: float, row: int) -> QueuedRecord:
+def decode_entry(body: bytes, *, since: float, row: int) -> QueuedRecord:
     """The entry again."""
     record, context = _decode(body)
     return QueuedRecord(record, context, since, row)

@@ -6,10 +6,10 @@ from collections import OrderedDict
 
 from sessionsight.capture.records import QueuedRecord, record_id
 
-__all__ = ["KeyWindow", "scope_of"]
+__all__ = ["DedupeWindow", "dedupe_key"]
 
 
-class KeyWindow:
+class DedupeWindow:
     """Remembers idempotency keys for a while, as many as fit."""
 
     def __init__(self, max_keys: int, seconds: float) -> None:
@@ -19,7 +19,7 @@ class KeyWindow:
 
     def claim(self, entry: QueuedRecord) -> bool:
         """Whether the entry's key is new within the window; it is remembered from now on."""
-        key, now = scope_of(entry), entry.enqueued_at
+        key, now = dedupe_key(entry), entry.enqueued_at
         while self._seen:
             oldest, since = next(iter(self._seen.items()))
             if now - since < self._seconds:
@@ -35,9 +35,9 @@ class KeyWindow:
     def release(self, entry: QueuedRecord) -> None:
         """Forget the key of an entry that is lost, so that a repeated call may succeed it."""
         if entry.record.key is not None:
-            self._seen.pop(scope_of(entry), None)
+            self._seen.pop(dedupe_key(entry), None)
 
 
-def scope_of(entry: QueuedRecord) -> str:
+def dedupe_key(entry: QueuedRecord) -> str:
     """What a key is unique in: kind, name and key, from which the id is derived."""
     return record_id(entry.record)

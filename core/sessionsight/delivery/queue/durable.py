@@ -1,4 +1,4 @@
-"""One lane's books in a spool's file, and in memory while the file cannot be used."""
+"""One lane's queue in a spool's file, and in memory while the file cannot be used."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from sessionsight.capture.records import DropReason, QueuedRecord
-from sessionsight.delivery.queue.base import DeadLetter, Share
+from sessionsight.delivery.queue.base import DeadLetter, LaneBatch
 from sessionsight.delivery.queue.claims import Claims, split_stored
-from sessionsight.delivery.queue.codec import from_bytes
-from sessionsight.delivery.queue.fallback import Refuge
-from sessionsight.delivery.queue.pending_writes import Debts
+from sessionsight.delivery.queue.codec import decode_entry
+from sessionsight.delivery.queue.fallback import FallbackBuffer
+from sessionsight.delivery.queue.pending_writes import PendingWrites
 from sessionsight.delivery.queue.reader import LaneReader
-from sessionsight.delivery.queue.ready_hint import Horizon
+from sessionsight.delivery.queue.ready_hint import ReadyHint
 from sessionsight.delivery.stats import LaneStats
-from sessionsight.delivery.stores.errors import NotOurs, SpoolFault, Unwritable
+from sessionsight.delivery.stores.errors import ForeignDatabase, StoreError, UnencodableRecord
 from sessionsight.delivery.stores.sqlite import dead_letters, queries, stats
 
 if TYPE_CHECKING:
     from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 
-__all__ = ["SqliteBooks"]
+__all__ = ["DurableLaneQueue"]
 
 T = TypeVar("T")
 
@@ -35,17 +35,17 @@ T = TypeVar("T")
 _PATIENCE = 1.0
 _PATIENCE_AT_THE_END = 0.2
 # Between looks at what other processes have left, in seconds.
-_LOOK_EVERY = 2.0
+_MAINTAIN_EVERY = 2.0
 # The same, while something is in memory that should be in the file.
-_LOOK_AGAIN = 0.1
+_RETRY_AFTER = 0.1
 # A peer waits for no more than this if this process is stopped.
 _MAX_CLAIM = 500
 # Where a vendor takes records one by one, they are claimed in advance.
-_CLAIM_AHEAD = 32
+_PREFETCH = 32
 
 
-class SqliteBooks:
-    """The `Books` of one lane.
+class DurableLaneQueue:
+    """The `LaneQueue` of one lane.
 
     What has come of a record is written at once. While that fails it is remembered, and written with
     the next thing that succeeds.
@@ -57,58 +57,58 @@ class SqliteBooks:
     def __init__(self, name: str, spool: SqliteSpool) -> None:
         self.name = name
         self._spool = spool
-        self._refuge = Refuge(spool.options)
+        self._fallback = FallbackBuffer(spool.options)
         # Re-entrant, as the file's is.
         self._changed = threading.Condition(threading.RLock())
         # Held while something moves to the file, so that nobody counts it twice or not at all. Never by a request.
-        self._moving = threading.RLock()
-        self._debts = Debts()
+        self._transfer_lock = threading.RLock()
+        self._pending_writes = PendingWrites()
         self._claims = Claims()
         self._reader = LaneReader(name, spool)
-        self.horizon = Horizon()
+        self.horizon = ReadyHint()
         self._evicted = 0
-        self.on_settled: Callable[[Sequence[QueuedRecord]], None] | None = None
-        self._refuge.free.on_settled = self._refuge.held.on_settled = self._tell_settled
+        self.on_resolved: Callable[[Sequence[QueuedRecord]], None] | None = None
+        self._fallback.free.on_resolved = self._fallback.held.on_resolved = self._tell_settled
         # As it was when the file could be read last.
         self._stored: Counter[str] = Counter()
-        self._next_look = 0.0
+        self._next_maintenance = 0.0
         self._last_error: str | None = None
         self._patience = _PATIENCE
         self._ending = False
         self._draining = False
         self._closed = False
 
-    def evicted(self, number: int) -> None:
+    def add_evicted(self, number: int) -> None:
         """So many had to go to make room."""
         self._evicted += number
 
-    def take_in_memory(self, share: Share, fault: SpoolFault) -> None:
+    def enqueue_in_fallback(self, share: LaneBatch, fault: StoreError) -> None:
         """Take records in where the file cannot."""
-        self._refuge.take_in(share, hold=self._waits_for_file(fault))
-        self._next_look = 0.0
+        self._fallback.take_in(share, hold=self._waits_for_file(fault))
+        self._next_maintenance = 0.0
 
-    def tend(self) -> float:
+    def maintain(self) -> float:
         """See to what is left over: the other processes', the memory's, what is owed to the file."""
         now = time.monotonic()
         if self._closed:
             return float("inf")
         self._follow(self._spool.base)
-        if now < self._next_look:
-            return self._next_look
-        self._next_look = now + _LOOK_EVERY
+        if now < self._next_maintenance:
+            return self._next_maintenance
+        self._next_maintenance = now + _MAINTAIN_EVERY
         self._spool.tend(now)
         self._follow(self._spool.base)
-        self._post()
-        self._move_to_file()
+        self._flush_writes()
+        self._drain_fallback()
         if self.horizon.since is None:
-            with contextlib.suppress(SpoolFault):  # which was told of
+            with contextlib.suppress(StoreError):  # which was told of
                 if self._reader.has_unclaimed():
                     self.horizon.entered(1, 0)
-        return self._next_look
+        return self._next_maintenance
 
-    def waiting(self) -> tuple[int, int, float | None]:
+    def depth(self) -> tuple[int, int, float | None]:
         """How many records nobody has claimed, as far as is known here, their bytes, and since when."""
-        number, size, since = self._refuge.free.waiting()
+        number, size, since = self._fallback.free.depth()
         if self._draining:
             return number, size, since
         if (known := self.horizon.since) is not None:
@@ -121,82 +121,82 @@ class SqliteBooks:
     def claim(self, max_records: int, max_bytes: int) -> Sequence[QueuedRecord]:
         """Take the next entries to be sent: claimed before, or in the file, or in memory."""
         if self._draining:
-            return self._refuge.free.claim(max_records, max_bytes)
+            return self._fallback.free.claim(max_records, max_bytes)
         if not self._claims.prefetched:
-            self._claim(min(max(max_records, _CLAIM_AHEAD), _MAX_CLAIM), max_bytes)
-        return self._claims.take(max_records) or self._refuge.free.claim(max_records, max_bytes)
+            self._claim(min(max(max_records, _PREFETCH), _MAX_CLAIM), max_bytes)
+        return self._claims.take(max_records) or self._fallback.free.claim(max_records, max_bytes)
 
-    def sending(self, entries: Sequence[QueuedRecord], *, mark: bool) -> Sequence[QueuedRecord] | None:
+    def mark_in_flight(self, entries: Sequence[QueuedRecord], *, durably: bool) -> Sequence[QueuedRecord] | None:
         """Return those that this process still holds, marked as in flight; None when they cannot be marked now.
 
         Rows are given back in a transaction that leaves out what is marked. So each is either marked, or not sent.
         """
         held = self._claims.still_held(entries)
         written, _ = split_stored(held)
-        if not mark or not written:
+        if not durably or not written:
             return held
         try:
-            with self._moving:
+            with self._transfer_lock:
                 if self._draining:
                     return split_stored(held)[1]
-                self._debts.pay(self._spool.file, wait=self._patience)  # an older step may clear the same mark
+                self._pending_writes.pay(self._spool.file, wait=self._patience)  # an older step may clear the same mark
                 base, marked = self._write(partial(queries.mark_in_flight, entries=written))
                 self._claims.mark_in_flight(written, marked, base=base)
-        except SpoolFault as fault:
+        except StoreError as fault:
             self._spool.report(fault)
             return None
         return [entry for entry in held if not entry.handle or entry.handle in marked]
 
-    def unsent(self, entries: Sequence[QueuedRecord]) -> None:
+    def clear_in_flight(self, entries: Sequence[QueuedRecord]) -> None:
         """These have not arrived, for certain."""
         written, _ = split_stored(entries)
         if self._closed:
             return
         lost = self._claims.clear_in_flight(written)
         self._owe(written, partial(queries.clear_in_flight, entries=written))
-        self._spool.enter_again(self.name, lost)
+        self._spool.enqueue_again(self.name, lost)
 
-    def delivered(self, entries: Sequence[QueuedRecord]) -> None:
+    def ack(self, entries: Sequence[QueuedRecord]) -> None:
         """These have arrived."""
         written, others = split_stored(entries)
         self._settle(written, partial(queries.remove, entries=written, what=queries.DELIVERED))
         if others:
-            self._refuge.free.delivered(others)
+            self._fallback.free.ack(others)
         self._tell_settled(entries)
 
-    def dropped(self, entries: Sequence[QueuedRecord], reason: DropReason) -> None:
+    def drop(self, entries: Sequence[QueuedRecord], reason: DropReason) -> None:
         """These will not be sent, and are not kept."""
         written, others = split_stored(entries)
         self._settle(written, partial(queries.remove, entries=written, what=reason.value))
         if others:
-            self._refuge.free.dropped(others, reason)
+            self._fallback.free.drop(others, reason)
         self._tell_settled(entries)
 
-    def died(self, letters: Sequence[DeadLetter]) -> None:
+    def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """These cannot be delivered, and are kept as dead letters."""
         written = [letter for letter in letters if letter.entry.handle]
         others = [letter for letter in letters if not letter.entry.handle]
         entries = [letter.entry for letter in written]
         self._settle(entries, partial(queries.bury, letters=written, keep=self._spool.options.dead_letters))
         if others:
-            self._refuge.free.died(others)
+            self._fallback.free.dead_letter(others)
         self._tell_settled([letter.entry for letter in letters])
 
-    def failed(self, message: str | None) -> None:
+    def set_last_error(self, message: str | None) -> None:
         """Remember what went wrong last, for statistics."""
         self._last_error = message
 
-    def take_evicted(self) -> int:
+    def pop_evicted_count(self) -> int:
         """How many records a full spool has cost since the last call."""
         evicted, self._evicted = self._evicted, 0
-        return evicted + self._refuge.take_evicted()
+        return evicted + self._fallback.take_evicted()
 
-    def last_call(self) -> None:
+    def begin_shutdown(self) -> None:
         """The process ends soon: what was held for its key is sent, unless the file takes it now."""
         self._ending = True
-        self._next_look = 0.0
+        self._next_maintenance = 0.0
 
-    def wait_until_empty(self, deadline: float) -> bool:
+    def join(self, deadline: float) -> bool:
         """Wait until nothing is left of what is there now, but for what other processes have claimed.
 
         As long as the file cannot be read, nobody knows that. When the process ends, what comes later is left to
@@ -206,7 +206,7 @@ class SqliteBooks:
         while not self._is_empty(last):
             if not self._wait(deadline):
                 return False
-        with self._moving:  # so that a goal is counted as in flight by now, or not sent
+        with self._transfer_lock:  # so that a goal is counted as in flight by now, or not sent
             self._draining = self._ending
         while self._draining and self._claims.in_flight and self._wait(deadline):
             pass
@@ -230,25 +230,25 @@ class SqliteBooks:
         if self._closed:
             return 0
         self._patience = _PATIENCE_AT_THE_END
-        self._post()
-        self._move_to_file()
+        self._flush_writes()
+        self._drain_fallback()
         self._closed = True
         self._claims.close()
         self._notify()
-        return self._refuge.close()
+        return self._fallback.close()
 
-    def still_ours(self, records: Sequence[int]) -> set[int]:
+    def owned_or_ready(self, records: Sequence[int]) -> set[int]:
         """Which of these rows wait for this process, or for anybody; all of them while the file cannot be read."""
-        with contextlib.suppress(SpoolFault):
+        with contextlib.suppress(StoreError):
             work = partial(stats.still_ours, lane=self.name, owner=self._spool.owner_id, rows=records)
             return self._spool.file.read(work, wait=self._patience)
         return {*records}
 
     def dead_letters(self) -> list[DeadLetter]:
         """The dead letters, oldest first."""
-        self._post()
-        found = self._refuge.free.dead_letters()
-        with contextlib.suppress(SpoolFault):  # which was told of
+        self._flush_writes()
+        found = self._fallback.free.dead_letters()
+        with contextlib.suppress(StoreError):  # which was told of
             found = [*self._reader.dead_letters(), *found]
         return found
 
@@ -258,26 +258,26 @@ class SqliteBooks:
 
         While the file cannot be read there may be some, so that one is counted.
         """
-        if not self._spool.tended:  # what dead processes had claimed waits for anybody, too
+        if not self._spool.maintained:  # what dead processes had claimed waits for anybody, too
             self._spool.tend(time.monotonic())
         try:
             found = self._reader.unsettled()
-        except SpoolFault:
+        except StoreError:
             found = 1
-        return found + self._refuge.pending
+        return found + self._fallback.pending
 
-    def read(self, state: str) -> LaneStats:
+    def snapshot(self, state: str) -> LaneStats:
         """The ledger as a value: the file's, which is that of all processes, and what is in memory.
 
         While the file cannot be read, it is the last one that was read, and `last_error` says so.
         """
         last_error = self._last_error
-        with self._moving:
-            self._post()
-            memory, held = self._refuge.free.read(state), self._refuge.held.read(state)
+        with self._transfer_lock:
+            self._flush_writes()
+            memory, held = self._fallback.free.snapshot(state), self._fallback.held.snapshot(state)
             try:
                 self._stored = self._reader.counts()
-            except SpoolFault as fault:
+            except StoreError as fault:
                 last_error = f"the spool cannot be read: {fault}"
         return stats.together(memory, self._stored + stats.counted(held), last_error=last_error)
 
@@ -287,7 +287,7 @@ class SqliteBooks:
         self.horizon.looked()
         try:
             base, (found, more) = self._write(partial(queries.claim, max_records=max_records, max_bytes=max_bytes))
-        except SpoolFault as fault:
+        except StoreError as fault:
             self._retry_soon(fault)
             return
         self._follow(base)
@@ -295,20 +295,20 @@ class SqliteBooks:
             self.horizon.entered(1, 0)
         for row, since, body in found:
             try:
-                entry = from_bytes(body, since=since, row=row)
+                entry = decode_entry(body, since=since, row=row)
             except Exception as error:  # written by another release, or changed by somebody
                 self._spool.logger.log(
                     logging.ERROR, f"{self.name}: a record in the spool cannot be read ({error})", key="unreadable"
                 )
-                buried = partial(dead_letters.bury_unreadable, row=row, message=str(error))
-                with self._moving:
-                    self._debts.owe(partial(self._in_lane, buried, self._spool.owner_id))
+                buried = partial(dead_letters.dead_letter_unreadable, row=row, message=str(error))
+                with self._transfer_lock:
+                    self._pending_writes.owe(partial(self._in_lane, buried, self._spool.owner_id))
             else:
                 self._claims.add(entry)
 
     def _follow(self, base: int) -> None:
         """If another file has replaced the one in which records were claimed, enter them again, in the new one."""
-        self._spool.enter_again(self.name, self._claims.follow(base))
+        self._spool.enqueue_again(self.name, self._claims.follow(base))
 
     def _write(self, work: Callable[..., T]) -> tuple[int, T]:
         """Do some work of `rows`, or of its like, for this lane and this process.
@@ -332,28 +332,28 @@ class SqliteBooks:
 
     def _owe(self, written: Sequence[QueuedRecord], work: Callable[..., None]) -> None:
         if written and not self._closed:
-            with self._moving:
-                self._debts.owe(partial(self._in_lane, work, self._spool.owner_id))
-            self._post()
+            with self._transfer_lock:
+                self._pending_writes.owe(partial(self._in_lane, work, self._spool.owner_id))
+            self._flush_writes()
 
-    def _post(self) -> None:
+    def _flush_writes(self) -> None:
         """Write down what is owed."""
-        with self._moving:
+        with self._transfer_lock:
             try:
                 if not self._closed:
-                    self._debts.pay(self._spool.file, wait=self._patience)
-            except SpoolFault as fault:
+                    self._pending_writes.pay(self._spool.file, wait=self._patience)
+            except StoreError as fault:
                 self._retry_soon(fault)
 
-    def _move_to_file(self) -> None:
+    def _drain_fallback(self) -> None:
         """Write down what had to be kept in memory, and what has come of it."""
-        with self._moving:
+        with self._transfer_lock:
             try:
-                moved = self._refuge.move(partial(self._spool.enter_late, self.name), self._carry_over)
-            except SpoolFault as fault:
+                moved = self._fallback.move(partial(self._spool.enqueue_from_fallback, self.name), self._carry_over)
+            except StoreError as fault:
                 self._retry_soon(fault)
                 if not self._waits_for_file(fault):
-                    self._refuge.let_go()
+                    self._fallback.let_go()
             else:
                 if moved:
                     self._spool.logger.log(
@@ -363,7 +363,9 @@ class SqliteBooks:
                     )
 
     def _carry_over(self, delivered: int, dropped: Counter[DropReason], dead: Sequence[DeadLetter]) -> None:
-        _, unwritten = self._write(partial(queries.carry_over, delivered=delivered, dropped=dropped, letters=dead))
+        _, unwritten = self._write(
+            partial(queries.import_fallback_counts, delivered=delivered, dropped=dropped, letters=dead)
+        )
         if unwritten:
             self._spool.logger.log(
                 logging.ERROR,
@@ -371,28 +373,28 @@ class SqliteBooks:
                 key=f"unwritten:{self.name}",
             )
 
-    def _waits_for_file(self, fault: SpoolFault) -> bool:
+    def _waits_for_file(self, fault: StoreError) -> bool:
         """Whether what has a key should wait until the file can be used: its key may be in there."""
-        return not self._ending and not isinstance(fault, (NotOurs, Unwritable))
+        return not self._ending and not isinstance(fault, (ForeignDatabase, UnencodableRecord))
 
-    def _retry_soon(self, fault: SpoolFault) -> None:
+    def _retry_soon(self, fault: StoreError) -> None:
         self._spool.report(fault)
-        self._next_look = min(self._next_look, time.monotonic() + _LOOK_AGAIN)
+        self._next_maintenance = min(self._next_maintenance, time.monotonic() + _RETRY_AFTER)
 
     def _is_empty(self, last: list[int | None]) -> bool:
         """Whether nothing is left up to the last row, which is looked up as soon as the file can be read."""
-        if self._refuge.pending:
+        if self._fallback.pending:
             return False
         try:
             if not last:
                 last.append(self._reader.last_row())
             return not self._reader.unsettled(last[0])
-        except SpoolFault:
+        except StoreError:
             return False
 
     def _tell_settled(self, entries: Sequence[QueuedRecord]) -> None:
-        if self.on_settled is not None:
-            self.on_settled(entries)
+        if self.on_resolved is not None:
+            self.on_resolved(entries)
         self._notify()
 
     def _notify(self) -> None:

@@ -12,14 +12,14 @@ from sessionsight.delivery.queue.memory import MemorySpool
 from sessionsight.errors import ConfigurationError
 from sessionsight.log import ThrottledLogger
 
-__all__ = ["choose", "is_durable", "objection", "sqlite_path"]
+__all__ = ["is_durable", "open_spool", "sqlite_path", "url_error"]
 
 _SQLITE = "sqlite:///"
 # The first that adds to what is there (ON CONFLICT DO UPDATE).
 _OLDEST_SQLITE = (3, 24)
 
 
-def choose(spool: str, options: DeliveryOptions, logger: ThrottledLogger) -> Spool:
+def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger) -> Spool:
     """Return the spool that a setting means, for one process.
 
     A process that was forked while the file was open gets a spool in memory, because SQLite cannot open that file
@@ -46,7 +46,7 @@ def choose(spool: str, options: DeliveryOptions, logger: ThrottledLogger) -> Spo
     from sessionsight.delivery.stores.sqlite import fork
     from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 
-    if fork.inherited(path):
+    if fork.was_inherited(path):
         logger.log(
             logging.ERROR,
             f"spool {path}: this process was forked while the file was open (by C code, or during a long write), so it "
@@ -75,7 +75,7 @@ def sqlite_path(spool: str) -> str | None:
     return os.path.realpath(unquote(spool.removeprefix(_SQLITE)))
 
 
-def objection(spool: object) -> str | None:
+def url_error(spool: object) -> str | None:
     """What a setting must be, when this value is not that."""
     if spool == "memory":
         return None

@@ -7,22 +7,22 @@ from collections.abc import Callable, Sequence
 
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.base import DeadLetter, Share
-from sessionsight.delivery.queue.memory import MemoryBooks
+from sessionsight.delivery.queue.base import DeadLetter, LaneBatch
+from sessionsight.delivery.queue.memory import MemoryQueue
 
-__all__ = ["Refuge"]
+__all__ = ["FallbackBuffer"]
 
 # What moves in one transaction.
 _MOST = 500
 
 
-class Refuge:
-    """Two books in memory: what may be sent from there, and what has a key, which only the file can judge."""
+class FallbackBuffer:
+    """Two queue in memory: what may be sent from there, and what has a key, which only the file can judge."""
 
     def __init__(self, options: DeliveryOptions) -> None:
-        self.free = MemoryBooks(options)
+        self.free = MemoryQueue(options)
         """What may be sent."""
-        self.held = MemoryBooks(options)
+        self.held = MemoryQueue(options)
         """What waits for the file."""
         self._moved = 0
 
@@ -31,7 +31,7 @@ class Refuge:
         """Records that are not settled."""
         return self.free.pending + self.held.pending
 
-    def take_in(self, share: Share, *, hold: bool) -> None:
+    def take_in(self, share: LaneBatch, *, hold: bool) -> None:
         """Take records in where the file cannot.
 
         Args:
@@ -40,41 +40,41 @@ class Refuge:
         """
         held = [entry for entry in share.entries if hold and entry.record.key is not None]
         free = [entry for entry in share.entries if not (hold and entry.record.key is not None)]
-        self.held.enter(held)
-        self.free.enter(free, share.dropped)
+        self.held.enqueue(held)
+        self.free.enqueue(free, share.dropped)
 
     def move(
         self,
         enter: Callable[[Sequence[QueuedRecord]], None],
-        carry_over: Callable[[int, Counter[DropReason], Sequence[DeadLetter]], None],
+        import_counts: Callable[[int, Counter[DropReason], Sequence[DeadLetter]], None],
     ) -> int:
         """Give everything to the file; what it does not take stays here.
 
         Args:
             enter: Writes records into the file.
-            carry_over: Writes down what has come of others: the number delivered, those dropped, dead letters.
+            import_counts: Writes the outcomes of others: the number delivered, those dropped, dead letters.
 
         Returns:
             How many records have been here since it succeeded last, wherever they went from here.
 
         Raises:
-            SpoolFault: The file still cannot be written.
+            StoreError: The file still cannot be written.
         """
-        for books in (self.held, self.free):
-            while moving := books.claim(_MOST, 1 << 30):
+        for queue in (self.held, self.free):
+            while moving := queue.claim(_MOST, 1 << 30):
                 try:
                     enter(moving)
                 except BaseException:
-                    books.put_back(moving)
+                    queue.requeue(moving)
                     raise
-                books.forget(moving)
+                queue.remove_transferred(moving)
                 self._moved += len(moving)
-            settled = books.hand_over()
+            settled = queue.export_counts()
             if any(settled):
                 try:
-                    carry_over(*settled)
+                    import_counts(*settled)
                 except BaseException:
-                    books.take_over(*settled)
+                    queue.import_counts(*settled)
                     raise
                 delivered, _, dead = settled
                 self._moved += delivered + len(dead)
@@ -84,12 +84,12 @@ class Refuge:
     def let_go(self) -> None:
         """From here on what was held may be sent."""
         while freed := self.held.claim(_MOST, 1 << 30):
-            self.held.forget(freed)
-            self.free.enter(freed)
+            self.held.remove_transferred(freed)
+            self.free.enqueue(freed)
 
     def take_evicted(self) -> int:
         """How many records have found no room since the last call."""
-        return self.free.take_evicted() + self.held.take_evicted()
+        return self.free.pop_evicted_count() + self.held.pop_evicted_count()
 
     def close(self) -> int:
         """Accept nothing more. Returns how many records are lost by that."""

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.base import DeadLetter, Share
-from sessionsight.delivery.queue.dedupe import KeyWindow
-from sessionsight.delivery.queue.priority import MemoryQueue
+from sessionsight.delivery.queue.base import DeadLetter, LaneBatch
+from sessionsight.delivery.queue.dedupe import DedupeWindow
+from sessionsight.delivery.queue.priority import PriorityDeque
 from sessionsight.delivery.stats import LaneStats, Ledger
 from sessionsight.delivery.wake_event import Wake
 
-__all__ = ["MemoryBooks", "MemorySpool"]
+__all__ = ["MemoryQueue", "MemorySpool"]
 
 
 class MemorySpool:
@@ -25,43 +25,43 @@ class MemorySpool:
 
     def __init__(self, options: DeliveryOptions) -> None:
         self._options = options
-        self._books: dict[str, MemoryBooks] = {}
+        self._lanes: dict[str, MemoryQueue] = {}
 
-    def books(self, lane: str) -> MemoryBooks:
-        """The books of the lane of this name."""
-        books = self._books.get(lane)
-        if books is None:
-            books = self._books[lane] = MemoryBooks(self._options)
-        return books
+    def lane(self, lane: str) -> MemoryQueue:
+        """The queue of the lane of this name."""
+        queue = self._lanes.get(lane)
+        if queue is None:
+            queue = self._lanes[lane] = MemoryQueue(self._options)
+        return queue
 
-    def enter(self, shares: Sequence[Share]) -> None:
+    def enqueue(self, shares: Sequence[LaneBatch]) -> None:
         """Take records in, lane by lane. No other process sees them."""
         for share in shares:
-            self.books(share.lane).enter(share.entries, share.dropped)
+            self.lane(share.lane).enqueue(share.entries, share.dropped)
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-class MemoryBooks:
-    """The `Books` of one lane, under one lock."""
+class MemoryQueue:
+    """The `LaneQueue` of one lane, under one lock."""
 
     def __init__(self, options: DeliveryOptions) -> None:
-        self._queue = MemoryQueue(max_records=options.queue_records, max_bytes=options.queue_bytes)
+        self._entries = PriorityDeque(max_records=options.queue_records, max_bytes=options.queue_bytes)
         self._ledger = Ledger()
-        self._dead: deque[DeadLetter] = deque()
+        self._dead_letters: deque[DeadLetter] = deque()
         self._max_dead = options.dead_letters
-        self._keys = KeyWindow(options.dedupe_keys, options.dedupe_window)
+        self._dedupe = DedupeWindow(options.dedupe_keys, options.dedupe_window)
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
         self._lock = threading.RLock()
         # No condition variable: eventlet, when it patches late, replaces the lock in it, and nothing can wait then.
         self._waiters: list[Wake] = []
         self._closed = False
         self._evicted = 0
-        self.on_settled: Callable[[Sequence[QueuedRecord]], None] | None = None
+        self.on_resolved: Callable[[Sequence[QueuedRecord]], None] | None = None
         self._waiting_since: float | None = None
 
-    def enter(self, entries: Sequence[QueuedRecord], dropped: Sequence[DropReason] = ()) -> int:
+    def enqueue(self, entries: Sequence[QueuedRecord], dropped: Sequence[DropReason] = ()) -> int:
         """Take records in, and count those that were dropped at the door.
 
         Returns:
@@ -75,80 +75,80 @@ class MemoryBooks:
                 self._drop(len(entries), DropReason.SHUTDOWN)
                 self._tell_settled(entries)
                 return 0
-            fresh = [entry for entry in entries if self._is_new(entry)]
+            fresh = [entry for entry in entries if self._claim_key(entry)]
             self._drop(len(entries) - len(fresh), DropReason.DUPLICATE)
-            evicted = self._queue.put(fresh)
+            evicted = self._entries.put(fresh)
             for entry in evicted:
-                self._keys.release(entry)
+                self._dedupe.release(entry)
             lost = len(evicted)
             self._drop(lost, DropReason.QUEUE_FULL)
             self._evicted += lost
             if lost or len(fresh) < len(entries):
                 kept = {id(entry) for entry in fresh} - {id(entry) for entry in evicted}
                 self._tell_settled([entry for entry in entries if id(entry) not in kept] + evicted)
-            if self._waiting_since is None and self._queue.waiting:
+            if self._waiting_since is None and self._entries.waiting:
                 self._waiting_since = time.monotonic()
-            return self._queue.waiting
+            return self._entries.waiting
 
     def claim(self, max_records: int, max_bytes: int) -> list[QueuedRecord]:
         """Take the next entries to be sent."""
         with self._lock:
-            claimed = self._queue.claim(max_records, max_bytes)
-            if not self._queue.waiting:
+            claimed = self._entries.claim(max_records, max_bytes)
+            if not self._entries.waiting:
                 self._waiting_since = None
             return claimed
 
-    def waiting(self) -> tuple[int, int, float | None]:
+    def depth(self) -> tuple[int, int, float | None]:
         """How many records wait, their bytes, and since when (monotonic clock) the first one does."""
         with self._lock:
-            return self._queue.waiting, self._queue.waiting_bytes, self._waiting_since
+            return self._entries.waiting, self._entries.waiting_bytes, self._waiting_since
 
-    def tend(self) -> float:
+    def maintain(self) -> float:
         """Nothing is left over by anybody."""
         return float("inf")
 
-    def sending(self, entries: Sequence[QueuedRecord], *, mark: bool) -> Sequence[QueuedRecord] | None:
-        """Return the entries, or none of them once the books are closed: they are counted as lost by then."""
+    def mark_in_flight(self, entries: Sequence[QueuedRecord], *, durably: bool) -> Sequence[QueuedRecord] | None:
+        """Return the entries, or none of them once the queue is closed: they are counted as lost by then."""
         with self._lock:
             return () if self._closed else entries
 
-    def unsent(self, entries: Sequence[QueuedRecord]) -> None:
+    def clear_in_flight(self, entries: Sequence[QueuedRecord]) -> None:
         """Nothing to do, for nothing was remembered."""
 
-    def put_back(self, entries: Sequence[QueuedRecord]) -> None:
+    def requeue(self, entries: Sequence[QueuedRecord]) -> None:
         """These were claimed, and wait again, in front of all others."""
         with self._lock:
-            self._queue.put_back(entries)
-            if self._waiting_since is None and self._queue.waiting:
+            self._entries.requeue(entries)
+            if self._waiting_since is None and self._entries.waiting:
                 self._waiting_since = time.monotonic()
 
-    def hand_over(self) -> tuple[int, Counter[DropReason], list[DeadLetter]]:
-        """What has been settled: how many were delivered, and dropped, and dead letters. Other books count it now."""
+    def export_counts(self) -> tuple[int, Counter[DropReason], list[DeadLetter]]:
+        """Remove outcomes that another queue counts from now on, and return them: delivered, dropped, dead letters."""
         with self._lock:
-            delivered, dropped, dead = self._ledger.delivered, self._ledger.dropped, list(self._dead)
+            delivered, dropped, dead = self._ledger.delivered, self._ledger.dropped, list(self._dead_letters)
             self._ledger.captured -= delivered + dropped.total() + len(dead)
             self._ledger.delivered, self._ledger.dropped, self._ledger.dead = 0, Counter(), 0
-            self._dead.clear()
+            self._dead_letters.clear()
             return delivered, dropped, dead
 
-    def take_over(self, delivered: int, dropped: Counter[DropReason], dead: Sequence[DeadLetter]) -> None:
+    def import_counts(self, delivered: int, dropped: Counter[DropReason], dead: Sequence[DeadLetter]) -> None:
         """The opposite of `hand_over`."""
         with self._lock:
             self._ledger.captured += delivered + dropped.total() + len(dead)
             self._ledger.delivered += delivered
             self._ledger.dropped.update(dropped)
             self._ledger.dead += len(dead)
-            self._dead.extendleft(reversed(dead))
+            self._dead_letters.extendleft(reversed(dead))
 
-    def forget(self, entries: Sequence[QueuedRecord]) -> None:
-        """These were claimed, and are in other books from now on, with their keys."""
+    def remove_transferred(self, entries: Sequence[QueuedRecord]) -> None:
+        """These were claimed, and are in another queue from now on, with their keys."""
         with self._lock:
             self._ledger.captured -= len(entries)
             for entry in entries:
-                self._keys.release(entry)
+                self._dedupe.release(entry)
             self._settle(entries)
 
-    def delivered(self, entries: Sequence[QueuedRecord]) -> None:
+    def ack(self, entries: Sequence[QueuedRecord]) -> None:
         """These have arrived."""
         with self._lock:
             if not self._closed:
@@ -157,7 +157,7 @@ class MemoryBooks:
                 self._settle(entries)
                 self._tell_settled(entries)
 
-    def dropped(self, entries: Sequence[QueuedRecord], reason: DropReason) -> None:
+    def drop(self, entries: Sequence[QueuedRecord], reason: DropReason) -> None:
         """These will not be sent, and are not kept."""
         with self._lock:
             if not self._closed:
@@ -165,40 +165,40 @@ class MemoryBooks:
                 self._settle(entries)
                 self._tell_settled(entries)
 
-    def died(self, letters: Sequence[DeadLetter]) -> None:
+    def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """These cannot be delivered, and are kept as dead letters."""
         with self._lock:
             if not self._closed:
                 number = len(letters)
-                self._dead.extend(letters)
+                self._dead_letters.extend(letters)
                 self._ledger.dead += number
-                while len(self._dead) > self._max_dead:
-                    self._dead.popleft()
+                while len(self._dead_letters) > self._max_dead:
+                    self._dead_letters.popleft()
                     self._ledger.dead -= 1
                     self._drop(1, DropReason.DEAD_LETTERS_FULL)
                 entries = [letter.entry for letter in letters]
                 self._settle(entries)
                 self._tell_settled(entries)
 
-    def failed(self, message: str | None) -> None:
+    def set_last_error(self, message: str | None) -> None:
         """Remember what went wrong last, for statistics."""
         self._ledger.last_error = message
 
-    def take_evicted(self) -> int:
+    def pop_evicted_count(self) -> int:
         """How many records a full queue has cost since the last call."""
         with self._lock:
             evicted, self._evicted = self._evicted, 0
             return evicted
 
-    def last_call(self) -> None:
+    def begin_shutdown(self) -> None:
         """Nothing is held back."""
 
-    def wait_until_empty(self, deadline: float) -> bool:
+    def join(self, deadline: float) -> bool:
         """Wait until nothing is pending, or until the deadline on the monotonic clock."""
         wake = Wake()
         self._waiters.append(wake)
         try:
-            while self._queue.pending:
+            while self._entries.pending:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0 or self._closed:
                     return False
@@ -207,7 +207,7 @@ class MemoryBooks:
         finally:
             self._waiters.remove(wake)
 
-    def still_ours(self, records: Sequence[int]) -> Sequence[int]:
+    def owned_or_ready(self, records: Sequence[int]) -> Sequence[int]:
         """All of them: no other process can take anything."""
         return records
 
@@ -220,9 +220,9 @@ class MemoryBooks:
         with self._lock:
             if self._closed:
                 return 0
-            lost = self._queue.pending
+            lost = self._entries.pending
             self._drop(lost, DropReason.SHUTDOWN)
-            self._queue.drain()
+            self._entries.drain()
             self._closed = True
             self._notify()
             return lost
@@ -230,21 +230,21 @@ class MemoryBooks:
     def dead_letters(self) -> list[DeadLetter]:
         """The dead letters, oldest first."""
         with self._lock:
-            return list(self._dead)
+            return list(self._dead_letters)
 
     @property
     def pending(self) -> int:
         """Records that are not settled."""
         with self._lock:
-            return 0 if self._closed else self._queue.pending
+            return 0 if self._closed else self._entries.pending
 
-    def read(self, state: str) -> LaneStats:
+    def snapshot(self, state: str) -> LaneStats:
         """The ledger as a value."""
         with self._lock:
-            return self._ledger.read(pending=0 if self._closed else self._queue.pending, state=state)
+            return self._ledger.read(pending=0 if self._closed else self._entries.pending, state=state)
 
     def _settle(self, entries: Sequence[QueuedRecord]) -> None:
-        self._queue.settle(entries)
+        self._entries.done(entries)
         self._notify()
 
     def _notify(self) -> None:
@@ -252,12 +252,12 @@ class MemoryBooks:
             wake.set()
 
     def _tell_settled(self, entries: Sequence[QueuedRecord]) -> None:
-        if self.on_settled is not None:
-            self.on_settled(entries)
+        if self.on_resolved is not None:
+            self.on_resolved(entries)
 
     def _drop(self, number: int, reason: DropReason) -> None:
         if number:
             self._ledger.dropped[reason] += number
 
-    def _is_new(self, entry: QueuedRecord) -> bool:
-        return entry.record.key is None or self._keys.claim(entry)
+    def _claim_key(self, entry: QueuedRecord) -> bool:
+        return entry.record.key is None or self._dedupe.claim(entry)

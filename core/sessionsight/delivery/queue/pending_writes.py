@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
-from sessionsight.delivery.stores.sqlite.connection import SpoolFile
+from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
 
-__all__ = ["Debts"]
+__all__ = ["PendingWrites"]
 
 
-class Debts:
-    """Steps that are to be written, all together and in their order. Not locked: its books are."""
+class PendingWrites:
+    """Steps that are to be written, all together and in their order. Not locked: its queue is."""
 
     def __init__(self) -> None:
         self._steps: list[Callable[[sqlite3.Connection], None]] = []
@@ -20,11 +20,11 @@ class Debts:
         """Remember a step."""
         self._steps.append(step)
 
-    def pay(self, file: SpoolFile, *, wait: float) -> None:
+    def pay(self, file: SqliteConnection, *, wait: float) -> None:
         """Write down what is owed.
 
         Raises:
-            SpoolFault: Nothing was written, and all of it is still owed.
+            StoreError: Nothing was written, and all of it is still owed.
         """
         if not self._steps:
             return

@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 from sessionsight.capture.records import Goal, QueuedRecord
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 
-__all__ = ["MemoryQueue", "size_of"]
+__all__ = ["PriorityDeque", "size_of"]
 
 # Bytes of a record besides its properties in a batch or a file, about.
 _ENVELOPE = 400
@@ -49,8 +49,8 @@ class _Fifo:
         return self.entries.popleft(), self.memory.popleft()
 
 
-class MemoryQueue:
-    """The waiting records of one lane. Not locked: its books are.
+class PriorityDeque:
+    """The waiting records of one lane. Not locked: its queue is.
 
     Args:
         max_records: The bound on records, claimed ones included.
@@ -124,11 +124,11 @@ class MemoryQueue:
         self._claimed += len(claimed)
         return claimed
 
-    def settle(self, entries: Sequence[QueuedRecord]) -> None:
+    def done(self, entries: Sequence[QueuedRecord]) -> None:
         """These claimed entries are done with."""
         self._claimed -= len(entries)
 
-    def put_back(self, entries: Sequence[QueuedRecord]) -> None:
+    def requeue(self, entries: Sequence[QueuedRecord]) -> None:
         """These claimed entries wait again, in front of all others."""
         for entry in reversed(entries):
             memory = self._memory_of(entry)

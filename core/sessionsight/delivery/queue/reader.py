@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from sessionsight.delivery.queue.base import DeadLetter
-from sessionsight.delivery.stores.errors import NotOurs, SpoolFault
+from sessionsight.delivery.stores.errors import ForeignDatabase, StoreError
 from sessionsight.delivery.stores.sqlite import dead_letters, stats
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _PATIENCE = 1.0
 class LaneReader:
     """Reads what the file has for one lane. Where the file is not a spool, it has nothing.
 
-    Each method raises `SpoolFault` when the file cannot be read, after that was reported.
+    Each method raises `StoreError` when the file cannot be read, after that was reported.
     """
 
     def __init__(self, lane: str, spool: SqliteSpool) -> None:
@@ -60,8 +60,8 @@ class LaneReader:
     def _read(self, work: Callable[[sqlite3.Connection], T], *, none: T) -> T:
         try:
             return self._spool.file.read(work, wait=_PATIENCE)
-        except SpoolFault as fault:
+        except StoreError as fault:
             self._spool.report(fault)
-            if isinstance(fault, NotOurs):
+            if isinstance(fault, ForeignDatabase):
                 return none
             raise

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 
-__all__ = ["Horizon"]
+__all__ = ["ReadyHint"]
 
 
-class Horizon:
+class ReadyHint:
     """What has been entered since somebody looked into the file; it may have been claimed by others since."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from sessionsight import Client, Settings
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.factory import choose, is_durable, sqlite_path
+from sessionsight.delivery.queue.factory import is_durable, open_spool, sqlite_path
 from sessionsight.delivery.queue.memory import MemorySpool
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.errors import ConfigurationError
@@ -37,8 +37,8 @@ def test_a_path_that_no_file_can_have_is_refused() -> None:
 
 
 def test_the_spool_that_a_setting_means(tmp_path: Path) -> None:
-    assert type(choose("memory", DeliveryOptions(), ThrottledLogger())) is MemorySpool
-    assert type(choose(f"sqlite:///{tmp_path}/a.db", DeliveryOptions(), ThrottledLogger())) is SqliteSpool
+    assert type(open_spool("memory", DeliveryOptions(), ThrottledLogger())) is MemorySpool
+    assert type(open_spool(f"sqlite:///{tmp_path}/a.db", DeliveryOptions(), ThrottledLogger())) is SqliteSpool
     assert list(tmp_path.iterdir()) == []  # it is made when it is needed
 
 
@@ -50,10 +50,10 @@ def test_a_durable_spool_takes_records_in_before_the_response_ends(tmp_path: Pat
 def test_a_python_without_file_locks_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fcntl", None)
     with pytest.raises(ConfigurationError, match="needs fcntl, which this Python does not have"):
-        choose("sqlite:///a.db", DeliveryOptions(), ThrottledLogger())
+        open_spool("sqlite:///a.db", DeliveryOptions(), ThrottledLogger())
 
 
 def test_an_old_sqlite_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 23, 1))
     with pytest.raises(ConfigurationError, match=r"needs SQLite 3\.24"):
-        choose("sqlite:///a.db", DeliveryOptions(), ThrottledLogger())
+        open_spool("sqlite:///a.db", DeliveryOptions(), ThrottledLogger())

@@ -9,9 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.queue.base import DeadLetter
-from sessionsight.delivery.queue.memory import MemoryBooks
-from sessionsight.delivery.queue.priority import MemoryQueue
-from tests.core.delivery.kit import event, goal, labels, make_books, tally
+from sessionsight.delivery.queue.memory import MemoryQueue
+from sessionsight.delivery.queue.priority import PriorityDeque
+from tests.core.delivery.kit import event, goal, labels, make_queue, tally
 from tests.support.server import PATIENCE
 
 
@@ -28,92 +28,92 @@ def letter(entry: QueuedRecord, reason: str = "refused") -> DeadLetter:
     )
 
 
-def counts(books: MemoryBooks) -> dict[str, int]:
-    return tally(books.read("closed"))
+def counts(queue: MemoryQueue) -> dict[str, int]:
+    return tally(queue.snapshot("closed"))
 
 
 def test_what_a_full_queue_costs_is_counted_and_told_once() -> None:
-    books = make_books(queue_records=2)
-    books.enter([event(name) for name in "abc"])
-    books.enter([event("d")])
+    queue = make_queue(queue_records=2)
+    queue.enqueue([event(name) for name in "abc"])
+    queue.enqueue([event("d")])
 
-    assert counts(books) == {"captured": 4, "pending": 2, "queue_full": 2}
-    assert books.take_evicted() == 2
-    assert books.take_evicted() == 0
+    assert counts(queue) == {"captured": 4, "pending": 2, "queue_full": 2}
+    assert queue.pop_evicted_count() == 2
+    assert queue.pop_evicted_count() == 0
 
 
 def test_closing_counts_what_is_left_as_lost_even_what_is_under_way() -> None:
-    books = make_books()
-    books.enter([event(name) for name in "abc"])
-    under_way = books.claim(1, 10**9)
+    queue = make_queue()
+    queue.enqueue([event(name) for name in "abc"])
+    under_way = queue.claim(1, 10**9)
 
-    assert books.close() == 3
-    assert books.close() == 0
-    books.delivered(under_way)  # the reply comes too late
-    books.died([letter(entry) for entry in under_way])
-    books.dropped(under_way, DropReason.BEFORE_SEND)
-    books.enter([event("d")], [DropReason.CONSENT])
+    assert queue.close() == 3
+    assert queue.close() == 0
+    queue.ack(under_way)  # the reply comes too late
+    queue.dead_letter([letter(entry) for entry in under_way])
+    queue.drop(under_way, DropReason.BEFORE_SEND)
+    queue.enqueue([event("d")], [DropReason.CONSENT])
 
-    assert counts(books) == {"captured": 5, "shutdown": 4, "consent": 1}
-    assert books.dead_letters() == []
+    assert counts(queue) == {"captured": 5, "shutdown": 4, "consent": 1}
+    assert queue.dead_letters() == []
 
 
 def test_it_is_known_since_when_something_waits() -> None:
-    books = make_books()
-    assert books.waiting() == (0, 0, None)
+    queue = make_queue()
+    assert queue.depth() == (0, 0, None)
 
     before = time.monotonic()
-    books.enter([event("a")])
-    number, size, since = books.waiting()
-    books.enter([event("b")])
+    queue.enqueue([event("a")])
+    number, size, since = queue.depth()
+    queue.enqueue([event("b")])
 
     assert number == 1
     assert size > 0
     assert since is not None
     assert before <= since <= time.monotonic()
-    assert books.waiting()[2] == since
-    books.claim(2, 10**9)
-    assert books.waiting() == (0, 0, None)
+    assert queue.depth()[2] == since
+    queue.claim(2, 10**9)
+    assert queue.depth() == (0, 0, None)
 
 
 # --- keys -----------------------------------------------------------------------------------------
 
 
 def test_as_many_keys_are_remembered_as_were_agreed_the_newest() -> None:
-    books = make_books(dedupe_keys=2)
-    books.enter([event("paid", key=key) for key in "abc"])
+    queue = make_queue(dedupe_keys=2)
+    queue.enqueue([event("paid", key=key) for key in "abc"])
 
-    books.enter([event("paid", key="c"), event("paid", key="b")])
-    assert counts(books)["duplicate"] == 2
+    queue.enqueue([event("paid", key="c"), event("paid", key="b")])
+    assert counts(queue)["duplicate"] == 2
 
-    books.enter([event("paid", key="a")])
-    assert counts(books) == {"captured": 6, "pending": 4, "duplicate": 2}
+    queue.enqueue([event("paid", key="a")])
+    assert counts(queue) == {"captured": 6, "pending": 4, "duplicate": 2}
 
 
 def test_a_record_that_a_full_queue_has_lost_may_be_captured_again() -> None:
-    books = make_books(queue_records=1)
-    books.enter([event("paid", key="k")])
-    books.enter([goal("G")])
-    assert counts(books) == {"captured": 2, "pending": 1, "queue_full": 1}
-    books.delivered(books.claim(1, 10**9))
+    queue = make_queue(queue_records=1)
+    queue.enqueue([event("paid", key="k")])
+    queue.enqueue([goal("G")])
+    assert counts(queue) == {"captured": 2, "pending": 1, "queue_full": 1}
+    queue.ack(queue.claim(1, 10**9))
 
-    books.enter([event("paid", key="k")])
+    queue.enqueue([event("paid", key="k")])
 
-    assert labels(books.claim(1, 10**9)) == ["paid"]
+    assert labels(queue.claim(1, 10**9)) == ["paid"]
 
 
 # --- threads --------------------------------------------------------------------------------------
 
 
-def test_waiting_ends_when_the_books_are_closed() -> None:
-    books = make_books()
-    books.enter([event("a")])
-    books.claim(1, 10**9)
+def test_waiting_ends_when_the_queue_is_closed() -> None:
+    queue = make_queue()
+    queue.enqueue([event("a")])
+    queue.claim(1, 10**9)
     ended: list[bool] = []
-    waiting = threading.Thread(target=lambda: ended.append(books.wait_until_empty(time.monotonic() + PATIENCE)))
+    waiting = threading.Thread(target=lambda: ended.append(queue.join(time.monotonic() + PATIENCE)))
     waiting.start()
 
-    books.close()
+    queue.close()
 
     waiting.join(PATIENCE)
     assert ended == [False]
@@ -123,61 +123,61 @@ def test_waiting_ends_when_the_books_are_closed() -> None:
 
 
 def test_what_is_claimed_may_be_put_back_or_moved_to_other_books() -> None:
-    books = make_books()
-    books.enter([event("a"), goal("g"), event("b")])
+    queue = make_queue()
+    queue.enqueue([event("a"), goal("g"), event("b")])
 
-    books.put_back(books.claim(2, 10**9))
-    assert books.waiting()[0] == 3
-    assert books.waiting()[2] is not None
-    moved = books.claim(2, 10**9)
-    books.forget(moved)
+    queue.requeue(queue.claim(2, 10**9))
+    assert queue.depth()[0] == 3
+    assert queue.depth()[2] is not None
+    moved = queue.claim(2, 10**9)
+    queue.remove_transferred(moved)
 
     assert labels(moved) == ["g", "a"]
-    assert counts(books) == {"captured": 1, "pending": 1}
+    assert counts(queue) == {"captured": 1, "pending": 1}
 
 
 def test_what_is_settled_may_be_handed_over_to_other_books_and_taken_back() -> None:
-    books = make_books()
-    books.enter([event(name) for name in "abc"], [DropReason.CONSENT])
-    a, b, _ = books.claim(3, 10**9)
-    books.delivered([a])
-    books.died([letter(b)])
-    before = counts(books)
+    queue = make_queue()
+    queue.enqueue([event(name) for name in "abc"], [DropReason.CONSENT])
+    a, b, _ = queue.claim(3, 10**9)
+    queue.ack([a])
+    queue.dead_letter([letter(b)])
+    before = counts(queue)
 
-    settled = books.hand_over()
-    assert counts(books) == {"captured": 1, "pending": 1}
-    assert books.dead_letters() == []
-    books.take_over(*settled)
+    settled = queue.export_counts()
+    assert counts(queue) == {"captured": 1, "pending": 1}
+    assert queue.dead_letters() == []
+    queue.import_counts(*settled)
 
-    assert counts(books) == before == {"captured": 4, "delivered": 1, "dead": 1, "consent": 1, "pending": 1}
-    assert labels(books.dead_letters()) == ["b"]
+    assert counts(queue) == before == {"captured": 4, "delivered": 1, "dead": 1, "consent": 1, "pending": 1}
+    assert labels(queue.dead_letters()) == ["b"]
 
 
-class Interrupting(MemoryQueue):
+class Interrupting(PriorityDeque):
     """In the middle of `put`, the same thread captures something: a signal handler, or a finalizer."""
 
-    books: MemoryBooks
+    queue: MemoryQueue
     interrupted = False
 
     def put(self, entries: Sequence[QueuedRecord]) -> list[QueuedRecord]:
         if not self.interrupted:
             self.interrupted = True
-            self.books.enter([event("from a signal handler")])
+            self.queue.enqueue([event("from a signal handler")])
         return super().put(entries)
 
 
 def test_a_capture_that_interrupts_another_on_the_same_thread_does_not_hang() -> None:
-    queue = Interrupting(max_records=10, max_bytes=10**9)
-    queue.books = books = make_books()
-    books._queue = queue
+    entries = Interrupting(max_records=10, max_bytes=10**9)
+    entries.queue = queue = make_queue()
+    queue._entries = entries
     done: list[int] = []
 
-    capturing = threading.Thread(target=lambda: done.append(books.enter([event("a")])), daemon=True)
+    capturing = threading.Thread(target=lambda: done.append(queue.enqueue([event("a")])), daemon=True)
     capturing.start()
     capturing.join(PATIENCE)
 
     assert done == [2]
-    assert counts(books) == {"captured": 2, "pending": 2}
+    assert counts(queue) == {"captured": 2, "pending": 2}
 
 
 # --- any sequence ---------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ class BooksMachine(RuleBasedStateMachine):
     @initialize(records=st.integers(1, 10), dead=st.integers(1, 3), keys=st.integers(1, 3))
     def begin(self, records: int, dead: int, keys: int) -> None:
         self.max_dead = dead
-        self.books = make_books(queue_records=records, dead_letters=dead, dedupe_keys=keys)
+        self.queue = make_queue(queue_records=records, dead_letters=dead, dedupe_keys=keys)
         self.claimed: list[QueuedRecord] = []
         self.captured = 0
         self.closed = False
@@ -207,13 +207,13 @@ class BooksMachine(RuleBasedStateMachine):
         dropped=st.lists(st.sampled_from([DropReason.CONSENT, DropReason.NO_IDENTITY]), max_size=2),
     )
     def enter(self, entries: list[QueuedRecord], dropped: list[DropReason]) -> None:
-        waiting = self.books.enter(entries, dropped)
+        waiting = self.queue.enqueue(entries, dropped)
         self.captured += len(entries) + len(dropped)
-        assert waiting == self.books.waiting()[0]
+        assert waiting == self.queue.depth()[0]
 
     @rule(number=st.integers(1, 5))
     def claim(self, number: int) -> None:
-        self.claimed += self.books.claim(number, 10**9)
+        self.claimed += self.queue.claim(number, 10**9)
 
     def some(self, number: int) -> list[QueuedRecord]:
         some, self.claimed = self.claimed[:number], self.claimed[number:]
@@ -221,35 +221,35 @@ class BooksMachine(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 4))
     def deliver(self, number: int) -> None:
-        self.books.delivered(self.some(number))
+        self.queue.ack(self.some(number))
 
     @rule(number=st.integers(0, 4))
     def drop(self, number: int) -> None:
-        self.books.dropped(self.some(number), DropReason.BEFORE_SEND)
+        self.queue.drop(self.some(number), DropReason.BEFORE_SEND)
 
     @rule(number=st.integers(0, 4))
     def bury(self, number: int) -> None:
-        self.books.died([letter(entry) for entry in self.some(number)])
+        self.queue.dead_letter([letter(entry) for entry in self.some(number)])
 
     @rule(really=st.integers(0, 9))
     def close(self, really: int) -> None:
         if not really:
-            pending = self.books.pending
-            assert self.books.close() == pending
+            pending = self.queue.pending
+            assert self.queue.close() == pending
             self.closed = True
 
     @invariant()
     def the_ledger_adds_up(self) -> None:
-        stats = self.books.read("closed")
+        stats = self.queue.snapshot("closed")
         assert stats.balanced
         assert stats.captured == self.captured
-        assert stats.dead == len(self.books.dead_letters()) <= self.max_dead
+        assert stats.dead == len(self.queue.dead_letters()) <= self.max_dead
         assert 0 not in stats.dropped.values()
         if self.closed:
-            assert stats.pending == self.books.pending == 0
+            assert stats.pending == self.queue.pending == 0
         else:
-            waiting, _, since = self.books.waiting()
-            assert stats.pending == self.books.pending == waiting + len(self.claimed)
+            waiting, _, since = self.queue.depth()
+            assert stats.pending == self.queue.pending == waiting + len(self.claimed)
             assert since is not None or not waiting
 
 

@@ -8,13 +8,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from msgspec.structs import replace
 
 from sessionsight.capture.records import Goal, QueuedRecord
-from sessionsight.delivery.queue.priority import MemoryQueue, size_of
+from sessionsight.delivery.queue.priority import PriorityDeque, size_of
 from sessionsight.request.context import Page, TrackingContext
 from tests.core.delivery.kit import USER, event, goal, labels
 
 
-def queue(records: int = 100, size: int = 10**9) -> MemoryQueue:
-    return MemoryQueue(max_records=records, max_bytes=size)
+def queue(records: int = 100, size: int = 10**9) -> PriorityDeque:
+    return PriorityDeque(max_records=records, max_bytes=size)
 
 
 def test_records_come_out_in_the_order_in_which_they_came_in_but_goals_before_events() -> None:
@@ -80,7 +80,7 @@ def test_the_text_of_a_context_counts_and_is_given_back() -> None:
 
     assert long.memory - short.memory == pytest.approx(100_000, abs=20)
 
-    long.settle(long.claim(1, 10**9))
+    long.done(long.claim(1, 10**9))
     assert long.memory == 0
 
 
@@ -124,7 +124,7 @@ def test_records_under_way_count_towards_the_bound_but_are_never_lost_to_it() ->
 
     assert labels(full.put([event("c")])) == ["c"]
 
-    full.settle(claimed)
+    full.done(claimed)
     assert full.put([event("d"), event("e")]) == []
     assert full.pending == 2
 
@@ -191,7 +191,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 5))
     def settle(self, number: int) -> None:
         done, self.claimed = self.claimed[:number], self.claimed[number:]
-        self.queue.settle(done)
+        self.queue.done(done)
 
     @rule()
     def drain(self) -> None:

@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import TypeVar
 
 from sessionsight.delivery.stores.errors import (
-    Busy,
-    Corrupt,
-    Full,
-    Nested,
-    NotOurs,
-    SpoolFault,
-    Unusable,
-    translated,
+    CorruptStore,
+    ForeignDatabase,
+    ReentrantCall,
+    StoreBusy,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    map_sqlite_error,
 )
 from sessionsight.delivery.stores.sqlite import database_files, fork
 from sessionsight.delivery.stores.sqlite.database_files import Identity
 from sessionsight.delivery.stores.sqlite.owner_lock import LOCK_SUFFIX
-from sessionsight.delivery.stores.sqlite.schema import is_foreign, look_first, prepare
+from sessionsight.delivery.stores.sqlite.schema import check_before_open, is_foreign, prepare
 
-__all__ = ["SpoolFile"]
+__all__ = ["SqliteConnection"]
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ _LAST_RESORT_PAGES = 16_384
 _LOG_BYTES = 4 * 1024 * 1024
 
 
-class SpoolFile:
+class SqliteConnection:
     """One connection, under one lock that is held for a transaction and no longer.
 
     Args:
@@ -54,7 +54,7 @@ class SpoolFile:
         synchronous: `"normal"`, or `"full"` to wait for the disk at each commit.
         on_open: Called with each new connection and the base of the file's row ids, within the transaction
             that makes it usable.
-        on_corrupt: Told where a damaged file was moved to, and why. Without it, such a file stays where it is.
+        on_quarantine: Told where a damaged file was moved to, and why. Without it, such a file stays where it is.
     """
 
     def __init__(
@@ -63,26 +63,26 @@ class SpoolFile:
         *,
         synchronous: str,
         on_open: Callable[[sqlite3.Connection, int], None] | None = None,
-        on_corrupt: Callable[[str, str], None] | None = None,
+        on_quarantine: Callable[[str, str], None] | None = None,
     ) -> None:
         self.pid = os.getpid()
         self.path = path
         self._synchronous = synchronous
         self._on_open = on_open
-        self._on_corrupt = on_corrupt
+        self._on_quarantine = on_quarantine
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
         self._lock = threading.RLock()
         self._inside = False
         self._connection: sqlite3.Connection | None = None
-        self._aside_lock = threading.Lock()
-        self._aside: sqlite3.Connection | None = None
+        self._checkpoint_lock = threading.Lock()
+        self._checkpoint_connection: sqlite3.Connection | None = None
         self._identity: Identity | None = None
         # What was found to be a spool's: the file, and those beside it.
         self._ours: set[Identity] = set()
         self._rest_until = 0.0
         self._busy_until = 0.0
         self._others_until = 0.0
-        self._fault: SpoolFault | None = None
+        self._fault: StoreError | None = None
         self._held: list[threading.Lock | threading.RLock] = []
         fork.watch(self)
 
@@ -97,7 +97,7 @@ class SpoolFile:
                 vain, the next ones do not wait for long, for a while.
 
         Raises:
-            SpoolFault: Nothing was written.
+            StoreError: Nothing was written.
         """
         if urgent:
             return self._write_for_request(work, wait)
@@ -110,16 +110,16 @@ class SpoolFile:
         It is tried even while the file rests: a full disk can be read.
 
         Raises:
-            SpoolFault: It cannot be read.
+            StoreError: It cannot be read.
         """
         return self._try_until(time.monotonic() + wait, _PAUSE, partial(self._found, work))
 
     @property
     def is_full(self) -> bool:
         """Whether there was no room for what was written last."""
-        return isinstance(self._fault, Full)
+        return isinstance(self._fault, StoreFull)
 
-    def is_ours(self) -> bool:
+    def is_same_file(self) -> bool:
         """Whether the file at the path is still the one that is open; it may have been moved or deleted."""
         return self._identity is None or database_files.identity(self.path) == self._identity
 
@@ -135,29 +135,31 @@ class SpoolFile:
             restart: Have the log begin anew. Whoever wants to write meanwhile waits for it.
 
         Raises:
-            SpoolFault: It cannot be done.
+            StoreError: It cannot be done.
         """
-        with self._aside_lock:
+        with self._checkpoint_lock:
             if self._connection is None or self.pid != os.getpid():
                 return
             try:
-                self._aside = sqlite3.connect(self.path, timeout=0.5, isolation_level=None, check_same_thread=False)
+                self._checkpoint_connection = sqlite3.connect(
+                    self.path, timeout=0.5, isolation_level=None, check_same_thread=False
+                )
                 # Most of it is done without SQLite's lock on writing, which only what is left then needs.
-                self._aside.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                self._checkpoint_connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
                 if restart:
-                    self._aside.execute("PRAGMA wal_checkpoint(RESTART)")
+                    self._checkpoint_connection.execute("PRAGMA wal_checkpoint(RESTART)")
             except sqlite3.Error as error:
-                raise translated(error) from error
+                raise map_sqlite_error(error) from error
             finally:
-                if self._aside is not None:
-                    self._aside.close()
-                self._aside = None
+                if self._checkpoint_connection is not None:
+                    self._checkpoint_connection.close()
+                self._checkpoint_connection = None
 
     # --- forks -----------------------------------------------------------------------------------
 
     def hold(self, seconds: float) -> None:
         """Before a fork: close, and let no thread open it again until `let_go`."""
-        self._held = [lock for lock in (self._aside_lock, self._lock) if lock.acquire(timeout=seconds)]
+        self._held = [lock for lock in (self._checkpoint_lock, self._lock) if lock.acquire(timeout=seconds)]
         if self._lock in self._held and not self._inside:
             self._disconnect()
 
@@ -169,9 +171,11 @@ class SpoolFile:
 
     def renounce(self) -> list[object]:
         """After the fork, in the child: this object is the parent's."""
-        opened: list[object] = [connection for connection in (self._connection, self._aside) if connection is not None]
-        self._connection = self._aside = None
-        self._lock, self._aside_lock, self._held = threading.RLock(), threading.Lock(), []
+        opened: list[object] = [
+            connection for connection in (self._connection, self._checkpoint_connection) if connection is not None
+        ]
+        self._connection = self._checkpoint_connection = None
+        self._lock, self._checkpoint_lock, self._held = threading.RLock(), threading.Lock(), []
         return opened
 
     # --- inside ----------------------------------------------------------------------------------
@@ -182,7 +186,7 @@ class SpoolFile:
         deadline = now + (min(wait, _SHORT_WAIT) if rests else wait)
         try:
             return self._try_until(deadline, _REQUEST_PAUSE, partial(self._written, work))
-        except Busy:
+        except StoreBusy:
             if not rests:
                 self._busy_until = time.monotonic() + _REST
             raise
@@ -196,7 +200,7 @@ class SpoolFile:
         while True:
             try:
                 return attempt(deadline)
-            except Busy:
+            except StoreBusy:
                 if time.monotonic() >= deadline:
                     raise
             time.sleep(pause)
@@ -225,18 +229,18 @@ class SpoolFile:
 
     @contextlib.contextmanager
     def _entered(self, deadline: float) -> Iterator[sqlite3.Connection]:
-        """The connection, for this thread alone; faults are translated, and a bad connection is let go of."""
+        """The connection, for this thread alone; faults are map_sqlite_error, and a bad connection is let go of."""
         if not self._lock.acquire(timeout=max(deadline - time.monotonic(), 0)):
-            raise Busy("another thread is writing")
+            raise StoreBusy("another thread is writing")
         try:
             if self._inside:
-                raise Nested("this thread is in the midst of writing")
+                raise ReentrantCall("this thread is in the midst of writing")
             self._inside = True
             try:
                 yield self._connection or self._open()
             except sqlite3.Error as error:
-                fault = translated(error)
-                if not isinstance(fault, Busy):
+                fault = map_sqlite_error(error)
+                if not isinstance(fault, StoreBusy):
                     self._give_up(fault)
                 raise fault from error
             finally:
@@ -244,16 +248,16 @@ class SpoolFile:
         finally:
             self._lock.release()
 
-    def _give_up(self, fault: SpoolFault) -> None:
+    def _give_up(self, fault: StoreError) -> None:
         # To open a file takes room, which others may have taken by then: what is open on a full disk stays open.
-        if not isinstance(fault, Full) or self._connection is None or self._connection.in_transaction:
+        if not isinstance(fault, StoreFull) or self._connection is None or self._connection.in_transaction:
             self._disconnect()
-        if isinstance(fault, Corrupt):
+        if isinstance(fault, CorruptStore):
             self._set_aside(fault)
         else:
             self._rest(fault)
 
-    def _rest(self, fault: SpoolFault) -> None:
+    def _rest(self, fault: StoreError) -> None:
         """Fail to write for a while without trying. A reader that fails meanwhile does not make that longer."""
         now = time.monotonic()
         if now >= self._rest_until:
@@ -262,15 +266,15 @@ class SpoolFile:
 
     def _open(self) -> sqlite3.Connection:
         if self.pid != os.getpid():
-            raise Unusable("it belongs to the process that this one was forked from")
+            raise StoreUnavailable("it belongs to the process that this one was forked from")
         try:
             connection = self._connect()
         except OSError as error:
-            fault = (NotOurs if isinstance(error, FileNotFoundError) else Unusable)(str(error))
+            fault = (ForeignDatabase if isinstance(error, FileNotFoundError) else StoreUnavailable)(str(error))
             self._give_up(fault)
             raise fault from error
-        except SpoolFault as fault:
-            if not isinstance(fault, Busy):
+        except StoreError as fault:
+            if not isinstance(fault, StoreBusy):
                 self._give_up(fault)
             raise
         self._connection = connection
@@ -282,8 +286,8 @@ class SpoolFile:
         database_files.create(self.path, self._ours)
         self._identity = database_files.identity(self.path)
         if not Path(self.path).is_file():
-            raise NotOurs("it is not a regular file")
-        look_first(self.path)  # the next lines write, and the database may be another program's
+            raise ForeignDatabase("it is not a regular file")
+        check_before_open(self.path)  # the next lines write, and the database may be another program's
         connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             self._set_up(connection)
@@ -313,21 +317,23 @@ class SpoolFile:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-    def _set_aside(self, fault: SpoolFault) -> None:
+    def _set_aside(self, fault: StoreError) -> None:
         """Move a damaged file out of the way, unless somebody else has done so already."""
-        if self._on_corrupt is None or not self.is_ours():
+        if self._on_quarantine is None or not self.is_same_file():
             return
         was_spool = self._identity in self._ours or Path(f"{self.path}{LOCK_SUFFIX}").exists()
         if is_foreign(self.path, was_spool=was_spool):
-            self._rest(NotOurs(f"{fault}; nothing shows that it was a spool, so it is left alone: move it away"))
+            self._rest(
+                ForeignDatabase(f"{fault}; nothing shows that it was a spool, so it is left alone: move it away")
+            )
             return
         try:
             aside = database_files.set_aside(self.path)
         except OSError as error:
-            self._rest(Unusable(str(error)))
+            self._rest(StoreUnavailable(str(error)))
             return
         self._identity = None
-        self._on_corrupt(aside, str(fault))
+        self._on_quarantine(aside, str(fault))
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

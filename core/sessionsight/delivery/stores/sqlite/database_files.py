@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from secrets import token_hex
 
-from sessionsight.delivery.stores.errors import Busy, NotOurs
+from sessionsight.delivery.stores.errors import ForeignDatabase, StoreBusy
 from sessionsight.delivery.stores.sqlite.schema import is_log_of_spool
 
 __all__ = ["FILE_SUFFIXES", "Identity", "create", "identity", "set_aside"]
@@ -42,8 +42,8 @@ def create(path: str, known: Collection[Identity]) -> None:
         known: Files beside a spool at this path that this process had open.
 
     Raises:
-        Busy: Another process is creating it.
-        NotOurs: There is a log that may be somebody else's.
+        StoreBusy: Another process is creating it.
+        ForeignDatabase: There is a log that may be somebody else's.
         OSError: It cannot be created.
     """
     if Path(path).exists():
@@ -58,7 +58,7 @@ def create(path: str, known: Collection[Identity]) -> None:
             if found is None:
                 continue
             if found not in known and not (ours and side in FILE_SUFFIXES):
-                raise NotOurs(
+                raise ForeignDatabase(
                     f"there is {path}{side} without its database, and it may belong to something else; delete it if a "
                     "spool has left it"
                 )
@@ -113,7 +113,7 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Busy("another process is creating it") from error
+            raise StoreBusy("another process is creating it") from error
         try:
             yield
         finally:

@@ -12,14 +12,14 @@ from msgspec import Struct
 
 from sessionsight.capture.records import DropReason
 from sessionsight.delivery.queue.base import DeadLetter
-from sessionsight.delivery.queue.codec import from_bytes
+from sessionsight.delivery.queue.codec import decode_entry
 from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED
 from sessionsight.delivery.stores.sqlite.queries import count
 
-__all__ = ["LetterFilter", "StoredLetter", "bury_unreadable", "drop", "find", "of_lane", "retry"]
+__all__ = ["DeadLetterQuery", "StoredDeadLetter", "dead_letter_unreadable", "drop", "find", "of_lane", "retry"]
 
 
-class StoredLetter(Struct, frozen=True, kw_only=True):
+class StoredDeadLetter(Struct, frozen=True, kw_only=True):
     """A dead letter as it lies in the file."""
 
     id: int
@@ -33,7 +33,7 @@ class StoredLetter(Struct, frozen=True, kw_only=True):
     body: bytes
 
 
-class LetterFilter(Struct, frozen=True, kw_only=True):
+class DeadLetterQuery(Struct, frozen=True, kw_only=True):
     """Which dead letters are meant: those that fit everything that is given."""
 
     ids: tuple[int, ...] = ()
@@ -67,10 +67,10 @@ _FOUND = (
 )
 
 
-def find(connection: sqlite3.Connection, chosen: LetterFilter, limit: int = -1) -> list[StoredLetter]:
+def find(connection: sqlite3.Connection, chosen: DeadLetterQuery, limit: int = -1) -> list[StoredDeadLetter]:
     """Those that are meant, oldest first."""
     where, parameters = chosen.where()
-    found: list[StoredLetter] = []
+    found: list[StoredDeadLetter] = []
     for number, lane, since, row, body, reason, message, status, attempts, first, last, died in connection.execute(
         f"{_FOUND} WHERE {where} ORDER BY dead.id LIMIT ?",  # the condition is made above
         (*parameters, limit),
@@ -79,7 +79,7 @@ def find(connection: sqlite3.Connection, chosen: LetterFilter, limit: int = -1) 
         with contextlib.suppress(msgspec.MsgspecError):  # it is dead for just that
             letter = DeadLetter(
                 destination=lane,
-                entry=from_bytes(body, since=since, row=row),
+                entry=decode_entry(body, since=since, row=row),
                 reason=reason,
                 message=message,
                 status=status,
@@ -88,17 +88,17 @@ def find(connection: sqlite3.Connection, chosen: LetterFilter, limit: int = -1) 
                 last_attempt=last,
             )
         found.append(
-            StoredLetter(id=number, died=died, letter=letter, lane=lane, reason=reason, message=message, body=body)
+            StoredDeadLetter(id=number, died=died, letter=letter, lane=lane, reason=reason, message=message, body=body)
         )
     return found
 
 
 def of_lane(connection: sqlite3.Connection, lane: str) -> list[DeadLetter]:
     """The dead letters of a lane, oldest first, as far as they can be read."""
-    return [stored.letter for stored in find(connection, LetterFilter(lane=lane)) if stored.letter is not None]
+    return [stored.letter for stored in find(connection, DeadLetterQuery(lane=lane)) if stored.letter is not None]
 
 
-def retry(connection: sqlite3.Connection, chosen: LetterFilter) -> int:
+def retry(connection: sqlite3.Connection, chosen: DeadLetterQuery) -> int:
     """Queue those that are meant again, as if they had been captured now. Their keys do not count as second ones.
 
     Returns:
@@ -118,7 +118,7 @@ def retry(connection: sqlite3.Connection, chosen: LetterFilter) -> int:
     return connection.execute(f"DELETE FROM dead WHERE {where}", parameters).rowcount  # noqa: S608
 
 
-def drop(connection: sqlite3.Connection, chosen: LetterFilter) -> int:
+def drop(connection: sqlite3.Connection, chosen: DeadLetterQuery) -> int:
     """Throw away those that are meant, and count them so.
 
     Returns:
@@ -130,7 +130,7 @@ def drop(connection: sqlite3.Connection, chosen: LetterFilter) -> int:
     return connection.execute(f"DELETE FROM dead WHERE {where}", parameters).rowcount  # noqa: S608
 
 
-def bury_unreadable(connection: sqlite3.Connection, lane: int, owner: int, *, row: int, message: str) -> None:
+def dead_letter_unreadable(connection: sqlite3.Connection, lane: int, owner: int, *, row: int, message: str) -> None:
     """Make a dead letter of a row whose body cannot be read."""
     connection.execute(
         "INSERT INTO dead (lane, rank, record, size, since, died, reason, message, attempts)"

@@ -12,13 +12,13 @@ import os
 from typing import Any, Protocol
 from weakref import WeakSet
 
-__all__ = ["Forkable", "inherited", "watch"]
+__all__ = ["ForkAware", "was_inherited", "watch"]
 
 # How long a fork may wait for a transaction of another thread's.
 _PATIENCE = 1.0
 
 
-class Forkable(Protocol):
+class ForkAware(Protocol):
     """What must not be open while the process forks."""
 
     pid: int
@@ -35,13 +35,13 @@ class Forkable(Protocol):
         """In a child: forget everything, without closing it. Returns what was open."""
 
 
-_watched: WeakSet[Forkable] = WeakSet()
+_watched: WeakSet[ForkAware] = WeakSet()
 # Paths of files that were open when this process, or one that it descends from, was forked.
-_inherited: set[str] = set()
+_inherited_paths: set[str] = set()
 _hooked = False
 
 
-def watch(forkable: Forkable) -> None:
+def watch(forkable: ForkAware) -> None:
     """Close this before each fork from now on."""
     global _hooked  # noqa: PLW0603  hooks cannot be taken back, so they are set once
     _watched.add(forkable)
@@ -50,10 +50,10 @@ def watch(forkable: Forkable) -> None:
         os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
 
 
-def inherited(path: str) -> bool:
+def was_inherited(path: str) -> bool:
     """Return whether the file at this path was open when this process, or an ancestor of it, was forked."""
     _in_child()
-    return path in _inherited
+    return path in _inherited_paths
 
 
 def _before() -> None:
@@ -73,12 +73,12 @@ def _in_child() -> None:
     for forkable in list(_watched):
         if forkable.pid != pid:
             for connection in forkable.renounce():
-                _inherited.add(forkable.path)
-                _keep_for_ever(connection)
+                _inherited_paths.add(forkable.path)
+                _leak(connection)
             _watched.discard(forkable)
 
 
-def _keep_for_ever(connection: Any) -> None:
+def _leak(connection: Any) -> None:
     """Not even the end of the interpreter may close what is the parent's."""
     from ctypes import py_object, pythonapi
 

@@ -10,32 +10,32 @@ from pathlib import Path
 
 from sessionsight.capture.records import DropReason
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.stores.sqlite.connection import SpoolFile
+from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
 from sessionsight.delivery.stores.sqlite.queries import count
 
-__all__ = ["Upkeep"]
+__all__ = ["Maintenance"]
 
 # A write-ahead log of this size is written back to the file; beyond the second, writers wait for it.
 _CHECKPOINT_BYTES = 4 * 1024 * 1024
 _RESTART_BYTES = 32 * 1024 * 1024
 # Where there is little room, or none: so often, whatever its size.
-_RESCUE_EVERY = 1.0
+_FULL_DISK_CHECKPOINT_EVERY = 1.0
 _CLEAN_EVERY = 60.0
 _PATIENCE = 1.0
 # So many keys go in one transaction, for requests wait meanwhile.
 _KEYS_AT_ONCE = 500
 
 
-class Upkeep:
+class Maintenance:
     """Done by a lane's thread, never while a request waits."""
 
-    def __init__(self, file: SpoolFile, options: DeliveryOptions) -> None:
+    def __init__(self, file: SqliteConnection, options: DeliveryOptions) -> None:
         self._file = file
         self._options = options
         self._next_cleaning = 0.0
-        self._next_rescue = 0.0
+        self._next_full_disk_checkpoint = 0.0
 
-    def make_room(self, now: float) -> None:
+    def checkpoint_if_needed(self, now: float) -> None:
         """Write the log back to the file before it is too large for that.
 
         That takes room, at most as much as the log itself; once all of it is done, the log begins anew where it is.
@@ -43,7 +43,7 @@ class Upkeep:
         helps where the file has pages to spare.
 
         Raises:
-            SpoolFault: The file cannot be used.
+            StoreError: The file cannot be used.
         """
         try:
             size = Path(f"{self._file.path}-wal").stat().st_size
@@ -51,8 +51,8 @@ class Upkeep:
         except OSError:
             return
         if size >= room or self._file.is_full:
-            if now >= self._next_rescue:
-                self._next_rescue = now + _RESCUE_EVERY
+            if now >= self._next_full_disk_checkpoint:
+                self._next_full_disk_checkpoint = now + _FULL_DISK_CHECKPOINT_EVERY
                 self._file.checkpoint(restart=True)
         elif size >= _CHECKPOINT_BYTES:
             self._file.checkpoint(restart=size >= _RESTART_BYTES)
@@ -61,7 +61,7 @@ class Upkeep:
         """Forget what is old, if that is due.
 
         Raises:
-            SpoolFault: The file cannot be used.
+            StoreError: The file cannot be used.
         """
         if now >= self._next_cleaning:
             self._next_cleaning = now + _CLEAN_EVERY

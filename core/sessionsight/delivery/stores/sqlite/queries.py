@@ -13,34 +13,34 @@ import msgspec
 from msgspec.structs import replace
 
 from sessionsight.capture.records import DropReason, Goal, QueuedRecord
-from sessionsight.delivery.queue.base import DeadLetter, Share
-from sessionsight.delivery.queue.codec import from_bytes, to_bytes
-from sessionsight.delivery.queue.dedupe import scope_of
+from sessionsight.delivery.queue.base import DeadLetter, LaneBatch
+from sessionsight.delivery.queue.codec import decode_entry, encode_entry
+from sessionsight.delivery.queue.dedupe import dedupe_key
 from sessionsight.delivery.queue.priority import size_of
 from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED
 
 __all__ = [
-    "BYPASSED",
     "CAPTURED",
     "DELIVERED",
+    "FALLBACK",
     "Counts",
     "Row",
     "bury",
-    "carry_over",
     "claim",
     "clear_in_flight",
     "count",
+    "drain_unclaimed",
+    "ensure_lanes",
     "enter",
+    "import_fallback_counts",
     "mark_in_flight",
-    "name_lanes",
     "remove",
-    "take_out",
-    "thin_out",
+    "trim_dead_letters",
 ]
 
 CAPTURED = "captured"
 DELIVERED = "delivered"
-BYPASSED = "bypassed"
+FALLBACK = "bypassed"
 """Waited in memory, because the file could not be written in time; no part of the ledger's sum."""
 
 Counts = dict[tuple[int, str], int]
@@ -54,7 +54,7 @@ _RANK_GOAL, _RANK_OTHER = 0, 1
 _ONE = "lane = ? AND owner = ? AND rank = ? AND record = ?"
 
 
-def name_lanes(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
+def ensure_lanes(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
     """The numbers of lanes, which the file gives to those that it does not know."""
     connection.executemany("INSERT OR IGNORE INTO lanes (name) VALUES (?)", [(name,) for name in names])
     return dict(connection.execute("SELECT name, lane FROM lanes"))
@@ -70,7 +70,7 @@ def count(connection: sqlite3.Connection, counts: Counts) -> None:
 
 def enter(
     connection: sqlite3.Connection,
-    shares: Sequence[Share],
+    shares: Sequence[LaneBatch],
     bodies: Mapping[int, bytes],
     *,
     lanes: Mapping[str, int],
@@ -198,10 +198,10 @@ def bury(connection: sqlite3.Connection, lane: int, owner: int, letters: Sequenc
     )
     entries = [letter.entry for letter in letters]
     connection.executemany(f"DELETE FROM queue WHERE {_ONE}", _keys(lane, owner, entries))  # noqa: S608
-    thin_out(connection, lane, keep=keep)
+    trim_dead_letters(connection, lane, keep=keep)
 
 
-def carry_over(
+def import_fallback_counts(
     connection: sqlite3.Connection,
     lane: int,
     owner: int,  # noqa: ARG001  as all of these take it
@@ -218,7 +218,7 @@ def carry_over(
     counts: Counts = {(lane, reason.value): number for reason, number in dropped.items()}
     counts[lane, DELIVERED] = delivered
     counts[lane, CAPTURED] = delivered + dropped.total() + len(letters)
-    counts[lane, BYPASSED] = delivered + len(letters)
+    counts[lane, FALLBACK] = delivered + len(letters)
     count(connection, counts)
     unwritten = 0
     for given in letters:
@@ -234,7 +234,7 @@ def carry_over(
     return unwritten
 
 
-def thin_out(connection: sqlite3.Connection, lane: int, *, keep: int) -> None:
+def trim_dead_letters(connection: sqlite3.Connection, lane: int, *, keep: int) -> None:
     """Drop the oldest dead letters of a lane beyond so many."""
     (number,) = connection.execute("SELECT count(*) FROM dead WHERE lane = ?", (lane,)).fetchone()
     if number > keep:
@@ -245,7 +245,7 @@ def thin_out(connection: sqlite3.Connection, lane: int, *, keep: int) -> None:
         count(connection, {(lane, DropReason.DEAD_LETTERS_FULL.value): number - keep})
 
 
-def take_out(connection: sqlite3.Connection, owner: int) -> dict[str, list[QueuedRecord]]:
+def drain_unclaimed(connection: sqlite3.Connection, owner: int) -> dict[str, list[QueuedRecord]]:
     """Remove from a file that is given up what nobody has claimed, and what this owner has and did not send yet.
 
     Returns:
@@ -258,7 +258,7 @@ def take_out(connection: sqlite3.Connection, owner: int) -> dict[str, list[Queue
         (UNCLAIMED,),
     ).fetchall():
         with contextlib.suppress(msgspec.MsgspecError):
-            found.setdefault(name, []).append(from_bytes(body, since=since, row=row))
+            found.setdefault(name, []).append(decode_entry(body, since=since, row=row))
     connection.execute("DELETE FROM queue WHERE owner = ? OR (owner = ? AND sent = 0)", (UNCLAIMED, owner))
     return found
 
@@ -273,7 +273,7 @@ def _claim_key(connection: sqlite3.Connection, lane: int, entry: QueuedRecord, w
         connection.execute(
             "INSERT INTO keys VALUES (?, ?, ?) ON CONFLICT (lane, scope) DO UPDATE SET since = excluded.since"
             " WHERE abs(keys.since - excluded.since) >= ?",
-            (lane, scope_of(entry), entry.enqueued_at, window),
+            (lane, dedupe_key(entry), entry.enqueued_at, window),
         ).rowcount
     )
 
@@ -281,7 +281,7 @@ def _claim_key(connection: sqlite3.Connection, lane: int, entry: QueuedRecord, w
 def _written(letter: DeadLetter) -> tuple[DeadLetter, bytes]:
     """A dead letter, and its record as bytes: none where that cannot be written, which the letter then says."""
     try:
-        return letter, to_bytes(letter.entry)
+        return letter, encode_entry(letter.entry)
     except Exception as error:  # a context that was made by hand may hold anything
         why = f"the record itself cannot be written ({type(error).__name__}: {error})"
         return replace(letter, message=f"{letter.message}; {why}"), b""

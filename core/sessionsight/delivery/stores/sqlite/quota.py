@@ -7,8 +7,8 @@ import sqlite3
 from collections import Counter
 
 from sessionsight.capture.records import DropReason
-from sessionsight.delivery.queue.codec import from_bytes
-from sessionsight.delivery.queue.dedupe import scope_of
+from sessionsight.delivery.queue.codec import decode_entry
+from sessionsight.delivery.queue.dedupe import dedupe_key
 from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED
 from sessionsight.delivery.stores.sqlite.queries import count
 
@@ -90,8 +90,8 @@ def _release_key(connection: sqlite3.Connection, lane: int, record: int) -> None
     """Forget the key of a record that is lost, so that a repeated call may succeed it."""
     (body,) = connection.execute("SELECT body FROM records WHERE id = ?", (record,)).fetchone()
     try:
-        entry = from_bytes(body, since=0.0, row=record)
+        entry = decode_entry(body, since=0.0, row=record)
     except Exception:
         return  # it has no key that anybody could know
     if entry.record.key is not None:
-        connection.execute("DELETE FROM keys WHERE lane = ? AND scope = ?", (lane, scope_of(entry)))
+        connection.execute("DELETE FROM keys WHERE lane = ? AND scope = ?", (lane, dedupe_key(entry)))

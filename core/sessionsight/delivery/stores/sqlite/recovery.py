@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED, OwnerLock
-from sessionsight.delivery.stores.sqlite.queries import thin_out
+from sessionsight.delivery.stores.sqlite.queries import trim_dead_letters
 
 if TYPE_CHECKING:
     from sessionsight.delivery.stores.sqlite.store import SqliteSpool
@@ -28,7 +28,7 @@ def take_over(spool: SqliteSpool, lock: OwnerLock) -> None:
         lock: This process's own, which can tell whether others are alive.
 
     Raises:
-        SpoolFault: The file cannot be used.
+        StoreError: The file cannot be used.
     """
     known = spool.file.read(_owners, wait=_PATIENCE)
     dead = [owner for owner in known if not lock.is_alive(owner)]
@@ -78,7 +78,7 @@ def _bequeath(connection: sqlite3.Connection, owners: list[int], *, park: bool, 
                 if number:
                     parked += number
                     connection.execute("DELETE FROM queue WHERE lane = ? AND owner = ? AND sent = 1", (lane, owner))
-                    thin_out(connection, lane, keep=keep)
+                    trim_dead_letters(connection, lane, keep=keep)
             connection.execute(
                 "UPDATE queue SET owner = ?, sent = 0 WHERE lane = ? AND owner = ?", (UNCLAIMED, lane, owner)
             )

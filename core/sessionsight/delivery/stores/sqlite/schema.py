@@ -11,9 +11,9 @@ from contextlib import closing
 from pathlib import Path
 from secrets import randbits
 
-from sessionsight.delivery.stores.errors import Newer, NotOurs
+from sessionsight.delivery.stores.errors import ForeignDatabase, UnsupportedSchema
 
-__all__ = ["APPLICATION_ID", "VERSION", "is_foreign", "is_log_of_spool", "look_first", "prepare"]
+__all__ = ["APPLICATION_ID", "VERSION", "check_before_open", "is_foreign", "is_log_of_spool", "prepare"]
 
 APPLICATION_ID = 0x53535350
 """Tells a spool from any other SQLite file: "SSSP"."""
@@ -67,15 +67,15 @@ _UPGRADES: dict[int, tuple[str, ...]] = {
 VERSION = 1 + len(_UPGRADES)
 
 
-def look_first(path: str) -> None:
+def check_before_open(path: str) -> None:
     """See whose database a file is before it is opened to be written, because even that may change it.
 
     Whoever opens somebody else's database may roll a transaction of theirs back, and whoever closes it may write
     their log back. This look writes nothing, and does not even open their log with SQLite, which would share its index.
 
     Raises:
-        Newer: A newer release has made the file.
-        NotOurs: It is somebody else's database.
+        UnsupportedSchema: A newer release has made the file.
+        ForeignDatabase: It is somebody else's database.
         sqlite3.Error: It cannot be told.
     """
     uri = Path(path).absolute().as_uri()
@@ -86,7 +86,7 @@ def look_first(path: str) -> None:
         if _is_spool(connection):
             return
     if is_log_of_spool(path) is False:  # which may hold what the file itself does not hold yet
-        raise NotOurs("its log holds a database of something else")
+        raise ForeignDatabase("its log holds a database of something else")
 
 
 def is_log_of_spool(path: str) -> bool | None:
@@ -119,8 +119,8 @@ def prepare(connection: sqlite3.Connection) -> int:
         Where the file's row ids begin.
 
     Raises:
-        Newer: A newer release has made the file.
-        NotOurs: It is somebody else's database.
+        UnsupportedSchema: A newer release has made the file.
+        ForeignDatabase: It is somebody else's database.
     """
     if _is_spool(connection):
         version = _pragma(connection, "user_version")
@@ -163,18 +163,18 @@ def _is_spool(connection: sqlite3.Connection) -> bool:
     """Whether a database is a spool by now; False for an empty one, which may become one.
 
     Raises:
-        Newer: A newer release has made it.
-        NotOurs: It is somebody else's.
+        UnsupportedSchema: A newer release has made it.
+        ForeignDatabase: It is somebody else's.
     """
     version = _pragma(connection, "user_version")
     if _pragma(connection, "application_id") == APPLICATION_ID:
         if version > VERSION:
-            raise Newer(
+            raise UnsupportedSchema(
                 f"a newer release has made it (schema {version}, this one knows {VERSION}); update this app as well"
             )
         return True
     if version or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-        raise NotOurs("it is a database of something else")
+        raise ForeignDatabase("it is a database of something else")
     return False
 
 

@@ -11,13 +11,13 @@ from msgspec import Struct
 
 from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED
-from sessionsight.delivery.stores.sqlite.queries import BYPASSED, CAPTURED, DELIVERED
+from sessionsight.delivery.stores.sqlite.queries import CAPTURED, DELIVERED, FALLBACK
 from sessionsight.delivery.stores.sqlite.quota import used_bytes
 
 __all__ = ["FileStats", "counted", "last", "of_file", "of_lane", "still_ours", "together", "unsettled", "waits"]
 
 _LANE = "(SELECT lane FROM lanes WHERE name = ?)"
-_NOT_DROPPED = frozenset({BYPASSED, CAPTURED, DELIVERED, "pending", "dead"})
+_NOT_DROPPED = frozenset({FALLBACK, CAPTURED, DELIVERED, "pending", "dead"})
 
 
 def waits(connection: sqlite3.Connection, lane: str) -> bool:
@@ -88,7 +88,7 @@ def of_file(connection: sqlite3.Connection) -> FileStats:
     return FileStats(
         lanes={name: _stats(counts, state="-", last_error=None) for name, counts in stored.items()},
         oldest=_value(connection, "SELECT min(since) FROM queue"),
-        bypassed=sum(counts[BYPASSED] for counts in stored.values()),
+        bypassed=sum(counts[FALLBACK] for counts in stored.values()),
         used_bytes=used_bytes(connection),
         file_bytes=_value(connection, "PRAGMA page_count") * _value(connection, "PRAGMA page_size"),
         owners=_value(connection, "SELECT count(*) FROM owners"),
