@@ -122,7 +122,7 @@ def test_waiting_ends_when_the_queue_is_closed() -> None:
 # --- in the place of a file that cannot be used ---------------------------------------------------
 
 
-def test_what_is_claimed_may_be_put_back_or_moved_to_other_books() -> None:
+def test_claimed_entries_can_be_requeued_or_moved_to_another_queue() -> None:
     queue = make_queue()
     queue.enqueue([event("a"), goal("g"), event("b")])
 
@@ -136,7 +136,7 @@ def test_what_is_claimed_may_be_put_back_or_moved_to_other_books() -> None:
     assert counts(queue) == {"captured": 1, "pending": 1}
 
 
-def test_what_is_settled_may_be_handed_over_to_other_books_and_taken_back() -> None:
+def test_outcomes_can_be_exported_to_another_queue_and_imported_again() -> None:
     queue = make_queue()
     queue.enqueue([event(name) for name in "abc"], [DropReason.CONSENT])
     a, b, _ = queue.claim(3, 10**9)
@@ -183,7 +183,7 @@ def test_a_capture_that_interrupts_another_on_the_same_thread_does_not_hang() ->
 # --- any sequence ---------------------------------------------------------------------------------
 
 
-class BooksMachine(RuleBasedStateMachine):
+class QueueMachine(RuleBasedStateMachine):
     """Whatever happens in whatever order, each record is in exactly one place."""
 
     @initialize(records=st.integers(1, 10), dead=st.integers(1, 3), keys=st.integers(1, 3))
@@ -253,4 +253,4 @@ class BooksMachine(RuleBasedStateMachine):
             assert since is not None or not waiting
 
 
-TestBooks = BooksMachine.TestCase
+TestQueue = QueueMachine.TestCase
