@@ -259,7 +259,9 @@ class Dispatcher:
         if is_new:
             self._reports.log(
                 logging.ERROR,
-                f"paused, because the vendor refuses our calls ({verdict.message}); check {options} and the address {url}. Records are kept; the next try is in {self._options.pause_interval:g} s, or as soon as a key changes",
+                f"paused, because the vendor refuses our calls ({verdict.message}); check {options} and the address "
+                f"{url}. Records are kept; the next try is in {self._options.pause_interval:g} s, or as soon as a "
+                "key changes",
                 key="paused",
             )
         self._reports.problem("paused", verdict.message, records=len(job.entries), status=status)
