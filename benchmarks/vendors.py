@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sessionsight.delivery.transport import TimeLimits, Transport
-from sessionsight.destinations.base import Destination, HttpCall, HttpReply
+from sessionsight.destinations.base import Destination, VendorRequest, VendorResponse
 
 Destinations = dict[str, dict[str, Any]]
 
@@ -38,8 +38,8 @@ def all_four(url: str) -> Destinations:
 class Nowhere:
     """A transport that has delivered everything before it is asked."""
 
-    def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
-        return HttpReply(status=200, body=b"{}")
+    def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
+        return VendorResponse(status=200, body=b"{}")
 
     def close(self) -> None:
         pass

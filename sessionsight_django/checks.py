@@ -12,7 +12,7 @@ from django.utils.module_loading import import_string
 
 from sessionsight import ConfigurationError, Settings
 from sessionsight.destinations import Signal
-from sessionsight.destinations.base import VendorDestination, reveal
+from sessionsight.destinations.base import VendorDestination, resolve_secret
 from sessionsight.diagnosis.configuration import is_local
 from sessionsight.environment import VARIABLES, option_of
 from sessionsight_django.clients import current_settings, is_test_environment, set_test_mode
@@ -125,7 +125,7 @@ def _destinations(settings: Settings) -> Iterator[CheckMessage]:
 def _key(destination: VendorDestination, option: str) -> str:
     """A key, if it stands in the settings; a function that gives it is not called for a check."""
     key = getattr(destination, option)
-    return reveal(key) if isinstance(key, str) else ""
+    return resolve_secret(key) if isinstance(key, str) else ""
 
 
 def _cors(settings: Settings) -> Iterator[CheckMessage]:

@@ -13,7 +13,7 @@ from msgspec.structs import fields
 from sessionsight.capture.encoding import decode
 from sessionsight.capture.records import DropReason
 from sessionsight.destinations import BY_NAME
-from sessionsight.destinations.base import Action, Destination, HttpReply, VendorDestination
+from sessionsight.destinations.base import Action, Destination, VendorDestination, VendorResponse
 from sessionsight.errors import ConfigurationError
 from sessionsight.settings import Settings
 from tests.core.destinations.factories import (
@@ -49,14 +49,14 @@ def test_a_whole_destination_takes_less_than_forty_lines() -> None:
 
 def test_the_pages_destination_sends_events_and_nothing_else(warehouse: Any) -> None:
     made: Destination = warehouse(token="token_1")
-    assert made.takes(type(event()))
-    assert not made.takes(type(goal()))
-    assert made.refuses(event(), NOBODY) is DropReason.NO_IDENTITY
-    assert made.refuses(event(), USER) is None
+    assert made.supports(type(event()))
+    assert not made.supports(type(goal()))
+    assert made.drop_reason(event(), NOBODY) is DropReason.NO_IDENTITY
+    assert made.drop_reason(event(), USER) is None
     assert (made.limits.max_records, made.limits.gzip_above) == (500, 1024)
 
     entries = [entry(event("a", {"n": 1}), USER), entry(event("b", user_id="user_2"), USER)]
-    [call] = made.calls(entries, now=NOW)
+    [call] = made.build_requests(entries, now=NOW)
 
     assert (call.method, call.url) == ("POST", "https://events.example.com/ingest")
     assert call.headers == {"Content-Type": "application/json", "Authorization": "Bearer token_1"}
@@ -67,8 +67,8 @@ def test_the_pages_destination_sends_events_and_nothing_else(warehouse: Any) -> 
             {"id": RECORD_ID, "event": "b", "user": "user_2", "at": TIMESTAMP, "properties": {}},
         ]
     }
-    assert made.judge(call, HttpReply(status=200)).action is Action.DELIVERED
-    assert made.judge(call, HttpReply(status=401)).action is Action.PAUSE
+    assert made.classify(call, VendorResponse(status=200)).action is Action.DELIVERED
+    assert made.classify(call, VendorResponse(status=401)).action is Action.PAUSE
     assert "token_1" not in repr(made)
 
 

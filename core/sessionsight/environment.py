@@ -99,7 +99,7 @@ def is_blank(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-DESTINATION_METHODS = ("takes", "refuses", "calls", "judge")
+DESTINATION_METHODS = ("supports", "drop_reason", "build_requests", "classify")
 """Methods that a destination must have, next to its name and limits."""
 
 

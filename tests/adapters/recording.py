@@ -13,7 +13,7 @@ from typing import Any
 from sessionsight import Client, Settings
 from sessionsight.delivery.transport import TimeLimits
 from sessionsight.destinations import Analyse
-from sessionsight.destinations.base import HttpCall, HttpReply
+from sessionsight.destinations.base import VendorRequest, VendorResponse
 
 COOKIE = "ss_vid=visitor-1"
 
@@ -35,10 +35,10 @@ class Recorder:
             make_transport=lambda destination: self,
         )
 
-    def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
+    def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
         assert self.open.wait(10)
         self._events += json.loads(call.body)["events"]
-        return HttpReply(status=200)
+        return VendorResponse(status=200)
 
     def close(self) -> None:
         pass

@@ -13,7 +13,7 @@ from sessionsight.delivery.queue.base import DeadLetter
 from sessionsight.delivery.sender_pool import _GRACE
 from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.transport import NotSent, TimeLimits, Transport, TransportError
-from sessionsight.destinations.base import HttpCall, HttpReply
+from sessionsight.destinations.base import VendorRequest, VendorResponse
 
 
 class Outcome(Enum):
@@ -41,7 +41,7 @@ class Witness:
         self._transport = transport
         self.tries: list[Try] = []
 
-    def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
+    def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
         """Send the call once."""
         begun = time.monotonic()
         outcome = Outcome.UNKNOWN

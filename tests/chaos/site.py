@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from sessionsight import Settings
 from sessionsight.capture.records import QueuedRecord
 from sessionsight.destinations import SessionSight, Signal
-from sessionsight.destinations.base import HttpCall
+from sessionsight.destinations.base import VendorRequest
 from sessionsight.wsgi import KEY, AnalyticsMiddleware
 
 if TYPE_CHECKING:
@@ -39,18 +39,18 @@ def goal_token(visit: int) -> str:
 class Goals(SessionSight, frozen=True, kw_only=True):
     """SessionSight; its calls say which process sends them."""
 
-    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
-        return [_signed(call) for call in super().calls(entries, now=now)]
+    def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
+        return [_signed(call) for call in super().build_requests(entries, now=now)]
 
 
 class Events(Signal, frozen=True, kw_only=True):
     """Signal; its calls say which process sends them."""
 
-    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
-        return [_signed(call) for call in super().calls(entries, now=now)]
+    def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
+        return [_signed(call) for call in super().build_requests(entries, now=now)]
 
 
-def _signed(call: HttpCall) -> HttpCall:
+def _signed(call: VendorRequest) -> VendorRequest:
     return replace(call, headers={**call.headers, "x-worker": str(os.getpid())})
 
 

@@ -28,20 +28,20 @@ from sessionsight.delivery.queue.memory import MemorySpool
 from sessionsight.delivery.sender_pool import Attempt, Outcome
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.delivery.transport import NotSent, OutcomeUnknown, TimeLimits, TransportError, Unsendable
-from sessionsight.destinations.base import HttpCall, HttpReply
+from sessionsight.destinations.base import VendorRequest, VendorResponse
 from sessionsight.log import ThrottledLogger
 from tests.core.delivery.kit import USER, Vendor, quick
 from tests.core.delivery.spools import abandon
 from tests.support.examples import examples
 
-ANSWERS: dict[str, HttpReply | TransportError] = {
-    "taken": HttpReply(status=200),
-    "taken but for the first": HttpReply(status=200, body=b'{"refused": {"0": "no such goal"}}'),
-    "later": HttpReply(status=429, headers={"retry-after": "7"}),
-    "too large": HttpReply(status=413),
-    "bad record": HttpReply(status=400),
-    "bad key": HttpReply(status=401),
-    "broken": HttpReply(status=500),
+ANSWERS: dict[str, VendorResponse | TransportError] = {
+    "taken": VendorResponse(status=200),
+    "taken but for the first": VendorResponse(status=200, body=b'{"refused": {"0": "no such goal"}}'),
+    "later": VendorResponse(status=429, headers={"retry-after": "7"}),
+    "too large": VendorResponse(status=413),
+    "bad record": VendorResponse(status=400),
+    "bad key": VendorResponse(status=401),
+    "broken": VendorResponse(status=500),
     "not reached": NotSent("nobody listens"),
     "hung up": OutcomeUnknown("no reply"),
     "unsendable": Unsendable("a line break in the key"),
@@ -73,20 +73,20 @@ class Hands:
 
     def __init__(self) -> None:
         self.flying: list[Attempt] = []
-        self.launched: list[HttpCall] = []
+        self.launched: list[VendorRequest] = []
         self._done: list[Outcome] = []
 
     @property
     def in_flight(self) -> int:
         return len(self.flying) + len(self._done)
 
-    def launch(self, call: HttpCall, limits: TimeLimits) -> Attempt:
+    def launch(self, call: VendorRequest, limits: TimeLimits) -> Attempt:
         attempt = Attempt(call, limits, math.inf)
         self.flying.append(attempt)
         self.launched.append(call)
         return attempt
 
-    def bring_back(self, attempt: Attempt, result: HttpReply | TransportError) -> None:
+    def bring_back(self, attempt: Attempt, result: VendorResponse | TransportError) -> None:
         self.flying.remove(attempt)
         self._done.append(Outcome(attempt, result))
 
@@ -100,7 +100,7 @@ def token_of(entry: QueuedRecord) -> str:
     return entry.record.properties.decode() if isinstance(entry.record, Identify) else entry.record.label
 
 
-def tokens_of(call: HttpCall) -> list[str]:
+def tokens_of(call: VendorRequest) -> list[str]:
     return [token_of(entry) for entry in call.entries]
 
 
@@ -133,18 +133,18 @@ class LaneModel(RuleBasedStateMachine):
         return MemorySpool(options)
 
     @initialize(
-        repeatable=st.booleans(),
+        idempotent=st.booleans(),
         concurrency=st.integers(1, 3),
         max_records=st.integers(1, 4),
         queue_records=st.integers(4, 12),
         dead_letters=st.integers(2, 20),
     )
-    def open_lane(self, repeatable: bool, concurrency: int, max_records: int, **bounds: int) -> None:
+    def open_lane(self, idempotent: bool, concurrency: int, max_records: int, **bounds: int) -> None:
         self.options = quick(
             breaker_failures=3, backoff_base=1.0, backoff_max=20.0, pause_interval=30.0, max_age=MAX_AGE, **bounds
         )
         self.vendor = Vendor(
-            "http://127.0.0.1:9", concurrency=concurrency, max_records=max_records, repeatable=repeatable
+            "http://127.0.0.1:9", concurrency=concurrency, max_records=max_records, idempotent=idempotent
         )
         self.open_queue()
 
@@ -252,7 +252,7 @@ class LaneModel(RuleBasedStateMachine):
             assert len(tokens) == len(call.entries) <= limits.max_records
             assert not tokens & self.delivered
             assert not tokens & self.refused
-            if not limits.repeatable:
+            if not limits.idempotent:
                 assert not tokens & self.doubtful, "sent again although it may have arrived"
             self.look_at_order(tokens_of(call))
         self.seen = len(self.hands.launched)
@@ -277,7 +277,7 @@ class LaneModel(RuleBasedStateMachine):
             assert token not in self.delivered
             assert letter.reason in {"refused", "too_large", "unknown", "expired"}
             if letter.reason == "unknown":
-                assert not self.vendor.limits.repeatable
+                assert not self.vendor.limits.idempotent
                 assert token in self.doubtful
 
     @invariant()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sessionsight.destinations.base import Action, HttpReply, Limits, Verdict
+from sessionsight.destinations.base import Action, Limits, VendorResponse, Verdict
 from tests.conformance.facts.fact import KEYS, destination
 from tests.core.destinations.factories import EVERYBODY, NOW, entry, event, goal
 
@@ -77,13 +77,13 @@ REPLIES = [
 def test_a_reply_means_what_the_vendor_means(fact: ReplyFact) -> None:
     vendor = destination(fact.destination)
     record = goal(session_id="s") if fact.destination == "sessionsight" else event()
-    [call] = vendor.calls([entry(record, EVERYBODY)], now=NOW)
-    reply = HttpReply(status=fact.status, headers=dict(fact.headers), body=fact.body)
-    assert vendor.judge(call, reply) == Verdict(action=fact.action, message=fact.message)
+    [call] = vendor.build_requests([entry(record, EVERYBODY)], now=NOW)
+    reply = VendorResponse(status=fact.status, headers=dict(fact.headers), body=fact.body)
+    assert vendor.classify(call, reply) == Verdict(action=fact.action, message=fact.message)
 
 
 LIMITS: list[tuple[str, dict[str, Any], Limits]] = [
-    ("sessionsight", {}, Limits(max_records=1, concurrency=8, max_age=86400, repeatable=False)),
+    ("sessionsight", {}, Limits(max_records=1, concurrency=8, max_age=86400, idempotent=False)),
     ("signal", {}, Limits(max_records=20, gzip_above=1024)),
     ("signal", {"batch_size": 50, "compression": False}, Limits(max_records=50)),
     ("saytics", {}, Limits(max_records=100, calls_per_minute=100)),

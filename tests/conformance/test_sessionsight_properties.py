@@ -77,7 +77,7 @@ def test_a_text_is_trimmed_and_blank_by_the_rules(text: str) -> None:
 def test_a_blank_goal_or_session_is_refused_and_no_other(goal_id: str, session_id: str) -> None:
     vendor = SessionSight(secret_api_key="k", property_id="p")
     record = goal(goal_id or "g", session_id=session_id)
-    refused = vendor.refuses(record, NOBODY) is DropReason.NO_SESSION
+    refused = vendor.drop_reason(record, NOBODY) is DropReason.NO_SESSION
     assert refused == (not rules.trim(session_id))
     try:
         check_goal(goal_id, 1, None)
@@ -281,7 +281,7 @@ def test_a_goal_goes_out_with_the_fields_of_the_vendors_sdk(
     vendor = SessionSight(secret_api_key="k", property_id="shop", metadata_over_limit="as_given")
     context = TrackingContext(sessionsight=SessionSightIds(session_id="s-1", visitor_id="v-1"), user_id="user_1")
     record = goal(goal_id, direction, amount, {name: nonfinite_as_text(value) for name, value in metadata.items()})
-    (call,) = vendor.calls([entry(record, context)], now=NOW)
+    (call,) = vendor.build_requests([entry(record, context)], now=NOW)
     assert call.url == f"https://api.sessionsight.com/v1/goals/{direction}"
     assert call.headers == {"Content-Type": "application/json", "x-api-key": "k"}
     kept, _ = filter_metadata(msgspec.json.decode(record.properties))

@@ -14,14 +14,14 @@ in_order = msgspec.json.Encoder(order="deterministic", decimal_format="number").
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.id)
 def test_the_wire_is_as_the_vendor_documents_it(fact: Fact) -> None:
     vendor = destination(fact.destination, fact.options)
-    refusals = [vendor.refuses(entry.record, entry.context) for entry in fact.entries]
+    refusals = [vendor.drop_reason(entry.record, entry.context) for entry in fact.entries]
     if fact.refused is not None:
         assert refusals[0] is fact.refused
         return
-    assert all(vendor.takes(type(entry.record)) for entry in fact.entries)
+    assert all(vendor.supports(type(entry.record)) for entry in fact.entries)
     assert refusals == [None] * len(refusals)
 
-    calls = list(vendor.calls(fact.entries, now=NOW))
+    calls = list(vendor.build_requests(fact.entries, now=NOW))
 
     assert [(call.method, call.url) for call in calls] == [(request.method, request.url) for request in fact.requests]
     assert [call.headers for call in calls] == [request.headers for request in fact.requests]

@@ -8,7 +8,7 @@ from sessionsight import Client, TrackingContext
 from sessionsight.capture.encoding import decode
 from sessionsight.capture.records import DropReason, Event, QueuedRecord, Record
 from sessionsight.delivery.transport import TimeLimits
-from sessionsight.destinations.base import Action, HttpCall, HttpReply, Limits, Verdict
+from sessionsight.destinations.base import Action, Limits, VendorRequest, VendorResponse, Verdict
 from sessionsight.request.raw import HeaderNames, RequestData, from_any
 
 
@@ -20,16 +20,16 @@ class BoxDestination:
     def __init__(self, name: str = "box") -> None:
         self.name = name
 
-    def takes(self, kind: type[Record]) -> bool:
+    def supports(self, kind: type[Record]) -> bool:
         return True
 
-    def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
+    def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
         return None
 
-    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
-        return [HttpCall(url=f"https://{self.name}.example/", headers={}, body=b"", entries=entries)]
+    def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
+        return [VendorRequest(url=f"https://{self.name}.example/", headers={}, body=b"", entries=entries)]
 
-    def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
+    def classify(self, call: VendorRequest, reply: VendorResponse) -> Verdict:
         return Verdict(action=Action.DELIVERED)
 
 
@@ -39,10 +39,10 @@ class Box:
     def __init__(self) -> None:
         self.entries: dict[str, list[QueuedRecord]] = {}
 
-    def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
+    def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
         name = call.url.removeprefix("https://").removesuffix(".example/")
         self.entries.setdefault(name, []).extend(call.entries)
-        return HttpReply(status=200)
+        return VendorResponse(status=200)
 
     def close(self) -> None:
         pass

@@ -15,7 +15,7 @@ from sessionsight.capture.encoding import encode
 from sessionsight.capture.records import Event, QueuedRecord
 from sessionsight.delivery.before_send import apply
 from sessionsight.destinations import Analyse, Saytics, SessionSight, Signal
-from sessionsight.destinations.options import reveal
+from sessionsight.destinations.options import resolve_secret
 from tests.core.box import BoxDestination, Recorder, Visit, VisitReader
 from tests.core.conftest import MakeRecorder
 
@@ -127,7 +127,7 @@ def test_a_key_that_an_async_function_gives_is_refused(vendor: Any, options: dic
         vendor(**options)
 
 
-@pytest.mark.parametrize("method", ["takes", "refuses", "calls", "judge"])
+@pytest.mark.parametrize("method", ["supports", "drop_reason", "build_requests", "classify"])
 def test_an_own_destination_with_an_async_method_is_refused(method: str) -> None:
     destination = BoxDestination()
     setattr(destination, method, no)
@@ -229,7 +229,7 @@ def test_a_record_without_an_answer_of_before_send_is_dropped(make_recorder: Mak
 @pytest.mark.parametrize("kind", LATE)
 def test_a_key_is_never_what_would_have_to_be_awaited(kind: str) -> None:
     with pytest.raises(ConfigurationError, match=r"the function returned a .*, which nothing awaits"):
-        reveal(LATE[kind])
+        resolve_secret(LATE[kind])
 
 
 # --- in every framework -----------------------------------------------------------------------------

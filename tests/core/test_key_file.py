@@ -9,7 +9,7 @@ import pytest
 
 from sessionsight import Client, ConfigurationError, KeyFile, Settings
 from sessionsight.destinations import Signal, from_options
-from sessionsight.destinations.base import reveal
+from sessionsight.destinations.base import resolve_secret
 from sessionsight.diagnosis import check
 from tests.support.server import Server, reply, until
 
@@ -58,7 +58,7 @@ def test_a_file_is_read_again_when_it_has_changed_and_only_then(file: Path) -> N
 def test_a_file_without_a_key_is_named_and_its_content_is_not(file: Path, content: bytes, message: str) -> None:
     file.write_bytes(content)
     with pytest.raises(ConfigurationError, match=message) as raised:
-        reveal(KeyFile(file))
+        resolve_secret(KeyFile(file))
     assert str(file) in str(raised.value)
     assert "secret" not in str(raised.value).replace(str(file), "")
 
@@ -66,7 +66,7 @@ def test_a_file_without_a_key_is_named_and_its_content_is_not(file: Path, conten
 def test_a_file_that_is_missing_is_named_when_the_key_is_needed(tmp_path: Path) -> None:
     key = KeyFile(tmp_path / "missing")
     with pytest.raises(ConfigurationError, match=r"missing' cannot be read \(FileNotFoundError\)"):
-        reveal(key)
+        resolve_secret(key)
 
 
 @pytest.mark.parametrize("path", ["", None, 7])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sessionsight import Client, Settings
 from sessionsight.delivery.transport import TimeLimits
-from sessionsight.destinations.base import HttpCall, HttpReply
+from sessionsight.destinations.base import VendorRequest, VendorResponse
 from sessionsight.request.context import MAX_ID
 from sessionsight.wsgi import KEY
 from sessionsight.wsgi import AnalyticsMiddleware as WsgiMiddleware
@@ -43,11 +43,11 @@ class Wire:
     """A transport that takes everything and keeps it."""
 
     def __init__(self) -> None:
-        self.calls: list[HttpCall] = []
+        self.calls: list[VendorRequest] = []
 
-    def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
+    def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
         self.calls.append(call)
-        return HttpReply(status=200)
+        return VendorResponse(status=200)
 
     def close(self) -> None:
         pass

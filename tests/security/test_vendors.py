@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from sessionsight.delivery.transport import HttpxTransport, NotSent, OutcomeUnknown, TimeLimits, TransportError
-from sessionsight.destinations.base import HttpCall
+from sessionsight.destinations.base import VendorRequest
 from tests.chaos.names import known
 from tests.chaos.vendor import Vendor
 from tests.core.delivery.kit import deaths, deliver, goal, make_lane, offer, singles
@@ -23,8 +23,8 @@ AMPLE = TimeLimits(connect=PATIENCE, read=PATIENCE, total=PATIENCE)
 KEY = "sk_very_secret"
 
 
-def call(url: str) -> HttpCall:
-    return HttpCall(url=f"{url}/take", headers={"Authorization": f"Bearer {KEY}"}, body=b"{}", entries=())
+def call(url: str) -> VendorRequest:
+    return VendorRequest(url=f"{url}/take", headers={"Authorization": f"Bearer {KEY}"}, body=b"{}", entries=())
 
 
 def error_of(transport: HttpxTransport, url: str) -> TransportError:

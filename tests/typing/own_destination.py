@@ -4,7 +4,15 @@ from collections.abc import Iterable, Sequence
 
 from sessionsight import Client, Settings, TrackingContext
 from sessionsight.capture.records import DropReason, Event, QueuedRecord, Record
-from sessionsight.destinations.base import Destination, HttpCall, HttpReply, Limits, Verdict, encode_body, judge_status
+from sessionsight.destinations.base import (
+    Destination,
+    Limits,
+    VendorRequest,
+    VendorResponse,
+    Verdict,
+    classify_status,
+    encode_body,
+)
 
 
 class Warehouse:
@@ -13,18 +21,18 @@ class Warehouse:
     name = "warehouse"
     limits = Limits(max_records=500)
 
-    def takes(self, kind: type[Record]) -> bool:
+    def supports(self, kind: type[Record]) -> bool:
         return kind is Event
 
-    def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
+    def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
         return None if record.user_id or context.user_id else DropReason.NO_IDENTITY
 
-    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
+    def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
         body = encode_body([entry.record.label for entry in entries])
-        return [HttpCall(url="https://warehouse.example/", headers={}, body=body, entries=entries)]
+        return [VendorRequest(url="https://warehouse.example/", headers={}, body=body, entries=entries)]
 
-    def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
-        return judge_status(reply)
+    def classify(self, call: VendorRequest, reply: VendorResponse) -> Verdict:
+        return classify_status(reply)
 
 
 warehouse: Destination = Warehouse()

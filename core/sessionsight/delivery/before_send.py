@@ -49,7 +49,9 @@ class LastLook:
     def _look(self, function: BeforeSend, entry: QueuedRecord) -> QueuedRecord | None:
         try:
             shown = apply(function, entry, self._destination.name)
-            reason = DropReason.BEFORE_SEND if shown is None else self._destination.refuses(shown.record, shown.context)
+            reason = (
+                DropReason.BEFORE_SEND if shown is None else self._destination.drop_reason(shown.record, shown.context)
+            )
         except (Exception, SystemExit) as error:
             shown, reason = None, DropReason.BEFORE_SEND_ERROR
             message = f"before_send failed with {type(error).__name__}: {error}; the record is dropped"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from sessionsight.delivery.transport import NotSent, TimeLimits
-from sessionsight.destinations.base import HttpCall, HttpReply
+from sessionsight.destinations.base import VendorRequest, VendorResponse
 
 __all__ = ["ConsoleTransport"]
 
@@ -13,7 +13,7 @@ __all__ = ["ConsoleTransport"]
 class ConsoleTransport:
     """Writes each call's body to what is `sys.stderr` at that moment, in one go."""
 
-    def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
+    def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
         """Write the body.
 
         Raises:
@@ -26,7 +26,7 @@ class ConsoleTransport:
             sys.stderr.flush()
         except (OSError, ValueError) as error:
             raise NotSent(f"stderr cannot be written to: {type(error).__name__}") from None
-        return HttpReply(status=200)
+        return VendorResponse(status=200)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -49,7 +49,7 @@ class KeyWatch:
             return False
         self.next_look = now + self._every
         try:
-            calls = list(self._destination.calls(self._refused.entries, now=self._refused.rendered_at))
+            calls = list(self._destination.build_requests(self._refused.entries, now=self._refused.rendered_at))
         except (Exception, SystemExit):
             return False  # the next probe will say what is wrong
         if calls == [self._refused.call]:

@@ -22,7 +22,7 @@ from sessionsight.delivery.retry import Gate, backoff, retry_after
 from sessionsight.delivery.schedule import Agenda
 from sessionsight.delivery.sender_pool import Attempt, Senders
 from sessionsight.delivery.transport import NotSent, TimeLimits, TransportError, Unsendable, compressed
-from sessionsight.destinations.base import Action, Destination, HttpCall, HttpReply, Verdict
+from sessionsight.destinations.base import Action, Destination, VendorRequest, VendorResponse, Verdict
 from sessionsight.errors import ConfigurationError
 from sessionsight.log import ThrottledLogger
 from sessionsight.test_mode import test_mode
@@ -53,7 +53,7 @@ class Dispatcher:
         self._destination = destination
         self._limits = destination.limits
         self._max_age = self._limits.max_age or options.max_age
-        self._park_unknown = not self._limits.repeatable and options.goals_on_unknown == "park"
+        self._park_unknown = not self._limits.idempotent and options.goals_on_unknown == "park"
         self._queue = queue
         self._senders = senders
         self._options = options
@@ -68,7 +68,7 @@ class Dispatcher:
             delay_after=self._backoff,
             pause_interval=options.pause_interval,
         )
-        self._flying: dict[Attempt, tuple[Job, HttpCall]] = {}
+        self._flying: dict[Attempt, tuple[Job, VendorRequest]] = {}
         self._refusals = 0
         self._watch = KeyWatch(destination, options.pause_interval)
         self._last_good_launch = float("-inf")
@@ -120,7 +120,7 @@ class Dispatcher:
     def _launch(self, job: Job, now: float) -> None:
         if not self._expire(job) or not self.agenda.admit(job) or (call := self._render(job, now)) is None:
             return
-        for note in call.notes:
+        for note in call.warnings:
             self._reports.log(logging.WARNING, note)
         held = self._queue.mark_in_flight(job.entries, durably=self._park_unknown)
         if held is None:
@@ -142,12 +142,12 @@ class Dispatcher:
         attempt = self._senders.launch(compressed(call, self._limits.gzip_above), limits)
         self._flying[attempt] = job, call
 
-    def _render(self, job: Job, now: float) -> HttpCall | None:
+    def _render(self, job: Job, now: float) -> VendorRequest | None:
         """The job's call. None when it takes several, which are jobs of their own then, or when none can be made."""
         job.call = None
         job.rendered_at = time.time()
         try:
-            calls = list(self._destination.calls(job.entries, now=job.rendered_at))
+            calls = list(self._destination.build_requests(job.entries, now=job.rendered_at))
             sizes = [len(call.entries) for call in calls]
             if sum(sizes) != len(job.entries) or 0 in sizes:
                 raise ValueError("calls() must carry each entry exactly once")
@@ -155,7 +155,9 @@ class Dispatcher:
             self._judged(job, Verdict(action=Action.PAUSE, message=str(error)), None, now)
             return None
         except _ANY as error:
-            self._judged(job, Verdict(action=Action.BISECT, message=f"{type(error).__name__} in calls()"), None, now)
+            self._judged(
+                job, Verdict(action=Action.BISECT, message=f"{type(error).__name__} in build_requests()"), None, now
+            )
             return None
         if len(calls) > 1:
             job.take()
@@ -176,13 +178,13 @@ class Dispatcher:
 
     # --- what came back --------------------------------------------------------------------------
 
-    def _come_back(self, job: Job, call: HttpCall, result: HttpReply | TransportError) -> None:
+    def _come_back(self, job: Job, call: VendorRequest, result: VendorResponse | TransportError) -> None:
         now = time.monotonic()
-        if isinstance(result, HttpReply):
+        if isinstance(result, VendorResponse):
             try:
-                verdict = self._destination.judge(call, result)
+                verdict = self._destination.classify(call, result)
             except _ANY as error:
-                verdict = Verdict(action=Action.UNKNOWN, message=f"{type(error).__name__} in judge()")
+                verdict = Verdict(action=Action.UNKNOWN, message=f"{type(error).__name__} in classify()")
             self._judged(job, verdict, result, now)
         else:
             action = Action.UNKNOWN
@@ -192,7 +194,7 @@ class Dispatcher:
                 action = Action.PAUSE
             self._judged(job, Verdict(action=action, message=str(result)), None, now)
 
-    def _judged(self, job: Job, verdict: Verdict, reply: HttpReply | None, now: float) -> None:
+    def _judged(self, job: Job, verdict: Verdict, reply: VendorResponse | None, now: float) -> None:
         verdict = discreet(verdict, self._destination)
         status = reply.status if reply else None
         if self._park_unknown and verdict.action not in {Action.DELIVERED, Action.UNKNOWN}:
@@ -225,15 +227,15 @@ class Dispatcher:
         self._watch.accepted()
         self._last_good_launch = max(self._last_good_launch, job.launched_at)
         self._queue.set_last_error(None)
-        good = [entry for i, entry in enumerate(job.entries) if i not in verdict.refused]
-        bad = [(entry, verdict.refused[i]) for i, entry in enumerate(job.entries) if i in verdict.refused]
+        good = [entry for i, entry in enumerate(job.entries) if i not in verdict.rejected]
+        bad = [(entry, verdict.rejected[i]) for i, entry in enumerate(job.entries) if i in verdict.rejected]
         job.take()
         self.agenda.settled(good)
         self._queue.ack(good)
         for entry, message in bad:
             self._bury(job, [entry], "refused", message, status)
 
-    def _retry(self, job: Job, verdict: Verdict, reply: HttpReply | None, now: float) -> None:
+    def _retry(self, job: Job, verdict: Verdict, reply: VendorResponse | None, now: float) -> None:
         hold = self._hold(reply)
         self._gate.failed(now, hold=hold)
         self.agenda.put_off(job, now + (hold or self._backoff(job.attempts)))
@@ -323,7 +325,7 @@ class Dispatcher:
             return
         self._gate.resume()
 
-    def _hold(self, reply: HttpReply | None) -> float | None:
+    def _hold(self, reply: VendorResponse | None) -> float | None:
         header = reply.headers.get("retry-after") if reply else None
         return retry_after(header, now=time.time(), limit=self._options.retry_after_max)
 

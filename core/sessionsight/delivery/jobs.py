@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from sessionsight.capture.records import QueuedRecord
 from sessionsight.delivery.queue.base import DeadLetter
-from sessionsight.destinations.base import HttpCall
+from sessionsight.destinations.base import VendorRequest
 
 __all__ = ["Job"]
 
@@ -28,7 +28,7 @@ class Job(Struct, eq=False, kw_only=True):
     """When it was last refused as if the key or the address were wrong."""
     blamed: int = 0
     """How often that happened although another call went through since."""
-    call: HttpCall | None = None
+    call: VendorRequest | None = None
     rendered_at: float = 0.0
     """Unix seconds."""
 

@@ -81,12 +81,12 @@ class Lane:
             if record.destinations is not None and self.name not in record.destinations:
                 continue
             try:
-                if not destination.takes(type(record)):
+                if not destination.supports(type(record)):
                     continue
-                reason = drop or destination.refuses(record, entry.context)
-            except Exception as error:  # a destination of the user's; its calls() will have to cope
+                reason = drop or destination.drop_reason(record, entry.context)
+            except Exception as error:  # a destination of the user's; its build_requests() will have to cope
                 self._reports.log(
-                    logging.ERROR, f"the destination failed with {type(error).__name__}: {error}", key="refuses"
+                    logging.ERROR, f"the destination failed with {type(error).__name__}: {error}", key="drop_reason"
                 )
                 reason = drop
             if reason is None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from msgspec.structs import replace
 
-from sessionsight.destinations.base import Destination, Verdict, reveal
+from sessionsight.destinations.base import Destination, Verdict, resolve_secret
 from sessionsight.request.urls import without_query
 
 __all__ = ["discreet", "discreet_url"]
@@ -26,13 +26,13 @@ def discreet(verdict: Verdict, destination: Destination) -> Verdict:
         >>> discreet(verdict, Saytics(secret_key="sk_live_1")).message
         'unknown key ***'
     """
-    if not verdict.message and not verdict.refused:
+    if not verdict.message and not verdict.rejected:
         return verdict
     keys = tuple(_keys(destination))
     return replace(
         verdict,
         message=_without(keys, verdict.message),
-        refused={at: _without(keys, words) for at, words in verdict.refused.items()},
+        rejected={at: _without(keys, words) for at, words in verdict.rejected.items()},
     )
 
 
@@ -50,7 +50,7 @@ def discreet_url(url: str, destination: Destination) -> str:
 def _keys(destination: Destination) -> Iterator[str]:
     for name in getattr(destination, "secrets", ()):
         with suppress(Exception, SystemExit):  # a key that cannot be had was not sent
-            key = reveal(getattr(destination, name))
+            key = resolve_secret(getattr(destination, name))
             if len(key) >= _SHORTEST_KEY:
                 yield key
 

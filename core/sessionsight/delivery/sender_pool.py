@@ -22,7 +22,7 @@ from sessionsight.delivery.transport import (
     Unsendable,
 )
 from sessionsight.delivery.wake_event import Wake
-from sessionsight.destinations.base import HttpCall, HttpReply
+from sessionsight.destinations.base import VendorRequest, VendorResponse
 from sessionsight.errors import ConfigurationError
 
 __all__ = ["Attempt", "Outcome", "Senders"]
@@ -35,7 +35,7 @@ _GRACE = 0.5
 class Attempt(Struct, eq=False):
     """A call on its way."""
 
-    call: HttpCall
+    call: VendorRequest
     limits: TimeLimits
     deadline: float
     """On the monotonic clock."""
@@ -48,7 +48,7 @@ class Outcome(Struct, frozen=True):
     """What became of an attempt."""
 
     attempt: Attempt
-    result: HttpReply | TransportError
+    result: VendorResponse | TransportError
 
 
 class Senders:
@@ -90,7 +90,7 @@ class Senders:
                 self._renew()
             self._start()
 
-    def launch(self, call: HttpCall, limits: TimeLimits) -> Attempt:
+    def launch(self, call: VendorRequest, limits: TimeLimits) -> Attempt:
         """Send the call on one of the threads; on this one if there is none, and none can be started."""
         attempt = Attempt(call, limits, time.monotonic() + limits.total + _GRACE)
         self._flying.append(attempt)
@@ -161,7 +161,7 @@ class Senders:
                 self._done.put(Outcome(attempt, self._send(attempt)))
                 self._wake.set()
 
-    def _send(self, attempt: Attempt) -> HttpReply | TransportError:
+    def _send(self, attempt: Attempt) -> VendorResponse | TransportError:
         try:
             return self._transport.send(attempt.call, attempt.limits)
         except TransportError as error:

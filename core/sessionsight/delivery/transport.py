@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from sessionsight.delivery import threads
 from sessionsight.delivery.suppress_instrumentation import untraced
-from sessionsight.destinations.base import HttpCall, HttpReply
+from sessionsight.destinations.base import VendorRequest, VendorResponse
 from sessionsight.errors import MissingDependencyError
 
 __all__ = [
@@ -71,7 +71,7 @@ class TimeLimits(Struct, frozen=True, kw_only=True):
 class Transport(Protocol):
     """Sends a call and gives the reply. Used by several threads at a time."""
 
-    def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
+    def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
         """Send the call once.
 
         Raises:
@@ -82,11 +82,11 @@ class Transport(Protocol):
         """Close all connections."""
 
 
-def compressed(call: HttpCall, above: int | None) -> HttpCall:
+def compressed(call: VendorRequest, above: int | None) -> VendorRequest:
     """The call with a gzip body, if its vendor takes that and the body is large enough."""
     if above is None or len(call.body) <= above:
         return call
-    return HttpCall(
+    return VendorRequest(
         method=call.method,
         url=call.url,
         headers={**call.headers, "Content-Encoding": "gzip"},
@@ -180,7 +180,7 @@ class HttpxTransport:
         self._pools: dict[str | None, _Pool] = {}
         self._found: dict[str, str | None] = {}
 
-    def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
+    def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
         """Send the call once.
 
         Each wait is bounded, and the reply's body by `limits.total` as well. What cannot be bounded here, a
@@ -216,7 +216,7 @@ class HttpxTransport:
         finally:
             self._leave(pool)
         replied = {name.lower(): value for name, value in response.headers.items()}
-        return HttpReply(status=response.status_code, headers=replied, body=body)
+        return VendorResponse(status=response.status_code, headers=replied, body=body)
 
     def close(self) -> None:
         """Close all connections. Calls under way are cut off; later calls open new ones."""

@@ -16,15 +16,15 @@ from msgspec.structs import force_setattr
 from sessionsight.capture.encoding import decode, encode
 from sessionsight.capture.records import DropReason, Event, Identify, QueuedRecord, Record
 from sessionsight.destinations.base import (
-    HttpCall,
     Limits,
     Secret,
     VendorDestination,
+    VendorRequest,
     anonymous_id,
     base_url,
     encode_body,
-    idempotency,
-    reveal,
+    idempotency_header,
+    resolve_secret,
     rfc3339,
 )
 from sessionsight.request.context import NO_PAGE, TrackingContext
@@ -78,7 +78,7 @@ class Analyse(VendorDestination, frozen=True, kw_only=True):
         """`batch_size` records a call."""
         return Limits(max_records=self.batch_size)
 
-    def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
+    def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
         """An event needs a person or an anonymous id, an identification needs the person.
 
         An anonymous id that a call gives as an empty string is refused, as the vendor's SDK does.
@@ -91,15 +91,15 @@ class Analyse(VendorDestination, frozen=True, kw_only=True):
             return None
         return DropReason.NO_IDENTITY
 
-    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
+    def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
         """One call for all."""
         if not entries:
             return []
-        body = _Body(public_key=reveal(self.public_key), events=[self._event(entry) for entry in entries])
+        body = _Body(public_key=resolve_secret(self.public_key), events=[self._event(entry) for entry in entries])
         return [
-            HttpCall(
+            VendorRequest(
                 url=f"{self.host}/v1/batch",
-                headers={"Content-Type": "application/json", **idempotency(entries)},
+                headers={"Content-Type": "application/json", **idempotency_header(entries)},
                 body=encode_body(body),
                 entries=entries,
             )

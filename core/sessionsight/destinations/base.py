@@ -18,8 +18,8 @@ from msgspec.structs import fields
 
 from sessionsight.callbacks import check_sync
 from sessionsight.capture.records import DropReason, QueuedRecord, Record
-from sessionsight.destinations.options import Secret, base_url, is_loopback, objection, reveal
-from sessionsight.destinations.serialization import anonymous_id, encode_body, idempotency, rfc3339
+from sessionsight.destinations.options import Secret, base_url, is_loopback, resolve_secret, type_error
+from sessionsight.destinations.serialization import anonymous_id, encode_body, idempotency_header, rfc3339
 from sessionsight.errors import ConfigurationError
 from sessionsight.javascript import to_string
 from sessionsight.request.context import TrackingContext
@@ -28,20 +28,20 @@ from sessionsight.request.urls import without_query
 __all__ = [
     "Action",
     "Destination",
-    "HttpCall",
-    "HttpReply",
     "Limits",
     "Secret",
     "VendorDestination",
+    "VendorRequest",
+    "VendorResponse",
     "Verdict",
     "anonymous_id",
     "base_url",
+    "classify_status",
     "encode_body",
     "error_message",
-    "idempotency",
+    "idempotency_header",
     "is_loopback",
-    "judge_status",
-    "reveal",
+    "resolve_secret",
     "rfc3339",
 ]
 
@@ -61,13 +61,13 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Bodies of more bytes than this are compressed; None where the vendor does not take gzip."""
     max_age: float | None = None
     """Seconds after which an undelivered record is dead-lettered as expired."""
-    repeatable: bool = True
+    idempotent: bool = True
     """Whether a record may be sent again when nobody knows whether the first attempt arrived."""
     via: Literal["http", "console"] = "http"
     """What takes the calls away: HTTP, or stderr, where each call's body is written as it stands."""
 
 
-class HttpCall(Struct, frozen=True, kw_only=True):
+class VendorRequest(Struct, frozen=True, kw_only=True):
     """One HTTP request to make, and the entries it carries."""
 
     url: str
@@ -75,15 +75,15 @@ class HttpCall(Struct, frozen=True, kw_only=True):
     body: bytes
     entries: Sequence[QueuedRecord]
     method: str = "POST"
-    notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
     """What the operator should know of these records: values that were left out, or could not be converted."""
 
     def __repr__(self) -> str:
         """Without query, headers and body, which hold keys and personal data."""
-        return f"HttpCall({self.method} {without_query(self.url)}, {len(self.entries)} entries)"
+        return f"VendorRequest({self.method} {without_query(self.url)}, {len(self.entries)} entries)"
 
 
-class HttpReply(Struct, frozen=True, kw_only=True):
+class VendorResponse(Struct, frozen=True, kw_only=True):
     """A vendor's answer. Header names are lower-case; the body is bounded."""
 
     status: int
@@ -113,7 +113,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
     action: Action
     message: str = ""
     """The vendor's own words, for people."""
-    refused: dict[int, str] = {}
+    rejected: dict[int, str] = {}
     """With DELIVERED: positions of entries that the vendor did refuse, and why."""
 
 
@@ -128,16 +128,16 @@ class Destination(Protocol):
     def limits(self) -> Limits:
         """How the lane may send."""
 
-    def takes(self, kind: type[Record]) -> bool:
+    def supports(self, kind: type[Record]) -> bool:
         """Whether this vendor has a place for such records at all."""
 
-    def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
+    def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
         """Why this record cannot go to the vendor, or None when it can."""
 
-    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
+    def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
         """The HTTP calls that carry these entries, each entry in exactly one."""
 
-    def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
+    def classify(self, call: VendorRequest, reply: VendorResponse) -> Verdict:
         """What a reply means for the entries of its call."""
 
 
@@ -178,7 +178,7 @@ class VendorDestination(Struct, frozen=True, kw_only=True):
                         f"{where} must be a string or a function that returns one, not {type(value).__name__}"
                     )
                 check_sync(value, where)
-            elif (expected := objection(value, field.type)) is not None:
+            elif (expected := type_error(value, field.type)) is not None:
                 raise ConfigurationError(f"{where} must be {expected}, not {value!r}")
 
     @property
@@ -186,21 +186,21 @@ class VendorDestination(Struct, frozen=True, kw_only=True):
         """How the lane may send: a hundred records a call, one call at a time."""
         return Limits()
 
-    def takes(self, kind: type[Record]) -> bool:
+    def supports(self, kind: type[Record]) -> bool:
         """Whether this vendor has a place for such records at all."""
         return kind in self.kinds
 
-    def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
+    def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
         """Why this record cannot go to the vendor, or None when it can: here, always."""
         return None
 
-    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
+    def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
         """The HTTP calls that carry these entries, each entry in exactly one."""
         raise NotImplementedError(f"{type(self).__name__} must say how records become HTTP calls")
 
-    def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
+    def classify(self, call: VendorRequest, reply: VendorResponse) -> Verdict:
         """What a reply means for the entries of its call."""
-        return judge_status(reply)
+        return classify_status(reply)
 
     def __repr__(self) -> str:
         shown = (
@@ -210,16 +210,16 @@ class VendorDestination(Struct, frozen=True, kw_only=True):
 
 
 _PAUSING = frozenset({401, 402, 403, 404, 405, 410})
-_CERTAINLY_NOT_TAKEN = frozenset({408, 429})
+_SAFE_TO_RETRY = frozenset({408, 429})
 
 
-def judge_status(reply: HttpReply) -> Verdict:
+def classify_status(reply: VendorResponse) -> Verdict:
     """The meaning of a status code, where a vendor says nothing else."""
     status = reply.status
     if 200 <= status < 300:
         return Verdict(action=Action.DELIVERED)
     message = error_message(reply)
-    if status in _CERTAINLY_NOT_TAKEN or (status == 503 and "retry-after" in reply.headers):
+    if status in _SAFE_TO_RETRY or (status == 503 and "retry-after" in reply.headers):
         action = Action.RETRY
     elif status == 413:
         action = Action.SPLIT
@@ -232,7 +232,7 @@ def judge_status(reply: HttpReply) -> Verdict:
     return Verdict(action=action, message=message)
 
 
-def error_message(reply: HttpReply) -> str:
+def error_message(reply: VendorResponse) -> str:
     """Return what the vendor says is wrong: `error.message`, else `error.code`, `error` as text, else the status.
 
     Read as SessionSight's own SDK does: an empty message counts, and leaves the status

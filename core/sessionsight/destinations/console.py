@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from sessionsight.capture.encoding import encode
 from sessionsight.capture.records import Alias, Event, Goal, Group, Identify, PersonProperties, QueuedRecord, Record
-from sessionsight.destinations.base import HttpCall, Limits, VendorDestination
+from sessionsight.destinations.base import Limits, VendorDestination, VendorRequest
 from sessionsight.errors import escape_control_characters
 
 __all__ = ["Console"]
@@ -17,7 +17,7 @@ class Console(VendorDestination, frozen=True, kw_only=True):
     """Prints records of every kind to stderr, each as one line. Needs no keys.
 
     Example:
-        >>> Console().takes(Goal)
+        >>> Console().supports(Goal)
         True
     """
 
@@ -31,12 +31,12 @@ class Console(VendorDestination, frozen=True, kw_only=True):
         """A hundred records at a time, written rather than posted."""
         return Limits(via="console")
 
-    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
+    def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
         """One text for all, a line each."""
         if not entries:
             return []
         text = "".join(f"{self.name}: {' '.join(_words(entry))}\n" for entry in entries)
-        return [HttpCall(url="console:stderr", headers={}, body=text.encode("utf-8", "replace"), entries=entries)]
+        return [VendorRequest(url="console:stderr", headers={}, body=text.encode("utf-8", "replace"), entries=entries)]
 
 
 def _words(entry: QueuedRecord) -> Iterator[str]:

@@ -13,7 +13,7 @@ import msgspec
 from sessionsight.callbacks import run
 from sessionsight.errors import ConfigurationError
 
-__all__ = ["Secret", "base_url", "check_header_secret", "header_secret", "is_loopback", "objection", "reveal"]
+__all__ = ["Secret", "base_url", "check_header_secret", "header_secret", "is_loopback", "resolve_secret", "type_error"]
 
 # https://fetch.spec.whatwg.org/#concept-header-value, as far as HTTP/1.1 and its libraries take it.
 _HEADER_VALUE = re.compile("[\t\x20-\x7e\x80-\xff]*")
@@ -22,7 +22,7 @@ Secret = str | Callable[[], str]
 """A key, or a function that returns it, such as a `KeyFile`; it is called for each HTTP call."""
 
 
-def reveal(secret: Secret) -> str:
+def resolve_secret(secret: Secret) -> str:
     """The key itself, without the line end that a file may have given it.
 
     Raises:
@@ -51,9 +51,9 @@ def header_secret(secret: Secret, where: str = "the key") -> str:
         where: The option that an error names.
 
     Raises:
-        ConfigurationError: The key cannot be sent in a header, or as `reveal`.
+        ConfigurationError: The key cannot be sent in a header, or as `resolve_secret`.
     """
-    key = reveal(secret)
+    key = resolve_secret(secret)
     if not _HEADER_VALUE.fullmatch(key):
         raise ConfigurationError(
             f"{where} holds a character that no HTTP header can hold; copy the key from the vendor's dashboard again"
@@ -108,7 +108,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def objection(value: object, hint: Any) -> str | None:
+def type_error(value: object, hint: Any) -> str | None:
     """What an option must be, when this value is not that."""
     if get_origin(hint) is Literal:
         choices = get_args(hint)

@@ -17,14 +17,14 @@ from msgspec.structs import force_setattr
 from sessionsight.capture.encoding import decode, encode
 from sessionsight.capture.records import DropReason, Event, Identify, QueuedRecord, Record
 from sessionsight.destinations.base import (
-    HttpCall,
     Limits,
     Secret,
     VendorDestination,
+    VendorRequest,
     anonymous_id,
     base_url,
     encode_body,
-    idempotency,
+    idempotency_header,
     rfc3339,
 )
 from sessionsight.destinations.currency import to_major
@@ -109,7 +109,7 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
             calls_per_minute=self.calls_per_minute or calls_per_minute,
         )
 
-    def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
+    def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
         """An event needs a user or an anonymous id, an identification needs the user."""
         if record.user_id or context.user_id:
             return None
@@ -117,42 +117,42 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
             return None
         return DropReason.NO_IDENTITY
 
-    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
+    def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
         """One call for each identification, then one for all events."""
         authorization = f"Bearer {header_secret(self.secret_key)}"
 
-        def call(path: str, body: Any, entries: Sequence[QueuedRecord], notes: Sequence[str] = ()) -> HttpCall:
-            return HttpCall(
+        def call(path: str, body: Any, entries: Sequence[QueuedRecord], warnings: Sequence[str] = ()) -> VendorRequest:
+            return VendorRequest(
                 url=self.api_url + path,
                 headers={
                     "Content-Type": "application/json",
                     "Authorization": authorization,
-                    **idempotency(entries),
+                    **idempotency_header(entries),
                 },
                 body=encode_body(body),
                 entries=entries,
-                notes=notes,
+                warnings=warnings,
             )
 
-        calls: list[HttpCall] = []
+        calls: list[VendorRequest] = []
         carried: list[QueuedRecord] = []
         events: list[_Event] = []
-        notes: list[str] = []
+        warnings: list[str] = []
         fit = Fit(max_string=self.max_string, max_array=self.max_array, nested=self.nested, nulls=self.nulls)
         for entry in entries:
             if isinstance(entry.record, Event):
                 carried.append(entry)
-                events.append(self._event(entry, entry.record, fit, notes))
+                events.append(self._event(entry, entry.record, fit, warnings))
             else:
                 person = _Person(user_id=entry.user_id or "", traits=_properties(entry.record, fit))
                 calls.append(call("/v1/users/identify", person, (entry,)))
         if len(events) == 1:
-            calls.append(call("/v1/events", events[0], carried, notes))
+            calls.append(call("/v1/events", events[0], carried, warnings))
         elif events:
-            calls.append(call("/v1/events/batch", {"events": events}, carried, notes))
+            calls.append(call("/v1/events/batch", {"events": events}, carried, warnings))
         return calls
 
-    def _event(self, entry: QueuedRecord, event: Event, fit: Fit, notes: list[str]) -> _Event:
+    def _event(self, entry: QueuedRecord, event: Event, fit: Fit, warnings: list[str]) -> _Event:
         user_id = entry.user_id
         anonymous = None
         if user_id is None or self.ids == "both":
@@ -162,7 +162,7 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
             event=title_case(event.name) or event.name if self.event_names == "title_case" else event.name,
             user_id=user_id,
             anonymous_id=anonymous,
-            properties=_priced(event, fit, notes) if money else _properties(event, fit),
+            properties=_priced(event, fit, warnings) if money else _properties(event, fit),
             timestamp=rfc3339(event.time),
         )
 
@@ -190,7 +190,7 @@ def _properties(record: Record, fit: Fit) -> Raw | None:
     return Raw(encoded) if encoded != b"{}" else None
 
 
-def _priced(event: Event, fit: Fit, notes: list[str]) -> Raw:
+def _priced(event: Event, fit: Fit, warnings: list[str]) -> Raw:
     """The properties with their `amount` in the currency's own unit, or as given, with a note."""
     properties = decode(event.properties)
     amount, currency = properties.get("amount"), properties.get("currency")
@@ -200,7 +200,7 @@ def _priced(event: Event, fit: Fit, notes: list[str]) -> Raw:
             properties["amount"] = major
         else:
             known = f"currency {currency!r} is not in ISO 4217" if currency else "it has no currency"
-            notes.append(
+            warnings.append(
                 f"the amount of {event.name!r} is sent as given, in minor units, because {known}; set `currency` "
                 'on the event, or `money="as_given"` on the destination'
             )

@@ -13,7 +13,7 @@ from sessionsight.capture.encoding import plain_texts
 from sessionsight.capture.records import QueuedRecord, Record, record_id
 from sessionsight.request.context import TrackingContext
 
-__all__ = ["anonymous_id", "encode_body", "idempotency", "rfc3339"]
+__all__ = ["anonymous_id", "encode_body", "idempotency_header", "rfc3339"]
 
 
 def anonymous_id(record: Record, context: TrackingContext, *, share_visitor_id: bool) -> str | None:
@@ -26,7 +26,7 @@ def anonymous_id(record: Record, context: TrackingContext, *, share_visitor_id: 
     return found or (context.sessionsight.visitor_id if share_visitor_id else None)
 
 
-def idempotency(entries: Sequence[QueuedRecord]) -> dict[str, str]:
+def idempotency_header(entries: Sequence[QueuedRecord]) -> dict[str, str]:
     """The `Idempotency-Key` header of a call that carries one record; no header for several."""
     return {"Idempotency-Key": record_id(entries[0].record)} if len(entries) == 1 else {}
 

@@ -18,10 +18,10 @@ from msgspec.structs import force_setattr
 from sessionsight.capture.encoding import decode
 from sessionsight.capture.records import DropReason, Goal, QueuedRecord, Record
 from sessionsight.destinations.base import (
-    HttpCall,
     Limits,
     Secret,
     VendorDestination,
+    VendorRequest,
     base_url,
     encode_body,
 )
@@ -38,7 +38,7 @@ _DEFAULT_URL = "https://api.sessionsight.com"
 _MAX_METADATA_KEYS = 5
 _MAX_METADATA_TEXT = 256
 # A goal carries no time on the wire: what arrives later than this would count for the wrong day.
-_LIMITS = Limits(max_records=1, concurrency=8, max_age=24 * 60 * 60, repeatable=False)
+_LIMITS = Limits(max_records=1, concurrency=8, max_age=24 * 60 * 60, idempotent=False)
 
 
 class SessionSight(VendorDestination, frozen=True, kw_only=True):
@@ -82,16 +82,16 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
         """One goal a call, eight calls at a time, none older than a day, none repeated in doubt."""
         return _LIMITS
 
-    def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
+    def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
         """A goal without a session cannot be counted."""
         return DropReason.NO_SESSION if is_blank(_session_id(record, context) or "") else None
 
-    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
+    def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
         """One call a goal. Its headers are the two of the vendor's SDK, and no others."""
         headers = {"Content-Type": "application/json", "x-api-key": header_secret(self.secret_api_key)}
         return [self._call(entry, entry.record, headers) for entry in entries if isinstance(entry.record, Goal)]
 
-    def _call(self, entry: QueuedRecord, goal: Goal, headers: dict[str, str]) -> HttpCall:
+    def _call(self, entry: QueuedRecord, goal: Goal, headers: dict[str, str]) -> VendorRequest:
         metadata, dropped = self._metadata(goal)
         body = _Body(
             goal_id=goal.goal_id,
@@ -100,12 +100,12 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
             session_id=_session_id(goal, entry.context) or "",
             metadata=metadata or None,
         )
-        return HttpCall(
+        return VendorRequest(
             url=f"{self.api_url}/v1/goals/{goal.direction}",
             headers=headers,
             body=encode_body(body),
             entries=(entry,),
-            notes=[
+            warnings=[
                 f"metadata {name!r} of goal {goal.goal_id!r} looks like {reason} and is not sent; "
                 "the vendor's own SDK leaves such values out as well"
                 for name, reason in dropped.items()

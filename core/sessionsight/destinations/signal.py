@@ -24,14 +24,14 @@ from sessionsight.capture.records import (
     Record,
 )
 from sessionsight.destinations.base import (
-    HttpCall,
     Limits,
     Secret,
     VendorDestination,
+    VendorRequest,
     base_url,
     encode_body,
-    idempotency,
-    reveal,
+    idempotency_header,
+    resolve_secret,
     rfc3339,
 )
 from sessionsight.destinations.options import check_header_secret, header_secret
@@ -96,18 +96,18 @@ class Signal(VendorDestination, frozen=True, kw_only=True):
         """`batch_size` records a call; bodies over 1 KiB are compressed."""
         return Limits(max_records=self.batch_size, gzip_above=1024 if self.compression else None)
 
-    def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
+    def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
         """Only a group's own properties can do without a distinct id."""
         if self._distinct_id(record, context) or (type(record) is Group and record.properties != b"{}"):
             return None
         return DropReason.NO_IDENTITY
 
-    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
+    def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
         """One call for all."""
         if not entries:
             return []
-        key = reveal(self.api_key) if self.api_key_in == "body" else header_secret(self.api_key)
-        headers = {"Content-Type": "application/json", **idempotency(entries)}
+        key = resolve_secret(self.api_key) if self.api_key_in == "body" else header_secret(self.api_key)
+        headers = {"Content-Type": "application/json", **idempotency_header(entries)}
         if self.api_key_in == "authorization":
             headers["Authorization"] = f"Bearer {key}"
         elif self.api_key_in == "x-api-key":
@@ -119,7 +119,9 @@ class Signal(VendorDestination, frozen=True, kw_only=True):
             api_key=key if self.api_key_in == "body" else None,
         )
         return [
-            HttpCall(url=self.endpoint + self.ingest_path, headers=headers, body=encode_body(body), entries=entries)
+            VendorRequest(
+                url=self.endpoint + self.ingest_path, headers=headers, body=encode_body(body), entries=entries
+            )
         ]
 
     def _events(self, entry: QueuedRecord) -> Iterator[_Event]:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from sessionsight.client import Client
 from sessionsight.delivery.queue.factory import sqlite_path
-from sessionsight.destinations.base import Destination, Secret, is_loopback, reveal
+from sessionsight.destinations.base import Destination, Secret, is_loopback, resolve_secret
 from sessionsight.diagnosis.findings import HELD, Finding
 from sessionsight.environment import environment_variables
 from sessionsight.errors import ConfigurationError, SessionSightError
@@ -73,7 +73,7 @@ def _check_destination(destination: Destination, environ: Mapping[str, str]) -> 
     wrong = False
     for option, secret in _secrets(destination).items():
         try:
-            key = reveal(secret)
+            key = resolve_secret(secret)
         except ConfigurationError as error:
             wrong = True
             yield Finding(level="error", subject=name, message=f"{option}: {error}")
@@ -160,7 +160,7 @@ def _is_for_production(destination: Destination) -> bool:
         return False
     for secret in _secrets(destination).values():
         try:
-            if reveal(secret).startswith(_PRODUCTION):
+            if resolve_secret(secret).startswith(_PRODUCTION):
                 return True
         except ConfigurationError:  # told of elsewhere
             continue

@@ -7,7 +7,7 @@ from threading import Thread
 
 from sessionsight.client import Client
 from sessionsight.delivery.transport import HttpxTransport, TimeLimits, TransportError
-from sessionsight.destinations.base import HttpCall
+from sessionsight.destinations.base import VendorRequest
 from sessionsight.diagnosis.configuration import addresses
 from sessionsight.diagnosis.findings import Finding
 from sessionsight.errors import ConfigurationError
@@ -64,7 +64,7 @@ class _Question(Thread):
 
     def run(self) -> None:
         """Ask."""
-        call = HttpCall(method="GET", url=self._address, headers={}, body=b"", entries=())
+        call = VendorRequest(method="GET", url=self._address, headers={}, body=b"", entries=())
         try:
             status = self._transport.send(call, self._limits).status
         except (TransportError, ConfigurationError) as error:

@@ -93,7 +93,7 @@ def _send(client: Client, timeout: float, goal: str | None, session_id: str | No
 
 def _test_record(destination: Destination, goal: str | None, session_id: str | None) -> Record | None:
     only = frozenset({destination.name})
-    if destination.takes(Event):
+    if destination.supports(Event):
         return Event(
             name=TEST_EVENT,
             properties=b'{"test":true}',

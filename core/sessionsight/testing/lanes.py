@@ -33,13 +33,13 @@ def lanes_of(record: Record, destinations: Sequence[Destination]) -> Sequence[De
     """Return the destinations that take this kind of record, of those that the call names."""
     named = record.destinations
     return [
-        one for one in destinations or _vendors() if (named is None or one.name in named) and one.takes(type(record))
+        one for one in destinations or _vendors() if (named is None or one.name in named) and one.supports(type(record))
     ]
 
 
 def skipping(record: Record, context: TrackingContext, lanes: Sequence[Destination]) -> Mapping[str, DropReason]:
     """Return the names of those destinations that cannot take this record, with their reasons."""
-    reasons = ((one.name, one.refuses(record, context)) for one in lanes)
+    reasons = ((one.name, one.drop_reason(record, context)) for one in lanes)
     return {name: reason for name, reason in reasons if reason is not None}
 
 

@@ -285,7 +285,7 @@ def test_money_of_an_own_event_is_sent_as_given_to_all(recorder: Recorder) -> No
 
     recorder.client.analytics.capture(Refunded(amount=4900))
     [record] = recorder.records()
-    [call] = Saytics(secret_key="sk").calls([entry(record, USER)], now=0)
+    [call] = Saytics(secret_key="sk").build_requests([entry(record, USER)], now=0)
     assert b'"amount":4900,' in call.body
 
 

@@ -16,7 +16,15 @@ from sessionsight.delivery.queue.base import DeadLetter
 from sessionsight.delivery.queue.memory import MemoryQueue
 from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.transport import HttpxTransport
-from sessionsight.destinations.base import Action, Destination, HttpCall, HttpReply, Limits, Verdict, judge_status
+from sessionsight.destinations.base import (
+    Action,
+    Destination,
+    Limits,
+    VendorRequest,
+    VendorResponse,
+    Verdict,
+    classify_status,
+)
 from sessionsight.log import ThrottledLogger
 from sessionsight.request.context import TrackingContext
 from tests.support.server import PATIENCE
@@ -51,22 +59,22 @@ class Vendor:
         self.key = key
         self.limits = Limits(**limits)
 
-    def takes(self, kind: type[Record]) -> bool:
+    def supports(self, kind: type[Record]) -> bool:
         return True
 
-    def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
+    def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
         return DropReason.NO_IDENTITY if record.label == "nobody" else None
 
-    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
+    def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
         key = self.key() if callable(self.key) else self.key
         body = json.dumps([entry.record.label for entry in entries]).encode()
-        return [HttpCall(url=f"{self.url}/take", headers={"x-api-key": key}, body=body, entries=entries)]
+        return [VendorRequest(url=f"{self.url}/take", headers={"x-api-key": key}, body=body, entries=entries)]
 
-    def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
-        verdict = judge_status(reply)
+    def classify(self, call: VendorRequest, reply: VendorResponse) -> Verdict:
+        verdict = classify_status(reply)
         if verdict.action is Action.DELIVERED and b"refused" in reply.body:
             refused = {int(at): why for at, why in json.loads(reply.body)["refused"].items()}
-            return Verdict(action=Action.DELIVERED, refused=refused)
+            return Verdict(action=Action.DELIVERED, rejected=refused)
         return verdict
 
 
@@ -77,7 +85,7 @@ def batches(url: str, **options: Any) -> Vendor:
 
 def singles(url: str, **options: Any) -> Vendor:
     """A vendor of goals: takes them one by one, several at a time, and each only once."""
-    return Vendor(url, **{"name": "goals", "max_records": 1, "concurrency": 8, "repeatable": False, **options})
+    return Vendor(url, **{"name": "goals", "max_records": 1, "concurrency": 8, "idempotent": False, **options})
 
 
 def quick(**options: Any) -> DeliveryOptions:

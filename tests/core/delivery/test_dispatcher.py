@@ -20,7 +20,7 @@ from sessionsight.delivery.queue.memory import MemoryQueue
 from sessionsight.delivery.sender_pool import Senders
 from sessionsight.delivery.transport import NotSent, OutcomeUnknown, TimeLimits, Unsendable
 from sessionsight.delivery.wake_event import Wake
-from sessionsight.destinations.base import Action, HttpCall, HttpReply, Verdict
+from sessionsight.destinations.base import Action, VendorRequest, VendorResponse, Verdict
 from sessionsight.log import ThrottledLogger
 from tests.core.delivery.kit import Vendor, batches, deaths, event, goal, labels, make_queue, quick, singles, tally
 from tests.support.examples import examples
@@ -30,18 +30,18 @@ URL = "http://127.0.0.1:1"
 NEVER = float("inf")
 LONG = 3600.0
 
-Result = HttpReply | Exception
-OK = HttpReply(status=200)
+Result = VendorResponse | Exception
+OK = VendorResponse(status=200)
 
 
-def http(status: int, **headers: str) -> HttpReply:
-    return HttpReply(status=status, headers={name.replace("_", "-"): value for name, value in headers.items()})
+def http(status: int, **headers: str) -> VendorResponse:
+    return VendorResponse(status=status, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
 
 class Flight:
     """A call under way, whose result the test decides."""
 
-    def __init__(self, call: HttpCall, limits: TimeLimits) -> None:
+    def __init__(self, call: VendorRequest, limits: TimeLimits) -> None:
         self.limits = limits
         self.labels = labels(call.entries)
         self.result: Result = OK
@@ -55,7 +55,7 @@ class Wire:
         self.flights: deque[Flight] = deque()
         self.changed = threading.Condition()
 
-    def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
+    def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
         flight = Flight(call, limits)
         with self.changed:
             self.flights.append(flight)
@@ -222,7 +222,7 @@ def test_a_failure_or_two_hold_back_only_their_own_records(bench: MakeBench, mon
 
 
 def test_an_open_circuit_holds_back_everything_and_then_probes_with_one_call(bench: MakeBench) -> None:
-    desk = bench(singles(URL, repeatable=True), breaker_failures=8)
+    desk = bench(singles(URL, idempotent=True), breaker_failures=8)
     desk.take(*(event(str(number)) for number in range(20)))
     desk.turn(under_way=8)
     for _ in range(8):
@@ -463,7 +463,7 @@ class Faulty(Vendor):
 
     verdict: Any = None
 
-    def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
+    def classify(self, call: VendorRequest, reply: VendorResponse) -> Verdict:
         verdict: Verdict = self.verdict
         return verdict
 
@@ -473,8 +473,8 @@ class Faulty(Vendor):
     [
         None,
         5,
-        Verdict(action=Action.DELIVERED, refused=None),  # type: ignore[arg-type]
-        Verdict(action=Action.DELIVERED, refused=7),  # type: ignore[arg-type]
+        Verdict(action=Action.DELIVERED, rejected=None),  # type: ignore[arg-type]
+        Verdict(action=Action.DELIVERED, rejected=7),  # type: ignore[arg-type]
     ],
 )
 def test_a_verdict_that_is_none_loses_no_record(
@@ -494,7 +494,7 @@ def test_a_verdict_that_is_none_loses_no_record(
 
 def test_refused_positions_that_do_not_exist_are_passed_over(bench: MakeBench) -> None:
     vendor = Faulty(URL, max_records=10)
-    vendor.verdict = Verdict(action=Action.DELIVERED, refused={-1: "x", 1: "y", 2: "z", 99: "z"})
+    vendor.verdict = Verdict(action=Action.DELIVERED, rejected={-1: "x", 1: "y", 2: "z", 99: "z"})
     desk = bench(vendor)
     desk.take(event("a"), event("b"))
 
@@ -506,7 +506,7 @@ def test_refused_positions_that_do_not_exist_are_passed_over(bench: MakeBench) -
 
 def test_a_fault_in_one_outcome_does_not_lose_the_others(bench: MakeBench, caplog: pytest.LogCaptureFixture) -> None:
     class Once(Vendor):
-        def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
+        def classify(self, call: VendorRequest, reply: VendorResponse) -> Verdict:
             return Verdict(action=Action.DELIVERED) if reply.status == 200 else None  # type: ignore[return-value]
 
     desk = bench(Once(URL, max_records=1, concurrency=3))
@@ -522,7 +522,7 @@ def test_a_fault_in_one_outcome_does_not_lose_the_others(bench: MakeBench, caplo
 
 def test_an_interrupt_in_the_midst_of_it_goes_through_and_loses_no_record(bench: MakeBench) -> None:
     class Interrupted(Vendor):
-        def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
+        def classify(self, call: VendorRequest, reply: VendorResponse) -> Verdict:
             raise KeyboardInterrupt
 
     desk = bench(Interrupted(URL))

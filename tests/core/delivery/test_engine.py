@@ -25,7 +25,7 @@ class Leaving(BoxDestination):
 
     left = False
 
-    def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
+    def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
         if not self.left:
             self.left = True
             raise SystemExit

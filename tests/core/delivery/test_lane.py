@@ -18,7 +18,7 @@ from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryProblem
 from sessionsight.delivery.queue.memory import MemoryQueue
 from sessionsight.delivery.transport import HttpxTransport
-from sessionsight.destinations.base import HttpCall, HttpReply, Verdict
+from sessionsight.destinations.base import VendorRequest, VendorResponse, Verdict
 from sessionsight.errors import ConfigurationError
 from sessionsight.log import ThrottledLogger
 from tests.core.delivery.kit import (
@@ -240,10 +240,10 @@ def test_a_head_that_drips_is_given_up_after_the_time_for_a_whole_call(
 
 def test_a_reply_that_the_destination_cannot_judge_is_unknown(make: MakeLane, server: Server) -> None:
     class Moody(Vendor):
-        def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
+        def classify(self, call: VendorRequest, reply: VendorResponse) -> Verdict:
             if reply.status == 299:
                 raise KeyError("secret")
-            return super().judge(call, reply)
+            return super().classify(call, reply)
 
     server.will(reply(299))
     lane = make(Moody(server.url))
@@ -251,10 +251,10 @@ def test_a_reply_that_the_destination_cannot_judge_is_unknown(make: MakeLane, se
     assert deliver(lane) == {"captured": 1, "delivered": 1}
 
     server.will(reply(299))
-    lane = make(Moody(server.url, name="goals", repeatable=False))
+    lane = make(Moody(server.url, name="goals", idempotent=False))
     offer(lane, [goal("a")])
     assert deliver(lane) == {"captured": 1, "dead": 1}
-    assert [letter.message for letter in lane.dead_letters()] == ["KeyError in judge()"]
+    assert [letter.message for letter in lane.dead_letters()] == ["KeyError in classify()"]
 
 
 # --- too large, or wrong --------------------------------------------------------------------------
@@ -338,10 +338,10 @@ def test_refusals_with_a_success_between_them_pause_nothing(make: MakeLane, serv
 
 def test_a_record_whose_call_cannot_be_made_stands_in_nobodys_way(make: MakeLane, server: Server) -> None:
     class Picky(Vendor):
-        def calls(self, entries: Any, *, now: float) -> Any:
+        def build_requests(self, entries: Any, *, now: float) -> Any:
             if any(entry.record.label == "bad" for entry in entries):
                 raise ValueError("secret")
-            return super().calls(entries, now=now)
+            return super().build_requests(entries, now=now)
 
     lane = make(Picky(server.url, max_records=10))
 
@@ -349,17 +349,17 @@ def test_a_record_whose_call_cannot_be_made_stands_in_nobodys_way(make: MakeLane
 
     assert deliver(lane) == {"captured": 4, "dead": 1, "delivered": 3}
     [letter] = lane.dead_letters()
-    assert (letter.entry.record.label, letter.message, letter.attempts) == ("bad", "ValueError in calls()", 0)
+    assert (letter.entry.record.label, letter.message, letter.attempts) == ("bad", "ValueError in build_requests()", 0)
 
 
 def test_calls_that_do_not_carry_each_record_once_are_not_made(make: MakeLane, server: Server) -> None:
     class Wrong(Vendor):
-        def calls(self, entries: Any, *, now: float) -> Any:
-            [call] = super().calls(entries, now=now)
+        def build_requests(self, entries: Any, *, now: float) -> Any:
+            [call] = super().build_requests(entries, now=now)
             if len(entries) == 2:
-                return [call, HttpCall(url=call.url, headers={}, body=b"", entries=entries[:1])]
+                return [call, VendorRequest(url=call.url, headers={}, body=b"", entries=entries[:1])]
             if entries[0].record.label == "b":
-                return [call, HttpCall(url=call.url, headers={}, body=b"", entries=())]
+                return [call, VendorRequest(url=call.url, headers={}, body=b"", entries=())]
             return [call]
 
     lane = make(Wrong(server.url, max_records=10))
@@ -375,13 +375,13 @@ def test_a_batch_that_takes_several_calls_is_judged_call_by_call(make: MakeLane,
     class Apart(Vendor):
         """Records of one letter go together, each other one alone."""
 
-        def calls(self, entries: Any, *, now: float) -> Any:
+        def build_requests(self, entries: Any, *, now: float) -> Any:
             together = [entry for entry in entries if len(entry.record.label) == 1]
             for entry in entries:
                 if entry not in together:
-                    yield from super().calls([entry], now=now)
+                    yield from super().build_requests([entry], now=now)
             if together:
-                yield from super().calls(together, now=now)
+                yield from super().build_requests(together, now=now)
 
     server.decide = refusing(400, "bbb")
     lane = make(Apart(server.url, max_records=10))
@@ -422,8 +422,8 @@ def test_a_key_in_an_address_is_not_logged(
     make: MakeLane, server: Server, place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     class InAddress(Vendor):
-        def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
-            return [replace(call, url=call.url + place) for call in super().calls(entries, now=now)]
+        def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
+            return [replace(call, url=call.url + place) for call in super().build_requests(entries, now=now)]
 
     server.answer = reply(401)
     lane = make(InAddress(server.url), pause_interval=LONG)
@@ -682,7 +682,7 @@ def test_records_that_the_vendor_cannot_take_are_counted_and_explained_once(
 
 def test_records_that_are_not_for_this_vendor_are_not_counted_at_all(make: MakeLane, server: Server) -> None:
     class EventsOnly(Vendor):
-        def takes(self, kind: type[Record]) -> bool:
+        def supports(self, kind: type[Record]) -> bool:
             return kind is Event
 
     lane = make(EventsOnly(server.url))
@@ -705,7 +705,7 @@ def test_a_destination_that_fails_at_the_door_harms_nobody(
     make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Rude(Vendor):
-        def refuses(self, record: Record, context: Any) -> DropReason | None:
+        def drop_reason(self, record: Record, context: Any) -> DropReason | None:
             raise RuntimeError("no")
 
     lane = make(Rude(server.url))

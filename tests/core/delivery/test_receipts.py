@@ -17,7 +17,7 @@ import pytest
 from sessionsight import Analytics, Client, Settings
 from sessionsight.capture.records import DropReason, QueuedRecord, Record
 from sessionsight.delivery.transport import TimeLimits
-from sessionsight.destinations.base import Action, HttpCall, HttpReply, Limits, Verdict
+from sessionsight.destinations.base import Action, Limits, VendorRequest, VendorResponse, Verdict
 from sessionsight.request.context import TrackingContext
 from tests.core.box import BoxDestination, Visit, VisitReader
 from tests.support.server import PATIENCE, auntil, until
@@ -34,24 +34,24 @@ class Vendor(BoxDestination):
         self.open = threading.Event()
         self.taken: list[str] = []
 
-    def refuses(self, record: Record, context: TrackingContext) -> DropReason | None:
+    def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
         return DropReason.NO_IDENTITY if record.label == "nobody" else None
 
-    def calls(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[HttpCall]:
-        return [HttpCall(url="https://box.example/", headers={}, body=b"", entries=entries)]
+    def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
+        return [VendorRequest(url="https://box.example/", headers={}, body=b"", entries=entries)]
 
-    def judge(self, call: HttpCall, reply: HttpReply) -> Verdict:
+    def classify(self, call: VendorRequest, reply: VendorResponse) -> Verdict:
         action = Action.SPLIT if call.entries[0].record.label == "too_large" else Action.DELIVERED
         return Verdict(action=action)
 
     # As a transport.
 
-    def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
+    def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
         names = [entry.record.label for entry in call.entries]
         if "stalled" in names:
             assert self.open.wait(PATIENCE)
         self.taken += names
-        return HttpReply(status=200)
+        return VendorResponse(status=200)
 
     def close(self) -> None:
         pass

@@ -26,9 +26,9 @@ def test_a_key_that_a_function_gives_is_struck_out_as_well() -> None:
 
 
 def test_what_is_said_of_single_records_is_gone_through_too() -> None:
-    verdict = Verdict(action=Action.DELIVERED, refused={3: f"{KEY} may not do this"})
+    verdict = Verdict(action=Action.DELIVERED, rejected={3: f"{KEY} may not do this"})
 
-    assert discreet(verdict, Vendor("http://127.0.0.1:9")).refused == {3: "*** may not do this"}
+    assert discreet(verdict, Vendor("http://127.0.0.1:9")).rejected == {3: "*** may not do this"}
 
 
 def test_a_placeholder_is_left_alone_for_it_may_be_a_word() -> None:

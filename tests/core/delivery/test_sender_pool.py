@@ -10,7 +10,7 @@ import pytest
 from sessionsight.delivery.sender_pool import Attempt, Outcome, Senders
 from sessionsight.delivery.transport import HttpxTransport, NotSent, OutcomeUnknown, TimeLimits, Unsendable
 from sessionsight.delivery.wake_event import Wake
-from sessionsight.destinations.base import HttpCall, HttpReply
+from sessionsight.destinations.base import VendorRequest, VendorResponse
 from sessionsight.errors import ConfigurationError
 from tests.core.delivery.kit import event
 from tests.support.server import PATIENCE, Server, after, drip, reply, silence, until
@@ -18,18 +18,18 @@ from tests.support.server import PATIENCE, Server, after, drip, reply, silence, 
 AMPLE = TimeLimits(connect=PATIENCE, read=PATIENCE, total=PATIENCE)
 
 
-def call(url: str = "http://127.0.0.1:1") -> HttpCall:
-    return HttpCall(url=url, headers={}, body=b"", entries=[event()])
+def call(url: str = "http://127.0.0.1:1") -> VendorRequest:
+    return VendorRequest(url=url, headers={}, body=b"", entries=[event()])
 
 
 class Scripted:
     """A transport that does what a function does."""
 
-    def __init__(self, function: Callable[[], HttpReply]) -> None:
+    def __init__(self, function: Callable[[], VendorResponse]) -> None:
         self.function = function
         self.closed = 0
 
-    def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
+    def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
         return self.function()
 
     def close(self) -> None:
@@ -69,9 +69,9 @@ def no_new_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_calls_go_out_at_the_same_time_each_on_a_thread_of_its_own() -> None:
     together = threading.Barrier(8)
 
-    def send() -> HttpReply:
+    def send() -> VendorResponse:
         together.wait(PATIENCE)
-        return HttpReply(status=200)
+        return VendorResponse(status=200)
 
     pool, wake = senders(Scripted(send))
     attempts = [pool.launch(call(), AMPLE) for _ in range(8)]
@@ -85,7 +85,7 @@ def test_calls_go_out_at_the_same_time_each_on_a_thread_of_its_own() -> None:
 
 
 def test_threads_are_used_again() -> None:
-    pool, wake = senders(Scripted(lambda: HttpReply(status=200)))
+    pool, wake = senders(Scripted(lambda: VendorResponse(status=200)))
     for _ in range(20):
         pool.launch(call(), AMPLE)
         results(pool, wake, 1)
@@ -107,7 +107,7 @@ def test_threads_are_used_again() -> None:
     ],
 )
 def test_whatever_a_transport_raises_its_call_comes_back(error: BaseException, becomes: type[Exception]) -> None:
-    def send() -> HttpReply:
+    def send() -> VendorResponse:
         raise error
 
     pool, wake = senders(Scripted(send))
@@ -124,9 +124,9 @@ def test_whatever_a_transport_raises_its_call_comes_back(error: BaseException, b
 def test_a_call_that_hangs_is_given_up_and_its_late_reply_ignored() -> None:
     late = threading.Event()
 
-    def send() -> HttpReply:
+    def send() -> VendorResponse:
         late.wait(PATIENCE)
-        return HttpReply(status=200)
+        return VendorResponse(status=200)
 
     pool, _ = senders(Scripted(send))
     attempt = pool.launch(call(), AMPLE)
@@ -148,11 +148,11 @@ def test_what_follows_a_call_that_hangs_is_sent_by_a_thread_of_its_own() -> None
     hang = threading.Event()
     first = threading.Event()
 
-    def send() -> HttpReply:
+    def send() -> VendorResponse:
         if not first.is_set():
             first.set()
             hang.wait(3 * PATIENCE)
-        return HttpReply(status=200)
+        return VendorResponse(status=200)
 
     transport = Scripted(send)
     pool, wake = senders(transport)
@@ -166,7 +166,7 @@ def test_what_follows_a_call_that_hangs_is_sent_by_a_thread_of_its_own() -> None
     pool.launch(call(), AMPLE)
 
     [outcome] = results(pool, wake, 1)
-    assert isinstance(outcome.result, HttpReply)
+    assert isinstance(outcome.result, VendorResponse)
     hang.set()
     pool.stop()
     until(lambda: threads() == 0, "even the thread that hung has ended")
@@ -190,7 +190,7 @@ def test_one_call_that_hangs_does_not_cut_off_those_that_do_not() -> None:
 
         [outcome] = results(pool, wake, 1)
         assert outcome.attempt is fine
-        assert isinstance(outcome.result, HttpReply)
+        assert isinstance(outcome.result, VendorResponse)
         assert pool.in_flight == 0, "now it is cut off"
         pool.stop()
         until(lambda: threads() == 0, "the threads have ended")
@@ -217,7 +217,7 @@ def test_the_thread_of_a_call_that_was_given_up_ends_soon(answer: Any) -> None:
 
 
 def test_the_first_thread_can_be_started_ahead_of_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    pool, wake = senders(Scripted(lambda: HttpReply(status=200)))
+    pool, wake = senders(Scripted(lambda: VendorResponse(status=200)))
     pool.prepare()
     pool.prepare()
     assert threads() == 1
@@ -232,7 +232,7 @@ def test_the_first_thread_can_be_started_ahead_of_the_first_call(monkeypatch: py
 
 def test_where_no_thread_can_be_started_calls_are_sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     no_new_threads(monkeypatch)
-    pool, wake = senders(Scripted(lambda: HttpReply(status=200)))
+    pool, wake = senders(Scripted(lambda: VendorResponse(status=200)))
     with pytest.raises(RuntimeError):
         pool.prepare()
 
@@ -246,10 +246,10 @@ def test_a_call_that_no_thread_has_taken_up_was_certainly_not_sent(monkeypatch: 
     hang = threading.Event()
     sent: list[int] = []
 
-    def send() -> HttpReply:
+    def send() -> VendorResponse:
         sent.append(1)
         hang.wait(PATIENCE)
-        return HttpReply(status=200)
+        return VendorResponse(status=200)
 
     pool, wake = senders(Scripted(send))
     busy = pool.launch(call(), AMPLE)
@@ -272,9 +272,9 @@ def test_a_call_that_no_thread_has_taken_up_was_certainly_not_sent(monkeypatch: 
 def test_the_next_deadline_is_that_of_the_oldest_call() -> None:
     hang = threading.Event()
 
-    def send() -> HttpReply:
+    def send() -> VendorResponse:
         hang.wait(PATIENCE)
-        return HttpReply(status=200)
+        return VendorResponse(status=200)
 
     pool, _ = senders(Scripted(send))
     assert pool.next_deadline == float("inf")

@@ -19,7 +19,7 @@ from sessionsight.delivery.stores.sqlite.database_files import FILE_SUFFIXES
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.delivery.transport import TimeLimits
 from sessionsight.destinations import SessionSight
-from sessionsight.destinations.base import HttpCall, HttpReply
+from sessionsight.destinations.base import VendorRequest, VendorResponse
 from sessionsight.settings import Settings
 from tests.core.delivery.kit import event, goal, labels, lane_threads
 from tests.core.delivery.spools import LANE, abandon, claim, counts, enter, query, sound, sqlite_spool
@@ -58,9 +58,9 @@ class Wire:
     def __init__(self) -> None:
         self.sent: list[str] = []
 
-    def send(self, call: HttpCall, limits: TimeLimits) -> HttpReply:
+    def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
         self.sent += labels(call.entries)
-        return HttpReply(status=200)
+        return VendorResponse(status=200)
 
     def close(self) -> None: ...
 

@@ -28,7 +28,7 @@ from sessionsight.delivery.transport import (
     Unsendable,
     compressed,
 )
-from sessionsight.destinations.base import HttpCall, HttpReply
+from sessionsight.destinations.base import VendorRequest, VendorResponse
 from tests.core.delivery.kit import event
 from tests.support.server import PATIENCE, Server, after, drip, raw, reply, reset, silence
 
@@ -64,12 +64,12 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def call(url: str, *, body: bytes = b"[]", key: str | None = None) -> HttpCall:
+def call(url: str, *, body: bytes = b"[]", key: str | None = None) -> VendorRequest:
     headers = {} if key is None else {"x-api-key": key}
-    return HttpCall(url=f"{url}/take?x=1", headers=headers, body=body, entries=[event()])
+    return VendorRequest(url=f"{url}/take?x=1", headers=headers, body=body, entries=[event()])
 
 
-def reply_of(make: MakeTransport, server: Server, limits: TimeLimits = AMPLE, **options: Any) -> HttpReply:
+def reply_of(make: MakeTransport, server: Server, limits: TimeLimits = AMPLE, **options: Any) -> VendorResponse:
     return make(**options).send(call(server.url), limits)
 
 
@@ -294,7 +294,7 @@ def test_a_body_that_never_comes_is_waited_for_no_longer_than_the_whole_call_may
     make: MakeTransport, server: Server
 ) -> None:
     server.will(silence(HEAD))
-    replies: list[HttpReply] = []
+    replies: list[VendorResponse] = []
     limits = TimeLimits(connect=PATIENCE, read=10 * PATIENCE, total=1.0)
     sender = threading.Thread(target=lambda: replies.append(reply_of(make, server, limits)), daemon=True)
 
@@ -567,7 +567,7 @@ def test_no_proxy_is_heard_for_an_address_without_a_path(
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
     monkeypatch.setenv("NO_PROXY", f"127.0.0.1:{server.port}")
 
-    make().send(HttpCall(url=f"{server.url}{rest}", headers={}, body=b"[]", entries=()), AMPLE)
+    make().send(VendorRequest(url=f"{server.url}{rest}", headers={}, body=b"[]", entries=()), AMPLE)
 
     assert (len(proxy.requests), len(server.requests)) == (0, 1)
 

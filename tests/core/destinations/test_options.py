@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sessionsight.destinations import Saytics, SessionSight, Signal, from_options
-from sessionsight.destinations.base import VendorDestination, base_url, reveal
+from sessionsight.destinations.base import VendorDestination, base_url, resolve_secret
 from sessionsight.errors import ConfigurationError
 from tests.conformance.facts.fact import KEYS, destination
 from tests.core.destinations.factories import EVERYBODY, NOW, USER, VISITOR, entry, event, goal, identify
@@ -97,10 +97,10 @@ def test_a_subclass_may_have_options_that_only_its_own_code_can_check() -> None:
         kinds = frozenset()
         hook: type[Exception] = ValueError
 
-    assert Custom().takes(type(event())) is False
-    assert Custom().refuses(event(), USER) is None
+    assert Custom().supports(type(event())) is False
+    assert Custom().drop_reason(event(), USER) is None
     with pytest.raises(NotImplementedError, match="Custom must say how records become HTTP calls"):
-        Custom().calls([entry(event())], now=NOW)
+        Custom().build_requests([entry(event())], now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_plain_http_is_for_this_machine_only(host: str) -> None:
 
 
 def test_a_key_from_a_file_loses_its_line_end() -> None:
-    assert reveal("key\n") == reveal(lambda: " key\n") == "key"
+    assert resolve_secret("key\n") == resolve_secret(lambda: " key\n") == "key"
 
 
 @pytest.mark.parametrize(
@@ -144,40 +144,40 @@ def test_a_key_from_a_file_loses_its_line_end() -> None:
 )
 def test_saytics_may_get_names_in_title_case(name: str, sent: str) -> None:
     for option, expected in (("title_case", sent), ("keep", name)):
-        [call] = Saytics(secret_key="k", event_names=option).calls([entry(event(name), USER)], now=NOW)  # type: ignore[arg-type]
+        [call] = Saytics(secret_key="k", event_names=option).build_requests([entry(event(name), USER)], now=NOW)  # type: ignore[arg-type]
         assert json.loads(call.body)["event"] == expected
 
 
 def test_money_without_a_currency_is_noted() -> None:
     record = event("checkout_finished", {"amount": 4900}, standard=True)
-    [call] = Saytics(secret_key="k").calls([entry(record, USER)], now=NOW)
-    [note] = call.notes
+    [call] = Saytics(secret_key="k").build_requests([entry(record, USER)], now=NOW)
+    [note] = call.warnings
     assert "'checkout_finished' is sent as given, in minor units, because it has no currency" in note
 
 
 def test_an_unknown_currency_is_noted_by_its_name() -> None:
     record = event("checkout_finished", {"amount": 4900, "currency": "BTC"}, standard=True)
-    [call] = Saytics(secret_key="k").calls([entry(record, USER)], now=NOW)
-    assert "currency 'BTC' is not in ISO 4217" in call.notes[0]
+    [call] = Saytics(secret_key="k").build_requests([entry(record, USER)], now=NOW)
+    assert "currency 'BTC' is not in ISO 4217" in call.warnings[0]
 
 
 def test_screened_metadata_is_noted_without_its_value() -> None:
     record = goal("signup", metadata={"order": "1234567890"})
-    [call] = SessionSight(secret_api_key="k", property_id="p").calls([entry(record, VISITOR)], now=NOW)
-    [note] = call.notes
+    [call] = SessionSight(secret_api_key="k", property_id="p").build_requests([entry(record, VISITOR)], now=NOW)
+    [note] = call.warnings
     assert "metadata 'order' of goal 'signup' looks like a phone number" in note
     assert "1234567890" not in note
 
 
 def test_a_secret_across_the_cut_of_long_metadata_is_still_seen() -> None:
     record = goal("signup", metadata={"note": "x" * 250 + " 4242424242424242"})
-    [call] = SessionSight(secret_api_key="k", property_id="p").calls([entry(record, VISITOR)], now=NOW)
+    [call] = SessionSight(secret_api_key="k", property_id="p").build_requests([entry(record, VISITOR)], now=NOW)
     assert b"metadata" not in call.body
 
 
 def test_an_identification_is_about_the_user_even_where_the_header_goes_first() -> None:
     record = identify({}, user_id="user_2")
-    [call] = Signal(api_key="k", distinct_id="header").calls([entry(record, EVERYBODY)], now=NOW)
+    [call] = Signal(api_key="k", distinct_id="header").build_requests([entry(record, EVERYBODY)], now=NOW)
     assert b'"distinctId":"user_2"' in call.body
 
 
@@ -188,7 +188,7 @@ def test_the_options_in_a_repr_are_those_that_are_used() -> None:
 @pytest.mark.parametrize("name", ["sessionsight", "saytics", "signal"])
 def test_a_key_of_latin_1_can_stand_in_a_header(name: str) -> None:
     vendor = destination(name, {_KEY[name]: "schl\u00fcssel"})
-    (call,) = vendor.calls([entry(goal() if name == "sessionsight" else event(), EVERYBODY)], now=NOW)
+    (call,) = vendor.build_requests([entry(goal() if name == "sessionsight" else event(), EVERYBODY)], now=NOW)
     assert any("schl\u00fcssel" in value for value in call.headers.values())
 
 
@@ -196,7 +196,7 @@ def test_a_key_of_latin_1_can_stand_in_a_header(name: str) -> None:
 def test_a_key_of_a_function_is_checked_at_each_call_and_not_shown(name: str) -> None:
     vendor = destination(name, {_KEY[name]: lambda: "key_\u4e2d"})
     with pytest.raises(ConfigurationError, match="holds a character that no HTTP header can hold") as raised:
-        vendor.calls([entry(goal() if name == "sessionsight" else event(), EVERYBODY)], now=NOW)
+        vendor.build_requests([entry(goal() if name == "sessionsight" else event(), EVERYBODY)], now=NOW)
     assert "\u4e2d" not in str(raised.value)
 
 

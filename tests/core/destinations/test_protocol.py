@@ -21,7 +21,7 @@ from sessionsight.capture.records import (
     record_id,
 )
 from sessionsight.destinations import from_options
-from sessionsight.destinations.base import Destination, HttpCall
+from sessionsight.destinations.base import Destination, VendorRequest
 from sessionsight.request.context import Page, SessionSightIds, SignalIds, TrackingContext
 from tests.conformance.facts.fact import KEYS, destination
 from tests.core.destinations.factories import (
@@ -75,7 +75,9 @@ records: st.SearchStrategy[Record] = st.one_of(
 
 def acceptable(vendor: Destination, entries: list[QueuedRecord]) -> list[QueuedRecord]:
     return [
-        one for one in entries if vendor.takes(type(one.record)) and vendor.refuses(one.record, one.context) is None
+        one
+        for one in entries
+        if vendor.supports(type(one.record)) and vendor.drop_reason(one.record, one.context) is None
     ]
 
 
@@ -83,7 +85,7 @@ def acceptable(vendor: Destination, entries: list[QueuedRecord]) -> list[QueuedR
 @given(entries=st.lists(st.builds(QueuedRecord, records, contexts), max_size=6))
 def test_each_entry_is_in_exactly_one_call(vendor: Destination, entries: list[QueuedRecord]) -> None:
     entries = acceptable(vendor, entries)
-    calls = list(vendor.calls(entries, now=NOW))
+    calls = list(vendor.build_requests(entries, now=NOW))
     carried = Counter(id(one) for call in calls for one in call.entries)
     assert carried == Counter(map(id, entries))
     for call in calls:
@@ -96,7 +98,7 @@ def test_each_entry_is_in_exactly_one_call(vendor: Destination, entries: list[Qu
 @given(one=st.builds(QueuedRecord, records, contexts))
 def test_the_same_entry_gives_the_same_call(vendor: Destination, one: QueuedRecord) -> None:
     entries = acceptable(vendor, [one])
-    assert list(vendor.calls(entries, now=NOW)) == list(vendor.calls(entries, now=NOW))
+    assert list(vendor.build_requests(entries, now=NOW)) == list(vendor.build_requests(entries, now=NOW))
 
 
 @each_vendor
@@ -107,7 +109,7 @@ def test_kinds_that_have_no_place_are_not_taken(vendor: Destination) -> None:
         "saytics": {Event, Identify},
         "analyse": {Event, Identify},
     }[vendor.name]
-    assert {type(record) for record in EVERY_KIND if vendor.takes(type(record))} == taken
+    assert {type(record) for record in EVERY_KIND if vendor.supports(type(record))} == taken
 
 
 OF_ONE_VENDOR = {
@@ -131,7 +133,7 @@ def test_no_id_reaches_a_vendor_that_it_is_not_for(vendor: Destination, known: s
     missing = {"signal": SignalIds(), "sessionsight": SessionSightIds()}
     context = EVERYBODY if without == "nothing" else replace(EVERYBODY, **{without: missing.get(without)})
     entries = acceptable(vendor, [entry(record, context) for record in EVERY_KIND])
-    for call in vendor.calls(entries, now=NOW):
+    for call in vendor.build_requests(entries, now=NOW):
         said = f"{call.url} {call.headers} {call.body.decode()}"
         if known in said:
             assert vendor.name in OF_ONE_VENDOR[known]
@@ -139,8 +141,8 @@ def test_no_id_reaches_a_vendor_that_it_is_not_for(vendor: Destination, known: s
 
 @each_vendor
 def test_an_idempotency_key_is_the_records_own_id_except_at_sessionsight(vendor: Destination) -> None:
-    record = next(record for record in EVERY_KIND if vendor.takes(type(record)))
-    [call] = vendor.calls([entry(record, EVERYBODY)], now=NOW)
+    record = next(record for record in EVERY_KIND if vendor.supports(type(record)))
+    [call] = vendor.build_requests([entry(record, EVERYBODY)], now=NOW)
     expected = None if vendor.name == "sessionsight" else record_id(record)
     assert call.headers.get("Idempotency-Key") == expected
 
@@ -148,21 +150,21 @@ def test_an_idempotency_key_is_the_records_own_id_except_at_sessionsight(vendor:
 @each_vendor
 def test_an_idempotency_key_stays_the_same_for_the_callers_key(vendor: Destination) -> None:
     first, second = event(key="order:1"), event(key="order:1", time=99.0, random=b"x" * 10)
-    if vendor.takes(Event):
-        [call], [later] = (vendor.calls([entry(record, EVERYBODY)], now=NOW) for record in (first, second))
+    if vendor.supports(Event):
+        [call], [later] = (vendor.build_requests([entry(record, EVERYBODY)], now=NOW) for record in (first, second))
         assert call.headers == later.headers
 
 
 @each_vendor
 def test_no_entries_no_calls(vendor: Destination) -> None:
-    assert list(vendor.calls([], now=NOW)) == []
+    assert list(vendor.build_requests([], now=NOW)) == []
 
 
 @each_vendor
 def test_a_lone_surrogate_in_a_name_or_id_becomes_the_replacement_character(vendor: Destination) -> None:
     context = EVERYBODY.with_user("u\ud800")
-    record = goal("a\ud800") if vendor.takes(Goal) else event("a\ud800", {"n": 1.5}, groups={"g": "\udfff"})
-    [call] = vendor.calls([entry(record, context)], now=NOW)
+    record = goal("a\ud800") if vendor.supports(Goal) else event("a\ud800", {"n": 1.5}, groups={"g": "\udfff"})
+    [call] = vendor.build_requests([entry(record, context)], now=NOW)
     assert "a\ufffd" in call.body.decode("utf-8")
 
 
@@ -171,16 +173,16 @@ def test_a_key_may_come_from_a_function_and_is_asked_for_at_each_call(vendor: De
     keys = iter(["first\n", "second\n"])
     [option] = [name for name in KEYS[vendor.name] if name.endswith("key")]
     rotating = destination(vendor.name, {option: lambda: next(keys)})
-    record = next(record for record in EVERY_KIND if rotating.takes(type(record)))
+    record = next(record for record in EVERY_KIND if rotating.supports(type(record)))
     for key in ("first", "second"):
-        [call] = rotating.calls([entry(record, EVERYBODY)], now=NOW)
+        [call] = rotating.build_requests([entry(record, EVERYBODY)], now=NOW)
         assert key in f"{call.headers} {call.body!r}"
         assert f"{key}\\n" not in f"{call.headers} {call.body!r}"
 
 
 @each_vendor
 def test_no_key_is_in_a_repr(vendor: Destination) -> None:
-    [call] = vendor.calls(
+    [call] = vendor.build_requests(
         acceptable(vendor, [entry(EVERY_KIND[0], EVERYBODY), entry(EVERY_KIND[1], EVERYBODY)]), now=NOW
     )
     for value in KEYS[vendor.name].values():
@@ -189,8 +191,8 @@ def test_no_key_is_in_a_repr(vendor: Destination) -> None:
 
 
 def test_a_calls_repr_leaves_out_the_query_of_its_address() -> None:
-    call = HttpCall(url="https://example.com/take?api_secret=abc", headers={}, body=b"", entries=())
-    assert repr(call) == "HttpCall(POST https://example.com/take, 0 entries)"
+    call = VendorRequest(url="https://example.com/take?api_secret=abc", headers={}, body=b"", entries=())
+    assert repr(call) == "VendorRequest(POST https://example.com/take, 0 entries)"
 
 
 @each_vendor
@@ -204,7 +206,7 @@ def test_a_destination_is_a_value(vendor: Destination) -> None:
 
 def test_an_anonymous_visitor_is_known_by_the_first_id_there_is() -> None:
     def known(vendor: Destination, record: Event, context: TrackingContext) -> Any:
-        [call] = vendor.calls([entry(record, context)], now=NOW)
+        [call] = vendor.build_requests([entry(record, context)], now=NOW)
         body = decode(call.body)
         return body.get("anonymousId") or body["events"][0]["anonymous_id"]
 
