@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.delivery.test_lifecycle import names, run
+from tests.core.delivery.processes import names, run
 from tests.support.server import Server
 
 SCRIPT = """

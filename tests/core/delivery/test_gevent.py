@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.core.delivery.test_lifecycle import run
-from tests.core.delivery.test_sqlite_processes import names
+from tests.core.delivery.processes import run
+from tests.core.delivery.spool_processes import names
 from tests.support.server import Server
 
 pytestmark = [

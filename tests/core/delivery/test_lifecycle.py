@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,104 +13,16 @@ from typing import Any
 import pytest
 
 from sessionsight.delivery import lifecycle
-from tests.support.server import PATIENCE, Server, after, drip, reply, silence
+from tests.core.delivery.processes import FORKS, finish, names, run, start_in_memory
+from tests.support.server import Server, after, drip, reply, silence
 
 pytestmark = [pytest.mark.processes, pytest.mark.measured_processes]
-
-PRELUDE = """\
-import atexit, ctypes, gc, logging, multiprocessing, os, signal, sys, threading, time
-from sessionsight.client import Client
-from sessionsight.destinations import SessionSight, Signal
-from sessionsight.settings import Settings
-
-logging.basicConfig(format="%(levelname)s %(message)s")
-URL = sys.argv[1]
-LONG = 3600.0  # nothing that waits for this is ever done
-
-
-def make(*, name="signal", **options):
-    if name == "signal":
-        destination = Signal(api_key="key", endpoint=URL)
-    else:
-        destination = SessionSight(secret_api_key="key", property_id="shop", api_url=URL)
-    # Several processes end at once on a machine that may be busy: what is cut off at their end would be lost.
-    return Client(Settings(destinations=(destination,), trust_env=False, **{"shutdown_timeout": 20.0, **options}))
-
-
-def capture(client, name):
-    client.analytics.capture(name, user_id="user_1")
-
-
-def fork_in_c():
-    # As servers written in C do: the interpreter's hooks do not run. The interpreter itself survives
-    # that only while no other thread waits for its lock.
-    def switches():
-        found = {}
-        for task in os.listdir("/proc/self/task"):
-            if int(task) != threading.main_thread().native_id:
-                with open(f"/proc/self/task/{task}/status") as status:
-                    found[task] = [line for line in status if "ctxt_switches" in line]
-        return found
-
-    same, before = 0, switches()
-    while same < 5:
-        time.sleep(0.01)
-        now = switches()
-        same, before = same + 1 if now == before else 0, now
-    return ctypes.PyDLL(None).fork()  # not CDLL, which gives the interpreter's lock away
-
-
-def reap(pid):
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert code == 0, code
-"""
-
-
-# Forking while threads run is what these tests are for; from Python 3.12 on that is warned of.
-QUIET = ("-W", "ignore:This process:DeprecationWarning")
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
     with Server() as server:
         yield server
-
-
-def start(script: str, server: Server, *, covered: bool = True) -> subprocess.Popen[str]:
-    hidden = () if covered else ("COVERAGE_",)
-    return subprocess.Popen(
-        [sys.executable, "-X", "faulthandler", *QUIET, "-c", PRELUDE + script, server.url],
-        env={name: value for name, value in os.environ.items() if not name.startswith(hidden)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finish(process: subprocess.Popen[str], *, code: int = 0) -> tuple[str, str]:
-    try:
-        out, err = process.communicate(timeout=3 * PATIENCE)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGABRT)  # shows where all threads of all forks are
-        out, err = process.communicate()
-        raise AssertionError(f"the process does not end\n{out}\n{err}") from None
-    assert process.returncode == code, err
-    return out, err
-
-
-def run(script: str, server: Server, *, covered: bool = True) -> tuple[str, str]:
-    """Run a script to its end. Gives what it printed and what it complained about.
-
-    A script that captures in the midst of anything is not covered: coverage has a lock that is not re-entrant.
-    """
-    return finish(start(script, server, covered=covered))
-
-
-def names(server: Server) -> list[str]:
-    """The events that have arrived, in no order."""
-    return sorted(event["event"] for request in server.requests for event in request.json["events"])
 
 
 # --- the end --------------------------------------------------------------------------------------
@@ -160,12 +70,8 @@ atexit.register(capture, client, "from atexit")
 
 
 def test_where_no_thread_can_be_started_all_lanes_deliver_at_the_end(server: Server) -> None:
-    # As Python 3.12.0 to 3.12.2 behave in atexit.
     script = """
-def start(thread):
-    raise RuntimeError("can't create new thread at interpreter shutdown")
-
-threading.Thread.start = start
+forbid_threads()
 events, goals = make(), make(name="sessionsight")
 capture(events, "a")
 goals.analytics.goals.increment("signups", session_id="6f1d2c3b")
@@ -183,10 +89,7 @@ def test_where_no_thread_can_be_started_a_dead_vendor_leaves_time_for_the_others
         return silence() if request.target == "/v1/capture" else reply(200)
 
     script = """
-def start(thread):
-    raise RuntimeError("can't create new thread at interpreter shutdown")
-
-threading.Thread.start = start
+forbid_threads()
 client = Client(
     Settings(
         destinations=(
@@ -386,7 +289,7 @@ install_sigterm()
 client = make(linger=LONG)
 capture(client, "a")
 """
-    process = start(script + WAIT_FOR_TERM, server)
+    process = start_in_memory(script + WAIT_FOR_TERM, server)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
 
@@ -404,7 +307,7 @@ client = make(linger=LONG)
 signal.signal(signal.SIGTERM, lambda number, frame: capture(client, f"signal {number}"))
 install_sigterm()
 """
-    process = start(script + WAIT_FOR_TERM, server)
+    process = start_in_memory(script + WAIT_FOR_TERM, server)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
 
@@ -535,7 +438,7 @@ print("reaped", flush=True)
 """
     answered = threading.Event()
     server.will(after(answered, reply(200)))
-    process = start(script, server)
+    process = start_in_memory(script, server)
     assert process.stdin is not None
     assert process.stdout is not None
     server.wait_for(1)
@@ -624,12 +527,6 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
     assert run(script, server) == ("", "")
 
     assert names(server) == [f"job {number}" for number in range(6)]
-
-
-IN_C = pytest.param(
-    "fork_in_c", marks=pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc to wait for quiet")
-)
-FORKS = pytest.mark.parametrize("fork", ["os.fork", IN_C])
 
 
 @FORKS

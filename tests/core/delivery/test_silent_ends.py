@@ -14,7 +14,7 @@ from sessionsight import Client, Settings, TrackingContext
 from sessionsight.capture.interfaces import Batch
 from sessionsight.delivery import lifecycle
 from tests.core.delivery.kit import batches, event
-from tests.core.delivery.test_lifecycle import names, run
+from tests.core.delivery.processes import names, run
 from tests.support.server import Server, silence
 
 pytestmark = pytest.mark.processes

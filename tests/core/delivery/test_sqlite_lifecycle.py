@@ -4,57 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.core.delivery.processes import FORKS
+from tests.core.delivery.spool_processes import deliver, finish, ledgers, names, start
 from tests.core.delivery.spools import files, query, sound
-from tests.core.delivery.test_sqlite_processes import deliver, finish, ledgers, names, start
 from tests.support.server import Server, reply, silence
 
 pytestmark = [pytest.mark.processes, pytest.mark.measured_processes]
-
-TOOLS = """\
-import atexit, gc
-
-LONG = 3600.0  # nothing that waits for this is ever done
-
-
-def no_threads():
-    # As Python 3.12.0 to 3.12.2 behave in atexit.
-    def start(thread):
-        raise RuntimeError("can't create new thread at interpreter shutdown")
-
-    threading.Thread.start = start
-
-
-def fork_in_c():
-    # The interpreter's hooks do not run. It survives that only while no other thread waits for its lock.
-    def switches():
-        found = {}
-        for task in os.listdir("/proc/self/task"):
-            if int(task) != threading.main_thread().native_id:
-                with open(f"/proc/self/task/{task}/status") as status:
-                    found[task] = [line for line in status if "ctxt_switches" in line]
-        return found
-
-    same, before = 0, switches()
-    while same < 5:
-        time.sleep(0.01)
-        now = switches()
-        same, before = same + 1 if now == before else 0, now
-    return ctypes.PyDLL(None).fork()
-
-
-"""
-
-
-IN_C = pytest.param(
-    "fork_in_c", marks=pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc to wait for quiet")
-)
-FORKS = pytest.mark.parametrize("fork", ["os.fork", IN_C])
 
 
 @pytest.fixture
@@ -69,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def run(script: str, server: Server, path: Path, *, code: int = 0) -> None:
-    finish(start(TOOLS + script, server, path), code=code)
+    finish(start(script, server, path), code=code)
     assert sound(path)
 
 
@@ -98,7 +58,7 @@ client = make(linger=LONG)
 atexit.register(capture, client, "first from atexit")
 atexit.register(increment, client, "goal from atexit")
 """
-    run(script + ("no_threads()" if threads == "none" else ""), server, path)
+    run(script + ("forbid_threads()" if threads == "none" else ""), server, path)
 
     assert names(server) == {"first from atexit": 1, "goal from atexit": 1}
     assert files(path) == [path.name, f"{path.name}-lock"]
@@ -109,7 +69,7 @@ def test_where_no_thread_can_be_started_it_delivers_what_a_dead_process_left(ser
     run("client = make()\ncapture(client, 'left')\ndie()", server, path, code=-signal.SIGKILL)
     server.answer = reply(200)
 
-    run("no_threads()\ncapture(make(linger=LONG), 'own')", server, path)
+    run("forbid_threads()\ncapture(make(linger=LONG), 'own')", server, path)
 
     assert names(server).keys() == {"left", "own"}
     assert ledgers(path)["signal"] == {"captured": 2, "delivered": 2}
@@ -293,7 +253,7 @@ def test_greenlets_that_capture_at_once_lose_nothing(server: Server, path: Path)
 client = make(linger=LONG)
 gevent.joinall([gevent.spawn(capture, client, f"e{i}") for i in range(200)], raise_error=True)
 """
-    finish(start(PATCH + TOOLS + script, server, path))
+    finish(start(script, server, path, patch=PATCH))
 
     assert names(server) == {f"e{i}": 1 for i in range(200)}
     assert ledgers(path)["signal"] == {"captured": 200, "delivered": 200}
@@ -314,7 +274,7 @@ if pid == 0:
 reap(pid)
 capture(client, "parent again")
 """
-    finish(start(PATCH + TOOLS + script, server, path))
+    finish(start(script, server, path, patch=PATCH))
 
     assert names(server) == {"parent": 1, "parent again": 1, **{f"child-{i}": 1 for i in range(20)}}
     assert ledgers(path)["signal"] == {"captured": 22, "delivered": 22}

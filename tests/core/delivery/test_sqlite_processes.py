@@ -2,84 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import os
 import random
 import signal
 import subprocess
-import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.core.delivery.spools import counts, files, sound, sqlite_spool
-from tests.core.delivery.test_lifecycle import PRELUDE as LIFECYCLE
-from tests.support.server import PATIENCE, Server, reply, silence
+from tests.core.delivery.spool_processes import PRELUDE, deliver, finish, ledgers, names, start
+from tests.core.delivery.spools import files, sound
+from tests.support.server import Server, reply, silence
 
 pytestmark = [pytest.mark.processes, pytest.mark.measured_processes]
-
-PRELUDE = """\
-import ctypes, logging, multiprocessing, os, signal, sqlite3, sys, threading, time
-from sessionsight.client import Client
-from sessionsight.delivery.stores.sqlite import connection as store_connection
-from sessionsight.destinations import SessionSight, Signal
-from sessionsight.settings import Settings
-
-URL, SPOOL = sys.argv[1:3]
-
-
-def make(**options):
-    destinations = (
-        Signal(api_key="key", endpoint=URL),
-        SessionSight(secret_api_key="key", property_id="shop", api_url=URL),
-    )
-    options = {"spool_busy_timeout": 20.0, "shutdown_timeout": 20.0, **options}
-    options = {"destinations": destinations, "trust_env": False, **options}
-    return Client(Settings(spool=f"sqlite:///{SPOOL}", **options))
-
-
-def capture(client, name):
-    client.analytics.capture(name, user_id="user_1")
-    os.write(1, f"{name}\\n".encode())  # acknowledged
-
-
-def increment(client, name):
-    client.analytics.goals.increment(name, session_id="s1")
-    os.write(1, f"{name}\\n".encode())
-
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def die_at(number):
-    # At the so-many-th statement that the spool's connections run from now on.
-    left = [number]
-    connect = sqlite3.connect
-
-    def look(statement):
-        left[0] -= 1
-        if not left[0]:
-            die()
-
-    def connected(*arguments, **options):
-        connection = connect(*arguments, **options)
-        connection.set_trace_callback(look)
-        return connection
-
-    store_connection.sqlite3.connect = connected
-
-
-def reap(pid):
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert code == 0, code
-"""
-FORK_IN_C = LIFECYCLE[LIFECYCLE.index("def fork_in_c") : LIFECYCLE.index("def reap")]
-QUIET = ("-W", "ignore:This process:DeprecationWarning")
-LANES = ("signal", "sessionsight")
 
 
 @pytest.fixture
@@ -91,54 +26,6 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "spool.db"
-
-
-def start(script: str, server: Server, path: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-X", "faulthandler", *QUIET, "-c", PRELUDE + script, server.url, str(path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finish(process: subprocess.Popen[str], *, code: int | None = 0) -> list[str]:
-    """What it has printed."""
-    try:
-        out, err = process.communicate(timeout=3 * PATIENCE)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGABRT)
-        out, err = process.communicate()
-        raise AssertionError(f"the process does not end\n{out}\n{err}") from None
-    assert code is None or process.returncode == code, err
-    return out.split()
-
-
-def deliver(server: Server, path: Path) -> None:
-    """What the next process does with what is left."""
-    finish(start("client = make()\nassert client.flush(20)\nassert client.shutdown()", server, path))
-
-
-def names(server: Server) -> Counter[str]:
-    """What has arrived, and how often."""
-    found: Counter[str] = Counter()
-    for request in server.requests:
-        if len(request.body) != int(request.headers["content-length"]):
-            continue  # whoever sent it died meanwhile
-        packed = request.headers.get("content-encoding") == "gzip"
-        body = json.loads(gzip.decompress(request.body) if packed else request.body)
-        found.update([event["event"] for event in body["events"]] if "events" in body else [body["goalId"]])
-    return found
-
-
-def ledgers(path: Path) -> dict[str, dict[str, int]]:
-    spool = sqlite_spool(path, *LANES)
-    found = {lane: counts(spool.lane(lane)) for lane in LANES}
-    for lane in LANES:
-        spool.lane(lane).close()
-    spool.close()
-    return found
 
 
 # --- kill -9 --------------------------------------------------------------------------------------
@@ -333,7 +220,7 @@ reap(pid)
 assert engine._spool.file._connection is connection
 capture(client, "parent again")
 """
-    printed = finish(start(FORK_IN_C + script, server, path))
+    printed = finish(start(script, server, path))
 
     assert names(server) == dict.fromkeys(("parent", "child", "child again", "grandchild", "parent again"), 1)
     assert ledgers(path)["signal"] == {"captured": 2, "delivered": 2}

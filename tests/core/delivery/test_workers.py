@@ -12,7 +12,7 @@ import pytest
 from sessionsight import Client, Settings
 from sessionsight.delivery import workers
 from tests.core.delivery.kit import batches
-from tests.core.delivery.test_lifecycle import run
+from tests.core.delivery.processes import run
 from tests.support.server import Server
 
 WARNING = "key= counts within this process only"
