@@ -98,7 +98,7 @@ def _resolve() -> Step:
 def _hand_over(client: Client) -> Step:
     """What a request's end pays: a batch goes into the intake, which is emptied after each five hundred, untimed."""
     batches = _batches(client)
-    intake = client._process()._intake
+    intake = client._engine_for_process()._intake
     intake._idle = False  # as between the first request of a burst and the last: nobody is woken
 
     def run(loops: int) -> float:
@@ -117,7 +117,7 @@ def _hand_over(client: Client) -> Step:
 
 def _intake(client: Client) -> Step:
     """What the intake's thread does with a batch: work out its context, and give each lane its share."""
-    engine = client._process()
+    engine = client._engine_for_process()
 
     def run(loops: int) -> float:
         total = 0.0

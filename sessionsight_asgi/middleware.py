@@ -11,7 +11,7 @@ from sessionsight.capture.current import enter, leave
 from sessionsight.content_length import ContentLengthTracker
 from sessionsight.destinations import Signal
 from sessionsight.log import ThrottledLogger
-from sessionsight.process import adopt
+from sessionsight.process import client_for_adapter
 from sessionsight.test_mode import test_mode
 from sessionsight_asgi.connection import install_property
 from sessionsight_asgi.cors import SIGNAL_HEADERS, blocked_headers
@@ -66,7 +66,7 @@ class AnalyticsMiddleware:
         """Why it has no client: a wrong setting, of which the app's start tells."""
         install_property()
         try:
-            self.client = adopt(client, settings, options, where="AnalyticsMiddleware")
+            self.client = client_for_adapter(client, settings, options, where="AnalyticsMiddleware")
         except ConfigurationError as error:
             # A server takes what is raised while it sends its first message for an app without a lifespan.
             if not is_added_to_starlette(app):

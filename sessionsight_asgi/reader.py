@@ -6,7 +6,7 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any
 
-from sessionsight.request.raw import snapshot_of_scope
+from sessionsight.request.raw import snapshot_scope
 from sessionsight_asgi.connection import HTTPConnection, Request
 from sessionsight_asgi.copies import scope_of_caller
 
@@ -22,7 +22,7 @@ _USER_IDS = ("identity", "id", "pk", "username")
 class ScopeReader:
     """Reads ASGI scopes: those of any server, with what Starlette and FastAPI add to them."""
 
-    snapshot = staticmethod(snapshot_of_scope)
+    snapshot = staticmethod(snapshot_scope)
 
     def copy_of_caller(self, request: Scope) -> Scope | None:
         """The copy of the scope that the calling code works with, where Django Channels may have made one.

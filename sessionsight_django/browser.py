@@ -16,7 +16,7 @@ PRIVATE = "_sessionsight_private"
 """Stands in a request's own attributes when the visitor's ids are in its response."""
 
 
-def sessionsight_config(request: Any) -> page_config.Html:
+def sessionsight_config(request: Any) -> page_config.SafeHtml:
     """The ids that the server knows of the visitor, as an element of JSON for scripts.
 
     The tag `{% sessionsight_config %}` prints it; for Django's Jinja2 templates it is a function. The response becomes

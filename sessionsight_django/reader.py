@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sessionsight.request.raw import HeaderNames, RequestData, snapshot_of_environ, snapshot_of_scope
+from sessionsight.request.raw import HeaderNames, RequestData, snapshot_environ, snapshot_scope
 from sessionsight.request.urls import quote_path
 from sessionsight_django.user import load_user, loaded_user, user_id
 
@@ -35,7 +35,7 @@ class DjangoReader:
         """What gives the raw strings of the request, without holding it."""
         # The scope goes before META, which joins several Cookie headers by commas.
         scope, meta = request.__dict__.get("scope"), request.META
-        raw = snapshot_of_environ(meta, names) if scope is None else snapshot_of_scope(scope, names)
+        raw = snapshot_environ(meta, names) if scope is None else snapshot_scope(scope, names)
         # Django knows the scheme and the host in front of its proxies, if it is told to.
         host = meta.get("HTTP_X_FORWARDED_HOST")
         if host is not None and not settings.USE_X_FORWARDED_HOST:

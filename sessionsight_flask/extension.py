@@ -15,7 +15,7 @@ from werkzeug.local import LocalProxy
 
 from sessionsight import Analytics, Client, ConfigurationError, NoClientError
 from sessionsight.capture.current import current_in, entered, register_framework
-from sessionsight.request.raw import HeaderNames, RequestData, snapshot_of_environ
+from sessionsight.request.raw import HeaderNames, RequestData, snapshot_environ
 from sessionsight.wsgi import KEY, AnalyticsMiddleware
 from sessionsight_flask.commands import commands
 from sessionsight_flask.config import changed_settings, late_message, read_settings, snapshot
@@ -103,7 +103,7 @@ class FlaskReader:
 
     def snapshot(self, request: Request, names: HeaderNames) -> Callable[[], RequestData]:
         """What gives the raw strings of the request, without holding it."""
-        return snapshot_of_environ(request.environ, names)
+        return snapshot_environ(request.environ, names)
 
     def native(self, request: Request) -> Any:
         """The request itself."""

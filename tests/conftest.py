@@ -48,7 +48,7 @@ def _no_client_left() -> Iterator[None]:
     yield
     set_default(None)
     for client in set(lifecycle._open) - before:
-        client.close_by(time.monotonic())
+        client.finish_shutdown(time.monotonic())
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -95,7 +95,7 @@ class Client:
         # Requests wait for the delivery of their records, so these do not wait for company.
         self._delivery = replace(settings, linger=0.0) if self.inline else settings
         self._engine = Engine(self._destinations, self._delivery, ThrottledLogger(), make_transport, settings.spool)
-        self._children: dict[int, Engine] = {}
+        self._engines_by_pid: dict[int, Engine] = {}
         finalize(self, self._engine.retire).atexit = False
         if not settings.destinations and not settings.disabled:
             self._engine.logger.log(
@@ -196,7 +196,7 @@ class Client:
             self.object_to(InvalidEventError(f"flush(): timeout must be a number of seconds, not {describe(given)}"))
             timeout = None
         seconds = self.settings.flush_timeout if timeout is None else timeout
-        return self._process().flush(time.monotonic() + seconds)
+        return self._engine_for_process().flush(time.monotonic() + seconds)
 
     async def aflush(self, timeout: float | None = None) -> bool:
         """As `flush`, in a worker thread, so that the event loop (asyncio or trio) goes on."""
@@ -211,7 +211,7 @@ class Client:
         serve on.
         """
         try:
-            if await self.aflush(self.settings.shutdown_timeout) or self._process().durable:
+            if await self.aflush(self.settings.shutdown_timeout) or self._engine_for_process().durable:
                 return
             lanes = self.stats().lanes.items()
             left = ", ".join(f"{lane.pending} for {name}" for name, lane in lanes if lane.pending)
@@ -231,12 +231,12 @@ class Client:
             Whether nothing was lost.
         """
         deadline = time.monotonic() + (self.settings.shutdown_timeout if timeout is None else timeout)
-        self.hurry_until(deadline)
-        return self.close_by(deadline)
+        self.begin_shutdown(deadline)
+        return self.finish_shutdown(deadline)
 
     def stats(self) -> Stats:
         """What became of every record of this process, lane by lane."""
-        engine = self._process()
+        engine = self._engine_for_process()
         counts = engine.counts()
         return Stats(
             lanes=engine.stats(),
@@ -247,7 +247,7 @@ class Client:
 
     def dead_letters(self) -> list[DeadLetter]:
         """Records that could not be delivered, with the reasons; oldest first in each lane."""
-        return self._process().dead_letters()
+        return self._engine_for_process().dead_letters()
 
     def resume(self, destination: str | None = None) -> None:
         """Try again at once where a lane has paused or backed off.
@@ -259,7 +259,7 @@ class Client:
             raise ConfigurationError(
                 f"resume: unknown destination {destination!r}; {did_you_mean(destination, self._configured)}"
             )
-        self._process().resume(destination)
+        self._engine_for_process().resume(destination)
 
     # --- what analytics need: the Collector protocol ---------------------------------------------
 
@@ -269,7 +269,7 @@ class Client:
         if test_mode.active or engine.pid != os.getpid():
             if test_mode.intercept(batch, self.settings.destinations):
                 return
-            engine = self._process()
+            engine = self._engine_for_process()
         engine.submit(batch)
 
     def watch(self, scope: OpenScope) -> None:
@@ -278,24 +278,24 @@ class Client:
         if test_mode.active or engine.pid != os.getpid():
             if test_mode.active and test_mode.suppressed:
                 return  # a recorder sees it at the end, and no thread changes what a test finds
-            engine = self._process()
+            engine = self._engine_for_process()
         engine.watch(scope)
 
     def new_receipt(self) -> Receipt:
         """A receipt for the batches of one request."""
-        return self._process().new_receipt()
+        return self._engine_for_process().new_receipt()
 
     def wake(self) -> None:
         """A first request has ended: deliver what others may have left in a durable spool, on the lanes' threads."""
         if not (test_mode.active and test_mode.active_for_tests):
             self.asleep = False
-            self._process().start()
+            self._engine_for_process().start()
 
     def reject(self, error: Exception) -> None:
         """Raise what went wrong in strict mode; otherwise log it with the caller's line, and count it."""
         if self.settings.strict or test_mode.strict:
             raise error
-        self._process().count("rejected")
+        self._engine_for_process().count("rejected")
         place = caller_location()
         if isinstance(error, CaptureError):
             self._log(logging.WARNING, f"{place}: {error}; nothing was captured", key=f"rejected:{place}")
@@ -320,17 +320,17 @@ class Client:
         """Seconds that the end may take."""
         return self.settings.shutdown_timeout
 
-    def hurry_until(self, deadline: float) -> None:
+    def begin_shutdown(self, deadline: float) -> None:
         """Start to deliver what is left, without waiting."""
-        self._process().hurry_until(deadline)
+        self._engine_for_process().begin_shutdown(deadline)
 
-    def close_by(self, deadline: float) -> bool:
+    def finish_shutdown(self, deadline: float) -> bool:
         """Wait for it until the deadline (monotonic clock), then stop."""
-        return self._process().close_by(deadline)
+        return self._engine_for_process().finish_shutdown(deadline)
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _process(self) -> Engine:
+    def _engine_for_process(self) -> Engine:
         """This process's engine; after a fork a new one, whoever forked; in a test perhaps an inspector's."""
         if test_mode.redirect is not None:
             redirected: Engine = test_mode.redirect.engine_for(self)
@@ -340,7 +340,7 @@ class Client:
             settings, logger = self._delivery, ThrottledLogger(buffered=True)
             fresh = Engine(self._destinations, settings, logger, self._make_transport, settings.spool)
             # Without a lock, which might be held for ever: of several threads one sets the engine for all.
-            self._engine = engine = self._children.setdefault(pid, fresh)
+            self._engine = engine = self._engines_by_pid.setdefault(pid, fresh)
             if engine is fresh:
                 finalize(self, engine.retire).atexit = False
             self.asleep = settings.durable
@@ -365,10 +365,10 @@ class Client:
         )
 
     def _count(self, what: str) -> None:
-        self._process().count(what)
+        self._engine_for_process().count(what)
 
     def _log(self, level: int, message: str, *, key: str | None = None) -> None:
-        self._process().logger.log(level, message, key=key)
+        self._engine_for_process().logger.log(level, message, key=key)
 
 
 def _weakly(method: Callable[..., None]) -> Callable[..., None]:

@@ -14,7 +14,7 @@ from sessionsight.errors import ConfigurationError, describe
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.settings import Settings
 
-__all__ = ["adopt", "bind", "configure", "for_request", "get_client", "scope"]
+__all__ = ["bind", "client_for_adapter", "configure", "for_request", "get_client", "scope"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -142,7 +142,9 @@ def configure(settings: Settings | None = None, **options: Any) -> Client:
     return client
 
 
-def adopt(client: Client | None, settings: Settings | None, options: Mapping[str, Any], *, where: str) -> Client:
+def client_for_adapter(
+    client: Client | None, settings: Settings | None, options: Mapping[str, Any], *, where: str
+) -> Client:
     """The client of an adapter: the one given, else a new one of its own.
 
     It serves code outside requests as well, unless the process has a client for that already.

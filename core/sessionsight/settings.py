@@ -29,7 +29,7 @@ from sessionsight.environment import (
 from sessionsight.errors import ConfigurationError, describe
 from sessionsight.request.consent import ConsentPolicy
 from sessionsight.request.resolve import ClientIP
-from sessionsight.request.urls import without_query
+from sessionsight.request.urls import sanitize_url
 
 __all__ = ["Settings"]
 
@@ -127,7 +127,7 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
         expected = _expected(name, _HINTS[name], value)
         if expected is not None:
             # A spool that we do not know may be another program's, with a password.
-            given = without_query(value) if name == "spool" and isinstance(value, str) else value
+            given = sanitize_url(value) if name == "spool" and isinstance(value, str) else value
             raise ConfigurationError(f"{name} must be {expected}, not {describe(given)}")
         if callable(value):
             check_sync(value, name)
@@ -198,7 +198,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "user": ("loaded", "always"),
     "client_ip": get_args(ClientIP),
     "consent": ("all", "gpc", "gpc+dnt"),
-    "goals_on_unknown": ("park", "retry"),
+    "goals_on_unknown": ("dead_letter", "retry"),
 }
 _VARIABLES_TOO = frozenset({"spool", "disabled"})  # settings that are environment variables as well
 _OR_FUNCTION = frozenset({"user", "consent"})

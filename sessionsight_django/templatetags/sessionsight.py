@@ -14,7 +14,7 @@ register = template.Library()
 
 
 @register.simple_tag(takes_context=True)
-def sessionsight_config(context: Context) -> page_config.Html:
+def sessionsight_config(context: Context) -> page_config.SafeHtml:
     """Print the ids that the server knows of the visitor, as an element of JSON for scripts.
 
     Needs the request in the template's context, as Django's `context_processors.request` gives it. Without

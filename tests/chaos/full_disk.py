@@ -306,7 +306,7 @@ def _scene(folder: Path) -> Scene:
 
 
 def _spool(scene: Scene) -> SqliteSpool:
-    spool = scene.client._process()._spool
+    spool = scene.client._engine_for_process()._spool
     assert isinstance(spool, SqliteSpool)
     return spool
 

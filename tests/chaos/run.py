@@ -51,17 +51,17 @@ def _run(part: str, seed: int, arguments: argparse.Namespace) -> Iterator[tuple[
 
 def _storm(seed: int, visits: int) -> Iterator[tuple[str, object, list[str]]]:
     for spool in ("memory", "sqlite:///{folder}/spool.db"):
-        for unknown in ("park", "retry"):
+        for on_unknown in ("dead_letter", "retry"):
             with tempfile.TemporaryDirectory() as folder:
                 plan = storm.Plan(
                     seed,
                     visits,
                     spool=spool.format(folder=folder),
-                    goals_on_unknown="park" if unknown == "park" else "retry",
+                    goals_on_unknown="dead_letter" if on_unknown == "dead_letter" else "retry",
                     storm=20.0,
                 )
                 result = storm.run(plan, Path(folder))
-            yield f"storm, spool {spool.partition(':')[0]}, unknown goals: {unknown}", result, result.problems()
+            yield f"storm, spool {spool.partition(':')[0]}, unknown goals: {on_unknown}", result, result.problems()
 
 
 def _kill(seed: int, captures: int, kills: int) -> Iterator[tuple[str, object, list[str]]]:

@@ -51,7 +51,7 @@ class Plan:
     visits: int
     """Each captures an event and a goal; some do so twice, under one key."""
     spool: str = "memory"
-    goals_on_unknown: Literal["park", "retry"] = "park"
+    goals_on_unknown: Literal["dead_letter", "retry"] = "dead_letter"
     visitors: int = 4
     """Threads that capture at the same time."""
     storm: float = 8.0
@@ -174,9 +174,9 @@ def run(plan: Plan, folder: Path) -> Result:
         scene.client.flush(plan.storm)
         scene.calm()
         drained = scene.client.flush(plan.patience)
-        park = plan.goals_on_unknown == "park"
+        at_most_once = plan.goals_on_unknown == "dead_letter"
         accounts = [
-            scene.account(name, goals if name == GOALS else events, repeats=name != GOALS or not park)
+            scene.account(name, goals if name == GOALS else events, repeats=name != GOALS or not at_most_once)
             for name in scene.vendors
         ]
         fates = Counter(str(fate) for each in scene.vendors.values() for fate in each.fates().elements())

@@ -70,7 +70,7 @@ def a_full_disk(spool: SqliteSpool) -> Iterator[None]:
 
 def test_a_disk_that_fills_up_in_the_storm_costs_nothing(seed: int, tmp_path: Path) -> None:
     with Scene(seed, WEATHER, tmp_path, spool=f"sqlite:///{tmp_path}/spool.db") as scene:
-        spool: Any = scene.client._process()._spool
+        spool: Any = scene.client._engine_for_process()._spool
         before, goals_before = visit(scene.client, Plan(seed, VISITS))
         with a_full_disk(spool):
             events, goals = visit(scene.client, Plan(seed, VISITS), first=VISITS)

@@ -11,11 +11,11 @@ import pytest
 from tests.chaos.storm import Plan, run
 
 
-@pytest.mark.parametrize("goals_on_unknown", ["park", "retry"])
+@pytest.mark.parametrize("goals_on_unknown", ["dead_letter", "retry"])
 def test_every_record_is_accounted_for_whatever_the_vendors_do(
     seed: int,
     spool: str,
-    goals_on_unknown: Literal["park", "retry"],
+    goals_on_unknown: Literal["dead_letter", "retry"],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -126,7 +126,7 @@ def test_a_request_that_has_not_answered_yet_keeps_its_records_for_a_login(make:
     recorder = make()
     analytics = visit(recorder)
     analytics.capture("before")
-    assert not recorder.client._process()._open
+    assert not recorder.client._engine_for_process()._open
     analytics.identify("ada")
     analytics.release()
     assert recorder.users() == ["ada"] * 2
@@ -191,9 +191,9 @@ def test_at_the_end_of_the_process_it_leaves_at_once(recorder: Recorder) -> None
 def test_a_response_that_captures_nothing_is_not_watched(make: Make) -> None:
     recorder = make()
     analytics = open_visit(recorder)
-    assert not recorder.client._process()._open
+    assert not recorder.client._engine_for_process()._open
     analytics.release()
-    assert recorder.client._process()._intake._thread is None
+    assert recorder.client._engine_for_process()._intake._thread is None
 
 
 def test_one_that_fails_keeps_the_others_from_nothing(make: Make, caplog: pytest.LogCaptureFixture) -> None:
@@ -214,12 +214,12 @@ def test_while_a_test_suppresses_delivery_nobody_watches(make: Make, monkeypatch
     recorder = make()
     monkeypatch.setattr("sessionsight.client.test_mode", TestMode(suppressed=True))
     open_visit(recorder).capture("opened")
-    assert not recorder.client._process()._open
+    assert not recorder.client._engine_for_process()._open
 
 
 def test_records_of_many_threads_of_an_open_request_leave_once_each(recorder: Recorder) -> None:
     analytics = open_visit(recorder)
-    process = recorder.client._process()
+    process = recorder.client._engine_for_process()
 
     def work(thread: int) -> None:
         for number in range(200):

@@ -9,7 +9,7 @@ import pytest
 
 from sessionsight import Client, Settings
 from sessionsight.diagnosis import Finding
-from sessionsight.diagnosis.reachability import reach
+from sessionsight.diagnosis.reachability import check_reachability
 from tests.support.server import Server, free_port, raw, reply, silence
 
 
@@ -26,11 +26,13 @@ def client_for(url: str, **options: Any) -> Client:
 @pytest.mark.parametrize("status", [200, 301, 404, 401])
 def test_any_answer_will_do(status: int, server: Server) -> None:
     server.will(reply(status, {"Location": "https://vendor.example/"}))
-    assert reach(client_for(server.url)) == [Finding(level="ok", subject="signal", message=f"{server.url} answers")]
+    assert check_reachability(client_for(server.url)) == [
+        Finding(level="ok", subject="signal", message=f"{server.url} answers")
+    ]
 
 
 def test_neither_key_nor_record_is_sent(server: Server) -> None:
-    reach(client_for(server.url))
+    check_reachability(client_for(server.url))
     [request] = server.requests
     assert (request.method, request.target, request.body) == ("GET", "/", b"")
     assert request.headers.keys() <= {"host", "user-agent", "accept-encoding"}
@@ -38,37 +40,37 @@ def test_neither_key_nor_record_is_sent(server: Server) -> None:
 
 def test_a_vendors_own_failure_is_worth_a_warning(server: Server) -> None:
     server.will(reply(502))
-    [finding] = reach(client_for(server.url))
+    [finding] = check_reachability(client_for(server.url))
     assert (finding.level, finding.message) == ("warning", f"{server.url} answers, but with HTTP 502")
 
 
 def test_a_refused_connection_is_an_error() -> None:
-    [finding] = reach(client_for(f"http://127.0.0.1:{free_port()}"))
+    [finding] = check_reachability(client_for(f"http://127.0.0.1:{free_port()}"))
     assert (finding.level, finding.subject) == ("error", "signal")
     assert "does not answer: ConnectError" in finding.message
 
 
 def test_something_else_than_http_is_an_error(server: Server) -> None:
     server.will(raw(b"220 mail.example ESMTP\r\n"))
-    [finding] = reach(client_for(server.url))
+    [finding] = check_reachability(client_for(server.url))
     assert finding.level == "error"
 
 
 def test_silence_is_waited_for_no_longer_than_was_asked(server: Server) -> None:
     server.will(silence())
-    [finding] = reach(client_for(server.url), 0.2)
+    [finding] = check_reachability(client_for(server.url), 0.2)
     assert finding.level == "error"
     assert "does not answer: " in finding.message
 
 
 def test_the_settings_proxy_is_used(server: Server) -> None:
-    [finding] = reach(client_for("http://127.0.0.1:9", proxy=server.url))
+    [finding] = check_reachability(client_for("http://127.0.0.1:9", proxy=server.url))
     assert finding.message == "http://127.0.0.1:9 answers"
     assert server.requests[0].target.startswith("http://127.0.0.1:9")
 
 
 def test_certificates_that_cannot_be_read_are_an_error(server: Server) -> None:
-    [finding] = reach(client_for(server.url, ca_bundle="/nowhere.pem"))
+    [finding] = check_reachability(client_for(server.url, ca_bundle="/nowhere.pem"))
     assert finding.level == "error"
     assert "ca_bundle" in finding.message
 
@@ -83,12 +85,12 @@ def test_all_are_asked_in_the_order_of_the_settings(server: Server) -> None:
             }
         }
     )
-    assert [(finding.subject, finding.level) for finding in reach(Client(settings))] == [
+    assert [(finding.subject, finding.level) for finding in check_reachability(Client(settings))] == [
         ("saytics", "ok"),
         ("analyse", "ok"),
     ]
 
 
 def test_where_analytics_are_disabled_nobody_is_asked(server: Server) -> None:
-    assert reach(client_for(server.url, disabled=True)) == []
+    assert check_reachability(client_for(server.url, disabled=True)) == []
     assert not server.requests

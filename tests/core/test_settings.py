@@ -51,7 +51,7 @@ CHOICES = {
     "user": "'loaded', 'always' or a function",
     "client_ip": "'off', 'truncated', 'full'",
     "consent": "'all', 'gpc', 'gpc\\+dnt' or a function",
-    "goals_on_unknown": "'park', 'retry'",
+    "goals_on_unknown": "'dead_letter', 'retry'",
 }
 
 

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket
 from sessionsight import Analytics, CheckoutFinished, TrackingContext
 from sessionsight.capture.records import DropReason
 from sessionsight.testing import (
-    Captured,
+    CapturedRecord,
     LocalInspector,
     Recorder,
     allow_delivery,
@@ -36,13 +36,13 @@ from sessionsight_django.testing import (
 
 def test_an_order(analytics: Recorder) -> None:
     event = analytics.assert_captured("order_processed", {"line-items": ANY}, order_id=1, amount=Decimal("49.90"))
-    assert_type(event, Captured)
+    assert_type(event, CapturedRecord)
     assert_type(event.user_id, str | None)
     assert_type(event.context, TrackingContext)
     analytics.assert_captured(CheckoutFinished(payment_type="one_time", amount=4900), plan="pro")
     analytics.assert_identified(7, plan="pro")
     analytics.assert_goal("monthly-revenue", amount=49, direction="decrement", metadata={"plan": "pro"})
-    assert_type(analytics.goals, list[Captured])
+    assert_type(analytics.goals, list[CapturedRecord])
     assert_type(analytics.assert_dropped("order_paid", "duplicate", order_id=1).skipped, dict[str, DropReason])
     analytics.clear()
     analytics.assert_nothing_captured()

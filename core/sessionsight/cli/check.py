@@ -7,7 +7,7 @@ import click
 from sessionsight.cli.report import json_option, report
 from sessionsight.cli.target import find, whose_options
 from sessionsight.diagnosis import Finding, check
-from sessionsight.diagnosis.reachability import reach
+from sessionsight.diagnosis.reachability import check_reachability
 
 __all__ = ["command"]
 
@@ -27,7 +27,7 @@ def command(app: str | None, django_settings: str | None, timeout: float, *, off
     def look() -> list[Finding]:
         whose = find(app, django_settings)
         place = Finding(level="ok", subject="settings", message=f"taken from {whose.place}")
-        answers = [] if offline else reach(whose.client, timeout)
+        answers = [] if offline else check_reachability(whose.client, timeout)
         return [place, *check(whose.client), *answers]
 
     report(look, as_json=as_json)

@@ -53,7 +53,7 @@ class Dispatcher:
         self._destination = destination
         self._limits = destination.limits
         self._max_age = self._limits.max_age or options.max_age
-        self._park_unknown = not self._limits.idempotent and options.goals_on_unknown == "park"
+        self._park_unknown = not self._limits.idempotent and options.goals_on_unknown == "dead_letter"
         self._queue = queue
         self._senders = senders
         self._options = options

@@ -304,14 +304,14 @@ class Engine:
             for lane in lanes:
                 lane.relax()
 
-    def hurry_until(self, deadline: float) -> None:
+    def begin_shutdown(self, deadline: float) -> None:
         """Let every lane send what it has, in what time is left."""
         self._submit_open()
         self._intake.drain()
         for lane in self._lanes.values():
             lane.end_by(deadline)
 
-    def close_by(self, deadline: float) -> bool:
+    def finish_shutdown(self, deadline: float) -> bool:
         """Deliver what can be delivered until the deadline, then stop. Returns whether nothing was lost."""
         self.flush(deadline)
         lost = {name: number for name, number in self.close().items() if number}

@@ -36,10 +36,10 @@ class Closable(Protocol):
     def shutdown_timeout(self) -> float:
         """Seconds that it may take."""
 
-    def hurry_until(self, deadline: float) -> None:
+    def begin_shutdown(self, deadline: float) -> None:
         """Start to deliver what is left; does not wait. The deadline is on the monotonic clock."""
 
-    def close_by(self, deadline: float) -> bool:
+    def finish_shutdown(self, deadline: float) -> bool:
         """Wait for that until the deadline, then stop. Returns whether nothing was lost."""
 
 
@@ -85,9 +85,9 @@ def close_all() -> None:
     _harmlessly(threads.do_without)
     deadline = time.monotonic() + max(closable.shutdown_timeout for closable in closables)
     for closable in closables:
-        _harmlessly(closable.hurry_until, deadline)
+        _harmlessly(closable.begin_shutdown, deadline)
     for closable in closables:
-        _harmlessly(closable.close_by, deadline)
+        _harmlessly(closable.finish_shutdown, deadline)
 
 
 def _harmlessly(step: Callable[..., object], *arguments: float) -> None:

@@ -57,7 +57,7 @@ class DeliveryOptions(Struct, frozen=True, kw_only=True):
     """Time between the probes of a vendor that rejected the key or the URL."""
     max_age: float = 7 * 24 * 3600.0
     """Age at which an undelivered record becomes a dead letter. For goals it is always 24 hours."""
-    goals_on_unknown: Literal["park", "retry"] = "park"
+    goals_on_unknown: Literal["dead_letter", "retry"] = "dead_letter"
     """Handling of a goal that may or may not have been received: keep it as a dead letter, or send it again."""
     dedupe_window: float = 24 * 3600.0
     """Time for which a `key` is remembered."""

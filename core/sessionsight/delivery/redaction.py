@@ -8,7 +8,7 @@ from contextlib import suppress
 from msgspec.structs import replace
 
 from sessionsight.destinations.base import Destination, Verdict, resolve_secret
-from sessionsight.request.urls import without_query
+from sessionsight.request.urls import sanitize_url
 
 __all__ = ["discreet", "discreet_url"]
 
@@ -44,7 +44,7 @@ def discreet_url(url: str, destination: Destination) -> str:
         >>> discreet_url("https://example.com/sk_live_1?page=2", Saytics(secret_key="sk_live_1"))
         'https://example.com/***'
     """
-    return _without(tuple(_keys(destination)), without_query(url))
+    return _without(tuple(_keys(destination)), sanitize_url(url))
 
 
 def _keys(destination: Destination) -> Iterator[str]:

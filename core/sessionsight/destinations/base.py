@@ -23,7 +23,7 @@ from sessionsight.destinations.serialization import anonymous_id, encode_body, i
 from sessionsight.errors import ConfigurationError
 from sessionsight.javascript import to_string
 from sessionsight.request.context import TrackingContext
-from sessionsight.request.urls import without_query
+from sessionsight.request.urls import sanitize_url
 
 __all__ = [
     "Action",
@@ -80,7 +80,7 @@ class VendorRequest(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         """Without query, headers and body, which hold keys and personal data."""
-        return f"VendorRequest({self.method} {without_query(self.url)}, {len(self.entries)} entries)"
+        return f"VendorRequest({self.method} {sanitize_url(self.url)}, {len(self.entries)} entries)"
 
 
 class VendorResponse(Struct, frozen=True, kw_only=True):

@@ -13,10 +13,10 @@ from sessionsight.diagnosis.findings import Finding
 from sessionsight.errors import ConfigurationError
 from sessionsight.settings import Settings
 
-__all__ = ["reach"]
+__all__ = ["check_reachability"]
 
 
-def reach(client: Client, timeout: float = 5.0) -> list[Finding]:
+def check_reachability(client: Client, timeout: float = 5.0) -> list[Finding]:
     """Ask the address of each destination for its page, over the proxy and with the certificates of the settings.
 
     Any answer will do, since these addresses take records and have no pages. Whether the key is right, only a
@@ -28,7 +28,7 @@ def reach(client: Client, timeout: float = 5.0) -> list[Finding]:
 
     Example:
         >>> from sessionsight.destinations import Console
-        >>> reach(Client(Settings(destinations=(Console(),))))
+        >>> check_reachability(Client(Settings(destinations=(Console(),))))
         []
     """
     settings = client.settings

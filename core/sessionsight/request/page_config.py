@@ -8,13 +8,13 @@ from typing import Any
 
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 
-__all__ = ["Html", "browser_config", "config_script", "sessionsight_config"]
+__all__ = ["SafeHtml", "browser_config", "config_script", "sessionsight_config"]
 
 # As Django's json_script: nothing in it can end the element or begin a comment.
 _ESCAPES = str.maketrans({"<": "\\u003C", ">": "\\u003E", "&": "\\u0026"})
 
 
-class Html(str):
+class SafeHtml(str):
     """Text that is HTML already: Jinja2, Django and whoever else asks `__html__` puts it in as it is."""
 
     __slots__ = ()
@@ -34,10 +34,10 @@ def browser_config(context: TrackingContext) -> dict[str, Any]:
         {'sessionsight': {'sessionId': '6f1d2c3b'}, 'userId': 'user_1'}
     """
     ours, signal = context.sessionsight, context.signal
-    return _known(
+    return _drop_empty(
         {
-            "sessionsight": _known({"sessionId": ours.session_id, "visitorId": ours.visitor_id}),
-            "signal": _known(
+            "sessionsight": _drop_empty({"sessionId": ours.session_id, "visitorId": ours.visitor_id}),
+            "signal": _drop_empty(
                 {"sessionId": signal.session_id, "windowId": signal.window_id, "distinctId": signal.distinct_id}
             ),
             "userId": context.user_id,
@@ -46,7 +46,7 @@ def browser_config(context: TrackingContext) -> dict[str, Any]:
     )
 
 
-def config_script(context: TrackingContext, *, element_id: str = "sessionsight-config") -> Html:
+def config_script(context: TrackingContext, *, element_id: str = "sessionsight-config") -> SafeHtml:
     r"""The same as an element of JSON for the page.
 
     Args:
@@ -63,10 +63,10 @@ def config_script(context: TrackingContext, *, element_id: str = "sessionsight-c
     if not element_id.replace("-", "").replace("_", "").isalnum():
         raise ValueError("element_id must consist of letters, digits, hyphens and underscores")
     text = json.dumps(browser_config(context), separators=(",", ":")).translate(_ESCAPES)
-    return Html(f'<script type="application/json" id="{element_id}">{text}</script>')
+    return SafeHtml(f'<script type="application/json" id="{element_id}">{text}</script>')
 
 
-def sessionsight_config(request: Any) -> Html:
+def sessionsight_config(request: Any) -> SafeHtml:
     """The element for a request that has `request.analytics`; an empty one for a request that has none.
 
     A function for templates. The page is one visitor's own from then on: a cache must not give it to others.
@@ -82,5 +82,5 @@ def sessionsight_config(request: Any) -> Html:
     return config_script(EMPTY_CONTEXT if analytics is None else analytics.context)
 
 
-def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+def _drop_empty(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}

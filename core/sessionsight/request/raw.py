@@ -24,8 +24,8 @@ __all__ = [
     "from_any",
     "from_environ",
     "from_scope",
-    "snapshot_of_environ",
-    "snapshot_of_scope",
+    "snapshot_environ",
+    "snapshot_scope",
 ]
 
 # What `resolve` and `consent` read. Only these are taken from a request, so that the rest of it
@@ -83,19 +83,19 @@ DEFAULT_HEADERS = HeaderNames()
 
 def from_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
     """Take a request's strings from a WSGI environ, or from Django's `request.META`."""
-    return snapshot_of_environ(environ, names)()
+    return snapshot_environ(environ, names)()
 
 
 def from_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
     """Take a request's strings from an ASGI scope of type `http` or `websocket`."""
-    return snapshot_of_scope(scope, names)()
+    return snapshot_scope(scope, names)()
 
 
-def snapshot_of_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> Callable[[], RequestData]:
+def snapshot_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> Callable[[], RequestData]:
     """What does as `from_environ` when it is called; holds only the strings that this needs."""
     get = environ.get
     # Spelled out, here and below: each request pays for it, and a loop takes three times as long.
-    return _Environ(
+    return EnvironSnapshot(
         names,
         get("SCRIPT_NAME"),
         get("PATH_INFO"),
@@ -118,13 +118,13 @@ def snapshot_of_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT
     )
 
 
-def snapshot_of_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> Callable[[], RequestData]:
+def snapshot_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> Callable[[], RequestData]:
     """What does as `from_scope` when it is called; holds only the parts of the scope that this needs."""
     get = scope.get
-    return _Scope(names, get("headers"), get("path"), get("query_string"), get("scheme"), get("client"))
+    return ScopeSnapshot(names, get("headers"), get("path"), get("query_string"), get("scheme"), get("client"))
 
 
-class _Environ(Struct, frozen=True, gc=False):
+class EnvironSnapshot(Struct, frozen=True, gc=False):
     """What of a WSGI environ makes a request's data."""
 
     names: HeaderNames
@@ -147,7 +147,7 @@ class _Environ(Struct, frozen=True, gc=False):
         )
 
 
-class _Scope(Struct, frozen=True, gc=False):
+class ScopeSnapshot(Struct, frozen=True, gc=False):
     """What of an ASGI scope makes a request's data."""
 
     names: HeaderNames

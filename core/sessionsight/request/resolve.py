@@ -27,7 +27,7 @@ from sessionsight.request.context import (
 )
 from sessionsight.request.hostnames import hostname
 from sessionsight.request.raw import RequestData
-from sessionsight.request.urls import campaign, page_url, without_query
+from sessionsight.request.urls import page_url, sanitize_url, utm_parameters
 
 __all__ = ["ClientIP", "Resolution", "parse_cookies", "resolve"]
 
@@ -141,12 +141,12 @@ def _page(data: RequestData, client_ip: ClientIP, trusted_proxies: int) -> Page:
         url=_text(page_url(data.scheme, host, data.path, data.query)) if host and data.path else None,
         path=_text(data.path),
         hostname=(hostname(f"{data.scheme}://{host}") or None) if host else None,
-        referrer=without_query(referrer) if referrer else None,
+        referrer=sanitize_url(referrer) if referrer else None,
         # Of the header as it came: a browser refuses some of the characters that are cut from the text.
         referrer_domain=_text(hostname((headers.get("referer") or "")[:_MAX_PAGE_TEXT])) if referrer else None,
         user_agent=_text(headers.get("user-agent")),
         client_ip=None if client_ip == "off" else _client_ip(data, client_ip, trusted_proxies),
-        **{name: _text(value) for name, value in campaign(data.query).items()},
+        **{name: _text(value) for name, value in utm_parameters(data.query).items()},
     )
 
 

@@ -1,4 +1,4 @@
-"""What is kept of an address: no credentials, no query but the campaign, no fragment."""
+"""What is kept of an address: no credentials, no query but the utm_parameters, no fragment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import quote, unquote_plus
 
-__all__ = ["UTM_FIELDS", "campaign", "page_url", "quote_path", "without_query"]
+__all__ = ["UTM_FIELDS", "page_url", "quote_path", "sanitize_url", "utm_parameters"]
 
 UTM_FIELDS = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
 
@@ -38,11 +38,11 @@ def page_url(scheme: str, host: str, path: str, query: str) -> str:
     return f"{scheme}://{host}{path}{'?' + kept if kept else ''}"
 
 
-def without_query(url: str) -> str:
+def sanitize_url(url: str) -> str:
     """An address from outside, such as a referrer, cut in the same way, and without user name and password.
 
     Example:
-        >>> without_query("https://ada:secret@blog.example/post?id=7&utm_medium=mail#top")
+        >>> sanitize_url("https://ada:secret@blog.example/post?id=7&utm_medium=mail#top")
         'https://blog.example/post?utm_medium=mail'
     """
     address, _, query = url.partition("#")[0].partition("?")
@@ -52,11 +52,11 @@ def without_query(url: str) -> str:
     return f"{address}?{kept}" if kept else address
 
 
-def campaign(query: str) -> dict[str, str]:
+def utm_parameters(query: str) -> dict[str, str]:
     """The five utm fields of a query, decoded; the first of each name counts, empty ones do not.
 
     Example:
-        >>> campaign("utm_source=news+letter&id=7&utm_source=other&utm_term=")
+        >>> utm_parameters("utm_source=news+letter&id=7&utm_source=other&utm_term=")
         {'utm_source': 'news letter'}
     """
     found: dict[str, str] = {}

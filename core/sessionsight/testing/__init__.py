@@ -4,12 +4,12 @@ Works with pytest, where the fixture `analytics` is a `Recorder`, and without: `
 manager. Django's `AnalyticsTestCase` is in `sessionsight_django.testing`.
 """
 
-from sessionsight.testing.captured import Captured
+from sessionsight.testing.captured import CapturedRecord
 from sessionsight.testing.inspector import LocalInspector, run_inspector
 from sessionsight.testing.recorder import Recorder, allow_delivery, lenient, record, suppress_delivery
 
 __all__ = [
-    "Captured",
+    "CapturedRecord",
     "LocalInspector",
     "Recorder",
     "allow_delivery",

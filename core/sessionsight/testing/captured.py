@@ -11,10 +11,10 @@ from sessionsight.capture.encoding import decode
 from sessionsight.capture.records import Amount, DropReason, Goal, Record
 from sessionsight.request.context import TrackingContext
 
-__all__ = ["Captured"]
+__all__ = ["CapturedRecord"]
 
 
-class Captured(Struct, frozen=True, kw_only=True):
+class CapturedRecord(Struct, frozen=True, kw_only=True):
     """One record that was captured, with its properties decoded from what would be sent.
 
     Dates, ids and enums are strings by then, and numbers with a fraction are Decimals.
@@ -50,7 +50,7 @@ class Captured(Struct, frozen=True, kw_only=True):
         context: TrackingContext,
         dropped: DropReason | None = None,
         skipped: Mapping[str, DropReason] | None = None,
-    ) -> Captured:
+    ) -> CapturedRecord:
         """Return what a test sees of a record and its context."""
         session_id = context.sessionsight.session_id
         goal = record if isinstance(record, Goal) else None

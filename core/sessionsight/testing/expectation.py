@@ -10,28 +10,28 @@ from typing import Any
 from msgspec import Struct
 
 from sessionsight.capture.encoding import decode, encode
-from sessionsight.testing.captured import Captured
+from sessionsight.testing.captured import CapturedRecord
 
-__all__ = ["Wanted", "listing", "matches"]
+__all__ = ["Expectation", "format_records", "matches"]
 
 _MAX_LISTED = 20
 _MAX_LENGTH = 160
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class Expectation(Struct, frozen=True, kw_only=True):
     """A record that a test expects: everything named here must be so, the rest may be anything."""
 
     kind: str
     name: str | None = None
     fields: dict[str, Any] = {}
-    """Attributes of `Captured`."""
+    """Attributes of `CapturedRecord`."""
     properties: Mapping[str, Any] = {}
 
-    def matched_by(self, captured: Captured) -> bool:
+    def matched_by(self, captured: CapturedRecord) -> bool:
         """Whether this is such a record."""
         return not self.differences(captured)
 
-    def differences(self, captured: Captured) -> list[str]:
+    def differences(self, captured: CapturedRecord) -> list[str]:
         """How the record differs, a line each."""
         lines: list[str] = []
         if self.name is not None and captured.name != self.name:
@@ -46,7 +46,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
                 lines.append(f"{name}: asked for {_shown(value)}, captured {_shown(found)}")
         return lines
 
-    def explain(self, captured: Sequence[Captured], dropped: Sequence[Captured]) -> str:
+    def explain(self, captured: Sequence[CapturedRecord], dropped: Sequence[CapturedRecord]) -> str:
         """Why none of these is such a record: what was asked for, the nearest one, and all the others."""
         lines = [f"no such {self.kind} was captured", "", "asked for:", f"    {self}"]
         same_kind = [one for one in captured if one.kind == self.kind]
@@ -54,13 +54,13 @@ class Wanted(Struct, frozen=True, kw_only=True):
         if nearest is not None:
             lines += ["", "nearest:", f"    {_line(nearest)}"]
             lines += [f"        {difference}" for difference in self.differences(nearest)]
-        lines += listing("captured besides:", [one for one in captured if one is not nearest])
-        lines += listing("captured, and not to be sent:", dropped)
+        lines += format_records("captured besides:", [one for one in captured if one is not nearest])
+        lines += format_records("captured, and not to be sent:", dropped)
         if not captured and not dropped:
             lines += ["", "nothing was captured at all; a request hands over when its response has ended"]
         return "\n".join(lines)
 
-    def _distance(self, captured: Captured) -> tuple[bool, float, int]:
+    def _distance(self, captured: CapturedRecord) -> tuple[bool, float, int]:
         other = self.name is not None and captured.name != self.name
         unlike = 1 - SequenceMatcher(None, self.name or "", captured.name).ratio() if other else 0.0
         return other, unlike, len(self.differences(captured))
@@ -92,7 +92,7 @@ def matches(expected: Any, found: Any) -> bool:
     return bool(value == _exact(found)) and isinstance(value, bool) == isinstance(found, bool)
 
 
-def listing(title: str, captured: Sequence[Captured], *, skipped: bool = False) -> list[str]:
+def format_records(title: str, captured: Sequence[CapturedRecord], *, skipped: bool = False) -> list[str]:
     """Return records under a title, a line each; nothing where there are none.
 
     Args:
@@ -118,14 +118,14 @@ def _exact(found: Any) -> Any:
     return decode(encode({"value": found}))["value"] if isinstance(found, float) else found
 
 
-def _line(captured: Captured) -> str:
+def _line(captured: CapturedRecord) -> str:
     goal = {"direction": captured.direction, "amount": captured.amount} if captured.kind == "goal" else {}
     line = _described(captured.kind, captured.name, {**goal, "user_id": captured.user_id}, captured.properties)
     line = line if len(line) <= _MAX_LENGTH else f"{line[:_MAX_LENGTH]}…"
     return line if captured.dropped is None else f"{line} ({captured.dropped})"
 
 
-def _skipped(captured: Captured) -> str:
+def _skipped(captured: CapturedRecord) -> str:
     skipped = ", ".join(f"{name}: {reason}" for name, reason in captured.skipped.items())
     return f" ({skipped})" if skipped else ""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 from sessionsight.errors import MissingDependencyError
 from sessionsight.test_mode import test_mode
-from sessionsight.testing.expectation import listing
+from sessionsight.testing.expectation import format_records
 from sessionsight.testing.lanes import TEST_KEYS
 from sessionsight.testing.recorder import Recorder, record
 from sessionsight.testing.redirect import InspectorRedirect
@@ -107,8 +107,8 @@ class LocalInspector:
         lines = [f"{found} of {count} records{asked} arrived within {timeout:g} s"]
         if arrived := [_line(record) for record in self.records()]:
             lines += ["", "arrived:", *arrived]
-        lines += listing("captured:", self.captured.captured)
-        lines += listing("captured, and not to be sent:", self.captured.dropped)
+        lines += format_records("captured:", self.captured.captured)
+        lines += format_records("captured, and not to be sent:", self.captured.dropped)
         if not self.captured.captured and not self.captured.dropped:
             lines += ["", "nothing was captured"]
         return "\n".join(lines)

@@ -12,8 +12,8 @@ from sessionsight.destinations.base import Destination
 from sessionsight.errors import describe, did_you_mean
 from sessionsight.request.context import TrackingContext
 from sessionsight.test_mode import test_mode
-from sessionsight.testing.captured import Captured
-from sessionsight.testing.expectation import Wanted, listing
+from sessionsight.testing.captured import CapturedRecord
+from sessionsight.testing.expectation import Expectation, format_records
 from sessionsight.testing.lanes import SeenKeys, lanes_of, skipping
 
 __all__ = ["Recorder", "allow_delivery", "lenient", "record", "suppress_delivery"]
@@ -38,7 +38,7 @@ class Recorder:
     """
 
     def __init__(self) -> None:
-        self._captured: list[Captured] = []
+        self._captured: list[CapturedRecord] = []
         self._keys = SeenKeys()
 
     def __repr__(self) -> str:
@@ -57,34 +57,34 @@ class Recorder:
             lanes = lanes_of(record, destinations)
             reason = drop or (DropReason.DUPLICATE if self._keys.is_repeated(record, lanes) else None)
             skipped = {} if reason else skipping(record, context, lanes)
-            self._captured.append(Captured.of(record, context, reason, skipped))
+            self._captured.append(CapturedRecord.of(record, context, reason, skipped))
 
     # --- what is there ---------------------------------------------------------------------------
 
     @property
-    def captured(self) -> list[Captured]:
+    def captured(self) -> list[CapturedRecord]:
         """Everything that would be sent, oldest first."""
         test_mode.sync()
         return [one for one in self._captured if one.dropped is None]
 
     @property
-    def events(self) -> list[Captured]:
+    def events(self) -> list[CapturedRecord]:
         """The events."""
         return self._of_kind("event")
 
     @property
-    def identifies(self) -> list[Captured]:
+    def identifies(self) -> list[CapturedRecord]:
         """The identifications."""
         return self._of_kind("identify")
 
     @property
-    def goals(self) -> list[Captured]:
+    def goals(self) -> list[CapturedRecord]:
         """The goals, incremented and decremented."""
         return self._of_kind("goal")
 
     @property
-    def dropped(self) -> list[Captured]:
-        """Records that would not be sent to any vendor; `Captured.dropped` has the reason.
+    def dropped(self) -> list[CapturedRecord]:
+        """Records that would not be sent to any vendor; `CapturedRecord.dropped` has the reason.
 
         Reasons: `consent`, `excluded`, `discarded`, `rolled_back`, `choose_destinations_error`, and `duplicate`, the
         second record of a kind and name with the same `key=`.
@@ -101,7 +101,7 @@ class Recorder:
 
     def assert_captured(
         self, event: str | Event, properties: Mapping[str, Any] | None = None, /, **more: Any
-    ) -> Captured:
+    ) -> CapturedRecord:
         """Assert that such an event was captured, with at least these properties.
 
         Args:
@@ -133,9 +133,9 @@ class Recorder:
         wanted = _wanted_event(event, properties, more)
         found = [one for one in self.captured if one.kind == "event" and wanted.matched_by(one)]
         if found:
-            raise AssertionError("\n".join([f"{wanted} was captured", *listing("captured:", found)]))
+            raise AssertionError("\n".join([f"{wanted} was captured", *format_records("captured:", found)]))
 
-    def assert_identified(self, user_id: object = None, /, **traits: Any) -> Captured:
+    def assert_identified(self, user_id: object = None, /, **traits: Any) -> CapturedRecord:
         """Assert that this user was identified, with at least these traits.
 
         Args:
@@ -153,7 +153,7 @@ class Recorder:
         """
         __tracebackhide__ = True
         fields = {} if user_id is None else {"user_id": str(user_id)}
-        return self._assert_one(Wanted(kind="identify", fields=fields, properties=traits))
+        return self._assert_one(Expectation(kind="identify", fields=fields, properties=traits))
 
     def assert_goal(
         self,
@@ -163,7 +163,7 @@ class Recorder:
         direction: Literal["increment", "decrement"] = "increment",
         session_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-    ) -> Captured:
+    ) -> CapturedRecord:
         """Assert that this goal was incremented, or decremented.
 
         Args:
@@ -185,11 +185,11 @@ class Recorder:
         __tracebackhide__ = True
         fields = {"direction": direction, "amount": amount, "session_id": session_id}
         given = {name: value for name, value in fields.items() if value is not None}
-        return self._assert_one(Wanted(kind="goal", name=goal_id, fields=given, properties=metadata or {}))
+        return self._assert_one(Expectation(kind="goal", name=goal_id, fields=given, properties=metadata or {}))
 
     def assert_dropped(
         self, name: str | Event, reason: DropReason | str | None = None, /, **properties: Any
-    ) -> Captured:
+    ) -> CapturedRecord:
         """Assert that a record was captured and would not be sent: to no vendor, or not to one that takes its kind.
 
         Args:
@@ -218,7 +218,9 @@ class Recorder:
                 return one
         asked = f"{wanted.name!r} was not dropped" + (f" for the reason {str(reason)!r}" if reason else "")
         sent = [one for one in self.captured if not one.skipped]
-        raise AssertionError("\n".join([asked, *listing("dropped:", lost, skipped=True), *listing("captured:", sent)]))
+        raise AssertionError(
+            "\n".join([asked, *format_records("dropped:", lost, skipped=True), *format_records("captured:", sent)])
+        )
 
     def assert_nothing_captured(self) -> None:
         """Assert that nothing would be sent.
@@ -228,9 +230,9 @@ class Recorder:
         """
         __tracebackhide__ = True
         if captured := self.captured:
-            raise AssertionError("\n".join([f"{len(captured)} captured", *listing("captured:", captured)]))
+            raise AssertionError("\n".join([f"{len(captured)} captured", *format_records("captured:", captured)]))
 
-    def _assert_one(self, wanted: Wanted) -> Captured:
+    def _assert_one(self, wanted: Expectation) -> CapturedRecord:
         __tracebackhide__ = True
         captured = self.captured
         for one in captured:
@@ -238,7 +240,7 @@ class Recorder:
                 return one
         raise AssertionError(wanted.explain(captured, self.dropped))
 
-    def _of_kind(self, kind: str) -> list[Captured]:
+    def _of_kind(self, kind: str) -> list[CapturedRecord]:
         return [one for one in self.captured if one.kind == kind]
 
 
@@ -306,8 +308,8 @@ def allow_delivery() -> Iterator[None]:
         yield
 
 
-def _wanted_event(event: str | Event, properties: Mapping[str, Any] | None, more: Mapping[str, Any]) -> Wanted:
+def _wanted_event(event: str | Event, properties: Mapping[str, Any] | None, more: Mapping[str, Any]) -> Expectation:
     wanted = {**(properties or {}), **more}
     if isinstance(event, Event):
-        return Wanted(kind="event", name=event.event_name, properties={**event.properties(), **wanted})
-    return Wanted(kind="event", name=event, properties=wanted)
+        return Expectation(kind="event", name=event.event_name, properties={**event.properties(), **wanted})
+    return Expectation(kind="event", name=event, properties=wanted)

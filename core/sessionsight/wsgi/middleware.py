@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sessionsight import Analytics, Client, Settings
 from sessionsight.capture.current import enter, leave
 from sessionsight.capture.interfaces import RequestReader
-from sessionsight.process import adopt
-from sessionsight.request.raw import snapshot_of_environ
+from sessionsight.process import client_for_adapter
+from sessionsight.request.raw import snapshot_environ
 from sessionsight.test_mode import test_mode
 from sessionsight.wsgi.response_body import Body, FinishedBody, LastByte, SizedBody, announcing, end_with_file, is_file
 
@@ -25,7 +25,7 @@ KEY = "sessionsight.analytics"
 class EnvironReader:
     """Reads WSGI environs. They tell neither user nor route: give the `user` setting a function of the environ."""
 
-    snapshot = staticmethod(snapshot_of_environ)
+    snapshot = staticmethod(snapshot_environ)
 
     def native(self, request: WSGIEnvironment) -> Any:
         """The environ itself."""
@@ -79,7 +79,7 @@ class AnalyticsMiddleware:
         **options: Any,
     ) -> None:
         self.app = app
-        self.client = adopt(client, settings, options, where="AnalyticsMiddleware")
+        self.client = client_for_adapter(client, settings, options, where="AnalyticsMiddleware")
         self.reader = reader
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

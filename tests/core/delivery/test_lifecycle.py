@@ -199,12 +199,12 @@ class Last:
         self.fails = fails
         self.pid = os.getpid()
 
-    def hurry_until(self, deadline: float) -> None:
+    def begin_shutdown(self, deadline: float) -> None:
         self.log.append(("hurry", deadline))
         if self.fails:
             raise RuntimeError("no")
 
-    def close_by(self, deadline: float) -> bool:
+    def finish_shutdown(self, deadline: float) -> bool:
         self.log.append(("close", deadline))
         if self.fails:
             raise RuntimeError("no")

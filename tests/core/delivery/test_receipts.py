@@ -188,7 +188,7 @@ def test_it_waits_no_longer_than_flush_timeout_in_all(make: Make) -> None:
     analytics.capture("stalled")
     analytics.release()  # what it waits here is none, for the time is over
     assert client.stats().lanes["box"].pending == 2
-    assert client._process()._receipts._waiting == {}
+    assert client._engine_for_process()._receipts._waiting == {}
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -236,7 +236,7 @@ async def test_coroutines_wait_no_longer_than_flush_timeout_in_all(make: Make) -
     await analytics.afinish()
     analytics.capture("stalled")
     await analytics.afinish()
-    assert not client._process()._receipts._waiting
+    assert not client._engine_for_process()._receipts._waiting
 
 
 def test_it_waits_no_longer_for_what_another_process_has_taken(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_flush_waits_while_the_file_rests(tmp_path: Path) -> None:
     try:
         for number in range(5):
             shop.analytics.capture(f"seen {number}", user_id="user_1")
-        spool: Any = shop._process()._spool
+        spool: Any = shop._engine_for_process()._spool
         spool.file._give_up(StoreUnavailable("full"))
 
         assert not shop.flush(SOON)

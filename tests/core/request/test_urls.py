@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionsight.request.urls import campaign, page_url, quote_path, without_query
+from sessionsight.request.urls import page_url, quote_path, sanitize_url, utm_parameters
 
 
 @given(st.binary())
@@ -66,13 +66,13 @@ def test_of_a_pages_query_only_the_campaign_is_kept(query: str, kept: str) -> No
     ],
 )
 def test_an_address_from_outside_loses_its_query_and_its_credentials(url: str, cut: str) -> None:
-    assert without_query(url) == cut
+    assert sanitize_url(url) == cut
 
 
 @given(st.text())
 def test_cutting_an_address_never_raises_and_leaves_no_fragment(url: str) -> None:
-    assert "#" not in without_query(url)
-    assert all(pair.startswith("utm_") for pair in without_query(url).partition("?")[2].split("&") if pair)
+    assert "#" not in sanitize_url(url)
+    assert all(pair.startswith("utm_") for pair in sanitize_url(url).partition("?")[2].split("&") if pair)
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,4 @@ def test_cutting_an_address_never_raises_and_leaves_no_fragment(url: str) -> Non
     ],
 )
 def test_the_campaign_is_read_from_the_query(query: str, found: dict[str, str]) -> None:
-    assert campaign(query) == found
+    assert utm_parameters(query) == found

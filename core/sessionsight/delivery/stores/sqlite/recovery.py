@@ -34,7 +34,7 @@ def take_over(spool: SqliteSpool, lock: OwnerLock) -> None:
     dead = [owner for owner in known if not lock.is_alive(owner)]
     if not dead:
         return
-    park = spool.options.goals_on_unknown == "park"
+    park = spool.options.goals_on_unknown == "dead_letter"
     work = partial(_bequeath, owners=dead, park=park, keep=spool.options.dead_letters)
     parked = spool.file.write(work, wait=_PATIENCE)
     if parked:

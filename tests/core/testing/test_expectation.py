@@ -14,8 +14,8 @@ import pytest
 from sessionsight.capture.encoding import PropertyEncoder, decode
 from sessionsight.capture.records import Event, Goal, Record
 from sessionsight.request.context import EMPTY_CONTEXT, SessionSightIds, TrackingContext
-from sessionsight.testing.captured import Captured
-from sessionsight.testing.expectation import Wanted, matches
+from sessionsight.testing.captured import CapturedRecord
+from sessionsight.testing.expectation import Expectation, matches
 
 
 class Plan(Enum):
@@ -25,9 +25,9 @@ class Plan(Enum):
 ORDER = uuid.UUID("0b0e1f9c-55a4-4d53-8a36-1a2a0b7c5c11")
 
 
-def event(name: str, context: TrackingContext = EMPTY_CONTEXT, **properties: Any) -> Captured:
+def event(name: str, context: TrackingContext = EMPTY_CONTEXT, **properties: Any) -> CapturedRecord:
     record = Event(name=name, properties=PropertyEncoder()(properties), random=b"0123456789", time=0, user_id="user_1")
-    return Captured.of(record, context)
+    return CapturedRecord.of(record, context)
 
 
 @pytest.mark.parametrize(
@@ -70,17 +70,17 @@ def test_a_matcher_of_numbers_gets_a_float() -> None:
 def test_a_goals_amount_matches_whatever_kind_of_number_it_was() -> None:
     for amount in (49.9, Decimal("49.90")):
         goal = Goal(goal_id="revenue", direction="increment", amount=amount, random=b"0123456789", time=0)
-        captured = Captured.of(goal, EMPTY_CONTEXT)
+        captured = CapturedRecord.of(goal, EMPTY_CONTEXT)
         for wanted in (49.9, Decimal("49.9")):
-            assert Wanted(kind="goal", fields={"amount": wanted}).matched_by(captured)
-        assert not Wanted(kind="goal", fields={"amount": 49}).matched_by(captured)
+            assert Expectation(kind="goal", fields={"amount": wanted}).matched_by(captured)
+        assert not Expectation(kind="goal", fields={"amount": 49}).matched_by(captured)
 
 
 def test_a_record_knows_its_session_and_user_from_the_call_or_else_from_the_request() -> None:
     context = TrackingContext(sessionsight=SessionSightIds(session_id="request"), user_id="user_of_request")
     given: dict[str, Any] = {"random": b"0123456789", "time": 0, "goal_id": "g", "direction": "increment"}
     records: list[Record] = [Goal(**given), Goal(**given, session_id="call", user_id="user_of_call")]
-    found = [Captured.of(record, context) for record in records]
+    found = [CapturedRecord.of(record, context) for record in records]
     assert [(one.session_id, one.user_id) for one in found] == [
         ("request", "user_of_request"),
         ("call", "user_of_call"),
@@ -88,7 +88,9 @@ def test_a_record_knows_its_session_and_user_from_the_call_or_else_from_the_requ
 
 
 def test_the_nearest_record_is_shown_with_what_differs() -> None:
-    wanted = Wanted(kind="event", name="order_processed", properties={"order_id": "ord_2", "amount": 49.9, "plan": "p"})
+    wanted = Expectation(
+        kind="event", name="order_processed", properties={"order_id": "ord_2", "amount": 49.9, "plan": "p"}
+    )
     captured = [
         event("order_processed", order_id="ord_9", amount=1),
         event("order_processed", order_id="ord_1", amount=Decimal("49.90"), plan="p"),
@@ -111,7 +113,7 @@ def test_the_nearest_record_is_shown_with_what_differs() -> None:
 
 
 def test_a_misspelt_name_and_a_missing_property_are_named() -> None:
-    wanted = Wanted(kind="event", name="order_proccessed", properties={"plan": None})
+    wanted = Expectation(kind="event", name="order_proccessed", properties={"plan": None})
     told = wanted.explain([event("seen", plan=None), event("order_processed")], [])
     assert "nearest:\n    event 'order_processed'" in told
     assert "name: asked for 'order_proccessed', captured 'order_processed'" in told
@@ -119,12 +121,12 @@ def test_a_misspelt_name_and_a_missing_property_are_named() -> None:
 
 
 def test_many_and_long_records_are_cut_short() -> None:
-    told = Wanted(kind="goal", name="revenue").explain([event("seen", text="x" * 500)] * 25, [])
+    told = Expectation(kind="goal", name="revenue").explain([event("seen", text="x" * 500)] * 25, [])
     assert told.count("event 'seen'") == 20
     assert told.endswith("…\n    and 5 more")
     assert max(map(len, told.splitlines())) < 200
 
 
 def test_where_nothing_was_captured_the_usual_reason_is_told() -> None:
-    told = Wanted(kind="event", name="seen").explain([], [])
+    told = Expectation(kind="event", name="seen").explain([], [])
     assert told.endswith("nothing was captured at all; a request hands over when its response has ended")
