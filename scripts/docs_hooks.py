@@ -20,6 +20,14 @@ _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<path>[^)#\s:]+)(?P<anchor>#
 _NAME = re.compile(r"(?:class |def )?(\w+)")
 
 
+def on_config(config: Any) -> Any:
+    """Add the modules of the API reference to the navigation."""
+    reference = next(entry["Reference"] for entry in config.nav if "Reference" in entry)
+    section = next(entry for entry in reference if "Python API" in entry)
+    section["Python API"] = [{module: f"api/{module}.md"} for module in _public_names()]
+    return config
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages of the API reference and those of the repository's root."""
     for module, names in _public_names().items():
