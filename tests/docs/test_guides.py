@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+from typing import Any
 
 import pytest
 
 import sessionsight
-from tests.docs.test_pages import ROOT, _unreachable_vendors, block, run  # noqa: F401  # a fixture among them
+from tests.docs.test_pages import ROOT, _unreachable_vendors, block, blocks, run  # noqa: F401  # a fixture among them
 
 PAGES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
 PAGES += sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md"))
@@ -43,3 +44,15 @@ def test_the_page_on_troubleshooting_configures_logging(monkeypatch: pytest.Monk
     monkeypatch.setattr(logging, "basicConfig", lambda *, level: levels.append(level))
     run(block("docs/troubleshooting.md", "log"))
     assert levels == [logging.INFO]
+
+
+def test_the_calls_on_the_page_on_migrating_are_captured() -> None:
+    namespace: dict[str, Any] = {"__name__": "example"}
+    for _, code in blocks("docs/migrating.md"):
+        run(code, namespace)
+    stats = namespace["client"].stats()
+    assert stats.rejected == 0
+    assert {name: (lane.captured, lane.dropped) for name, lane in stats.lanes.items()} == {
+        "sessionsight": (4, {}),
+        "signal": (10, {}),
+    }
