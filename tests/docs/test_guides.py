@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,4 +56,19 @@ def test_the_calls_on_the_page_on_migrating_are_captured() -> None:
     assert {name: (lane.captured, lane.dropped) for name, lane in stats.lanes.items()} == {
         "sessionsight": (4, {}),
         "signal": (10, {}),
+    }
+
+
+def test_the_view_on_the_first_page_captures() -> None:
+    pay = run(block("docs/index.md", "capture"))["pay"]
+    client = sessionsight.configure(
+        destinations={
+            "sessionsight": {"secret_api_key": "...", "property_id": "..."},
+            "signal": {"api_key": "...", "project_id": "..."},
+        }
+    )
+    pay(SimpleNamespace(analytics=client.for_request("ss_sid=0b0e1f9c")))
+    assert {name: (lane.captured, lane.dropped) for name, lane in client.stats().lanes.items()} == {
+        "sessionsight": (1, {}),
+        "signal": (2, {}),
     }
