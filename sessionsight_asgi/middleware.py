@@ -93,7 +93,7 @@ class AnalyticsMiddleware:
             return
         analytics = scope["analytics"] = Analytics(self.client, _READER, scope)
         if kind == "http":
-            if self.client.early or test_mode.recording:
+            if self.client.submit_before_last_byte or test_mode.recording:
                 send = _finishing(analytics, send, scope["method"])
             else:
                 send = _ending(analytics, send)
@@ -106,11 +106,11 @@ class AnalyticsMiddleware:
         try:
             await self.app(scope, receive, send)
         except Exception:
-            if self.client.early:  # the answer to the error is sent by somebody else
+            if self.client.submit_before_last_byte:  # the answer to the error is sent by somebody else
                 await analytics.afinish()
             raise
         else:
-            if self.client.early:  # background tasks may have captured something
+            if self.client.submit_before_last_byte:  # background tasks may have captured something
                 await analytics.afinish()
         finally:
             leave(token)

@@ -14,7 +14,7 @@ from django.utils.timezone import get_default_timezone
 from sessionsight import Client, ConfigurationError, Settings
 from sessionsight.capture.current import set_default_source
 from sessionsight.test_mode import test_mode
-from sessionsight_django.transactions import hold
+from sessionsight_django.transactions import defer_until_commit
 
 __all__ = ["client", "current_settings", "is_test_environment", "set_test_mode"]
 
@@ -41,7 +41,7 @@ def client() -> Client:
         found = next((known for known in _clients if known.settings == settings), None)
         if found is None:
             found = Client(settings)
-            found.hold = hold
+            found.defer_record = defer_until_commit
             _clients.append(found)
         _present = found
     set_default_source(_present_client, owner=_WHERE)

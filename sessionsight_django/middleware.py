@@ -21,7 +21,7 @@ from sessionsight.test_mode import test_mode
 from sessionsight_django.browser import PRIVATE, keep_private
 from sessionsight_django.clients import client, set_test_mode
 from sessionsight_django.reader import DjangoReader
-from sessionsight_django.transactions import catch_up
+from sessionsight_django.transactions import sync_test_transactions
 from sessionsight_django.user import keep_as_is
 
 __all__ = ["AnalyticsMiddleware"]
@@ -77,7 +77,7 @@ class AnalyticsMiddleware:
             elif self._hands_over_early(analytics):
                 analytics.hand_over()
         except BaseException as error:
-            if isinstance(error, Exception) and self.client.early:
+            if isinstance(error, Exception) and self.client.submit_before_last_byte:
                 analytics.finish()
             _release(request, analytics)
             raise
@@ -102,7 +102,7 @@ class AnalyticsMiddleware:
             elif self._hands_over_early(analytics):
                 await run_in_worker(analytics.hand_over)
         except BaseException as error:  # a cancellation too: the client has gone, and nothing will be closed
-            if isinstance(error, Exception) and self.client.early:
+            if isinstance(error, Exception) and self.client.submit_before_last_byte:
                 await analytics.afinish()
             _release(request, analytics)
             raise
@@ -124,7 +124,7 @@ class AnalyticsMiddleware:
 
     def _is_complete(self, request: HttpRequest, response: HttpResponseBase, analytics: Analytics) -> bool:
         """Return whether the analytics must be finished now; a stream ends them at its own end."""
-        early = self.client.early or test_mode.recording
+        early = self.client.submit_before_last_byte or test_mode.recording
         if not response.streaming:
             return early
         # A file captures nothing, and WSGI servers send it by sendfile as long as nobody wraps it.
@@ -142,7 +142,7 @@ class AnalyticsMiddleware:
         Another middleware may answer with something else in its place, such as a 304, and then nobody reads the
         stream.
         """
-        return self.client.early and not self.client.inline and analytics.pending
+        return self.client.submit_before_last_byte and not self.client.inline and analytics.pending
 
 
 def _announce(request: HttpRequest, response: HttpResponseBase, analytics: Analytics) -> None:
@@ -188,7 +188,7 @@ def _close_of(request: HttpRequest, replaced: Callable[[], None] | None) -> Call
 
 def _release(request: HttpRequest, analytics: Analytics) -> None:
     """End the analytics. The hook comes off again: it and the request would keep each other alive."""
-    catch_up()
+    sync_test_transactions()
     analytics.release()
     own = request.__dict__
     if isinstance(hook := own.get("close"), _Close):

@@ -1,7 +1,8 @@
-"""Records wait for the end of the database transaction in which they were captured.
+"""Defers records that are captured inside a database transaction until it has ended.
 
-Django calls back after a commit and says nothing of a rollback: it lets go of the callback. Nothing else holds what we
-give it, so that its finalizer is the word. Only connections that are there are looked at; none is made or opened.
+Django calls back after a commit, but not after a rollback: it drops the callback without a signal. A rollback is
+therefore detected in the finalizer of the callback object, to which nothing else refers. Only existing connections are
+checked; none is made or opened.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from weakref import ref
 
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from sessionsight.capture.interfaces import Holder
+from sessionsight.capture.interfaces import TransactionListener
 from sessionsight.capture.records import Record
 from sessionsight.errors import InvalidEventError, describe, did_you_mean
 from sessionsight.test_mode import test_mode
 
-__all__ = ["catch_up", "hold"]
+__all__ = ["defer_until_commit", "sync_test_transactions"]
 
 
-def hold(holder: Holder, record: Record, using: str | None) -> bool:
-    """Keep a record that was captured inside `atomic()` until the commit; a `sessionsight.capture.interfaces.Hold`.
+def defer_until_commit(listener: TransactionListener, record: Record, using: str | None) -> bool:
+    """Defer a record that was captured inside `atomic()` until the commit; a `sessionsight.adapters.DeferRecord`.
 
     Args:
-        holder: Is told of the commit or the rollback.
-        record: What was captured.
+        listener: Called after the commit or the rollback.
+        record: The captured record.
         using: The alias of the database; Django's default one for None.
 
     Raises:
@@ -41,66 +42,66 @@ def hold(holder: Holder, record: Record, using: str | None) -> bool:
     connection = getattr(made, using or DEFAULT_DB_ALIAS, None)
     if connection is None or not connection.in_atomic_block:
         return False
-    catch_up()  # so that records come in the order that they have without a `TestCase`
+    sync_test_transactions()  # keeps the order that records have without a `TestCase`
     block = _outermost(connection)
     if block is None:
         return False
-    held = _Held(holder, record, connection, block)
-    connection.on_commit(held.commit, robust=True)
+    deferred = _DeferredRecord(listener, record, connection, block)
+    connection.on_commit(deferred.commit, robust=True)
     if connection.atomic_blocks[0] is not block:
         number = next(_numbers)
-        _in_tests[number] = ref(held, lambda _: _in_tests.pop(number, None))
+        _in_tests[number] = ref(deferred, lambda _: _in_tests.pop(number, None))
     return True
 
 
-def catch_up() -> None:
-    """Settle what was captured inside the transactions of Django's `TestCase`, which are never committed.
+def sync_test_transactions() -> None:
+    """End the deferral of records captured inside the transactions of Django's `TestCase`, which never commit.
 
-    There a record counts as soon as the app's own block has ended well.
+    There a record counts as soon as the app's own block has ended without an error.
     """
-    if _in_tests:  # each request asks
+    if _in_tests:  # called for each request
         for reference in list(_in_tests.values()):
-            if (held := reference()) is not None:
-                held.look()
+            if (deferred := reference()) is not None:
+                deferred.check()
 
 
-class _Held:
-    """A record that waits. Django's list of callbacks alone keeps it alive."""
+class _DeferredRecord:
+    """A record that waits for its transaction. Only Django's list of callbacks keeps it alive."""
 
-    __slots__ = ("__weakref__", "_block", "_connection", "_holder", "_record", "_unsure")
+    __slots__ = ("__weakref__", "_block", "_connection", "_listener", "_record", "_was_committing")
 
-    def __init__(self, holder: Holder, record: Record, connection: Any, block: Any) -> None:
-        self._holder = holder
+    def __init__(self, listener: TransactionListener, record: Record, connection: Any, block: Any) -> None:
+        self._listener = listener
         self._record = record
         self._connection = connection
         self._block = block
-        self._unsure = connection.run_commit_hooks_on_set_autocommit_on
+        self._was_committing = connection.run_commit_hooks_on_set_autocommit_on
 
     def commit(self) -> None:
-        """The transaction was committed."""
-        self._holder.settle(self._record, kept=True)
+        """Report the commit."""
+        self._listener.transaction_ended(self._record, committed=True)
 
-    def look(self) -> None:
-        """Find out whether the block is over. Had it been rolled back, this would not be here any more."""
+    def check(self) -> None:
+        """Report a commit if the block has ended. After a rollback this object would no longer exist."""
         if self._block not in self._connection.atomic_blocks:
             # A block without a savepoint of its own leaves its rollback to the one around it.
-            self._holder.settle(self._record, kept=not self._connection.needs_rollback)
+            self._listener.transaction_ended(self._record, committed=not self._connection.needs_rollback)
 
     def __del__(self) -> None:
         if not sys.is_finalizing():
-            # Somebody's callback that raises makes Django forget the later ones, although it has committed. It sets
-            # this at the commit, and back when all have run: when it was set before, it tells nothing.
-            committed = self._connection.run_commit_hooks_on_set_autocommit_on and not self._unsure
-            self._holder.settle(self._record, kept=committed)
+            # A callback of the site that raises makes Django drop the later ones, although it has committed. Django
+            # sets this flag at the commit and clears it after all callbacks; if it was set before, it means nothing.
+            committed = self._connection.run_commit_hooks_on_set_autocommit_on and not self._was_committing
+            self._listener.transaction_ended(self._record, committed=committed)
 
 
-_in_tests: dict[int, ref[_Held]] = {}
+_in_tests: dict[int, ref[_DeferredRecord]] = {}
 _numbers = count()
 
 
 def _outermost(connection: Any) -> Any:
-    """The outermost block of the app's own; None when there are but those of a `TestCase`."""
+    """Return the outermost block of the app's own, or None if there are only those of a `TestCase`."""
     return next((block for block in connection.atomic_blocks if not block._from_testcase), None)  # noqa: SLF001
 
 
-test_mode.add_sync_hook(catch_up)
+test_mode.add_sync_hook(sync_test_transactions)

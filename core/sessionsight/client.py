@@ -15,9 +15,9 @@ from msgspec.structs import replace
 from sessionsight.capture.analytics import Analytics
 from sessionsight.capture.context_managers import Scope
 from sessionsight.capture.encoding import PropertyEncoder
-from sessionsight.capture.interfaces import Batch, Hold, OpenScope, Receipt
+from sessionsight.capture.interfaces import Batch, DeferRecord, OpenScope, Receipt
 from sessionsight.capture.signatures import forgiving
-from sessionsight.capture.validation import as_context
+from sessionsight.capture.validation import validate_context
 from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.engine import Engine, MakeTransport
 from sessionsight.delivery.queue.base import DeadLetter
@@ -68,16 +68,16 @@ class Client:
             max_bytes=settings.max_property_bytes,
             time_zone=settings.zone,
         )
-        self.hold: Hold | None = None
+        self.defer_record: DeferRecord | None = None
         """Set by an adapter whose framework has database transactions."""
         self._configured = frozenset(destination.name for destination in settings.destinations)
         # A call may name a vendor whose keys are not there, as on a developer's machine.
         kinds = {type(destination) for destination in settings.destinations}
         self.destination_names = self._configured | {name for name, kind in BY_NAME.items() if kind not in kinds}
-        self.early = settings.flush == "inline" or settings.durable
+        self.submit_before_last_byte = settings.flush == "inline" or settings.durable
         """Whether a request's records must be handed over before the last byte of its response."""
         self.inline = settings.flush == "inline"
-        self.asleep = settings.durable
+        self.needs_start = settings.durable
         """Whether this process has served no request yet, after which it delivers what others may have left."""
         self.pageviews = settings.pageviews is not False
         """Whether adapters must tell how a response begins."""
@@ -149,7 +149,7 @@ class Client:
         Raises:
             InvalidEventError: In strict mode, an id that is none. Otherwise that is logged, and the id is missing.
         """
-        checked = as_context(context, self.object_to)
+        checked = validate_context(context, self.warn_or_raise)
         return Analytics.bound(self, checked, user_id=user_id, distinct_id=distinct_id, anonymous_id=anonymous_id)
 
     @forgiving(_IDS_BY_KEYWORD)
@@ -169,7 +169,7 @@ class Client:
             analytics._ended = False  # its records leave together, when the stretch ends
             return analytics
 
-        return Scope(make, blocking=self.early, flush=flush)
+        return Scope(make, blocking=self.submit_before_last_byte, flush=flush)
 
     @forgiving("users are named by the calls that capture")
     def for_request(self, request: object) -> Analytics:
@@ -193,7 +193,9 @@ class Client:
         """
         given: object = timeout
         if not isinstance(given, int | float | None):
-            self.object_to(InvalidEventError(f"flush(): timeout must be a number of seconds, not {describe(given)}"))
+            self.warn_or_raise(
+                InvalidEventError(f"flush(): timeout must be a number of seconds, not {describe(given)}")
+            )
             timeout = None
         seconds = self.settings.flush_timeout if timeout is None else timeout
         return self._engine_for_process().flush(time.monotonic() + seconds)
@@ -261,7 +263,7 @@ class Client:
             )
         self._engine_for_process().resume(destination)
 
-    # --- what analytics need: the Collector protocol ---------------------------------------------
+    # --- what analytics need: the CaptureClient protocol ---------------------------------------------
 
     def submit(self, batch: Batch) -> None:
         """Hand a request's records to delivery. Does no I/O and waits for nothing, but with a durable spool."""
@@ -272,7 +274,7 @@ class Client:
             engine = self._engine_for_process()
         engine.submit(batch)
 
-    def watch(self, scope: OpenScope) -> None:
+    def submit_soon(self, scope: OpenScope) -> None:
         """Submit within a second what an open response has captured."""
         engine = self._engine
         if test_mode.active or engine.pid != os.getpid():
@@ -285,13 +287,13 @@ class Client:
         """A receipt for the batches of one request."""
         return self._engine_for_process().new_receipt()
 
-    def wake(self) -> None:
+    def start_delivery(self) -> None:
         """A first request has ended: deliver what others may have left in a durable spool, on the lanes' threads."""
         if not (test_mode.active and test_mode.active_for_tests):
-            self.asleep = False
+            self.needs_start = False
             self._engine_for_process().start()
 
-    def reject(self, error: Exception) -> None:
+    def handle_error(self, error: Exception) -> None:
         """Raise what went wrong in strict mode; otherwise log it with the caller's line, and count it."""
         if self.settings.strict or test_mode.strict:
             raise error
@@ -303,7 +305,7 @@ class Client:
             message = f"{place}: internal error, {type(error).__name__}: {error}; nothing was captured"
             self._log(logging.ERROR, message, key=f"rejected:{place}")
 
-    def object_to(self, error: CaptureError) -> None:
+    def warn_or_raise(self, error: CaptureError) -> None:
         """Raise the objection in strict mode; otherwise log it, and let the call go on."""
         if self.settings.strict or test_mode.strict:
             raise error
@@ -343,7 +345,7 @@ class Client:
             self._engine = engine = self._engines_by_pid.setdefault(pid, fresh)
             if engine is fresh:
                 finalize(self, engine.retire).atexit = False
-            self.asleep = settings.durable
+            self.needs_start = settings.durable
         return engine
 
     def _unknown_type(self, kind: type) -> None:

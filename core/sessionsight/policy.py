@@ -17,9 +17,9 @@ from urllib.parse import unquote
 from msgspec import Struct
 
 from sessionsight.callbacks import UnawaitedResult, decide, run
-from sessionsight.capture.interfaces import Admit, RequestReader
+from sessionsight.capture.interfaces import ContextFactory, RequestReader
 from sessionsight.capture.records import DropReason
-from sessionsight.capture.validation import as_destinations, as_id
+from sessionsight.capture.validation import validate_destinations, validate_id
 from sessionsight.request.consent import consents
 from sessionsight.request.context import OPTED_OUT, TrackingContext
 from sessionsight.request.pageviews import HEADERS as PAGE_HEADERS
@@ -66,19 +66,19 @@ class RequestPolicy:
         self._is_bot = settings.is_bot or is_bot
         self._excluded = re.compile("|".join(map(fnmatch.translate, settings.exclude_paths)))
 
-    def inspect(self, reader: RequestReader, request: Any) -> tuple[Admit, str | None, str | None]:
+    def inspect(self, reader: RequestReader, request: Any) -> tuple[ContextFactory, str | None, str | None]:
         """Return the results of `context_factory`, `user_id` and `route`, reading the request once."""
         if self._has_callbacks:
             return self._inspect_stepwise(reader, request)
         try:
             snapshot, user_id = reader.snapshot(request, self._header_names), reader.user_id(request)
             if user_id is not None:
-                user_id = as_id(user_id, "user")
+                user_id = validate_id(user_id, "user")
             return LazyContext(self._evaluate, snapshot), user_id, reader.route(request)
         except Exception:
             return self._inspect_stepwise(reader, request)
 
-    def context_factory(self, reader: RequestReader, request: Any) -> Admit:
+    def context_factory(self, reader: RequestReader, request: Any) -> ContextFactory:
         """Return a function that returns the request's context, and why its records are dropped, if they are."""
         try:
             snapshot = reader.snapshot(request, self._header_names)
@@ -121,7 +121,7 @@ class RequestPolicy:
         try:
             callback = self._user_callback
             found = reader.user_id(request) if callback is None else run(callback, reader.native(request))
-            return None if found is None else as_id(found, "user")
+            return None if found is None else validate_id(found, "user")
         except Exception as error:
             self._log_callback_error("the user could not be read", error)
             return None
@@ -134,7 +134,7 @@ class RequestPolicy:
             self._log_callback_error("the route could not be read", error)
             return None
 
-    def _inspect_stepwise(self, reader: RequestReader, request: Any) -> tuple[Admit, str | None, str | None]:
+    def _inspect_stepwise(self, reader: RequestReader, request: Any) -> tuple[ContextFactory, str | None, str | None]:
         """Do as `inspect`, step by step, so that each failure is logged as its own."""
         return self.context_factory(reader, request), self.user_id(reader, request), self.route(reader, request)
 
@@ -175,7 +175,7 @@ class RequestPolicy:
         if self.settings.choose_destinations is None:
             return None
         try:
-            return as_destinations(run(self.settings.choose_destinations, native()), self._names)
+            return validate_destinations(run(self.settings.choose_destinations, native()), self._names)
         except Exception as error:
             # One tenant's records must not reach all the others.
             self._log_callback_error("choose_destinations failed, and the records it was asked for go nowhere", error)

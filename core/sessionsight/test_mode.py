@@ -91,7 +91,7 @@ class TestMode:
     def intercept(self, batch: Batch, destinations: Sequence[Destination] = ()) -> bool:
         """Show the records to all recorders, and the destinations of their client. Return whether to discard them."""
         if self._sinks:
-            context, drop = batch.settle()
+            context, drop = batch.resolve()
             for sink in self._sinks:
                 sink.submit(context, batch.records, drop, destinations)
         return self.suppressed

@@ -16,7 +16,7 @@ from django.db import connection, connections, transaction
 from django.http import HttpRequest, HttpResponse
 
 from sessionsight.capture.records import DropReason
-from sessionsight_django.transactions import hold
+from sessionsight_django.transactions import defer_until_commit
 from tests.adapters.recording import Recorder
 
 
@@ -27,7 +27,7 @@ class Refund(Exception):
 def recording(**settings: Any) -> Recorder:
     """A client as Django's adapter makes it."""
     recorder = Recorder(**settings)
-    recorder.client.hold = hold
+    recorder.client.defer_record = defer_until_commit
     return recorder
 
 

@@ -299,7 +299,7 @@ def test_get_client_is_that_of_the_settings_and_configure_objects(project: Path)
         "-c",
         "import django, sessionsight\n"
         "django.setup()\n"
-        "print(sessionsight.get_client().settings.consent, sessionsight.get_client().hold is not None)\n"
+        "print(sessionsight.get_client().settings.consent, sessionsight.get_client().defer_record is not None)\n"
         "with sessionsight.scope(user_id='ada') as analytics:\n"
         "    print(sessionsight.current() is analytics)\n"
         "sessionsight.configure(disabled=True)\n",

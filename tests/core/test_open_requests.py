@@ -202,7 +202,7 @@ def test_one_that_fails_keeps_the_others_from_nothing(make: Make, caplog: pytest
             raise ZeroDivisionError
 
     recorder = make()
-    recorder.client.watch(Failing())
+    recorder.client.submit_soon(Failing())
     analytics = open_visit(recorder)
     analytics.capture("opened")
     until(lambda: arrived(recorder) == ["opened"], "it has left")

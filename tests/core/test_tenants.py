@@ -1,4 +1,4 @@
-"""Several lanes of one vendor, and who chooses between them."""
+"""Several lanes of one vendor, and who selects_destinations between them."""
 
 import threading
 from typing import Any

@@ -52,7 +52,7 @@ def _unreachable_vendors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_the_readmes_flask_app_counts_a_sign_up() -> None:
     example = run(block("README.md", "flask"))
     response = example["app"].test_client().post("/signup")
-    assert response.get_data(as_text=True) == "Welcome"
+    assert response.get_data(validate_text=True) == "Welcome"
     stats = example["app"].extensions["sessionsight"].stats()
     assert stats.lanes["signal"].captured == 1
     assert stats.lanes["sessionsight"].dropped == {"no_session": 1}

@@ -36,7 +36,7 @@ def ship(analytics: Analytics, recorder: Recorder) -> None:
     assert_type(event.amount, Decimal)
     assert_type(event.note, str | None)
     assert_type(OrderShipped.event_name, str)
-    assert_type(event.problems(), list[str])
+    assert_type(event.validation_errors(), list[str])
     analytics.capture(event, {"shop": "a"}, user_id=5)
     analytics.capture(InvoicePaid(number=5), key="invoice:5")
     analytics.capture(ShopCheckout(payment_type="one_time", amount=4900, shop="a"))

@@ -13,7 +13,7 @@ from msgspec import UNSET
 from sessionsight.capture import signatures
 from sessionsight.capture.encoding import decode
 from sessionsight.capture.goals import Goals
-from sessionsight.capture.interfaces import Collector
+from sessionsight.capture.interfaces import CaptureClient
 from sessionsight.capture.records import (
     Alias,
     DropReason,
@@ -30,16 +30,16 @@ from sessionsight.capture.signatures import Signature
 from sessionsight.capture.standard_events import StandardEvent
 from sessionsight.capture.typed_events import Event as TypedEvent
 from sessionsight.capture.validation import (
-    as_anonymous_id,
-    as_destinations,
-    as_event_name,
-    as_group,
-    as_groups,
-    as_id,
-    as_key,
-    check_commit,
-    exact,
-    laid_over,
+    merge_properties,
+    plain_str,
+    validate_anonymous_id,
+    validate_commit_options,
+    validate_destinations,
+    validate_event_name,
+    validate_group,
+    validate_groups,
+    validate_id,
+    validate_key,
 )
 from sessionsight.errors import CaptureError, InvalidEventError, InvalidPropertiesError, describe
 from sessionsight.javascript import nonfinite_as_text
@@ -65,7 +65,7 @@ class Analytics(Gathering):
     @classmethod
     def bound(
         cls,
-        collector: Collector,
+        collector: CaptureClient,
         context: TrackingContext = EMPTY_CONTEXT,
         *,
         drop: DropReason | None = None,
@@ -81,11 +81,11 @@ class Analytics(Gathering):
         analytics._drop = drop
         analytics._choice = choice
         try:
-            analytics._user_id = as_id(user_id, "user_id")
-            analytics._distinct_id = as_id(distinct_id, "distinct_id")
-            analytics._anonymous_id = as_anonymous_id(anonymous_id)
+            analytics._user_id = validate_id(user_id, "user_id")
+            analytics._distinct_id = validate_id(distinct_id, "distinct_id")
+            analytics._anonymous_id = validate_anonymous_id(anonymous_id)
         except CaptureError as error:
-            collector.object_to(error)
+            collector.warn_or_raise(error)
         return analytics
 
     # Requests are copied and pickled, by proxy middlewares and test clients for instance. The copy is served by the
@@ -100,7 +100,7 @@ class Analytics(Gathering):
     def __reduce__(self) -> tuple[Any, ...]:
         from sessionsight.capture.pickling import restore  # above this module
 
-        context, drop = self._batch([]).settle()
+        context, drop = self._batch([]).resolve()
         state = {
             "_context": context,
             "_drop": drop,
@@ -131,19 +131,19 @@ class Analytics(Gathering):
             standard = False
             if isinstance(event, TypedEvent):
                 standard = isinstance(event, StandardEvent)
-                problems = event.problems()
+                problems = event.validation_errors()
                 if problems and not standard:
                     raise InvalidEventError("; ".join(problems))
                 for problem in problems:
-                    self._collector.object_to(InvalidEventError(problem))
-                properties = laid_over(event.properties(), properties)
+                    self._collector.warn_or_raise(InvalidEventError(problem))
+                properties = merge_properties(event.properties(), properties)
                 name = event.event_name
             else:
-                name = event if type(event) is str and event.strip() else as_event_name(event)
+                name = event if type(event) is str and event.strip() else validate_event_name(event)
             if self._tags:
-                properties = laid_over(self._tags, properties)
+                properties = merge_properties(self._tags, properties)
             encoded = self._collector.encoder(properties)
-            grouped = as_groups(groups) if groups else None
+            grouped = validate_groups(groups) if groups else None
             if options:
                 common = self._common(options)
                 self._add(Event(name=name, properties=encoded, groups=grouped, standard=standard, **common), options)
@@ -164,39 +164,39 @@ class Analytics(Gathering):
                 )
             )
         except Exception as error:
-            self._collector.reject(error)
+            self._collector.handle_error(error)
 
     @signatures.identify.implements
     def identify(self, /, *given: Any, **options: Any) -> None:
         try:
             user_id, traits = signatures.identify.bind(given, options)
-            user = as_id(user_id, "user_id")
+            user = validate_id(user_id, "user_id")
             record = Identify(properties=self._collector.encoder(traits), **self._common({**options, "user_id": user}))
             self._user_id = user or self._user_id
             self._add(record, options)
         except Exception as error:
-            self._collector.reject(error)
+            self._collector.handle_error(error)
 
     @signatures.alias.implements
     def alias(self, /, *given: Any, **options: Any) -> None:
         try:
             [alias] = signatures.alias.bind(given, options)
-            earlier = as_id(alias, "alias")
+            earlier = validate_id(alias, "alias")
             if earlier is None:
                 raise InvalidEventError(f"alias must be the earlier id of the person, not {describe(alias)}")
             self._add(Alias(alias=earlier, **self._common(options)), options)
         except Exception as error:
-            self._collector.reject(error)
+            self._collector.handle_error(error)
 
     @signatures.group.implements
     def group(self, /, *given: Any, **options: Any) -> None:
         try:
             group_type, group_key, properties = signatures.group.bind(given, options)
-            kind, key = as_group(group_type, group_key)
+            kind, key = validate_group(group_type, group_key)
             encoded = self._collector.encoder(properties)
             self._add(Group(group_type=kind, group_key=key, properties=encoded, **self._common(options)), options)
         except Exception as error:
-            self._collector.reject(error)
+            self._collector.handle_error(error)
 
     @signatures.set_person_properties.implements
     def set_person_properties(self, /, *given: Any, **options: Any) -> None:
@@ -212,7 +212,7 @@ class Analytics(Gathering):
             signatures.tag.bind(given, {})
             self._tags = {**(self._tags or {}), **properties}
         except Exception as error:
-            self._collector.reject(error)
+            self._collector.handle_error(error)
 
     @_forgiving("it takes seconds and nothing else")
     def flush(self, timeout: float | None = None) -> bool:
@@ -246,9 +246,9 @@ class Analytics(Gathering):
             signatures.only.bind((), options)
             if not destinations:
                 raise InvalidEventError("only() needs the name of a destination")
-            self._only = as_destinations(destinations, known)
+            self._only = validate_destinations(destinations, known)
         except Exception as error:
-            self._collector.reject(error)
+            self._collector.handle_error(error)
         return self
 
     def _goal(
@@ -262,25 +262,25 @@ class Analytics(Gathering):
                 goal_id, amount = getattr(signatures, direction).bind(given, options)
             session_id, destinations = get("session_id"), get("destinations")
             amount = check_goal(goal_id, amount, session_id)
-            check_commit(options)
+            validate_commit_options(options)
             self._add(
                 Goal(
-                    goal_id=exact(goal_id),
+                    goal_id=plain_str(goal_id),
                     direction=direction,
                     amount=amount,
-                    session_id=exact(session_id) if session_id else None,
+                    session_id=plain_str(session_id) if session_id else None,
                     properties=self._goal_metadata(get("metadata")),
                     random=random_bytes(),
                     time=time.time(),
-                    key=as_key(get("key")),
+                    key=validate_key(get("key")),
                     destinations=self._only
                     if destinations is None
-                    else as_destinations(destinations, self._collector.destination_names),
+                    else validate_destinations(destinations, self._collector.destination_names),
                 ),
                 options,
             )
         except Exception as error:
-            self._collector.reject(error)
+            self._collector.handle_error(error)
 
     def _plain_tags(self) -> dict[str, Any] | None:
         """The tags as they are sent, since others may be no matter for a pickle."""
@@ -289,7 +289,7 @@ class Analytics(Gathering):
         try:
             return cast("dict[str, Any]", decode(self._collector.encoder(self._tags)))
         except Exception as error:
-            self._collector.reject(error)
+            self._collector.handle_error(error)
             return None
 
     def _goal_metadata(self, metadata: object) -> bytes:
@@ -297,7 +297,7 @@ class Analytics(Gathering):
         if metadata is None:
             return b"{}"
         if not isinstance(metadata, Mapping):
-            self._collector.object_to(
+            self._collector.warn_or_raise(
                 InvalidPropertiesError(f"metadata must be a mapping of names to values, not {describe(metadata)}")
             )
             return b"{}"
@@ -312,4 +312,4 @@ class Analytics(Gathering):
             encoded = self._collector.encoder(properties)
             self._add(PersonProperties(properties=encoded, once=once, **self._common(options)), options)
         except Exception as error:
-            self._collector.reject(error)
+            self._collector.handle_error(error)

@@ -54,7 +54,7 @@ class Scope:
             try:
                 analytics.flush()
             except Exception as failure:
-                analytics._collector.reject(failure)
+                analytics._collector.handle_error(failure)
 
     async def __aenter__(self) -> Analytics:
         return self.__enter__()
@@ -74,7 +74,7 @@ class Scope:
             try:
                 await analytics.aflush()
             except Exception as failure:
-                analytics._collector.reject(failure)
+                analytics._collector.handle_error(failure)
 
     def _leave(self) -> Analytics:
         analytics = entered()
@@ -128,7 +128,7 @@ def carry(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Re
     given: object = function
     if not callable(given):
         what = "the function itself, not what it returns" if iscoroutine(given) else "a function"
-        analytics._collector.object_to(InvalidEventError(f"carry() takes {what}, not {describe(given)}"))
+        analytics._collector.warn_or_raise(InvalidEventError(f"carry() takes {what}, not {describe(given)}"))
         return function
     origin = _detached(analytics)
     if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004  # of an object

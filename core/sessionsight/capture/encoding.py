@@ -25,7 +25,7 @@ from sessionsight.capture.scalars import to_python
 from sessionsight.errors import InvalidPropertiesError
 from sessionsight.request.consent import redact
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "PropertyEncoder", "decode", "encode", "plain_texts"]
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "PropertyEncoder", "decode", "encode", "replace_surrogates"]
 
 MAX_BYTES = 64 * 1024
 _MAX_BITS = 10_000  # Python writes no integer of more than 4,300 digits
@@ -141,22 +141,22 @@ def decode(encoded: bytes) -> Any:
     return _DECODER.decode(encoded)
 
 
-def plain_texts(value: Any) -> Any:
+def replace_surrogates(value: Any) -> Any:
     """A value whose texts, at any depth, are as encoders write them: plain strings without lone surrogates.
 
     Example:
-        >>> plain_texts({"name": ["a", chr(0xD800)]}) == {"name": ["a", chr(0xFFFD)]}
+        >>> replace_surrogates({"name": ["a", chr(0xD800)]}) == {"name": ["a", chr(0xFFFD)]}
         True
     """
     match value:
         case str():
             return _SURROGATE.sub("\ufffd", str.__str__(value))
         case dict():
-            return {plain_texts(name): plain_texts(item) for name, item in value.items()}
+            return {replace_surrogates(name): replace_surrogates(item) for name, item in value.items()}
         case list() | tuple():
-            return [plain_texts(item) for item in value]
+            return [replace_surrogates(item) for item in value]
         case msgspec.Struct():
-            texts = {name: plain_texts(getattr(value, name)) for name in value.__struct_fields__}
+            texts = {name: replace_surrogates(getattr(value, name)) for name in value.__struct_fields__}
             return msgspec.structs.replace(value, **texts)
     return value
 
@@ -256,7 +256,7 @@ class _Converter(msgspec.Struct, frozen=True):
         """A value without members in plain types; `UNSET` for anything else."""
         match value:
             case str():
-                return plain_texts(value)
+                return replace_surrogates(value)
             case None | bool():
                 return value
             case int():

@@ -1,4 +1,4 @@
-"""What analytics need of the two sides they stand between: an adapter's request, and a client."""
+"""The protocols between a captured request, the framework's adapter and the client."""
 
 from __future__ import annotations
 
@@ -14,50 +14,59 @@ from sessionsight.errors import CaptureError
 from sessionsight.request.context import TrackingContext
 from sessionsight.request.raw import HeaderNames, RequestData
 
-__all__ = ["Admit", "Batch", "Collector", "Hold", "Holder", "OpenScope", "Receipt", "RequestReader"]
+__all__ = [
+    "Batch",
+    "CaptureClient",
+    "ContextFactory",
+    "DeferRecord",
+    "OpenScope",
+    "Receipt",
+    "RequestReader",
+    "TransactionListener",
+]
 
-Admit = Callable[[], tuple[TrackingContext, DropReason | None]]
-"""Works out a request's context, and why nothing of it may be sent, if so. The same at each call."""
+ContextFactory = Callable[[], tuple[TrackingContext, DropReason | None]]
+"""Returns a request's context, and the reason to drop its records, if there is one. The result never changes."""
 
 
 class Receipt(Protocol):
-    """Tells when the records of one request are delivered, or are known not to be."""
+    """Reports when the records of one request are delivered, or are known not to be."""
 
     @property
     def settled(self) -> bool:
         """True when nothing is left to wait for."""
 
     def start(self) -> None:
-        """Begin to wait: from now on time counts. Not for event loops, since it may write to a spool."""
+        """Start the time limit of the wait. Not for event loops, because it may write to a spool."""
 
     def wait(self) -> None:
-        """Block this thread until everything is settled, or the time is over."""
+        """Block this thread until everything is settled, or the time limit is reached."""
 
     async def wait_async(self) -> None:
         """As `wait` after `start`, without blocking the event loop."""
 
 
 class Batch(Struct, frozen=True, gc=False):
-    """Records that are handed over together, with what leads to their context, which may be worked out later."""
+    """Records that are submitted together, and their context, which may be resolved later."""
 
     records: list[Record]
-    context: TrackingContext | Admit
+    context: TrackingContext | ContextFactory
     user_id: str | None = None
-    """Who did it, in place of the context's user."""
+    """Overrides the context's user."""
     route: str | None = None
-    """The template of the route that matched, for a context that has none."""
+    """The template of the matched route, for a context that has none."""
     drop: DropReason | None = None
-    """Count them as dropped for this reason."""
+    """The reason to count the records as dropped."""
     receipt: Receipt | None = None
-    """Where the lanes report what has become of them."""
+    """Notified by the lanes of the outcome of the records."""
 
-    def settle(self) -> tuple[TrackingContext, DropReason | None]:
-        """The context they go out under, and why they must not, if so."""
+    def resolve(self) -> tuple[TrackingContext, DropReason | None]:
+        """Return the context of the records, and the reason to drop them, if there is one."""
         context, drop = self.context, self.drop
         if not isinstance(context, TrackingContext):
-            context, objection = context()
-            drop = drop or objection
-        if context.opted_out:  # which a carrier may say of a request long ago
+            context, drop_reason = context()
+            drop = drop or drop_reason
+        if context.opted_out:  # a carrier keeps the refusal of an earlier request
             return context, drop or DropReason.CONSENT
         if self.route is not None and context.page.route is None:
             context = replace(context, page=replace(context.page, route=self.route))
@@ -65,114 +74,114 @@ class Batch(Struct, frozen=True, gc=False):
 
 
 class OpenScope(Protocol):
-    """A request whose response stays open, and which has captured something that is not submitted yet."""
+    """A request whose response stays open, and which has captured records that are not submitted yet."""
 
     def submit_pending(self) -> None:
-        """Submit its records now. Called by a thread of delivery."""
+        """Submit its records now. Called on a thread of delivery."""
 
 
-class Holder(Protocol):
-    """Whose record it is that somebody keeps."""
+class TransactionListener(Protocol):
+    """Receives the outcome of a deferred record."""
 
-    def settle(self, record: Record, *, kept: bool) -> None:
-        """Say what became of a record that was held: it counts, or its transaction was rolled back.
+    def transaction_ended(self, record: Record, *, committed: bool) -> None:
+        """Submit a deferred record, or count it as rolled back.
 
-        Only the first word counts. May be called on any thread, and by a finalizer.
+        Only the first call for a record counts. May be called on any thread, and by a finalizer.
         """
 
 
-Hold = Callable[[Holder, Record, str | None], bool]
-"""Asked of each record, with the alias of a database if the caller named one: whether somebody keeps it for now.
+DeferRecord = Callable[[TransactionListener, Record, str | None], bool]
+"""Returns whether a record waits for the end of a database transaction, which its listener is then called with.
 
-It may raise an `InvalidEventError`, when there is no such database.
+The last argument is the alias of a database, if the caller gave one. Raises `InvalidEventError` for an unknown one.
 """
 
 
 class RequestReader(Protocol):
-    """How an adapter reads one kind of request. One reader serves all requests of a client.
+    """Reads one framework's requests for a client.
 
-    Where middlewares hand on copies of a request, it may have a method more, `copy_of_caller(request)`. That is called
-    while something is captured, if the request tells no user, and returns the copy that the calling code works with.
+    Where middlewares pass on copies of a request, it may have one more method, `copy_of_caller(request)`. It is called
+    during a capture, if the request has no user, and returns the copy that the calling code works with.
     """
 
     def snapshot(self, request: Any, names: HeaderNames) -> Callable[[], RequestData]:
-        """What gives the raw strings of the request when it is called, later and on any thread.
+        """Return a function that gives the raw strings of the request, later and on any thread.
 
-        It holds no more of the request than that needs. It is taken of every request, and called for few.
+        It keeps no more of the request than that needs. It is made for every request, and called for few.
         """
 
     def native(self, request: Any) -> Any:
-        """The request as the framework's users know it, for their own functions."""
+        """Return the framework's request object, for the callables in the settings."""
 
     def user_id(self, request: Any) -> str | None:
-        """The signed-in user, if the framework has loaded it already."""
+        """Return the signed-in user, if the framework has loaded it already."""
 
     def route(self, request: Any) -> str | None:
-        """The template of the route that matched, if one has."""
+        """Return the template of the matched route, if there is one."""
 
 
-class Collector(Protocol):
-    """What analytics need of a client. None of it raises, but for `reject` and `object_to` in strict mode."""
+class CaptureClient(Protocol):
+    """The client as capturing needs it. Only `handle_error` and `warn_or_raise` raise, in strict mode."""
 
     @property
     def encoder(self) -> PropertyEncoder:
         """Encodes properties by the client's rules."""
 
     @property
-    def hold(self) -> Hold | None:
-        """Keeps records until a transaction has ended, where the framework has transactions."""
+    def defer_record(self) -> DeferRecord | None:
+        """Defers records until a transaction has ended, where the framework has transactions."""
 
     @property
     def destination_names(self) -> frozenset[str]:
-        """The destinations a call may name."""
+        """The destinations that a call may name."""
 
     @property
     def inline(self) -> bool:
-        """Whether a response waits for the delivery of what its request captured."""
+        """True if a response waits for the delivery of its request's records."""
 
-    def watch(self, scope: OpenScope) -> None:
-        """Submit within a second what an open response has captured."""
+    def submit_soon(self, scope: OpenScope) -> None:
+        """Submit the records of an open response within a second."""
 
     def new_receipt(self) -> Receipt:
-        """A receipt for the batches of one request, whose response waits for their delivery."""
+        """Return a receipt for the batches of one request, whose response waits for their delivery."""
 
     @property
-    def asleep(self) -> bool:
-        """Whether a first request should `wake` it, even if it has captured nothing."""
+    def needs_start(self) -> bool:
+        """True if the end of a first request must call `start_delivery`, even if it has captured nothing."""
 
-    def wake(self) -> None:
-        """A request has ended: look after what other processes may have left. Does not wait."""
+    def start_delivery(self) -> None:
+        """Start the delivery of records that other processes may have left. Does not wait."""
 
     def user_id(self, reader: RequestReader, request: Any) -> str | None:
-        """Who is signed in, as far as that is known already."""
+        """Return the signed-in user, if it is known already."""
 
     def route(self, reader: RequestReader, request: Any) -> str | None:
-        """The template of the route that matched, if one has."""
+        """Return the template of the matched route, if there is one."""
 
     @property
     def selects_destinations(self) -> bool:
-        """True when `select_destinations` has to be called."""
+        """True if `select_destinations` must be called."""
 
-    def inspect(self, reader: RequestReader, request: Any) -> tuple[Admit, str | None, str | None]:
-        """Return the results of `context_factory`, `user_id` and `route`, reading the request once."""
+    def inspect(self, reader: RequestReader, request: Any) -> tuple[ContextFactory, str | None, str | None]:
+        """Return the results of `context_factory`, `user_id` and `route` in one call."""
 
-    def context_factory(self, reader: RequestReader, request: Any) -> Admit:
-        """What gives the request's context when it is called, on any thread; it does not hold the request."""
+    def context_factory(self, reader: RequestReader, request: Any) -> ContextFactory:
+        """Return a function that resolves the request's context on any thread, without keeping the request."""
 
     def should_capture_pageview(self, reader: RequestReader, request: Any) -> bool:
-        """Whether the page that answers this request is captured by itself."""
+        """Return whether the page that answers this request is captured automatically."""
 
     def select_destinations(self, reader: RequestReader, request: Any) -> frozenset[str] | DropReason | None:
-        """The destinations of this request's records; None is all, a reason means that the choice failed."""
+        """Return the destinations of this request's records; None means all, a reason means that this failed."""
 
     def submit(self, batch: Batch) -> None:
-        """Take the records of a request, to be delivered, or counted as dropped."""
+        """Accept a request's records for delivery, or count them as dropped."""
 
-    def reject(self, error: Exception) -> None:
-        """Deal with a call that went wrong: raise the error in strict mode, else log and count it."""
+    def handle_error(self, error: Exception) -> None:
+        """Raise the error of a failed call in strict mode; otherwise log and count it."""
 
-    def object_to(self, error: CaptureError) -> None:
-        """Raise the error in strict mode, else log it as a warning; the call goes on."""
+    def warn_or_raise(self, error: CaptureError) -> None:
+        """Raise the error in strict mode; otherwise log it as a warning, and let the call go on."""
 
     def warn(self, message: str, *, key: str) -> None:
         """Log a warning, at most once a minute for each key."""

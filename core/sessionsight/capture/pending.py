@@ -44,7 +44,7 @@ def drained(records: list[Record]) -> list[Record]:
 
 
 def directed(batch: Batch, choice: frozenset[str] | DropReason) -> list[Batch]:
-    """Send records that name no destination where the site chooses; without a choice, count them as dropped."""
+    """Return the batch with the selected destinations set on records that name none, which are dropped on an error."""
     records = batch.records
     if isinstance(choice, DropReason):
         lost = [record for record in records if record.destinations is None]

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from sessionsight.capture.analytics import Analytics
 from sessionsight.capture.current import default
-from sessionsight.capture.interfaces import Collector
+from sessionsight.capture.interfaces import CaptureClient
 from sessionsight.errors import CaptureError, NoClientError
 from sessionsight.log import ThrottledLogger
 
@@ -26,13 +26,13 @@ class _ProcessClient:
     def __getattr__(self, name: str) -> Any:
         return getattr(default(), name)
 
-    def reject(self, error: Exception) -> None:
+    def handle_error(self, error: Exception) -> None:
         """Handle a call that went wrong, as the client does."""
-        self._pass_on("reject", error)
+        self._pass_on("handle_error", error)
 
-    def object_to(self, error: CaptureError) -> None:
+    def warn_or_raise(self, error: CaptureError) -> None:
         """Handle an argument that is left out, as the client does."""
-        self._pass_on("object_to", error)
+        self._pass_on("warn_or_raise", error)
 
     def _pass_on(self, method: str, error: Exception) -> None:
         try:
@@ -63,6 +63,6 @@ def restore(state: Mapping[str, Any]) -> Analytics:
     Args:
         state: As `Analytics.__reduce__` gives it.
     """
-    analytics = Analytics(cast("Collector", _ProcessClient()))
+    analytics = Analytics(cast("CaptureClient", _ProcessClient()))
     vars(analytics).update(state, _ended=True)
     return analytics

@@ -13,10 +13,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sessionsight.capture.interfaces import Admit, Batch, Collector, Receipt, RequestReader
+from sessionsight.capture.interfaces import Batch, CaptureClient, ContextFactory, Receipt, RequestReader
 from sessionsight.capture.pending import Held, directed, drained
 from sessionsight.capture.records import DropReason, Event, Record, random_bytes
-from sessionsight.capture.validation import as_fields
+from sessionsight.capture.validation import record_fields
 from sessionsight.event_loop import on_event_loop, run_in_worker
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 
@@ -42,7 +42,7 @@ class Gathering:
     """Gathers records under one tracking context, and hands them over when the response ends."""
 
     # Most requests capture nothing: what differs for few stands here, and costs them nothing.
-    _admit: Admit | None = None
+    _admit: ContextFactory | None = None
     _context: TrackingContext | None = None
     _user_id: str | None = None
     _seen_user: str | None = None
@@ -63,7 +63,7 @@ class Gathering:
     _watched = False
     _over = False
 
-    def __init__(self, collector: Collector, reader: RequestReader | None = None, request: Any = None) -> None:
+    def __init__(self, collector: CaptureClient, reader: RequestReader | None = None, request: Any = None) -> None:
         self._collector = collector
         # In one place, so that a thread sees both or neither when the request is let go.
         self._source = None if reader is None else (reader, request)
@@ -73,7 +73,7 @@ class Gathering:
     @property
     def context(self) -> TrackingContext:
         """The tracking context as it is known now: the ids, the user and the page."""
-        return self._batch([]).settle()[0]
+        return self._batch([]).resolve()[0]
 
     def attach(
         self, reader: RequestReader, request: Any, *, ask_while: Callable[[Gathering], bool] | None = None
@@ -160,14 +160,14 @@ class Gathering:
             try:
                 self._collector.submit(Batch(records, EMPTY_CONTEXT, drop=DropReason.DISCARDED))
             except Exception as error:
-                self._collector.reject(error)
+                self._collector.handle_error(error)
 
-    def settle(self, record: Record, *, kept: bool) -> None:
-        """Say what became of a record that was held. For adapters; see `collector.Holder`."""
+    def transaction_ended(self, record: Record, *, committed: bool) -> None:
+        """Say what became of a record that was held. For adapters; see `collector.TransactionListener`."""
         held = self._held
         if held is None or held.waiting.pop(id(record), None) is None:
             return  # settled before, or discarded
-        (self._records if kept else held.rolled_back).append(record)
+        (self._records if committed else held.rolled_back).append(record)
         if self._ended:
             self._hand_over()
 
@@ -182,8 +182,8 @@ class Gathering:
         self._ended = True
         if self._records or self._held is not None:
             self._hand_over()
-        elif self._collector.asleep:
-            self._collector.wake()
+        elif self._collector.needs_start:
+            self._collector.start_delivery()
 
     def finish(self) -> None:
         """As `end`, for the moment before the last byte: with `flush="inline"`, deliver as well.
@@ -212,13 +212,13 @@ class Gathering:
                 if not self._looked:
                     self.look()  # later captures need it, and the request must go
             except Exception as error:
-                self._collector.reject(error)
+                self._collector.handle_error(error)
             finally:
                 self._source = None
         if self._records or self._held is not None:
             self._hand_over()
-        elif self._collector.asleep:
-            self._collector.wake()
+        elif self._collector.needs_start:
+            self._collector.start_delivery()
         if self._receipt is not None:
             self._wait_for_delivery()
         self._over = True  # for whoever finds these analytics by an inherited context, see `current`
@@ -239,7 +239,7 @@ class Gathering:
             "destinations": self._only,
         }
         if options:
-            common.update(as_fields(options, self._collector.destination_names, self._collector.encoder.time_zone))
+            common.update(record_fields(options, self._collector.destination_names, self._collector.encoder.time_zone))
         return common
 
     def _user_now(self) -> str | None:
@@ -268,12 +268,12 @@ class Gathering:
                 # A page that was served was served, whatever becomes of a transaction around it.
                 self._add(Event(name="$pageview", properties=encoded, **self._common({})), {"on_commit": False})
         except Exception as error:
-            self._collector.reject(error)
+            self._collector.handle_error(error)
 
     def _add(self, record: Record, options: Mapping[str, Any] = _NO_OPTIONS) -> None:
         if self._generation != _generation:
             self._leave_to_parent()
-        hold = self._collector.hold
+        hold = self._collector.defer_record
         if hold is not None and options.get("on_commit") is not False and hold(self, record, options.get("using")):
             # In one step, since two threads may hold the first records of a request at once.
             vars(self).setdefault("_held", Held()).waiting[id(record)] = record
@@ -288,7 +288,7 @@ class Gathering:
 
     def _watch(self) -> None:
         self._watched = True
-        self._collector.watch(self)
+        self._collector.submit_soon(self)
 
     def submit_pending(self) -> None:
         """Submit what has been captured by now, on a thread of delivery. See `collector.OpenScope`."""
@@ -312,9 +312,9 @@ class Gathering:
         self._generation = _generation
         self._records, self._held, self._page_status = [], None, None
         try:
-            self._context, self._drop = self._batch([]).settle()
+            self._context, self._drop = self._batch([]).resolve()
         except Exception as error:
-            self._collector.reject(error)
+            self._collector.handle_error(error)
         self._admit = self._source = self._receipt = None
         self._ended = True
 
@@ -326,7 +326,7 @@ class Gathering:
             for part in (batch,) if self._choice is None else directed(batch, self._choice):
                 self._collector.submit(part)
         except Exception as error:
-            self._collector.reject(error)
+            self._collector.handle_error(error)
 
     def _end_and_start_waiting(self) -> None:
         self.end()
@@ -342,7 +342,7 @@ class Gathering:
         try:
             receipt.wait()
         except Exception as error:
-            self._collector.reject(error)
+            self._collector.handle_error(error)
 
     def _batch(self, records: list[Record], *, elsewhere: bool = False) -> Batch:
         """The records, and what leads to their context as far as it is known now.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import FunctionType
 
     from sessionsight.capture.analytics import Analytics
-    from sessionsight.capture.interfaces import Collector
+    from sessionsight.capture.interfaces import CaptureClient
     from sessionsight.capture.records import Amount
     from sessionsight.capture.typed_events import Event as TypedEvent
 
@@ -81,14 +81,14 @@ class Signature(Generic[_Method]):
         given: tuple[Any, ...],
         options: dict[str, Any],
         *,
-        object_to: Callable[[CaptureError], None] | None = None,
+        warn_or_raise: Callable[[CaptureError], None] | None = None,
     ) -> tuple[Any, ...]:
         """Return the values of the parameters that may be given by position.
 
         Args:
             given: The positional arguments.
             options: The keyword arguments. Those of such parameters are taken out.
-            object_to: Told of what is wrong, in place of an exception; wrong arguments are then left out, and
+            warn_or_raise: Told of what is wrong, in place of an exception; wrong arguments are then left out, and
                 missing ones are None.
 
         Raises:
@@ -102,9 +102,9 @@ class Signature(Generic[_Method]):
         if count <= len(names) and not missing and self.options.issuperset(options):
             return values
         error = self._error(self._problems(values, options))
-        if object_to is None:
+        if warn_or_raise is None:
             raise error
-        object_to(error)
+        warn_or_raise(error)
         for name in options.keys() - self.options:
             del options[name]
         return tuple(None if value is UNSET else value for value in values[: len(names)])
@@ -134,10 +134,10 @@ def _signature(
     return make
 
 
-def forgiving(hint: str, *, collector: Callable[[Any], Collector] | None = None) -> Callable[[_Method], _Method]:
+def forgiving(hint: str, *, collector: Callable[[Any], CaptureClient] | None = None) -> Callable[[_Method], _Method]:
     """Decorate a method, so that outside strict mode it is called without the arguments that are wrong.
 
-    They are logged by the client's `object_to`. This costs each call a frame, which a capture must not pay.
+    They are logged by the client's `warn_or_raise`. This costs each call a frame, which a capture must not pay.
 
     Args:
         hint: What to do about an argument that does not exist.
@@ -148,8 +148,8 @@ def forgiving(hint: str, *, collector: Callable[[Any], Collector] | None = None)
         signature = Signature(method, (), hint)
 
         def bind(owner: Any, given: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, ...]:
-            client: Collector = owner if collector is None else collector(owner)
-            return signature.bind(given, options, object_to=client.object_to)
+            client: CaptureClient = owner if collector is None else collector(owner)
+            return signature.bind(given, options, warn_or_raise=client.warn_or_raise)
 
         @wraps(method)
         def call(self: Any, /, *given: Any, **options: Any) -> Any:

@@ -79,10 +79,10 @@ class StandardEvent(Event):
                 del properties["currency"]
         return properties
 
-    def _field_problems(self) -> list[str]:
-        return [*super()._field_problems(), *self._more_problems()]
+    def _field_errors(self) -> list[str]:
+        return [*super()._field_errors(), *self._extra_errors()]
 
-    def _more_problems(self) -> list[str]:
+    def _extra_errors(self) -> list[str]:
         return []
 
 
@@ -101,7 +101,7 @@ class ContentViewed(StandardEvent):
     content_type: Literal["blog_post", "article", "page", "doc"] | UnsetType | None = UNSET
     title: Text = UNSET
 
-    def _more_problems(self) -> list[str]:
+    def _extra_errors(self) -> list[str]:
         content_id: object = self.content_id
         return ["content_id is blank"] if isinstance(content_id, str) and is_blank(content_id) else []
 
@@ -143,7 +143,7 @@ class _Checkout(StandardEvent):
     items_count: Count = UNSET
     coupon: Text = UNSET
 
-    def _more_problems(self) -> list[str]:
+    def _extra_errors(self) -> list[str]:
         interval = self.billing_interval is not UNSET and self.billing_interval is not None
         found: list[str] = []
         if self.payment_type == "subscription" and not interval:
@@ -162,7 +162,7 @@ class CheckoutStarted(_Checkout):
     """Somebody began to pay.
 
     Example:
-        >>> CheckoutStarted(payment_type="one_time", amount=4900, currency="USD").problems()
+        >>> CheckoutStarted(payment_type="one_time", amount=4900, currency="USD").validation_errors()
         []
     """
 
@@ -184,7 +184,7 @@ class CheckoutFinished(_Checkout):
 
     Example:
         >>> event = CheckoutFinished(payment_type="subscription", amount=-1)
-        >>> for problem in event.problems():
+        >>> for problem in event.validation_errors():
         ...     print(problem)
         checkout_finished: a subscription needs a billing_interval: month, year or week
         checkout_finished: amount must not be negative, and is -1
@@ -198,8 +198,8 @@ class CheckoutFinished(_Checkout):
     subscription_id: Text = UNSET
     """Only for a subscription."""
 
-    def _more_problems(self) -> list[str]:
-        found = _Checkout._more_problems(self)
+    def _extra_errors(self) -> list[str]:
+        found = _Checkout._extra_errors(self)
         amount = _plain(self.amount)
         if isinstance(amount, int | float | Decimal) and is_finite(amount) and amount < 0:
             found.append(f"amount must not be negative, and is {amount}")
@@ -242,7 +242,7 @@ class SubscriptionCancelled(StandardEvent):
     effective_at: date | datetime | Text = UNSET
     """When it ends: a date, a time, or such a thing as ISO 8601 text."""
 
-    def _more_problems(self) -> list[str]:
+    def _extra_errors(self) -> list[str]:
         if isinstance(self.effective_at, str):
             try:
                 datetime.fromisoformat(self.effective_at)

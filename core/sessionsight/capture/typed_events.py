@@ -33,8 +33,9 @@ class Event:
 
     A check of your own goes into `__post_init__`; what it raises is a problem like the others.
 
-    Making an event never raises: what is missing, unknown or of another type is said by `problems`. `capture` raises
-    it as an `InvalidEventError` in `strict` mode; otherwise it is logged and counted as rejected, and nothing is sent.
+    Making an event never raises; `validation_errors` returns what is missing, unknown or of another type.
+    `capture` raises an `InvalidEventError` for it in `strict` mode; otherwise it logs it, counts it as rejected
+    and sends nothing.
 
     Raises:
         InvalidEventError: When the class is defined: its `name` is blank, or a field has the name of a method.
@@ -47,7 +48,7 @@ class Event:
         ('order_shipped', {'order_id': 'ord_1', 'parcels': 1})
         >>> class InvoicePaid(Event, name="Invoice Paid"):
         ...     number: str
-        >>> InvoicePaid(number=5).problems()
+        >>> InvoicePaid(number=5).validation_errors()
         ['Invoice Paid: number must be a string, not 5']
     """
 
@@ -98,18 +99,18 @@ class Event:
         """Return the properties by their names on the wire. A field without a value is left out, None is kept."""
         return {name: value for name in _fields(type(self)) if (value := getattr(self, name)) is not UNSET}
 
-    def problems(self) -> list[str]:
+    def validation_errors(self) -> list[str]:
         """Return what is wrong with the event, as sentences: fields that are missing, unknown or of another type.
 
         Example:
             >>> class SeatAdded(Event):
             ...     seats: int
-            >>> SeatAdded(seat=5).problems()
+            >>> SeatAdded(seat=5).validation_errors()
             ["seat_added: unknown field 'seat'; did you mean 'seats'?", 'seat_added: seats is missing']
         """
-        return [f"{self.event_name}: {problem}" for problem in [*vars(self)["_wrong"], *self._field_problems()]]
+        return [f"{self.event_name}: {problem}" for problem in [*vars(self)["_wrong"], *self._field_errors()]]
 
-    def _field_problems(self) -> list[str]:
+    def _field_errors(self) -> list[str]:
         found: list[str] = []
         for name, check in _fields(type(self)).items():
             value = getattr(self, name)

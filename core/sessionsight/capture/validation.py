@@ -32,20 +32,20 @@ __all__ = [
     "CallOptions",
     "CommitOptions",
     "RecordOptions",
-    "as_anonymous_id",
-    "as_context",
-    "as_destinations",
-    "as_event_name",
-    "as_fields",
-    "as_group",
-    "as_groups",
-    "as_id",
-    "as_key",
-    "as_text",
-    "as_unix",
-    "check_commit",
-    "exact",
-    "laid_over",
+    "merge_properties",
+    "plain_str",
+    "record_fields",
+    "to_timestamp",
+    "validate_anonymous_id",
+    "validate_commit_options",
+    "validate_context",
+    "validate_destinations",
+    "validate_event_name",
+    "validate_group",
+    "validate_groups",
+    "validate_id",
+    "validate_key",
+    "validate_text",
 ]
 
 _Part = TypeVar("_Part", SessionSightIds, SignalIds, Page)
@@ -92,7 +92,7 @@ class CallOptions(RecordOptions, total=False):
 _COMMIT = CommitOptions.__optional_keys__
 
 
-def as_id(value: object, name: str) -> str | None:
+def validate_id(value: object, name: str) -> str | None:
     """Return an id given by the app as a string; None for None, the empty string and a missing value, such as NaN.
 
     Raises:
@@ -105,7 +105,7 @@ def as_id(value: object, name: str) -> str | None:
         if not value:
             return None
         if valid_id(value):
-            return exact(value)
+            return plain_str(value)
     elif isinstance(value, int):
         if not isinstance(value, bool) and abs(value) < 10**_MAX_DIGITS:
             return str(int(value))
@@ -116,36 +116,36 @@ def as_id(value: object, name: str) -> str | None:
         if plain is None or (isinstance(plain, float) and math.isnan(plain)):
             return None
         if isinstance(plain, str | int | UUID):
-            return as_id(plain, name)
+            return validate_id(plain, name)
     given = f"{len(value)} characters" if isinstance(value, str) else type(value).__name__
     raise InvalidEventError(
         f"{name} must be a string of at most {MAX_ID} printable characters, an integer or a UUID, not {given}"
     )
 
 
-def as_anonymous_id(value: object) -> str | None:
-    """An anonymous id as `as_id` takes it; an empty one stays, because Analyse.net refuses it."""
-    return "" if isinstance(value, str) and not value else as_id(value, "anonymous_id")
+def validate_anonymous_id(value: object) -> str | None:
+    """An anonymous id as `validate_id` takes it; an empty one stays, because Analyse.net refuses it."""
+    return "" if isinstance(value, str) and not value else validate_id(value, "anonymous_id")
 
 
-def exact(text: str) -> str:
+def plain_str(text: str) -> str:
     """Text as a plain string, where an Enum, a lazy or a safe string may have been given."""
     return text if type(text) is str else str.__str__(text)
 
 
-def as_text(value: object, name: str) -> str:
+def validate_text(value: object, name: str) -> str:
     """A string that is not blank. Raises `InvalidEventError`."""
     if isinstance(value, str) and value.strip():
-        return exact(value)
+        return plain_str(value)
     raise InvalidEventError(f"{name} must be a string that is not blank, not {describe(value)}")
 
 
-def as_key(key: object) -> str | None:
+def validate_key(key: object) -> str | None:
     """An idempotency key, or None. Raises `InvalidEventError`."""
-    return None if key is None else as_text(key, "key")
+    return None if key is None else validate_text(key, "key")
 
 
-def laid_over(base: Mapping[str, Any], properties: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def merge_properties(base: Mapping[str, Any], properties: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """The properties over these others."""
     if properties is None:
         return base
@@ -155,7 +155,7 @@ def laid_over(base: Mapping[str, Any], properties: Mapping[str, Any] | None) -> 
     return {**base, **given}
 
 
-def as_unix(timestamp: object, time_zone: tzinfo | None = None) -> float | None:
+def to_timestamp(timestamp: object, time_zone: tzinfo | None = None) -> float | None:
     """Return a datetime as Unix seconds; None for one that is missing, such as pandas' NaT.
 
     Args:
@@ -177,40 +177,40 @@ def as_unix(timestamp: object, time_zone: tzinfo | None = None) -> float | None:
     return seconds
 
 
-def as_groups(groups: object) -> dict[str, str]:
+def validate_groups(groups: object) -> dict[str, str]:
     """Group types to group keys. Raises `InvalidEventError`."""
     if not isinstance(groups, Mapping):
         raise InvalidEventError(f"groups must be a mapping of group types to group keys, not {describe(groups)}")
-    return dict(as_group(kind, key) for kind, key in groups.items())
+    return dict(validate_group(kind, key) for kind, key in groups.items())
 
 
-def as_group(kind: object, key: object) -> tuple[str, str]:
+def validate_group(kind: object, key: object) -> tuple[str, str]:
     """A group's type and key. Raises `InvalidEventError`."""
-    group_type = as_text(kind, "a group's type")
-    group_key = as_id(key, f"the key of group {group_type!r}")
+    group_type = validate_text(kind, "a group's type")
+    group_key = validate_id(key, f"the key of group {group_type!r}")
     if group_key is None:
         raise InvalidEventError(f"group {group_type!r} needs a key")
     return group_type, group_key
 
 
-def as_event_name(event: object) -> str:
+def validate_event_name(event: object) -> str:
     """A name that is not blank. Raises `InvalidEventError`, with a hint where a class was given for its instance."""
     if isinstance(event, type):
         hint = f"{event.__name__} is a class; make an event of it: {event.__name__}(...)"
         raise InvalidEventError(f"an event must be a name or a typed event, and {hint}")
-    return as_text(event, "an event's name")
+    return validate_text(event, "an event's name")
 
 
-def as_context(context: object, object_to: Callable[[CaptureError], None]) -> TrackingContext:
+def validate_context(context: object, warn_or_raise: Callable[[CaptureError], None]) -> TrackingContext:
     """A context from elsewhere with what vendors take in it, for one that was made by hand may hold anything.
 
     Args:
         context: As `client.bind` is given it.
-        object_to: Told of each thing in it that is wrong, which counts as missing.
+        warn_or_raise: Told of each thing in it that is wrong, which counts as missing.
     """
     if not isinstance(context, TrackingContext):
         hint = "; TrackingContext.from_carrier() reads a carrier" if isinstance(context, Mapping) else ""
-        object_to(InvalidEventError(f"context must be a TrackingContext, not {describe(context)}{hint}"))
+        warn_or_raise(InvalidEventError(f"context must be a TrackingContext, not {describe(context)}{hint}"))
         with suppress(Exception):  # a carrier, perhaps: a mistake must not turn its refusal into consent
             if TrackingContext.from_carrier(context).opted_out:  # type: ignore[arg-type]
                 return OPTED_OUT
@@ -218,51 +218,59 @@ def as_context(context: object, object_to: Callable[[CaptureError], None]) -> Tr
     if context.opted_out:
         return OPTED_OUT
     checked = TrackingContext(
-        sessionsight=_part(context.sessionsight, NO_SESSIONSIGHT, _as_session_id, "context.sessionsight", object_to),
-        signal=_part(context.signal, NO_SIGNAL, as_id, "context.signal", object_to),
-        user_id=_value(context.user_id, as_id, "context.user_id", object_to),
-        anonymous_id=_value(context.anonymous_id, as_id, "context.anonymous_id", object_to),
-        page=_part(context.page, NO_PAGE, _as_fact, "context.page", object_to),
+        sessionsight=_validate_struct(
+            context.sessionsight, NO_SESSIONSIGHT, _validate_session_id, "context.sessionsight", warn_or_raise
+        ),
+        signal=_validate_struct(context.signal, NO_SIGNAL, validate_id, "context.signal", warn_or_raise),
+        user_id=_validate_field(context.user_id, validate_id, "context.user_id", warn_or_raise),
+        anonymous_id=_validate_field(context.anonymous_id, validate_id, "context.anonymous_id", warn_or_raise),
+        page=_validate_struct(context.page, NO_PAGE, _validate_text_field, "context.page", warn_or_raise),
     )
     # The same object where it can be: a lane writes what one context makes of an envelope but once.
     return context if checked == context else checked
 
 
-def _part(given: object, empty: _Part, check: _Check, name: str, object_to: Callable[[CaptureError], None]) -> _Part:
+def _validate_struct(
+    given: object, empty: _Part, check: _Check, name: str, warn_or_raise: Callable[[CaptureError], None]
+) -> _Part:
     if given is empty:
         return empty
     kind = type(empty)
     if not isinstance(given, kind):
-        object_to(InvalidEventError(f"{name} must be {kind.__name__}(...), not {describe(given)}"))
+        warn_or_raise(InvalidEventError(f"{name} must be {kind.__name__}(...), not {describe(given)}"))
         return empty
     fields = {field: value for field in kind.__struct_fields__ if (value := getattr(given, field)) is not None}
-    return kind(**{field: _value(value, check, f"{name}.{field}", object_to) for field, value in fields.items()})
+    return kind(
+        **{field: _validate_field(value, check, f"{name}.{field}", warn_or_raise) for field, value in fields.items()}
+    )
 
 
-def _value(given: object, check: _Check, name: str, object_to: Callable[[CaptureError], None]) -> str | None:
+def _validate_field(
+    given: object, check: _Check, name: str, warn_or_raise: Callable[[CaptureError], None]
+) -> str | None:
     try:
         return check(given, name)
     except CaptureError as error:
-        object_to(error)
+        warn_or_raise(error)
         return None
 
 
-def _as_session_id(value: object, name: str) -> str | None:
-    """As `as_id`, for what goes to SessionSight."""
-    given = as_id(value, name)
+def _validate_session_id(value: object, name: str) -> str | None:
+    """As `validate_id`, for what goes to SessionSight."""
+    given = validate_id(value, name)
     if given is not None and not valid_session_id(given):
         raise InvalidEventError(f"{name} must be at most 128 letters, digits and hyphens, not {describe(given)}")
     return given
 
 
-def _as_fact(value: object, name: str) -> str | None:
+def _validate_text_field(value: object, name: str) -> str | None:
     """What is known of a page."""
     if isinstance(value, str):
-        return exact(value)
+        return plain_str(value)
     raise InvalidEventError(f"{name} must be a string, not {describe(value)}")
 
 
-def as_destinations(names: object, known: frozenset[str]) -> frozenset[str] | None:
+def validate_destinations(names: object, known: frozenset[str]) -> frozenset[str] | None:
     """Names of destinations; None means all. Raises `InvalidEventError` for one that is not known."""
     if names is None:
         return None
@@ -272,10 +280,10 @@ def as_destinations(names: object, known: frozenset[str]) -> frozenset[str] | No
     for name in named:
         if not isinstance(name, str) or name not in known:
             raise InvalidEventError(f"unknown destination {describe(name)}; {did_you_mean(name, known)}")
-    return frozenset(map(exact, named))
+    return frozenset(map(plain_str, named))
 
 
-def check_commit(options: Mapping[str, Any]) -> None:
+def validate_commit_options(options: Mapping[str, Any]) -> None:
     """Check what `CommitOptions` has. Raises `InvalidEventError`."""
     on_commit, using = options.get("on_commit"), options.get("using")
     if not isinstance(on_commit, bool | None):
@@ -284,7 +292,7 @@ def check_commit(options: Mapping[str, Any]) -> None:
         raise InvalidEventError(f"using must be the alias of a database, not {describe(using)}")
 
 
-def as_fields(
+def record_fields(
     options: Mapping[str, Any], destinations: frozenset[str], time_zone: tzinfo | None = None
 ) -> dict[str, Any]:
     """The fields of a record that a call's options say something about.
@@ -297,20 +305,20 @@ def as_fields(
     Raises:
         InvalidEventError: An option that is wrong.
     """
-    check_commit(options)
+    validate_commit_options(options)
     fields: dict[str, Any] = {}
     for name, value in options.items():
         if value is None or name in _COMMIT:
             continue
         if name == "timestamp":
-            if (seconds := as_unix(value, time_zone)) is not None:
+            if (seconds := to_timestamp(value, time_zone)) is not None:
                 fields["time"] = seconds
         elif name == "key":
-            fields[name] = as_key(value)
+            fields[name] = validate_key(value)
         elif name == "destinations":
-            fields[name] = as_destinations(value, destinations)
+            fields[name] = validate_destinations(value, destinations)
         elif name == "anonymous_id":
-            fields[name] = as_anonymous_id(value)
-        elif (given := as_id(value, name)) is not None:
+            fields[name] = validate_anonymous_id(value)
+        elif (given := validate_id(value, name)) is not None:
             fields[name] = given
     return fields

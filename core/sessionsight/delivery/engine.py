@@ -273,7 +273,7 @@ class Engine:
         entries: dict[DropReason | None, list[QueuedRecord]] = {}
         for batch in batches.copy():
             try:
-                context, drop = batch.settle()
+                context, drop = batch.resolve()
                 distinct_id = context.signal.distinct_id
                 if distinct_id is not None and context.user_id is not None and distinct_id != context.user_id:
                     self.count("mismatched")

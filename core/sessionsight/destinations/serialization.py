@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from sessionsight.capture.encoding import plain_texts
+from sessionsight.capture.encoding import replace_surrogates
 from sessionsight.capture.records import QueuedRecord, Record, record_id
 from sessionsight.request.context import TrackingContext
 
@@ -54,7 +54,7 @@ def encode_body(value: Any) -> bytes:
     try:
         return _ENCODER.encode(value)
     except (UnicodeEncodeError, TypeError):  # a lone surrogate in an id or a name, or marked-up text
-        return _ENCODER.encode(plain_texts(value))
+        return _ENCODER.encode(replace_surrogates(value))
 
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # UTC, and its isoformat without a zone

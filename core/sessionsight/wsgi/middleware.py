@@ -90,7 +90,7 @@ class AnalyticsMiddleware:
         if "HTTP_UPGRADE" in environ:  # a websocket, whose view goes on for as long as it is open
             analytics.stays_open()
         # Test clients do not close a response of which a test reads nothing but the status.
-        early = self.client.early or test_mode.recording
+        early = self.client.submit_before_last_byte or test_mode.recording
         last_byte = LastByte(analytics, environ["REQUEST_METHOD"]) if early else None
         if last_byte is not None:
             start_response = last_byte.watch(start_response)
@@ -108,7 +108,7 @@ class AnalyticsMiddleware:
                 return FinishedBody(body, analytics)  # type: ignore[arg-type]
             file_wrapper = environ.get("wsgi.file_wrapper")
             if file_wrapper is not None and is_file(body, file_wrapper):
-                end_with_file(body, analytics, early=self.client.early)
+                end_with_file(body, analytics, early=self.client.submit_before_last_byte)
                 return body
             return (SizedBody if hasattr(body, "__len__") else Body)(body, analytics, last_byte)
         except BaseException as error:

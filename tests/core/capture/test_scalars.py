@@ -14,7 +14,7 @@ import pytest
 from sessionsight import InvalidEventError, InvalidGoalError
 from sessionsight.capture.encoding import PropertyEncoder, decode
 from sessionsight.capture.records import check_goal
-from sessionsight.capture.validation import as_fields, as_group, as_id, as_unix
+from sessionsight.capture.validation import record_fields, to_timestamp, validate_group, validate_id
 
 DAY = dt.datetime(2026, 1, 2, 3, 4, 5, 600)
 RECORD = np.array([(1, 2.5)], dtype=[("id", "i4"), ("price", "f8")])
@@ -101,13 +101,13 @@ def test_what_has_no_json_or_cannot_fit_is_named_by_its_type(value: Any) -> None
     ids=repr,
 )
 def test_an_id_is_the_python_value(value: Any, expected: str) -> None:
-    assert as_id(value, "user_id") == expected
-    assert as_group("company", value) == ("company", expected)
+    assert validate_id(value, "user_id") == expected
+    assert validate_group("company", value) == ("company", expected)
 
 
 @pytest.mark.parametrize("value", [pd.NA, pd.NaT, float("nan"), np.float64("nan"), np.datetime64("NaT", "s")], ids=repr)
 def test_a_missing_id_is_no_id(value: Any) -> None:
-    assert as_id(value, "user_id") is None
+    assert validate_id(value, "user_id") is None
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_missing_id_is_no_id(value: Any) -> None:
 )
 def test_an_id_that_would_be_refused_in_python_is_refused(value: Any) -> None:
     with pytest.raises(InvalidEventError, match=f"user_id must be a string .*, not {type(value).__name__}"):
-        as_id(value, "user_id")
+        validate_id(value, "user_id")
 
 
 @pytest.mark.parametrize(
@@ -170,16 +170,16 @@ def test_an_amount_of_another_library_is_above_zero_and_finite(amount: Any) -> N
     "value", [pd.Timestamp(DAY), np.datetime64(DAY), np.datetime64(DAY).astype("M8[ns]")], ids=repr
 )
 def test_a_timestamp_is_the_python_value(value: Any) -> None:
-    assert as_unix(value) == DAY.replace(tzinfo=dt.UTC).timestamp()
-    assert as_unix(value, ZoneInfo("Asia/Tokyo")) == DAY.replace(tzinfo=ZoneInfo("Asia/Tokyo")).timestamp()
+    assert to_timestamp(value) == DAY.replace(tzinfo=dt.UTC).timestamp()
+    assert to_timestamp(value, ZoneInfo("Asia/Tokyo")) == DAY.replace(tzinfo=ZoneInfo("Asia/Tokyo")).timestamp()
 
 
 @pytest.mark.parametrize("value", [pd.NaT, np.datetime64("NaT", "s")], ids=repr)
 def test_a_missing_timestamp_leaves_the_time_of_the_call(value: Any) -> None:
-    assert as_fields({"timestamp": value}, frozenset()) == {}
+    assert record_fields({"timestamp": value}, frozenset()) == {}
 
 
 @pytest.mark.parametrize("value", [np.int64(5), pd.Timedelta("5s"), np.datetime64("12026-01-01T00", "s")], ids=repr)
 def test_a_timestamp_that_is_no_time_is_refused(value: Any) -> None:
     with pytest.raises(InvalidEventError, match="timestamp must be a datetime, not"):
-        as_unix(value)
+        to_timestamp(value)

@@ -100,7 +100,7 @@ def test_a_normal_event_has_no_problems() -> None:
             plan="pro",
             order_id="ord_1",
             subscription_id="sub_1",
-        ).problems()
+        ).validation_errors()
         == []
     )
 
@@ -230,7 +230,7 @@ PROBLEMS: list[tuple[type[StandardEvent], dict[str, Any], list[str]]] = [
 def test_what_the_vendor_objects_to_is_said_in_a_sentence(
     event: type[StandardEvent], fields: dict[str, Any], problems: list[str]
 ) -> None:
-    assert event(**fields).problems() == [f"{event.event_name}: {problem}" for problem in problems]
+    assert event(**fields).validation_errors() == [f"{event.event_name}: {problem}" for problem in problems]
 
 
 def test_members_of_an_enumeration_count_as_their_values() -> None:
@@ -239,8 +239,8 @@ def test_members_of_an_enumeration_count_as_their_values() -> None:
         FAX = "fax"
 
     right, wrong = Method.EMAIL, Method.FAX
-    assert SignupCompleted(method=right).problems() == []  # type: ignore[arg-type]
-    assert len(SignupCompleted(method=wrong).problems()) == 1  # type: ignore[arg-type]
+    assert SignupCompleted(method=right).validation_errors() == []  # type: ignore[arg-type]
+    assert len(SignupCompleted(method=wrong).validation_errors()) == 1  # type: ignore[arg-type]
 
 
 def names_of(event: Any) -> list[str]:
@@ -264,27 +264,27 @@ anything = st.one_of(
 @given(data=st.data())
 def test_any_value_is_taken_and_can_be_sent(event: type[StandardEvent], data: st.DataObject) -> None:
     made = event(**{name: data.draw(anything, name) for name in names_of(event) if name != "extra"})
-    assert all(problem.startswith(f"{event.event_name}: ") for problem in made.problems())
+    assert all(problem.startswith(f"{event.event_name}: ") for problem in made.validation_errors())
     PropertyEncoder()(made.properties())
 
 
 @pytest.mark.parametrize("event", EVENTS)
 def test_a_wrong_name_is_said_and_passes_as_the_vendor_lets_it(event: Any) -> None:
     made = event(no_such_field=1)
-    assert made.problems()[0].startswith(f"{event.event_name}: unknown field 'no_such_field'; ")
+    assert made.validation_errors()[0].startswith(f"{event.event_name}: unknown field 'no_such_field'; ")
     assert made.properties()["no_such_field"] == 1
 
 
 def test_a_missing_required_field_is_said_and_left_out() -> None:
     made = CheckoutFinished(payment_type="one_time")  # type: ignore[call-arg]
-    assert made.problems() == ["checkout_finished: amount is missing"]
+    assert made.validation_errors() == ["checkout_finished: amount is missing"]
     assert made.properties() == {"payment_type": "one_time"}
 
 
 def test_numbers_of_other_libraries_count_as_pythons() -> None:
     amount: Any = np.int64(4900)
-    assert CheckoutFinished(payment_type="one_time", amount=amount).problems() == []
-    assert CheckoutFinished(payment_type="one_time", amount=-amount).problems() == [
+    assert CheckoutFinished(payment_type="one_time", amount=amount).validation_errors() == []
+    assert CheckoutFinished(payment_type="one_time", amount=-amount).validation_errors() == [
         "checkout_finished: amount must not be negative, and is -4900"
     ]
 
@@ -295,7 +295,9 @@ def test_a_subclass_of_a_standard_event_keeps_its_name_and_checks() -> None:
 
     event = ShopCheckout(payment_type="subscription", amount=1, shop="a")
     assert event.event_name == "checkout_finished"
-    assert event.problems() == ["checkout_finished: a subscription needs a billing_interval: month, year or week"]
+    assert event.validation_errors() == [
+        "checkout_finished: a subscription needs a billing_interval: month, year or week"
+    ]
     assert event.properties()["shop"] == "a"
 
 

@@ -90,7 +90,7 @@ def test_a_wrong_name_is_an_error_of_the_definition(name: Any) -> None:
         type("Wrong", (Event,), {}, name=name)
 
 
-@pytest.mark.parametrize("name", ["properties", "problems", "event_name"])
+@pytest.mark.parametrize("name", ["properties", "validation_errors", "event_name"])
 def test_a_field_may_not_have_the_name_of_what_every_event_has(name: str) -> None:
     with pytest.raises(InvalidEventError, match=f"Wrong: a field may not be named '{name}'"):
         type("Wrong", (Event,), {"__annotations__": {name: str}})
@@ -108,7 +108,7 @@ def test_an_event_has_its_fields_its_bases_and_its_defaults() -> None:
         "speed": "slow",
         "items": [],
     }
-    assert event.problems() == []
+    assert event.validation_errors() == []
     assert decode(PropertyEncoder()(event.properties()))["carrier"] == "post"
     assert decode(PropertyEncoder()({"event": InvoicePaid(number=5)})) == {"event": {"number": 5}}
 
@@ -129,7 +129,7 @@ def test_an_event_can_be_copied_and_replaced_with_what_is_wrong_with_it() -> Non
     for event in (shipped(), wrong(nmber=5)):
         for copied in (copy.copy(event), copy.deepcopy(event), pickle.loads(pickle.dumps(event))):
             assert copied == event
-            assert copied.problems() == event.problems()
+            assert copied.validation_errors() == event.validation_errors()
     assert replace(shipped(), speed="fast").speed == "fast"
 
 
@@ -166,7 +166,7 @@ def test_an_event_can_be_copied_and_replaced_with_what_is_wrong_with_it() -> Non
 def test_making_an_event_never_raises_and_problems_name_the_event_and_the_field(
     make: Callable[[Any], Event], problems: list[str]
 ) -> None:
-    assert make(OrderShipped).problems() == [f"order_shipped: {problem}" for problem in problems]
+    assert make(OrderShipped).validation_errors() == [f"order_shipped: {problem}" for problem in problems]
 
 
 class Checked(Event):
@@ -180,23 +180,23 @@ class Checked(Event):
 
 
 def test_a_check_of_the_classs_own_is_a_problem_like_the_others() -> None:
-    assert Checked(first=1, last=2).problems() == []
-    assert Checked(first=2, last=1).problems() == ["checked: ValueError: first is after last"]
+    assert Checked(first=1, last=2).validation_errors() == []
+    assert Checked(first=2, last=1).validation_errors() == ["checked: ValueError: first is after last"]
 
 
 def test_a_default_that_fails_is_a_problem_too() -> None:
     class Failing(Event):
         number: int = field(default_factory=lambda: 1 // 0)
 
-    assert Failing().problems()[0] == "failing: ZeroDivisionError: integer division or modulo by zero"
+    assert Failing().validation_errors()[0] == "failing: ZeroDivisionError: integer division or modulo by zero"
 
 
 def test_a_default_is_right_by_definition() -> None:
     class Loose(Event):
         tags: list[str] = None  # type: ignore[assignment]
 
-    assert Loose().problems() == []
-    assert Loose(tags=5).problems() == ["loose: tags must be list[str], not 5"]  # type: ignore[arg-type]
+    assert Loose().validation_errors() == []
+    assert Loose(tags=5).validation_errors() == ["loose: tags must be list[str], not 5"]  # type: ignore[arg-type]
 
 
 def test_a_type_that_cannot_be_read_is_not_checked_and_the_others_are() -> None:
@@ -206,9 +206,9 @@ def test_a_type_that_cannot_be_read_is_not_checked_and_the_others_are() -> None:
 
     event: Any = Partial
     right = {"order_id": "ord_1", "amount": 5}
-    assert event(**right, number="x").problems() == []
-    assert event(order_id="ord_1").problems() == ["partial: amount is missing", "partial: number is missing"]
-    assert event(order_id=5, amount=5, number="x", more="y").problems() == [
+    assert event(**right, number="x").validation_errors() == []
+    assert event(order_id="ord_1").validation_errors() == ["partial: amount is missing", "partial: number is missing"]
+    assert event(order_id=5, amount=5, number="x", more="y").validation_errors() == [
         "partial: order_id must be a string, not 5",
         "partial: more must be an integer, not 'y'",
     ]
@@ -219,7 +219,7 @@ def test_a_type_that_cannot_be_read_replaces_that_of_a_base() -> None:
         order_id: "Fraction"  # type: ignore[assignment]
 
     event: Any = Refined
-    assert event(order_id=5).problems() == []
+    assert event(order_id=5).validation_errors() == []
 
 
 # --- captured ---------------------------------------------------------------------------------------------------------

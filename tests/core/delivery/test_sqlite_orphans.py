@@ -76,11 +76,11 @@ def test_while_a_test_records_nobody_looks(client: Client) -> None:
     with record():
         request(client).end()
 
-    assert client.asleep
+    assert client.needs_start
 
 
 def test_records_in_memory_are_nobody_elses_to_look_for() -> None:
     client = Client(Settings(destinations=(Signal(api_key="key"),)))
 
-    assert not client.asleep
+    assert not client.needs_start
     client.shutdown(0)

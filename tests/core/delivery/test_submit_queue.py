@@ -227,5 +227,5 @@ def test_one_batch_may_be_put_in_while_another_is_taken_on_the_same_thread(taker
 def test_a_batch_has_its_reason_to_be_dropped_or_its_contexts() -> None:
     refused = Batch([], lambda: (EMPTY_CONTEXT, DropReason.CONSENT))
 
-    assert refused.settle() == (EMPTY_CONTEXT, DropReason.CONSENT)
-    assert Batch([], refused.context, drop=DropReason.CHOICE_ERROR).settle()[1] is DropReason.CHOICE_ERROR
+    assert refused.resolve() == (EMPTY_CONTEXT, DropReason.CONSENT)
+    assert Batch([], refused.context, drop=DropReason.CHOICE_ERROR).resolve()[1] is DropReason.CHOICE_ERROR

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 from msgspec.structs import replace
 
-from sessionsight.capture.encoding import plain_texts
+from sessionsight.capture.encoding import replace_surrogates
 from sessionsight.capture.records import Alias, Event, Goal, Group, Identify, PersonProperties, QueuedRecord
 from sessionsight.request.context import TrackingContext
 
@@ -27,7 +27,7 @@ def encode_entry(entry: QueuedRecord) -> bytes:
     try:
         return _encode((record, context))
     except (UnicodeEncodeError, TypeError):  # a lone surrogate, which no vendor would see either, or marked-up text
-        return _encode(plain_texts((record, context)))
+        return _encode(replace_surrogates((record, context)))
 
 
 def decode_entry(body: bytes, *, since: float, row: int) -> QueuedRecord:

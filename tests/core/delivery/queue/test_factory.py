@@ -43,8 +43,8 @@ def test_the_spool_that_a_setting_means(tmp_path: Path) -> None:
 
 
 def test_a_durable_spool_takes_records_in_before_the_response_ends(tmp_path: Path) -> None:
-    assert Client(Settings(spool=f"sqlite:///{tmp_path}/a.db")).early
-    assert not Client(Settings()).early
+    assert Client(Settings(spool=f"sqlite:///{tmp_path}/a.db")).submit_before_last_byte
+    assert not Client(Settings()).submit_before_last_byte
 
 
 def test_a_python_without_file_locks_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
