@@ -1,6 +1,6 @@
 """Single steps of a request's path, for pyperf, which runs this module again in several processes.
 
-Nothing is sent anywhere; records that are handed over go to a transport that does nothing, between the
+Nothing is sent: submitted records go to a transport that does nothing, between the
 measured times.
 """
 
@@ -37,9 +37,9 @@ def steps() -> dict[str, tuple[Step, float | None]]:
         "goal increment": (_burst(lonely, _increment), None),
         "Analytics object creation": (_creation(lonely), None),
         "resolve: strings to context": (_resolve(), None),
-        "hand-over of a request's records": (_hand_over(lonely), None),
-        "off its path: context and lane of one record, one vendor": (_intake(lonely), None),
-        "off its path: context and lanes of one record, four vendors": (_intake(crowded), None),
+        "submitting a request's records": (_hand_over(lonely), None),
+        "in the background: context and lane of one record, one vendor": (_intake(lonely), None),
+        "in the background: context and lanes of one record, four vendors": (_intake(crowded), None),
     }
 
 

@@ -24,7 +24,7 @@ def measure() -> list[Row]:
     rest = "from sessionsight.delivery.transport import http_library; http_library()"
     return [
         Row(what="import sessionsight", figure=cost("import sessionsight"), unit="ms", aim=50),
-        Row(what="the same, and what the first delivery imports", figure=cost(rest), unit="ms"),
+        Row(what="the same, with the imports of the first delivery", figure=cost(rest), unit="ms"),
     ]
 
 

@@ -43,8 +43,8 @@ def measure() -> list[Row]:
     return [
         Row(what=f"capture {what}, p50", figure=inside.p50, unit="µs", aim=4),
         Row(what=f"capture {what}, p99", figure=inside.p99, unit="µs", aim=15),
-        Row(what=f"capture outside a request (handed over at once) {what}, p50", figure=outside.p50, unit="µs"),
-        Row(what=f"capture outside a request (handed over at once) {what}, p99", figure=outside.p99, unit="µs"),
+        Row(what=f"capture outside a request (submitted immediately) {what}, p50", figure=outside.p50, unit="µs"),
+        Row(what=f"capture outside a request (submitted immediately) {what}, p99", figure=outside.p99, unit="µs"),
     ]
 
 

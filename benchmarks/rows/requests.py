@@ -1,7 +1,7 @@
 """What a request costs more with us: one framework, against the bare app, in interleaved pairs.
 
 Delivery goes to the local server, between the timed runs: what is timed is the request's own path, with
-the hand-over of its records and the waking of the lane.
+submitting its records and waking the lane.
 """
 
 from __future__ import annotations
