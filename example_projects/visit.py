@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import httpx
 
-from sessionsight.inspector.model import Inspected
+from sessionsight.inspector.model import InspectedRecord
 
 EMAIL = "you@example.com"
 
@@ -25,7 +25,7 @@ class Row(NamedTuple):
     amount: float | None = None
 
     @classmethod
-    def of(cls, record: Inspected) -> "Row":
+    def of(cls, record: InspectedRecord) -> "Row":
         ids = (record.session_id, record.window_id, record.user_id, record.visitor_id)
         return cls(record.vendor, record.name, *ids, record.amount)
 
@@ -151,7 +151,7 @@ def expect(visit: Visit) -> list[Row]:
     return rows
 
 
-def compare(expected: list[Row], records: list[Inspected]) -> list[str]:
+def compare(expected: list[Row], records: list[InspectedRecord]) -> list[str]:
     wanted, arrived = Counter(expected), Counter(map(Row.of, records))
     missing = [f"missing:    {told(row)}" for row in (wanted - arrived).elements()]
     unexpected = [f"unexpected: {told(row)}" for row in (arrived - wanted).elements()]
@@ -164,7 +164,7 @@ def told(row: Row) -> str:
     return ", ".join(ids)
 
 
-def summary(shop: str, records: list[Inspected]) -> str:
+def summary(shop: str, records: list[InspectedRecord]) -> str:
     vendors = Counter(record.vendor for record in records)
     arrived = ", ".join(f"{vendor} {number}" for vendor, number in sorted(vendors.items())) or "nothing"
     return f"{shop}: arrived at {arrived}"

@@ -24,7 +24,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 from playwright.sync_api import Browser, sync_playwright
 
-from sessionsight.inspector.model import Inspected, Received
+from sessionsight.inspector.model import InspectedRecord, RecordedRequest
 from sessionsight.inspector.server import RunningInspector, run_in_thread
 
 ROOT = Path(__file__).parents[1]
@@ -176,7 +176,7 @@ def add_history(inspector: RunningInspector, *, now: float) -> None:
     def keep(minute: int, **values: Any) -> None:
         moment = now - (minute - chance.random()) * MINUTE
         accepted = chance.random() > 0.03
-        record = Inspected(
+        record = InspectedRecord(
             received_at=moment,
             occurred_at=moment,
             side="server",
@@ -197,10 +197,10 @@ def add_history(inspector: RunningInspector, *, now: float) -> None:
                 keep(minute, vendor=vendor, kind="event", name="Product Viewed", user_id=user, properties=product)
 
 
-def _keep(inspector: RunningInspector, record: Inspected, *, latency: float) -> None:
+def _keep(inspector: RunningInspector, record: InspectedRecord, *, latency: float) -> None:
     """Put a record into the store, in a request of its own."""
     status = 200 if record.accepted else 400
-    received = Received(
+    received = RecordedRequest(
         received_at=record.received_at,
         method="POST",
         path="/v1/batch",

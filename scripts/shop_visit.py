@@ -17,7 +17,7 @@ from demo import free_port, serving
 from msgspec.structs import replace
 from playwright.sync_api import Browser, Page
 
-from sessionsight.inspector.model import Inspected, Received
+from sessionsight.inspector.model import InspectedRecord, RecordedRequest
 from sessionsight.inspector.server import RunningInspector, run_in_thread
 from sessionsight.inspector.store import Store
 
@@ -42,7 +42,7 @@ def relive(inspector: RunningInspector, browser: Browser) -> str:
     return visit.session_id
 
 
-def _all(store: Store) -> list[tuple[Received, list[Inspected]]]:
+def _all(store: Store) -> list[tuple[RecordedRequest, list[InspectedRecord]]]:
     """The requests that bore records, with these."""
     ids = dict.fromkeys(record.request_id for record in store.since(0))
     requests = (store.request(one) for one in ids)
@@ -110,12 +110,12 @@ def _clock(steps: list[tuple[float, float]], *, ends: float) -> Clock:
     return told
 
 
-def _request_at(received: Received, clock: Clock) -> Received:
+def _request_at(received: RecordedRequest, clock: Clock) -> RecordedRequest:
     at = clock(received.received_at)
     return replace(received, received_at=at, body=_times_in(received.body, clock))
 
 
-def _record_at(record: Inspected, clock: Clock) -> Inspected:
+def _record_at(record: InspectedRecord, clock: Clock) -> InspectedRecord:
     raw = msgspec.json.decode(_times_in(msgspec.json.encode(record.raw), clock))
     return replace(record, received_at=clock(record.received_at), occurred_at=clock(record.occurred_at), raw=raw)
 

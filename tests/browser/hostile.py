@@ -1,6 +1,6 @@
 """Content that no page expects: too long, from right to left, in numbers beyond reason, or meant to break out."""
 
-from sessionsight.inspector.model import Inspected
+from sessionsight.inspector.model import InspectedRecord
 from sessionsight.inspector.store import Store
 from tests.core.inspector.samples import goal, keep, record
 
@@ -41,7 +41,7 @@ def fill_with_hostile(store: Store) -> list[str]:
     return [*paths, f"/records/{two_hundred.id}", "/sessions/long", *(f"/goals/{name}" for name in AMOUNTS)]
 
 
-def _of(store: Store, text: str) -> list[Inspected]:
+def _of(store: Store, text: str) -> list[InspectedRecord]:
     """Records with a text wherever there is place for one: one that is taken, one that is refused, a goal."""
     ids = {"session_id": text, "window_id": text, "user_id": text, "visitor_id": text}
     told = {"properties": {text: {text: [text]}, "text": text}, "raw": {text: text}, "page_url": text, **ids}

@@ -97,7 +97,7 @@ def sessions(db: sqlite3.Connection, *, limit: int, before: int | None) -> list[
     return [_summary(visit, cursor) for visit, cursor in found]
 
 
-def _summary(visit: visits.Tied, cursor: int) -> SessionSummary:
+def _summary(visit: visits.LinkedVisit, cursor: int) -> SessionSummary:
     rows = visit.rows
 
     def latest(column: str) -> Any:

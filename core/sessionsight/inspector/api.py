@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 
-from sessionsight.inspector.event_feed import Feed
+from sessionsight.inspector.event_feed import EventFeed
 from sessionsight.inspector.fault_injection import Faults, FaultsError, Injector
 from sessionsight.inspector.filters import MAX_ID, Filter, FilterError, problem
 from sessionsight.inspector.openapi import MAX_LIMIT, MAX_WAIT, document
@@ -39,17 +39,17 @@ class Wait(Struct, frozen=True):
     timeout: Annotated[float, Meta(ge=0, le=MAX_WAIT)] = 10.0
 
 
-class Nothing(Struct, frozen=True):
+class NoParameters(Struct, frozen=True):
     """For what has no parameters of its own."""
 
 
-def api_routes(store: Store, feed: Feed, injector: Injector) -> list[BaseRoute]:
+def api_routes(store: Store, feed: EventFeed, injector: Injector) -> list[BaseRoute]:
     """The API of a store."""
     return [Mount("/api", routes=_Api(store, feed, injector).routes)]
 
 
 class _Api:
-    def __init__(self, store: Store, feed: Feed, injector: Injector) -> None:
+    def __init__(self, store: Store, feed: EventFeed, injector: Injector) -> None:
         self._store = store
         self._feed = feed
         self._injector = injector
@@ -79,7 +79,7 @@ class _Api:
         return await _found(self._store.records, wanted, before=paging.before, limit=paging.limit)
 
     async def _clear(self, request: Request) -> Response:
-        _parameters(request, Nothing)
+        _parameters(request, NoParameters)
         return _json({"removed": await run_in_threadpool(self._store.clear)})
 
     async def _record(self, request: Request) -> Response:
@@ -97,7 +97,7 @@ class _Api:
         return _json({"count": count, "reached": count >= wait.count})
 
     async def _stream(self, request: Request) -> Response:
-        wanted, _ = _filtered(request, Nothing)
+        wanted, _ = _filtered(request, NoParameters)
         given = request.headers.get("last-event-id", "")
         after = int(given) if given.isdecimal() and int(given) <= MAX_ID else wanted.after
         if after is None:
@@ -120,7 +120,7 @@ class _Api:
     # --- Sums -------------------------------------------------------------------------------------
 
     async def _goals(self, request: Request) -> Response:
-        _parameters(request, Nothing)
+        _parameters(request, NoParameters)
         return _json({"goals": await run_in_threadpool(self._store.goals)})
 
     async def _goal(self, request: Request) -> Response:
@@ -144,13 +144,13 @@ class _Api:
         return _json({"session_id": session_id, "records": records})
 
     async def _health(self, request: Request) -> Response:
-        _parameters(request, Nothing)
+        _parameters(request, NoParameters)
         return _json({"vendors": await run_in_threadpool(self._store.health)})
 
     # --- Faults -----------------------------------------------------------------------------------
 
     async def _faults(self, request: Request) -> Response:
-        _parameters(request, Nothing)
+        _parameters(request, NoParameters)
         return _json(self._injector.faults)
 
     async def _set_faults(self, request: Request) -> Response:
@@ -186,7 +186,7 @@ async def _found(look_up: Callable[..., Any], *given: Any, **named: Any) -> Resp
 
 
 def _id(request: Request) -> int:
-    _parameters(request, Nothing)
+    _parameters(request, NoParameters)
     text = request.path_params["id"]
     if not (text.isascii() and text.isdigit() and int(text[:20]) <= MAX_ID and len(text) <= 19):
         raise HTTPException(404, f"an id is a number, not {text!r}")

@@ -10,12 +10,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sessionsight.inspector.api import api_routes
-from sessionsight.inspector.event_feed import Feed
+from sessionsight.inspector.event_feed import EventFeed
 from sessionsight.inspector.fault_injection import Injector
-from sessionsight.inspector.ingest_endpoint import Receiver
+from sessionsight.inspector.ingest_endpoint import IngestEndpoint
 from sessionsight.inspector.options import Options
 from sessionsight.inspector.pages import page_routes
-from sessionsight.inspector.security import Guard
+from sessionsight.inspector.security import SecurityMiddleware
 from sessionsight.inspector.store import Store
 from sessionsight.inspector.websocket import websocket_routes
 
@@ -35,8 +35,8 @@ def create_app(store: Store, options: Options | None = None) -> Starlette:
         options: Its keys, faults and host count here.
     """
     options = options or Options()
-    feed, injector = Feed(store), Injector(options.faults.checked())
-    receiver = Receiver(store, injector, options.keys)
+    feed, injector = EventFeed(store), Injector(options.faults.checked())
+    receiver = IngestEndpoint(store, injector, options.keys)
 
     async def receive(request: Request) -> Response:
         return await receiver(request)
@@ -48,7 +48,7 @@ def create_app(store: Store, options: Options | None = None) -> Starlette:
             *api_routes(store, feed, injector),
             *page_routes(store, injector),
         ],
-        middleware=[Middleware(Guard, host=options.host)],
+        middleware=[Middleware(SecurityMiddleware, host=options.host)],
         exception_handlers={HTTPException: _problem},
     )
     app.state.feed = feed

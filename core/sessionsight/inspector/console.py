@@ -10,7 +10,7 @@ from typing import TextIO
 import click
 import msgspec
 
-from sessionsight.inspector.model import Inspected
+from sessionsight.inspector.model import InspectedRecord
 
 __all__ = ["HEADING", "json_line", "line", "printer"]
 
@@ -19,7 +19,7 @@ _COLOURS = {"sessionsight": "cyan", "signal": "magenta", "saytics": "yellow", "a
 HEADING = f"{'time':8}  {'vendor':12}  {'record':28}  {'session':8}  {'who':12}  amount"
 
 
-def line(record: Inspected, *, colour: bool = False) -> str:
+def line(record: InspectedRecord, *, colour: bool = False) -> str:
     """One row under `HEADING`; of a refused record it tells the first rule that it broke.
 
     Example:
@@ -41,19 +41,19 @@ def line(record: Inspected, *, colour: bool = False) -> str:
     return text
 
 
-def json_line(record: Inspected) -> str:
+def json_line(record: InspectedRecord) -> str:
     """The record as one line of JSON."""
     return msgspec.json.encode(record).decode()
 
 
-def printer(stream: TextIO, show: Callable[[Inspected], str]) -> Callable[[list[Inspected]], None]:
+def printer(stream: TextIO, show: Callable[[InspectedRecord], str]) -> Callable[[list[InspectedRecord]], None]:
     """What a store can tell of its changes: prints each record that was added, at once.
 
     A stream that has been closed, or that cannot write some letter, disturbs nobody.
     """
     encoding = stream.encoding or "utf-8"
 
-    def tell(added: list[Inspected]) -> None:
+    def tell(added: list[InspectedRecord]) -> None:
         text = "".join(f"{show(record)}\n" for record in added)
         with suppress(OSError):
             stream.write(text.encode(encoding, "replace").decode(encoding))

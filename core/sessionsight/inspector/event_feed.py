@@ -14,18 +14,18 @@ from typing import Literal
 from starlette.concurrency import run_in_threadpool
 
 from sessionsight.inspector.filters import Filter
-from sessionsight.inspector.model import Inspected
+from sessionsight.inspector.model import InspectedRecord
 from sessionsight.inspector.store import Store
 
-__all__ = ["BEHIND", "Feed", "News"]
+__all__ = ["BEHIND", "EventFeed", "FeedItem"]
 
 BEHIND = 1000
 """Records that a listener may be behind."""
 
-News = Inspected | Literal["cleared", "reload", "quiet"]
+FeedItem = InspectedRecord | Literal["cleared", "reload", "quiet"]
 
 
-class Feed:
+class EventFeed:
     """Tells of a store's changes until it is closed."""
 
     def __init__(self, store: Store, *, heartbeat: float = 15.0) -> None:
@@ -40,7 +40,7 @@ class Feed:
         for bell in self._bells:
             bell.set()
 
-    async def follow(self, wanted: Filter, *, after: int) -> AsyncIterator[News]:
+    async def follow(self, wanted: Filter, *, after: int) -> AsyncIterator[FeedItem]:
         """The wanted records newer than `after`, and on.
 
         Between them stand `"cleared"` when everything was removed, `"reload"` when there were too many

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from sessionsight.errors import ConfigurationError
 
-__all__ = ["FAIL", "LATENCY", "NO_FAULT", "RATE_LIMIT", "Decision", "Faults", "FaultsError", "Injector"]
+__all__ = ["FAIL", "LATENCY", "NO_FAULT", "RATE_LIMIT", "Faults", "FaultsError", "InjectedFault", "Injector"]
 
 _MS = "([0-9]{1,4}|[1-5][0-9]{4})"  # less than a minute
 FAIL = r"^[45][0-9]{2}(:(0(\.[0-9]{1,6})?|1(\.0{1,6})?))?$"
@@ -73,7 +73,7 @@ class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return int(calls), _SECONDS[unit]
 
 
-class Decision(Struct, frozen=True):
+class InjectedFault(Struct, frozen=True):
     """What is done to one request."""
 
     delay: float = 0.0
@@ -84,7 +84,7 @@ class Decision(Struct, frozen=True):
     headers: Mapping[str, str] = {}
 
 
-NO_FAULT = Decision()
+NO_FAULT = InjectedFault()
 
 
 class Injector:
@@ -94,7 +94,7 @@ class Injector:
         self.faults = faults or Faults()
         self._answered: defaultdict[str, deque[float]] = defaultdict(deque)
 
-    def decide(self, caller: str, *, now: float, chance: Callable[[], float]) -> Decision:
+    def decide(self, caller: str, *, now: float, chance: Callable[[], float]) -> InjectedFault:
         """What to do to a call.
 
         Args:
@@ -106,10 +106,10 @@ class Injector:
         delay = (low + (high - low) * chance()) / 1000 if high else 0.0
         if (rate := self.faults.rate) is not None and not self._let_through(caller, *rate, now=now):
             wait = max(1, round(rate[1] - (now - self._answered[caller][0])))
-            return Decision(delay, 429, f"rate limit {self.faults.rate_limit}", {"Retry-After": str(wait)})
+            return InjectedFault(delay, 429, f"rate limit {self.faults.rate_limit}", {"Retry-After": str(wait)})
         if (failure := self.faults.failure) is not None and chance() < failure[1]:
-            return Decision(delay, failure[0], f"fail {self.faults.fail}")
-        return Decision(delay) if delay else NO_FAULT
+            return InjectedFault(delay, failure[0], f"fail {self.faults.fail}")
+        return InjectedFault(delay) if delay else NO_FAULT
 
     def _let_through(self, caller: str, calls: int, seconds: float, *, now: float) -> bool:
         answered = self._answered[caller]

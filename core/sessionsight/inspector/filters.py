@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-from sessionsight.inspector.model import KINDS, VENDORS, Inspected, Kind, Vendor
+from sessionsight.inspector.model import KINDS, VENDORS, InspectedRecord, Kind, Vendor
 
 __all__ = ["MAX_ID", "Filter", "FilterError", "problem"]
 
@@ -76,7 +76,7 @@ class Filter(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The parameters that mean this filter."""
         return {name: str(value) for name, value in msgspec.to_builtins(self).items()}
 
-    def matches(self, record: Inspected) -> bool:
+    def matches(self, record: InspectedRecord) -> bool:
         """Whether the record is wanted."""
         exact = (
             (self.vendor, record.vendor),

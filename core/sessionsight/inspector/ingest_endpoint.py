@@ -14,21 +14,21 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from sessionsight.inspector.fault_injection import NO_FAULT, Decision, Injector
+from sessionsight.inspector.fault_injection import NO_FAULT, InjectedFault, Injector
 from sessionsight.inspector.filters import Filter
 from sessionsight.inspector.ingest import base, endpoints_at
-from sessionsight.inspector.ingest.base import Endpoint, Ingest, Outcome, Refusal, Reply
-from sessionsight.inspector.model import Inspected, Received, Vendor
+from sessionsight.inspector.ingest.base import Endpoint, Ingest, IngestResult, Reply, RequestRejected
+from sessionsight.inspector.model import InspectedRecord, RecordedRequest, Vendor
 from sessionsight.inspector.store import Store
 
-__all__ = ["Receiver"]
+__all__ = ["IngestEndpoint"]
 
 _KNOWN = 1000  # of a user's records, the newest
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "x-api-key", "cookie"})
 _METHODS = "GET, POST, DELETE, OPTIONS"
 
 
-class Receiver:
+class IngestEndpoint:
     """Answers every request below `/v1/`.
 
     Args:
@@ -56,21 +56,21 @@ class Receiver:
         if ingest is not None:
             fault = self._injector.decide(ingest.vendor, now=started, chance=random.random)
             await anyio.sleep(fault.delay)
-        arrived = _Arrived(request=request, at=at, body=body, ingest=ingest, endpoints=endpoints)
+        arrived = _Incoming(request=request, at=at, body=body, ingest=ingest, endpoints=endpoints)
         return await run_in_threadpool(self._answer, arrived, fault, started)
 
-    def _answer(self, arrived: _Arrived, fault: Decision, started: float) -> Response:
+    def _answer(self, arrived: _Incoming, fault: InjectedFault, started: float) -> Response:
         outcome, body = self._outcome(arrived)
         if fault.status is not None and arrived.ingest is not None:
             reason = f"answered {fault.status} on demand: {fault.reason}"
-            outcome = Outcome(
+            outcome = IngestResult(
                 arrived.ingest.error(fault.status, reason).with_headers(fault.headers),
                 [base.refuse(record, reason) for record in outcome.records],
                 outcome.key,
             )
         reply, request = outcome.reply, arrived.request
         answer = msgspec.json.encode(reply.json)
-        received = Received(
+        received = RecordedRequest(
             received_at=arrived.at,
             method=request.method,
             path=request.scope["path"],
@@ -86,24 +86,24 @@ class Receiver:
         self._store.add(received, outcome.records)
         return Response(answer, reply.status, {**_cors(request), **reply.headers}, media_type="application/json")
 
-    def _outcome(self, arrived: _Arrived) -> tuple[Outcome, bytes]:
+    def _outcome(self, arrived: _Incoming) -> tuple[IngestResult, bytes]:
         """What the vendor says, and the body unzipped."""
         request, ingest, body = arrived.request, arrived.ingest, arrived.body
         path, method = request.scope["path"], request.method
         if ingest is None:
             message = f"no vendor has the path {path}; the inspector's own API is described at /api/openapi.json"
-            return Outcome(Reply(404, {"error": {"code": "not_found", "message": message}})), body or b""
+            return IngestResult(Reply(404, {"error": {"code": "not_found", "message": message}})), body or b""
         endpoint = next((endpoint for endpoint in arrived.endpoints if endpoint.method == method), None)
         if endpoint is None:
             allowed = ", ".join(endpoint.method for endpoint in arrived.endpoints)
             reply = ingest.error(405, f"{path} takes {allowed}", "method_not_allowed")
-            return Outcome(reply.with_headers({"Allow": allowed})), body or b""
+            return IngestResult(reply.with_headers({"Allow": allowed})), body or b""
         try:
             if body is None:
                 raise base.too_large()
             body = base.unzip(body, request.headers.get("content-encoding", "").strip().lower())
-        except Refusal as refusal:
-            return Outcome(ingest.error(refusal.status, refusal.message, refusal.code)), body or b""
+        except RequestRejected as refusal:
+            return IngestResult(ingest.error(refusal.status, refusal.message, refusal.code)), body or b""
         asked = base.Request(
             method=method,
             path=path,
@@ -116,12 +116,12 @@ class Receiver:
         )
         return base.answer(ingest, endpoint, asked), body
 
-    def _known(self, vendor: Vendor, user_id: str) -> list[Inspected]:
+    def _known(self, vendor: Vendor, user_id: str) -> list[InspectedRecord]:
         page = self._store.records(Filter(vendor=vendor, user=user_id, status="accepted"), limit=_KNOWN)
         return page.records[::-1]
 
 
-class _Arrived(Struct, frozen=True, kw_only=True):
+class _Incoming(Struct, frozen=True, kw_only=True):
     request: Request
     at: float
     """Unix seconds."""

@@ -15,12 +15,12 @@ __all__ = [
     "WEBSOCKET",
     "Counts",
     "GoalTotal",
-    "Inspected",
+    "InspectedRecord",
     "Kind",
     "Page",
-    "Received",
+    "RecordedRequest",
     "SessionSummary",
-    "Side",
+    "Source",
     "Vendor",
     "VendorHealth",
     "Visit",
@@ -28,7 +28,7 @@ __all__ = [
 
 Vendor = Literal["sessionsight", "signal", "saytics", "analyse"]
 Kind = Literal["event", "identify", "goal", "alias", "group", "person"]
-Side = Literal["server", "browser"]
+Source = Literal["server", "browser"]
 
 VENDORS: tuple[Vendor, ...] = get_args(Vendor)
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -38,7 +38,7 @@ WEBSOCKET = "WEBSOCKET"
 """The method of what came as a message."""
 
 
-class Received(Struct, frozen=True, kw_only=True):
+class RecordedRequest(Struct, frozen=True, kw_only=True):
     """One HTTP request, and what it was answered."""
 
     id: int = 0
@@ -64,13 +64,13 @@ class Received(Struct, frozen=True, kw_only=True):
     """The fault that was put in place of a reply, in words."""
 
 
-class Inspected(Struct, frozen=True, kw_only=True):
+class InspectedRecord(Struct, frozen=True, kw_only=True):
     """One record out of a request."""
 
     id: int = 0
     """Given by the store, ascending; pages and streams continue from it."""
     request_id: int = 0
-    """The `Received` that it came in."""
+    """The `RecordedRequest` that it came in."""
     received_at: float
     occurred_at: float
     """The time that the record itself bears, else `received_at`."""
@@ -78,7 +78,7 @@ class Inspected(Struct, frozen=True, kw_only=True):
     kind: Kind
     name: str
     """The event's name, or the goal's id."""
-    side: Side
+    side: Source
     """Which SDK sent it, told by the endpoint and the request's headers."""
     accepted: bool
     rules: list[str] = []
@@ -102,7 +102,7 @@ class Inspected(Struct, frozen=True, kw_only=True):
 class Page(Struct, frozen=True):
     """Some records, newest first."""
 
-    records: list[Inspected]
+    records: list[InspectedRecord]
     next: int | None
     """The cursor of the page with older ones; None when there are none."""
 
@@ -114,7 +114,7 @@ class Visit(Struct, frozen=True, kw_only=True):
     """The session that stands for it."""
     sessions: list[str]
     """The ids of all vendors' sessions in it."""
-    records: list[Inspected]
+    records: list[InspectedRecord]
     """As they occurred."""
     user_id: str | None = None
     """The latest user that it is known to be of."""

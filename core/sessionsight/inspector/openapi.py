@@ -15,9 +15,9 @@ from sessionsight.inspector.model import (
     VENDORS,
     Counts,
     GoalTotal,
-    Inspected,
+    InspectedRecord,
     Page,
-    Received,
+    RecordedRequest,
     SessionSummary,
     VendorHealth,
 )
@@ -29,7 +29,7 @@ MAX_LIMIT = 1000
 MAX_WAIT = 60
 """Seconds."""
 
-_VALUES = (Inspected, Received, Page, SessionSummary, GoalTotal, VendorHealth, Counts)
+_VALUES = (InspectedRecord, RecordedRequest, Page, SessionSummary, GoalTotal, VendorHealth, Counts)
 _ID = {"type": "integer", "minimum": 0, "maximum": MAX_ID}
 _HEADER = {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}
 """A pair without `prefixItems`, which readers of older drafts take for something else."""
@@ -40,7 +40,7 @@ _TIME = {"anyOf": [{"type": "number"}, {"type": "string", "format": "date-time"}
 def document() -> dict[str, Any]:
     """The whole document."""
     _, schemas = msgspec.json.schema_components(_VALUES, ref_template="#/components/schemas/{name}")
-    schemas["Received"]["properties"]["headers"]["items"] = _HEADER
+    schemas["RecordedRequest"]["properties"]["headers"]["items"] = _HEADER
     return {
         "openapi": "3.1.0",
         "info": {
@@ -54,7 +54,7 @@ def document() -> dict[str, Any]:
 
 
 def _paths() -> dict[str, Any]:
-    record, sessions = _ref(Inspected), {"type": "array", "items": _ref(SessionSummary)}
+    record, sessions = _ref(InspectedRecord), {"type": "array", "items": _ref(SessionSummary)}
     goal = _object(goal=_ref(GoalTotal), series=_list({"type": "array", "items": {"type": "number"}}))
     return {
         "/api/records": {
@@ -63,7 +63,9 @@ def _paths() -> dict[str, Any]:
         },
         "/api/records/{id}": {"get": _operation("One record", record, [_path("id", _ID)], missing=True)},
         "/api/requests/{id}": {
-            "get": _operation("The request that a record came in", _ref(Received), [_path("id", _ID)], missing=True)
+            "get": _operation(
+                "The request that a record came in", _ref(RecordedRequest), [_path("id", _ID)], missing=True
+            )
         },
         "/api/goals": {"get": _operation("What the goals add up to", _object(goals=_list(_ref(GoalTotal))))},
         "/api/goals/{id}": {"get": _operation("One goal, and its total over time", goal, [_path("id")], missing=True)},

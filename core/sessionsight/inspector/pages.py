@@ -25,7 +25,7 @@ from starlette.staticfiles import StaticFiles
 from sessionsight.inspector import charts, template_filters
 from sessionsight.inspector.fault_injection import Faults, FaultsError, Injector
 from sessionsight.inspector.filters import MAX_ID, Filter, FilterError
-from sessionsight.inspector.model import KINDS, Inspected, Page, Visit
+from sessionsight.inspector.model import KINDS, InspectedRecord, Page, Visit
 from sessionsight.inspector.snippets import snippets
 from sessionsight.inspector.store import Store
 from sessionsight.inspector.timeline import lay_out
@@ -144,7 +144,7 @@ class _Pages:
             siblings=self._store.siblings(record.request_id),
         )
 
-    def _near(self, record: Inspected) -> list[Inspected]:
+    def _near(self, record: InspectedRecord) -> list[InspectedRecord]:
         """Records of the same session, or of the same people at the same time."""
         since, until = record.received_at - _BATCHED, record.received_at + _BATCHED
         near = self._store.session(record.session_id) if record.session_id else []
@@ -154,7 +154,7 @@ class _Pages:
             near += self._store.records(Filter(visitor=record.visitor_id, since=since, until=until), limit=100).records
         return near
 
-    def _visit_of(self, record: Inspected, near: Sequence[Inspected]) -> str | None:
+    def _visit_of(self, record: InspectedRecord, near: Sequence[InspectedRecord]) -> str | None:
         """The session of a record that bears none, but is tied to one."""
         if record.session_id:
             return None
@@ -294,12 +294,12 @@ def _number(text: str) -> int | None:
     return min(int(text), MAX_ID) if text.isascii() and text.isdigit() and len(text) < 40 else None
 
 
-def _cause(record: Inspected, near: Sequence[Inspected]) -> Inspected | None:
+def _cause(record: InspectedRecord, near: Sequence[InspectedRecord]) -> InspectedRecord | None:
     """The record that names the app's page or request: itself, or another vendor's of the same moment."""
     if record.page_url:
         return record
 
-    def apart(other: Inspected) -> float:
+    def apart(other: InspectedRecord) -> float:
         return abs(other.occurred_at - record.occurred_at)
 
     fitting = (one for one in near if one.page_url and one.side == record.side and apart(one) <= _SAME_MOMENT)
@@ -329,5 +329,5 @@ def _query(parameters: Mapping[str, str]) -> str:
     return f"?{urlencode(parameters)}" if parameters else ""
 
 
-def _latest(records: Sequence[Inspected], field: str) -> str | None:
+def _latest(records: Sequence[InspectedRecord], field: str) -> str | None:
     return next((value for record in reversed(records) if (value := getattr(record, field)) is not None), None)

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sessionsight.inspector.filters import Filter
-from sessionsight.inspector.model import Inspected, Received
+from sessionsight.inspector.model import InspectedRecord, RecordedRequest
 
 __all__ = ["condition", "insert_records", "insert_request", "prepare", "record", "request"]
 
@@ -49,8 +49,8 @@ _TABLES = """
     CREATE INDEX records_of_nobody ON records (occurred_at, session_id)
         WHERE vendor = 'sessionsight' AND visitor_id IS NULL AND session_id IS NOT NULL;
 """
-_REQUEST = Received.__struct_fields__[1:]
-_RECORD = Inspected.__struct_fields__[1:]
+_REQUEST = RecordedRequest.__struct_fields__[1:]
+_RECORD = InspectedRecord.__struct_fields__[1:]
 _AS_JSON = frozenset({"headers", "rules", "warnings", "properties", "raw"})
 _EXACT = {"vendor": "vendor", "kind": "kind", "event": "name"} | {
     name: f"{name}_id" for name in ("session", "visitor", "user")
@@ -73,7 +73,7 @@ def prepare(db: sqlite3.Connection) -> None:
         db.executescript(f"{_TABLES} PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_VERSION};")
 
 
-def insert_request(db: sqlite3.Connection, received: Received) -> tuple[int, int]:
+def insert_request(db: sqlite3.Connection, received: RecordedRequest) -> tuple[int, int]:
     """Gives its id, and about how many bytes it takes, with its records."""
     row = [*_values(received, _REQUEST)]
     size = 500 + 2 * len(received.body) + len(received.reply) + len(row[_REQUEST.index("headers")])
@@ -81,7 +81,9 @@ def insert_request(db: sqlite3.Connection, received: Received) -> tuple[int, int
     return int(done.lastrowid or 0), size
 
 
-def insert_records(db: sqlite3.Connection, request_id: int, records: Sequence[Inspected]) -> list[Inspected]:
+def insert_records(
+    db: sqlite3.Connection, request_id: int, records: Sequence[InspectedRecord]
+) -> list[InspectedRecord]:
     """Gives the records with their ids."""
     if not records:
         return []
@@ -92,16 +94,16 @@ def insert_records(db: sqlite3.Connection, request_id: int, records: Sequence[In
     return added
 
 
-def request(row: sqlite3.Row) -> Received:
+def request(row: sqlite3.Row) -> RecordedRequest:
     """The request of a row."""
-    values = _read(row, Received.__struct_fields__)
-    return Received(**{**values, "headers": [(name, value) for name, value in values["headers"]]})
+    values = _read(row, RecordedRequest.__struct_fields__)
+    return RecordedRequest(**{**values, "headers": [(name, value) for name, value in values["headers"]]})
 
 
-def record(row: sqlite3.Row) -> Inspected:
+def record(row: sqlite3.Row) -> InspectedRecord:
     """The record of a row."""
-    values = _read(row, Inspected.__struct_fields__)
-    return Inspected(**{**values, "accepted": bool(values["accepted"])})
+    values = _read(row, InspectedRecord.__struct_fields__)
+    return InspectedRecord(**{**values, "accepted": bool(values["accepted"])})
 
 
 def condition(wanted: Filter) -> tuple[str, list[Any]]:
@@ -127,7 +129,7 @@ def _insert(table: str, columns: Sequence[str]) -> str:
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - ours
 
 
-def _values(value: Received | Inspected, columns: Sequence[str]) -> list[Any]:
+def _values(value: RecordedRequest | InspectedRecord, columns: Sequence[str]) -> list[Any]:
     return [
         msgspec.json.encode(getattr(value, name)).decode() if name in _AS_JSON else getattr(value, name)
         for name in columns

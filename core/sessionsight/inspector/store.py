@@ -21,9 +21,9 @@ from sessionsight.inspector.filters import Filter
 from sessionsight.inspector.model import (
     Counts,
     GoalTotal,
-    Inspected,
+    InspectedRecord,
     Page,
-    Received,
+    RecordedRequest,
     SessionSummary,
     VendorHealth,
     Visit,
@@ -31,7 +31,7 @@ from sessionsight.inspector.model import (
 
 __all__ = ["MAX_BYTES", "MAX_RECORDS", "Store"]
 
-Listener = Callable[[list[Inspected]], None]
+Listener = Callable[[list[InspectedRecord]], None]
 
 MAX_RECORDS = 100_000
 MAX_BYTES = 512 * 1024 * 1024
@@ -82,7 +82,7 @@ class Store:
 
     # --- Writing ----------------------------------------------------------------------------------
 
-    def add(self, received: Received, records: Sequence[Inspected] = ()) -> list[Inspected]:
+    def add(self, received: RecordedRequest, records: Sequence[InspectedRecord] = ()) -> list[InspectedRecord]:
         """Keep a request and its records; gives the records with their ids."""
         with self._lock, self._db:
             request_id, size = schema.insert_request(self._db, received)
@@ -116,7 +116,7 @@ class Store:
         finally:
             self._listeners.remove(listener)
 
-    def _tell(self, added: list[Inspected]) -> None:
+    def _tell(self, added: list[InspectedRecord]) -> None:
         for listener in tuple(self._listeners):
             listener(added)
 
@@ -154,21 +154,21 @@ class Store:
         """The newest record's id, 0 without any."""
         return int(self._rows("SELECT max(id) FROM records")[0][0] or 0)
 
-    def since(self, record_id: int, *, limit: int = 1000) -> list[Inspected]:
+    def since(self, record_id: int, *, limit: int = 1000) -> list[InspectedRecord]:
         """The records that came after this one, oldest first."""
         return self._select("WHERE id > ? ORDER BY id LIMIT ?", record_id, limit)
 
-    def record(self, id: int) -> Inspected | None:  # noqa: A002 - the word
+    def record(self, id: int) -> InspectedRecord | None:  # noqa: A002 - the word
         """One record."""
         found = self._select("WHERE id = ?", id)
         return found[0] if found else None
 
-    def request(self, id: int) -> Received | None:  # noqa: A002 - the word
+    def request(self, id: int) -> RecordedRequest | None:  # noqa: A002 - the word
         """One request."""
         found = self._rows("SELECT * FROM requests WHERE id = ?", id)
         return schema.request(found[0]) if found else None
 
-    def siblings(self, request_id: int) -> list[Inspected]:
+    def siblings(self, request_id: int) -> list[InspectedRecord]:
         """The records of one request, in their order."""
         return self._select("WHERE request_id = ? ORDER BY id", request_id)
 
@@ -191,7 +191,7 @@ class Store:
             tied_by_time=found.by_time,
         )
 
-    def session(self, session_id: str) -> list[Inspected]:
+    def session(self, session_id: str) -> list[InspectedRecord]:
         """The records of `visit`; none when nothing bears the id."""
         visit = self.visit(session_id)
         return [] if visit is None else visit.records
@@ -230,7 +230,7 @@ class Store:
 
     # --- Rows -------------------------------------------------------------------------------------
 
-    def _select(self, tail: str, *values: Any) -> list[Inspected]:
+    def _select(self, tail: str, *values: Any) -> list[InspectedRecord]:
         return [schema.record(row) for row in self._rows(f"SELECT * FROM records {tail}", *values)]  # noqa: S608 - ours
 
     def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from markupsafe import Markup, escape
 
-from sessionsight.inspector.model import WEBSOCKET, Inspected, Received
+from sessionsight.inspector.model import WEBSOCKET, InspectedRecord, RecordedRequest
 
 __all__ = ["FILTERS", "MAX_SHOWN", "as_curl", "raw_request"]
 
@@ -153,7 +153,7 @@ def clip(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def gist(record: Inspected) -> list[tuple[str, str]]:
+def gist(record: InspectedRecord) -> list[tuple[str, str]]:
     """The first few properties, short enough for a line; the vendors' own (`$...`) only where there are no others.
 
     Where there are none at all, it is the path that the record names beside its properties.
@@ -216,7 +216,7 @@ def body(content: bytes) -> Markup:
     )
 
 
-def raw_request(request: Received) -> Markup:
+def raw_request(request: RecordedRequest) -> Markup:
     """A request as it came over the wire, its JSON indented."""
     target = f"{request.path}?{request.query}" if request.query else request.path
     head = Markup('<span class="json-key">{}</span> {} HTTP/1.1\n').format(request.method, target)
@@ -224,7 +224,7 @@ def raw_request(request: Received) -> Markup:
     return head + Markup("").join(lines) + "\n" + body(request.body)
 
 
-def as_curl(request: Received, url: str) -> str:
+def as_curl(request: RecordedRequest, url: str) -> str:
     """The command that sends a request once more, secrets cut as they are kept; nothing for large ones and messages.
 
     Args:

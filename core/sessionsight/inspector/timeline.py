@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from msgspec import Struct
 
-from sessionsight.inspector.model import Inspected
+from sessionsight.inspector.model import InspectedRecord
 
 __all__ = ["LANES", "LEVELS", "Lane", "Mark", "Pause", "Tick", "Timeline", "lay_out"]
 
@@ -48,7 +48,7 @@ class Lane(Struct, frozen=True):
 class Mark(Struct, frozen=True):
     """A record in its place."""
 
-    record: Inspected
+    record: InspectedRecord
     lane: int
     x: float
     """Percent of the width, 0 to 100."""
@@ -85,7 +85,7 @@ class Timeline(Struct, frozen=True):
     """From the first record to the last."""
 
 
-def lay_out(records: Sequence[Inspected]) -> Timeline:
+def lay_out(records: Sequence[InspectedRecord]) -> Timeline:
     """Give each record of a session its place.
 
     Args:
@@ -114,7 +114,7 @@ def lay_out(records: Sequence[Inspected]) -> Timeline:
     return Timeline(lanes, marks, pauses, _ticks(marks), offsets[-1])
 
 
-def _lanes(records: Sequence[Inspected]) -> dict[str | None, int]:
+def _lanes(records: Sequence[InspectedRecord]) -> dict[str | None, int]:
     """The lane of each window, in the order in which they appear; that of records without one is the last."""
     seen = dict.fromkeys(record.window_id for record in records)
     windows = [window for window in seen if window is not None]

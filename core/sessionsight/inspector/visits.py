@@ -20,7 +20,7 @@ from itertools import pairwise
 import msgspec
 from msgspec import Struct
 
-__all__ = ["Tied", "tied", "visits"]
+__all__ = ["LinkedVisit", "tied", "visits"]
 
 _TIED_WITHIN = 5.0  # seconds around a session; clocks of browser and server differ a little
 _SAME_MOMENT = 2.0  # seconds between a goal, delivered at once, and what the same request captured
@@ -57,7 +57,7 @@ Rows = Sequence[sqlite3.Row]
 Span = tuple[float, float]
 
 
-class Tied(Struct, frozen=True):
+class LinkedVisit(Struct, frozen=True):
     """A visit: a session, and what is tied to it."""
 
     session_id: str
@@ -83,7 +83,7 @@ class Tied(Struct, frozen=True):
         return next((row["user_id"] for row in reversed(certain or likely)), None)
 
 
-def tied(db: sqlite3.Connection, session_id: str) -> Tied | None:
+def tied(db: sqlite3.Connection, session_id: str) -> LinkedVisit | None:
     """The visit that a session is part of; None when no record bears its id."""
     own = _of_session(db, session_id)
     if not own:
@@ -95,7 +95,7 @@ def tied(db: sqlite3.Connection, session_id: str) -> Tied | None:
     return _gather(db, session_id, own)
 
 
-def visits(db: sqlite3.Connection, *, limit: int, before: int) -> list[tuple[Tied, int]]:
+def visits(db: sqlite3.Connection, *, limit: int, before: int) -> list[tuple[LinkedVisit, int]]:
     """The visits with the newest records, each with the newest id in any of its sessions.
 
     Args:
@@ -103,7 +103,7 @@ def visits(db: sqlite3.Connection, *, limit: int, before: int) -> list[tuple[Tie
         limit: How many.
         before: Such an id; a visit that reaches it has been told before.
     """
-    found: list[tuple[Tied, int]] = []
+    found: list[tuple[LinkedVisit, int]] = []
     seen: set[str] = set()
     for session_id in _newest_sessions(db, before, 4 * limit):
         if session_id in seen:
@@ -129,7 +129,7 @@ def _newest_sessions(db: sqlite3.Connection, before: int, batch: int) -> Iterato
 # --- By whom records are about --------------------------------------------------------------------
 
 
-def _gather(db: sqlite3.Connection, session_id: str, own: Rows) -> Tied:
+def _gather(db: sqlite3.Connection, session_id: str, own: Rows) -> LinkedVisit:
     """A session's own records, and those that are tied to it."""
     vendors = {row["vendor"] for row in own}
     span = _span(own, _TIED_WITHIN)
@@ -155,7 +155,7 @@ def _gather(db: sqlite3.Connection, session_id: str, own: Rows) -> Tied:
             rows.update((row["id"], row) for row in goals)
             by_time.update(row["id"] for row in goals)
     ordered = sorted(rows.values(), key=lambda row: (row["occurred_at"], row["id"]))
-    return Tied(session_id, ordered, sessions, frozenset(by_time))
+    return LinkedVisit(session_id, ordered, sessions, frozenset(by_time))
 
 
 def _about(

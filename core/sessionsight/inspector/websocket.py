@@ -19,8 +19,8 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sessionsight.inspector.ingest import base, endpoints_at
-from sessionsight.inspector.ingest.base import Outcome
-from sessionsight.inspector.model import WEBSOCKET, Received, Vendor
+from sessionsight.inspector.ingest.base import IngestResult
+from sessionsight.inspector.model import WEBSOCKET, RecordedRequest, Vendor
 from sessionsight.inspector.store import Store
 
 __all__ = ["websocket_routes"]
@@ -70,7 +70,7 @@ def _take(socket: WebSocket, message: bytes, store: Store, key: str, keys: froze
     """Keep a message, and return what `POST /v1/ingest` would answer."""
     started = time.perf_counter()
     outcome = _ask(key, keys, message)
-    received = Received(
+    received = RecordedRequest(
         received_at=time.time(),
         method=WEBSOCKET,
         path=_PATH,
@@ -86,7 +86,7 @@ def _take(socket: WebSocket, message: bytes, store: Store, key: str, keys: froze
     return answer if isinstance(answer, dict) else {}
 
 
-def _ask(key: str, keys: frozenset[str], message: bytes) -> Outcome:
+def _ask(key: str, keys: frozenset[str], message: bytes) -> IngestResult:
     ingest, endpoints = endpoints_at(_HTTP_PATH)
     assert ingest is not None  # noqa: S101 - the path is SessionSight's
     request = base.Request(

@@ -16,7 +16,7 @@ from sessionsight.testing.recorder import Recorder, record
 from sessionsight.testing.redirect import InspectorRedirect
 
 if TYPE_CHECKING:
-    from sessionsight.inspector.model import GoalTotal, Inspected, Kind, Vendor
+    from sessionsight.inspector.model import GoalTotal, InspectedRecord, Kind, Vendor
     from sessionsight.inspector.store import Store
 
 __all__ = ["LocalInspector", "RecordFilter", "run_inspector"]
@@ -57,7 +57,7 @@ class LocalInspector:
         addresses = {"sessionsight": "api_url", "signal": "endpoint", "saytics": "api_url", "analyse": "host"}
         return {name: {**keys, addresses[name]: self.url} for name, keys in TEST_KEYS.items()}
 
-    def records(self, **wanted: Unpack[RecordFilter]) -> list[Inspected]:
+    def records(self, **wanted: Unpack[RecordFilter]) -> list[InspectedRecord]:
         """What has arrived by now, oldest first; refused records as well, with the `rules` they broke."""
         from sessionsight.inspector.filters import Filter
         from sessionsight.inspector.store import MAX_RECORDS
@@ -68,7 +68,7 @@ class LocalInspector:
         """The goals that have been counted, with their totals."""
         return self._store.goals()
 
-    def wait(self, count: int = 1, timeout: float = 10.0, **wanted: Unpack[RecordFilter]) -> list[Inspected]:
+    def wait(self, count: int = 1, timeout: float = 10.0, **wanted: Unpack[RecordFilter]) -> list[InspectedRecord]:
         """Wait until this many such records have arrived.
 
         Args:
@@ -151,6 +151,6 @@ def run_inspector() -> Iterator[LocalInspector]:
             yield inspector
 
 
-def _line(record: Inspected) -> str:
+def _line(record: InspectedRecord) -> str:
     refused = "" if record.accepted else f"  refused: {'; '.join(record.rules)}"
     return f"    {record.vendor}: {record.kind} {record.name!r}  {record.properties}{refused}"

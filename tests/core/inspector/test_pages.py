@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sessionsight.inspector.model import Inspected
+from sessionsight.inspector.model import InspectedRecord
 from sessionsight.inspector.security import CONTENT_SECURITY_POLICY
 from sessionsight.inspector.server import RunningInspector
 from tests.core.inspector.calls import (
@@ -221,7 +221,7 @@ def test_a_body_that_is_no_json_is_shown_as_text_and_a_long_one_is_cut(
 def test_a_record_leads_to_its_neighbours(http: httpx.Client, inspector: RunningInspector) -> None:
     first, middle, last = keep(inspector.store, record(0), record(1), record(2))
 
-    def neighbours(of: Inspected) -> list[tuple[str, str]]:
+    def neighbours(of: InspectedRecord) -> list[tuple[str, str]]:
         page = http.get(f"/records/{of.id}").text
         return re.findall(r'<a rel="(next|prev)" href="/records/(\d+)"', page)
 

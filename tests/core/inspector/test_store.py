@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from sessionsight.inspector.filters import Filter
-from sessionsight.inspector.model import Inspected
+from sessionsight.inspector.model import InspectedRecord
 from sessionsight.inspector.store import Store
 from tests.core.inspector.values import NOW, goal, received, record
 
 
-def ids(records: list[Inspected]) -> list[int]:
+def ids(records: list[InspectedRecord]) -> list[int]:
     return [record.id for record in records]
 
 
@@ -123,7 +123,7 @@ def test_tables_of_another_version_are_made_anew(tmp_path: Path) -> None:
 
 
 def test_a_session_has_what_other_vendors_say_of_its_people_in_its_time(store: Store) -> None:
-    def at(seconds: float, **changes: Any) -> Inspected:
+    def at(seconds: float, **changes: Any) -> InspectedRecord:
         (added,) = store.add(received(), [record(occurred_at=NOW + seconds, **changes)])
         return added
 

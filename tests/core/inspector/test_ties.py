@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sessionsight.inspector.model import Inspected, SessionSummary
+from sessionsight.inspector.model import InspectedRecord, SessionSummary
 from sessionsight.inspector.store import Store
 from tests.core.inspector.samples import START, goal, keep, record
 
@@ -16,16 +16,16 @@ ANONYMOUS = "aa10c7b2-5a0f-4b7c-8d6e-0c9d2a4f7e55"  # Analyse.net's
 DISTINCT = "b6d51c3e-0f4a-4d7e-9a52-6c1e8d2b7f90"  # Signal's
 
 
-def browser(seconds: float, /, **changes: Any) -> Inspected:
+def browser(seconds: float, /, **changes: Any) -> InspectedRecord:
     return record(seconds, side="browser", name="$pageview", **{**AT_SIGNAL, **changes})
 
 
-def at_analyse(seconds: float, /, **changes: Any) -> Inspected:
+def at_analyse(seconds: float, /, **changes: Any) -> InspectedRecord:
     given = {"visitor_id": ANONYMOUS, "session_id": "analyse-1", "vendor": "analyse", "side": "browser"}
     return record(seconds, **{**given, **changes})
 
 
-def at_saytics(seconds: float, /, **changes: Any) -> Inspected:
+def at_saytics(seconds: float, /, **changes: Any) -> InspectedRecord:
     return record(seconds, **{"vendor": "saytics", "visitor_id": VISITOR, **changes})
 
 
@@ -39,7 +39,7 @@ def by_time(store: Store, session_id: str = VISIT) -> frozenset[int]:
     return visit.tied_by_time
 
 
-def signed_up(store: Store, **signal: Any) -> list[Inspected]:
+def signed_up(store: Store, **signal: Any) -> list[InspectedRecord]:
     """A browser looks around at second 0, signs up at 30, and is still there at 60."""
     return keep(
         store,
@@ -93,7 +93,7 @@ def test_goals_are_tied_by_the_time_of_what_the_server_sent_besides(store: Store
     ],
     ids=["another visitor", "another user", "another of its goals at no such time", "a goal with another's token"],
 )
-def test_a_goal_that_may_be_anothers_is_not_tied(store: Store, else_there: Inspected) -> None:
+def test_a_goal_that_may_be_anothers_is_not_tied(store: Store, else_there: InspectedRecord) -> None:
     signed_up(store)
     (doubtful,) = keep(store, goal(30.5, session_id="page-3"))
     assert by_time(store) == {doubtful.id}

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from sessionsight.inspector.model import Inspected, Received
+from sessionsight.inspector.model import InspectedRecord, RecordedRequest
 
 NOW = 1_777_629_600.0
 
 
-def received(**changes: Any) -> Received:
+def received(**changes: Any) -> RecordedRequest:
     known = {"received_at": NOW, "method": "POST", "path": "/v1/capture", "status": 200, "vendor": "signal"}
-    return Received(**{**known, **changes})
+    return RecordedRequest(**{**known, **changes})
 
 
-def record(**changes: Any) -> Inspected:
+def record(**changes: Any) -> InspectedRecord:
     known: dict[str, Any] = {
         "received_at": NOW,
         "occurred_at": changes.get("received_at", NOW),
@@ -22,8 +22,8 @@ def record(**changes: Any) -> Inspected:
         "side": "server",
         "accepted": True,
     }
-    return Inspected(**{**known, **changes})
+    return InspectedRecord(**{**known, **changes})
 
 
-def goal(amount: float, **changes: Any) -> Inspected:
+def goal(amount: float, **changes: Any) -> InspectedRecord:
     return record(**{"vendor": "sessionsight", "kind": "goal", "name": "revenue", "amount": amount, **changes})

@@ -12,10 +12,10 @@ from typing import Any
 from sessionsight.inspector.ingest.base import (
     Body,
     Endpoint,
-    Outcome,
-    Refusal,
+    IngestResult,
     Reply,
     Request,
+    RequestRejected,
     as_one,
     check_key,
     masked,
@@ -23,7 +23,7 @@ from sessionsight.inspector.ingest.base import (
     side_of,
 )
 from sessionsight.inspector.ingest.fields import Fields, amount_of, number, shown
-from sessionsight.inspector.model import Inspected, Vendor
+from sessionsight.inspector.model import InspectedRecord, Vendor
 
 __all__ = ["Analyse"]
 
@@ -50,33 +50,33 @@ class Analyse:
         """One public key for servers and browsers; a secret one has no business here."""
         known = check_key(key, request.keys, where="publicKey", missing="missing_key", wrong="invalid_key")
         if known.startswith("sk_"):
-            raise Refusal(401, "invalid_key", f"publicKey: must be the public key, not {masked(known)}")
+            raise RequestRejected(401, "invalid_key", f"publicKey: must be the public key, not {masked(known)}")
 
     def error(self, status: int, message: str, code: str | None = None) -> Reply:
         """The vendor documents no form; its SDK reads the status alone."""
         return Reply(status, {"error": message})
 
-    def _batch(self, request: Request, body: Body) -> Outcome:
+    def _batch(self, request: Request, body: Body) -> IngestResult:
         events = body.get("events")
         if not isinstance(events, list):
-            return Outcome(self.error(400, f"events: must be a list of events, not {shown(events)}"))
+            return IngestResult(self.error(400, f"events: must be a list of events, not {shown(events)}"))
         records, problem = as_one([_event(request, event) for event in events])
         reply = self.error(400, problem) if problem else Reply(200, {"success": True})
-        return Outcome(reply, records)
+        return IngestResult(reply, records)
 
-    def _single(self, request: Request, body: Body) -> Outcome:
+    def _single(self, request: Request, body: Body) -> IngestResult:
         """One event, which may leave its time to the vendor, as the vendor's WordPress plugin does.
 
         https://github.com/track/wordpress-plugin
         """
         if not isinstance(body.get("event"), dict):
-            return Outcome(self.error(400, f"event: must be an object, not {shown(body.get('event'))}"))
+            return IngestResult(self.error(400, f"event: must be an object, not {shown(body.get('event'))}"))
         record = _event(request, body["event"], dated=False)
         reply = Reply(200, {"success": True}) if record.accepted else self.error(400, f"event.{record.rules[0]}")
-        return Outcome(reply, [record])
+        return IngestResult(reply, [record])
 
 
-def _event(request: Request, raw: Any, *, dated: bool = True) -> Inspected:
+def _event(request: Request, raw: Any, *, dated: bool = True) -> InspectedRecord:
     fields = Fields(raw)
     name = fields.text("event_name", required=True)
     anonymous_id = fields.text("anonymous_id", required=True)
@@ -94,7 +94,7 @@ def _event(request: Request, raw: Any, *, dated: bool = True) -> Inspected:
     fields.only(_EVENT)
     if name:
         fields.warnings.extend(_advice(name, properties))
-    return Inspected(
+    return InspectedRecord(
         received_at=request.received_at,
         occurred_at=request.received_at if occurred_at is None else occurred_at,
         vendor="analyse",

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sessionsight.inspector.model import Inspected, Side, Vendor
+from sessionsight.inspector.model import InspectedRecord, Source, Vendor
 
 __all__ = [
     "MAX_BODY",
@@ -20,10 +20,10 @@ __all__ = [
     "Endpoint",
     "Handler",
     "Ingest",
-    "Outcome",
-    "Refusal",
+    "IngestResult",
     "Reply",
     "Request",
+    "RequestRejected",
     "always",
     "answer",
     "as_one",
@@ -45,7 +45,7 @@ _MAX_DEPTH = 100
 SHOWN_OF_A_SECRET = 8
 
 
-def _nothing(_user_id: str) -> Sequence[Inspected]:
+def _nothing(_user_id: str) -> Sequence[InspectedRecord]:
     return ()
 
 
@@ -62,7 +62,7 @@ class Request(Struct, frozen=True, kw_only=True):
     received_at: float
     keys: frozenset[str] = frozenset()
     """The keys that this vendor takes; any that is not blank, when there are none."""
-    known: Callable[[str], Sequence[Inspected]] = _nothing
+    known: Callable[[str], Sequence[InspectedRecord]] = _nothing
     """What this vendor has taken of a user, oldest first."""
 
 
@@ -78,16 +78,16 @@ class Reply(Struct, frozen=True):
         return replace(self, headers=headers)
 
 
-class Outcome(Struct, frozen=True):
+class IngestResult(Struct, frozen=True):
     """A request as it was understood."""
 
     reply: Reply
-    records: Sequence[Inspected] = ()
+    records: Sequence[InspectedRecord] = ()
     key: str | None = None
     """The key that it bore, which is not to be kept."""
 
 
-class Refusal(Exception):
+class RequestRejected(Exception):
     """The whole request is refused, for more than a record's sake."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -98,12 +98,12 @@ class Refusal(Exception):
 
 
 Body = dict[str, Any]
-Handler = Callable[[Request, Body], Outcome]
+Handler = Callable[[Request, Body], IngestResult]
 
 
 def always(json: Any) -> Handler:
     """A handler that has one answer."""
-    return lambda _request, _body: Outcome(Reply(200, json))
+    return lambda _request, _body: IngestResult(Reply(200, json))
 
 
 class Endpoint(Struct, frozen=True):
@@ -145,7 +145,7 @@ class Ingest(Protocol):
         """Look at the key.
 
         Raises:
-            Refusal: 401, when it is missing or wrong.
+            RequestRejected: 401, when it is missing or wrong.
         """
         ...
 
@@ -154,7 +154,7 @@ class Ingest(Protocol):
         ...
 
 
-def answer(ingest: Ingest, endpoint: Endpoint, request: Request) -> Outcome:
+def answer(ingest: Ingest, endpoint: Endpoint, request: Request) -> IngestResult:
     """What a vendor would do with a request: look at its key, then at its body, then at each record.
 
     Records of a request with a wrong key are told as far as the body lets us, and refused for it.
@@ -163,19 +163,19 @@ def answer(ingest: Ingest, endpoint: Endpoint, request: Request) -> Outcome:
     body: Body = {}
     try:
         body = decode(request) if request.method == "POST" else {}
-    except Refusal as refusal:
+    except RequestRejected as refusal:
         unreadable = refusal
     key = next((key for place in endpoint.key if (key := _key_in(place, request, body))), None)
     try:
         ingest.admit(key, request, endpoint)
         refused = unreadable
-    except Refusal as refusal:
+    except RequestRejected as refusal:
         refused = refusal
     secret = key if isinstance(key, str) and key else None
     if refused is None:
         return replace(endpoint.handle(request, body), key=secret)
     records = () if unreadable else endpoint.handle(request, body).records
-    return Outcome(
+    return IngestResult(
         reply=ingest.error(refused.status, refused.message, refused.code),
         records=[refuse(record, refused.message) for record in records],
         key=secret,
@@ -189,43 +189,43 @@ def unzip(body: bytes, encoding: str) -> bytes:
     """Undo the request's `Content-Encoding`.
 
     Raises:
-        Refusal: 400 for what is not gzip, 413 for too much, 415 for another encoding.
+        RequestRejected: 400 for what is not gzip, 413 for too much, 415 for another encoding.
     """
     if encoding in {"", "identity"}:
         return body
     if encoding not in {"gzip", "x-gzip"}:
-        raise Refusal(415, "unsupported_encoding", f"content-encoding: must be gzip, not {encoding!r}")
+        raise RequestRejected(415, "unsupported_encoding", f"content-encoding: must be gzip, not {encoding!r}")
     inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
         plain = inflate.decompress(body, MAX_BODY + 1)
     except zlib.error:
-        raise Refusal(400, "invalid_body", "body: is not gzip, as content-encoding says") from None
+        raise RequestRejected(400, "invalid_body", "body: is not gzip, as content-encoding says") from None
     if len(plain) > MAX_BODY:
         raise too_large()
     if not inflate.eof:
-        raise Refusal(400, "invalid_body", "body: the gzip data ends too early")
+        raise RequestRejected(400, "invalid_body", "body: the gzip data ends too early")
     return plain
 
 
-def too_large() -> Refusal:
+def too_large() -> RequestRejected:
     """For a body over the limit."""
-    return Refusal(413, "too_large", f"body: must be at most {MAX_BODY} bytes")
+    return RequestRejected(413, "too_large", f"body: must be at most {MAX_BODY} bytes")
 
 
 def decode(request: Request) -> dict[str, Any]:
     """The body's JSON object, whatever its content type: beacons come as text/plain.
 
     Raises:
-        Refusal: 400 for anything else.
+        RequestRejected: 400 for anything else.
     """
     try:
         value = msgspec.json.decode(request.body)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise Refusal(400, "invalid_json", f"body: must be JSON ({error})") from None
+        raise RequestRejected(400, "invalid_json", f"body: must be JSON ({error})") from None
     if not isinstance(value, dict):
-        raise Refusal(400, "invalid_body", f"body: must be an object, not {type(value).__name__}")
+        raise RequestRejected(400, "invalid_body", f"body: must be an object, not {type(value).__name__}")
     if request.body.count(b"{") + request.body.count(b"[") > _MAX_DEPTH and _depth(value) > _MAX_DEPTH:
-        raise Refusal(400, "invalid_body", f"body: is nested more than {_MAX_DEPTH} deep")
+        raise RequestRejected(400, "invalid_body", f"body: is nested more than {_MAX_DEPTH} deep")
     return value
 
 
@@ -242,14 +242,14 @@ def check_key(key: object, taken: frozenset[str], *, where: str, missing: str, w
     """The key, when it is taken.
 
     Raises:
-        Refusal: 401, with the vendor's code for a missing or a wrong key.
+        RequestRejected: 401, with the vendor's code for a missing or a wrong key.
     """
     if key is None or key == "" or (isinstance(key, str) and key.isspace()):
-        raise Refusal(401, missing, f"{where}: there is no key")
+        raise RequestRejected(401, missing, f"{where}: there is no key")
     if not isinstance(key, str):
-        raise Refusal(401, wrong, f"{where}: the key must be a string")
+        raise RequestRejected(401, wrong, f"{where}: the key must be a string")
     if taken and key not in taken:
-        raise Refusal(401, wrong, f"{where}: {masked(key)} is none of the keys that this inspector was given")
+        raise RequestRejected(401, wrong, f"{where}: {masked(key)} is none of the keys that this inspector was given")
     return key
 
 
@@ -279,7 +279,7 @@ def masked(secret: str) -> str:
 # --- Writing records ------------------------------------------------------------------------------
 
 
-def side_of(request: Request) -> Side:
+def side_of(request: Request) -> Source:
     """Who sent it: browsers say their origin, or call themselves Mozilla."""
     browser = (
         request.path.startswith(("/v1/sdk/", "/v1/ingest"))
@@ -298,12 +298,12 @@ def page_of(request: Request, *places: Mapping[str, Any]) -> str | None:
     return request.headers.get("referer") if side_of(request) == "browser" else None
 
 
-def refuse(record: Inspected, rule: str) -> Inspected:
+def refuse(record: InspectedRecord, rule: str) -> InspectedRecord:
     """The record, refused for something that is not its own."""
     return replace(record, accepted=False, rules=[rule])
 
 
-def as_one(records: Sequence[Inspected], name: str = "events") -> tuple[Sequence[Inspected], str | None]:
+def as_one(records: Sequence[InspectedRecord], name: str = "events") -> tuple[Sequence[InspectedRecord], str | None]:
     """A batch is taken whole or not at all: with one event refused, so are the others.
 
     Gives the records, and the rule that was broken first.

@@ -12,7 +12,7 @@ from typing import Any
 from sessionsight.inspector.ingest import visitors
 from sessionsight.inspector.ingest.base import Body, Request
 from sessionsight.inspector.ingest.fields import Fields, number, shown
-from sessionsight.inspector.model import Inspected
+from sessionsight.inspector.model import InspectedRecord
 from sessionsight.javascript import length
 
 __all__ = ["anonymous_events", "exposures", "recording"]
@@ -39,7 +39,7 @@ _MAX_ID, _MAX_EMAIL, _MAX_PROPERTIES, _MAX_PROPERTY_NAME, _MAX_PROPERTY = 256, 3
 _YEAR_9999 = 253_370_764_800_000.0  # milliseconds
 
 
-def recording(request: Request, fields: Fields, session_id: str | None) -> list[Inspected]:
+def recording(request: Request, fields: Fields, session_id: str | None) -> list[InspectedRecord]:
     """Read a piece of a session's recording, and whom the page has identified with it.
 
     Args:
@@ -74,7 +74,7 @@ def recording(request: Request, fields: Fields, session_id: str | None) -> list[
     return records
 
 
-def anonymous_events(request: Request, body: Body) -> list[Inspected]:
+def anonymous_events(request: Request, body: Body) -> list[InspectedRecord]:
     """Read a batch of the tier without consent: counts under ids that live as long as the page."""
     fields = Fields(body)
     fields.text("propertyId", required=True)
@@ -90,7 +90,7 @@ def anonymous_events(request: Request, body: Body) -> list[Inspected]:
     return [_anonymous_event(request, fields, event, ids) for event in events]
 
 
-def _anonymous_event(request: Request, envelope: Fields, raw: Any, ids: Mapping[str, str | None]) -> Inspected:
+def _anonymous_event(request: Request, envelope: Fields, raw: Any, ids: Mapping[str, str | None]) -> InspectedRecord:
     fields = _within(envelope, raw)
     tag = fields.text("tag", required=True)
     if tag is not None and tag not in _TAGS:
@@ -113,7 +113,7 @@ def _anonymous_event(request: Request, envelope: Fields, raw: Any, ids: Mapping[
     )
 
 
-def exposures(request: Request, body: Body) -> list[Inspected]:
+def exposures(request: Request, body: Body) -> list[InspectedRecord]:
     """Read which variations of split tests a visitor has seen."""
     fields = Fields(body)
     fields.text("propertyId", required=True)
@@ -126,7 +126,7 @@ def exposures(request: Request, body: Body) -> list[Inspected]:
     return [_exposure(request, fields, exposure, visitor_id) for exposure in seen]
 
 
-def _exposure(request: Request, envelope: Fields, raw: Any, visitor_id: str | None) -> Inspected:
+def _exposure(request: Request, envelope: Fields, raw: Any, visitor_id: str | None) -> InspectedRecord:
     fields = _within(envelope, raw)
     test, variation = fields.text("splitTestKey", required=True), fields.text("variationKey", required=True)
     session_id = fields.text("sessionId", required=True)
@@ -189,8 +189,8 @@ def _custom_properties(fields: Fields) -> dict[str, Any]:
 
 def _record(
     request: Request, fields: Fields, name: str, *, raw: dict[str, Any], occurred_at: float | None = None, **given: Any
-) -> Inspected:
-    return Inspected(
+) -> InspectedRecord:
+    return InspectedRecord(
         **{
             "received_at": request.received_at,
             "occurred_at": request.received_at if occurred_at is None else occurred_at,

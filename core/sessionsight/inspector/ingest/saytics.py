@@ -16,10 +16,10 @@ from sessionsight.destinations.saytics import title_case
 from sessionsight.inspector.ingest.base import (
     Body,
     Endpoint,
-    Outcome,
-    Refusal,
+    IngestResult,
     Reply,
     Request,
+    RequestRejected,
     always,
     as_one,
     check_key,
@@ -29,7 +29,7 @@ from sessionsight.inspector.ingest.base import (
     side_of,
 )
 from sessionsight.inspector.ingest.fields import Fields, amount_of, shown
-from sessionsight.inspector.model import Inspected, Kind, Vendor
+from sessionsight.inspector.model import InspectedRecord, Kind, Vendor
 
 __all__ = ["Saytics"]
 
@@ -65,54 +65,54 @@ class Saytics:
         """A write key may write, a secret key may do anything."""
         known = check_key(key, request.keys, where="authorization", missing="missing_key", wrong="invalid_key")
         if not endpoint.public and known.startswith("sk_write_"):
-            raise Refusal(401, "invalid_key", f"authorization: must be the secret key, not {masked(known)}")
+            raise RequestRejected(401, "invalid_key", f"authorization: must be the secret key, not {masked(known)}")
 
     def error(self, status: int, message: str, code: str | None = None) -> Reply:
         """`{"error": {"code", "message"}}`."""
         return Reply(status, {"error": {"code": code or _CODES.get(status, f"http_{status}"), "message": message}})
 
-    def _one(self, request: Request, body: Body) -> Outcome:
+    def _one(self, request: Request, body: Body) -> IngestResult:
         return self._single(_event(request, body))
 
-    def _batch(self, request: Request, body: Body) -> Outcome:
+    def _batch(self, request: Request, body: Body) -> IngestResult:
         events = body.get("events")
         if not isinstance(events, list) or not events:
-            return Outcome(self.error(400, f"events: must be a list of events, not {shown(events)}"))
+            return IngestResult(self.error(400, f"events: must be a list of events, not {shown(events)}"))
         records = [_event(request, event) for event in events]
         if len(events) > _MAX_BATCH:
             rule = f"events: must be at most {_MAX_BATCH}, not {len(events)}"
-            return Outcome(self.error(400, rule), [refuse(record, rule) for record in records])
+            return IngestResult(self.error(400, rule), [refuse(record, rule) for record in records])
         return self._judged(*as_one(records))
 
-    def _identify(self, request: Request, body: Body) -> Outcome:
+    def _identify(self, request: Request, body: Body) -> IngestResult:
         fields = Fields(body)
         user_id = fields.text("userId", required=True)
         traits = fields.object("traits")
         fields.only(_PERSON)
         return self._single(_record(request, fields, "identify", "identify", traits, user_id=user_id))
 
-    def _profile(self, request: Request, body: Body) -> Outcome:
+    def _profile(self, request: Request, body: Body) -> IngestResult:
         user_id = request.path.rpartition("/")[2]
         known = request.known(user_id)
         if not known:
-            return Outcome(self.error(404, f"no record is about the user {shown(user_id)}", "not_found"))
+            return IngestResult(self.error(404, f"no record is about the user {shown(user_id)}", "not_found"))
         traits: dict[str, Any] = {}
         for record in known:
             if record.kind == "identify":
                 traits |= record.properties
         times = [record.occurred_at for record in known]
         seen = {"created_at": rfc3339(min(times)), "last_seen": rfc3339(max(times))}
-        return Outcome(Reply(200, {"id": user_id, "traits": traits, **seen}))
+        return IngestResult(Reply(200, {"id": user_id, "traits": traits, **seen}))
 
-    def _single(self, record: Inspected) -> Outcome:
+    def _single(self, record: InspectedRecord) -> IngestResult:
         return self._judged([record], record.rules[0] if record.rules else None)
 
-    def _judged(self, records: Sequence[Inspected], problem: str | None) -> Outcome:
+    def _judged(self, records: Sequence[InspectedRecord], problem: str | None) -> IngestResult:
         reply = self.error(400, problem) if problem else Reply(200, {"status": "ok", "received": len(records)})
-        return Outcome(reply, records)
+        return IngestResult(reply, records)
 
 
-def _event(request: Request, raw: Any) -> Inspected:
+def _event(request: Request, raw: Any) -> InspectedRecord:
     fields = Fields(raw)
     name = fields.text("event", required=True)
     user_id, anonymous_id = fields.text("userId"), fields.text("anonymousId")
@@ -149,8 +149,8 @@ def _record(
     *,
     occurred_at: float | None = None,
     **ids: Any,
-) -> Inspected:
-    return Inspected(
+) -> InspectedRecord:
+    return InspectedRecord(
         received_at=request.received_at,
         occurred_at=request.received_at if occurred_at is None else occurred_at,
         vendor="saytics",

@@ -17,10 +17,10 @@ from sessionsight.inspector.ingest import recordings, visitors
 from sessionsight.inspector.ingest.base import (
     Body,
     Endpoint,
-    Outcome,
-    Refusal,
+    IngestResult,
     Reply,
     Request,
+    RequestRejected,
     always,
     as_one,
     check_key,
@@ -29,7 +29,7 @@ from sessionsight.inspector.ingest.base import (
     side_of,
 )
 from sessionsight.inspector.ingest.fields import Fields, number, shown
-from sessionsight.inspector.model import Inspected, Kind, Vendor
+from sessionsight.inspector.model import InspectedRecord, Kind, Vendor
 from sessionsight.javascript import length
 
 __all__ = ["SessionSight"]
@@ -80,14 +80,14 @@ class SessionSight:
         known = check_key(key, request.keys, where=where, missing="UNAUTHORIZED", wrong="UNAUTHORIZED")
         wrong, needed = ("sec", "public") if endpoint.public else ("pub", "secret")
         if known.startswith(f"sessionsight_{wrong}_"):
-            raise Refusal(401, "UNAUTHORIZED", f"{where}: must be the {needed} key, not {masked(known)}")
+            raise RequestRejected(401, "UNAUTHORIZED", f"{where}: must be the {needed} key, not {masked(known)}")
 
     def error(self, status: int, message: str, code: str | None = None) -> Reply:
         """`{"error": {"code", "message"}}`, codes in capitals."""
         code = _CODES.get(status) or (code or f"HTTP_{status}").upper()
         return Reply(status, {"error": {"code": code, "message": message}})
 
-    def _goal(self, request: Request, body: Body, *, direction: Direction) -> Outcome:
+    def _goal(self, request: Request, body: Body, *, direction: Direction) -> IngestResult:
         fields = Fields(body)
         goal_id = fields.text("goalId", required=True)
         if goal_id is not None and not _SLUG.fullmatch(goal_id):
@@ -111,7 +111,7 @@ class SessionSight:
         )
         return self._judged(record)
 
-    def _feedback(self, request: Request, body: Body) -> Outcome:
+    def _feedback(self, request: Request, body: Body) -> IngestResult:
         fields = Fields(body)
         feedback_type = fields.text("feedbackTypeId", required=True)
         fields.text("propertyId", required=True)
@@ -124,60 +124,60 @@ class SessionSight:
         name = f"feedback {feedback_type or ''}".rstrip()
         return self._judged(_record(request, fields, kind="event", name=name, session_id=session_id, properties=given))
 
-    def _bootstrap(self, request: Request, body: Body) -> Outcome:
+    def _bootstrap(self, request: Request, body: Body) -> IngestResult:
         fields = Fields(body)
         fields.text("propertyId", required=True)
-        visitor_id = visitors.take_back(fields.text("clientVisitorId"))
+        visitor_id = visitors.reuse_or_create(fields.text("clientVisitorId"))
         if fields.rules:
-            return Outcome(self.error(400, fields.rules[0]))
+            return IngestResult(self.error(400, fields.rules[0]))
         granted = {
             "visitorId": visitor_id,
             "visitorToken": visitors.token_for(visitor_id),
             "issuedAt": int(request.received_at * 1000),
         }
-        return Outcome(Reply(200, granted))
+        return IngestResult(Reply(200, granted))
 
-    def _recording(self, request: Request, body: Body) -> Outcome:
+    def _recording(self, request: Request, body: Body) -> IngestResult:
         fields = Fields(body)
         records = recordings.recording(request, fields, _session_id(fields))
         if fields.rules:
-            return Outcome(self.error(400, fields.rules[0]), records)
+            return IngestResult(self.error(400, fields.rules[0]), records)
         granted: dict[str, Any] = {"success": True}
         if not fields.raw.get("visitorToken"):  # the first of a new visitor, who gets a token with the reply
-            granted["rotateVisitorToken"] = visitors.token_for(visitors.take_back(fields.raw["visitorId"]))
-        return Outcome(Reply(200, granted), records)
+            granted["rotateVisitorToken"] = visitors.token_for(visitors.reuse_or_create(fields.raw["visitorId"]))
+        return IngestResult(Reply(200, granted), records)
 
-    def _anonymous(self, request: Request, body: Body) -> Outcome:
+    def _anonymous(self, request: Request, body: Body) -> IngestResult:
         return self._batch(body, "events", recordings.anonymous_events(request, body))
 
-    def _exposures(self, request: Request, body: Body) -> Outcome:
+    def _exposures(self, request: Request, body: Body) -> IngestResult:
         return self._batch(body, "exposures", recordings.exposures(request, body))
 
-    def _batch(self, body: Body, name: str, given: list[Inspected]) -> Outcome:
+    def _batch(self, body: Body, name: str, given: list[InspectedRecord]) -> IngestResult:
         if not isinstance(body.get(name), list):
-            return Outcome(self.error(400, f"{name}: must be a list, not {shown(body.get(name))}"))
+            return IngestResult(self.error(400, f"{name}: must be a list, not {shown(body.get(name))}"))
         records, problem = as_one(given, name)
-        return Outcome(self.error(400, problem) if problem else Reply(200, {"success": True}), records)
+        return IngestResult(self.error(400, problem) if problem else Reply(200, {"success": True}), records)
 
-    def _split_tests(self, request: Request, body: Body) -> Outcome:
+    def _split_tests(self, request: Request, body: Body) -> IngestResult:
         if not request.query.get("propertyId", "").strip():
-            return Outcome(self.error(400, "propertyId: is required"))
-        return Outcome(Reply(200, {"tests": []}))
+            return IngestResult(self.error(400, "propertyId: is required"))
+        return IngestResult(Reply(200, {"tests": []}))
 
-    def _flags(self, request: Request, body: Body) -> Outcome:
+    def _flags(self, request: Request, body: Body) -> IngestResult:
         fields = Fields(body)
         fields.text("propertyId", required=True)
         fields.text("environment", required=True)
         fields.object("context")
-        return Outcome(self.error(400, fields.rules[0]) if fields.rules else Reply(200, {"flags": {}}))
+        return IngestResult(self.error(400, fields.rules[0]) if fields.rules else Reply(200, {"flags": {}}))
 
-    def _judged(self, record: Inspected) -> Outcome:
+    def _judged(self, record: InspectedRecord) -> IngestResult:
         reply = Reply(200, {"success": True}) if record.accepted else self.error(400, record.rules[0])
-        return Outcome(reply, [record])
+        return IngestResult(reply, [record])
 
 
-def _record(request: Request, fields: Fields, *, kind: Kind, name: str, properties: Any, **ids: Any) -> Inspected:
-    return Inspected(
+def _record(request: Request, fields: Fields, *, kind: Kind, name: str, properties: Any, **ids: Any) -> InspectedRecord:
+    return InspectedRecord(
         received_at=request.received_at,
         occurred_at=request.received_at,
         vendor="sessionsight",

@@ -16,7 +16,7 @@ from typing import Any
 from sessionsight.inspector.ingest.base import (
     Body,
     Endpoint,
-    Outcome,
+    IngestResult,
     Reply,
     Request,
     as_one,
@@ -26,7 +26,7 @@ from sessionsight.inspector.ingest.base import (
     side_of,
 )
 from sessionsight.inspector.ingest.fields import Fields, amount_of, shown
-from sessionsight.inspector.model import Inspected, Kind, Vendor
+from sessionsight.inspector.model import InspectedRecord, Kind, Vendor
 
 __all__ = ["Signal"]
 
@@ -60,7 +60,7 @@ class Signal:
         """The vendor documents no form."""
         return Reply(status, {"error": {"code": code or f"http_{status}", "message": message}})
 
-    def _batch(self, request: Request, body: Body) -> Outcome:
+    def _batch(self, request: Request, body: Body) -> IngestResult:
         envelope = Fields(body)
         envelope.text("projectId")
         envelope.time("sentAt")
@@ -73,10 +73,10 @@ class Signal:
             problem = envelope.rules[0]
             records = [refuse(record, problem) for record in records]
         reply = self.error(400, problem, "invalid_request") if problem else Reply(200, {"success": True})
-        return Outcome(reply, records)
+        return IngestResult(reply, records)
 
 
-def _event(request: Request, raw: Any) -> Inspected:
+def _event(request: Request, raw: Any) -> InspectedRecord:
     fields = Fields(raw)
     name = fields.text("event", required=True)
     distinct_id = fields.text("distinctId", required=name != "$groupidentify")
@@ -94,7 +94,7 @@ def _event(request: Request, raw: Any) -> Inspected:
         known.object("groupProperties")
     fields.rules.extend(f"properties.{rule}" for rule in known.rules)
     user_id, visitor_id = _who(name, distinct_id, properties)
-    return Inspected(
+    return InspectedRecord(
         received_at=request.received_at,
         occurred_at=request.received_at if occurred_at is None else occurred_at,
         vendor="signal",

@@ -12,12 +12,12 @@ import hashlib
 import re
 import uuid
 
-__all__ = ["take_back", "token_for", "visitor_of"]
+__all__ = ["reuse_or_create", "token_for", "visitor_of"]
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-def take_back(visitor_id: str | None) -> str:
+def reuse_or_create(visitor_id: str | None) -> str:
     """The id that a browser remembers, if it is a UUID, else a new one."""
     return visitor_id if visitor_id is not None and _UUID.fullmatch(visitor_id) else str(uuid.uuid4())
 

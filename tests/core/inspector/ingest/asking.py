@@ -5,15 +5,15 @@ from typing import Any
 import msgspec
 
 from sessionsight.inspector.ingest import base, endpoints_at
-from sessionsight.inspector.ingest.base import Outcome
-from sessionsight.inspector.model import Inspected
+from sessionsight.inspector.ingest.base import IngestResult
+from sessionsight.inspector.model import InspectedRecord
 
 NOW = 1_777_629_600.0
 
 
 def ask(
     path: str, body: Any = None, headers: dict[str, str] | None = None, *, method: str = "POST", **options: Any
-) -> Outcome:
+) -> IngestResult:
     ingest, endpoints = endpoints_at(path)
     assert ingest is not None, path
     endpoint = next(endpoint for endpoint in endpoints if endpoint.method == method)
@@ -25,6 +25,6 @@ def ask(
     return base.answer(ingest, endpoint, request)
 
 
-def one(outcome: Outcome) -> Inspected:
+def one(outcome: IngestResult) -> InspectedRecord:
     (record,) = outcome.records
     return record

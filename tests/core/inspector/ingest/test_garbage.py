@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sessionsight.inspector.filters import Filter
 from sessionsight.inspector.ingest import INGESTS, base
-from sessionsight.inspector.model import Received
+from sessionsight.inspector.model import RecordedRequest
 from sessionsight.inspector.server import RunningInspector
 from sessionsight.inspector.store import Store
 from tests.core.inspector.calls import BEARER, SECRET, batch, capture, event, goal, pulse, pulses
@@ -58,7 +58,9 @@ def test_any_json_is_answered_and_can_be_kept_and_found(path: tuple[str, str], b
     assert outcome.reply.status in {200, 400, 401, 404}
     assert (outcome.reply.status == 200) == all(record.accepted for record in outcome.records) or not outcome.records
     with Store() as store:
-        received = Received(received_at=NOW, method=method, path=target, body=encoded, status=outcome.reply.status)
+        received = RecordedRequest(
+            received_at=NOW, method=method, path=target, body=encoded, status=outcome.reply.status
+        )
         added = store.add(received, outcome.records)
         assert store.records(Filter(), limit=100).records == added[::-1]
         for record in added:
