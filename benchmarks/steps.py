@@ -98,7 +98,7 @@ def _resolve() -> Step:
 def _hand_over(client: Client) -> Step:
     """What a request's end pays: a batch goes into the intake, which is emptied after each five hundred, untimed."""
     batches = _batches(client)
-    intake = client._engine_for_process()._intake
+    intake = client._engine_for_process()._submit_queue
     intake._idle = False  # as between the first request of a burst and the last: nobody is woken
 
     def run(loops: int) -> float:
@@ -124,7 +124,7 @@ def _intake(client: Client) -> Step:
         for turn in range(-(-loops // 500)):
             some = _batches(client)[: min(500, loops - turn * 500)]
             started = perf_counter()
-            engine._take(some)
+            engine._process_batches(some)
             total += perf_counter() - started
             client.flush()
         return total

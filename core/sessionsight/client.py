@@ -103,7 +103,7 @@ class Client:
                 "no destination is configured: analytics are captured and sent nowhere; "
                 "`sessionsight check` says what is missing",
             )
-        if self._destinations and not threads.run():
+        if self._destinations and not threads.available():
             self._engine.logger.log(
                 logging.WARNING,
                 "uWSGI lets no threads run, so each request delivers at its end what it has captured, and occupies "
@@ -297,7 +297,7 @@ class Client:
         """Raise what went wrong in strict mode; otherwise log it with the caller's line, and count it."""
         if self.settings.strict or test_mode.strict:
             raise error
-        self._engine_for_process().count("rejected")
+        self._engine_for_process().increment("rejected")
         place = caller_location()
         if isinstance(error, CaptureError):
             self._log(logging.WARNING, f"{place}: {error}; nothing was captured", key=f"rejected:{place}")
@@ -367,7 +367,7 @@ class Client:
         )
 
     def _count(self, what: str) -> None:
-        self._engine_for_process().count(what)
+        self._engine_for_process().increment(what)
 
     def _log(self, level: int, message: str, *, key: str | None = None) -> None:
         self._engine_for_process().logger.log(level, message, key=key)

@@ -10,12 +10,14 @@ import contextlib
 import logging
 import sys
 import time
+import traceback
 from collections import deque
+from pathlib import PurePath
 from types import FrameType
 
 from sessionsight.errors import escape_control_characters
 
-__all__ = ["ThrottledLogger", "caller_location", "logger"]
+__all__ = ["LaneLogger", "ThrottledLogger", "caller_location", "logger"]
 
 logger = logging.getLogger("sessionsight")
 
@@ -60,6 +62,25 @@ class ThrottledLogger:
         self._buffered = False
         while self._buffer:
             _emit(*self._buffer.popleft())
+
+
+class LaneLogger:
+    """Logs the problems of one lane, under its name."""
+
+    def __init__(self, lane: str, logger: ThrottledLogger) -> None:
+        self._lane = lane
+        self._logger = logger
+        self.flush_buffered = logger.flush_buffered
+
+    def log(self, level: int, message: str, *, key: str | None = None) -> None:
+        """Log a message, unless the lane has logged one with the same key in the last minute."""
+        self._logger.log(level, f"{self._lane}: {message}", key=f"{self._lane}:{key or message}")
+
+    def internal_error(self, error: BaseException) -> None:
+        """Log a bug by its type and place only, because its message may contain anything."""
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{PurePath(frame.filename).name}:{frame.lineno}"
+        self.log(logging.ERROR, f"internal error in delivery, {type(error).__name__} at {place}; please report it")
 
 
 def _emit(level: int, message: str) -> None:

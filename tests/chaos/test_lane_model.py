@@ -27,9 +27,9 @@ from sessionsight.delivery.queue.factory import open_spool
 from sessionsight.delivery.queue.memory import MemorySpool
 from sessionsight.delivery.sender_pool import Attempt, Outcome
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
-from sessionsight.delivery.transport import NotSent, OutcomeUnknown, TimeLimits, TransportError, Unsendable
+from sessionsight.delivery.transport import InvalidCall, NotSent, OutcomeUnknown, TimeLimits, TransportError
 from sessionsight.destinations.base import VendorRequest, VendorResponse
-from sessionsight.log import ThrottledLogger
+from sessionsight.log import LaneLogger, ThrottledLogger
 from tests.core.delivery.kit import USER, Vendor, quick
 from tests.core.delivery.spools import abandon
 from tests.support.examples import examples
@@ -44,7 +44,7 @@ ANSWERS: dict[str, VendorResponse | TransportError] = {
     "broken": VendorResponse(status=500),
     "not reached": NotSent("nobody listens"),
     "hung up": OutcomeUnknown("no reply"),
-    "unsendable": Unsendable("a line break in the key"),
+    "unsendable": InvalidCall("a line break in the key"),
 }
 UNKNOWN = {"broken", "hung up"}
 MAX_AGE = 5_000.0
@@ -67,30 +67,30 @@ class Clock:
 
 
 class Hands:
-    """`Senders` whose calls come back when they are told to."""
+    """`SenderPool` whose calls come back when they are told to."""
 
     next_deadline = math.inf
 
     def __init__(self) -> None:
-        self.flying: list[Attempt] = []
-        self.launched: list[VendorRequest] = []
+        self.calls: list[Attempt] = []
+        self.submitted: list[VendorRequest] = []
         self._done: list[Outcome] = []
 
     @property
     def in_flight(self) -> int:
-        return len(self.flying) + len(self._done)
+        return len(self.calls) + len(self._done)
 
-    def launch(self, call: VendorRequest, limits: TimeLimits) -> Attempt:
+    def submit(self, call: VendorRequest, limits: TimeLimits) -> Attempt:
         attempt = Attempt(call, limits, math.inf)
-        self.flying.append(attempt)
-        self.launched.append(call)
+        self.calls.append(attempt)
+        self.submitted.append(call)
         return attempt
 
     def bring_back(self, attempt: Attempt, result: VendorResponse | TransportError) -> None:
-        self.flying.remove(attempt)
+        self.calls.remove(attempt)
         self._done.append(Outcome(attempt, result))
 
-    def finished(self) -> list[Outcome]:
+    def completed(self) -> list[Outcome]:
         done, self._done = self._done, []
         return done
 
@@ -161,7 +161,9 @@ class LaneModel(RuleBasedStateMachine):
             died(letters)
 
         self.patch.setattr(self.queue, "dead_letter", note_and_die)
-        self.dispatcher = Dispatcher(self.vendor, self.queue, hands, self.options, ThrottledLogger(buffered=True))
+        self.dispatcher = Dispatcher(
+            self.vendor, self.queue, hands, self.options, LaneLogger("vendor", ThrottledLogger(buffered=True))
+        )
 
     # --- what may happen ---------------------------------------------------------------------------
 
@@ -202,7 +204,7 @@ class LaneModel(RuleBasedStateMachine):
     @rule()
     def turn(self) -> None:
         """The lane does what it can do now."""
-        self.wait = self.dispatcher.turn()
+        self.wait = self.dispatcher.run_once()
         for tokens, answer in self.unnoticed:
             self.note(tokens, answer)
         self.unnoticed.clear()
@@ -212,11 +214,11 @@ class LaneModel(RuleBasedStateMachine):
         if self.queue.pending and not self.hands.in_flight:
             assert self.wait < math.inf, "records wait, and the lane sleeps for ever"
 
-    @precondition(lambda self: self.hands.flying)
+    @precondition(lambda self: self.hands.calls)
     @rule(which=st.integers(0, 2), answer=st.sampled_from(sorted(ANSWERS)), noticed=st.booleans())
     def answer(self, which: int, answer: str, noticed: bool) -> None:
         """A call comes back, and the lane takes note at once or with the next ones."""
-        attempt = self.hands.flying[which % len(self.hands.flying)]
+        attempt = self.hands.calls[which % len(self.hands.calls)]
         self.unnoticed.append((tokens_of(attempt.call), answer))
         self.hands.bring_back(attempt, ANSWERS[answer])
         if noticed:
@@ -247,7 +249,7 @@ class LaneModel(RuleBasedStateMachine):
         """Nothing leaves again that is settled, and no record is on its way twice."""
         limits = self.vendor.limits
         assert self.hands.in_flight <= limits.concurrency
-        for call in self.hands.launched[self.seen :]:
+        for call in self.hands.submitted[self.seen :]:
             tokens = set(tokens_of(call))
             assert len(tokens) == len(call.entries) <= limits.max_records
             assert not tokens & self.delivered
@@ -255,8 +257,8 @@ class LaneModel(RuleBasedStateMachine):
             if not limits.idempotent:
                 assert not tokens & self.doubtful, "sent again although it may have arrived"
             self.look_at_order(tokens_of(call))
-        self.seen = len(self.hands.launched)
-        flying = [token for attempt in self.hands.flying for token in tokens_of(attempt.call)]
+        self.seen = len(self.hands.submitted)
+        flying = [token for attempt in self.hands.calls for token in tokens_of(attempt.call)]
         assert len(flying) == len(set(flying))
 
     def look_at_order(self, tokens: list[str]) -> None:
@@ -309,7 +311,7 @@ class LaneModel(RuleBasedStateMachine):
             self.turn()
             if not self.queue.snapshot("closed").pending:
                 break
-            while self.hands.flying:
+            while self.hands.calls:
                 self.answer(0, "taken", noticed=False)
             self.clock.now += min(self.wait, 60.0)
         stats = self.queue.snapshot("closed")
@@ -336,7 +338,7 @@ class DurableLaneModel(LaneModel):
     @rule()
     def kill(self) -> None:
         """The process is gone, and another one comes in its place. What it had on the wire may have arrived."""
-        for attempt in self.hands.flying:
+        for attempt in self.hands.calls:
             self.doubtful |= set(tokens_of(attempt.call))
         for tokens, _ in self.unnoticed:
             self.doubtful |= set(tokens)

@@ -139,7 +139,7 @@ def test_many_threads_may_flush_at_once(client_of: MakeClient, server: Server) -
 
     assert results == [True] * 40
     assert counts(client) == {"captured": 40, "delivered": 40}
-    assert not client._engine._lanes["signal"]._dispatcher.agenda.hurry, "the next record waits for company again"
+    assert not client._engine._lanes["signal"]._dispatcher.schedule.flushing, "the next record waits for company again"
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])

@@ -141,7 +141,7 @@ def test_a_refused_test_event_is_told_in_the_vendors_words(server: Server) -> No
 def test_a_refused_key_is_told_at_once(server: Server) -> None:
     server.will(*[reply(401, body=b'{"error": "who are you?"}')] * 3)
     [finding] = send_test_event(client_for(signal_at(server)), 60)
-    assert finding.message == "not delivered, the vendor refuses our calls: who are you?"
+    assert finding.message == "not delivered, the vendor rejects our calls: who are you?"
     assert finding.hint == "check the key and the address"
 
 

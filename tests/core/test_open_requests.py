@@ -193,7 +193,7 @@ def test_a_response_that_captures_nothing_is_not_watched(make: Make) -> None:
     analytics = open_visit(recorder)
     assert not recorder.client._engine_for_process()._open
     analytics.release()
-    assert recorder.client._engine_for_process()._intake._thread is None
+    assert recorder.client._engine_for_process()._submit_queue._thread is None
 
 
 def test_one_that_fails_keeps_the_others_from_nothing(make: Make, caplog: pytest.LogCaptureFixture) -> None:

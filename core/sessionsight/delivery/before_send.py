@@ -1,4 +1,4 @@
-"""`before_send`: the user's last look at a copy of each record, in the lane's own thread."""
+"""Applies `before_send`, the callback that may change or drop a copy of each record before it is sent."""
 
 from __future__ import annotations
 
@@ -13,55 +13,57 @@ from sessionsight.capture.encoding import decode, encode
 from sessionsight.capture.records import DropReason, Event, Goal, QueuedRecord, check_goal, record_id
 from sessionsight.delivery.options import BeforeSend
 from sessionsight.delivery.queue.base import LaneQueue
-from sessionsight.delivery.reports import Reports
 from sessionsight.destinations.base import Destination, rfc3339
 from sessionsight.errors import CaptureError
 from sessionsight.javascript import nonfinite_as_text
+from sessionsight.log import LaneLogger
 
-__all__ = ["LastLook", "apply"]
+__all__ = ["BeforeSendFilter", "apply"]
 
 
-class LastLook:
-    """Shows claimed records to `before_send`, and settles those that are not to be sent.
+class BeforeSendFilter:
+    """Passes claimed records to `before_send`, and drops those that are not to be sent. Runs in the lane's thread.
 
     Args:
-        function: The user's; None where there is none.
-        destination: Where the records go. It is asked again whether it can take one that was changed.
-        queue: Where the others are counted as dropped.
-        reports: Where it is told that the function failed.
+        before_send: The user's callback, or None.
+        destination: Where the records go. It checks each changed record again.
+        queue: Where dropped records are counted.
+        logger: Where errors of the callback are logged.
     """
 
     def __init__(
-        self, function: BeforeSend | None, destination: Destination, queue: LaneQueue, reports: Reports
+        self, before_send: BeforeSend | None, destination: Destination, queue: LaneQueue, logger: LaneLogger
     ) -> None:
-        self._function = function
+        self._before_send = before_send
         self._destination = destination
         self._queue = queue
-        self._reports = reports
+        self._logger = logger
 
     def __call__(self, entries: Sequence[QueuedRecord]) -> Sequence[QueuedRecord]:
-        """The records to send, as the function left them."""
-        function = self._function
-        if function is None:
+        """Return the records to send, as the callback left them."""
+        before_send = self._before_send
+        if before_send is None:
             return entries
-        return [shown for entry in entries if (shown := self._look(function, entry)) is not None]
+        return [changed for entry in entries if (changed := self._apply_one(before_send, entry)) is not None]
 
-    def _look(self, function: BeforeSend, entry: QueuedRecord) -> QueuedRecord | None:
+    def _apply_one(self, before_send: BeforeSend, entry: QueuedRecord) -> QueuedRecord | None:
         try:
-            shown = apply(function, entry, self._destination.name)
+            changed = apply(before_send, entry, self._destination.name)
             reason = (
-                DropReason.BEFORE_SEND if shown is None else self._destination.drop_reason(shown.record, shown.context)
+                DropReason.BEFORE_SEND
+                if changed is None
+                else self._destination.drop_reason(changed.record, changed.context)
             )
         except (Exception, SystemExit) as error:
-            shown, reason = None, DropReason.BEFORE_SEND_ERROR
+            changed, reason = None, DropReason.BEFORE_SEND_ERROR
             message = f"before_send failed with {type(error).__name__}: {error}; the record is dropped"
-            self._reports.log(logging.ERROR, message, key="before_send")
+            self._logger.log(logging.ERROR, message, key="before_send")
         if reason is None:
-            return shown
-        if shown is not None:
-            self._reports.log(
+            return changed
+        if changed is not None:
+            self._logger.log(
                 logging.WARNING,
-                f"{shown.record.kind} {shown.record.label!r} is dropped ({reason}), for before_send took away "
+                f"{changed.record.kind} {changed.record.label!r} is dropped ({reason}), because before_send removed "
                 "what the vendor needs",
                 key=f"before_send:{reason}",
             )
@@ -70,19 +72,19 @@ class LastLook:
 
 
 def apply(before_send: BeforeSend, entry: QueuedRecord, destination: str) -> QueuedRecord | None:
-    """Show the record to the function, and take over what it changed.
+    """Call `before_send` with the record as a dict, and return a copy of the entry with its changes.
 
-    The function gets `kind`, `id`, `timestamp`, `properties`, `user_id`, `session_id`, and `name` or
-    `goal_id` and `amount`. Of what it returns, `properties`, `name`, `user_id` and `amount` count.
+    The dict has `kind`, `id`, `timestamp`, `properties`, `user_id`, `session_id`, and `name` or `goal_id` and
+    `amount`. From the returned dict, `properties`, `name`, `user_id` and `amount` are used.
 
     Returns:
-        The entry to send, or None when the function returned None.
+        The entry to send, or None when the callback returned None.
 
     Raises:
-        Exception: Whatever the function raises, or a `CaptureError` for a result that cannot be sent.
+        Exception: Any exception of the callback, or a `CaptureError` for a result that cannot be sent.
     """
     record = entry.record
-    shown: dict[str, Any] = {
+    payload: dict[str, Any] = {
         "kind": record.kind,
         "id": record_id(record),
         "timestamp": rfc3339(record.time),
@@ -91,16 +93,19 @@ def apply(before_send: BeforeSend, entry: QueuedRecord, destination: str) -> Que
         "properties": decode(record.properties),
     }
     if isinstance(record, Event):
-        shown["name"] = record.name
+        payload["name"] = record.name
     elif isinstance(record, Goal):
-        shown.update(goal_id=record.goal_id, amount=record.amount)
-    returned = run(before_send, shown, destination)
+        payload.update(goal_id=record.goal_id, amount=record.amount)
+    returned = run(before_send, payload, destination)
     if returned is None:
         return None
     if not isinstance(returned, Mapping):
         raise CaptureError(f"before_send must return a dict or None, not {type(returned).__name__}")
     goal = isinstance(record, Goal)
-    changes: dict[str, Any] = {"user_id": _user_id(returned), "properties": _properties(returned, as_texts=goal)}
+    changes: dict[str, Any] = {
+        "user_id": _user_id(returned),
+        "properties": _properties(returned, nonfinite_to_text=goal),
+    }
     if isinstance(record, Event):
         changes["name"] = _name(returned)
     elif isinstance(record, Goal):
@@ -108,11 +113,11 @@ def apply(before_send: BeforeSend, entry: QueuedRecord, destination: str) -> Que
     return replace(entry, record=replace(record, **changes), context=entry.context.with_user(changes["user_id"]))
 
 
-def _properties(returned: Mapping[str, Any], *, as_texts: bool) -> bytes:
+def _properties(returned: Mapping[str, Any], *, nonfinite_to_text: bool) -> bytes:
     properties = returned.get("properties", {})
     if not isinstance(properties, Mapping):
         raise CaptureError(f"before_send: properties must be a mapping, not {type(properties).__name__}")
-    if as_texts:  # a goal's metadata, where NaN is a text
+    if nonfinite_to_text:  # a goal's metadata has NaN as text
         properties = {name: nonfinite_as_text(value) for name, value in properties.items()}
     return encode(properties)
 

@@ -1,4 +1,4 @@
-"""What takes calls to stderr instead of the network, for destinations whose limits say `via="console"`."""
+"""Transport of the console destination: writes calls to stderr."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["ConsoleTransport"]
 
 
 class ConsoleTransport:
-    """Writes each call's body to what is `sys.stderr` at that moment, in one go."""
+    """Writes each call's body to the current `sys.stderr`, in one call of `write`."""
 
     def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
         """Write the body.
 
         Raises:
-            NotSent: There is no stderr, as in a service of Windows, or it is closed.
+            NotSent: There is no stderr, as in a Windows service, or it is closed.
         """
         if sys.stderr is None:
             raise NotSent("this process has no stderr")
@@ -29,4 +29,4 @@ class ConsoleTransport:
         return VendorResponse(status=200)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing, because nothing is open."""

@@ -1,59 +1,59 @@
-"""Finds out that a key or an address has changed, while a lane pauses because they were refused."""
+"""ThrottledLogger that a key or an address has changed, while a lane is paused because they were rejected."""
 
 from __future__ import annotations
 
-from sessionsight.delivery.jobs import Job
+from sessionsight.delivery.schedule import Job
 from sessionsight.destinations.base import Destination
 
-__all__ = ["KeyWatch"]
+__all__ = ["CredentialWatcher"]
 
-_EVERY = 1.0
+_INTERVAL = 1.0
 
 
-class KeyWatch:
-    """Compares the refused call with what it would be today.
+class CredentialWatcher:
+    """Renders the rejected call again, and compares it with what was sent.
 
     Args:
-        destination: Makes the calls; its keys may be functions.
-        slowest: Seconds between looks, once changes have not helped: a key that is another one each time
-            would otherwise make a pause useless.
+        destination: Makes the calls; its keys may be callables.
+        max_interval: Seconds between checks once changes have not helped: otherwise a key callable that returns a
+            new value on every call would defeat the pause.
     """
 
-    def __init__(self, destination: Destination, slowest: float) -> None:
+    def __init__(self, destination: Destination, max_interval: float) -> None:
         self._destination = destination
-        self._slowest = max(slowest, _EVERY)
-        self._every = _EVERY
-        self._refused: Job | None = None
-        self.next_look = float("inf")
+        self._max_interval = max(max_interval, _INTERVAL)
+        self._interval = _INTERVAL
+        self._rejected: Job | None = None
+        self.next_check = float("inf")
         """When to call `has_changed` again, on the monotonic clock."""
 
-    def refused(self, job: Job, now: float) -> None:
-        """From now on, look whether this job's call has changed."""
-        self._refused = job.part(job.entries)
-        self._refused.call, self._refused.rendered_at = job.call, job.rendered_at
-        self.next_look = now + self._every
+    def start(self, job: Job, now: float) -> None:
+        """Watch the call of a rejected job."""
+        self._rejected = job.subset(job.entries)
+        self._rejected.call, self._rejected.rendered_at = job.call, job.rendered_at
+        self.next_check = now + self._interval
 
-    def accepted(self) -> None:
-        """Key and address are right."""
-        self.forget()
-        self._every = _EVERY
+    def succeeded(self) -> None:
+        """Stop, and start from the shortest interval next time: key and address were accepted."""
+        self.stop()
+        self._interval = _INTERVAL
 
-    def forget(self) -> None:
-        """Look no more, until the next refusal."""
-        self._refused = None
-        self.next_look = float("inf")
+    def stop(self) -> None:
+        """Stop watching, until the next rejection."""
+        self._rejected = None
+        self.next_check = float("inf")
 
     def has_changed(self, now: float) -> bool:
-        """Whether the call is another one now; then there is nothing more to watch."""
-        if self._refused is None or now < self.next_look:
+        """Return True, once, when the call would be a different one now."""
+        if self._rejected is None or now < self.next_check:
             return False
-        self.next_look = now + self._every
+        self.next_check = now + self._interval
         try:
-            calls = list(self._destination.build_requests(self._refused.entries, now=self._refused.rendered_at))
+            calls = list(self._destination.build_requests(self._rejected.entries, now=self._rejected.rendered_at))
         except (Exception, SystemExit):
-            return False  # the next probe will say what is wrong
-        if calls == [self._refused.call]:
+            return False  # the next probe reports what is wrong
+        if calls == [self._rejected.call]:
             return False
-        self._every = min(self._every * 2, self._slowest)
-        self.forget()
+        self._interval = min(self._interval * 2, self._max_interval)
+        self.stop()
         return True

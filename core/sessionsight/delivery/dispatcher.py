@@ -1,6 +1,6 @@
-"""Forms batches, sends them when the gate allows, and carries out what their replies mean.
+"""Forms batches, sends them when the gate allows, and applies the verdicts on their replies.
 
-Used by one thread at a time, which calls `turn` again and again.
+Used by one thread at a time, which calls `run_once` again and again.
 """
 
 from __future__ import annotations
@@ -10,126 +10,126 @@ import time
 from collections.abc import Callable, Sequence
 from os import urandom
 
+from sessionsight.callbacks import run
 from sessionsight.capture.records import QueuedRecord
-from sessionsight.delivery.before_send import LastLook
-from sessionsight.delivery.credential_watch import KeyWatch
-from sessionsight.delivery.jobs import Job
-from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.before_send import BeforeSendFilter
+from sessionsight.delivery.credential_watch import CredentialWatcher
+from sessionsight.delivery.options import DeliveryOptions, DeliveryProblem
 from sessionsight.delivery.queue.base import LaneQueue
-from sessionsight.delivery.redaction import discreet, discreet_url
-from sessionsight.delivery.reports import Reports
-from sessionsight.delivery.retry import Gate, backoff, retry_after
-from sessionsight.delivery.schedule import Agenda
-from sessionsight.delivery.sender_pool import Attempt, Senders
-from sessionsight.delivery.transport import NotSent, TimeLimits, TransportError, Unsendable, compressed
+from sessionsight.delivery.redaction import redact_secrets, redact_url
+from sessionsight.delivery.retry import SendGate, backoff, parse_retry_after
+from sessionsight.delivery.schedule import Job, JobSchedule
+from sessionsight.delivery.sender_pool import Attempt, SenderPool
+from sessionsight.delivery.transport import InvalidCall, NotSent, TimeLimits, TransportError, compressed
 from sessionsight.destinations.base import Action, Destination, VendorRequest, VendorResponse, Verdict
 from sessionsight.errors import ConfigurationError
-from sessionsight.log import ThrottledLogger
+from sessionsight.log import LaneLogger
 from sessionsight.test_mode import test_mode
 
 __all__ = ["Dispatcher"]
 
-# Single records refused in a row, with nothing accepted between, that mean a wrong key or address.
-_REFUSALS_TO_PAUSE = 3
-# Refusals for the key that are the record's own fault, for other calls have gone through since.
-_REFUSALS_TO_BURY = 2
-# Seconds between checks whether a test still redirects delivery; nothing wakes a lane at its end.
-_BLOCKED_INTERVAL = 0.05
-# What a foreign function may raise in a lane. SystemExit ends threads without a sound.
+# Single records rejected in a row, with nothing accepted between, that mean a wrong key or address.
+_REJECTIONS_TO_PAUSE = 3
+# Rejections of the key after which the record itself is at fault, because other calls have succeeded since.
+_MAX_REJECTIONS = 2
+# Seconds between checks whether a test still suppresses delivery; nothing wakes a lane when that ends.
+_SUPPRESSED_INTERVAL = 0.05
+# Exceptions of callbacks and destinations. SystemExit would end the thread silently.
 _ANY = (Exception, SystemExit)
 
 
 class Dispatcher:
-    """The decisions of one lane."""
+    """Decides what one lane sends, and what happens to it then."""
 
     def __init__(
         self,
         destination: Destination,
         queue: LaneQueue,
-        senders: Senders,
+        senders: SenderPool,
         options: DeliveryOptions,
-        logger: ThrottledLogger,
+        logger: LaneLogger,
     ) -> None:
         self._destination = destination
         self._limits = destination.limits
         self._max_age = self._limits.max_age or options.max_age
-        self._park_unknown = not self._limits.idempotent and options.goals_on_unknown == "dead_letter"
+        self._at_most_once = not self._limits.idempotent and options.goals_on_unknown == "dead_letter"
         self._queue = queue
         self._senders = senders
         self._options = options
-        self._reports = Reports(destination.name, options, logger)
-        last_look = LastLook(options.before_send, destination, queue, self._reports)
-        self.agenda = Agenda(queue, self._limits, options.linger, last_look)
-        """What is to be sent."""
-        self._gate = Gate(
+        self._logger = logger
+        before_send = BeforeSendFilter(options.before_send, destination, queue, self._logger)
+        self.schedule = JobSchedule(queue, self._limits, options.linger, before_send)
+        self._gate = SendGate(
             concurrency=self._limits.concurrency,
             calls_per_minute=self._limits.calls_per_minute,
             failures_to_open=options.breaker_failures,
             delay_after=self._backoff,
             pause_interval=options.pause_interval,
         )
-        self._flying: dict[Attempt, tuple[Job, VendorRequest]] = {}
-        self._refusals = 0
-        self._watch = KeyWatch(destination, options.pause_interval)
-        self._last_good_launch = float("-inf")
+        self._in_flight: dict[Attempt, tuple[Job, VendorRequest]] = {}
+        self._rejections = 0
+        self._credentials = CredentialWatcher(destination, options.pause_interval)
+        self._last_success_started = float("-inf")
         self._resumed = False
         self.deadline = float("inf")
-        """When the process ends, on the monotonic clock; no call may take longer."""
+        """The end of the process, on the monotonic clock; no call may take longer."""
 
     @property
     def state(self) -> str:
-        """The gate's state, for statistics."""
+        """The state of the gate, for statistics."""
         return self._gate.state(time.monotonic())
 
     def resume(self) -> None:
-        """Send again at once, after a pause or failures. May be called from any thread."""
+        """End a pause or a backoff. May be called from any thread."""
         self._resumed = True
 
-    def turn(self) -> float:
-        """Do everything that can be done now.
+    def run_once(self) -> float:
+        """Handle results and send what can be sent now.
 
         Returns:
-            Seconds after which there is something to do again, if nothing happens before.
+            Seconds until the next call is needed, unless the lane is woken earlier.
         """
-        for outcome in self._senders.finished():
-            if outcome.attempt in self._flying:
-                flown, call = self._flying.pop(outcome.attempt)
-                self._guarded(self._come_back, flown, call, outcome.result)
-        next_look = self._queue.maintain()
+        for outcome in self._senders.completed():
+            if outcome.attempt in self._in_flight:
+                sent, call = self._in_flight.pop(outcome.attempt)
+                self._guarded(self._handle_result, sent, call, outcome.result)
+        next_maintenance = self._queue.maintain()
         if evicted := self._queue.pop_evicted_count():
-            self._reports.log(
+            self._logger.log(
                 logging.WARNING,
                 f"the queue is full, {evicted} records were dropped; the vendor is down or slower than the app",
                 key="queue_full",
             )
         while (now := time.monotonic()) < self.deadline:
             if test_mode.active and test_mode.blocks(self._destination):
-                return _BLOCKED_INTERVAL
-            self._go_on_if_changed(now)
+                return _SUPPRESSED_INTERVAL
+            self._resume_if_credentials_changed(now)
             wait = self._gate.delay(now, self._senders.in_flight)
             if wait <= 0:
-                job, wait = self.agenda.next(now, probing=self._gate.state(now) != "closed")
+                job, wait = self.schedule.next(now, probing=self._gate.state(now) != "closed")
                 if job is not None:
                     self._guarded(self._launch, job, now)
                     continue
-            return max(min(wait, min(self._watch.next_look, self._senders.next_deadline, next_look) - now), 0.0)
+            return max(
+                min(wait, min(self._credentials.next_check, self._senders.next_deadline, next_maintenance) - now), 0.0
+            )
         return max(self._senders.next_deadline - now, 0.0)
 
-    # --- what goes -------------------------------------------------------------------------------
+    # --- sending ---------------------------------------------------------------------------------
 
     def _launch(self, job: Job, now: float) -> None:
-        if not self._expire(job) or not self.agenda.admit(job) or (call := self._render(job, now)) is None:
+        if not self._expire(job) or not self.schedule.admit(job) or (call := self._render(job, now)) is None:
             return
         for note in call.warnings:
-            self._reports.log(logging.WARNING, note)
-        held = self._queue.mark_in_flight(job.entries, durably=self._park_unknown)
-        if held is None:
-            self.agenda.put_off(job, now + self._backoff(1))
+            self._logger.log(logging.WARNING, note)
+        ours = self._queue.mark_in_flight(job.entries, durably=self._at_most_once)
+        if ours is None:
+            self.schedule.schedule_retry(job, now + self._backoff(1))
             return
-        if len(held) < len(job.entries):  # the others were given back while the call was prepared
-            job.take()
-            if held:
-                self.agenda.put_parts([job.part(held)])
+        if len(ours) < len(job.entries):  # the others were given back while the call was prepared
+            job.pop_entries()
+            if ours:
+                self.schedule.push_front([job.subset(ours)])
             return
         job.launched_at = now
         job.attempts += 1
@@ -138,201 +138,217 @@ class Dispatcher:
         limits = TimeLimits(
             connect=self._options.connect_timeout, read=self._options.read_timeout, total=self._options.total_timeout
         ).within(self.deadline - now)
-        self._gate.sent(now)
-        attempt = self._senders.launch(compressed(call, self._limits.gzip_above), limits)
-        self._flying[attempt] = job, call
+        self._gate.record_call(now)
+        attempt = self._senders.submit(compressed(call, self._limits.gzip_above), limits)
+        self._in_flight[attempt] = job, call
 
     def _render(self, job: Job, now: float) -> VendorRequest | None:
-        """The job's call. None when it takes several, which are jobs of their own then, or when none can be made."""
+        """Return the job's call. None if it needs several, which become jobs of their own, or if none can be made."""
         job.call = None
         job.rendered_at = time.time()
         try:
             calls = list(self._destination.build_requests(job.entries, now=job.rendered_at))
             sizes = [len(call.entries) for call in calls]
             if sum(sizes) != len(job.entries) or 0 in sizes:
-                raise ValueError("calls() must carry each entry exactly once")
+                raise ValueError("build_requests() must carry each entry exactly once")
         except ConfigurationError as error:
-            self._judged(job, Verdict(action=Action.PAUSE, message=str(error)), None, now)
+            self._apply_verdict(job, Verdict(action=Action.PAUSE, message=str(error)), None, now)
             return None
         except _ANY as error:
-            self._judged(
+            self._apply_verdict(
                 job, Verdict(action=Action.BISECT, message=f"{type(error).__name__} in build_requests()"), None, now
             )
             return None
         if len(calls) > 1:
-            job.take()
-            self.agenda.put_parts([job.part(call.entries) for call in calls])
+            job.pop_entries()
+            self.schedule.push_front([job.subset(call.entries) for call in calls])
             return None
         [job.call] = calls
         return job.call
 
     def _expire(self, job: Job) -> bool:
-        """Bury what is too old. Returns whether anything is left."""
+        """Dead-letter entries over the maximum age. Return True if any entry is left."""
         oldest = time.time() - self._max_age
         if any(entry.enqueued_at < oldest for entry in job.entries):
             entries = job.entries
             job.entries = [entry for entry in entries if entry.enqueued_at >= oldest]
             expired = [entry for entry in entries if entry.enqueued_at < oldest]
-            self._bury(job, expired, "expired", f"not delivered within {self._max_age:g} s", None)
+            self._dead_letter(job, expired, "expired", f"not delivered within {self._max_age:g} s", None)
         return bool(job.entries)
 
-    # --- what came back --------------------------------------------------------------------------
+    # --- results ---------------------------------------------------------------------------------
 
-    def _come_back(self, job: Job, call: VendorRequest, result: VendorResponse | TransportError) -> None:
+    def _handle_result(self, job: Job, call: VendorRequest, result: VendorResponse | TransportError) -> None:
         now = time.monotonic()
         if isinstance(result, VendorResponse):
             try:
                 verdict = self._destination.classify(call, result)
             except _ANY as error:
                 verdict = Verdict(action=Action.UNKNOWN, message=f"{type(error).__name__} in classify()")
-            self._judged(job, verdict, result, now)
+            self._apply_verdict(job, verdict, result, now)
         else:
             action = Action.UNKNOWN
             if isinstance(result, NotSent):
                 action = Action.RETRY
-            elif isinstance(result, Unsendable):
+            elif isinstance(result, InvalidCall):
                 action = Action.PAUSE
-            self._judged(job, Verdict(action=action, message=str(result)), None, now)
+            self._apply_verdict(job, Verdict(action=action, message=str(result)), None, now)
 
-    def _judged(self, job: Job, verdict: Verdict, reply: VendorResponse | None, now: float) -> None:
-        verdict = discreet(verdict, self._destination)
+    def _apply_verdict(self, job: Job, verdict: Verdict, reply: VendorResponse | None, now: float) -> None:
+        verdict = redact_secrets(verdict, self._destination)
         status = reply.status if reply else None
-        if self._park_unknown and verdict.action not in {Action.DELIVERED, Action.UNKNOWN}:
+        if self._at_most_once and verdict.action not in {Action.DELIVERED, Action.UNKNOWN}:
             self._queue.clear_in_flight(job.entries)
         match verdict.action:
             case Action.DELIVERED:
                 self._deliver(job, verdict, status, now)
-            case Action.UNKNOWN if self._park_unknown:
-                self._gate.failed(now, hold=self._hold(reply))
-                self._bury(job, job.take(), "unknown", verdict.message, status)
+            case Action.UNKNOWN if self._at_most_once:
+                self._gate.record_failure(now, retry_after=self._retry_after(reply))
+                self._dead_letter(job, job.pop_entries(), "unknown", verdict.message, status)
             case Action.RETRY | Action.UNKNOWN:
                 self._retry(job, verdict, reply, now)
             case Action.SPLIT | Action.BISECT if len(job.entries) > 1:
-                self.agenda.put_parts(job.halves())
+                self.schedule.push_front(job.split())
             case Action.SPLIT:
-                self._bury(job, job.take(), "too_large", verdict.message, status)
-            case Action.BISECT if self._refusals + 1 < _REFUSALS_TO_PAUSE:
-                self._refusals += 1
-                self._bury(job, job.take(), "refused", verdict.message, status)
-            case Action.PAUSE if self._is_to_blame(job):
-                self._blame(job, verdict, status, now)
+                self._dead_letter(job, job.pop_entries(), "too_large", verdict.message, status)
+            case Action.BISECT if self._rejections + 1 < _REJECTIONS_TO_PAUSE:
+                self._rejections += 1
+                self._dead_letter(job, job.pop_entries(), "refused", verdict.message, status)
+            case Action.PAUSE if self._is_poisoned(job):
+                self._reject_job(job, verdict, status, now)
             case _:
                 self._pause(job, verdict, status, now)
 
     def _deliver(self, job: Job, verdict: Verdict, status: int | None, now: float) -> None:
         if self._gate.state(now) != "closed":
-            self._reports.log(logging.INFO, "delivering again", key="recovered")
-        self._gate.succeeded()
-        self._refusals = 0
-        self._watch.accepted()
-        self._last_good_launch = max(self._last_good_launch, job.launched_at)
+            self._logger.log(logging.INFO, "delivering again", key="recovered")
+        self._gate.record_success()
+        self._rejections = 0
+        self._credentials.succeeded()
+        self._last_success_started = max(self._last_success_started, job.launched_at)
         self._queue.set_last_error(None)
         good = [entry for i, entry in enumerate(job.entries) if i not in verdict.rejected]
         bad = [(entry, verdict.rejected[i]) for i, entry in enumerate(job.entries) if i in verdict.rejected]
-        job.take()
-        self.agenda.settled(good)
+        job.pop_entries()
+        self.schedule.settled(good)
         self._queue.ack(good)
         for entry, message in bad:
-            self._bury(job, [entry], "refused", message, status)
+            self._dead_letter(job, [entry], "refused", message, status)
 
     def _retry(self, job: Job, verdict: Verdict, reply: VendorResponse | None, now: float) -> None:
-        hold = self._hold(reply)
-        self._gate.failed(now, hold=hold)
-        self.agenda.put_off(job, now + (hold or self._backoff(job.attempts)))
+        retry_after = self._retry_after(reply)
+        self._gate.record_failure(now, retry_after=retry_after)
+        self.schedule.schedule_retry(job, now + (retry_after or self._backoff(job.attempts)))
         self._queue.set_last_error(verdict.message)
         if self._gate.state(now) != "closed":
-            self._reports.log(
+            self._logger.log(
                 logging.WARNING,
                 f"unreachable or failing ({verdict.message}); records are kept and sent when it is back",
                 key="unreachable",
             )
         status = reply.status if reply else None
-        self._reports.problem("unreachable", verdict.message, records=len(job.entries), status=status)
+        self._report_problem("unreachable", verdict.message, records=len(job.entries), status=status)
 
     def _pause(self, job: Job, verdict: Verdict, status: int | None, now: float) -> None:
         is_new = self._gate.state(now) != "paused"
         self._gate.pause(now)
-        job.refused_at = now
-        self._watch.refused(job, now)
-        self.agenda.put_off(job, now)
+        job.rejected_at = now
+        self._credentials.start(job, now)
+        self.schedule.schedule_retry(job, now)
         self._queue.set_last_error(verdict.message)
         options = ", ".join(sorted(getattr(self._destination, "secrets", ()))) or "its key"
-        url = discreet_url(job.call.url, self._destination) if job.call else "its address"
+        url = redact_url(job.call.url, self._destination) if job.call else "its address"
         if is_new:
-            self._reports.log(
+            self._logger.log(
                 logging.ERROR,
-                f"paused, because the vendor refuses our calls ({verdict.message}); check {options} and the address "
+                f"paused, because the vendor rejects our calls ({verdict.message}); check {options} and the address "
                 f"{url}. Records are kept; the next try is in {self._options.pause_interval:g} s, or as soon as a "
                 "key changes",
                 key="paused",
             )
-        self._reports.problem("paused", verdict.message, records=len(job.entries), status=status)
+        self._report_problem("paused", verdict.message, records=len(job.entries), status=status)
 
-    def _is_to_blame(self, job: Job) -> bool:
-        """Whether the job itself is wrong, for a call that was sent after its refusal went through."""
-        if job.blamed >= _REFUSALS_TO_BURY:
+    def _is_poisoned(self, job: Job) -> bool:
+        """Return True if this job is at fault: a call sent after its rejection has succeeded."""
+        if job.rejections >= _MAX_REJECTIONS:
             return True
-        return job.refused_at is not None and self._last_good_launch > job.refused_at
+        return job.rejected_at is not None and self._last_success_started > job.rejected_at
 
-    def _blame(self, job: Job, verdict: Verdict, status: int | None, now: float) -> None:
-        job.blamed += 1
-        job.refused_at = now
-        if job.blamed < _REFUSALS_TO_BURY:
-            self.agenda.put_off(job, now + self._backoff(job.attempts))
+    def _reject_job(self, job: Job, verdict: Verdict, status: int | None, now: float) -> None:
+        job.rejections += 1
+        job.rejected_at = now
+        if job.rejections < _MAX_REJECTIONS:
+            self.schedule.schedule_retry(job, now + self._backoff(job.attempts))
         elif len(job.entries) > 1:
-            self.agenda.put_parts(job.halves())
+            self.schedule.push_front(job.split())
         else:
-            self._bury(job, job.take(), "refused", verdict.message, status)
+            self._dead_letter(job, job.pop_entries(), "refused", verdict.message, status)
 
-    def _bury(self, job: Job, entries: Sequence[QueuedRecord], reason: str, message: str, status: int | None) -> None:
-        """Make dead letters of entries that have been taken from the job."""
+    def _dead_letter(
+        self, job: Job, entries: Sequence[QueuedRecord], reason: str, message: str, status: int | None
+    ) -> None:
+        """Turn entries that were popped from the job into dead letters."""
         if not entries:
             return
-        self.agenda.settled(entries)
-        self._queue.dead_letter(job.letters(self._destination.name, entries, reason, message, status))
+        self.schedule.settled(entries)
+        self._queue.dead_letter(job.dead_letters(self._destination.name, entries, reason, message, status))
         self._queue.set_last_error(message)
-        what = {
+        why = {
             "unknown": "nobody knows whether they arrived, and sending them again might count them twice",
             "expired": "they were too old",
-            "internal_error": "of a fault of ours",
-        }.get(reason, "the vendor refuses them")
-        self._reports.log(
+            "internal_error": "of an internal error",
+        }.get(reason, "the vendor rejects them")
+        self._logger.log(
             logging.WARNING,
-            f"{len(entries)} records became dead letters ({reason}), because {what}: {message}",
+            f"{len(entries)} records became dead letters ({reason}), because {why}: {message}",
             key=f"dead:{reason}",
         )
-        self._reports.problem(reason, message, records=len(entries), status=status)
+        self._report_problem(reason, message, records=len(entries), status=status)
 
-    # --- small things ----------------------------------------------------------------------------
+    # --- helpers ---------------------------------------------------------------------------------
 
     def _guarded(self, step: Callable[..., None], job: Job, *arguments: object) -> None:
-        """Take a step with a job. Whatever goes wrong, the job's entries are accounted for."""
+        """Run a step with a job, and dead-letter the job's entries if an error leaves them in no other place."""
         try:
             step(job, *arguments)
         except BaseException as error:
-            self._reports.fault(error)
-            if job not in self.agenda and all(job is not flown for flown, _ in self._flying.values()):
-                self._bury(job, job.take(), "internal_error", f"{type(error).__name__} in delivery", None)
+            self._logger.internal_error(error)
+            if job not in self.schedule and all(job is not sent for sent, _ in self._in_flight.values()):
+                self._dead_letter(job, job.pop_entries(), "internal_error", f"{type(error).__name__} in delivery", None)
             if not isinstance(error, _ANY):
                 raise
 
-    def _go_on_if_changed(self, now: float) -> None:
+    def _report_problem(self, reason: str, message: str, *, records: int, status: int | None) -> None:
+        """Call `on_error`, if there is one."""
+        on_error = self._options.on_error
+        if on_error is None or not records:
+            return
+        name = self._destination.name
+        try:
+            run(
+                on_error,
+                DeliveryProblem(destination=name, reason=reason, message=message, records=records, status=status),
+            )
+        except _ANY as error:
+            self._logger.log(logging.ERROR, f"on_error failed with {type(error).__name__}: {error}", key="on_error")
+
+    def _resume_if_credentials_changed(self, now: float) -> None:
         if self._resumed:
             self._resumed = False
-            self._watch.forget()
-            self.agenda.bring_forward(now)
-        elif not self._watch.has_changed(now):
+            self._credentials.stop()
+            self.schedule.retry_now(now)
+        elif not self._credentials.has_changed(now):
             return
         self._gate.resume()
 
-    def _hold(self, reply: VendorResponse | None) -> float | None:
+    def _retry_after(self, reply: VendorResponse | None) -> float | None:
         header = reply.headers.get("retry-after") if reply else None
-        return retry_after(header, now=time.time(), limit=self._options.retry_after_max)
+        return parse_retry_after(header, now=time.time(), limit=self._options.retry_after_max)
 
     def _backoff(self, failures: int) -> float:
-        return backoff(failures, base=self._options.backoff_base, limit=self._options.backoff_max, random=_chance)
+        return backoff(failures, base=self._options.backoff_base, limit=self._options.backoff_max, random=_random)
 
 
-def _chance() -> float:
+def _random() -> float:
     # Not the random module, which takes longer to import than all of delivery.
     return int.from_bytes(urandom(4), "big") / 2**32

@@ -1,7 +1,6 @@
-"""Everything that belongs to one process: the lanes of a client and what they share.
+"""The delivery engine of one process: the lanes of a client and what they share.
 
-A forked child gets a new engine and never touches the old one, whose locks another thread may
-have held at the fork.
+A forked child gets a new engine and never touches the old one, whose locks another thread may have held at the fork.
 """
 
 from __future__ import annotations
@@ -25,28 +24,29 @@ from sessionsight.delivery.queue.base import DeadLetter, LaneBatch, Spool
 from sessionsight.delivery.queue.factory import is_durable, open_spool
 from sessionsight.delivery.receipts import DeliveryReceipt, ReceiptTracker
 from sessionsight.delivery.stats import LaneStats
-from sessionsight.delivery.submit_queue import Intake
+from sessionsight.delivery.submit_queue import SubmitQueue
 from sessionsight.delivery.transport import HttpxTransport, Transport
 from sessionsight.delivery.workers import may_have_peers
 from sessionsight.destinations.base import Destination
+from sessionsight.destinations.console import Console
 from sessionsight.event_loop import on_event_loop
 from sessionsight.log import ThrottledLogger
 from sessionsight.request.context import TrackingContext
 
 __all__ = ["Engine", "MakeTransport"]
 
-# A record may linger in its lane for much longer, but a full batch must not wait for that before it gets there.
-_LONGEST_PAUSE = 0.02
-# Between checks of what other processes have taken of records that a request waits for.
+# Of the submit queue. A record may linger in its lane for longer, but a full batch must not wait before that.
+_MAX_LINGER = 0.02
+# Seconds between checks if other processes have claimed records that a request waits for.
 _SETTLED_INTERVAL = 0.05
-# Seconds until what an open response has captured is submitted.
+# Seconds until records of an open response are submitted.
 _OPEN_INTERVAL = 0.5
 
 MakeTransport = Callable[[Destination], Transport]
 
 
 class Engine:
-    """The lanes of one client in one process."""
+    """Owns the lanes of one client in one process, and passes submitted batches to them."""
 
     def __init__(
         self,
@@ -60,22 +60,22 @@ class Engine:
         self.logger = logger
         self.shutdown_timeout = options.shutdown_timeout
         self._flush_timeout = options.flush_timeout
-        self._alone = not threads.run()
-        self._kept = False
+        self._threadless = not threads.available()
+        self._registered = False
         self._retired = 0
         self._closed = False
-        self._looked_at_keys = is_durable(spool)
-        # Seconds for which captures may still wait for delivery, where the process may end without a word.
-        self._patience = 0.0
+        self._checked_keys = is_durable(spool)
+        # Seconds for which captures may still wait for delivery, where the process may end by os._exit.
+        self._wait_left = 0.0
         self._serves_one_request = False
         self._counts: Counter[str] = Counter()
-        # Re-entrant: a signal handler or a finalizer may capture something while this thread is counting.
-        self._counting = threading.RLock()
+        # Re-entrant: a signal handler or a finalizer may capture something while this thread holds it.
+        self._counts_lock = threading.RLock()
 
         def transport(destination: Destination) -> Transport:
             if make_transport is not None:
                 return make_transport(destination)
-            if destination.limits.via == "console":
+            if isinstance(destination, Console):
                 return ConsoleTransport()
             return HttpxTransport(
                 connections=destination.limits.concurrency,
@@ -87,9 +87,11 @@ class Engine:
 
         self._spool: Spool = open_spool(spool, options, logger)
         durable = self._spool.durable
-        # What waits for a durable spool is lost with the process, so it does not linger there.
-        pause = 0.0 if durable else min(options.linger, _LONGEST_PAUSE)
-        self._intake = Intake(self._take, self._fault, pause=pause, blocking=durable, tick=self._tick)
+        # Records that are not in a durable spool yet are lost with the process, so they do not linger.
+        linger = 0.0 if durable else min(options.linger, _MAX_LINGER)
+        self._submit_queue = SubmitQueue(
+            self._process_batches, self._log_internal_error, linger=linger, blocking=durable, tick=self._tick
+        )
         self._lanes = {
             destination.name: Lane(
                 destination,
@@ -107,115 +109,116 @@ class Engine:
 
     @property
     def durable(self) -> bool:
-        """Whether what waits survives the process."""
+        """True if queued records survive the process."""
         return self._spool.durable
 
     def submit(self, batch: Batch) -> None:
-        """Take in the records of a request, for every lane that has a place for them.
+        """Enqueue the records of a request in every lane that accepts them.
 
-        With a durable spool they are written when this returns, but on an event loop, where a thread writes them soon.
+        With a durable spool they are written when this returns; on an event loop, a thread writes them soon after.
         """
         if not self._lanes:
             return
-        first = not self._kept
+        first = not self._registered
         if first:
-            self._kept = True
-            lifecycle.keep(self)
+            self._registered = True
+            lifecycle.register_engine(self)
         if isinstance(batch.receipt, DeliveryReceipt):
             self._receipts.submitted(batch.receipt)
         if not self._spool.durable or on_event_loop():
-            self._intake.put(batch)
+            self._submit_queue.put(batch)
         else:
-            if self._intake.busy:
-                self._intake.drain()  # what an event loop has put in before is written before this
-            self._take([batch])
+            if self._submit_queue.busy:
+                self._submit_queue.drain()  # batches that an event loop has submitted earlier are written first
+            self._process_batches([batch])
         if first and self._spool.durable:
             self._start_lanes()
         if first:
             self._serves_one_request = lifecycle.serves_one_request()
-            # A durable spool keeps the records of a job for others; a server that forks for each request may be alone.
+            # Other processes deliver what a job leaves in a durable spool; a server that forks for each request may be
+            # the only process.
             if self._serves_one_request or (not self._spool.durable and lifecycle.ends_silently()):
-                self._patience = self._flush_timeout
-        if self._patience:
-            self._wait_a_while(batch)
-        if self._alone:
-            for lane, fair in self._shares(time.monotonic() + self._flush_timeout):
-                lane.send_here(fair)
+                self._wait_left = self._flush_timeout
+        if self._wait_left:
+            self._wait_for_delivery(batch)
+        if self._threadless:
+            for lane, fair in self._split_deadline(time.monotonic() + self._flush_timeout):
+                lane.send_inline(fair)
 
-    def _wait_a_while(self, batch: Batch) -> None:
-        """Wait until what was captured is delivered, since this process may end by `os._exit` right after.
+    def _wait_for_delivery(self, batch: Batch) -> None:
+        """Wait until captured records are delivered, because this process may end by `os._exit` right after.
 
         All such waits together take no longer than one `flush` may. A process that serves requests is a server, which
-        stops in an orderly way.
+        shuts down gracefully.
         """
         if not (self._serves_one_request or isinstance(batch.context, TrackingContext)):
-            self._patience = 0.0
+            self._wait_left = 0.0
         elif not on_event_loop() and not threading.current_thread().name.startswith("sessionsight-"):
             began = time.monotonic()
-            self.flush(began + self._patience)
-            self._patience = max(self._patience - (time.monotonic() - began), 0.0)
-            if not self._patience:
+            self.flush(began + self._wait_left)
+            self._wait_left = max(self._wait_left - (time.monotonic() - began), 0.0)
+            if not self._wait_left:
                 self.logger.log(
                     logging.WARNING,
                     "this process may end by os._exit, as forked children and RQ's jobs do, so each capture has waited "
-                    f"for its delivery; after {self._flush_timeout:g} s in all they wait no more. Call flush() before "
-                    "the process ends, or capture within scope(flush=True)",
-                    key="patience",
+                    f"for its delivery; after {self._flush_timeout:g} s in total they no longer wait. Call flush() "
+                    "before the process ends, or capture within scope(flush=True)",
+                    key="wait_left",
                 )
 
     def watch(self, scope: OpenScope) -> None:
-        """Submit within a second what an open response has captured."""
-        if self._lanes and not self._alone:
+        """Submit within a second the records that an open response has captured."""
+        if self._lanes and not self._threadless:
             self._open.append(scope)
-            if not self._intake.ticks:
-                self._intake.call_later(_OPEN_INTERVAL)
+            if not self._submit_queue.ticks:
+                self._submit_queue.call_later(_OPEN_INTERVAL)
 
     def start(self) -> None:
-        """Deliver what others may have left, where threads run, though nothing has been captured here yet."""
-        if self._lanes and not self._kept and not self._alone:
-            self._kept = True
-            lifecycle.keep(self)
+        """Start the lanes before anything is captured, because the spool may hold records of other processes."""
+        if self._lanes and not self._registered and not self._threadless:
+            self._registered = True
+            lifecycle.register_engine(self)
             self._start_lanes()
 
     def _start_lanes(self) -> None:
-        """Others may have left something in any lane."""
+        """Start the threads of all lanes."""
         for lane in self._lanes.values():
             lane.start()
 
-    def _take(self, batches: Sequence[Batch]) -> None:
-        """Give each lane its share. Whatever goes wrong, each record is accounted for."""
+    def _process_batches(self, batches: Sequence[Batch]) -> None:
+        """Enqueue the records of batches in the lanes. Each record is accounted for, whatever fails."""
         left = list(batches)
         receipts = [batch.receipt for batch in batches if isinstance(batch.receipt, DeliveryReceipt)]
         try:
-            entries = self._settle(left)
-            if not self._looked_at_keys:
-                self._look_at_keys(left)
+            entries = self._resolve_contexts(left)
+            if not self._checked_keys:
+                self._warn_about_keys(left)
             shares = [
                 share
                 for drop, some in entries.items()
                 for lane in self._lanes.values()
-                if (share := lane.share_of(some, drop)) is not None
+                if (share := lane.select(some, drop)) is not None
             ]
             if receipts:
-                self._expect(left, shares)
+                self._track_receipts(left, shares)
             rows = self._spool.enqueue(shares)
-            left.clear()  # from here on they are in the lanes' ledgers
+            left.clear()  # the lanes account for them now
             if receipts and rows is not None:
                 for share in shares:
                     self._receipts.located(share.lane, share.entries, rows)
-                self._intake.call_later(_SETTLED_INTERVAL)
+                self._submit_queue.call_later(_SETTLED_INTERVAL)
             for share in shares:
-                self._lanes[share.lane].notice()
+                self._lanes[share.lane].notify()
         except BaseException as error:
-            self._fault(error, left)
+            self._log_internal_error(error, left)
             if not isinstance(error, Exception):
                 raise
         finally:
             for receipt in receipts:
                 self._receipts.entered(receipt)
 
-    def _expect(self, batches: Sequence[Batch], shares: Sequence[LaneBatch]) -> None:
-        """Wait for what the lanes take of the batches that have a receipt."""
+    def _track_receipts(self, batches: Sequence[Batch], shares: Sequence[LaneBatch]) -> None:
+        """Connect the entries that lanes accepted to the receipts of their batches."""
         receipts = {
             record.random: batch.receipt
             for batch in batches
@@ -226,40 +229,40 @@ class Engine:
             self._receipts.expect(share.lane, share.entries, receipts)
 
     def new_receipt(self) -> DeliveryReceipt:
-        """A receipt for the batches of one request, which may wait for `flush_timeout` in all."""
-        return DeliveryReceipt(self._receipts, self._flush_timeout, self._process)
+        """Return a receipt for the batches of one request, which may wait for `flush_timeout` in total."""
+        return DeliveryReceipt(self._receipts, self._flush_timeout, self._process_submitted)
 
-    def _process(self, deadline: float) -> None:
-        """Pass on what was submitted; where no thread delivers it, deliver it as well."""
-        if self._alone:
+    def _process_submitted(self, deadline: float) -> None:
+        """Enqueue submitted batches in the lanes; without threads, deliver them as well."""
+        if self._threadless:
             self.flush(deadline)
         else:
-            self._intake.drain()
+            self._submit_queue.drain()
 
     def _tick(self) -> float | None:
-        """Do what has to be done now and then, on the intake's thread. Returns when to do it again, in seconds."""
+        """Do periodic work on the submit queue's thread. Return the seconds until the next call, or None."""
         self._submit_open()
-        # Which of the records that requests wait for have been taken over by other processes?
+        # Other processes may have claimed records that requests wait for.
         waiting = self._receipts.rows()
         for name, rows in waiting.items():
             self._receipts.gone(name, rows.difference(self._spool.lane(name).owned_or_ready([*rows])))
         return _SETTLED_INTERVAL if waiting else None
 
     def _submit_open(self) -> None:
-        """Submit what open responses have captured. One that fails keeps the others from nothing."""
+        """Submit the records of open responses. An error in one does not affect the others."""
         for _ in range(len(self._open)):
-            with suppress(IndexError):  # another thread was quicker
+            with suppress(IndexError):  # another thread has removed it
                 scope = self._open.popleft()
                 try:
                     scope.submit_pending()
                 except Exception as error:
-                    self._fault(error)
+                    self._log_internal_error(error)
 
-    def _look_at_keys(self, batches: Sequence[Batch]) -> None:
-        """At the first record with a key, say so if other workers will not know of it."""
+    def _warn_about_keys(self, batches: Sequence[Batch]) -> None:
+        """At the first record with a key, warn if other workers do not see that key."""
         if not any(record.key is not None for batch in batches for record in batch.records):
             return
-        self._looked_at_keys = True
+        self._checked_keys = True
         if may_have_peers():
             self.logger.log(
                 logging.WARNING,
@@ -267,8 +270,8 @@ class Engine:
                 "serves is delivered again; set a durable spool, such as sqlite:////var/lib/shop/analytics.db",
             )
 
-    def _settle(self, batches: list[Batch]) -> dict[DropReason | None, list[QueuedRecord]]:
-        """Work out contexts. A batch that has none is counted as lost, and taken out of the list."""
+    def _resolve_contexts(self, batches: list[Batch]) -> dict[DropReason | None, list[QueuedRecord]]:
+        """Resolve contexts, and group entries by drop reason. A batch that fails is counted as lost and removed."""
         now = time.time()
         entries: dict[DropReason | None, list[QueuedRecord]] = {}
         for batch in batches.copy():
@@ -276,43 +279,43 @@ class Engine:
                 context, drop = batch.resolve()
                 distinct_id = context.signal.distinct_id
                 if distinct_id is not None and context.user_id is not None and distinct_id != context.user_id:
-                    self.count("mismatched")
+                    self.increment("mismatched")
                 entries.setdefault(drop, []).extend([QueuedRecord(record, context, now) for record in batch.records])
             except Exception as error:
                 batches.remove(batch)
-                self._fault(error, [batch])
+                self._log_internal_error(error, [batch])
         return entries
 
-    def _fault(self, error: BaseException, lost: Sequence[Batch] = ()) -> None:
+    def _log_internal_error(self, error: BaseException, lost: Sequence[Batch] = ()) -> None:
         number = sum(len(batch.records) for batch in lost)
-        self.count("rejected", number)
+        self.increment("rejected", number)
         message = f"internal error, {type(error).__name__}: {error}; {number} records are lost"
         self.logger.log(logging.ERROR, message, key="intake")
 
     def flush(self, deadline: float) -> bool:
         """Wait until every lane is empty, or until the deadline on the monotonic clock."""
-        self._intake.drain()
+        self._submit_queue.drain()
         lanes = list(self._lanes.values())
         for lane in lanes:
-            lane.hurry()
+            lane.begin_flush()
         try:
             empty = True
-            for lane, fair in self._shares(deadline):
+            for lane, fair in self._split_deadline(deadline):
                 empty &= lane.wait(deadline, fair=fair)
             return empty
         finally:
             for lane in lanes:
-                lane.relax()
+                lane.end_flush()
 
     def begin_shutdown(self, deadline: float) -> None:
-        """Let every lane send what it has, in what time is left."""
+        """Make every lane send its records until the deadline; does not wait."""
         self._submit_open()
-        self._intake.drain()
+        self._submit_queue.drain()
         for lane in self._lanes.values():
-            lane.end_by(deadline)
+            lane.begin_shutdown(deadline)
 
     def finish_shutdown(self, deadline: float) -> bool:
-        """Deliver what can be delivered until the deadline, then stop. Returns whether nothing was lost."""
+        """Deliver until the deadline, then stop. Return True if nothing was lost."""
         self.flush(deadline)
         lost = {name: number for name, number in self.close().items() if number}
         if lost:
@@ -321,62 +324,62 @@ class Engine:
         return not lost
 
     def retire(self) -> None:
-        """End all threads once everything is delivered: nobody can reach the client any more.
+        """End all threads once everything is delivered, because the client has been garbage-collected.
 
-        Safe in finalizers: nothing is waited for.
+        Safe in finalizers, because it does not wait.
         """
-        if self._kept and not self._closed and self.pid == os.getpid():
-            self._intake.retire(self._retire_lanes)
+        if self._registered and not self._closed and self.pid == os.getpid():
+            self._submit_queue.retire(self._retire_lanes)
 
     def _retire_lanes(self) -> None:
         for lane in self._lanes.values():
             lane.retire(self._lane_retired)
 
     def _lane_retired(self) -> None:
-        with self._counting:
+        with self._counts_lock:
             self._retired += 1
             last = self._retired == len(self._lanes)
         if last:
             self.close()
 
     def close(self) -> dict[str, int]:
-        """Stop all lanes, without waiting. Returns what each has lost by that."""
+        """Stop all lanes, without waiting. Return the number of records that each has lost."""
         self._closed = True
-        lifecycle.release(self)
-        self._intake.stop()
+        lifecycle.unregister_engine(self)
+        self._submit_queue.stop()
         lost = {name: lane.close() for name, lane in self._lanes.items()}
         self._receipts.forget_all()
         self._spool.close()
         return lost
 
-    def _shares(self, deadline: float) -> Iterator[tuple[Lane, float]]:
-        """Each lane in its turn, with its share of the time that is left then."""
+    def _split_deadline(self, deadline: float) -> Iterator[tuple[Lane, float]]:
+        """Yield each lane with a deadline that gives it an equal part of the remaining time."""
         lanes = list(self._lanes.values())
         for left, lane in zip(range(len(lanes), 0, -1), lanes, strict=True):
             now = time.monotonic()
             yield lane, now + (deadline - now) / left
 
     def resume(self, name: str | None = None) -> None:
-        """Let one lane, or all, try again at once."""
+        """End the pause or backoff of one lane, or of all."""
         for lane in self._lanes.values() if name is None else [self._lanes[name]]:
             lane.resume()
 
-    def count(self, what: str, number: int = 1) -> None:
-        """Count something that belongs to no lane."""
-        with self._counting:
-            self._counts[what] += number
+    def increment(self, counter: str, number: int = 1) -> None:
+        """Increment a counter that is not specific to a lane."""
+        with self._counts_lock:
+            self._counts[counter] += number
 
     def counts(self) -> Counter[str]:
-        """What `count` has counted."""
-        self._intake.drain()
-        with self._counting:
+        """Return the counters of `increment`."""
+        self._submit_queue.drain()
+        with self._counts_lock:
             return self._counts.copy()
 
     def stats(self) -> dict[str, LaneStats]:
-        """The ledger of each lane."""
-        self._intake.drain()
+        """Return a snapshot of each lane's counters."""
+        self._submit_queue.drain()
         return {name: lane.stats() for name, lane in self._lanes.items()}
 
     def dead_letters(self) -> list[DeadLetter]:
-        """The dead letters of all lanes."""
+        """Return the dead letters of all lanes."""
         return [letter for lane in self._lanes.values() for letter in lane.dead_letters()]

@@ -1,4 +1,4 @@
-"""One destination's own way through delivery, on a thread of its own: no vendor delays another."""
+"""A lane: the queue, dispatcher and thread of one destination, so that no vendor delays another."""
 
 from __future__ import annotations
 
@@ -12,31 +12,30 @@ from sessionsight.delivery import threads
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import DeadLetter, LaneBatch, LaneQueue
-from sessionsight.delivery.reports import Reports
-from sessionsight.delivery.sender_pool import Senders
+from sessionsight.delivery.sender_pool import SenderPool
 from sessionsight.delivery.stats import LaneStats
+from sessionsight.delivery.threads import WakeEvent
 from sessionsight.delivery.transport import Transport
-from sessionsight.delivery.wake_event import Wake
 from sessionsight.destinations.base import Destination
-from sessionsight.log import ThrottledLogger
+from sessionsight.log import LaneLogger, ThrottledLogger
 
 __all__ = ["Lane"]
 
-_REMEDIES = {
+_HINTS = {
     DropReason.NO_SESSION: "no session id: is SessionSight's browser script on the page, and does the request "
     "carry its ss_sid cookie? Elsewhere give session_id=, or bind a context",
     DropReason.NO_IDENTITY: "nobody to attribute them to: give user_id= or anonymous_id= (not empty), "
     "call identify(), or let the browser send its ids",
 }
 
-# Seconds between two looks whether anything is left, once nobody holds the client.
-_RETIRED_LOOK = 1.0
+# Seconds between checks for remaining records once the client is retired.
+_RETIRED_INTERVAL = 1.0
 
 
 class Lane:
-    """Takes entries from any thread, at once, and delivers them from its own.
+    """Delivers entries to one destination on a background thread.
 
-    The thread is started by the first entry, so that a process that is forked before has none.
+    The thread is started by the first entry, so that a process that is forked before that has none.
     """
 
     def __init__(
@@ -51,27 +50,26 @@ class Lane:
         self._destination = destination
         self._linger = options.linger
         self._max_records = destination.limits.max_records
-        self._logger = logger
-        self._reports = Reports(self.name, options, logger)
+        self._logger = LaneLogger(self.name, logger)
         self._queue = queue
-        self._wake = Wake()
-        self._senders = Senders(transport, name=f"sessionsight-{self.name}", wake=self._wake)
-        self._dispatcher = Dispatcher(destination, self._queue, self._senders, options, logger)
+        self._wake = WakeEvent()
+        self._senders = SenderPool(transport, name=f"sessionsight-{self.name}", wake=self._wake)
+        self._dispatcher = Dispatcher(destination, self._queue, self._senders, options, self._logger)
         self._thread: threading.Thread | None = None
         # Re-entrant, as the queue's lock is.
         self._lock = threading.RLock()
         self._idle = True
         self._stopped = False
         self._flushers = 0
-        self._here = False
+        self._inline = False
         self._then: Callable[[], None] | None = None
 
-    def share_of(self, entries: Sequence[QueuedRecord], drop: DropReason | None = None) -> LaneBatch | None:
-        """Those of the entries that this destination has a place for; None when there is none.
+    def select(self, entries: Sequence[QueuedRecord], drop: DropReason | None = None) -> LaneBatch | None:
+        """Return the entries that this destination accepts, and the reasons of those that it drops; None if neither.
 
         Args:
             entries: Records with their context.
-            drop: Count them as dropped for this reason instead.
+            drop: Drop them all, for this reason.
         """
         destination = self._destination
         accepted: list[QueuedRecord] = []
@@ -84,8 +82,8 @@ class Lane:
                 if not destination.supports(type(record)):
                     continue
                 reason = drop or destination.drop_reason(record, entry.context)
-            except Exception as error:  # a destination of the user's; its build_requests() will have to cope
-                self._reports.log(
+            except Exception as error:  # a custom destination; its build_requests() gets the record
+                self._logger.log(
                     logging.ERROR, f"the destination failed with {type(error).__name__}: {error}", key="drop_reason"
                 )
                 reason = drop
@@ -93,102 +91,102 @@ class Lane:
                 accepted.append(entry)
             else:
                 dropped.append(reason)
-                if remedy := _REMEDIES.get(reason):
-                    message = f"{record.kind} {record.label!r} skipped, {remedy}"
-                    self._reports.log(logging.WARNING, message, key=reason)
+                if hint := _HINTS.get(reason):
+                    message = f"{record.kind} {record.label!r} skipped, {hint}"
+                    self._logger.log(logging.WARNING, message, key=reason)
         return LaneBatch(self.name, accepted, dropped) if accepted or dropped else None
 
-    def notice(self) -> None:
-        """Something has been entered in the lane's queue."""
-        # During the linger the thread wakes by itself; it is called only from a longer sleep.
+    def notify(self) -> None:
+        """Wake the thread if it needs it: records have been entered in the lane's queue."""
+        # During the linger the thread wakes by itself.
         if self._thread is None or self._idle or self._queue.depth()[0] >= self._max_records:
-            self._call()
+            self._wake_thread()
 
     def start(self) -> None:
-        """Look after what may wait already."""
-        self._call()
+        """Start the thread, because the spool may hold records already."""
+        self._wake_thread()
 
-    def hurry(self) -> None:
-        """Send without waiting for company, until as many calls of `relax`."""
+    def begin_flush(self) -> None:
+        """Send without lingering, until `end_flush` has been called as often."""
         with self._lock:
             self._flushers += 1
-            self._dispatcher.agenda.hurry = True
+            self._dispatcher.schedule.flushing = True
         if self._queue.pending:
-            self._call()
+            self._wake_thread()
 
-    def relax(self) -> None:
-        """The opposite of `hurry`."""
+    def end_flush(self) -> None:
+        """End what `begin_flush` has begun."""
         with self._lock:
             self._flushers -= 1
-            self._dispatcher.agenda.hurry = self._flushers > 0
+            self._dispatcher.schedule.flushing = self._flushers > 0
 
     def wait(self, deadline: float, *, fair: float) -> bool:
         """Wait until everything is delivered.
 
         Args:
-            deadline: When to give up, on the monotonic clock.
-            fair: The same, where no thread can be started and the caller's own has to do it.
+            deadline: When to return, on the monotonic clock.
+            fair: The same, where no thread can be started and the calling thread delivers.
         """
         if not self._queue.pending:
             return True
-        if not self._call():
-            return self._deliver_here(fair, patient=True)
+        if not self._wake_thread():
+            return self._run_inline(fair, patient=True)
         return self._queue.join(deadline)
 
-    def send_here(self, deadline: float) -> None:
-        """Send on the caller's thread what can be sent at once, for no thread of the lane's would run."""
-        self.hurry()
+    def send_inline(self, deadline: float) -> None:
+        """Send what is ready on the calling thread, because this process cannot run background threads."""
+        self.begin_flush()
         try:
-            self._deliver_here(deadline, patient=False)
+            self._run_inline(deadline, patient=False)
         finally:
-            self.relax()
+            self.end_flush()
 
-    def end_by(self, deadline: float) -> None:
-        """The process ends at this time: send everything now, and nothing that would take longer."""
+    def begin_shutdown(self, deadline: float) -> None:
+        """Send everything now, and start no call that would take longer than until the end of the process."""
         self._dispatcher.deadline = deadline
         self._queue.begin_shutdown()
-        self.hurry()
+        self.begin_flush()
 
     def close(self) -> int:
-        """Stop, without waiting. Returns how many records are lost by that."""
+        """Stop, without waiting. Return the number of records that are lost."""
         with self._lock:
             self._stopped = True
-            alone = self._thread is None
+            threadless = self._thread is None
         lost = self._queue.close()
-        if alone:
+        if threadless:
             self._senders.stop()
         else:
             self._wake.set()
         return lost
 
     def retire(self, then: Callable[[], None]) -> None:
-        """End the threads once everything is delivered; nothing will be taken in any more.
+        """End the threads once everything is delivered. The lane accepts nothing after this.
 
         Args:
             then: Called when nothing is left.
         """
         self._then = then
-        self.hurry()
+        self.begin_flush()
         if self._thread is not None:
             self._wake.set()
         elif not self._queue.pending:
             then()
 
     def resume(self) -> None:
-        """Try again at once after a pause or failures."""
+        """End a pause or a backoff, and send now."""
         self._dispatcher.resume()
-        self._call()
+        self._wake_thread()
 
     def stats(self) -> LaneStats:
-        """The lane's ledger now."""
+        """Return a snapshot of the lane's counters."""
         return self._queue.snapshot(self._dispatcher.state)
 
     def dead_letters(self) -> list[DeadLetter]:
-        """The lane's dead letters, oldest first."""
+        """Return the lane's dead letters, oldest first."""
         return self._queue.dead_letters()
 
-    def _call(self) -> bool:
-        """Wake the thread, starting it if need be. False when no thread can be started."""
+    def _wake_thread(self) -> bool:
+        """Wake the thread, and start it if needed. Return False when no thread can be started."""
         if self._thread is None and not self._start():
             return False
         self._wake.set()
@@ -197,12 +195,12 @@ class Lane:
     def _start(self) -> bool:
         with self._lock:
             if self._thread is None and not self._stopped:
-                # Set before it runs, for whoever comes here again meanwhile.
+                # Set before it runs, because a signal handler may get here meanwhile.
                 self._thread = threading.Thread(target=self._run, name=f"sessionsight-{self.name}", daemon=True)
                 try:
-                    self._wake.renew()
-                    self._senders.prepare()
-                    threads.start(self._thread)
+                    self._wake.reset()
+                    self._senders.start()
+                    threads.start_in_empty_context(self._thread)
                 except RuntimeError:
                     self._thread = None
                     return False
@@ -210,39 +208,39 @@ class Lane:
 
     def _run(self) -> None:
         while not self._stopped:
-            wait = self._turn()
+            wait = self._run_once()
             self._idle = wait > self._linger
             if self._idle and self._queue.depth()[0]:
-                # Something came in between; the flag was not up yet, so nobody called.
-                wait = self._turn()
+                # A record arrived before the flag was set, so nobody has woken this thread.
+                wait = self._run_once()
             if self._then is not None and not self._queue.pending:
                 break
             if not self._stopped:
-                # Others who share a durable spool may deliver the last of it without a word.
-                self._wake.wait(wait if self._then is None else min(wait, _RETIRED_LOOK))
+                # Other processes that share a durable spool may deliver the rest, and nothing reports that here.
+                self._wake.wait(wait if self._then is None else min(wait, _RETIRED_INTERVAL))
             self._idle = False
         self._senders.stop()
         if self._then is not None:
             self._then()
 
-    def _turn(self) -> float:
+    def _run_once(self) -> float:
         try:
             self._logger.flush_buffered()
-            return self._dispatcher.turn()
+            return self._dispatcher.run_once()
         except (Exception, SystemExit) as error:
-            # A fault of ours must not end the lane; what was in hand stays pending in the ledger.
-            self._reports.fault(error)
+            # A bug must not end the lane; the records that it concerns remain pending.
+            self._logger.internal_error(error)
             return 1.0
 
-    def _deliver_here(self, deadline: float, *, patient: bool) -> bool:
-        """Do the thread's work until the lane is empty, or until the deadline; if not patient, without any pause."""
-        if self._here:  # a signal handler, or a function of the user's, has captured something in the midst of it
+    def _run_inline(self, deadline: float, *, patient: bool) -> bool:
+        """Do the thread's work until the lane is empty or the deadline is over; unless patient, without pauses."""
+        if self._inline:  # a signal handler or a callback has captured something during this
             return False
-        self._here = True
+        self._inline = True
         end, self._dispatcher.deadline = self._dispatcher.deadline, min(self._dispatcher.deadline, deadline)
         try:
             while True:
-                wait = self._turn()
+                wait = self._run_once()
                 if not self._queue.pending:
                     return True
                 remaining = deadline - time.monotonic()
@@ -251,4 +249,4 @@ class Lane:
                 self._wake.wait(min(wait, remaining))
         finally:
             self._dispatcher.deadline = end
-            self._here = False
+            self._inline = False

@@ -1,4 +1,4 @@
-"""The end of the process: one deadline, shared by all clients, that nothing exceeds."""
+"""Exit hooks: deliver what is left when the process ends, by one deadline for all clients."""
 
 from __future__ import annotations
 
@@ -13,38 +13,37 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Protocol
 
-from sessionsight.delivery import threads
 from sessionsight.log import logger
 
 __all__ = [
     "Closable",
-    "Working",
+    "ProcessOwned",
     "close_all",
     "ends_silently",
     "install_sigterm",
-    "keep",
     "register",
-    "release",
+    "register_engine",
     "serves_one_request",
+    "unregister_engine",
 ]
 
 
 class Closable(Protocol):
-    """What has to be closed before the process ends."""
+    """An object that has to be closed before the process ends."""
 
     @property
     def shutdown_timeout(self) -> float:
-        """Seconds that it may take."""
+        """Seconds that closing may take."""
 
     def begin_shutdown(self, deadline: float) -> None:
-        """Start to deliver what is left; does not wait. The deadline is on the monotonic clock."""
+        """Start to deliver what is left, without waiting. The deadline is on the monotonic clock."""
 
     def finish_shutdown(self, deadline: float) -> bool:
-        """Wait for that until the deadline, then stop. Returns whether nothing was lost."""
+        """Wait for that until the deadline, then stop. Return True if nothing was lost."""
 
 
-class Working(Closable, Protocol):
-    """Something closable of one process that has taken records in."""
+class ProcessOwned(Closable, Protocol):
+    """A closable object that belongs to one process and has accepted records."""
 
     @property
     def pid(self) -> int:
@@ -52,76 +51,75 @@ class Working(Closable, Protocol):
 
 
 _open: weakref.WeakSet[Closable] = weakref.WeakSet()
-_working: set[Working] = set()
-_hooked: set[int] = set()
+_engines: set[ProcessOwned] = set()
+_hooked_pids: set[int] = set()
 _imported_in = os.getpid()
 
 
 def register(closable: Closable) -> None:
-    """Close this when the process exits, together with all others, if it still exists by then."""
+    """Close this when the process exits, unless it has been garbage-collected before."""
     _open.add(closable)
     _hook_exit()
 
 
-def keep(working: Working) -> None:
-    """Close this when the process exits, even if nobody else remembers it."""
-    _working.add(working)
+def register_engine(engine: ProcessOwned) -> None:
+    """Close this when the process exits, and keep it alive until then."""
+    _engines.add(engine)
     _hook_exit()
 
 
-def release(working: Working) -> None:
-    """This has been closed."""
-    _working.discard(working)
+def unregister_engine(engine: ProcessOwned) -> None:
+    """Forget an engine that has been closed."""
+    _engines.discard(engine)
 
 
 def close_all() -> None:
-    """Close everything that is registered, by one deadline."""
+    """Close all registered objects, by one deadline."""
     pid = os.getpid()
-    closables = [*_open, *(working for working in _working.copy() if working.pid == pid)]
+    closables = [*_open, *(engine for engine in _engines.copy() if engine.pid == pid)]
     _open.clear()
-    _working.clear()
+    _engines.clear()
     if not closables:
         return
-    _harmlessly(threads.do_without)
     deadline = time.monotonic() + max(closable.shutdown_timeout for closable in closables)
     for closable in closables:
-        _harmlessly(closable.begin_shutdown, deadline)
+        _log_exceptions(closable.begin_shutdown, deadline)
     for closable in closables:
-        _harmlessly(closable.finish_shutdown, deadline)
+        _log_exceptions(closable.finish_shutdown, deadline)
 
 
-def _harmlessly(step: Callable[..., object], *arguments: float) -> None:
+def _log_exceptions(step: Callable[[float], object], deadline: float) -> None:
     try:
-        step(*arguments)
+        step(deadline)
     except Exception:
         logger.exception("internal error at the end of the process")
 
 
 def _hook_exit() -> None:
     pid = os.getpid()
-    if pid in _hooked:
+    if pid in _hooked_pids:
         return
-    if not _hooked:
+    if not _hooked_pids:
         atexit.register(close_all)
-    _hooked.add(pid)
-    # A child of multiprocessing leaves without atexit, or forgets what was registered before the fork.
+    _hooked_pids.add(pid)
+    # A child of multiprocessing skips atexit, or drops what was registered before the fork.
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:
         from multiprocessing import util
 
         util.Finalize(None, close_all, exitpriority=0)
-    # So does a child of Celery's, but for this signal, which no other process gets.
+    # So does a child of Celery, which sends this signal instead.
     signals = sys.modules.get("celery.signals")
     if signals is not None:
-        signals.worker_process_shutdown.connect(_at_celerys_end, weak=False)
+        signals.worker_process_shutdown.connect(_on_celery_shutdown, weak=False)
 
 
-def _at_celerys_end(**_: object) -> None:
+def _on_celery_shutdown(**_: object) -> None:
     close_all()
 
 
 def ends_silently() -> bool:
-    """Return whether this process may end by `os._exit`, which runs no exit handlers.
+    """Return True if this process may end by `os._exit`, which runs no exit handlers.
 
     True in a child of `os.fork`, and in a job of RQ, whose work horses are forked or spawned and end in this way
     (https://github.com/rq/rq/blob/master/rq/worker/base.py). False where something else runs at the end:
@@ -137,21 +135,21 @@ def ends_silently() -> bool:
         return False
     if os.getpid() != _imported_in:
         return True
-    rq = modules.get("rq")  # the job is known on the thread alone that runs it
+    rq = modules.get("rq")  # only the thread that runs the job knows it
     return rq is not None and (rq.get_current_job() is not None or _main_thread_is_in("rq", "main_work_horse"))
 
 
 def serves_one_request() -> bool:
-    """Return whether this process was forked for one request, after which it ends by `os._exit`.
+    """Return True if this process was forked for one request, after which it ends by `os._exit`.
 
-    So do `socketserver.ForkingMixIn` and what is built on it: werkzeug's own server with `processes=`, and `wsgiref`
+    `socketserver.ForkingMixIn` does that, and so do servers built on it: werkzeug's with `processes=`, and `wsgiref`
     with that class.
     """
     return os.getpid() != _imported_in and _main_thread_is_in("socketserver", "process_request")
 
 
 def _main_thread_is_in(package: str, function: str) -> bool:
-    """Return whether the main thread is within a call of a function of this name in this package."""
+    """Return True if the main thread is within a call of a function of this name in this package."""
     if package not in sys.modules:
         return False
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
@@ -163,10 +161,10 @@ def _main_thread_is_in(package: str, function: str) -> bool:
 
 
 def install_sigterm() -> None:
-    """Make SIGTERM exit the interpreter in the ordinary way, so that what is left gets delivered.
+    """Make SIGTERM exit the interpreter normally, so that remaining records are delivered.
 
-    For bare scripts and workers without a server: the servers' own graceful stop covers it. A
-    handler that is installed already is called first.
+    For scripts and workers without a server; a server's graceful stop delivers by itself. A handler that is already
+    installed is called first.
     """
     previous = signal.getsignal(signal.SIGTERM)
 

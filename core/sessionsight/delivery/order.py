@@ -1,7 +1,7 @@
-"""Keeps what is said about one person or group in order, across retries.
+"""Keeps records about one person or group in order, across retries.
 
-An event has a time by which its vendor can sort. A person's and a group's properties have none: the call that
-arrives last wins, so a call that is retried must not be overtaken by a later one.
+An event has a time by which its vendor can sort. The properties of a person or a group have none: the call that arrives
+last wins, so later calls must wait for one that is retried.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ _UNORDERED = frozenset({Event, Goal})
 
 
 class SendOrder:
-    """The claimed records whose order matters, for each subject: a person's id or a group.
+    """Queues of claimed records whose order matters, one for each subject: a person's id or a group.
 
-    Records are known by their random bytes, because a destination may hand back copies of its entries.
+    Records are identified by their random bytes, because a destination may return copies of its entries.
     """
 
     def __init__(self) -> None:
         self._queues: dict[str, deque[bytes]] = {}
 
     def add(self, entries: Iterable[QueuedRecord]) -> None:
-        """Append claimed entries. Those whose order does not matter are passed over."""
+        """Append claimed entries. Those whose order does not matter are ignored."""
         for entry in entries:
             if type(entry.record) not in _UNORDERED:
                 for subject in _subjects(entry):
                     self._queues.setdefault(subject, deque()).append(entry.record.random)
 
     def divide(self, entries: Sequence[QueuedRecord]) -> tuple[Sequence[QueuedRecord], Sequence[QueuedRecord]]:
-        """Divide the entries of one call into those that may go and those that must wait.
+        """Divide the entries of one call into those that may be sent and those that must wait.
 
-        An entry must wait for all earlier ones that share a subject with it, unless they go in the same call, before
-        it.
+        An entry must wait for all earlier ones that share a subject with it, unless they come before it
+        in the same call.
         """
         if not self._queues:
             return entries, ()
         ready: list[QueuedRecord] = []
         blocked: list[QueuedRecord] = []
-        going: dict[str, int] = {}
+        selected: dict[str, int] = {}
         for entry in entries:
             queues = self._queues_of(entry)
-            if all(queue[going.get(subject, 0)] == entry.record.random for subject, queue in queues):
-                going.update((subject, going.get(subject, 0) + 1) for subject, _ in queues)
+            if all(queue[selected.get(subject, 0)] == entry.record.random for subject, queue in queues):
+                selected.update((subject, selected.get(subject, 0) + 1) for subject, _ in queues)
                 ready.append(entry)
             else:
                 blocked.append(entry)
@@ -57,7 +57,7 @@ class SendOrder:
         """Remove entries that have been delivered, dropped or dead-lettered.
 
         Returns:
-            Whether others were behind one of them.
+            True if any other entry waited for one of them.
         """
         if not self._queues:
             return False

@@ -1,4 +1,4 @@
-"""Delivery receipts: a request with `flush="inline"` waits until its own records are settled, and for no others."""
+"""Delivery receipts, with which a request waits until its own records are settled (`flush="inline"`)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Key = tuple[str, bytes]
 
 
 class DeliveryReceipt:
-    """Tells when every lane has delivered, dropped or dead-lettered the records of one request.
+    """Signals when every lane has delivered, dropped or dead-lettered the records of one request.
 
     Args:
-        tracker: Where the lanes report.
+        tracker: Receives the reports of the lanes.
         timeout: Seconds that all waits for this receipt may take together.
-        process: Processes what was submitted and is not in the lanes yet, with the deadline (monotonic clock).
+        process: Processes batches that are not in the lanes yet; its argument is the deadline (monotonic clock).
     """
 
     def __init__(self, tracker: ReceiptTracker, timeout: float, process: Callable[[float], object]) -> None:
@@ -30,33 +30,33 @@ class DeliveryReceipt:
         self._process = process
         self._deadline: float | None = None
         self.keys: set[Key] = set()
-        """Records that are not settled. Changed by the tracker alone."""
+        """Records that are not settled. Only the tracker changes it."""
         self.submitted = 0
-        """Batches that are not in the lanes yet. Changed by the tracker alone."""
+        """Number of batches that are not in the lanes yet. Only the tracker changes it."""
         self.callbacks: list[Callable[[], None]] = []
-        """Called once, when everything is settled. Changed by the tracker alone."""
+        """Called once, when everything is settled. Only the tracker changes it."""
 
     @property
     def settled(self) -> bool:
-        """True when nothing is left to wait for."""
+        """True when all records are settled."""
         return not (self.submitted or self.keys)
 
     def start(self) -> None:
-        """Begin to wait: from now on time counts. May block for as long as writing to the spool takes."""
+        """Start the timeout, and process what was submitted. May block while the spool is written."""
         if self._deadline is None:
             self._deadline = time.monotonic() + self._timeout
         if not self.settled:
             self._process(self._deadline)
 
     def wait(self) -> None:
-        """Block this thread until everything is settled, or the time is over."""
+        """Block this thread until everything is settled or the timeout is over."""
         self.start()
         event = threading.Event()
         if self._tracker.call_when_settled(self, event.set) and not event.wait(self._remaining()):
             self._tracker.forget(self)
 
     async def wait_async(self) -> None:
-        """As `wait` after `start`, without blocking the event loop (asyncio or trio)."""
+        """Wait as `wait` does after `start`, without blocking the event loop (asyncio or trio)."""
         event = LoopEvent()
         if self._tracker.call_when_settled(self, event.set) and not await event.wait(self._remaining()):
             self._tracker.forget(self)
@@ -66,27 +66,27 @@ class DeliveryReceipt:
 
 
 class ReceiptTracker:
-    """Knows for which records somebody waits. One for all lanes of an engine; used by any thread."""
+    """Maps records to the receipts that wait for them. One for all lanes of an engine; used by any thread."""
 
     def __init__(self) -> None:
-        # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
+        # Re-entrant: a signal handler or a finalizer may capture something while this thread holds it.
         self._lock = threading.RLock()
         self._waiting: dict[Key, DeliveryReceipt] = {}
         # Rows of a durable spool, of which other processes may deliver some.
         self._rows: dict[Key, int] = {}
 
     def submitted(self, receipt: DeliveryReceipt) -> None:
-        """A batch with this receipt has been submitted."""
+        """Count a batch with this receipt as submitted."""
         with self._lock:
             receipt.submitted += 1
 
     def expect(self, lane: str, entries: Sequence[QueuedRecord], receipts: Mapping[bytes, DeliveryReceipt]) -> None:
-        """Wait for those of a lane's new entries that have a receipt.
+        """Track those of a lane's new entries that have a receipt.
 
         Args:
             lane: The lane's name.
-            entries: What it is about to take.
-            receipts: The random bytes of records to their receipts.
+            entries: The entries that are about to be enqueued.
+            receipts: Receipts by the random bytes of their records.
         """
         with self._lock:
             for entry in entries:
@@ -96,19 +96,19 @@ class ReceiptTracker:
                     receipt.keys.add((lane, random))
 
     def entered(self, receipt: DeliveryReceipt) -> None:
-        """A batch with this receipt is in the lanes, or lost."""
+        """Count a batch with this receipt as processed: it is in the lanes, or lost."""
         with self._lock:
             receipt.submitted -= 1
             callbacks = _due(receipt)
         _call(callbacks)
 
     def settled(self, lane: str, entries: Sequence[QueuedRecord]) -> None:
-        """A lane is done with these entries, whatever has become of them."""
-        if self._waiting:  # each batch of each lane comes here
+        """Mark entries as settled in a lane: delivered, dropped or dead-lettered."""
+        if self._waiting:  # called for each batch of each lane
             self._settle([(lane, entry.record.random) for entry in entries])
 
     def call_when_settled(self, receipt: DeliveryReceipt, callback: Callable[[], None]) -> bool:
-        """Call this once, on any thread, when everything is settled. Returns False when that is so already."""
+        """Call this once, on any thread, when everything is settled. Return False if that is already the case."""
         with self._lock:
             if receipt.settled:
                 return False
@@ -116,7 +116,7 @@ class ReceiptTracker:
             return True
 
     def forget(self, receipt: DeliveryReceipt) -> None:
-        """Nobody waits for this receipt any more."""
+        """Stop tracking a receipt whose wait is over."""
         with self._lock:
             for key in receipt.keys:
                 self._waiting.pop(key, None)
@@ -125,16 +125,16 @@ class ReceiptTracker:
             receipt.callbacks.clear()
 
     def forget_all(self) -> None:
-        """The lanes are closed: let everybody go on."""
+        """End all waits, because the lanes are closed."""
         self._settle(list(self._waiting))
 
     def located(self, lane: str, entries: Sequence[QueuedRecord], rows: Mapping[Key, int]) -> None:
-        """A durable spool has taken a lane's entries in.
+        """Record the rows in which a durable spool has stored a lane's entries.
 
         Args:
             lane: The lane's name.
-            entries: All that it was given.
-            rows: Where each of them is. One that is nowhere was refused as a duplicate.
+            entries: All entries that it was given.
+            rows: The row of each; an entry without one was rejected as a duplicate.
         """
         with self._lock:
             awaited = [key for entry in entries if (key := (lane, entry.record.random)) in self._waiting]
@@ -142,7 +142,7 @@ class ReceiptTracker:
         self._settle([key for key in awaited if key not in rows])
 
     def rows(self) -> dict[str, set[int]]:
-        """Rows of a durable spool that somebody waits for, by lane."""
+        """Return the rows of a durable spool that a receipt waits for, by lane."""
         rows: dict[str, set[int]] = {}
         with self._lock:
             for (lane, _), row in self._rows.items():
@@ -150,7 +150,7 @@ class ReceiptTracker:
         return rows
 
     def gone(self, lane: str, rows: set[int]) -> None:
-        """These rows are not there any more, or are another process's business."""
+        """Settle rows that are deleted, or claimed by another process."""
         with self._lock:
             keys = [key for key, row in self._rows.items() if key[0] == lane and row in rows]
         self._settle(keys)
@@ -167,7 +167,7 @@ class ReceiptTracker:
 
 
 def _due(receipt: DeliveryReceipt) -> list[Callable[[], None]]:
-    """The callbacks of a receipt, each only once, if everything is settled."""
+    """Remove and return the callbacks of a receipt, if everything is settled."""
     if not receipt.settled:
         return []
     callbacks, receipt.callbacks = receipt.callbacks, []

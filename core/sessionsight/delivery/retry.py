@@ -1,7 +1,7 @@
-"""When a lane may send: backoff, Retry-After, rate limit, circuit breaker and pause.
+"""Decides when a lane may send: backoff, Retry-After, rate limit, circuit breaker and pause.
 
-Pure: the clock and the random numbers are handed in. Times are seconds of any steadily rising
-clock, but for `retry_after`, which compares with the wall clock.
+Pure: the clock and the random numbers are arguments. Times are seconds of a monotonic clock, except in
+`parse_retry_after`, which compares with the wall clock.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from collections.abc import Callable
 from datetime import UTC
 from typing import Literal
 
-__all__ = ["Gate", "backoff", "retry_after"]
+__all__ = ["SendGate", "backoff", "parse_retry_after"]
 
 State = Literal["closed", "open", "half-open", "paused"]
 
 
 def backoff(attempt: int, *, base: float, limit: float, random: Callable[[], float]) -> float:
-    """A delay before the next attempt: full jitter under a doubling ceiling.
+    """Return a delay before the next attempt: full jitter under a doubling ceiling.
 
     Args:
         attempt: How many attempts have failed; 1 after the first.
         base: The first ceiling.
         limit: The highest ceiling.
-        random: Gives numbers from 0 up to 1.
+        random: Returns numbers from 0 up to 1.
 
     Example:
         >>> backoff(3, base=0.5, limit=60, random=lambda: 0.5)
@@ -33,16 +33,16 @@ def backoff(attempt: int, *, base: float, limit: float, random: Callable[[], flo
     return random() * min(limit, base * 2.0 ** min(attempt - 1, 60))
 
 
-def retry_after(header: str | None, *, now: float, limit: float) -> float | None:
-    """What a `Retry-After` header asks for, in seconds from now; None when it says nothing usable.
+def parse_retry_after(header: str | None, *, now: float, limit: float) -> float | None:
+    """Parse a `Retry-After` header into seconds from now; None if it is not valid.
 
     Args:
         header: Seconds or an HTTP date (RFC 9110, section 10.2.3).
         now: The wall clock, in Unix seconds.
-        limit: The most that is obeyed.
+        limit: The longest delay that is obeyed.
 
     Example:
-        >>> retry_after("120", now=0, limit=300)
+        >>> parse_retry_after("120", now=0, limit=300)
         120.0
     """
     if header is None:
@@ -60,12 +60,12 @@ def retry_after(header: str | None, *, now: float, limit: float) -> float | None
     return min(max(seconds, 0.0), limit)
 
 
-class Gate:
-    """Says when a lane may send its next call.
+class SendGate:
+    """Circuit breaker and rate limiter that decide when a lane may send its next call.
 
-    A few failures only delay the call that failed. After `failures_to_open` in a row the circuit
-    opens: nothing is sent until a delay has passed, and then one call at a time, as a probe, until
-    one succeeds. A pause is the same with a fixed interval, for a key or an address that is wrong.
+    A few failures only delay the call that failed. After `failures_to_open` in a row the circuit opens: nothing is
+    sent until a delay has passed, and then one call at a time, as a probe, until one succeeds. A pause is the same
+    with a fixed interval; its cause is a wrong key or address.
     """
 
     def __init__(
@@ -84,22 +84,22 @@ class Gate:
         self._pause_interval = pause_interval
         self._failures = 0
         self._paused = False
-        self._hold_until = float("-inf")  # as the vendor asked
+        self._not_before = float("-inf")  # from the last Retry-After
         self._probe_at = float("-inf")  # counts while failing or paused
 
     def state(self, now: float) -> State:
-        """What the gate is doing, for statistics."""
+        """Return the state, for statistics."""
         if self._paused:
             return "paused"
         if self._failures < self._failures_to_open:
             return "closed"
-        return "open" if now < max(self._hold_until, self._probe_at) else "half-open"
+        return "open" if now < max(self._not_before, self._probe_at) else "half-open"
 
     def delay(self, now: float, in_flight: int) -> float:
-        """Seconds until the next call may be sent; 0 is now, infinity is when one comes back."""
+        """Return the seconds until the next call may be sent; 0 means now, infinity when a call has completed."""
         if in_flight >= (1 if self._probing else self._concurrency):
             return float("inf")
-        wait = max(self._hold_until - now, 0.0)
+        wait = max(self._not_before - now, 0.0)
         if self._probing:
             wait = max(wait, self._probe_at - now)
         recent = self._recent
@@ -107,40 +107,40 @@ class Gate:
             wait = max(wait, recent[0] + 60.0 - now)
         return wait
 
-    def sent(self, now: float) -> None:
-        """A call has been sent."""
+    def record_call(self, now: float) -> None:
+        """Count a call for the rate limit."""
         if self._recent is not None:
             self._recent.append(now)
 
-    def succeeded(self) -> None:
-        """A call came back well: whatever was wrong is over, but what the vendor asked for holds."""
+    def record_success(self) -> None:
+        """Close the circuit and end a pause. A `Retry-After` remains in force."""
         self._failures = 0
         self._paused = False
 
-    def failed(self, now: float, *, hold: float | None = None) -> None:
-        """A call failed, for a reason that time may heal.
+    def record_failure(self, now: float, *, retry_after: float | None = None) -> None:
+        """Count a failure that may be temporary.
 
         Args:
             now: The clock.
-            hold: Seconds for which the vendor asked to be left alone; zero is no such wish, or a
-                vendor that is down could have us call without a break.
+            retry_after: Seconds from the vendor's `Retry-After`. Zero counts as none: a vendor that is down could
+                otherwise make us call without a break.
         """
         self._failures += 1
-        if hold:
-            self._hold_until = max(self._hold_until, now + hold)
+        if retry_after:
+            self._not_before = max(self._not_before, now + retry_after)
         elif self._probing:
             self._probe_at = max(self._probe_at, now + self._delay_after(self._failures))
 
     def pause(self, now: float) -> None:
-        """A call was refused for the key or the address."""
+        """Pause, because a call was rejected for its key or address."""
         self._paused = True
         self._probe_at = now + self._pause_interval
 
     def resume(self) -> None:
-        """Something has changed: forget what went wrong and send at once."""
+        """Forget all failures, and send at once."""
         self._failures = 0
         self._paused = False
-        self._hold_until = self._probe_at = float("-inf")
+        self._not_before = self._probe_at = float("-inf")
 
     @property
     def _probing(self) -> bool:

@@ -1,7 +1,7 @@
-"""The threads that wait for a vendor, so that a lane's dispatcher never does.
+"""Threads that send calls and wait for the replies, so that a lane's dispatcher never blocks.
 
-A call that outlives its deadline (a slow name server, a reply that drips) is given up: its outcome
-is unknown from then on, and whatever its thread brings home later is ignored.
+A call that exceeds its deadline (a slow name server, a reply that drips) is timed out: its outcome is unknown from
+then on, and any later result from its thread is discarded.
 """
 
 from __future__ import annotations
@@ -13,46 +13,46 @@ import time
 from msgspec import Struct
 
 from sessionsight.delivery import threads
+from sessionsight.delivery.threads import WakeEvent
 from sessionsight.delivery.transport import (
+    InvalidCall,
     NotSent,
     OutcomeUnknown,
     TimeLimits,
     Transport,
     TransportError,
-    Unsendable,
 )
-from sessionsight.delivery.wake_event import Wake
 from sessionsight.destinations.base import VendorRequest, VendorResponse
 from sessionsight.errors import ConfigurationError
 
-__all__ = ["Attempt", "Outcome", "Senders"]
+__all__ = ["Attempt", "Outcome", "SenderPool"]
 
-
-# The transport keeps to the limit itself where it can; this is for where it cannot.
+# Seconds that the transport has to time a call out itself.
 _GRACE = 0.5
 
 
 class Attempt(Struct, eq=False):
-    """A call on its way."""
+    """A call that is queued or in flight."""
 
     call: VendorRequest
     limits: TimeLimits
     deadline: float
     """On the monotonic clock."""
     started: bool = False
-    """Whether a thread has taken it up."""
-    given_up: bool = False
+    """True once a thread has begun to send it."""
+    abandoned: bool = False
+    """True once it has timed out."""
 
 
 class Outcome(Struct, frozen=True):
-    """What became of an attempt."""
+    """The result of an attempt."""
 
     attempt: Attempt
     result: VendorResponse | TransportError
 
 
-class Senders:
-    """Up to `concurrency` calls at a time, each on a thread of its own, started when first needed.
+class SenderPool:
+    """Thread pool of one lane. A thread is started whenever a call finds none that is free.
 
     Used by one dispatcher; only the queues are shared with the threads.
     """
@@ -60,45 +60,45 @@ class Senders:
     _work: queue.SimpleQueue[Attempt | None]
     _done: queue.SimpleQueue[Outcome]
 
-    def __init__(self, transport: Transport, *, name: str, wake: Wake) -> None:
+    def __init__(self, transport: Transport, *, name: str, wake: WakeEvent) -> None:
         self._transport = transport
         self._name = name
         self._wake = wake
-        self._renew()
-        self._flying: list[Attempt] = []
-        self._stuck: list[Attempt] = []
+        self._reset_queues()
+        self._in_flight: list[Attempt] = []
+        self._timed_out: list[Attempt] = []
         self._threads = 0
 
     @property
     def in_flight(self) -> int:
-        """Calls on their way, given-up ones that still hold a thread included."""
-        return len(self._flying) + len(self._stuck)
+        """Number of calls in flight, including timed-out ones that still occupy a thread."""
+        return len(self._in_flight) + len(self._timed_out)
 
     @property
     def next_deadline(self) -> float:
-        """When the first of them will be given up."""
-        return min((attempt.deadline for attempt in self._flying), default=float("inf"))
+        """When the next call times out, on the monotonic clock."""
+        return min((attempt.deadline for attempt in self._in_flight), default=float("inf"))
 
-    def prepare(self) -> None:
-        """Start the first thread, while the interpreter still starts any.
+    def start(self) -> None:
+        """Start the first thread, unless there is one.
 
         Raises:
-            RuntimeError: It does not.
+            RuntimeError: The interpreter is shutting down and starts no threads.
         """
         if not self._threads:
             if not self.in_flight:
-                self._renew()
-            self._start()
+                self._reset_queues()
+            self._start_thread()
 
-    def launch(self, call: VendorRequest, limits: TimeLimits) -> Attempt:
-        """Send the call on one of the threads; on this one if there is none, and none can be started."""
+    def submit(self, call: VendorRequest, limits: TimeLimits) -> Attempt:
+        """Send the call on a thread of the pool, or on the calling thread where no thread can be started."""
         attempt = Attempt(call, limits, time.monotonic() + limits.total + _GRACE)
-        self._flying.append(attempt)
+        self._in_flight.append(attempt)
         if self._threads < self.in_flight:
             try:
-                self._start()
-            except RuntimeError:  # the interpreter is shutting down, or lets no threads run
-                if self._threads <= len(self._stuck):
+                self._start_thread()
+            except RuntimeError:  # the interpreter is shutting down, or the host runs no threads
+                if self._threads <= len(self._timed_out):
                     attempt.started = True
                     self._done.put(Outcome(attempt, self._send(attempt)))
                     self._wake.set()
@@ -106,58 +106,60 @@ class Senders:
         self._work.put(attempt)
         return attempt
 
-    def finished(self) -> list[Outcome]:
-        """Calls that have come back or have been given up, each once."""
+    def completed(self) -> list[Outcome]:
+        """Return the outcomes of calls that have completed or timed out since the last call, each once."""
         outcomes: list[Outcome] = []
         while not self._done.empty():
             outcome = self._done.get()
-            if outcome.attempt in self._flying:
-                self._flying.remove(outcome.attempt)
+            if outcome.attempt in self._in_flight:
+                self._in_flight.remove(outcome.attempt)
                 outcomes.append(outcome)
-            elif outcome.attempt in self._stuck:
-                self._stuck.remove(outcome.attempt)
+            elif outcome.attempt in self._timed_out:
+                self._timed_out.remove(outcome.attempt)
         now = time.monotonic()
-        outcomes += [self._give_up(attempt) for attempt in list(self._flying) if attempt.deadline <= now]
-        if self._stuck and not self._flying:
-            self._leave_behind()
+        outcomes += [self._time_out(attempt) for attempt in list(self._in_flight) if attempt.deadline <= now]
+        if self._timed_out and not self._in_flight:
+            self._abandon_threads()
         return outcomes
 
     def stop(self) -> None:
-        """End the threads, without waiting for those that hang."""
-        self._leave_behind()
+        """End the threads, without waiting for those that are blocked."""
+        self._abandon_threads()
 
-    def _give_up(self, attempt: Attempt) -> Outcome:
-        attempt.given_up = True
-        self._flying.remove(attempt)
+    def _time_out(self, attempt: Attempt) -> Outcome:
+        attempt.abandoned = True
+        self._in_flight.remove(attempt)
         if not attempt.started:
             return Outcome(attempt, NotSent("no thread was free to send it"))
-        self._stuck.append(attempt)
+        self._timed_out.append(attempt)
         return Outcome(attempt, OutcomeUnknown(f"no reply within {attempt.limits.total:g} s"))
 
-    def _leave_behind(self) -> None:
-        """Cut the connections, and let the threads end when they notice; new ones are started afresh."""
+    def _abandon_threads(self) -> None:
+        """Shut down the connections, and let the threads end when they notice; later calls start new ones."""
         self._transport.close()
-        left, self._work = self._work, queue.SimpleQueue()  # theirs alone, so that they take no new work
+        left, self._work = self._work, queue.SimpleQueue()  # the threads keep the old one, so they get no new calls
         for _ in range(self._threads):
             left.put(None)
         self._threads = 0
-        self._stuck.clear()
+        self._timed_out.clear()
 
-    def _renew(self) -> None:
-        """Take the kind of queue that fits the threads of now, as `Wake` does."""
+    def _reset_queues(self) -> None:
+        """Create the queues again, because gevent may have replaced their class."""
         self._work = queue.SimpleQueue()
         self._done = queue.SimpleQueue()
 
-    def _start(self) -> None:
-        if not threads.run():
-            raise RuntimeError("threads do not run here")
-        threads.start(threading.Thread(target=self._run, args=(self._work,), name=f"{self._name}-sender", daemon=True))
+    def _start_thread(self) -> None:
+        if not threads.available():
+            raise RuntimeError("the host runs no threads")
+        threads.start_in_empty_context(
+            threading.Thread(target=self._run, args=(self._work,), name=f"{self._name}-sender", daemon=True)
+        )
         self._threads += 1
 
     def _run(self, work: queue.SimpleQueue[Attempt | None]) -> None:
         while (attempt := work.get()) is not None:
             attempt.started = True
-            if not attempt.given_up:
+            if not attempt.abandoned:
                 self._done.put(Outcome(attempt, self._send(attempt)))
                 self._wake.set()
 
@@ -167,8 +169,8 @@ class Senders:
         except TransportError as error:
             return error
         except ConfigurationError as error:
-            return Unsendable(str(error))
-        except KeyboardInterrupt:  # only where the call is sent on the main thread
+            return InvalidCall(str(error))
+        except KeyboardInterrupt:  # only if the call is sent on the main thread
             raise
-        except BaseException as error:  # a transport of the user's, or a fault of ours: never lose the call
+        except BaseException as error:  # a custom transport, or a bug: the call must not be lost
             return OutcomeUnknown(f"{type(error).__name__} in the transport")

@@ -1,7 +1,7 @@
-"""What became of every record of a lane.
+"""Counters of what happened to the records of a lane.
 
-At rest: captured = delivered + pending + dead + dropped, each drop with its reason. `pending` is
-measured at the queue, not computed, so that the sum can be wrong and tests can see it.
+At rest: captured = delivered + pending + dead + dropped, each drop with its reason. `pending` is measured at the
+queue, not computed, so that tests can detect a wrong sum.
 """
 
 from __future__ import annotations
@@ -12,45 +12,45 @@ from msgspec import Struct
 
 from sessionsight.capture.records import DropReason
 
-__all__ = ["LaneStats", "Ledger", "Stats"]
+__all__ = ["LaneCounters", "LaneStats", "Stats"]
 
 
 class LaneStats(Struct, frozen=True, kw_only=True):
-    """One lane's ledger at one moment."""
+    """Snapshot of one lane's counters."""
 
     captured: int
-    """Records that this destination has a place for."""
+    """Records of a kind that this destination accepts."""
     delivered: int
     pending: int
-    """Waiting, or on their way."""
+    """Queued or in flight."""
     dead: int
     """Kept as dead letters."""
     dropped: dict[str, int]
-    """Reason to number."""
+    """Number of records by reason."""
     state: str
     """`closed` (all is well), `open` or `half-open` (failing), `paused` (wrong key or address)."""
     last_error: str | None
 
     @property
     def balanced(self) -> bool:
-        """Whether every record is accounted for."""
+        """True if every record is accounted for."""
         return self.captured == self.delivered + self.pending + self.dead + sum(self.dropped.values())
 
 
 class Stats(Struct, frozen=True, kw_only=True):
-    """A client's ledger at one moment."""
+    """Snapshot of a client's counters."""
 
     lanes: dict[str, LaneStats]
     rejected: int
-    """Wrong calls, which captured nothing."""
+    """Invalid calls, which captured nothing."""
     refused_ids: dict[str, int]
-    """Cookie or header to the number of ids that no vendor would take, counted as missing."""
+    """Number of invalid ids by cookie or header; such an id counts as missing."""
     mismatched_ids: int
     """Requests whose `x-signal-distinct-id` was not the signed-in user's id."""
 
 
-class Ledger:
-    """The counts of one lane. Not locked: its lane is."""
+class LaneCounters:
+    """Counters of one lane. Its lane holds the lock."""
 
     __slots__ = ("captured", "dead", "delivered", "dropped", "last_error")
 
@@ -61,8 +61,8 @@ class Ledger:
         self.dropped: Counter[DropReason] = Counter()
         self.last_error: str | None = None
 
-    def read(self, *, pending: int, state: str) -> LaneStats:
-        """The counts as a value."""
+    def snapshot(self, *, pending: int, state: str) -> LaneStats:
+        """Return the counters as a value."""
         return LaneStats(
             captured=self.captured,
             delivered=self.delivered,

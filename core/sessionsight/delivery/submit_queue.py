@@ -1,8 +1,8 @@
 """Submission queue: requests enqueue batches without blocking, and a background thread processes them.
 
-Putting a batch in takes neither a lock nor a look at the request, which keeps the end of a response cheap. Whoever
-needs to see everything, such as a flush, drains the queue itself. With a durable spool only event loops use it,
-because processing a batch writes it to the disk.
+`put` takes no lock and does not read the request, which keeps the end of a response cheap. Callers that need all
+batches processed, such as a flush, drain the queue themselves. With a durable spool only event loops use it, because
+processing a batch writes it to the disk.
 """
 
 from __future__ import annotations
@@ -15,48 +15,48 @@ from contextlib import suppress
 
 from sessionsight.capture.interfaces import Batch
 from sessionsight.delivery import threads
-from sessionsight.delivery.wake_event import Wake
+from sessionsight.delivery.threads import WakeEvent
 
-__all__ = ["Intake"]
+__all__ = ["SubmitQueue"]
 
-# Batches taken in one step, so that a long row of them holds up nobody for long.
-_AT_ONCE = 200
-# Beyond so many the thread does not keep up, and whoever puts something in does the work.
-_MOST = 2_000
+# Batches processed in one step, so that a long queue blocks no caller for long.
+_CHUNK = 200
+# With more batches than this the thread does not keep up, and `put` drains the queue itself.
+_MAX_BACKLOG = 2_000
 _NEVER = float("inf")
 
 
-class Intake:
-    """Collects batches, and passes them on in order.
+class SubmitQueue:
+    """Queue of batches and the thread that processes them in order.
 
     Args:
-        take: Takes some of them, and answers for them even if it raises; called by one thread at a time.
-        fault: Told of what has been raised on the thread, which goes on.
-        pause: Seconds for which the thread lets batches gather while there are some.
-        blocking: `take` does I/O, so that whoever puts a batch in must not do the thread's work.
-        tick: Called by the thread when `call_later` has asked for it; returns after how many seconds to call it
-            again, or None.
+        process: Processes some batches and accounts for them even if it raises; called by one thread at a time.
+        log_error: Called with exceptions raised on the thread, which continues.
+        linger: Seconds that the thread waits for more batches.
+        blocking: `process` does I/O, so `put` must never call it.
+        tick: Called by the thread when `call_later` has scheduled it; returns the seconds until the next call, or
+            None.
     """
 
     def __init__(
         self,
-        take: Callable[[Sequence[Batch]], None],
-        fault: Callable[[BaseException], None],
+        process: Callable[[Sequence[Batch]], None],
+        log_error: Callable[[BaseException], None],
         *,
-        pause: float,
+        linger: float,
         blocking: bool = False,
         tick: Callable[[], float | None] = lambda: None,
     ) -> None:
-        self._take = take
-        self._fault = fault
-        self._pause = pause
+        self._process = process
+        self._log_error = log_error
+        self._linger_seconds = linger
         self._blocking = blocking
         self._draining = False
         self._tick = tick
         self._tick_at = _NEVER
         self._inbox: deque[Batch] = deque()
-        self._wake = Wake()
-        # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
+        self._wake = WakeEvent()
+        # Re-entrant: a signal handler or a finalizer may capture something while this thread holds it.
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._idle = True
@@ -64,12 +64,12 @@ class Intake:
         self._then: Callable[[], None] | None = None
 
     def put(self, batch: Batch) -> None:
-        """Leave a batch."""
+        """Enqueue a batch."""
         self._inbox.append(batch)
-        # While batches come in the thread looks by itself; it is called only from a longer sleep.
+        # While batches arrive the thread polls by itself; it is woken only from a longer sleep.
         if self._idle:
-            self._call()
-        elif len(self._inbox) > _MOST and not self._blocking:
+            self._notify()
+        elif len(self._inbox) > _MAX_BACKLOG and not self._blocking:
             self.drain()
 
     @property
@@ -78,7 +78,7 @@ class Intake:
         return self._draining or bool(self._inbox)
 
     def call_later(self, seconds: float) -> None:
-        """Have the thread call `tick` after this time, unless it does so earlier anyway. Without threads, never."""
+        """Schedule a call of `tick` on the thread, unless an earlier one is scheduled. Does nothing without threads."""
         now = time.monotonic()
         if now + seconds < self._tick_at:
             self._tick_at = now + seconds
@@ -87,27 +87,27 @@ class Intake:
 
     @property
     def ticks(self) -> bool:
-        """True when a call of `tick` is scheduled."""
+        """True while a call of `tick` is scheduled."""
         return self._tick_at < _NEVER
 
     def drain(self) -> bool:
-        """Pass on what is there now; another thread that does so is waited for. Returns whether there was anything."""
+        """Process all queued batches, after waiting for another thread that does so. Return True if there were any."""
         number = 0
         with self._lock:
-            # Set before anything is taken out, for `busy`.
+            # Set before a batch is removed, because `busy` must not be False in between.
             was_draining, self._draining = self._draining, True
             try:
-                # No longer than it takes to pass on what was there at first: others go on putting things in.
-                for _ in range(0, len(self._inbox), _AT_ONCE):
+                # Bounded by the number of batches at the start, because other threads keep adding some.
+                for _ in range(0, len(self._inbox), _CHUNK):
                     batches = self._next()
                     number += len(batches)
-                    self._take(batches)
+                    self._process(batches)
             finally:
                 self._draining = was_draining
         return number > 0
 
     def stop(self) -> None:
-        """Pass on what is there, and from now on each batch at once."""
+        """Process all queued batches, and from now on each batch in `put`."""
         with self._lock:
             thread, self._thread = self._thread, None
             self._stopped = self._idle = True
@@ -116,9 +116,9 @@ class Intake:
         self.drain()
 
     def retire(self, then: Callable[[], None]) -> None:
-        """Pass on what is there, on the thread, and end it; nothing will be put in any more.
+        """Process all queued batches on the thread, then end it. The queue accepts nothing after this.
 
-        Safe in finalizers: nothing is waited for.
+        Safe in finalizers, because it does not wait.
 
         Args:
             then: Called when that is done.
@@ -132,12 +132,12 @@ class Intake:
 
     def _next(self) -> list[Batch]:
         batches: list[Batch] = []
-        with suppress(IndexError):  # a signal handler that captures something may drain the rest in the midst of this
-            while len(batches) < _AT_ONCE:
+        with suppress(IndexError):  # a signal handler that captures something may drain the rest meanwhile
+            while len(batches) < _CHUNK:
                 batches.append(self._inbox.popleft())
         return batches
 
-    def _call(self) -> None:
+    def _notify(self) -> None:
         self._idle = False
         if self._thread is not None:
             self._wake.set()
@@ -146,56 +146,56 @@ class Intake:
             self.drain()
 
     def _start(self) -> bool:
-        """Start the thread. False where none can be had."""
+        """Start the thread. Return False where none can be started."""
         with self._lock:
-            if self._thread is None and not self._stopped and threads.run():
-                self._wake.renew()
-                self._thread = threading.Thread(target=self._run, name="sessionsight-intake", daemon=True)
+            if self._thread is None and not self._stopped and threads.available():
+                self._wake.reset()
+                self._thread = threading.Thread(target=self._run, name="sessionsight-submit", daemon=True)
                 try:
-                    threads.start(self._thread)
+                    threads.start_in_empty_context(self._thread)
                 except RuntimeError:  # the interpreter is shutting down
                     self._thread = None
         return self._thread is not None
 
     def _run(self) -> None:
         while not self._stopped:
-            self._gather()
-            while self._outlive_drain():
-                self._gather()
+            self._linger()
+            while self._safe_drain():
+                self._linger()
                 self._tick_if_due()
             self._tick_if_due()
             self._idle = True
-            # Something may have come in between; the flag was not up yet, so nobody called. And an earlier
-            # wait may have heard the call to stop.
+            # A batch may have arrived before the flag was set, so nobody has woken this thread. And an earlier wait
+            # may have consumed the wake-up of `stop`.
             if not (self._inbox or self._stopped):
                 self._wake.wait(self._tick_at - time.monotonic())
             self._idle = False
         self._idle = True
-        self._outlive_drain()
+        self._safe_drain()
         if self._then is not None:
             self._then()
 
     def _tick_if_due(self) -> None:
         if time.monotonic() < self._tick_at:
             return
-        self._tick_at = _NEVER  # first, so that whoever asks for the next one meanwhile is heard
+        self._tick_at = _NEVER  # reset first, because `call_later` may schedule the next one meanwhile
         try:
             again = self._tick()
         except (Exception, SystemExit) as error:
-            self._fault(error)
+            self._log_error(error)
         else:
             if again is not None:
                 self._tick_at = min(self._tick_at, time.monotonic() + again)
 
-    def _outlive_drain(self) -> bool:
-        """As `drain`. What others have captured must not wait for ever because of a fault."""
+    def _safe_drain(self) -> bool:
+        """Drain, and log exceptions: a bug must not keep later batches waiting forever."""
         try:
             return self.drain()
-        except (Exception, SystemExit) as error:  # the latter ends threads without a sound
-            self._fault(error)
+        except (Exception, SystemExit) as error:  # SystemExit would end the thread silently
+            self._log_error(error)
             return True
 
-    def _gather(self) -> None:
-        """A pause, also before the first look: the request that rang is not over yet, and others may follow it."""
+    def _linger(self) -> None:
+        """Wait before draining, even the first time: the request is still running, and others usually follow."""
         if not self._stopped:
-            self._wake.wait(self._pause)
+            self._wake.wait(self._linger_seconds)

@@ -1,4 +1,4 @@
-"""Our own calls are none of the host's: tracing libraries leave them alone."""
+"""Suppresses tracing of our own HTTP calls."""
 
 from __future__ import annotations
 
@@ -6,41 +6,41 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-__all__ = ["untraced"]
+__all__ = ["suppress_instrumentation"]
 
 
 @contextmanager
-def untraced() -> Iterator[None]:
-    """Within, OpenTelemetry and Sentry make no spans, where they are in use.
+def suppress_instrumentation() -> Iterator[None]:
+    """Keep OpenTelemetry and Sentry, where they are in use, from making spans within the block.
 
-    A library that is half imported, or not as we know it, changes nothing: a span is no reason to lose a call.
+    A library that is partly imported, or has a different API, is ignored: a span is not worth losing a call.
 
     Example:
-        >>> with untraced():
+        >>> with suppress_instrumentation():
         ...     transport.handle_request(request)  # doctest: +SKIP
     """
     with ExitStack() as stack:
-        _leave_opentelemetry(stack)
-        _leave_sentry(stack)
+        _suppress_opentelemetry(stack)
+        _suppress_sentry(stack)
         yield
 
 
-def _leave_opentelemetry(stack: ExitStack) -> None:
-    """Set its own marks for calls that must not become spans."""
+def _suppress_opentelemetry(stack: ExitStack) -> None:
+    """Set the context keys by which its instrumentations skip a call."""
     api = sys.modules.get("opentelemetry.context")
     if api is None:
         return
     with suppress(Exception):
         values = api.get_current()
-        for mark in ("suppress_instrumentation", "suppress_http_instrumentation"):
+        for name in ("suppress_instrumentation", "suppress_http_instrumentation"):
             # Older instrumentations look for the plain name, newer ones for the constant's value.
-            for key in {mark, getattr(api, f"_{mark.upper()}_KEY", mark)}:
+            for key in {name, getattr(api, f"_{name.upper()}_KEY", name)}:
                 values = api.set_value(key, value=True, context=values)
         stack.callback(api.detach, api.attach(values))
 
 
-def _leave_sentry(stack: ExitStack) -> None:
-    """Take our thread out of the span in which it was started, which may be that of somebody's request."""
+def _suppress_sentry(stack: ExitStack) -> None:
+    """Detach our thread from the span in which it was started, which may belong to a request."""
     api = sys.modules.get("sentry_sdk")
     if api is None:
         return

@@ -1,27 +1,32 @@
-"""Thread support of the host: an old uWSGI lets threads sleep, gevent and eventlet put greenlets in their place."""
+"""Threads of delivery: support by the host, start in an empty context, and a wake-up event."""
 
 from __future__ import annotations
 
+import queue
 import sys
+from contextlib import suppress
 from contextvars import Context
 from threading import Thread
 
-__all__ = ["do_without", "hide_trio", "run", "start"]
+__all__ = ["WakeEvent", "available", "hide_trio", "start_in_empty_context"]
+
+# Seconds; far below what the operating system can count, and waking once too often does no harm.
+_LONGEST_WAIT = 3600.0
 
 
-def run() -> bool:
-    """False under a uWSGI that lets its apps' threads sleep: one older than 2.0.27, without `enable-threads`."""
+def available() -> bool:
+    """Return False under a uWSGI that runs no threads of its apps: before 2.0.27, without `enable-threads`."""
     return bool(getattr(sys.modules.get("uwsgi"), "has_threads", True))
 
 
-def start(thread: Thread) -> None:
-    """Start a thread, with nothing of the request in which that happens.
+def start_in_empty_context(thread: Thread) -> None:
+    """Start a thread without the context variables of the request that happens to need it first.
 
-    Libraries such as Sentry hand a thread what is around its start. It would be the visitor's who came first, for
-    as long as the process lives.
+    Libraries such as Sentry pass a thread the context in which it is started. That would be the first visitor's, as
+    long as the process lives.
 
     Raises:
-        RuntimeError: The interpreter starts no threads any more.
+        RuntimeError: The interpreter is shutting down and starts no threads.
     """
     Context().run(thread.start)
 
@@ -30,31 +35,39 @@ def hide_trio() -> None:
     """Make `import trio` fail in the ordinary way where eventlet has patched the sockets.
 
     httpcore imports trio where it is installed. On eventlet's sockets that raises an AttributeError, which httpcore
-    takes for a fault; nothing of trio could run there.
+    does not expect; trio could not run there.
     """
     patcher = sys.modules.get("eventlet.patcher")
     if patcher is not None and patcher.is_monkey_patched("socket"):
-        sys.modules.setdefault("trio", None)  # type: ignore[arg-type]  # Python's own way to say "not there"
+        sys.modules.setdefault("trio", None)  # type: ignore[arg-type]  # Python's own way to say "not installed"
 
 
-def do_without() -> None:
-    """Let gevent's greenlets send without real threads and processes, as the interpreter's end may demand.
+class WakeEvent:
+    """A wake-up event for one worker thread that is safe to set from signal handlers and finalizers.
 
-    Python 3.12.0 to 3.12.2 start none of them any more (https://github.com/python/cpython/issues/113964),
-    and a name is looked up in a thread.
+    These may capture something while the same thread is inside `set`. A `threading.Event` has a lock and would
+    deadlock; `SimpleQueue` is made for that.
     """
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is None or not monkey.is_module_patched("socket"):
-        return
-    # httpcore imports trio where it is installed, which starts a process. Under gevent trio does not run anyway.
-    sys.modules.setdefault("trio", None)  # type: ignore[arg-type]  # as above
-    try:
-        monkey.get_original("_thread", "start_new_thread")(int, ())
-    except RuntimeError:
-        from gevent import get_hub  # type: ignore[import-untyped]
-        from gevent.resolver import blocking, thread  # type: ignore[import-untyped]
 
-        hub = get_hub()
-        if isinstance(hub.resolver, thread.Resolver):
-            # Holds up all greenlets while it looks; nothing but the end waits for them now.
-            hub.resolver = blocking.Resolver()
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Create the queue again, because gevent may have replaced its class. No thread may be waiting."""
+        self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def set(self) -> None:
+        """Wake the thread now, or at its next wait."""
+        if self._tokens.empty():
+            self._tokens.put(None)
+
+    def wait(self, seconds: float = _LONGEST_WAIT) -> bool:
+        """Block until `set` is called or the time is over. Return True if `set` was called."""
+        try:
+            self._tokens.get(timeout=min(max(seconds, 0.0), _LONGEST_WAIT))
+        except queue.Empty:
+            return False
+        with suppress(queue.Empty):
+            while True:
+                self._tokens.get_nowait()
+        return True

@@ -1,7 +1,7 @@
-"""One HTTP call to a vendor: bounded in time and size, verified, not redirected, not traced.
+"""Sends HTTP calls to vendors: bounded in time and size, verified, not redirected, not traced.
 
-httpx's transport layer is used without its client: there are no cookies, redirects or event hooks
-to switch off, and tracing libraries that wrap the client do not see our calls.
+httpx's transport layer is used without its client: there are no cookies, redirects or event hooks to switch off, and
+tracing libraries that wrap the client do not see our calls.
 """
 
 from __future__ import annotations
@@ -21,47 +21,47 @@ from weakref import WeakSet
 from msgspec import Struct
 
 from sessionsight.delivery import threads
-from sessionsight.delivery.suppress_instrumentation import untraced
+from sessionsight.delivery.suppress_instrumentation import suppress_instrumentation
 from sessionsight.destinations.base import VendorRequest, VendorResponse
 from sessionsight.errors import MissingDependencyError
 
 __all__ = [
     "HttpxTransport",
+    "InvalidCall",
     "NotSent",
     "OutcomeUnknown",
     "TimeLimits",
     "Transport",
     "TransportError",
-    "Unsendable",
     "compressed",
 ]
 
 
 class TransportError(Exception):
-    """A call without a usable reply. The children say what the vendor may have seen of it."""
+    """A call without a usable reply. Subclasses say what the vendor may have received."""
 
 
 class NotSent(TransportError):
-    """The vendor has certainly not taken the call: no connection was made."""
+    """The vendor has certainly not received the call: no connection was made."""
 
 
 class OutcomeUnknown(TransportError):
-    """The call was written, wholly or in part, and nobody knows what became of it."""
+    """The call was written, wholly or in part, and its outcome is unknown."""
 
 
-class Unsendable(TransportError):
-    """The call can never be sent as it is, for instance with a line break in a key."""
+class InvalidCall(TransportError):
+    """The call cannot be sent as it is, for instance because a key contains a line break."""
 
 
 class TimeLimits(Struct, frozen=True, kw_only=True):
-    """How long a call may take, in seconds."""
+    """Time limits of a call, in seconds."""
 
     connect: float
     read: float
     total: float
 
     def within(self, seconds: float) -> TimeLimits:
-        """The same limits, none longer than this."""
+        """Return the limits, none longer than this."""
         seconds = max(seconds, 0.001)
         return TimeLimits(
             connect=min(self.connect, seconds), read=min(self.read, seconds), total=min(self.total, seconds)
@@ -69,7 +69,7 @@ class TimeLimits(Struct, frozen=True, kw_only=True):
 
 
 class Transport(Protocol):
-    """Sends a call and gives the reply. Used by several threads at a time."""
+    """Sends a call and returns the reply. Used by several threads at a time."""
 
     def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
         """Send the call once.
@@ -83,21 +83,21 @@ class Transport(Protocol):
 
 
 def compressed(call: VendorRequest, above: int | None) -> VendorRequest:
-    """The call with a gzip body, if its vendor takes that and the body is large enough."""
+    """Return the call with a gzip body, if its vendor accepts that and the body is large enough."""
     if above is None or len(call.body) <= above:
         return call
     return VendorRequest(
         method=call.method,
         url=call.url,
         headers={**call.headers, "Content-Encoding": "gzip"},
-        # Level 1 takes half the time of the usual ones, for a tenth more bytes.
+        # Level 1 takes half the time of the default, for a tenth more bytes.
         body=gzip.compress(call.body, compresslevel=1, mtime=0),
         entries=call.entries,
     )
 
 
 def http_library() -> ModuleType:
-    """httpx2 where it is installed, else httpx, of which it is the maintained successor."""
+    """Return httpx2 where it is installed, else httpx, of which it is the maintained successor."""
     threads.hide_trio()
     try:
         import httpx2 as library
@@ -110,10 +110,10 @@ def http_library() -> ModuleType:
 
 
 class _Pool:
-    """Kept connections, all made the same way. When it is retired, its last user closes it.
+    """Connections that share a proxy. When it is retired, its last user closes it.
 
-    A connection that is in use is shut down, not closed: its file descriptor might be given to
-    somebody else's connection while a thread still reads from it.
+    A connection that is in use is shut down, not closed: its file descriptor might be reused by another connection
+    while a thread still reads from it.
     """
 
     def __init__(self, transport: Any) -> None:
@@ -122,42 +122,42 @@ class _Pool:
         self.retired = False
         self.sockets: WeakSet[socket.socket] = WeakSet()
 
-    def cut(self) -> None:
-        """End all waiting for a reply."""
+    def shutdown_sockets(self) -> None:
+        """End all waits for a reply."""
         for connection in list(self.sockets):
-            _cut(connection)
+            _shutdown(connection)
 
 
-class _Flight:
-    """What httpx does about one call, as far as it tells."""
+class _CallTrace:
+    """Receives httpx's trace events of one call."""
 
     def __init__(self, pool: _Pool, deadline: float) -> None:
         self._pool = pool
         self._deadline = deadline
-        self.begun = False
-        """Whether the vendor, or a proxy, may have seen anything of the call."""
+        self.request_started = False
+        """True once the vendor, or a proxy, may have received part of the call."""
 
-    def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Called by httpx; see https://www.encode.io/httpcore/extensions/#trace."""
+    def on_event(self, event: str, info: dict[str, Any]) -> None:
+        """Handle an event; see https://www.encode.io/httpcore/extensions/#trace."""
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             connection = info["return_value"].get_extra_info("socket")
             self._pool.sockets.add(connection)
             if self._pool.retired or time.monotonic() >= self._deadline:
-                _cut(connection)  # nobody waits for this call any more
+                _shutdown(connection)  # the call has timed out
         elif event.endswith(".send_request_headers.started"):
-            self.begun = True
+            self.request_started = True
 
 
 class HttpxTransport:
     """A `Transport` over httpx or httpx2, with one connection pool for each lane.
 
     Args:
-        connections: How many connections are kept.
-        proxy: Address of an HTTP proxy; otherwise the environment decides, if trusted.
-        ca_bundle: A file of certificates to trust in place of the defaults.
-        trust_env: Whether proxy and certificate variables of the environment count.
-        max_response_bytes: How much of a reply is read.
-        library: httpx or httpx2; the newest that is installed by default.
+        connections: Size of the pool.
+        proxy: URL of an HTTP proxy; by default the environment's, if trusted.
+        ca_bundle: File of certificates to trust in place of the defaults.
+        trust_env: Use the proxy and certificate variables of the environment.
+        max_response_bytes: Bytes of a reply that are read.
+        library: httpx or httpx2; by default the newest that is installed.
     """
 
     def __init__(
@@ -178,13 +178,13 @@ class HttpxTransport:
         self._library = library
         self._lock = threading.Lock()
         self._pools: dict[str | None, _Pool] = {}
-        self._found: dict[str, str | None] = {}
+        self._proxies: dict[str, str | None] = {}
 
     def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
         """Send the call once.
 
-        Each wait is bounded, and the reply's body by `limits.total` as well. What cannot be bounded here, a
-        name server or a head that drips, is given up by `Senders`.
+        Each wait is bounded, and reading the body by `limits.total` as well. A name server or a head that drips cannot
+        be bounded here; `SenderPool` times such a call out.
         """
         deadline = time.monotonic() + limits.total
         library = http_library() if self._library is None else self._library
@@ -194,19 +194,19 @@ class HttpxTransport:
             request = library.Request(
                 call.method,
                 call.url,
-                # As fetch does in the vendors' SDKs; httpx would write ASCII alone.
+                # As fetch does in the vendors' SDKs; httpx would accept ASCII only.
                 headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()],
                 content=call.body,
                 extensions={"timeout": timeouts},
             )
         except Exception as error:
-            # Whatever httpx finds wrong with an address or a header; the message must not show the value.
-            raise Unsendable(f"the call cannot be written ({type(error).__name__})") from None
-        pool = self._enter(library, call.url)
-        flight = _Flight(pool, deadline)
-        request.extensions["trace"] = flight.trace
+            # httpx rejects a URL or a header; the message must not contain the value.
+            raise InvalidCall(f"the call cannot be written ({type(error).__name__})") from None
+        pool = self._acquire_pool(library, call.url)
+        trace = _CallTrace(pool, deadline)
+        request.extensions["trace"] = trace.on_event
         try:
-            with untraced(), _translated(library, flight):
+            with suppress_instrumentation(), _map_exceptions(library, trace):
                 response = pool.transport.handle_request(request)
                 timeouts["read"] = max(min(limits.read, deadline - time.monotonic()), 0.001)
                 try:
@@ -214,24 +214,24 @@ class HttpxTransport:
                 finally:
                     response.close()
         finally:
-            self._leave(pool)
-        replied = {name.lower(): value for name, value in response.headers.items()}
-        return VendorResponse(status=response.status_code, headers=replied, body=body)
+            self._release_pool(pool)
+        reply_headers = {name.lower(): value for name, value in response.headers.items()}
+        return VendorResponse(status=response.status_code, headers=reply_headers, body=body)
 
     def close(self) -> None:
-        """Close all connections. Calls under way are cut off; later calls open new ones."""
+        """Close all connections. Calls in flight are aborted; later calls open new ones."""
         with self._lock:
             pools, self._pools = list(self._pools.values()), {}
             for pool in pools:
                 pool.retired = True
             unused = [pool for pool in pools if not pool.users]
         for pool in pools:
-            pool.cut()
+            pool.shutdown_sockets()
         for pool in unused:
             pool.transport.close()
 
     def _read(self, library: ModuleType, response: Any, deadline: float) -> bytes:
-        """The start of the body. The status has been seen by now: a body that breaks off changes nothing."""
+        """Return the start of the body. The status is known, so a body that is cut off is not an error."""
         body = b""
         try:
             for chunk in response.iter_raw():
@@ -242,47 +242,49 @@ class HttpxTransport:
             pass
         return body[: self._max_response_bytes]
 
-    def _enter(self, library: ModuleType, url: str) -> _Pool:
+    def _acquire_pool(self, library: ModuleType, url: str) -> _Pool:
         try:
-            proxy = self._proxy or (self._found_proxy(url) if self._trust_env else None)
+            proxy = self._proxy or (self._proxy_for(url) if self._trust_env else None)
             with self._lock:
                 pool = self._pools.get(proxy)
                 if pool is None:
-                    pool = self._pools[proxy] = _Pool(self._connect_by(library, proxy))
+                    pool = self._pools[proxy] = _Pool(self._create_transport(library, proxy))
                 pool.users += 1
                 return pool
-        except Unsendable:
+        except InvalidCall:
             raise
-        except RuntimeError as error:  # the interpreter ends, and refuses what an import wanted
-            raise NotSent(_words(error)) from None
+        except RuntimeError as error:  # an import failed, because the interpreter is shutting down
+            raise NotSent(_describe(error)) from None
         except Exception as error:
-            # The message might show a proxy's password.
-            raise Unsendable(f"no connection can be made ({type(error).__name__}); check proxy and ca_bundle") from None
+            # The message might contain a proxy's password.
+            raise InvalidCall(
+                f"no connection can be made ({type(error).__name__}); check proxy and ca_bundle"
+            ) from None
 
-    def _found_proxy(self, url: str) -> str | None:
-        # Asked for once: reading the environment takes longer than writing a small call.
+    def _proxy_for(self, url: str) -> str | None:
+        # Cached: reading the environment takes longer than writing a small call.
         parts = urlsplit(url)
         origin = f"{parts.scheme}://{parts.netloc}"
-        if origin not in self._found:
-            self._found[origin] = _environment_proxy(origin)
-        return self._found[origin]
+        if origin not in self._proxies:
+            self._proxies[origin] = _environment_proxy(origin)
+        return self._proxies[origin]
 
-    def _leave(self, pool: _Pool) -> None:
+    def _release_pool(self, pool: _Pool) -> None:
         with self._lock:
             pool.users -= 1
             unused = pool.retired and not pool.users
         if unused:
             pool.transport.close()
 
-    def _connect_by(self, library: ModuleType, proxy: str | None) -> Any:
+    def _create_transport(self, library: ModuleType, proxy: str | None) -> Any:
         return library.HTTPTransport(
             verify=library.create_ssl_context(verify=self._verify(), trust_env=self._trust_env),
             trust_env=self._trust_env,
             limits=library.Limits(
                 max_connections=self._connections,
                 max_keepalive_connections=self._connections,
-                # Below the five seconds after which many servers hang up: a goal that is sent while
-                # they do has an unknown outcome.
+                # Below the five seconds after which many servers close a connection: a goal that is sent at that
+                # moment has an unknown outcome.
                 keepalive_expiry=4.0,
             ),
             proxy=proxy,
@@ -296,18 +298,18 @@ class HttpxTransport:
         try:
             return ssl.create_default_context(cafile=self._ca_bundle)
         except OSError as error:
-            raise Unsendable(f"ca_bundle {self._ca_bundle!r} cannot be used: {error}") from None
+            raise InvalidCall(f"ca_bundle {self._ca_bundle!r} cannot be used: {error}") from None
 
 
-def _cut(connection: socket.socket) -> None:
+def _shutdown(connection: socket.socket) -> None:
     with suppress(OSError):
-        # Not the TLS socket's own method, which would take its state away from the thread that reads.
+        # Not the TLS socket's own method, which would reset its state while a thread reads.
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def _environment_proxy(origin: str) -> str | None:
-    """The proxy that the environment has for a scheme and host."""
-    from urllib.request import getproxies, proxy_bypass  # costs more to import than all of ours
+    """Return the environment's proxy for a scheme and host."""
+    from urllib.request import getproxies, proxy_bypass  # slower to import than this package
 
     parts = urlsplit(origin)
     proxies = getproxies()
@@ -320,20 +322,20 @@ def _environment_proxy(origin: str) -> str | None:
 
 
 @contextmanager
-def _translated(library: ModuleType, flight: _Flight) -> Iterator[None]:
+def _map_exceptions(library: ModuleType, trace: _CallTrace) -> Iterator[None]:
     try:
         yield
     except (library.ConnectError, library.ConnectTimeout, library.PoolTimeout, library.ProxyError) as error:
-        raise NotSent(_words(error)) from None
+        raise NotSent(_describe(error)) from None
     except (library.LocalProtocolError, library.UnsupportedProtocol) as error:
-        raise Unsendable(type(error).__name__) from None
+        raise InvalidCall(type(error).__name__) from None
     except Exception as error:
-        if flight.begun:
-            raise OutcomeUnknown(_words(error)) from None
-        raise NotSent(_words(error)) from None
+        if trace.request_started:
+            raise OutcomeUnknown(_describe(error)) from None
+        raise NotSent(_describe(error)) from None
 
 
-def _words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

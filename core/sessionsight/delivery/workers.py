@@ -1,4 +1,4 @@
-"""Finds out whether this process is one of several workers, which do not see each other's memory."""
+"""Detects if this process is one of several workers, which do not share memory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _WORKERS = re.compile(r"(?:^|\s)(?:--workers(?:=|\s+)|-w(?:=|\s*))(\d+)(?=\s|$)"
 
 
 def may_have_peers(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> bool:
-    """Return whether this process is one of several workers, as far as it can be known.
+    """Return True if this process is, as far as it can be known, one of several workers.
 
-    What says the number counts: uWSGI, `--workers`, `GUNICORN_CMD_ARGS` and `WEB_CONCURRENCY`. Otherwise a process that
-    gunicorn, `multiprocessing` or a fork has made counts as one of several. Other hosts and containers cannot be seen.
+    The number comes from uWSGI, `--workers`, `GUNICORN_CMD_ARGS` or `WEB_CONCURRENCY`. Without any of these, a process
+    made by gunicorn, `multiprocessing` or a fork counts as one of several. Other hosts and containers cannot be seen.
 
     Args:
-        argv: In place of `sys.argv`.
-        environ: In place of the process's environment.
+        argv: Replaces `sys.argv`.
+        environ: Replaces the process's environment.
 
     Example:
         >>> may_have_peers(["uvicorn", "--workers", "4", "shop:app"], {})
@@ -37,12 +37,12 @@ def may_have_peers(argv: Sequence[str] | None = None, environ: Mapping[str, str]
         return int(getattr(uwsgi, "numproc", 1)) > 1
     if "--reload" in argv:
         return False
-    for told in (
+    for text in (
         " ".join(argv),
         environ.get("GUNICORN_CMD_ARGS", ""),
         f"--workers {environ.get('WEB_CONCURRENCY', '')}",
     ):
-        if numbers := _WORKERS.findall(told):
+        if numbers := _WORKERS.findall(text):
             return int(numbers[-1]) > 1
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -63,8 +63,6 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Seconds after which an undelivered record is dead-lettered as expired."""
     idempotent: bool = True
     """Whether a record may be sent again when nobody knows whether the first attempt arrived."""
-    via: Literal["http", "console"] = "http"
-    """What takes the calls away: HTTP, or stderr, where each call's body is written as it stands."""
 
 
 class VendorRequest(Struct, frozen=True, kw_only=True):

@@ -28,8 +28,8 @@ class Console(VendorDestination, frozen=True, kw_only=True):
 
     @property
     def limits(self) -> Limits:
-        """A hundred records at a time, written rather than posted."""
-        return Limits(via="console")
+        """A hundred records at a time."""
+        return Limits()
 
     def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
         """One text for all, a line each."""

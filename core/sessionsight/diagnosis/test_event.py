@@ -139,6 +139,6 @@ def _outcome(name: str, record: Record, before: LaneStats, after: LaneStats, tim
         message = f"not delivered within {timeout:g} s: {why}"
         hint = "check the key and the address" if after.state == "paused" else "check the network, or wait longer"
         if after.state == "paused":
-            message = f"not delivered, the vendor refuses our calls: {why}"
+            message = f"not delivered, the vendor rejects our calls: {why}"
         return Finding(level="error", subject=name, message=message, hint=hint)
     return Finding(level="ok", subject=name, message=f"delivered: {what}")

@@ -139,17 +139,17 @@ def lane_threads() -> set[threading.Thread]:
 
 def offer(lane: Lane, entries: Sequence[QueuedRecord], drop: DropReason | None = None) -> None:
     """What an engine does with what a request hands over, for one lane."""
-    share = lane.share_of(entries, drop)
+    share = lane.select(entries, drop)
     if share is not None:
         assert isinstance(lane._queue, MemoryQueue)
         lane._queue.enqueue(share.entries, share.dropped)
-        lane.notice()
+        lane.notify()
 
 
 def deliver(lane: Lane) -> dict[str, Any]:
     """Wait until nothing is left to deliver, and give the ledger."""
     deadline = time.monotonic() + PATIENCE
-    lane.hurry()
+    lane.begin_flush()
     assert lane.wait(deadline, fair=deadline), lane.stats()
-    lane.relax()
+    lane.end_flush()
     return tally(lane.stats())

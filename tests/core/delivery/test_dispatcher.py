@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from sessionsight.capture.records import QueuedRecord
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.queue.memory import MemoryQueue
-from sessionsight.delivery.sender_pool import Senders
-from sessionsight.delivery.transport import NotSent, OutcomeUnknown, TimeLimits, Unsendable
-from sessionsight.delivery.wake_event import Wake
+from sessionsight.delivery.sender_pool import SenderPool
+from sessionsight.delivery.threads import WakeEvent
+from sessionsight.delivery.transport import InvalidCall, NotSent, OutcomeUnknown, TimeLimits
 from sessionsight.destinations.base import Action, VendorRequest, VendorResponse, Verdict
-from sessionsight.log import ThrottledLogger
+from sessionsight.log import LaneLogger, ThrottledLogger
 from tests.core.delivery.kit import Vendor, batches, deaths, event, goal, labels, make_queue, quick, singles, tally
 from tests.support.examples import examples
 from tests.support.server import PATIENCE
@@ -78,17 +78,19 @@ class Bench:
 
     def __init__(self, vendor: Vendor, queue: MemoryQueue | None = None, /, **options: Any) -> None:
         self.wire = Wire()
-        self.wake = Wake()
+        self.wake = WakeEvent()
         self.queue = queue or make_queue(**options)
-        self.senders = Senders(self.wire, name="bench", wake=self.wake)
-        self.dispatcher = Dispatcher(vendor, self.queue, self.senders, quick(**options), ThrottledLogger())
+        self.senders = SenderPool(self.wire, name="bench", wake=self.wake)
+        self.dispatcher = Dispatcher(
+            vendor, self.queue, self.senders, quick(**options), LaneLogger(vendor.name, ThrottledLogger())
+        )
 
     def take(self, *entries: QueuedRecord) -> None:
         self.queue.enqueue(entries)
 
     def turn(self, *, under_way: int) -> float:
         """One turn, after which so many calls are under way. Gives the seconds until the next."""
-        wait = self.dispatcher.turn()
+        wait = self.dispatcher.run_once()
         assert self.senders.in_flight == under_way
         self.wire.wait_for(under_way)
         return wait
@@ -106,7 +108,7 @@ class Bench:
         """Turn until a call is under way, however long that has to wait."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            wait = self.dispatcher.turn()
+            wait = self.dispatcher.run_once()
             if self.senders.in_flight:
                 self.wire.wait_for(1)
                 return self.wire.flights[0].labels
@@ -123,7 +125,7 @@ class Bench:
         calls: list[list[str]] = []
         deadline = time.monotonic() + PATIENCE
         while True:
-            wait = self.dispatcher.turn()
+            wait = self.dispatcher.run_once()
             if not self.queue.pending:
                 return calls
             if self.senders.in_flight:
@@ -175,7 +177,7 @@ def test_a_record_waits_for_company_as_long_as_the_linger(bench: MakeBench) -> N
 
     assert LONG - PATIENCE < desk.turn(under_way=0) <= LONG
 
-    desk.dispatcher.agenda.hurry = True
+    desk.dispatcher.schedule.flushing = True
     desk.turn(under_way=1)
 
 
@@ -210,7 +212,7 @@ def test_what_the_vendor_asks_for_counts_even_when_the_outcome_is_unknown(bench:
 
 
 def test_a_failure_or_two_hold_back_only_their_own_records(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sessionsight.delivery.dispatcher._chance", lambda: 0.9)
+    monkeypatch.setattr("sessionsight.delivery.dispatcher._random", lambda: 0.9)
     desk = bench(batches(URL), backoff_base=LONG, backoff_max=LONG)
     desk.take(event("a"))
     assert desk.round(http(500)) == ["a"]
@@ -248,7 +250,7 @@ def test_the_vendors_rate_limit_is_kept_before_it_has_to_say_so(bench: MakeBench
         desk.answer(OK)
 
     assert 60 - PATIENCE < desk.turn(under_way=0) <= 60
-    desk.dispatcher.agenda.hurry = True
+    desk.dispatcher.schedule.flushing = True
     assert desk.turn(under_way=0) > 60 - PATIENCE, "not even a flush exceeds it"
     desk.dispatcher.resume()
     assert desk.turn(under_way=0) > 60 - PATIENCE, "nor does resume"
@@ -279,7 +281,7 @@ def test_no_call_may_take_longer_than_the_process_lives(bench: MakeBench) -> Non
 # --- pauses ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("refusal", [http(401), http(302), Unsendable("LocalProtocolError")])
+@pytest.mark.parametrize("refusal", [http(401), http(302), InvalidCall("LocalProtocolError")])
 def test_a_pause_ends_all_sending_but_one_probe_at_a_time(bench: MakeBench, refusal: Result) -> None:
     desk = bench(singles(URL))
     desk.take(*(goal(str(number)) for number in range(20)))
@@ -380,14 +382,14 @@ def test_a_key_that_is_another_each_time_does_not_turn_a_pause_into_a_storm(benc
     numbers = itertools.count()
     desk = bench(batches(URL, key=lambda: f"token-{next(numbers)}"), pause_interval=10.0)
     desk.take(event("a"))
-    watch = desk.dispatcher._watch
+    watch = desk.dispatcher._credentials
     looks: list[int] = []
 
     for _ in range(6):
         desk.round(http(401))
         desk.turn(under_way=0)
-        looks.append(round(watch.next_look - time.monotonic()))
-        watch.next_look = 0.0  # that time has passed
+        looks.append(round(watch.next_check - time.monotonic()))
+        watch.next_check = 0.0  # that time has passed
 
     assert looks == [1, 2, 4, 8, 10, 10]
 
@@ -406,11 +408,11 @@ def test_a_key_that_cannot_be_had_during_a_pause_is_no_new_key(bench: MakeBench)
     for state in (RuntimeError("the vault is sealed"), "old"):
         keys.append(state)
         desk.turn(under_way=0)
-        desk.dispatcher._watch.next_look = 0.0  # that time has passed
+        desk.dispatcher._credentials.next_check = 0.0  # that time has passed
         assert desk.turn(under_way=0) > 0
 
     keys.append("new")
-    desk.dispatcher._watch.next_look = 0.0
+    desk.dispatcher._credentials.next_check = 0.0
     desk.turn(under_way=1)
     assert desk.counts == {"captured": 1, "pending": 1}
 
@@ -426,7 +428,7 @@ def test_a_pause_is_logged_once_however_often_it_probes(
     desk.finish()
 
     assert [record.levelname for record in caplog.records if record.levelno >= logging.WARNING] == ["ERROR"]
-    assert "vendor: paused, because the vendor refuses our calls (HTTP 401); check key" in caplog.text
+    assert "vendor: paused, because the vendor rejects our calls (HTTP 401); check key" in caplog.text
 
 
 # --- poison ---------------------------------------------------------------------------------------
@@ -451,7 +453,7 @@ def test_a_record_on_which_the_vendor_fails_does_not_keep_others_from_being_trie
             break
 
     assert delivered == ["a", "b", "c"]
-    desk.dispatcher.turn()
+    desk.dispatcher.run_once()
     assert desk.dispatcher.state == "closed"
 
 
@@ -530,7 +532,7 @@ def test_an_interrupt_in_the_midst_of_it_goes_through_and_loses_no_record(bench:
     desk.round(OK)
 
     with pytest.raises(KeyboardInterrupt):
-        desk.dispatcher.turn()
+        desk.dispatcher.run_once()
 
     assert desk.counts == {"captured": 1, "dead": 1}
 
@@ -539,11 +541,11 @@ def test_a_launch_that_fails_loses_no_record(bench: MakeBench, monkeypatch: pyte
     desk = bench(batches(URL))
     desk.take(event("a"))
 
-    def launch(*_: object) -> None:
+    def submit(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(desk.senders, "launch", launch)
-    desk.dispatcher.turn()
+    monkeypatch.setattr(desk.senders, "submit", submit)
+    desk.dispatcher.run_once()
 
     assert desk.counts == {"captured": 1, "dead": 1}
     assert deaths(desk.queue.dead_letters()) == {"a": "internal_error"}
@@ -554,7 +556,7 @@ RESULTS: list[Result] = [
     http(429, retry_after="0"),
     NotSent("x"),
     OutcomeUnknown("x"),
-    Unsendable("x"),
+    InvalidCall("x"),
 ]
 
 
@@ -585,7 +587,7 @@ def test_whatever_comes_back_in_whatever_order_each_record_is_settled_once(
     try:
         for number, result, at in steps:
             desk.take(*(event(str(number)) for number in range(number)))
-            desk.dispatcher.turn()
+            desk.dispatcher.run_once()
             assert desk.senders.in_flight <= concurrency
             desk.wire.wait_for(desk.senders.in_flight)
             if desk.wire.flights:
@@ -597,9 +599,9 @@ def test_whatever_comes_back_in_whatever_order_each_record_is_settled_once(
         desk.finish()
 
         assert desk.counts.get("captured", 0) == sum(number for number, _, _ in steps)
-        assert not desk.dispatcher._flying
-        assert not desk.dispatcher.agenda._retries
-        assert not desk.dispatcher.agenda._parts
+        assert not desk.dispatcher._in_flight
+        assert not desk.dispatcher.schedule._retries
+        assert not desk.dispatcher.schedule._parts
     finally:
         while desk.wire.flights:
             desk.answer(OK)
@@ -691,8 +693,8 @@ def test_what_was_given_back_while_its_call_was_prepared_is_not_sent(vendor: Ven
     bench.turn(under_way=0)
 
     assert marks.marked == set()
-    assert not bench.dispatcher.agenda._parts
-    assert not bench.dispatcher.agenda._retries
+    assert not bench.dispatcher.schedule._parts
+    assert not bench.dispatcher.schedule._retries
 
 
 def test_the_rest_of_a_call_is_sent_without_what_was_given_back() -> None:

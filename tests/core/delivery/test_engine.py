@@ -100,7 +100,7 @@ def test_what_has_come_into_a_lane_is_not_lost_by_a_fault_after_that(
     make: MakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder = make()
-    fail_once(monkeypatch, recorder.client._engine._lanes["box"], "notice")
+    fail_once(monkeypatch, recorder.client._engine._lanes["box"], "notify")
     recorder.client.analytics.capture("a")
     until(lambda: "RuntimeError: out of order; 0 records are lost" in caplog.text, "it is told")
 
@@ -115,10 +115,10 @@ def test_one_batch_without_a_context_costs_no_other(
     engine = make().client._engine
     good, bad = Batch([event("a").record], EMPTY_CONTEXT), Batch([event("b").record], lambda: 1 / 0)  # type: ignore[arg-type, return-value]
 
-    engine._take([bad, good])
+    engine._process_batches([bad, good])
     assert (engine.counts()["rejected"], engine.stats()["box"].captured) == (1, 1)
     fail_once(monkeypatch, engine._spool, "enqueue")
-    engine._take([bad, good])
+    engine._process_batches([bad, good])
 
     assert (engine.counts()["rejected"], engine.stats()["box"].captured) == (3, 1)
     assert "internal error, ZeroDivisionError: division by zero; 1 records are lost" in caplog.text

@@ -18,36 +18,6 @@ pytestmark = [
 
 PATCH = "from gevent import monkey\nmonkey.patch_all()\n"
 
-REFUSE = """\
-import _thread, os
-
-ended = []
-
-
-def until_the_end(function):
-    def guarded(*args):
-        if ended:
-            raise RuntimeError("not at interpreter shutdown")
-        return function(*args)
-
-    return guarded
-
-
-_thread.start_new_thread = until_the_end(_thread.start_new_thread)
-os.fork = until_the_end(os.fork)
-"""
-END = """\
-import threading
-
-
-def shutdown(real=threading._shutdown):
-    ended.append(True)
-    real()
-
-
-threading._shutdown = shutdown
-"""
-
 
 @pytest.fixture
 def server() -> Iterator[Server]:
@@ -55,60 +25,34 @@ def server() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(params=["as it is", "refusing"])
-def patch(request: pytest.FixtureRequest) -> str:
-    """Patches, in an interpreter that ends as this one does, or as Python 3.12.0 to 3.12.2 do: without new threads."""
-    return PATCH if request.param == "as it is" else REFUSE + PATCH + END
-
-
-def test_the_interpreters_exit_delivers_what_waits(server: Server, patch: str) -> None:
-    assert run(patch + "client = make(linger=LONG)\ncapture(client, 'a')", server) == ("", "")
+def test_the_interpreters_exit_delivers_what_waits(server: Server) -> None:
+    assert run(PATCH + "client = make(linger=LONG)\ncapture(client, 'a')", server) == ("", "")
 
     assert names(server) == {"a": 1}
 
 
-def test_it_delivers_in_every_lane(server: Server, patch: str) -> None:
+def test_it_delivers_in_every_lane(server: Server) -> None:
     script = """
 client, goals = make(linger=LONG), make(name="sessionsight", linger=LONG)
 capture(client, "a")
 for _ in range(8):
     goals.analytics.goals.increment("signups", session_id="6f1d2c3b")
 """
-    assert run(patch + script, server) == ("", "")
+    assert run(PATCH + script, server) == ("", "")
 
     assert sorted(request.target for request in server.requests) == ["/v1/capture", *["/v1/goals/increment"] * 8]
 
 
-def test_it_delivers_what_atexit_functions_capture(server: Server, patch: str) -> None:
+def test_it_delivers_what_atexit_functions_capture(server: Server) -> None:
     script = "client = make(linger=LONG)\natexit.register(capture, client, 'from atexit')"
-    assert run(patch + script, server) == ("", "")
+    assert run(PATCH + script, server) == ("", "")
 
     assert names(server) == {"from atexit": 1}
 
 
-def test_what_a_greenlet_could_not_send_while_the_main_one_ended_is_delivered(server: Server, patch: str) -> None:
+def test_what_a_greenlet_could_not_send_while_the_main_one_ended_is_delivered(server: Server) -> None:
     """The burst fills a batch, and its greenlets run for the first time when gevent waits for others at the end."""
     script = "client = make(linger=LONG, backoff_base=0.01)\nfor _ in range(2001):\n    capture(client, 'a')"
-    run(patch + script, server)
+    run(PATCH + script, server)
 
     assert names(server) == {"a": 2001}
-
-
-def test_a_resolver_of_the_programs_own_choice_stays(server: Server) -> None:
-    script = """
-import gevent
-from gevent.resolver.blocking import Resolver
-
-
-class Own(Resolver):
-    pass
-
-
-gevent.get_hub().resolver = Own()
-atexit.register(lambda: print(type(gevent.get_hub().resolver).__name__))
-client = make(linger=LONG)
-capture(client, "a")
-"""
-    assert run(REFUSE + PATCH + END + script, server) == ("Own\n", "")
-
-    assert names(server) == {"a": 1}

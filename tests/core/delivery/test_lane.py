@@ -412,7 +412,7 @@ def test_a_wrong_key_or_address_pauses_the_lane_and_loses_nothing(
 
     assert deliver(lane) == {"captured": 3, "delivered": 3}
     [line] = lines(caplog)
-    assert f"{lane.name}: paused, because the vendor refuses our calls (who are you?)" in line
+    assert f"{lane.name}: paused, because the vendor rejects our calls (who are you?)" in line
     assert f"check key and the address {server.url}/take" in line
     assert "sk_very_secret" not in line
 
@@ -628,7 +628,7 @@ def test_a_flush_does_not_hurry_what_comes_after_it(make: MakeLane, server: Serv
     lane = make(batches(server.url, max_records=2), linger=LONG)
     offer(lane, [event("a")])
     deliver(lane)
-    assert not lane._dispatcher.agenda.hurry
+    assert not lane._dispatcher.schedule.flushing
 
     offer(lane, [event("b")])
     offer(lane, [event("c")])
@@ -775,7 +775,7 @@ def test_what_the_vendor_cannot_take_after_before_send_is_not_sent(
     assert deliver(lane) == {"captured": 3, "delivered": 2, "no_identity": 1}
     assert sent(server) == [["a", "b"]]
     [line] = lines(caplog)
-    assert line == "vendor: event 'nobody' is dropped (no_identity), for before_send took away what the vendor needs"
+    assert line == "vendor: event 'nobody' is dropped (no_identity), because before_send removed what the vendor needs"
 
 
 def test_on_error_is_told_of_what_fails_now_and_what_fails_for_good(make: MakeLane, server: Server) -> None:
@@ -956,8 +956,8 @@ def test_closing_does_not_wait_for_calls_under_way_and_counts_their_records(make
 def test_a_lane_that_nobody_uses_has_no_thread(make: MakeLane, server: Server) -> None:
     before = lane_threads()
     lane = make(batches(server.url))
-    lane.hurry()
+    lane.begin_flush()
     assert lane.wait(time.monotonic() + PATIENCE, fair=0)
-    lane.relax()
+    lane.end_flush()
 
     assert lane_threads() <= before

@@ -214,7 +214,7 @@ class Last:
 @pytest.fixture
 def _nothing_else_to_close(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "_open", type(lifecycle._open)())
-    monkeypatch.setattr(lifecycle, "_working", set())
+    monkeypatch.setattr(lifecycle, "_engines", set())
 
 
 @pytest.mark.usefixtures("_nothing_else_to_close")
@@ -252,8 +252,8 @@ def test_what_another_process_has_taken_in_is_not_closed_here() -> None:
     log: list[tuple[str, float]] = []
     mine, parents = Last(log), Last(log)
     parents.pid = os.getppid()
-    lifecycle.keep(mine)
-    lifecycle.keep(parents)
+    lifecycle.register_engine(mine)
+    lifecycle.register_engine(parents)
 
     lifecycle.close_all()
 
@@ -264,8 +264,8 @@ def test_what_another_process_has_taken_in_is_not_closed_here() -> None:
 def test_what_is_closed_already_is_closed_no_more() -> None:
     log: list[tuple[str, float]] = []
     working = Last(log)
-    lifecycle.keep(working)
-    lifecycle.release(working)
+    lifecycle.register_engine(working)
+    lifecycle.unregister_engine(working)
 
     lifecycle.close_all()
 

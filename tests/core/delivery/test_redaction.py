@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sessionsight.delivery.redaction import discreet
+from sessionsight.delivery.redaction import redact_secrets
 from sessionsight.destinations.base import Action, Verdict
 from tests.core.box import BoxDestination
 from tests.core.delivery.kit import Vendor
@@ -13,7 +13,7 @@ KEY = "sk_very_secret"
 
 
 def said(message: str, key: Any = KEY) -> str:
-    return discreet(Verdict(action=Action.PAUSE, message=message), Vendor("http://127.0.0.1:9", key=key)).message
+    return redact_secrets(Verdict(action=Action.PAUSE, message=message), Vendor("http://127.0.0.1:9", key=key)).message
 
 
 def test_a_key_is_struck_out_wherever_it_stands() -> None:
@@ -28,7 +28,7 @@ def test_a_key_that_a_function_gives_is_struck_out_as_well() -> None:
 def test_what_is_said_of_single_records_is_gone_through_too() -> None:
     verdict = Verdict(action=Action.DELIVERED, rejected={3: f"{KEY} may not do this"})
 
-    assert discreet(verdict, Vendor("http://127.0.0.1:9")).rejected == {3: "*** may not do this"}
+    assert redact_secrets(verdict, Vendor("http://127.0.0.1:9")).rejected == {3: "*** may not do this"}
 
 
 def test_a_placeholder_is_left_alone_for_it_may_be_a_word() -> None:
@@ -46,4 +46,4 @@ def test_a_key_that_cannot_be_had_hides_nothing(error: BaseException) -> None:
 def test_a_destination_without_keys_may_say_anything() -> None:
     verdict = Verdict(action=Action.PAUSE, message="all of it")
 
-    assert discreet(verdict, BoxDestination()) == verdict
+    assert redact_secrets(verdict, BoxDestination()) == verdict

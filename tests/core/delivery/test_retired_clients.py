@@ -49,7 +49,7 @@ def ours() -> set[threading.Thread]:
 
 @pytest.mark.parametrize("flushed", [True, False])
 def test_clients_made_again_and_again_leave_nothing(server: Server, spool: str, flushed: bool) -> None:
-    before, kept = ours(), len(lifecycle._working)
+    before, kept = ours(), len(lifecycle._engines)
     client = None
     for _ in range(5):
         client = make(server, spool=spool)
@@ -60,7 +60,7 @@ def test_clients_made_again_and_again_leave_nothing(server: Server, spool: str, 
 
     client = None
     until(lambda: not ours() - before, "all threads have ended")
-    until(lambda: len(lifecycle._working) == kept, "nothing is left to be closed at the end")
+    until(lambda: len(lifecycle._engines) == kept, "nothing is left to be closed at the end")
     arrived = b"".join(request.body for request in server.requests)
     assert arrived.count(b"seen") == arrived.count(b"signups") == 2 * 5, "each vendor takes both"
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sessionsight.delivery.retry import Gate, backoff, retry_after
+from sessionsight.delivery.retry import SendGate, backoff, parse_retry_after
 
 NOW = 1_767_225_600.0  # 2026-01-01
 
@@ -41,7 +41,7 @@ def test_a_delay_is_never_negative_or_beyond_the_limit_however_many_attempts(
 
 
 def after(header: str | None, *, limit: float = 300) -> float | None:
-    return retry_after(header, now=NOW, limit=limit)
+    return parse_retry_after(header, now=NOW, limit=limit)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_no_header_however_odd_does_harm(header: str) -> None:
 
 def gate(
     *, concurrency: int = 1, per_minute: int | None = None, failures: int = 3, delay: float = 10, pause: float = 60
-) -> Gate:
-    return Gate(
+) -> SendGate:
+    return SendGate(
         concurrency=concurrency,
         calls_per_minute=per_minute,
         failures_to_open=failures,
@@ -109,8 +109,8 @@ def test_a_new_gate_lets_as_many_calls_through_as_may_be_in_flight() -> None:
 
 def test_a_few_failures_hold_back_no_other_call() -> None:
     few = gate(concurrency=3)
-    few.failed(0)
-    few.failed(0)
+    few.record_failure(0)
+    few.record_failure(0)
 
     assert few.state(0) == "closed"
     assert few.delay(0, 2) == 0
@@ -119,7 +119,7 @@ def test_a_few_failures_hold_back_no_other_call() -> None:
 def test_failures_in_a_row_open_the_circuit_and_then_one_probe_goes_at_a_time() -> None:
     broken = gate(concurrency=3)
     for _ in range(3):
-        broken.failed(100)
+        broken.record_failure(100)
 
     assert broken.state(100) == "open"
     assert broken.delay(100, 0) == 30
@@ -132,11 +132,11 @@ def test_failures_in_a_row_open_the_circuit_and_then_one_probe_goes_at_a_time() 
 def test_a_failed_probe_opens_the_circuit_for_longer_and_a_good_one_closes_it() -> None:
     broken = gate(concurrency=3)
     for _ in range(3):
-        broken.failed(100)
-    broken.failed(130)
+        broken.record_failure(100)
+    broken.record_failure(130)
     assert broken.delay(130, 0) == 40
 
-    broken.succeeded()
+    broken.record_success()
 
     assert broken.state(130) == "closed"
     assert broken.delay(130, 2) == 0
@@ -145,20 +145,20 @@ def test_a_failed_probe_opens_the_circuit_for_longer_and_a_good_one_closes_it() 
 def test_a_success_in_between_starts_the_count_anew() -> None:
     lucky = gate()
     for _ in range(10):
-        lucky.failed(0)
-        lucky.failed(0)
-        lucky.succeeded()
+        lucky.record_failure(0)
+        lucky.record_failure(0)
+        lucky.record_success()
 
     assert lucky.state(0) == "closed"
 
 
 def test_what_the_vendor_asked_for_holds_for_all_calls_and_outlasts_a_success() -> None:
     asked = gate(concurrency=3)
-    asked.failed(0, hold=20)
-    asked.failed(1, hold=5)
+    asked.record_failure(0, retry_after=20)
+    asked.record_failure(1, retry_after=5)
     assert asked.delay(1, 0) == 19
 
-    asked.succeeded()
+    asked.record_success()
 
     assert asked.delay(1, 0) == 19
     assert asked.delay(20, 2) == 0
@@ -167,7 +167,7 @@ def test_what_the_vendor_asked_for_holds_for_all_calls_and_outlasts_a_success() 
 def test_a_vendor_that_asks_for_no_time_at_all_is_not_called_without_a_break() -> None:
     hasty = gate()
     for _ in range(3):
-        hasty.failed(0, hold=0)
+        hasty.record_failure(0, retry_after=0)
 
     assert hasty.delay(0, 0) == 30
 
@@ -189,11 +189,11 @@ def test_a_call_that_fails_during_a_pause_does_not_end_it() -> None:
     wrong = gate(concurrency=3)
     wrong.pause(0)
 
-    wrong.failed(1)
+    wrong.record_failure(1)
     assert wrong.state(1) == "paused"
     assert wrong.delay(1, 0) == 59
 
-    wrong.failed(60)  # the probe
+    wrong.record_failure(60)  # the probe
     assert wrong.delay(60, 0) == 20
 
 
@@ -201,7 +201,7 @@ def test_a_call_that_succeeds_ends_a_pause() -> None:
     wrong = gate(concurrency=3)
     wrong.pause(0)
 
-    wrong.succeeded()
+    wrong.record_success()
 
     assert wrong.state(0) == "closed"
     assert wrong.delay(0, 2) == 0
@@ -210,9 +210,9 @@ def test_a_call_that_succeeds_ends_a_pause() -> None:
 def test_resuming_forgets_pause_failures_and_waits_but_not_the_rate_limit() -> None:
     wrong = gate(per_minute=2)
     for now in (0, 1):
-        wrong.sent(now)
-        wrong.failed(now, hold=100)
-    wrong.failed(1)
+        wrong.record_call(now)
+        wrong.record_failure(now, retry_after=100)
+    wrong.record_failure(1)
     wrong.pause(1)
 
     wrong.resume()
@@ -225,7 +225,7 @@ def test_a_rate_limit_holds_in_any_minute_and_not_only_from_full_minute_to_full_
     limited = gate(concurrency=9, per_minute=3)
     for now in (50, 55, 59):
         assert limited.delay(now, 0) == 0
-        limited.sent(now)
+        limited.record_call(now)
 
     assert limited.delay(61, 0) == 49
     assert limited.delay(110, 0) == 0
@@ -266,25 +266,25 @@ class GateMachine(RuleBasedStateMachine):
         if self.probing:
             assert self.in_flight == 0
             assert self.now >= self.probe_at
-        self.gate.sent(self.now)
+        self.gate.record_call(self.now)
         self.sent.append(self.now)
         self.in_flight += 1
 
     @precondition(lambda self: self.in_flight)
     @rule()
     def come_back_well(self) -> None:
-        self.gate.succeeded()
+        self.gate.record_success()
         self.in_flight -= 1
         self.failures, self.paused = 0, False
 
     @precondition(lambda self: self.in_flight)
-    @rule(hold=st.sampled_from([None, 0.0, 3.0, 90.0]))
-    def fail(self, hold: float | None) -> None:
-        self.gate.failed(self.now, hold=hold)
+    @rule(retry_after=st.sampled_from([None, 0.0, 3.0, 90.0]))
+    def fail(self, retry_after: float | None) -> None:
+        self.gate.record_failure(self.now, retry_after=retry_after)
         self.in_flight -= 1
         self.failures += 1
-        if hold:
-            self.not_before = max(self.not_before, self.now + hold)
+        if retry_after:
+            self.not_before = max(self.not_before, self.now + retry_after)
         elif self.probing:
             self.probe_at = max(self.probe_at, self.now + 7 * self.failures)
 

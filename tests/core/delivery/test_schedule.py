@@ -11,24 +11,22 @@ from typing import Any
 import pytest
 
 from sessionsight.capture.records import Identify, QueuedRecord
-from sessionsight.delivery.before_send import LastLook
-from sessionsight.delivery.jobs import Job
+from sessionsight.delivery.before_send import BeforeSendFilter
 from sessionsight.delivery.queue.memory import MemoryQueue
-from sessionsight.delivery.reports import Reports
-from sessionsight.delivery.schedule import Agenda
+from sessionsight.delivery.schedule import Job, JobSchedule
 from sessionsight.destinations.base import Limits
-from sessionsight.log import ThrottledLogger
+from sessionsight.log import LaneLogger, ThrottledLogger
 from sessionsight.request.context import EMPTY_CONTEXT
 from tests.core.delivery.kit import batches, event, labels, make_queue, quick
 
 NEVER = float("inf")
 
 
-def agenda(queue: MemoryQueue, *, linger: float = 0.0, **options: Any) -> Agenda:
+def schedule(queue: MemoryQueue, *, linger: float = 0.0, **options: Any) -> JobSchedule:
     settings = quick(**options)
     vendor = batches("http://127.0.0.1:1")
-    look = LastLook(settings.before_send, vendor, queue, Reports(vendor.name, settings, ThrottledLogger()))
-    return Agenda(queue, Limits(max_records=2), linger, look)
+    before_send = BeforeSendFilter(settings.before_send, vendor, queue, LaneLogger(vendor.name, ThrottledLogger()))
+    return JobSchedule(queue, Limits(max_records=2), linger, before_send)
 
 
 def job(*names: str) -> Job:
@@ -43,47 +41,47 @@ def test_parts_go_before_retries_and_those_before_new_records() -> None:
     queue = make_queue()
     queue.enqueue([event("new")])
     now = time.monotonic()
-    ahead = agenda(queue)
-    ahead.put_off(job("again"), now)
-    ahead.put_parts([job("first"), job("second")])
+    waiting = schedule(queue)
+    waiting.schedule_retry(job("again"), now)
+    waiting.push_front([job("first"), job("second")])
 
-    assert [named(ahead.next(now, probing=False)) for _ in range(4)] == [["first"], ["second"], ["again"], ["new"]]
-    assert ahead.next(now, probing=False) == (None, NEVER)
+    assert [named(waiting.next(now, probing=False)) for _ in range(4)] == [["first"], ["second"], ["again"], ["new"]]
+    assert waiting.next(now, probing=False) == (None, NEVER)
 
 
 def test_a_job_that_is_put_off_waits_for_its_time_unless_the_vendor_is_probed() -> None:
     now = time.monotonic()
-    ahead = agenda(make_queue())
+    waiting = schedule(make_queue())
     later = job("later")
-    ahead.put_off(later, now + 5)
+    waiting.schedule_retry(later, now + 5)
 
-    assert ahead.next(now, probing=False)[0] is None
-    assert ahead.next(now, probing=False)[1] == pytest.approx(5.0)
-    assert later in ahead
-    assert ahead.next(now, probing=True) == (later, 0.0)
-    assert later not in ahead
+    assert waiting.next(now, probing=False)[0] is None
+    assert waiting.next(now, probing=False)[1] == pytest.approx(5.0)
+    assert later in waiting
+    assert waiting.next(now, probing=True) == (later, 0.0)
+    assert later not in waiting
 
 
 def test_what_is_brought_forward_is_due_now() -> None:
     now = time.monotonic()
-    ahead = agenda(make_queue())
-    ahead.put_off(job("later"), now + 5)
+    waiting = schedule(make_queue())
+    waiting.schedule_retry(job("later"), now + 5)
 
-    ahead.bring_forward(now)
+    waiting.retry_now(now)
 
-    assert named(ahead.next(now, probing=False)) == ["later"]
+    assert named(waiting.next(now, probing=False)) == ["later"]
 
 
 def test_every_second_probe_tries_new_records() -> None:
     queue, now = make_queue(), time.monotonic()
     queue.enqueue([event(name) for name in "abcd"])
-    ahead = agenda(queue)
+    waiting = schedule(queue)
     tried = []
     for _ in range(4):
-        found, _ = ahead.next(now, probing=True)
+        found, _ = waiting.next(now, probing=True)
         assert found is not None
         tried.append(labels(found.entries))
-        ahead.put_off(found, now)
+        waiting.schedule_retry(found, now)
 
     assert tried == [["a", "b"], ["c", "d"], ["a", "b"], ["c", "d"]]
 
@@ -93,21 +91,21 @@ def test_a_record_waits_for_company_unless_somebody_is_in_a_hurry() -> None:
     queue.enqueue([event("a")])
     since = queue.depth()[2]
     assert since is not None
-    ahead = agenda(queue, linger=60.0)
+    waiting = schedule(queue, linger=60.0)
 
-    assert ahead.next(since + 50, probing=False)[0] is None
-    assert ahead.next(since + 50, probing=False)[1] == pytest.approx(10.0)
-    ahead.hurry = True
-    assert named(ahead.next(since + 50, probing=False)) == ["a"]
+    assert waiting.next(since + 50, probing=False)[0] is None
+    assert waiting.next(since + 50, probing=False)[1] == pytest.approx(10.0)
+    waiting.flushing = True
+    assert named(waiting.next(since + 50, probing=False)) == ["a"]
 
 
 def test_what_before_send_drops_is_no_job() -> None:
     queue = make_queue()
     queue.enqueue([event("a"), event("b"), event("c")])
-    ahead = agenda(queue, before_send=lambda record, destination: None if record["name"] in "ab" else record)
+    waiting = schedule(queue, before_send=lambda record, destination: None if record["name"] in "ab" else record)
 
-    assert ahead.next(time.monotonic(), probing=False) == (None, 0.0)
-    assert named(ahead.next(time.monotonic(), probing=False)) == ["c"]
+    assert waiting.next(time.monotonic(), probing=False) == (None, 0.0)
+    assert named(waiting.next(time.monotonic(), probing=False)) == ["c"]
 
 
 def identified(*users: str) -> list[QueuedRecord]:
@@ -116,31 +114,31 @@ def identified(*users: str) -> list[QueuedRecord]:
 
 def test_what_waits_for_its_order_comes_next_once_that_is_settled() -> None:
     queue = make_queue()
-    ahead = agenda(queue)
+    waiting = schedule(queue)
     queue.enqueue([*identified("u1", "u2", "u1", "u1"), event("a")])
     now = time.monotonic()
-    first, second, third = (ahead.next(now, probing=False)[0] for _ in range(3))
+    first, second, third = (waiting.next(now, probing=False)[0] for _ in range(3))
     assert first is not None
     assert second is not None
     assert third is not None
 
-    assert ahead.admit(first)
-    assert not ahead.admit(second), "both are about a person of whom the first job tells"
-    assert ahead.admit(third), "events wait for nobody"
-    assert ahead.next(now, probing=False)[0] is None
+    assert waiting.admit(first)
+    assert not waiting.admit(second), "both are about a person of whom the first job tells"
+    assert waiting.admit(third), "events wait for nobody"
+    assert waiting.next(now, probing=False)[0] is None
 
-    ahead.settled(first.take())
-    released, _ = ahead.next(now, probing=False)
+    waiting.settled(first.pop_entries())
+    released, _ = waiting.next(now, probing=False)
     assert released is not None
-    assert ahead.admit(released)
+    assert waiting.admit(released)
     assert [entry.user_id for entry in released.entries] == ["u1", "u1"]
 
 
 def test_the_order_gives_way_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[Agenda.__module__], "_MAX_BLOCKED", 3)
+    monkeypatch.setattr(sys.modules[JobSchedule.__module__], "_MAX_BLOCKED", 3)
     queue = make_queue()
-    ahead = agenda(queue)
+    waiting = schedule(queue)
     queue.enqueue(identified(*["u1"] * 8))
-    jobs = [found for _ in range(4) if (found := ahead.next(time.monotonic(), probing=False)[0]) is not None]
+    jobs = [found for _ in range(4) if (found := waiting.next(time.monotonic(), probing=False)[0]) is not None]
 
-    assert [ahead.admit(each) for each in jobs] == [True, False, True, True]
+    assert [waiting.admit(each) for each in jobs] == [True, False, True, True]

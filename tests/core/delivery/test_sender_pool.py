@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sessionsight.delivery.sender_pool import Attempt, Outcome, Senders
-from sessionsight.delivery.transport import HttpxTransport, NotSent, OutcomeUnknown, TimeLimits, Unsendable
-from sessionsight.delivery.wake_event import Wake
+from sessionsight.delivery.sender_pool import Attempt, Outcome, SenderPool
+from sessionsight.delivery.threads import WakeEvent
+from sessionsight.delivery.transport import HttpxTransport, InvalidCall, NotSent, OutcomeUnknown, TimeLimits
 from sessionsight.destinations.base import VendorRequest, VendorResponse
 from sessionsight.errors import ConfigurationError
 from tests.core.delivery.kit import event
@@ -36,16 +36,16 @@ class Scripted:
         self.closed += 1
 
 
-def senders(transport: Any) -> tuple[Senders, Wake]:
-    wake = Wake()
-    return Senders(transport, name="test", wake=wake), wake
+def senders(transport: Any) -> tuple[SenderPool, WakeEvent]:
+    wake = WakeEvent()
+    return SenderPool(transport, name="test", wake=wake), wake
 
 
-def results(pool: Senders, wake: Wake, number: int) -> list[Outcome]:
+def results(pool: SenderPool, wake: WakeEvent, number: int) -> list[Outcome]:
     outcomes: list[Outcome] = []
     while len(outcomes) < number:
         assert wake.wait(PATIENCE), f"only {len(outcomes)} calls came back"
-        outcomes += pool.finished()
+        outcomes += pool.completed()
     return outcomes
 
 
@@ -74,7 +74,7 @@ def test_calls_go_out_at_the_same_time_each_on_a_thread_of_its_own() -> None:
         return VendorResponse(status=200)
 
     pool, wake = senders(Scripted(send))
-    attempts = [pool.launch(call(), AMPLE) for _ in range(8)]
+    attempts = [pool.submit(call(), AMPLE) for _ in range(8)]
 
     outcomes = results(pool, wake, 8)
 
@@ -87,7 +87,7 @@ def test_calls_go_out_at_the_same_time_each_on_a_thread_of_its_own() -> None:
 def test_threads_are_used_again() -> None:
     pool, wake = senders(Scripted(lambda: VendorResponse(status=200)))
     for _ in range(20):
-        pool.launch(call(), AMPLE)
+        pool.submit(call(), AMPLE)
         results(pool, wake, 1)
 
     assert threads() == 1
@@ -100,8 +100,8 @@ def test_threads_are_used_again() -> None:
     [
         (NotSent("a"), NotSent),
         (OutcomeUnknown("a"), OutcomeUnknown),
-        (Unsendable("a"), Unsendable),
-        (ConfigurationError("set SIGNAL_API_KEY"), Unsendable),
+        (InvalidCall("a"), InvalidCall),
+        (ConfigurationError("set SIGNAL_API_KEY"), InvalidCall),
         (ValueError("with a secret"), OutcomeUnknown),
         (SystemExit(1), OutcomeUnknown),
     ],
@@ -111,12 +111,12 @@ def test_whatever_a_transport_raises_its_call_comes_back(error: BaseException, b
         raise error
 
     pool, wake = senders(Scripted(send))
-    pool.launch(call(), AMPLE)
+    pool.submit(call(), AMPLE)
     [outcome] = results(pool, wake, 1)
 
     assert type(outcome.result) is becomes
     assert "secret" not in str(outcome.result)
-    pool.launch(call(), AMPLE)
+    pool.submit(call(), AMPLE)
     assert len(results(pool, wake, 1)) == 1, "the thread has survived"
     pool.stop()
 
@@ -129,17 +129,17 @@ def test_a_call_that_hangs_is_given_up_and_its_late_reply_ignored() -> None:
         return VendorResponse(status=200)
 
     pool, _ = senders(Scripted(send))
-    attempt = pool.launch(call(), AMPLE)
+    attempt = pool.submit(call(), AMPLE)
     until(lambda: attempt.started, "the call is under way")
     attempt.deadline = 0.0
 
-    [outcome] = pool.finished()
+    [outcome] = pool.completed()
     assert isinstance(outcome.result, OutcomeUnknown)
-    assert pool.finished() == []
+    assert pool.completed() == []
 
     late.set()
     until(lambda: not pool._done.empty(), "the late reply is there")
-    assert pool.finished() == []
+    assert pool.completed() == []
     assert pool.in_flight == 0
     pool.stop()
 
@@ -156,14 +156,14 @@ def test_what_follows_a_call_that_hangs_is_sent_by_a_thread_of_its_own() -> None
 
     transport = Scripted(send)
     pool, wake = senders(transport)
-    attempt = pool.launch(call(), AMPLE)
+    attempt = pool.submit(call(), AMPLE)
     first.wait(PATIENCE)
     attempt.deadline = 0.0
-    pool.finished()
+    pool.completed()
     assert transport.closed == 1, "its connection is cut"
     assert pool.in_flight == 0
 
-    pool.launch(call(), AMPLE)
+    pool.submit(call(), AMPLE)
 
     [outcome] = results(pool, wake, 1)
     assert isinstance(outcome.result, VendorResponse)
@@ -178,13 +178,13 @@ def test_one_call_that_hangs_does_not_cut_off_those_that_do_not() -> None:
         server.will(silence(), after(good, reply(200)))
         transport = HttpxTransport(connections=2)
         pool, wake = senders(transport)
-        hanging = pool.launch(call(server.url), AMPLE)
+        hanging = pool.submit(call(server.url), AMPLE)
         server.wait_for(1)
-        fine = pool.launch(call(server.url), AMPLE)
+        fine = pool.submit(call(server.url), AMPLE)
         server.wait_for(2)
         hanging.deadline = 0.0
 
-        assert [outcome.attempt for outcome in pool.finished()] == [hanging]
+        assert [outcome.attempt for outcome in pool.completed()] == [hanging]
         assert pool.in_flight == 2, "it still holds its connection"
         good.set()
 
@@ -205,11 +205,11 @@ def test_the_thread_of_a_call_that_was_given_up_ends_soon(answer: Any) -> None:
     with Server() as server:
         server.will(answer)
         pool, _ = senders(HttpxTransport())
-        attempt = pool.launch(call(server.url), AMPLE)
+        attempt = pool.submit(call(server.url), AMPLE)
         server.wait_for(1)
         attempt.deadline = 0.0
 
-        [outcome] = pool.finished()
+        [outcome] = pool.completed()
 
         assert isinstance(outcome.result, OutcomeUnknown)
         until(lambda: threads() == 0, "the thread has ended")
@@ -218,13 +218,13 @@ def test_the_thread_of_a_call_that_was_given_up_ends_soon(answer: Any) -> None:
 
 def test_the_first_thread_can_be_started_ahead_of_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
     pool, wake = senders(Scripted(lambda: VendorResponse(status=200)))
-    pool.prepare()
-    pool.prepare()
+    pool.start()
+    pool.start()
     assert threads() == 1
     no_new_threads(monkeypatch)
 
-    pool.launch(call(), AMPLE)
-    pool.launch(call(), AMPLE)
+    pool.submit(call(), AMPLE)
+    pool.submit(call(), AMPLE)
 
     assert len(results(pool, wake, 2)) == 2
     pool.stop()
@@ -234,9 +234,9 @@ def test_where_no_thread_can_be_started_calls_are_sent_at_once(monkeypatch: pyte
     no_new_threads(monkeypatch)
     pool, wake = senders(Scripted(lambda: VendorResponse(status=200)))
     with pytest.raises(RuntimeError):
-        pool.prepare()
+        pool.start()
 
-    attempt = pool.launch(call(), AMPLE)
+    attempt = pool.submit(call(), AMPLE)
 
     assert [outcome.attempt for outcome in results(pool, wake, 1)] == [attempt]
     pool.stop()
@@ -252,13 +252,13 @@ def test_a_call_that_no_thread_has_taken_up_was_certainly_not_sent(monkeypatch: 
         return VendorResponse(status=200)
 
     pool, wake = senders(Scripted(send))
-    busy = pool.launch(call(), AMPLE)
+    busy = pool.submit(call(), AMPLE)
     until(lambda: busy.started, "the thread is busy")
     no_new_threads(monkeypatch)
 
-    waiting = pool.launch(call(), AMPLE)
+    waiting = pool.submit(call(), AMPLE)
     waiting.deadline = 0.0
-    [outcome] = pool.finished()
+    [outcome] = pool.completed()
     assert outcome.attempt is waiting
     assert isinstance(outcome.result, NotSent)
 
@@ -278,19 +278,19 @@ def test_the_next_deadline_is_that_of_the_oldest_call() -> None:
 
     pool, _ = senders(Scripted(send))
     assert pool.next_deadline == float("inf")
-    first: Attempt = pool.launch(call(), AMPLE)
-    pool.launch(call(), TimeLimits(connect=1, read=1, total=10 * PATIENCE))
+    first: Attempt = pool.submit(call(), AMPLE)
+    pool.submit(call(), TimeLimits(connect=1, read=1, total=10 * PATIENCE))
 
     assert time.monotonic() < pool.next_deadline == first.deadline
     hang.set()
     pool.stop()
 
 
-# --- the bell -------------------------------------------------------------------------------------
+# --- WakeEvent ------------------------------------------------------------------------------------
 
 
-def test_a_bell_that_was_rung_before_wakes_at_once_and_only_once() -> None:
-    wake = Wake()
+def test_a_wake_event_that_is_already_set_wakes_at_once_and_only_once() -> None:
+    wake = WakeEvent()
     wake.set()
     wake.set()
 
@@ -298,8 +298,8 @@ def test_a_bell_that_was_rung_before_wakes_at_once_and_only_once() -> None:
     assert not wake.wait(0)
 
 
-def test_a_bell_wakes_a_thread_that_sleeps_for_ever() -> None:
-    wake = Wake()
+def test_a_wake_event_wakes_a_thread_that_waits_without_a_limit() -> None:
+    wake = WakeEvent()
     sleeper = threading.Thread(target=wake.wait, args=(float("inf"),))
     sleeper.start()
 

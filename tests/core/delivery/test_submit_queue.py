@@ -11,7 +11,7 @@ import pytest
 from sessionsight.capture.interfaces import Batch
 from sessionsight.capture.records import DropReason
 from sessionsight.delivery import threads
-from sessionsight.delivery.submit_queue import Intake
+from sessionsight.delivery.submit_queue import SubmitQueue
 from sessionsight.request.context import EMPTY_CONTEXT
 from tests.core.delivery.kit import event
 from tests.support.server import PATIENCE, until
@@ -45,11 +45,11 @@ def taker() -> Taker:
 
 
 @pytest.fixture
-def make(taker: Taker) -> Iterator[Callable[..., Intake]]:
-    made: list[Intake] = []
+def make(taker: Taker) -> Iterator[Callable[..., SubmitQueue]]:
+    made: list[SubmitQueue] = []
 
-    def make(pause: float = 0.0) -> Intake:
-        made.append(Intake(taker, unheard, pause=pause))
+    def make(linger: float = 0.0) -> SubmitQueue:
+        made.append(SubmitQueue(taker, unheard, linger=linger))
         return made[-1]
 
     yield make
@@ -61,7 +61,7 @@ def make(taker: Taker) -> Iterator[Callable[..., Intake]]:
             assert not thread.is_alive()
 
 
-def test_what_is_put_in_is_taken_by_a_thread_of_its_own(make: Callable[..., Intake], taker: Taker) -> None:
+def test_what_is_put_in_is_taken_by_a_thread_of_its_own(make: Callable[..., SubmitQueue], taker: Taker) -> None:
     intake = make()
 
     intake.put(batch("a"))
@@ -79,7 +79,7 @@ def test_the_thread_tells_of_a_fault_and_goes_on(taker: Taker, error: type[BaseE
         if taker.taken == ["a"]:
             raise error
 
-    intake = Intake(failing, told.append, pause=0)
+    intake = SubmitQueue(failing, told.append, linger=0)
     intake.put(batch("a"))
     until(lambda: len(told) == 1, "it is told")
     thread = intake._thread
@@ -95,12 +95,12 @@ def test_the_thread_tells_of_a_fault_and_goes_on(taker: Taker, error: type[BaseE
     assert not thread.is_alive()
 
 
-def test_no_thread_is_started_before_something_is_put_in(make: Callable[..., Intake]) -> None:
+def test_no_thread_is_started_before_something_is_put_in(make: Callable[..., SubmitQueue]) -> None:
     assert make()._thread is None
 
 
-def test_draining_takes_at_once_what_the_thread_lets_gather(make: Callable[..., Intake], taker: Taker) -> None:
-    intake = make(pause=LONG)
+def test_draining_takes_at_once_what_the_thread_lets_gather(make: Callable[..., SubmitQueue], taker: Taker) -> None:
+    intake = make(linger=LONG)
     for name in "abc":
         intake.put(batch(name))
 
@@ -119,7 +119,7 @@ def test_a_drain_waits_for_the_one_that_is_under_way(taker: Taker) -> None:
         assert go_on.wait(PATIENCE)
         taker(batches)
 
-    intake = Intake(slow, unheard, pause=LONG)
+    intake = SubmitQueue(slow, unheard, linger=LONG)
     intake.put(batch("a"))
     first = threading.Thread(target=intake.drain)
     first.start()
@@ -140,9 +140,9 @@ def test_a_drain_waits_for_the_one_that_is_under_way(taker: Taker) -> None:
 
 
 def test_who_puts_in_more_than_the_thread_keeps_up_with_does_the_work(
-    make: Callable[..., Intake], taker: Taker
+    make: Callable[..., SubmitQueue], taker: Taker
 ) -> None:
-    intake = make(pause=LONG)
+    intake = make(linger=LONG)
 
     for _ in range(5_000):
         intake.put(batch())
@@ -151,7 +151,7 @@ def test_who_puts_in_more_than_the_thread_keeps_up_with_does_the_work(
     assert taker.threads == {threading.current_thread()}
 
 
-def test_many_threads_put_in_and_each_batch_is_taken_once(make: Callable[..., Intake], taker: Taker) -> None:
+def test_many_threads_put_in_and_each_batch_is_taken_once(make: Callable[..., SubmitQueue], taker: Taker) -> None:
     intake = make()
 
     def put(name: str) -> None:
@@ -168,8 +168,8 @@ def test_many_threads_put_in_and_each_batch_is_taken_once(make: Callable[..., In
     assert len(taker.taken) == len(set(taker.taken)) == 8 * 300
 
 
-def test_after_stopping_each_batch_is_taken_at_once(make: Callable[..., Intake], taker: Taker) -> None:
-    intake = make(pause=LONG)
+def test_after_stopping_each_batch_is_taken_at_once(make: Callable[..., SubmitQueue], taker: Taker) -> None:
+    intake = make(linger=LONG)
     intake.put(batch("before"))
 
     intake.stop()
@@ -179,17 +179,17 @@ def test_after_stopping_each_batch_is_taken_at_once(make: Callable[..., Intake],
 
 
 def test_where_no_threads_run_each_batch_is_taken_at_once(
-    make: Callable[..., Intake], taker: Taker, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., SubmitQueue], taker: Taker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(threads, "run", lambda: False)
-    intake = make(pause=LONG)
+    monkeypatch.setattr(threads, "available", lambda: False)
+    intake = make(linger=LONG)
 
     intake.put(batch("a"))
 
     assert taker.taken == ["a"]
 
 
-def test_a_signal_handler_may_drain_in_the_midst_of_a_drain(make: Callable[..., Intake], taker: Taker) -> None:
+def test_a_signal_handler_may_drain_in_the_midst_of_a_drain(make: Callable[..., SubmitQueue], taker: Taker) -> None:
     class Interrupted(deque[Batch]):
         """Between two batches a signal handler of the same thread drains the rest."""
 
@@ -199,7 +199,7 @@ def test_a_signal_handler_may_drain_in_the_midst_of_a_drain(make: Callable[..., 
                 intake.drain()
             return batch
 
-    intake = make(pause=LONG)
+    intake = make(linger=LONG)
     intake._inbox = Interrupted(batch(name) for name in "abcd")
 
     intake.drain()
@@ -215,7 +215,7 @@ def test_one_batch_may_be_put_in_while_another_is_taken_on_the_same_thread(taker
             intake.drain()
         taker(batches)
 
-    intake = Intake(taking, unheard, pause=LONG)
+    intake = SubmitQueue(taking, unheard, linger=LONG)
     intake.put(batch("a"))
 
     intake.drain()

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from sessionsight.delivery.suppress_instrumentation import untraced
+from sessionsight.delivery.suppress_instrumentation import suppress_instrumentation
 from tests.support.server import Request, Server
 
 pytestmark = pytest.mark.processes
@@ -53,10 +53,10 @@ def test_sentry_sees_nothing_of_our_calls(library: str, lifecycle: str) -> None:
 def test_a_sentry_that_is_not_as_we_know_it_is_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentry_sdk", ModuleType("sentry_sdk"))
 
-    with untraced():
+    with suppress_instrumentation():
         pass
 
 
 def test_errors_come_through() -> None:
-    with pytest.raises(ConnectionError, match="refused"), untraced():
+    with pytest.raises(ConnectionError, match="refused"), suppress_instrumentation():
         raise ConnectionError("refused")

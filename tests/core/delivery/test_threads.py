@@ -56,13 +56,13 @@ def test_only_a_uwsgi_that_says_so_lets_no_threads_run(
 ) -> None:
     monkeypatch.setitem(sys.modules, "uwsgi", module)
 
-    assert threads.run() is expected
+    assert threads.available() is expected
 
 
 def test_without_uwsgi_threads_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "uwsgi")
 
-    assert threads.run()
+    assert threads.available()
 
 
 def test_a_record_has_arrived_when_the_call_that_hands_it_over_returns(server: Server) -> None:

@@ -21,11 +21,11 @@ import pytest
 from sessionsight.delivery import transport as module
 from sessionsight.delivery.transport import (
     HttpxTransport,
+    InvalidCall,
     NotSent,
     OutcomeUnknown,
     TimeLimits,
     TransportError,
-    Unsendable,
     compressed,
 )
 from sessionsight.destinations.base import VendorRequest, VendorResponse
@@ -311,7 +311,7 @@ def test_a_body_that_never_comes_is_waited_for_no_longer_than_the_whole_call_may
 def test_a_key_that_no_header_can_hold_is_found_out_without_showing_it(
     make: MakeTransport, server: Server, key: str
 ) -> None:
-    with pytest.raises(Unsendable) as raised:
+    with pytest.raises(InvalidCall) as raised:
         make().send(call(server.url, key=key), AMPLE)
 
     assert "sk_live" not in f"{raised.value!r}{raised.value.__cause__!r}"
@@ -327,13 +327,13 @@ def test_a_key_of_latin_1_is_sent_as_fetch_sends_it(make: MakeTransport, server:
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "http://[::1", "nonsense"])
 def test_an_address_that_is_none_is_found_out(make: MakeTransport, url: str) -> None:
-    assert isinstance(error_of(make, url), Unsendable)
+    assert isinstance(error_of(make, url), InvalidCall)
 
 
 def test_a_certificate_file_that_is_not_there_is_named(make: MakeTransport, server: Server) -> None:
     error = error_of(make, server.url, ca_bundle="/nowhere/ca.pem")
 
-    assert isinstance(error, Unsendable)
+    assert isinstance(error, InvalidCall)
     assert "/nowhere/ca.pem" in str(error)
 
 
@@ -342,7 +342,7 @@ def test_a_proxy_address_that_is_none_is_found_out_without_showing_its_password(
 ) -> None:
     error = error_of(make, server.url, proxy="gopher://user:geheim@127.0.0.1:1")
 
-    assert isinstance(error, Unsendable)
+    assert isinstance(error, InvalidCall)
     assert "proxy" in str(error)
     assert "geheim" not in str(error)
 
@@ -364,18 +364,18 @@ def tree(error: type[Exception]) -> Iterator[type[Exception]]:
     [error for library in (httpx, httpx2) for error in tree(library.TransportError)],
     ids=lambda error: f"{error.__module__.partition('.')[0]}-{error.__name__}",
 )
-@pytest.mark.parametrize("begun", [False, True], ids=["before", "after"])
-def test_every_error_of_httpx_becomes_one_of_ours(error: type[Exception], begun: bool) -> None:
+@pytest.mark.parametrize("started", [False, True], ids=["before", "after"])
+def test_every_error_of_httpx_becomes_one_of_ours(error: type[Exception], started: bool) -> None:
     library = sys.modules[error.__module__.partition(".")[0]]
-    flight = module._Flight(module._Pool(None), PATIENCE)
-    flight.begun = begun
-    expected: type[TransportError] = OutcomeUnknown if begun else NotSent
+    call = module._CallTrace(module._Pool(None), PATIENCE)
+    call.request_started = started
+    expected: type[TransportError] = OutcomeUnknown if started else NotSent
     if error.__name__ in NOT_SENT:
         expected = NotSent
     elif error.__name__ in UNSENDABLE:
-        expected = Unsendable
+        expected = InvalidCall
 
-    with pytest.raises(TransportError) as raised, module._translated(library, flight):
+    with pytest.raises(TransportError) as raised, module._map_exceptions(library, call):
         raise error.__new__(error)
 
     assert type(raised.value) is expected
@@ -387,12 +387,12 @@ def test_the_lists_of_httpx_errors_name_errors_that_exist() -> None:
 
 
 def test_an_error_from_elsewhere_becomes_one_of_ours_too() -> None:
-    flight = module._Flight(module._Pool(None), PATIENCE)
-    with pytest.raises(NotSent), module._translated(httpx, flight):
+    call = module._CallTrace(module._Pool(None), PATIENCE)
+    with pytest.raises(NotSent), module._map_exceptions(httpx, call):
         raise UnicodeError
 
-    flight.begun = True
-    with pytest.raises(OutcomeUnknown), module._translated(httpx, flight):
+    call.request_started = True
+    with pytest.raises(OutcomeUnknown), module._map_exceptions(httpx, call):
         raise UnicodeError
 
 
@@ -640,13 +640,13 @@ def test_opentelemetry_is_told_to_leave_our_calls_alone(
 ) -> None:
     context = pytest.importorskip("opentelemetry.context")
     seen: list[dict[str, object]] = []
-    entered = module._Flight.trace
+    entered = module._CallTrace.on_event
 
-    def trace(flight: module._Flight, name: str, info: dict[str, Any]) -> None:
+    def trace(call: module._CallTrace, name: str, info: dict[str, Any]) -> None:
         seen.append(dict(context.get_current()))
-        entered(flight, name, info)
+        entered(call, name, info)
 
-    monkeypatch.setattr(module._Flight, "trace", trace)
+    monkeypatch.setattr(module._CallTrace, "on_event", trace)
     reply_of(make, server)
 
     assert seen

@@ -12,8 +12,8 @@ from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import DeadLetter, LaneBatch
 from sessionsight.delivery.queue.dedupe import DedupeWindow
 from sessionsight.delivery.queue.priority import PriorityDeque
-from sessionsight.delivery.stats import LaneStats, Ledger
-from sessionsight.delivery.wake_event import Wake
+from sessionsight.delivery.stats import LaneCounters, LaneStats
+from sessionsight.delivery.threads import WakeEvent
 
 __all__ = ["MemoryQueue", "MemorySpool"]
 
@@ -48,14 +48,14 @@ class MemoryQueue:
 
     def __init__(self, options: DeliveryOptions) -> None:
         self._entries = PriorityDeque(max_records=options.queue_records, max_bytes=options.queue_bytes)
-        self._ledger = Ledger()
+        self._ledger = LaneCounters()
         self._dead_letters: deque[DeadLetter] = deque()
         self._max_dead = options.dead_letters
         self._dedupe = DedupeWindow(options.dedupe_keys, options.dedupe_window)
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
         self._lock = threading.RLock()
         # No condition variable: eventlet, when it patches late, replaces the lock in it, and nothing can wait then.
-        self._waiters: list[Wake] = []
+        self._waiters: list[WakeEvent] = []
         self._closed = False
         self._evicted = 0
         self.on_resolved: Callable[[Sequence[QueuedRecord]], None] | None = None
@@ -195,7 +195,7 @@ class MemoryQueue:
 
     def join(self, deadline: float) -> bool:
         """Wait until nothing is pending, or until the deadline on the monotonic clock."""
-        wake = Wake()
+        wake = WakeEvent()
         self._waiters.append(wake)
         try:
             while self._entries.pending:
@@ -241,7 +241,7 @@ class MemoryQueue:
     def snapshot(self, state: str) -> LaneStats:
         """The ledger as a value."""
         with self._lock:
-            return self._ledger.read(pending=0 if self._closed else self._entries.pending, state=state)
+            return self._ledger.snapshot(pending=0 if self._closed else self._entries.pending, state=state)
 
     def _settle(self, entries: Sequence[QueuedRecord]) -> None:
         self._entries.done(entries)
