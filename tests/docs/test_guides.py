@@ -72,3 +72,10 @@ def test_the_view_on_the_first_page_captures() -> None:
         "sessionsight": (1, {}),
         "signal": (2, {}),
     }
+
+
+def test_the_files_on_the_page_on_architecture_exist() -> None:
+    named = re.findall(r"`([\w/]+(?:\.py|/))`", (ROOT / "docs/architecture.md").read_text("utf-8"))
+    assert len(named) > 20
+    for path in named:
+        assert (ROOT / "core/sessionsight" / path).exists() or (ROOT / path).exists(), path
