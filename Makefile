@@ -78,7 +78,7 @@ chaos: $(CHAOS_READY) ## Rage, kill and fuzz for minutes, and ask for every reco
 	$(BIN)/python -m tests.chaos.run $(ARGS)
 
 docs: $(DOCS_READY) ## Build the documentation site into site/, and check its links
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 screenshots: $(READY) ## Draw the pictures of the inspector in docs/images (needs Chromium)
 	$(BIN)/python scripts/screenshots.py
