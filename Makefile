@@ -13,6 +13,8 @@ CHAOS_READY := $(VENV)/.installed-chaos
 DOCS_READY := $(VENV)/.installed-docs
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The tests start hundreds of Python processes, each of which would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install test test-quick lint format demo demo-check chaos docs screenshots bench bench-peers build clean
