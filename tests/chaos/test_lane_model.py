@@ -25,7 +25,7 @@ from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import DeadLetter, LaneBatch, Spool
 from sessionsight.delivery.queue.factory import open_spool
 from sessionsight.delivery.queue.memory import MemorySpool
-from sessionsight.delivery.sender_pool import Attempt, Outcome
+from sessionsight.delivery.sender_pool import Attempt, Result
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.delivery.transport import InvalidCall, NotSent, OutcomeUnknown, TimeLimits, TransportError
 from sessionsight.destinations.base import VendorRequest, VendorResponse
@@ -74,7 +74,7 @@ class Hands:
     def __init__(self) -> None:
         self.calls: list[Attempt] = []
         self.submitted: list[VendorRequest] = []
-        self._done: list[Outcome] = []
+        self._done: list[tuple[Attempt, Result]] = []
 
     @property
     def in_flight(self) -> int:
@@ -88,9 +88,9 @@ class Hands:
 
     def bring_back(self, attempt: Attempt, result: VendorResponse | TransportError) -> None:
         self.calls.remove(attempt)
-        self._done.append(Outcome(attempt, result))
+        self._done.append((attempt, result))
 
-    def completed(self) -> list[Outcome]:
+    def completed(self) -> list[tuple[Attempt, Result]]:
         done, self._done = self._done, []
         return done
 

@@ -89,10 +89,10 @@ class Dispatcher:
         Returns:
             Seconds until the next call is needed, unless the lane is woken earlier.
         """
-        for outcome in self._senders.completed():
-            if outcome.attempt in self._in_flight:
-                sent, call = self._in_flight.pop(outcome.attempt)
-                self._guarded(self._handle_result, sent, call, outcome.result)
+        for attempt, result in self._senders.completed():
+            if attempt in self._in_flight:
+                sent, call = self._in_flight.pop(attempt)
+                self._guarded(self._handle_result, sent, call, result)
         next_maintenance = self._queue.maintain()
         if evicted := self._queue.pop_evicted_count():
             self._logger.log(

@@ -25,7 +25,7 @@ from sessionsight.delivery.transport import (
 from sessionsight.destinations.base import VendorRequest, VendorResponse
 from sessionsight.errors import ConfigurationError
 
-__all__ = ["Attempt", "Outcome", "SenderPool"]
+__all__ = ["Attempt", "SenderPool"]
 
 # Seconds that the transport has to time a call out itself.
 _GRACE = 0.5
@@ -44,11 +44,7 @@ class Attempt(Struct, eq=False):
     """True once it has timed out."""
 
 
-class Outcome(Struct, frozen=True):
-    """The result of an attempt."""
-
-    attempt: Attempt
-    result: VendorResponse | TransportError
+Result = VendorResponse | TransportError
 
 
 class SenderPool:
@@ -58,7 +54,7 @@ class SenderPool:
     """
 
     _work: queue.SimpleQueue[Attempt | None]
-    _done: queue.SimpleQueue[Outcome]
+    _done: queue.SimpleQueue[tuple[Attempt, Result]]
 
     def __init__(self, transport: Transport, *, name: str, wake: WakeEvent) -> None:
         self._transport = transport
@@ -100,39 +96,41 @@ class SenderPool:
             except RuntimeError:  # the interpreter is shutting down, or the host runs no threads
                 if self._threads <= len(self._timed_out):
                     attempt.started = True
-                    self._done.put(Outcome(attempt, self._send(attempt)))
+                    self._done.put((attempt, self._send(attempt)))
                     self._wake.set()
                     return attempt
         self._work.put(attempt)
         return attempt
 
-    def completed(self) -> list[Outcome]:
-        """Return the outcomes of calls that have completed or timed out since the last call, each once."""
-        outcomes: list[Outcome] = []
+    def completed(self) -> list[tuple[Attempt, Result]]:
+        """Return the calls that have completed or timed out since the last call, each once, with their results."""
+        completed: list[tuple[Attempt, Result]] = []
         while not self._done.empty():
-            outcome = self._done.get()
-            if outcome.attempt in self._in_flight:
-                self._in_flight.remove(outcome.attempt)
-                outcomes.append(outcome)
-            elif outcome.attempt in self._timed_out:
-                self._timed_out.remove(outcome.attempt)
+            attempt, result = self._done.get()
+            if attempt in self._in_flight:
+                self._in_flight.remove(attempt)
+                completed.append((attempt, result))
+            elif attempt in self._timed_out:
+                self._timed_out.remove(attempt)
         now = time.monotonic()
-        outcomes += [self._time_out(attempt) for attempt in list(self._in_flight) if attempt.deadline <= now]
+        completed += [
+            (attempt, self._time_out(attempt)) for attempt in list(self._in_flight) if attempt.deadline <= now
+        ]
         if self._timed_out and not self._in_flight:
             self._abandon_threads()
-        return outcomes
+        return completed
 
     def stop(self) -> None:
         """End the threads, without waiting for those that are blocked."""
         self._abandon_threads()
 
-    def _time_out(self, attempt: Attempt) -> Outcome:
+    def _time_out(self, attempt: Attempt) -> Result:
         attempt.abandoned = True
         self._in_flight.remove(attempt)
         if not attempt.started:
-            return Outcome(attempt, NotSent("no thread was free to send it"))
+            return NotSent("no thread was free to send it")
         self._timed_out.append(attempt)
-        return Outcome(attempt, OutcomeUnknown(f"no reply within {attempt.limits.total:g} s"))
+        return OutcomeUnknown(f"no reply within {attempt.limits.total:g} s")
 
     def _abandon_threads(self) -> None:
         """Shut down the connections, and let the threads end when they notice; later calls start new ones."""
@@ -160,10 +158,10 @@ class SenderPool:
         while (attempt := work.get()) is not None:
             attempt.started = True
             if not attempt.abandoned:
-                self._done.put(Outcome(attempt, self._send(attempt)))
+                self._done.put((attempt, self._send(attempt)))
                 self._wake.set()
 
-    def _send(self, attempt: Attempt) -> VendorResponse | TransportError:
+    def _send(self, attempt: Attempt) -> Result:
         try:
             return self._transport.send(attempt.call, attempt.limits)
         except TransportError as error:

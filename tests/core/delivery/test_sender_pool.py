@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sessionsight.delivery.sender_pool import Attempt, Outcome, SenderPool
+from sessionsight.delivery.sender_pool import Attempt, Result, SenderPool
 from sessionsight.delivery.threads import WakeEvent
 from sessionsight.delivery.transport import HttpxTransport, InvalidCall, NotSent, OutcomeUnknown, TimeLimits
 from sessionsight.destinations.base import VendorRequest, VendorResponse
@@ -41,12 +41,12 @@ def senders(transport: Any) -> tuple[SenderPool, WakeEvent]:
     return SenderPool(transport, name="test", wake=wake), wake
 
 
-def results(pool: SenderPool, wake: WakeEvent, number: int) -> list[Outcome]:
-    outcomes: list[Outcome] = []
-    while len(outcomes) < number:
-        assert wake.wait(PATIENCE), f"only {len(outcomes)} calls came back"
-        outcomes += pool.completed()
-    return outcomes
+def results(pool: SenderPool, wake: WakeEvent, number: int) -> list[tuple[Attempt, Result]]:
+    completed: list[tuple[Attempt, Result]] = []
+    while len(completed) < number:
+        assert wake.wait(PATIENCE), f"only {len(completed)} calls came back"
+        completed += pool.completed()
+    return completed
 
 
 def threads() -> int:
@@ -76,9 +76,9 @@ def test_calls_go_out_at_the_same_time_each_on_a_thread_of_its_own() -> None:
     pool, wake = senders(Scripted(send))
     attempts = [pool.submit(call(), AMPLE) for _ in range(8)]
 
-    outcomes = results(pool, wake, 8)
+    completed = results(pool, wake, 8)
 
-    assert {id(outcome.attempt) for outcome in outcomes} == {id(attempt) for attempt in attempts}
+    assert {id(attempt) for attempt, _ in completed} == {id(attempt) for attempt in attempts}
     assert pool.in_flight == 0
     pool.stop()
     until(lambda: threads() == 0, "the threads have ended")
@@ -112,10 +112,10 @@ def test_whatever_a_transport_raises_its_call_comes_back(error: BaseException, b
 
     pool, wake = senders(Scripted(send))
     pool.submit(call(), AMPLE)
-    [outcome] = results(pool, wake, 1)
+    [(_, result)] = results(pool, wake, 1)
 
-    assert type(outcome.result) is becomes
-    assert "secret" not in str(outcome.result)
+    assert type(result) is becomes
+    assert "secret" not in str(result)
     pool.submit(call(), AMPLE)
     assert len(results(pool, wake, 1)) == 1, "the thread has survived"
     pool.stop()
@@ -133,8 +133,8 @@ def test_a_call_that_hangs_is_given_up_and_its_late_reply_ignored() -> None:
     until(lambda: attempt.started, "the call is under way")
     attempt.deadline = 0.0
 
-    [outcome] = pool.completed()
-    assert isinstance(outcome.result, OutcomeUnknown)
+    [(_, result)] = pool.completed()
+    assert isinstance(result, OutcomeUnknown)
     assert pool.completed() == []
 
     late.set()
@@ -165,8 +165,8 @@ def test_what_follows_a_call_that_hangs_is_sent_by_a_thread_of_its_own() -> None
 
     pool.submit(call(), AMPLE)
 
-    [outcome] = results(pool, wake, 1)
-    assert isinstance(outcome.result, VendorResponse)
+    [(_, result)] = results(pool, wake, 1)
+    assert isinstance(result, VendorResponse)
     hang.set()
     pool.stop()
     until(lambda: threads() == 0, "even the thread that hung has ended")
@@ -184,13 +184,13 @@ def test_one_call_that_hangs_does_not_cut_off_those_that_do_not() -> None:
         server.wait_for(2)
         hanging.deadline = 0.0
 
-        assert [outcome.attempt for outcome in pool.completed()] == [hanging]
+        assert [attempt for attempt, _ in pool.completed()] == [hanging]
         assert pool.in_flight == 2, "it still holds its connection"
         good.set()
 
-        [outcome] = results(pool, wake, 1)
-        assert outcome.attempt is fine
-        assert isinstance(outcome.result, VendorResponse)
+        [(attempt, result)] = results(pool, wake, 1)
+        assert attempt is fine
+        assert isinstance(result, VendorResponse)
         assert pool.in_flight == 0, "now it is cut off"
         pool.stop()
         until(lambda: threads() == 0, "the threads have ended")
@@ -209,9 +209,9 @@ def test_the_thread_of_a_call_that_was_given_up_ends_soon(answer: Any) -> None:
         server.wait_for(1)
         attempt.deadline = 0.0
 
-        [outcome] = pool.completed()
+        [(_, result)] = pool.completed()
 
-        assert isinstance(outcome.result, OutcomeUnknown)
+        assert isinstance(result, OutcomeUnknown)
         until(lambda: threads() == 0, "the thread has ended")
         pool.stop()
 
@@ -238,7 +238,7 @@ def test_where_no_thread_can_be_started_calls_are_sent_at_once(monkeypatch: pyte
 
     attempt = pool.submit(call(), AMPLE)
 
-    assert [outcome.attempt for outcome in results(pool, wake, 1)] == [attempt]
+    assert [attempt for attempt, _ in results(pool, wake, 1)] == [attempt]
     pool.stop()
 
 
@@ -258,12 +258,12 @@ def test_a_call_that_no_thread_has_taken_up_was_certainly_not_sent(monkeypatch: 
 
     waiting = pool.submit(call(), AMPLE)
     waiting.deadline = 0.0
-    [outcome] = pool.completed()
-    assert outcome.attempt is waiting
-    assert isinstance(outcome.result, NotSent)
+    [(attempt, result)] = pool.completed()
+    assert attempt is waiting
+    assert isinstance(result, NotSent)
 
     hang.set()
-    assert [outcome.attempt for outcome in results(pool, wake, 1)] == [busy]
+    assert [attempt for attempt, _ in results(pool, wake, 1)] == [busy]
     pool.stop()
     until(lambda: threads() == 0, "the thread has ended")
     assert sent == [1], "it must not be sent once it counts as not sent"
