@@ -79,3 +79,10 @@ def test_the_files_on_the_page_on_architecture_exist() -> None:
     assert len(named) > 20
     for path in named:
         assert (ROOT / "core/sessionsight" / path).exists() or (ROOT / path).exists(), path
+
+
+def test_the_page_on_privacy_drops_what_a_visitor_has_refused() -> None:
+    namespace: dict[str, Any] = {"__name__": "example"}
+    for _, code in blocks("docs/privacy.md"):
+        run(code, namespace)
+    assert namespace["context"].opted_out
