@@ -1,9 +1,11 @@
-"""`flask sessionsight ...` and `manage.py sessionsight ...` print the same, and end with the same exit codes."""
+"""`flask sessionsight ...` and `manage.py sessionsight ...` have the same output and the same exit codes."""
 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +17,12 @@ from tests.conformance import django_project  # noqa: F401  # sets Django up
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
+from sessionsight import Client, Settings
 from sessionsight_django import clients
 from sessionsight_flask import SessionSight
-from tests.support.server import Server, reply
+from tests.support.server import Server, free_port, reply
+
+ANALYTICS = "sessionsight_django.AnalyticsMiddleware"
 
 Run = Callable[..., tuple[int, str]]
 
@@ -33,7 +38,7 @@ def run_flask(options: dict[str, Any], *arguments: str) -> tuple[int, str]:
 def run_django(options: dict[str, Any], *arguments: str) -> tuple[int, str]:
     clients._clients.clear()
     output = io.StringIO()
-    with override_settings(SESSIONSIGHT=options):
+    with override_settings(SESSIONSIGHT=options, MIDDLEWARE=[ANALYTICS]):
         try:
             call_command("sessionsight", *arguments, stdout=output)
         except CommandError as error:
@@ -57,21 +62,21 @@ def to(server: Server, key: str = "key_1") -> dict[str, Any]:
     return {"destinations": {"signal": {"api_key": key, "endpoint": server.url}}}
 
 
-def test_check_prints_what_it_finds(run: Run) -> None:
+def test_check_prints_its_findings(run: Run) -> None:
     assert run({"destinations": {"saytics": {"secret_key": "key_1"}}}, "check") == (
         0,
         (
             "ok       saytics  configured by the settings\n"
-            "ok       spool    is memory: a kill loses what waits, and key= counts within one process only\n"
+            "ok       spool    is memory: a kill loses pending records, and key= deduplicates within one process only\n"
             "ok       strict   is off: a wrong call is logged and counted\n"
         ),
     )
 
 
-def test_check_ends_with_1_when_there_is_an_error(run: Run) -> None:
+def test_check_exits_with_1_for_an_error(run: Run) -> None:
     code, output = run({"destinations": {"saytics": {"secret_key": "..."}}}, "check")
     assert code == 1
-    assert output.startswith("error    saytics  secret_key is no key")
+    assert output.startswith("error    saytics  secret_key is not a key")
 
 
 def test_a_test_event_is_delivered(run: Run, server: Server) -> None:
@@ -80,13 +85,13 @@ def test_a_test_event_is_delivered(run: Run, server: Server) -> None:
     assert len(server.wait_for(1)) == 1
 
 
-def test_a_test_event_that_is_refused_ends_with_1(run: Run, server: Server) -> None:
+def test_a_rejected_test_event_exits_with_1(run: Run, server: Server) -> None:
     server.will(reply(422, body=b'{"error": "no such project"}'))
     code, output = run(to(server), "test-event")
     assert (code, output) == (1, "error    signal  not delivered: refused, HTTP 422, no such project\n")
 
 
-def test_a_goal_that_is_none_is_a_wrong_argument(run: Run) -> None:
+def test_an_invalid_goal_is_a_wrong_argument(run: Run) -> None:
     options = {"destinations": {"sessionsight": {"secret_api_key": "key_1", "property_id": "p"}}}
     code, output = run(options, "test-event", "--goal", " ")
     assert (code > 0, output) == (True, "")
@@ -96,3 +101,38 @@ def test_stats_prints_the_ledger(run: Run) -> None:
     code, output = run({"destinations": {"saytics": {"secret_key": "key_1"}}}, "stats")
     assert code == 0
     assert output.splitlines()[1].split() == ["saytics", "0", "0", "0", "0", "0", "closed", "-"]
+
+
+def test_check_sends_requests_with_online_only(run: Run, server: Server) -> None:
+    assert run(to(server), "check")[0] == 0
+    assert not server.requests
+    code, output = run(to(server), "check", "--online")
+    assert (code, output.splitlines()[-1]) == (0, f"ok       signal  {server.url} answers")
+    assert [request.method for request in server.requests] == ["GET"]
+
+
+def test_an_adapter_uses_its_own_app(run: Run) -> None:
+    code, output = run({"disabled": True}, "check", "--help")
+    assert (code, "--offline" in output, "--app" in output) == (0, True, False)
+    assert run({"disabled": True}, "test-event", "--app", "shop.web:app") == (2, "")
+
+
+def test_the_spool_is_that_of_the_app(run: Run, tmp_path: Path) -> None:
+    destinations = {"saytics": {"secret_key": "key_1", "api_url": f"http://127.0.0.1:{free_port()}"}}
+    options = {"destinations": destinations, "spool": f"sqlite:///{tmp_path / 'spool.db'}"}
+    assert run(options, "spool", "stats") == (2, "")  # the file is made for the first record
+    client = Client(Settings.from_mapping(options))
+    client.analytics.capture("seen", user_id="user_1")
+    client.shutdown(0)
+    code, output = run(options, "spool", "stats")
+    assert (code, output.splitlines()[1].split()[:2]) == (0, ["saytics", "1"])
+    assert run(options, "dead-letters", "list") == (0, "")
+
+
+def test_djangos_own_settings_are_checked_as_well() -> None:
+    output = io.StringIO()
+    with override_settings(SESSIONSIGHT={"DISABLED": True}, MIDDLEWARE=[]):
+        call_command("sessionsight", "check", "--json", stdout=output)
+    clients._clients.clear()
+    [finding] = [one for one in json.loads(output.getvalue())["findings"] if one["subject"] == "MIDDLEWARE"]
+    assert finding["message"] == "lacks sessionsight_django.AnalyticsMiddleware: requests have no analytics"

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from sessionsight import Client, InvalidGoalError, Settings
-from sessionsight.diagnosis import Finding, check, failed, report_lines, send_test_event, stats_lines
+from sessionsight.diagnosis import Finding, check, has_errors, report_lines, send_test_event, stats_lines
 from sessionsight.test_mode import test_mode
 from sessionsight.testing import suppress_delivery
 from tests.core.box import Box, BoxDestination
@@ -44,7 +44,7 @@ def test_a_check_tells_settings_from_the_environment(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SIGNAL_PROJECT_ID", "shop")
     findings = check(Client())
     assert found(findings, "signal") == [("ok", "configured by the environment (SIGNAL_API_KEY, SIGNAL_PROJECT_ID)")]
-    assert not failed(findings)
+    assert not has_errors(findings)
 
 
 def test_a_check_names_the_variable_that_is_missing() -> None:
@@ -76,7 +76,7 @@ def test_a_check_finds_addresses_of_this_machine() -> None:
 @pytest.mark.parametrize("key", ["...", "schlüssel", "two\nlines"])
 def test_a_check_finds_keys_that_are_none_and_does_not_show_them(key: str) -> None:
     findings = check(client_for({"signal": {"api_key": lambda: key}}))
-    assert failed(findings)
+    assert has_errors(findings)
     [(level, message)] = found(findings, "signal")
     assert level == "error"
     assert key not in message.replace("dots", "")
@@ -135,14 +135,14 @@ def test_a_refused_test_event_is_told_in_the_vendors_words(server: Server) -> No
     server.will(reply(400, body=b'{"error": "no such project"}'))
     findings = send_test_event(client_for(signal_at(server)), 10)
     assert found(findings, "signal") == [("error", "not delivered: refused, HTTP 400, no such project")]
-    assert failed(findings)
+    assert has_errors(findings)
 
 
 def test_a_refused_key_is_told_at_once(server: Server) -> None:
     server.will(*[reply(401, body=b'{"error": "who are you?"}')] * 3)
     [finding] = send_test_event(client_for(signal_at(server)), 60)
-    assert finding.message == "not delivered, the vendor rejects our calls: who are you?"
-    assert finding.hint == "check the key and the address"
+    assert finding.message == "not delivered, the vendor rejects the key or the URL: who are you?"
+    assert finding.hint == "check the key and the URL"
 
 
 def test_an_unreachable_vendor_is_told_after_the_timeout() -> None:
@@ -163,8 +163,8 @@ def goals_at(server: Server) -> dict[str, Any]:
 
 def test_no_goal_is_counted_unasked(server: Server) -> None:
     findings = send_test_event(client_for(goals_at(server)), 10)
-    assert found(findings, "sessionsight") == [("warning", "not tested: it takes goals, and none was named")]
-    assert not failed(findings)
+    assert found(findings, "sessionsight") == [("warning", "not tested: it accepts goals, and none was named")]
+    assert not has_errors(findings)
     assert not server.requests
 
 
@@ -208,7 +208,7 @@ def test_each_destination_gets_its_own_test_event() -> None:
 
 @pytest.mark.parametrize("options", [{"destinations": {}}, {"destinations": SIGNAL, "disabled": True}])
 def test_a_test_event_that_can_go_nowhere_is_an_error(options: dict[str, Any]) -> None:
-    assert failed(send_test_event(Client(Settings.from_mapping(options)), 1))
+    assert has_errors(send_test_event(Client(Settings.from_mapping(options)), 1))
 
 
 # --- text -----------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def test_a_vendors_words_cannot_write_over_the_terminal() -> None:
 
 
 def test_a_check_says_what_a_spool_in_memory_means_for_keys(tmp_path: Path) -> None:
-    message = "is memory: a kill loses what waits, and key= counts within one process only"
+    message = "is memory: a kill loses pending records, and key= deduplicates within one process only"
 
     assert found(check(client_for(SIGNAL)), "spool") == [("ok", message)]
     spool = tmp_path.resolve() / "spool.db"
@@ -256,7 +256,7 @@ def test_a_check_says_what_a_spool_in_memory_means_for_keys(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("place", "problem"),
     [
-        ("missing/spool.db", "missing does not exist, or this user must not write in it"),
+        ("missing/spool.db", "missing does not exist, or is not writable by this user"),
         ("folder", "folder is not a file"),
     ],
 )

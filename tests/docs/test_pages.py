@@ -136,7 +136,7 @@ def test_the_page_on_delivery_shows_a_before_send_that_works() -> None:
 def test_the_page_on_delivery_shows_how_to_look_at_a_client(capsys: pytest.CaptureFixture[str]) -> None:
     run(block("docs/delivery.md", "diagnosis"))
     printed = capsys.readouterr().out
-    assert "error    signal  api_key is no key" in printed
+    assert "error    signal  api_key is not a key" in printed
     assert "not delivered within 0.1 s" in printed
 
 

@@ -1,11 +1,11 @@
-"""`sessionsight check`: what is configured, from where, and whether each vendor answers."""
+"""`sessionsight check`: checks the configuration and whether the vendors respond."""
 
 from __future__ import annotations
 
 import click
 
 from sessionsight.cli.report import json_option, report
-from sessionsight.cli.target import find, whose_options
+from sessionsight.cli.target import resolve_target, target_options
 from sessionsight.diagnosis import Finding, check
 from sessionsight.diagnosis.reachability import check_reachability
 
@@ -13,21 +13,22 @@ __all__ = ["command"]
 
 
 @click.command("check")
-@whose_options
-@click.option("--offline", is_flag=True, help="Do not ask whether the vendors answer.")
-@click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the vendors' answers.")
+@target_options
+@click.option("--offline/--online", help="Send no requests to the vendors; by default with an app's own command.")
+@click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the vendors' responses.")
 @json_option
 def command(app: str | None, django_settings: str | None, timeout: float, *, offline: bool, as_json: bool) -> None:
-    """Tell what is configured, from where, and whether each vendor answers.
+    """Check the configuration, its sources, and whether the vendors respond.
 
-    Looks at the environment, at an app, or at a Django project. No record is sent, and no key: `test-event` tells
-    whether a key is right.
+    Sends no record and no key. Use `test-event` to verify keys.
     """
 
-    def look() -> list[Finding]:
-        whose = find(app, django_settings)
-        place = Finding(level="ok", subject="settings", message=f"taken from {whose.place}")
-        answers = [] if offline else check_reachability(whose.client, timeout)
-        return [place, *check(whose.client), *answers]
+    def find() -> list[Finding]:
+        target = resolve_target(app, django_settings)
+        findings = check(target.client)
+        if target.description:
+            findings.insert(0, Finding(level="ok", subject="settings", message=f"taken from {target.description}"))
+        findings += target.findings
+        return findings if offline else [*findings, *check_reachability(target.client, timeout)]
 
-    report(look, as_json=as_json)
+    report(find, as_json=as_json)

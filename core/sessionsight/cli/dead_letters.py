@@ -1,4 +1,4 @@
-"""`sessionsight dead-letters`: what could not be delivered, looked at, tried again, or dropped."""
+"""`sessionsight dead-letters`: lists, shows, retries and drops records that could not be delivered."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import msgspec
 
 from sessionsight.capture.records import record_id
 from sessionsight.cli.report import json_option
-from sessionsight.cli.spool_access import SpoolDesk, spool_options
+from sessionsight.cli.spool_access import SpoolAccess, spool_options
 from sessionsight.delivery.stores.sqlite import dead_letters
 from sessionsight.delivery.stores.sqlite.dead_letters import DeadLetterQuery, StoredDeadLetter
 from sessionsight.errors import escape_control_characters
@@ -28,31 +28,33 @@ _NUMBER = click.IntRange(1, 2**63 - 1)  # as SQLite counts
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def _ago(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
-    """The moment, in Unix seconds, that lies as far back as `90s`, `15m`, `12h` or `7d`."""
+def _parse_age(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    """Return the time, in Unix seconds, that is `90s`, `15m`, `12h` or `7d` ago."""
     if value is None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value)
     if found is None:
-        raise click.BadParameter(f"{value!r} is no length of time; write 90s, 15m, 12h or 7d")
+        raise click.BadParameter(f"{value!r} is not a valid duration; write 90s, 15m, 12h or 7d")
     return time.time() - float(found[1]) * _UNITS[found[2]]
 
 
 def _filters(command: _Command) -> _Command:
     for option in (
         click.option(
-            "--newer-than", callback=_ago, metavar="AGE", help="Only those that died since then, such as 12h."
+            "--newer-than", callback=_parse_age, metavar="AGE", help="Only those from the last 12h, for example."
         ),
-        click.option("--older-than", callback=_ago, metavar="AGE", help="Only those that died before, such as 7d."),
-        click.option("--reason", help="Only those with it: refused, too_large, unknown, expired, internal_error."),
+        click.option("--older-than", callback=_parse_age, metavar="AGE", help="Only those older than 7d, for example."),
+        click.option(
+            "--reason", help="Only those with this reason: refused, too_large, unknown, expired, internal_error."
+        ),
         click.option("--lane", help="Only those of this destination."),
     ):
         command = option(command)
     return command
 
 
-def _which(command: _Command) -> _Command:
-    """What says which are meant, for a command that changes them and so must be told outright."""
+def _selection_options(command: _Command) -> _Command:
+    """Add the options that select dead letters to a command that changes them, and so has no default."""
     numbers = click.argument("numbers", type=_NUMBER, nargs=-1)
     everything = click.option("--all", "all_", is_flag=True, help="All of them.")
     return numbers(_filters(everything(command)))
@@ -60,7 +62,7 @@ def _which(command: _Command) -> _Command:
 
 @click.group("dead-letters")
 def command() -> None:
-    """Look after records that could not be delivered."""
+    """Manage records that could not be delivered."""
 
 
 @command.command("list")
@@ -70,7 +72,7 @@ def command() -> None:
     type=click.IntRange(1, 1_000_000),
     default=100,
     show_default=True,
-    help="No more than so many, the oldest.",
+    help="Maximum number, beginning with the oldest.",
 )
 @spool_options
 @json_option
@@ -78,11 +80,11 @@ def list_(
     spool: str | None, app: str | None, django_settings: str | None, *, limit: int, as_json: bool, **filters: Any
 ) -> None:
     """List them, oldest first."""
-    found = SpoolDesk(spool, app, django_settings).read(
-        partial(dead_letters.find, chosen=_chosen(**filters), limit=limit)
+    found = SpoolAccess(spool, app, django_settings).read(
+        partial(dead_letters.find, chosen=_query(**filters), limit=limit)
     )
     if as_json:
-        click.echo(_encode([_facts(stored) for stored in found]))
+        click.echo(_encode([_details(stored) for stored in found]).decode())
         return
     for stored in found:
         what = "?" if stored.letter is None else stored.letter.entry.record.label
@@ -97,39 +99,39 @@ def list_(
 @click.argument("number", type=_NUMBER)
 @spool_options
 def show(spool: str | None, app: str | None, django_settings: str | None, *, number: int) -> None:
-    """Show one whole, with the vendor's message and the payload, as JSON."""
-    found = SpoolDesk(spool, app, django_settings).read(
+    """Show one as JSON, with the vendor's message and the payload."""
+    found = SpoolAccess(spool, app, django_settings).read(
         partial(dead_letters.find, chosen=DeadLetterQuery(ids=(number,)))
     )
     if not found:
-        raise click.ClickException(f"there is no dead letter {number}")
-    click.echo(msgspec.json.format(_encode(_facts(found[0])), indent=2))
+        raise click.ClickException(f"dead letter {number} does not exist")
+    click.echo(msgspec.json.format(_encode(_details(found[0])), indent=2).decode())
 
 
 @command.command("retry")
-@_which
+@_selection_options
 @spool_options
-def retry(spool: str | None, app: str | None, django_settings: str | None, **which: Any) -> None:
-    """Queue them again; a process at work sends them within seconds.
+def retry(spool: str | None, app: str | None, django_settings: str | None, **selection: Any) -> None:
+    """Queue them again; a running process sends them within seconds.
 
-    A goal whose reason is `unknown` may have arrived: look at the vendor's figures first.
+    A goal with the reason `unknown` may have arrived: check the vendor's figures first.
     """
-    chosen = _really_chosen(**which)
-    number = SpoolDesk(spool, app, django_settings).write(partial(dead_letters.retry, chosen=chosen))
+    query = _required_query(**selection)
+    number = SpoolAccess(spool, app, django_settings).write(partial(dead_letters.retry, chosen=query))
     click.echo(f"{number} queued again")
 
 
 @command.command("drop")
-@_which
+@_selection_options
 @spool_options
-def drop(spool: str | None, app: str | None, django_settings: str | None, **which: Any) -> None:
-    """Throw them away; the ledger counts them as `dead_letter_dropped`."""
-    chosen = _really_chosen(**which)
-    number = SpoolDesk(spool, app, django_settings).write(partial(dead_letters.drop, chosen=chosen))
+def drop(spool: str | None, app: str | None, django_settings: str | None, **selection: Any) -> None:
+    """Remove them; the ledger counts them as `dead_letter_dropped`."""
+    query = _required_query(**selection)
+    number = SpoolAccess(spool, app, django_settings).write(partial(dead_letters.drop, chosen=query))
     click.echo(f"{number} dropped")
 
 
-def _chosen(
+def _query(
     numbers: tuple[int, ...] = (),
     *,
     lane: str | None,
@@ -140,16 +142,16 @@ def _chosen(
     return DeadLetterQuery(ids=numbers, lane=lane, reason=reason, died_before=older_than, died_after=newer_than)
 
 
-def _really_chosen(*, all_: bool, **which: Any) -> DeadLetterQuery:
-    chosen = _chosen(**which)
-    if all_ == (chosen != DeadLetterQuery()):
-        raise click.UsageError("say which: numbers, a filter, or --all")
-    return chosen
+def _required_query(*, all_: bool, **selection: Any) -> DeadLetterQuery:
+    query = _query(**selection)
+    if all_ == (query != DeadLetterQuery()):
+        raise click.UsageError("select dead letters by numbers, a filter, or --all")
+    return query
 
 
-def _facts(stored: StoredDeadLetter) -> dict[str, Any]:
-    """All that is known, for programs."""
-    facts: dict[str, Any] = {
+def _details(stored: StoredDeadLetter) -> dict[str, Any]:
+    """Return the details of a dead letter, for JSON."""
+    details: dict[str, Any] = {
         "number": stored.id,
         "lane": stored.lane,
         "reason": stored.reason,
@@ -157,10 +159,10 @@ def _facts(stored: StoredDeadLetter) -> dict[str, Any]:
         "died": _when(stored.died),
     }
     if (letter := stored.letter) is None:
-        return {**facts, "unreadable": stored.body}
+        return {**details, "unreadable": stored.body}
     record = letter.entry.record
     return {
-        **facts,
+        **details,
         "status": letter.status,
         "attempts": letter.attempts,
         "first_attempt": None if letter.first_attempt is None else _when(letter.first_attempt),

@@ -1,4 +1,4 @@
-"""`sessionsight inspector`: a local server that plays all four vendors, and shows what it is sent."""
+"""`sessionsight inspector`: runs a local server that accepts the calls of all four vendors and shows the records."""
 
 from __future__ import annotations
 
@@ -24,22 +24,31 @@ __all__ = ["command"]
 
 
 @click.command("inspector")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; only this machine by default.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0 is any free one."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen on; by default only this machine can connect.",
 )
-@click.option("--db", type=click.Path(dir_okay=False, path_type=Path), help="Keep what arrives in this file.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0 selects a free one."
+)
+@click.option("--db", type=click.Path(dir_okay=False, path_type=Path), help="Keep received records in this file.")
 @click.option(
     "--max-records",
     type=click.IntRange(min=1),
     default=MAX_RECORDS,
     show_default=True,
-    help="The oldest go beyond this number.",
+    help="Beyond this number the oldest are removed.",
 )
-@click.option("--key", "keys", multiple=True, metavar="VENDOR=KEY", help="A key to take; any, for vendors without one.")
-@click.option("--fail", metavar="STATUS[:PART]", help="Answer with this status: 500:0.3 for three of ten calls.")
-@click.option("--latency", metavar="MS[-MS]", help="Answer this late, in milliseconds: 200 or 200-800.")
-@click.option("--rate-limit", metavar="N/UNIT", help="Answer 429 beyond N calls in a second, minute or hour: 10/s.")
+@click.option(
+    "--key", "keys", multiple=True, metavar="VENDOR=KEY", help="A key to accept; without one, any key of that vendor."
+)
+@click.option("--fail", metavar="STATUS[:PART]", help="Respond with this status: 500:0.3 for three of ten calls.")
+@click.option("--latency", metavar="MS[-MS]", help="Delay responses by this many milliseconds: 200 or 200-800.")
+@click.option(
+    "--rate-limit", metavar="N/UNIT", help="Respond with 429 beyond N calls per second, minute or hour: 10/s."
+)
 @click.option("--tail", "follow", is_flag=True, help="Print a line for each record.")
 @click.option("--json", "as_json", is_flag=True, help="Print each record as a line of JSON, and nothing else.")
 def command(
@@ -55,10 +64,10 @@ def command(
     follow: bool,
     as_json: bool,
 ) -> None:
-    """Show on a local page what an app sends to the four vendors.
+    """Show the records that an app sends to the four vendors on a local page.
 
-    It speaks their protocols, checks every record, and answers as they do. Send an app's records to it by the
-    environment variables that it prints.
+    The server implements their protocols, validates every record, and responds as they do. The environment variables
+    that it prints make an app send its records to it.
     """
     try:
         options = Options(

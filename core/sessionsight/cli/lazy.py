@@ -1,4 +1,4 @@
-"""A click group whose commands are imported when they are run."""
+"""A click group that imports a command when it is run."""
 
 from __future__ import annotations
 
@@ -11,29 +11,32 @@ import click
 
 from sessionsight.errors import MissingDependencyError, SessionSightError
 
-__all__ = ["LazyCommand", "LazyGroup"]
+__all__ = ["ADAPTER_TARGET", "LazyCommand", "LazyGroup"]
+
+ADAPTER_TARGET = "sessionsight.cli.target"
+"""The key under which the context of an adapter's command has a function that returns its `Target`."""
 
 
 class LazyCommand(NamedTuple):
-    """Where a command is, and what can be said of it without importing it."""
+    """The location of a command, and its line of help."""
 
     module: str
     """The module whose `command` it is."""
     help: str
     """Its line in the group's help."""
     extra: str | None = None
-    """The extra that brings what the module imports."""
+    """The extra that installs what the module imports."""
 
 
 class LazyGroup(click.Group):
     """A group of commands in modules of their own.
 
-    Errors of ours end a command with their message and exit code 1, without a traceback.
+    A `SessionSightError` ends a command with its message and exit code 1, without a traceback.
 
     Args:
         lazy: The commands by name, in the order of the help.
-        *args: As click's group takes them.
-        **options: These as well.
+        *args: As `click.Group` takes them.
+        **options: As `click.Group` takes them.
 
     Example:
         >>> group = LazyGroup("shop", lazy={"spool": LazyCommand("shop.spool", "Look at the spool.", extra="spool")})
@@ -46,11 +49,11 @@ class LazyGroup(click.Group):
         self._lazy = lazy
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands."""
+        """Return the names of all commands."""
         return list(self._lazy)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name, imported now; in place of one that lacks a module, one that says so."""
+        """Import and return a command; if it needs a missing module, return one that raises an error about that."""
         lazy = self._lazy.get(cmd_name)
         if lazy is None:
             return None
@@ -66,7 +69,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The help's table of commands, which imports none of them."""
+        """Write the help's table of commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, lazy.help) for name, lazy in self._lazy.items()])
 
@@ -78,11 +81,11 @@ class LazyGroup(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-def _unavailable(name: str, lazy: LazyCommand, lacks: str) -> click.Command:
-    """A command that takes any arguments, and says what it lacks."""
+def _unavailable(name: str, lazy: LazyCommand, missing: str) -> click.Command:
+    """Return a command that accepts any arguments and raises an error about a missing module."""
 
-    def say() -> None:
-        raise MissingDependencyError(f"`{name}` needs {lacks}")
+    def fail() -> None:
+        raise MissingDependencyError(f"`{name}` needs {missing}")
 
     anything = {"ignore_unknown_options": True, "allow_extra_args": True}
-    return click.Command(name, callback=say, help=lazy.help, add_help_option=False, context_settings=anything)
+    return click.Command(name, callback=fail, help=lazy.help, add_help_option=False, context_settings=anything)

@@ -1,4 +1,4 @@
-"""Findings, as a terminal shows them and as a program reads them."""
+"""Prints findings as coloured lines or as JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import click
 import msgspec
 
-from sessionsight.diagnosis import Finding, failed, report_lines
+from sessionsight.diagnosis import Finding, has_errors, report_lines
 from sessionsight.errors import SessionSightError
 
 __all__ = ["json_option", "report"]
@@ -17,20 +17,20 @@ _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 
 
-def report(look: Callable[[], list[Finding]], *, as_json: bool) -> None:
-    """Print what was found, and end with exit code 1 if there is an error among it.
+def report(find: Callable[[], list[Finding]], *, as_json: bool) -> None:
+    """Print findings, and exit with 1 if one of them is an error.
 
     Args:
-        look: Finds it. That the settings are wrong, or that there are no analytics, is a finding as well.
+        find: Returns the findings. A `SessionSightError` that it raises becomes a finding.
         as_json: Print `{"ok": ..., "findings": [...]}` in place of coloured lines.
     """
     try:
-        findings = look()
+        findings = find()
     except SessionSightError as error:
         findings = [Finding(level="error", subject="settings", message=str(error))]
-    wrong = failed(findings)
+    wrong = has_errors(findings)
     if as_json:
-        click.echo(msgspec.json.encode({"ok": not wrong, "findings": findings}))
+        click.echo(msgspec.json.encode({"ok": not wrong, "findings": findings}).decode())
     else:
         for line in report_lines(findings):
             click.echo(_coloured(line))

@@ -1,4 +1,4 @@
-"""`sessionsight spool`: what a spool's file holds, and what has become of all that went through it."""
+"""`sessionsight spool`: shows the ledger of a durable spool."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from sessionsight.cli.report import json_option
-from sessionsight.cli.spool_access import SpoolDesk, spool_options
+from sessionsight.cli.spool_access import SpoolAccess, spool_options
 from sessionsight.delivery.stores.sqlite.stats import FileStats, of_file
 
 __all__ = ["command"]
@@ -16,20 +16,20 @@ __all__ = ["command"]
 
 @click.group("spool")
 def command() -> None:
-    """Look into the spool's file."""
+    """Show what is in a durable spool."""
 
 
 @command.command("stats")
 @spool_options
 @json_option
 def stats(spool: str | None, app: str | None, django_settings: str | None, *, as_json: bool) -> None:
-    """Tell what has become of every record, lane by lane, over all processes and restarts.
+    """Show the outcome of every record, by lane, over all processes and restarts.
 
-    Ends with 1 if a ledger does not add up.
+    Exits with 1 if a ledger does not add up.
     """
-    found = SpoolDesk(spool, app, django_settings).read(of_file)
+    found = SpoolAccess(spool, app, django_settings).read(of_file)
     if as_json:
-        click.echo(msgspec.json.encode(found))
+        click.echo(msgspec.json.encode(found).decode())
     else:
         for line in _lines(found):
             click.echo(line)

@@ -1,4 +1,4 @@
-"""Which spool a command looks into: the file that is named, or the one of an app, a project or the environment."""
+"""Opens the spool of a command: the named file, or that of an app, a Django project or the environment."""
 
 from __future__ import annotations
 
@@ -9,70 +9,73 @@ from typing import Any, TypeVar
 
 import click
 
-from sessionsight.cli.target import find, whose_options
+from sessionsight.cli.target import resolve_target, target_options
 from sessionsight.delivery.queue.factory import sqlite_path
 from sessionsight.delivery.stores.errors import StoreError
 from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
 
-__all__ = ["SpoolDesk", "spool_options"]
+__all__ = ["SpoolAccess", "spool_options"]
 
 T = TypeVar("T")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-_PATIENCE = 10.0
+_BUSY_TIMEOUT = 10.0
 
 
 def spool_options(command: _Command) -> _Command:
-    """The options that choose, for a command that hands them on to `SpoolDesk`."""
-    spool = click.option("--spool", metavar="FILE", help="The spool's file, or its address as the setting has it.")
-    return spool(whose_options(command))
+    """Add the options that `SpoolAccess` takes to a command."""
+    spool = click.option("--spool", metavar="FILE", help="The spool's file, or its URL as in the setting.")
+    return spool(target_options(command))
 
 
-class SpoolDesk:
-    """A spool's file, looked into from outside while its processes may be at work.
+class SpoolAccess:
+    """Reads and writes a spool's file while other processes may be using it.
 
     Args:
-        spool: A path or an address; otherwise the setting of whomever the others name.
+        spool: A path or a URL; by default the setting of the app that the other arguments select.
         app: As `--app`.
         django_settings: As `--django-settings`.
 
     Raises:
-        click.UsageError: No spool is in a file, or the file does not exist.
+        click.UsageError: The spool is not a file, or the file does not exist.
     """
 
     def __init__(self, spool: str | None, app: str | None, django_settings: str | None) -> None:
         if spool is None:
-            whose = find(app, django_settings)
-            path = sqlite_path(whose.client.settings.spool)
+            target = resolve_target(app, django_settings)
+            setting = target.client.settings.spool
+            path = sqlite_path(setting)
             if path is None:
-                raise click.UsageError(f"{whose.place}: the spool is {whose.client.settings.spool!r}, which is no file")
+                raise click.UsageError(
+                    f"{target.description or 'this app'}: the spool is {setting!r}, which is not a file"
+                )
         else:
             path = sqlite_path(spool) or spool
         if not Path(path).is_file():
-            raise click.UsageError(f"there is no spool at {path} (it is made when the first record is captured)")
+            raise click.UsageError(f"spool {path} does not exist; it is created when the first record is captured")
         self.path = path
         self._file = SqliteConnection(path, synchronous="normal")
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Ask something.
+        """Call a function that reads from a connection, and return its result.
 
         Raises:
             click.ClickException: The file cannot be read.
         """
-        return self._use(lambda: self._file.read(work, wait=_PATIENCE))
+        return self._with_errors(lambda: self._file.read(work, wait=_BUSY_TIMEOUT))
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Change something, in one transaction.
+        """Call a function that writes to a connection, in one transaction, and return its result.
 
         Raises:
             click.ClickException: The file cannot be written.
         """
-        return self._use(lambda: self._file.write(work, wait=_PATIENCE))
+        return self._with_errors(lambda: self._file.write(work, wait=_BUSY_TIMEOUT))
 
-    def _use(self, do: Callable[[], T]) -> T:
+    def _with_errors(self, work: Callable[[], T]) -> T:
         try:
-            return do()
-        except StoreError as fault:
-            raise click.ClickException(f"spool {self.path}: {fault}") from fault
+            return work()
+        except StoreError as error:
+            raise click.ClickException(f"spool {self.path}: {error}") from error
         finally:
             self._file.reopen()

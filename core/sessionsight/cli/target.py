@@ -1,4 +1,4 @@
-"""Whose analytics a command looks at: an app's, a Django project's, or those that the environment configures."""
+"""Finds the client that a command works on: an app's, a Django project's, or that of the environment."""
 
 from __future__ import annotations
 
@@ -15,65 +15,86 @@ import click
 from msgspec import Struct
 
 from sessionsight.capture.current import default
+from sessionsight.cli.lazy import ADAPTER_TARGET
 from sessionsight.client import Client
+from sessionsight.diagnosis import Finding
 from sessionsight.errors import ConfigurationError, MissingDependencyError, NoClientError
 
-__all__ = ["Whose", "find", "whose_options"]
+__all__ = ["Target", "resolve_target", "target_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _APP = re.compile(r"(?P<module>[\w.]+):(?P<attribute>[\w.]+)(?P<call>\(\))?")
-_INSIDE = ("wsgi_app", "asgi_app", "app")
-"""Where apps and middlewares keep what they are wrapped around."""
-_DEEP = 100
-"""More layers than any app has."""
+_INNER_APPS = ("wsgi_app", "asgi_app", "app")
+"""Attributes in which apps and middlewares keep the app that they wrap."""
+_MAX_LAYERS = 100
+"""More than any app has."""
 
 
-class Whose(Struct, frozen=True):
+class Target(Struct, frozen=True):
     """A client, and where it was found."""
 
     client: Client
-    place: str
-    """In words, such as `the environment`."""
+    description: str = ""
+    """The source of its settings, such as `the environment`; empty for the commands of an adapter."""
+    findings: tuple[Finding, ...] = ()
+    """Findings of an adapter about its framework's settings."""
 
 
-def whose_options(command: _Command) -> _Command:
-    """The options that choose, for a command that hands them on to `find`."""
-    app = click.option("--app", metavar="MODULE:APP", help="The app that carries the analytics, such as shop.web:app.")
-    django = click.option("--django-settings", metavar="MODULE", help="A Django project's settings module.")
+class _TargetOption(click.Option):
+    """An option that the commands of an adapter, which have a client, do not offer."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the line of help."""
+        return None if ADAPTER_TARGET in ctx.meta else super().get_help_record(ctx)
+
+
+def target_options(command: _Command) -> _Command:
+    """Add the options that `resolve_target` takes to a command."""
+    app = click.option(
+        "--app", cls=_TargetOption, metavar="MODULE:APP", help="The app that has the analytics, such as shop.web:app."
+    )
+    django = click.option(
+        "--django-settings", cls=_TargetOption, metavar="MODULE", help="A Django project's settings module."
+    )
     return app(django(command))
 
 
-def find(app: str | None, django_settings: str | None) -> Whose:
-    """The client that these options mean.
+def resolve_target(app: str | None = None, django_settings: str | None = None) -> Target:
+    """Return the client that the options select.
 
     Args:
         app: `module:app` or `module:create_app()` of a Flask, WSGI or ASGI app.
-        django_settings: As in `DJANGO_SETTINGS_MODULE`, which counts too. Without any, the environment's.
+        django_settings: As `DJANGO_SETTINGS_MODULE`, which is the default. Without any option it is the environment's.
 
     Raises:
-        click.UsageError: There is no such app, or both are given.
+        click.UsageError: The app does not exist, both are given, or one is given to a command of an adapter.
         ConfigurationError: A setting that is unknown or wrong.
         NoClientError: The app has no analytics.
     """
+    if (of_adapter := click.get_current_context().meta.get(ADAPTER_TARGET)) is not None:
+        if app is not None or django_settings is not None:
+            raise click.UsageError("this command uses its own app: remove --app and --django-settings")
+        target: Target = of_adapter()
+        return target
     if app is not None and django_settings is not None:
         raise click.UsageError("give --app or --django-settings, not both")
     if app is not None:
-        return Whose(_client_of(_loaded(app)), f"the app {app}")
-    named = django_settings or os.environ.get("DJANGO_SETTINGS_MODULE")
-    if not named or (django_settings is None and find_spec("django") is None):
-        return Whose(Client(), "the environment")
-    return Whose(_client_of_django(named), f"the Django settings {named}")
+        return Target(_client_of(_load(app)), f"the app {app}")
+    module = django_settings or os.environ.get("DJANGO_SETTINGS_MODULE")
+    if not module or (django_settings is None and find_spec("django") is None):
+        return Target(Client(), "the environment")
+    return Target(_client_of_django(module), f"the Django settings {module}")
 
 
 def _client_of_django(settings: str) -> Client:
-    """The client of a project that is set up as a server does it."""
+    """Set up a project as a server does, and return its client."""
     if find_spec("django") is None:
         raise MissingDependencyError("--django-settings needs Django: pip install 'sessionsight[django]'")
     os.environ["DJANGO_SETTINGS_MODULE"] = settings
     try:
-        # By its name: the core knows no framework.
-        return _client_of(_loaded("django.core.wsgi:get_wsgi_application()"))
+        # By name, because the core does not import frameworks.
+        return _client_of(_load("django.core.wsgi:get_wsgi_application()"))
     except ModuleNotFoundError as error:
         raise click.UsageError(f"the Django settings {settings} cannot be loaded: {error}") from error
     except NoClientError:
@@ -82,8 +103,8 @@ def _client_of_django(settings: str) -> Client:
         ) from None
 
 
-def _loaded(app: str) -> Any:
-    """The object of this name, from a module that is looked for in the current directory first, as servers do."""
+def _load(app: str) -> Any:
+    """Return the object of this name. As servers do, look for its module in the current directory first."""
     found = _APP.fullmatch(app)
     if found is None:
         raise click.BadParameter(f"{app!r} is not of the form module:app or module:create_app()", param_hint="--app")
@@ -110,16 +131,16 @@ def _client_of(app: Any) -> Client:
     client = default()  # the first that was made while the app was loaded
     if isinstance(client, Client):
         return client
-    raise NoClientError("the app's client was replaced by another object, which these commands cannot look into")
+    raise NoClientError("the app's client was replaced by another object, which these commands do not support")
 
 
 def _layers(app: Any) -> Iterator[Any]:
-    """An app, and what it is wrapped around, from the outside to the inside."""
-    for _ in range(_DEEP):
+    """Yield an app and the apps that it wraps, from the outside to the inside."""
+    for _ in range(_MAX_LAYERS):
         build = getattr(app, "build_middleware_stack", None)
-        if build is not None:  # Starlette makes its middlewares with the first request
+        if build is not None:  # Starlette builds its middlewares on the first request
             app = build()
         yield app
-        app = next((inner for name in _INSIDE if (inner := getattr(app, name, None)) is not None), None)
+        app = next((inner for name in _INNER_APPS if (inner := getattr(app, name, None)) is not None), None)
         if app is None:
             return

@@ -1,11 +1,11 @@
-"""`sessionsight test-event`: one marked event to each vendor, and what became of it."""
+"""`sessionsight test-event`: sends one marked event to each vendor and reports the results."""
 
 from __future__ import annotations
 
 import click
 
 from sessionsight.cli.report import json_option, report
-from sessionsight.cli.target import find, whose_options
+from sessionsight.cli.target import resolve_target, target_options
 from sessionsight.diagnosis import Finding, send_test_event
 from sessionsight.errors import CaptureError
 
@@ -13,7 +13,7 @@ __all__ = ["command"]
 
 
 @click.command("test-event")
-@whose_options
+@target_options
 @click.option("--timeout", default=10.0, show_default=True, help="Seconds to wait for the vendors.")
 @click.option("--goal", help="Increment this goal too; it will be counted.")
 @click.option("--session-id", help="The session that the goal belongs to: your browser's ss_sid cookie.")
@@ -27,16 +27,16 @@ def command(
     *,
     as_json: bool,
 ) -> None:
-    """Send one marked event to each vendor, and tell what became of it.
+    """Send one marked event to each vendor and report the results.
 
-    It is the event `sessionsight_test`, about a user of that name.
+    The event is `sessionsight_test`, by a user of the same name.
     """
 
-    def look() -> list[Finding]:
-        client = find(app, django_settings).client
+    def find() -> list[Finding]:
+        client = resolve_target(app, django_settings).client
         try:
             return send_test_event(client, timeout, goal=goal, session_id=session_id)
         except CaptureError as error:
             raise click.UsageError(str(error)) from None
 
-    report(look, as_json=as_json)
+    report(find, as_json=as_json)

@@ -1,4 +1,4 @@
-"""What is configured, from where, and what of it keeps records from arriving."""
+"""Checks of a client's configuration, without sending anything."""
 
 from __future__ import annotations
 
@@ -10,27 +10,26 @@ from urllib.parse import urlsplit
 from sessionsight.client import Client
 from sessionsight.delivery.queue.factory import sqlite_path
 from sessionsight.destinations.base import Destination, Secret, is_loopback, resolve_secret
-from sessionsight.diagnosis.findings import HELD, Finding
+from sessionsight.diagnosis.findings import DELIVERY_SUPPRESSED, Finding
 from sessionsight.environment import environment_variables
 from sessionsight.errors import ConfigurationError, SessionSightError
 from sessionsight.settings import Settings
 from sessionsight.test_mode import test_mode
 
-__all__ = ["addresses", "check", "is_local"]
+__all__ = ["check", "missing_destinations", "production_keys", "urls"]
 
 _PRODUCTION = ("sk_live_", "pk_live_", "sessionsight_sec_")
-_NO_DESTINATION = "set the keys of a vendor in the environment, such as SIGNAL_API_KEY, or the `destinations` setting"
 
 
 def check(client: Client, *, environ: Mapping[str, str] | None = None) -> list[Finding]:
-    """Look at a client's configuration, without sending anything.
+    """Check a client's configuration.
 
-    Tells for each destination where its options come from, whether its keys can be read, and where it
-    sends to; and what of the settings, or of half-set environment variables, keeps records from arriving.
+    Reports for each destination the source of its options, whether its keys can be read, and where it sends to, and
+    which settings or incomplete environment variables keep records from being delivered.
 
     Args:
-        client: Whose configuration.
-        environ: In place of the process's environment.
+        client: The client.
+        environ: Used in place of the process's environment.
 
     Example:
         >>> [finding.message for finding in check(Client(Settings(disabled=True)), environ={})]
@@ -41,13 +40,11 @@ def check(client: Client, *, environ: Mapping[str, str] | None = None) -> list[F
     settings = client.settings
     findings: list[Finding] = []
     if settings.disabled:
-        hint = "set it to False, or unset SESSIONSIGHT_DISABLED, where records should arrive"
+        hint = "set it to False, or unset SESSIONSIGHT_DISABLED, where records should be sent"
         findings.append(Finding(level="warning", subject="disabled", message="is on: nothing is sent", hint=hint))
     if test_mode.suppressed:
-        findings.append(HELD)
-    if not settings.destinations:
-        message = "none is configured: analytics are captured and sent nowhere"
-        findings.append(Finding(level="warning", subject="destinations", message=message, hint=_NO_DESTINATION))
+        findings.append(DELIVERY_SUPPRESSED)
+    findings += missing_destinations(settings)
     for destination in settings.destinations:
         findings += _check_destination(destination, environ)
     findings += _check_environment(settings, environ)
@@ -55,17 +52,49 @@ def check(client: Client, *, environ: Mapping[str, str] | None = None) -> list[F
         findings.append(_check_spool(settings.spool))
     message = "is on: a wrong call raises" if settings.strict else "is off: a wrong call is logged and counted"
     findings.append(Finding(level="ok", subject="strict", message=message))
-    real = [destination.name for destination in settings.destinations if _is_for_production(destination)]
-    if settings.strict and real:
-        findings.append(
-            Finding(
-                level="warning",
-                subject="strict",
-                message=f"is on, as in debug mode, with what looks like production keys ({', '.join(real)})",
-                hint="give development keys of its own, or disable analytics there with SESSIONSIGHT_DISABLED=1",
-            )
-        )
+    if settings.strict:
+        findings += production_keys(settings, subject="strict", call=True)
     return findings
+
+
+def missing_destinations(settings: Settings) -> Iterator[Finding]:
+    """Warn if no destination is configured."""
+    if not settings.destinations:
+        message = "none is configured: analytics are captured and sent nowhere"
+        hint = "set the keys of a vendor in the environment, such as SIGNAL_API_KEY, or the `destinations` setting"
+        yield Finding(level="warning", subject="destinations", message=message, hint=hint)
+
+
+def production_keys(settings: Settings, *, subject: str, call: bool) -> Iterator[Finding]:
+    """Warn of keys that look like production keys, for use in development.
+
+    Args:
+        settings: The settings.
+        subject: The setting that indicates development.
+        call: Whether to call functions that return a key.
+    """
+    live = [
+        f"{destination.name} ({option})"
+        for destination in settings.destinations
+        if not _is_local(destination)
+        for option, secret in _secrets(destination).items()
+        if _is_for_production(secret, call=call)
+    ]
+    if live:
+        message = f"is on, with keys that look like production keys: {', '.join(live)}"
+        hint = "use test keys in development, or disable analytics there with SESSIONSIGHT_DISABLED=1"
+        yield Finding(level="warning", subject=subject, message=message, hint=hint)
+
+
+def urls(destination: Destination) -> dict[str, str]:
+    """Return the options of a destination that are URLs, by name."""
+    values = {name: getattr(destination, name) for name in getattr(destination, "__struct_fields__", ())}
+    secrets = _secrets(destination)
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in secrets and isinstance(value, str) and value.startswith(("http://", "https://"))
+    }
 
 
 def _check_destination(destination: Destination, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -80,31 +109,31 @@ def _check_destination(destination: Destination, environ: Mapping[str, str]) -> 
             continue
         if not key.strip(".") or not (key.isascii() and key.isprintable()):
             wrong = True
-            message = f"{option} is no key, but dots or characters that no key has"
+            message = f"{option} is not a key: it has only dots, or characters that keys do not contain"
             yield Finding(level="error", subject=name, message=message, hint="copy it from the vendor's dashboard")
     if not wrong:
         yield Finding(level="ok", subject=name, message=f"configured by {_origin(destination, environ)}")
-    for option, address in addresses(destination).items():
-        if is_loopback(urlsplit(address).hostname or ""):
-            message = f"{option}: {address} is this machine, not the vendor"
+    for option, url in urls(destination).items():
+        if is_loopback(urlsplit(url).hostname or ""):
+            message = f"{option}: {url} is this machine, not the vendor"
             yield Finding(level="warning", subject=name, message=message, hint="fine for tests, wrong in production")
 
 
 def _check_spool(spool: str) -> Finding:
-    """Look at the place of the spool's file, which is not opened: processes at work may be using it."""
+    """Check the location of the spool's file, without opening it, because other processes may be using it."""
     path = sqlite_path(spool)
     if path is None:
-        message = "is memory: a kill loses what waits, and key= counts within one process only"
+        message = "is memory: a kill loses pending records, and key= deduplicates within one process only"
         return Finding(level="ok", subject="spool", message=message)
     place = Path(path)
     problem, hint = "", "let the app's user own it"
     if not os.access(place.parent, os.W_OK | os.X_OK):
-        problem = f"the directory {place.parent} does not exist, or this user must not write in it"
+        problem = f"the directory {place.parent} does not exist, or is not writable by this user"
         hint = "create it, owned by the app's user"
     elif place.exists() and not place.is_file():
         problem, hint = f"{place} is not a file", "give the path of a file"
     elif place.exists() and not os.access(place, os.R_OK | os.W_OK):
-        problem = f"this user must not read and write {place}"
+        problem = f"{place} is not readable and writable by this user"
     if problem:
         message = f"{problem}; records are kept in memory, where a kill loses them"
         return Finding(level="error", subject="spool", message=message, hint=hint)
@@ -112,7 +141,7 @@ def _check_spool(spool: str) -> Finding:
 
 
 def _check_environment(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Vendors of whose variables some are there and a needed one is not."""
+    """Warn of vendors for which only some of the required variables are set."""
     configured = {destination.name for destination in settings.destinations}
     for name, (given, missing) in environment_variables(environ).items():
         if given and missing and name not in configured:
@@ -139,29 +168,15 @@ def _secrets(destination: Destination) -> dict[str, Secret]:
     return {name: getattr(destination, name) for name in names}
 
 
-def addresses(destination: Destination) -> dict[str, str]:
-    """The options of a destination that say where it sends to, by name."""
-    values = {name: getattr(destination, name) for name in getattr(destination, "__struct_fields__", ())}
-    secrets = _secrets(destination)
-    return {
-        name: value
-        for name, value in values.items()
-        if name not in secrets and isinstance(value, str) and value.startswith(("http://", "https://"))
-    }
+def _is_local(destination: Destination) -> bool:
+    """Return whether a destination sends to this machine, as to a local inspector, which accepts any key."""
+    return any(is_loopback(urlsplit(url).hostname or "") for url in urls(destination).values())
 
 
-def is_local(destination: Destination) -> bool:
-    """Return whether a destination sends to this machine, as to a local inspector, which takes any key."""
-    return any(is_loopback(urlsplit(address).hostname or "") for address in addresses(destination).values())
-
-
-def _is_for_production(destination: Destination) -> bool:
-    if is_local(destination):
+def _is_for_production(secret: Secret, *, call: bool) -> bool:
+    if callable(secret) and not call:
         return False
-    for secret in _secrets(destination).values():
-        try:
-            if resolve_secret(secret).startswith(_PRODUCTION):
-                return True
-        except ConfigurationError:  # told of elsewhere
-            continue
-    return False
+    try:
+        return resolve_secret(secret).startswith(_PRODUCTION)
+    except ConfigurationError:  # reported for its destination
+        return False

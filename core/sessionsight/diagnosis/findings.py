@@ -1,4 +1,4 @@
-"""What a look at analytics has found, and how that reads."""
+"""Results of checks, and their text."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from msgspec import Struct
 from sessionsight.errors import escape_control_characters
 from sessionsight.test_mode import TESTING_VARIABLE
 
-__all__ = ["HELD", "Finding", "failed", "report_lines"]
+__all__ = ["DELIVERY_SUPPRESSED", "Finding", "has_errors", "report_lines"]
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """One thing that was looked at, and what was found.
+    """The result of one check.
 
     Example:
         >>> report_lines([Finding(level="warning", subject="strict", message="is on", hint="turn it off")])
@@ -22,26 +22,26 @@ class Finding(Struct, frozen=True, kw_only=True):
     """
 
     level: Literal["ok", "warning", "error"]
-    """`error`: records do not arrive. `warning`: they may not, or go elsewhere than you think."""
+    """`error`: records are not delivered. `warning`: they may not be, or are sent to an unexpected place."""
     subject: str
-    """A destination's name, or a setting's."""
+    """The name of a destination or of a setting."""
     message: str
-    """What was found; never a key."""
+    """The result; never contains a key."""
     hint: str = ""
-    """What to do about it; empty when nothing needs to be done."""
+    """The recommended action; empty if there is none."""
 
 
-HELD = Finding(
+DELIVERY_SUPPRESSED = Finding(
     level="warning",
     subject="testing",
     message="nothing is delivered: this process runs under a test",
     hint=f"unset {TESTING_VARIABLE}, or run this outside of tests",
 )
-"""Found where a test runner or a recorder holds everything."""
+"""The finding while a test runner or a recorder suppresses delivery."""
 
 
 def report_lines(findings: Iterable[Finding]) -> list[str]:
-    """Findings as aligned lines of text, each with its hint in a line below."""
+    """Format findings as aligned lines of text, each hint in a line of its own."""
     findings = list(findings)
     width = max((len(finding.subject) for finding in findings), default=0)
     lines: list[str] = []
@@ -52,6 +52,6 @@ def report_lines(findings: Iterable[Finding]) -> list[str]:
     return lines
 
 
-def failed(findings: Iterable[Finding]) -> bool:
-    """Whether one of the findings is an error: a command ends with exit code 1 then."""
+def has_errors(findings: Iterable[Finding]) -> bool:
+    """Return whether one of the findings is an error, which makes a command exit with 1."""
     return any(finding.level == "error" for finding in findings)

@@ -1,4 +1,4 @@
-"""Whether each vendor's server answers at all, asked without a key and without a record."""
+"""Checks whether each vendor's server responds, without sending a key or a record."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from threading import Thread
 from sessionsight.client import Client
 from sessionsight.delivery.transport import HttpxTransport, TimeLimits, TransportError
 from sessionsight.destinations.base import VendorRequest
-from sessionsight.diagnosis.configuration import addresses
+from sessionsight.diagnosis.configuration import urls
 from sessionsight.diagnosis.findings import Finding
 from sessionsight.errors import ConfigurationError
 from sessionsight.settings import Settings
@@ -17,13 +17,13 @@ __all__ = ["check_reachability"]
 
 
 def check_reachability(client: Client, timeout: float = 5.0) -> list[Finding]:
-    """Ask the address of each destination for its page, over the proxy and with the certificates of the settings.
+    """Send a GET request to the URL of each destination, with the proxy and certificates of the settings.
 
-    Any answer will do, since these addresses take records and have no pages. Whether the key is right, only a
-    record can tell: `diagnosis.send_test_event`.
+    Any response counts as success, because these URLs accept records and have no pages. Only a record can verify the
+    key: see `diagnosis.send_test_event`.
 
     Args:
-        client: Whose destinations; those that have no address, such as `console`, are left out.
+        client: The client. Its destinations that have no URL, such as `console`, are skipped.
         timeout: Seconds to wait for all of them together.
 
     Example:
@@ -35,23 +35,23 @@ def check_reachability(client: Client, timeout: float = 5.0) -> list[Finding]:
     if settings.disabled:
         return []
     deadline = time.monotonic() + timeout
-    questions = [
-        _Question(destination.name, address, settings, timeout)
+    probes = [
+        _Probe(destination.name, url, settings, timeout)
         for destination in settings.destinations
-        for address in addresses(destination).values()
+        for url in urls(destination).values()
     ]
-    for question in questions:
-        question.start()
-    return [question.outcome(deadline) for question in questions]
+    for probe in probes:
+        probe.start()
+    return [probe.result(deadline) for probe in probes]
 
 
-class _Question(Thread):
-    """Asks one address. A daemon, because nothing ends a name server's silence."""
+class _Probe(Thread):
+    """Sends a request to one URL. A daemon thread, because name resolution cannot be interrupted."""
 
-    def __init__(self, name: str, address: str, settings: Settings, timeout: float) -> None:
-        super().__init__(name="sessionsight-reach", daemon=True)
+    def __init__(self, name: str, url: str, settings: Settings, timeout: float) -> None:
+        super().__init__(name="sessionsight-probe", daemon=True)
         self._subject = name
-        self._address = address
+        self._url = url
         self._timeout = timeout
         self._limits = TimeLimits(connect=timeout, read=timeout, total=timeout)
         self._transport = HttpxTransport(
@@ -60,32 +60,32 @@ class _Question(Thread):
             trust_env=settings.trust_env,
             max_response_bytes=settings.max_response_bytes,
         )
-        self._found: Finding | None = None
+        self._finding: Finding | None = None
 
     def run(self) -> None:
-        """Ask."""
-        call = VendorRequest(method="GET", url=self._address, headers={}, body=b"", entries=())
+        """Send the request."""
+        request = VendorRequest(method="GET", url=self._url, headers={}, body=b"", entries=())
         try:
-            status = self._transport.send(call, self._limits).status
+            status = self._transport.send(request, self._limits).status
         except (TransportError, ConfigurationError) as error:
-            self._found = self._silent(str(error))
+            self._finding = self._unreachable(str(error))
         else:
-            self._found = self._answered(status)
+            self._finding = self._reachable(status)
         finally:
             self._transport.close()
 
-    def outcome(self, deadline: float) -> Finding:
-        """What came back by then."""
+    def result(self, deadline: float) -> Finding:
+        """Return the finding, waiting until the deadline at most."""
         self.join(max(deadline - time.monotonic(), 0))
-        return self._found or self._silent(f"nothing within {self._timeout:g} s")
+        return self._finding or self._unreachable(f"no response within {self._timeout:g} s")
 
-    def _answered(self, status: int) -> Finding:
+    def _reachable(self, status: int) -> Finding:
         if status >= 500:
-            message = f"{self._address} answers, but with HTTP {status}"
-            return Finding(level="warning", subject=self._subject, message=message, hint="ask the vendor how it is")
-        return Finding(level="ok", subject=self._subject, message=f"{self._address} answers")
+            message = f"{self._url} answers, but with HTTP {status}"
+            return Finding(level="warning", subject=self._subject, message=message, hint="check the vendor's status")
+        return Finding(level="ok", subject=self._subject, message=f"{self._url} answers")
 
-    def _silent(self, why: str) -> Finding:
-        message = f"{self._address} does not answer: {why}"
-        hint = "check the address, the network and the proxy"
+    def _unreachable(self, reason: str) -> Finding:
+        message = f"{self._url} does not answer: {reason}"
+        hint = "check the URL, the network and the proxy"
         return Finding(level="error", subject=self._subject, message=message, hint=hint)

@@ -1,4 +1,4 @@
-"""The ledger of a process as text."""
+"""The ledger of a process as a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["stats_lines"]
 
 
 def stats_lines(client: Client) -> list[str]:
-    """The ledger of this process as an aligned table: a line a destination, and the wrong calls if there were any.
+    """Format the ledger of this process as an aligned table, one line per destination, and count rejected calls.
 
     Example:
         >>> from sessionsight.settings import Settings

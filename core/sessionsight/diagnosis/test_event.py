@@ -1,4 +1,4 @@
-"""One marked record to each destination, and what became of it."""
+"""Sends one marked record to each destination and reports the results."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from sessionsight.client import Client
 from sessionsight.delivery.stats import LaneStats
 from sessionsight.destinations.base import Destination
 from sessionsight.diagnosis.configuration import check
-from sessionsight.diagnosis.findings import HELD, Finding
+from sessionsight.diagnosis.findings import DELIVERY_SUPPRESSED, Finding
 from sessionsight.request.context import EMPTY_CONTEXT
 from sessionsight.test_mode import test_mode
 
 __all__ = ["TEST_EVENT", "send_test_event"]
 
 TEST_EVENT = "sessionsight_test"
-"""The name of the test event, and the user that it is about."""
+"""The name of the test event and of its user."""
 
 
 def send_test_event(
     client: Client, timeout: float = 10.0, *, goal: str | None = None, session_id: str | None = None
 ) -> list[Finding]:
-    """Send one marked record to each destination, and tell what became of each.
+    """Send one marked record to each destination and report the results.
 
     It is the event `sessionsight_test` of the user `sessionsight_test`, with the property `test: true`.
-    A goal is counted only when you name one, because it would stay in your numbers. Where the spool is a
-    file, the record does not pass through it, and so waits for no others.
+    A goal is counted only if you name one, because it would remain in your figures. The record bypasses a durable
+    spool, so that it does not wait for other records.
 
     Args:
-        client: Whose destinations.
-        timeout: Seconds to wait for the vendors, over all.
-        goal: The slug of a goal to increment by one, where goals are taken.
+        client: The client.
+        timeout: Seconds to wait for all vendors together.
+        goal: The slug of a goal to increment by one, for destinations that accept goals.
         session_id: The session that the goal is counted for, such as the `ss_sid` cookie of your own browser.
 
     Raises:
-        InvalidGoalError: The goal, or its session id, is none.
+        InvalidGoalError: The goal or its session id is invalid.
     """
     if client.settings.disabled or not client.settings.destinations:
         found = check(client)[0]
         return [Finding(level="error", subject=found.subject, message=found.message, hint=found.hint)]
     if test_mode.suppressed:
-        return [replace(HELD, level="error")]
-    with _direct(client) as direct:
+        return [replace(DELIVERY_SUPPRESSED, level="error")]
+    with _without_spool(client) as direct:
         return _send(direct, timeout, goal, session_id)
 
 
 @contextmanager
-def _direct(client: Client) -> Iterator[Client]:
-    """The client; in place of one whose spool is a file, one whose records do not queue behind others there."""
+def _without_spool(client: Client) -> Iterator[Client]:
+    """Yield the client, or a copy that does not use its durable spool."""
     if not client.settings.durable:
         yield client
         return
@@ -74,15 +74,15 @@ def _send(client: Client, timeout: float, goal: str | None, session_id: str | No
             client.submit(Batch([record], EMPTY_CONTEXT))
     _wait(client, sent, time.monotonic() + timeout)
     after = client.stats().lanes
-    letters = {(letter.destination, record_id(letter.entry.record)): letter for letter in client.dead_letters()}
+    dead = {(letter.destination, record_id(letter.entry.record)): letter for letter in client.dead_letters()}
     findings: list[Finding] = []
     for destination in client.settings.destinations:
         name = destination.name
         if name not in sent:
             hint = "name one of your goals, and a session, to count it there"
-            message = "not tested: it takes goals, and none was named"
+            message = "not tested: it accepts goals, and none was named"
             findings.append(Finding(level="warning", subject=name, message=message, hint=hint))
-        elif (letter := letters.get((name, record_id(sent[name])))) is not None:
+        elif (letter := dead.get((name, record_id(sent[name])))) is not None:
             status = f", HTTP {letter.status}" if letter.status is not None else ""
             message = f"not delivered: {letter.reason}{status}, {letter.message}"
             findings.append(Finding(level="error", subject=name, message=message))
@@ -119,7 +119,7 @@ def _test_record(destination: Destination, goal: str | None, session_id: str | N
 
 
 def _wait(client: Client, names: Iterable[str], deadline: float) -> None:
-    """Until all are settled; a paused lane needs a person, and is not waited for."""
+    """Wait until all records are resolved, or all remaining lanes are paused, which only an operator can change."""
     while (remaining := deadline - time.monotonic()) > 0 and not client.flush(min(remaining, 0.2)):
         lanes = client.stats().lanes
         if all(lanes[name].state == "paused" for name in names if lanes[name].pending):
@@ -127,7 +127,7 @@ def _wait(client: Client, names: Iterable[str], deadline: float) -> None:
 
 
 def _outcome(name: str, record: Record, before: LaneStats, after: LaneStats, timeout: float) -> Finding:
-    what = f"{record.kind} {record.label!r}"
+    label = f"{record.kind} {record.label!r}"
     dropped = [reason for reason, number in after.dropped.items() if number > before.dropped.get(reason, 0)]
     if dropped:
         hint = ""
@@ -137,8 +137,8 @@ def _outcome(name: str, record: Record, before: LaneStats, after: LaneStats, tim
     if after.pending:
         why = after.last_error or "no reply yet"
         message = f"not delivered within {timeout:g} s: {why}"
-        hint = "check the key and the address" if after.state == "paused" else "check the network, or wait longer"
+        hint = "check the key and the URL" if after.state == "paused" else "check the network, or wait longer"
         if after.state == "paused":
-            message = f"not delivered, the vendor rejects our calls: {why}"
+            message = f"not delivered, the vendor rejects the key or the URL: {why}"
         return Finding(level="error", subject=name, message=message, hint=hint)
-    return Finding(level="ok", subject=name, message=f"delivered: {what}")
+    return Finding(level="ok", subject=name, message=f"delivered: {label}")

@@ -25,7 +25,7 @@ def test_what_is_configured_from_where_and_whether_it_answers(server: Server, mo
         "ok       signal    configured by the environment (SIGNAL_API_KEY, SIGNAL_PROJECT_ID, SIGNAL_ENDPOINT)",
         f"warning  signal    endpoint: {server.url} is this machine, not the vendor",
         "                   fine for tests, wrong in production",
-        "ok       spool     is memory: a kill loses what waits, and key= counts within one process only",
+        "ok       spool     is memory: a kill loses pending records, and key= deduplicates within one process only",
         "ok       strict    is off: a wrong call is logged and counted",
         f"ok       signal    {server.url} answers",
     ]
@@ -57,7 +57,7 @@ def test_programs_get_json(server: Server, monkeypatch: pytest.MonkeyPatch) -> N
         "level": "warning",
         "subject": "signal",
         "message": f"{server.url} answers, but with HTTP 503",
-        "hint": "ask the vendor how it is",
+        "hint": "check the vendor's status",
     }
 
 

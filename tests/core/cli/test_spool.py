@@ -65,14 +65,14 @@ def test_the_spool_is_the_settings_unless_it_is_named(path: Path, monkeypatch: p
     monkeypatch.setenv("SESSIONSIGHT_SPOOL", "memory")
     result = run("spool", "stats")
     assert result.exit_code == 2
-    assert "the spool is 'memory', which is no file" in result.output
+    assert "the spool is 'memory', which is not a file" in result.output
 
 
 def test_a_spool_that_is_not_there_is_not_made(folder: Path) -> None:
     result = run("spool", "stats", "--spool", "none.db")
 
     assert result.exit_code == 2
-    assert "there is no spool at none.db" in result.output
+    assert "spool none.db does not exist" in result.output
     assert not (folder / "none.db").exists()
 
 
