@@ -20,7 +20,7 @@ from sessionsight.delivery.redaction import redact_secrets, redact_url
 from sessionsight.delivery.retry import SendGate, backoff, parse_retry_after
 from sessionsight.delivery.schedule import Job, JobSchedule
 from sessionsight.delivery.sender_pool import Attempt, SenderPool
-from sessionsight.delivery.transport import InvalidCall, NotSent, TimeLimits, TransportError, compressed
+from sessionsight.delivery.transport import InvalidCall, NotSent, TimeLimits, TransportError, compress
 from sessionsight.destinations.base import Action, Destination, VendorRequest, VendorResponse, Verdict
 from sessionsight.errors import ConfigurationError
 from sessionsight.log import LaneLogger
@@ -108,7 +108,7 @@ class Dispatcher:
             if wait <= 0:
                 job, wait = self.schedule.next(now, probing=self._gate.state(now) != "closed")
                 if job is not None:
-                    self._guarded(self._launch, job, now)
+                    self._guarded(self._send, job, now)
                     continue
             return max(
                 min(wait, min(self._credentials.next_check, self._senders.next_deadline, next_maintenance) - now), 0.0
@@ -117,7 +117,7 @@ class Dispatcher:
 
     # --- sending ---------------------------------------------------------------------------------
 
-    def _launch(self, job: Job, now: float) -> None:
+    def _send(self, job: Job, now: float) -> None:
         if not self._expire(job) or not self.schedule.admit(job) or (call := self._render(job, now)) is None:
             return
         for note in call.warnings:
@@ -131,7 +131,7 @@ class Dispatcher:
             if ours:
                 self.schedule.push_front([job.subset(ours)])
             return
-        job.launched_at = now
+        job.sent_at = now
         job.attempts += 1
         job.last_attempt = job.rendered_at
         job.first_attempt = job.first_attempt or job.rendered_at
@@ -139,7 +139,7 @@ class Dispatcher:
             connect=self._options.connect_timeout, read=self._options.read_timeout, total=self._options.total_timeout
         ).within(self.deadline - now)
         self._gate.record_call(now)
-        attempt = self._senders.submit(compressed(call, self._limits.gzip_above), limits)
+        attempt = self._senders.submit(compress(call, self._limits.gzip_above), limits)
         self._in_flight[attempt] = job, call
 
     def _render(self, job: Job, now: float) -> VendorRequest | None:
@@ -225,12 +225,12 @@ class Dispatcher:
         self._gate.record_success()
         self._rejections = 0
         self._credentials.succeeded()
-        self._last_success_started = max(self._last_success_started, job.launched_at)
+        self._last_success_started = max(self._last_success_started, job.sent_at)
         self._queue.set_last_error(None)
         good = [entry for i, entry in enumerate(job.entries) if i not in verdict.rejected]
         bad = [(entry, verdict.rejected[i]) for i, entry in enumerate(job.entries) if i in verdict.rejected]
         job.pop_entries()
-        self.schedule.settled(good)
+        self.schedule.unblock(good)
         self._queue.ack(good)
         for entry, message in bad:
             self._dead_letter(job, [entry], "refused", message, status)
@@ -290,7 +290,7 @@ class Dispatcher:
         """Turn entries that were popped from the job into dead letters."""
         if not entries:
             return
-        self.schedule.settled(entries)
+        self.schedule.unblock(entries)
         self._queue.dead_letter(job.dead_letters(self._destination.name, entries, reason, message, status))
         self._queue.set_last_error(message)
         why = {

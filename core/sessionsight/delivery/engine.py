@@ -105,7 +105,7 @@ class Engine:
         self._open: deque[OpenScope] = deque()
         self._receipts = ReceiptTracker()
         for name in self._lanes:
-            self._spool.lane(name).on_resolved = partial(self._receipts.settled, name)
+            self._spool.lane(name).on_resolved = partial(self._receipts.settle, name)
 
     @property
     def durable(self) -> bool:
@@ -124,7 +124,7 @@ class Engine:
             self._registered = True
             lifecycle.register_engine(self)
         if isinstance(batch.receipt, DeliveryReceipt):
-            self._receipts.submitted(batch.receipt)
+            self._receipts.batch_submitted(batch.receipt)
         if not self._spool.durable or on_event_loop():
             self._submit_queue.put(batch)
         else:
@@ -137,13 +137,13 @@ class Engine:
             self._serves_one_request = lifecycle.serves_one_request()
             # Other processes deliver what a job leaves in a durable spool; a server that forks for each request may be
             # the only process.
-            if self._serves_one_request or (not self._spool.durable and lifecycle.ends_silently()):
+            if self._serves_one_request or (not self._spool.durable and lifecycle.may_skip_exit_handlers()):
                 self._wait_left = self._flush_timeout
         if self._wait_left:
             self._wait_for_delivery(batch)
         if self._threadless:
-            for lane, fair in self._split_deadline(time.monotonic() + self._flush_timeout):
-                lane.send_inline(fair)
+            for lane, lane_deadline in self._split_deadline(time.monotonic() + self._flush_timeout):
+                lane.send_inline(lane_deadline)
 
     def _wait_for_delivery(self, batch: Batch) -> None:
         """Wait until captured records are delivered, because this process may end by `os._exit` right after.
@@ -205,7 +205,7 @@ class Engine:
             left.clear()  # the lanes account for them now
             if receipts and rows is not None:
                 for share in shares:
-                    self._receipts.located(share.lane, share.entries, rows)
+                    self._receipts.set_rows(share.lane, share.entries, rows)
                 self._submit_queue.call_later(_SETTLED_INTERVAL)
             for share in shares:
                 self._lanes[share.lane].notify()
@@ -215,7 +215,7 @@ class Engine:
                 raise
         finally:
             for receipt in receipts:
-                self._receipts.entered(receipt)
+                self._receipts.batch_processed(receipt)
 
     def _track_receipts(self, batches: Sequence[Batch], shares: Sequence[LaneBatch]) -> None:
         """Connect the entries that lanes accepted to the receipts of their batches."""
@@ -226,7 +226,7 @@ class Engine:
             for record in batch.records
         }
         for share in shares:
-            self._receipts.expect(share.lane, share.entries, receipts)
+            self._receipts.track(share.lane, share.entries, receipts)
 
     def new_receipt(self) -> DeliveryReceipt:
         """Return a receipt for the batches of one request, which may wait for `flush_timeout` in total."""
@@ -245,7 +245,7 @@ class Engine:
         # Other processes may have claimed records that requests wait for.
         waiting = self._receipts.rows()
         for name, rows in waiting.items():
-            self._receipts.gone(name, rows.difference(self._spool.lane(name).owned_or_ready([*rows])))
+            self._receipts.settle_rows(name, rows.difference(self._spool.lane(name).owned_or_ready([*rows])))
         return _SETTLED_INTERVAL if waiting else None
 
     def _submit_open(self) -> None:
@@ -300,8 +300,8 @@ class Engine:
             lane.begin_flush()
         try:
             empty = True
-            for lane, fair in self._split_deadline(deadline):
-                empty &= lane.wait(deadline, fair=fair)
+            for lane, lane_deadline in self._split_deadline(deadline):
+                empty &= lane.wait(deadline, inline_deadline=lane_deadline)
             return empty
         finally:
             for lane in lanes:
@@ -348,7 +348,7 @@ class Engine:
         lifecycle.unregister_engine(self)
         self._submit_queue.stop()
         lost = {name: lane.close() for name, lane in self._lanes.items()}
-        self._receipts.forget_all()
+        self._receipts.settle_all()
         self._spool.close()
         return lost
 

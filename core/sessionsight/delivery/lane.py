@@ -60,9 +60,9 @@ class Lane:
         self._lock = threading.RLock()
         self._idle = True
         self._stopped = False
-        self._flushers = 0
+        self._flush_count = 0
         self._inline = False
-        self._then: Callable[[], None] | None = None
+        self._on_retired: Callable[[], None] | None = None
 
     def select(self, entries: Sequence[QueuedRecord], drop: DropReason | None = None) -> LaneBatch | None:
         """Return the entries that this destination accepts, and the reasons of those that it drops; None if neither.
@@ -109,7 +109,7 @@ class Lane:
     def begin_flush(self) -> None:
         """Send without lingering, until `end_flush` has been called as often."""
         with self._lock:
-            self._flushers += 1
+            self._flush_count += 1
             self._dispatcher.schedule.flushing = True
         if self._queue.pending:
             self._wake_thread()
@@ -117,27 +117,27 @@ class Lane:
     def end_flush(self) -> None:
         """End what `begin_flush` has begun."""
         with self._lock:
-            self._flushers -= 1
-            self._dispatcher.schedule.flushing = self._flushers > 0
+            self._flush_count -= 1
+            self._dispatcher.schedule.flushing = self._flush_count > 0
 
-    def wait(self, deadline: float, *, fair: float) -> bool:
+    def wait(self, deadline: float, *, inline_deadline: float) -> bool:
         """Wait until everything is delivered.
 
         Args:
             deadline: When to return, on the monotonic clock.
-            fair: The same, where no thread can be started and the calling thread delivers.
+            inline_deadline: The same, where no thread can be started and the calling thread delivers.
         """
         if not self._queue.pending:
             return True
         if not self._wake_thread():
-            return self._run_inline(fair, patient=True)
+            return self._run_inline(inline_deadline, wait_for_retries=True)
         return self._queue.join(deadline)
 
     def send_inline(self, deadline: float) -> None:
         """Send what is ready on the calling thread, because this process cannot run background threads."""
         self.begin_flush()
         try:
-            self._run_inline(deadline, patient=False)
+            self._run_inline(deadline, wait_for_retries=False)
         finally:
             self.end_flush()
 
@@ -159,18 +159,18 @@ class Lane:
             self._wake.set()
         return lost
 
-    def retire(self, then: Callable[[], None]) -> None:
+    def retire(self, on_retired: Callable[[], None]) -> None:
         """End the threads once everything is delivered. The lane accepts nothing after this.
 
         Args:
-            then: Called when nothing is left.
+            on_retired: Called when nothing is left.
         """
-        self._then = then
+        self._on_retired = on_retired
         self.begin_flush()
         if self._thread is not None:
             self._wake.set()
         elif not self._queue.pending:
-            then()
+            on_retired()
 
     def resume(self) -> None:
         """End a pause or a backoff, and send now."""
@@ -213,15 +213,15 @@ class Lane:
             if self._idle and self._queue.depth()[0]:
                 # A record arrived before the flag was set, so nobody has woken this thread.
                 wait = self._run_once()
-            if self._then is not None and not self._queue.pending:
+            if self._on_retired is not None and not self._queue.pending:
                 break
             if not self._stopped:
                 # Other processes that share a durable spool may deliver the rest, and nothing reports that here.
-                self._wake.wait(wait if self._then is None else min(wait, _RETIRED_INTERVAL))
+                self._wake.wait(wait if self._on_retired is None else min(wait, _RETIRED_INTERVAL))
             self._idle = False
         self._senders.stop()
-        if self._then is not None:
-            self._then()
+        if self._on_retired is not None:
+            self._on_retired()
 
     def _run_once(self) -> float:
         try:
@@ -232,8 +232,8 @@ class Lane:
             self._logger.internal_error(error)
             return 1.0
 
-    def _run_inline(self, deadline: float, *, patient: bool) -> bool:
-        """Do the thread's work until the lane is empty or the deadline is over; unless patient, without pauses."""
+    def _run_inline(self, deadline: float, *, wait_for_retries: bool) -> bool:
+        """Do the thread's work until the lane is empty or the deadline is over, with or without waiting for retries."""
         if self._inline:  # a signal handler or a callback has captured something during this
             return False
         self._inline = True
@@ -244,7 +244,7 @@ class Lane:
                 if not self._queue.pending:
                     return True
                 remaining = deadline - time.monotonic()
-                if remaining <= 0 or not (patient or self._senders.in_flight):
+                if remaining <= 0 or not (wait_for_retries or self._senders.in_flight):
                     return False
                 self._wake.wait(min(wait, remaining))
         finally:

@@ -19,8 +19,8 @@ __all__ = [
     "Closable",
     "ProcessOwned",
     "close_all",
-    "ends_silently",
     "install_sigterm",
+    "may_skip_exit_handlers",
     "register",
     "register_engine",
     "serves_one_request",
@@ -118,7 +118,7 @@ def _on_celery_shutdown(**_: object) -> None:
     close_all()
 
 
-def ends_silently() -> bool:
+def may_skip_exit_handlers() -> bool:
     """Return True if this process may end by `os._exit`, which runs no exit handlers.
 
     True in a child of `os.fork`, and in a job of RQ, whose work horses are forked or spawned and end in this way

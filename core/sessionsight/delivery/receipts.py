@@ -53,13 +53,13 @@ class DeliveryReceipt:
         self.start()
         event = threading.Event()
         if self._tracker.call_when_settled(self, event.set) and not event.wait(self._remaining()):
-            self._tracker.forget(self)
+            self._tracker.untrack(self)
 
     async def wait_async(self) -> None:
         """Wait as `wait` does after `start`, without blocking the event loop (asyncio or trio)."""
         event = LoopEvent()
         if self._tracker.call_when_settled(self, event.set) and not await event.wait(self._remaining()):
-            self._tracker.forget(self)
+            self._tracker.untrack(self)
 
     def _remaining(self) -> float:
         return 0.0 if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
@@ -75,12 +75,12 @@ class ReceiptTracker:
         # Rows of a durable spool, of which other processes may deliver some.
         self._rows: dict[Key, int] = {}
 
-    def submitted(self, receipt: DeliveryReceipt) -> None:
+    def batch_submitted(self, receipt: DeliveryReceipt) -> None:
         """Count a batch with this receipt as submitted."""
         with self._lock:
             receipt.submitted += 1
 
-    def expect(self, lane: str, entries: Sequence[QueuedRecord], receipts: Mapping[bytes, DeliveryReceipt]) -> None:
+    def track(self, lane: str, entries: Sequence[QueuedRecord], receipts: Mapping[bytes, DeliveryReceipt]) -> None:
         """Track those of a lane's new entries that have a receipt.
 
         Args:
@@ -95,17 +95,17 @@ class ReceiptTracker:
                     self._waiting[lane, random] = receipt
                     receipt.keys.add((lane, random))
 
-    def entered(self, receipt: DeliveryReceipt) -> None:
+    def batch_processed(self, receipt: DeliveryReceipt) -> None:
         """Count a batch with this receipt as processed: it is in the lanes, or lost."""
         with self._lock:
             receipt.submitted -= 1
-            callbacks = _due(receipt)
-        _call(callbacks)
+            callbacks = _pop_callbacks(receipt)
+        _call_all(callbacks)
 
-    def settled(self, lane: str, entries: Sequence[QueuedRecord]) -> None:
+    def settle(self, lane: str, entries: Sequence[QueuedRecord]) -> None:
         """Mark entries as settled in a lane: delivered, dropped or dead-lettered."""
         if self._waiting:  # called for each batch of each lane
-            self._settle([(lane, entry.record.random) for entry in entries])
+            self._settle_keys([(lane, entry.record.random) for entry in entries])
 
     def call_when_settled(self, receipt: DeliveryReceipt, callback: Callable[[], None]) -> bool:
         """Call this once, on any thread, when everything is settled. Return False if that is already the case."""
@@ -115,7 +115,7 @@ class ReceiptTracker:
             receipt.callbacks.append(callback)
             return True
 
-    def forget(self, receipt: DeliveryReceipt) -> None:
+    def untrack(self, receipt: DeliveryReceipt) -> None:
         """Stop tracking a receipt whose wait is over."""
         with self._lock:
             for key in receipt.keys:
@@ -124,11 +124,11 @@ class ReceiptTracker:
             receipt.keys.clear()
             receipt.callbacks.clear()
 
-    def forget_all(self) -> None:
+    def settle_all(self) -> None:
         """End all waits, because the lanes are closed."""
-        self._settle(list(self._waiting))
+        self._settle_keys(list(self._waiting))
 
-    def located(self, lane: str, entries: Sequence[QueuedRecord], rows: Mapping[Key, int]) -> None:
+    def set_rows(self, lane: str, entries: Sequence[QueuedRecord], rows: Mapping[Key, int]) -> None:
         """Record the rows in which a durable spool has stored a lane's entries.
 
         Args:
@@ -139,7 +139,7 @@ class ReceiptTracker:
         with self._lock:
             awaited = [key for entry in entries if (key := (lane, entry.record.random)) in self._waiting]
             self._rows.update((key, rows[key]) for key in awaited if key in rows)
-        self._settle([key for key in awaited if key not in rows])
+        self._settle_keys([key for key in awaited if key not in rows])
 
     def rows(self) -> dict[str, set[int]]:
         """Return the rows of a durable spool that a receipt waits for, by lane."""
@@ -149,24 +149,24 @@ class ReceiptTracker:
                 rows.setdefault(lane, set()).add(row)
         return rows
 
-    def gone(self, lane: str, rows: set[int]) -> None:
+    def settle_rows(self, lane: str, rows: set[int]) -> None:
         """Settle rows that are deleted, or claimed by another process."""
         with self._lock:
             keys = [key for key, row in self._rows.items() if key[0] == lane and row in rows]
-        self._settle(keys)
+        self._settle_keys(keys)
 
-    def _settle(self, keys: Sequence[Key]) -> None:
+    def _settle_keys(self, keys: Sequence[Key]) -> None:
         callbacks: list[Callable[[], None]] = []
         with self._lock:
             for key in keys:
                 self._rows.pop(key, None)
                 if (receipt := self._waiting.pop(key, None)) is not None:
                     receipt.keys.discard(key)
-                    callbacks += _due(receipt)
-        _call(callbacks)
+                    callbacks += _pop_callbacks(receipt)
+        _call_all(callbacks)
 
 
-def _due(receipt: DeliveryReceipt) -> list[Callable[[], None]]:
+def _pop_callbacks(receipt: DeliveryReceipt) -> list[Callable[[], None]]:
     """Remove and return the callbacks of a receipt, if everything is settled."""
     if not receipt.settled:
         return []
@@ -174,6 +174,6 @@ def _due(receipt: DeliveryReceipt) -> list[Callable[[], None]]:
     return callbacks
 
 
-def _call(callbacks: Sequence[Callable[[], None]]) -> None:
+def _call_all(callbacks: Sequence[Callable[[], None]]) -> None:
     for callback in callbacks:
         callback()

@@ -33,7 +33,7 @@ class Job(Struct, eq=False, kw_only=True):
     last_attempt: float | None = None
     not_before: float = 0.0
     """On the monotonic clock, as are the two below."""
-    launched_at: float = 0.0
+    sent_at: float = 0.0
     rejected_at: float | None = None
     """When a call of it was last rejected as if the key or the address were wrong."""
     rejections: int = 0
@@ -153,7 +153,7 @@ class JobSchedule:
             job.entries = ready
         return bool(job.entries)
 
-    def settled(self, entries: Sequence[QueuedRecord]) -> None:
+    def unblock(self, entries: Sequence[QueuedRecord]) -> None:
         """Release what waits for these entries, which were delivered, dropped or dead-lettered."""
         if self._order.remove(entries) and self._blocked:
             self.push_front(self._blocked)

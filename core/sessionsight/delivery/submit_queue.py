@@ -61,7 +61,7 @@ class SubmitQueue:
         self._thread: threading.Thread | None = None
         self._idle = True
         self._stopped = False
-        self._then: Callable[[], None] | None = None
+        self._on_retired: Callable[[], None] | None = None
 
     def put(self, batch: Batch) -> None:
         """Enqueue a batch."""
@@ -115,20 +115,20 @@ class SubmitQueue:
             self._wake.set()
         self.drain()
 
-    def retire(self, then: Callable[[], None]) -> None:
+    def retire(self, on_retired: Callable[[], None]) -> None:
         """Process all queued batches on the thread, then end it. The queue accepts nothing after this.
 
         Safe in finalizers, because it does not wait.
 
         Args:
-            then: Called when that is done.
+            on_retired: Called when that is done.
         """
-        self._then = then
+        self._on_retired = on_retired
         self._stopped = True
         if self._thread is not None:
             self._wake.set()
         else:
-            then()
+            on_retired()
 
     def _next(self) -> list[Batch]:
         batches: list[Batch] = []
@@ -172,8 +172,8 @@ class SubmitQueue:
             self._idle = False
         self._idle = True
         self._safe_drain()
-        if self._then is not None:
-            self._then()
+        if self._on_retired is not None:
+            self._on_retired()
 
     def _tick_if_due(self) -> None:
         if time.monotonic() < self._tick_at:

@@ -33,7 +33,7 @@ __all__ = [
     "TimeLimits",
     "Transport",
     "TransportError",
-    "compressed",
+    "compress",
 ]
 
 
@@ -82,7 +82,7 @@ class Transport(Protocol):
         """Close all connections."""
 
 
-def compressed(call: VendorRequest, above: int | None) -> VendorRequest:
+def compress(call: VendorRequest, above: int | None) -> VendorRequest:
     """Return the call with a gzip body, if its vendor accepts that and the body is large enough."""
     if above is None or len(call.body) <= above:
         return call

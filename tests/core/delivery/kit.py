@@ -150,6 +150,6 @@ def deliver(lane: Lane) -> dict[str, Any]:
     """Wait until nothing is left to deliver, and give the ledger."""
     deadline = time.monotonic() + PATIENCE
     lane.begin_flush()
-    assert lane.wait(deadline, fair=deadline), lane.stats()
+    assert lane.wait(deadline, inline_deadline=deadline), lane.stats()
     lane.end_flush()
     return tally(lane.stats())

@@ -957,7 +957,7 @@ def test_a_lane_that_nobody_uses_has_no_thread(make: MakeLane, server: Server) -
     before = lane_threads()
     lane = make(batches(server.url))
     lane.begin_flush()
-    assert lane.wait(time.monotonic() + PATIENCE, fair=0)
+    assert lane.wait(time.monotonic() + PATIENCE, inline_deadline=0)
     lane.end_flush()
 
     assert lane_threads() <= before

@@ -127,7 +127,7 @@ def test_what_waits_for_its_order_comes_next_once_that_is_settled() -> None:
     assert waiting.admit(third), "events wait for nobody"
     assert waiting.next(now, probing=False)[0] is None
 
-    waiting.settled(first.pop_entries())
+    waiting.unblock(first.pop_entries())
     released, _ = waiting.next(now, probing=False)
     assert released is not None
     assert waiting.admit(released)

@@ -185,7 +185,7 @@ def test_a_process_that_was_not_forked_ends_silently_only_in_a_job_of_rqs(
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
 
-    assert lifecycle.ends_silently() is expected
+    assert lifecycle.may_skip_exit_handlers() is expected
 
 
 def test_a_child_of_billiards_is_celerys(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,4 +193,4 @@ def test_a_child_of_billiards_is_celerys(monkeypatch: pytest.MonkeyPatch) -> Non
     child = SimpleNamespace(current_process=lambda: SimpleNamespace(name="ForkPoolWorker-1"))
     monkeypatch.setitem(sys.modules, "billiard.process", child)
 
-    assert not lifecycle.ends_silently()
+    assert not lifecycle.may_skip_exit_handlers()

@@ -26,7 +26,7 @@ from sessionsight.delivery.transport import (
     OutcomeUnknown,
     TimeLimits,
     TransportError,
-    compressed,
+    compress,
 )
 from sessionsight.destinations.base import VendorRequest, VendorResponse
 from tests.core.delivery.kit import event
@@ -152,17 +152,17 @@ def test_cookies_of_a_vendor_are_not_kept(make: MakeTransport, server: Server) -
 def test_large_bodies_are_compressed_where_the_vendor_takes_that() -> None:
     small, large = call("http://x", body=b"x" * 1024), call("http://x", body=b"x" * 1025, key="k")
 
-    assert compressed(small, 1024) is small
-    assert compressed(large, None) is large
-    packed = compressed(large, 1024)
+    assert compress(small, 1024) is small
+    assert compress(large, None) is large
+    packed = compress(large, 1024)
     assert gzip.decompress(packed.body) == large.body
     assert packed.headers == {"x-api-key": "k", "Content-Encoding": "gzip"}
     assert (packed.url, packed.method, packed.entries) == (large.url, large.method, large.entries)
-    assert compressed(large, 1024).body == packed.body, "the same at each attempt"
+    assert compress(large, 1024).body == packed.body, "the same at each attempt"
 
 
 def test_a_compressed_body_arrives(make: MakeTransport, server: Server) -> None:
-    make().send(compressed(call(server.url, body=b"x" * 5000), 1024), AMPLE)
+    make().send(compress(call(server.url, body=b"x" * 5000), 1024), AMPLE)
 
     assert server.requests[0].headers["content-encoding"] == "gzip"
     assert gzip.decompress(server.requests[0].body) == b"x" * 5000
