@@ -51,4 +51,4 @@ async def _drain() -> None:
     try:
         await client().adrain()
     except Exception:
-        logger.exception("delivery could not be waited for at shutdown")
+        logger.exception("waiting for delivery at shutdown failed")

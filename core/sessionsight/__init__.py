@@ -1,4 +1,4 @@
-"""Server-side analytics that land in the visitor's own session."""
+"""Server-side analytics in the session that the visitor's browser already has."""
 
 from sessionsight.capture.analytics import Analytics
 from sessionsight.capture.context_managers import carry

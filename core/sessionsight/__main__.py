@@ -1,4 +1,4 @@
-"""`python -m sessionsight` is the command `sessionsight`."""
+"""Runs the command `sessionsight` as `python -m sessionsight`."""
 
 from sessionsight.cli import main
 

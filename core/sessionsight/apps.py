@@ -1,6 +1,6 @@
-"""Stops a Django that has `"sessionsight"` in INSTALLED_APPS, where it would do nothing.
+"""Raises an error for `"sessionsight"` in Django's INSTALLED_APPS, where it would have no effect.
 
-Django imports this module of every app that it loads. Nothing else does.
+Only Django imports this module, as that of any app.
 """
 
 import sys
@@ -12,6 +12,6 @@ __all__: list[str] = []
 _django = sys.modules.get("django.apps")
 if _django is not None and _django.apps.loading and not _django.apps.apps_ready:
     raise ConfigurationError(
-        'INSTALLED_APPS has "sessionsight", which is no Django app; write "sessionsight_django" in its place, '
-        'and "sessionsight_django.AnalyticsMiddleware" into MIDDLEWARE'
+        'INSTALLED_APPS contains "sessionsight", which is not a Django app; replace it by "sessionsight_django", '
+        'and add "sessionsight_django.AnalyticsMiddleware" to MIDDLEWARE'
     )

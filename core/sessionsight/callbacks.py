@@ -1,8 +1,7 @@
-"""Calls of the functions that settings hold.
+"""Calls the functions of settings, and rejects async ones.
 
-Nothing awaits what such a function returns, and every coroutine is truthy: a refusal would count as a yes.
-An async function is therefore refused when it is set, and an awaitable that is returned all the same
-counts as a failure.
+Results are not awaited, and every coroutine is truthy, so that "no" would count as "yes". An async function is
+therefore rejected when it is set, and a returned awaitable is an error.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ _PLAIN = frozenset({bool, str, int, NoneType})
 
 
 class UnawaitedResult(ConfigurationError):
-    """A function returned an awaitable, or a generator in place of True or False."""
+    """A function returned an awaitable, or a generator instead of True or False."""
 
 
 def is_async(function: object) -> bool:
-    """Return whether calling this gives a coroutine or an async generator, as far as it can be known beforehand.
+    """Return whether calling this object returns a coroutine or an async generator, if that is known in advance.
 
     Example:
         >>> async def consent(request): ...
@@ -36,7 +35,7 @@ def is_async(function: object) -> bool:
     """
     while isinstance(function, partial):
         function = function.func
-    # Of an object that is called, the method counts; of a class, calling it makes an instance.
+    # An instance is called through its `__call__`; calling a class creates an instance.
     method = None if isinstance(function, type) else getattr(type(function), "__call__", None)  # noqa: B004
     return any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in (function, method))
 
@@ -45,8 +44,8 @@ def check_sync(function: object, name: str) -> None:
     """Raise `ConfigurationError` if this is an async function; `name` is the setting."""
     if is_async(function):
         raise ConfigurationError(
-            f"{name} must be a plain function (`def`), not an async one, because nothing awaits its result; look up "
-            "in async code beforehand what it needs, and let it read that"
+            f"{name} must be a plain function (`def`), not an async one, because its result is not awaited; load the "
+            "data that it needs in async code beforehand"
         )
 
 
@@ -54,37 +53,37 @@ def run(function: Callable[..., _T], *args: Any) -> _T:
     """Call a function, and return what it returns.
 
     Raises:
-        UnawaitedResult: The result is an awaitable or an async generator. A coroutine is closed, so that Python
-            does not warn that it was never awaited.
+        UnawaitedResult: The result is an awaitable or an async generator. A coroutine is closed to prevent Python's
+            warning that it was never awaited.
     """
     result = function(*args)
-    if type(result) in _PLAIN:  # asked once a request
+    if type(result) in _PLAIN:  # called for each request
         return result
     if inspect.isawaitable(result) or isinstance(result, AsyncGeneratorType):
         if isinstance(result, Coroutine):
             with suppress(Exception):  # it may be running elsewhere
                 result.close()
         raise UnawaitedResult(
-            f"the function returned a {type(result).__name__}, which nothing awaits; it must return its answer itself"
+            f"the function returned a {type(result).__name__}, which is not awaited; it must return its result itself"
         )
     return result
 
 
-def decide(function: Callable[..., object], *args: Any, text_counts: bool = True) -> bool:
-    """Call a function that answers yes or no.
+def decide(function: Callable[..., object], *args: Any, allow_text: bool = True) -> bool:
+    """Call a function and return the truth value of its result.
 
     Args:
-        function: Its answer counts by its truth value.
+        function: The function.
         *args: Its arguments.
-        text_counts: Whether a text that is not empty is a yes.
+        allow_text: Accept text, which is true if it is not empty.
 
     Raises:
-        UnawaitedResult: As `run`; and for a generator, which is truthy before its function has run.
-        ConfigurationError: A text, where it is no answer.
+        UnawaitedResult: As in `run`, and for a generator, which is truthy before its function has run.
+        ConfigurationError: The result is text, which is not allowed.
     """
-    answer = run(function, *args)
-    if isinstance(answer, GeneratorType):
+    result = run(function, *args)
+    if isinstance(result, GeneratorType):
         raise UnawaitedResult("the function returned a generator; it must return True or False")
-    if not text_counts and answer and isinstance(answer, str):
-        raise ConfigurationError("the function returned a text, which may say no; it must return True or False")
-    return bool(answer)
+    if not allow_text and result and isinstance(result, str):
+        raise ConfigurationError("the function returned text, which may mean no; it must return True or False")
+    return bool(result)

@@ -1,4 +1,4 @@
-"""The client: one per process and configuration. It puts the rooms together and owns delivery."""
+"""The client, which connects request policy, capturing and delivery for one configuration."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from sessionsight.test_mode import test_mode
 
 __all__ = ["Client"]
 
-_IDS_BY_KEYWORD = "ids go by keyword, such as user_id='user_1'"
+_IDS_BY_KEYWORD = "pass ids as keyword arguments, such as user_id='user_1'"
 
 
 class Client:
-    """Captures outside requests, delivers everything, and knows what became of it.
+    """Captures outside requests, delivers records, and counts their outcomes.
 
-    The same client serves sync and async code: nothing here blocks an event loop, except for the
-    methods that wait, which have an `a…` twin.
+    Serves sync and async code: no method blocks an event loop, except those that wait for delivery, which have an async
+    version with the prefix `a`.
 
     Args:
-        settings: From the environment by default.
-        make_transport: Gives the transport for a destination; HTTP by default. For tests.
+        settings: By default read from the environment.
+        make_transport: Returns the transport for a destination; HTTP by default. For tests.
 
     Example:
         >>> client = Client(Settings(destinations=()))
@@ -71,7 +71,7 @@ class Client:
         self.defer_record: DeferRecord | None = None
         """Set by an adapter whose framework has database transactions."""
         self._configured = frozenset(destination.name for destination in settings.destinations)
-        # A call may name a vendor whose keys are not there, as on a developer's machine.
+        # A call may name a vendor whose keys are missing, as on a developer's machine.
         kinds = {type(destination) for destination in settings.destinations}
         self.destination_names = self._configured | {name for name, kind in BY_NAME.items() if kind not in kinds}
         self.submit_before_last_byte = settings.flush == "inline" or settings.durable
@@ -84,7 +84,7 @@ class Client:
         self._policy = policy = RequestPolicy(
             settings, self.destination_names, log=_weakly(self._log), count=_weakly(self._count)
         )
-        # Each request asks for these, so they are not handed on by methods of ours.
+        # Called for each request, so these are not wrapped in methods.
         self.inspect = policy.inspect
         self.context_factory = policy.context_factory
         self.selects_destinations = policy.selects_destinations
@@ -92,7 +92,7 @@ class Client:
         self.select_destinations = policy.select_destinations
         self.user_id = policy.user_id
         self.route = policy.route
-        # Requests wait for the delivery of their records, so these do not wait for company.
+        # Requests wait for the delivery of their records, so lanes must not linger.
         self._delivery = replace(settings, linger=0.0) if self.inline else settings
         self._engine = Engine(self._destinations, self._delivery, ThrottledLogger(), make_transport, settings.spool)
         self._engines_by_pid: dict[int, Engine] = {}
@@ -101,20 +101,20 @@ class Client:
             self._engine.logger.log(
                 logging.WARNING,
                 "no destination is configured: analytics are captured and sent nowhere; "
-                "`sessionsight check` says what is missing",
+                "`sessionsight check` shows what is missing",
             )
         if self._destinations and not threads.available():
             self._engine.logger.log(
                 logging.WARNING,
-                "uWSGI lets no threads run, so each request delivers at its end what it has captured, and occupies "
-                "its worker meanwhile; set enable-threads = true",
+                "uWSGI does not run threads, so each request delivers its records at its end and occupies its worker "
+                "meanwhile; set enable-threads = true",
             )
         lifecycle.register(self)
 
     def __repr__(self) -> str:
         return f"Client({', '.join(sorted(self._configured)) or 'no destinations'})"
 
-    # Apps are copied along with their requests' scopes; there is one client all the same.
+    # Copies of an app and its requests' scopes share one client.
 
     def __copy__(self) -> Self:
         return self
@@ -126,7 +126,7 @@ class Client:
 
     @property
     def analytics(self) -> Analytics:
-        """Analytics that belong to no request; calls name their user or session themselves."""
+        """Analytics outside of requests; calls name their user or session themselves."""
         return Analytics.bound(self)
 
     @forgiving(_IDS_BY_KEYWORD)
@@ -138,16 +138,16 @@ class Client:
         distinct_id: object = None,
         anonymous_id: object = None,
     ) -> Analytics:
-        """Analytics under a context from elsewhere, such as one that travelled through a job or a webhook.
+        """Return analytics under a given context, such as one from a job or a webhook.
 
         Args:
-            context: As `TrackingContext.from_carrier` returns it, or made by hand.
-            user_id: The app's own user id; goes before the context's.
+            context: A context, such as `TrackingContext.from_carrier` returns.
+            user_id: The app's own user id; overrides the context's.
             distinct_id: Signal's id for the person, in place of the user id.
             anonymous_id: An anonymous id for Saytics and Analyse.net.
 
         Raises:
-            InvalidEventError: In strict mode, an id that is none. Otherwise that is logged, and the id is missing.
+            InvalidEventError: In strict mode, an id is invalid. Otherwise that is logged, and the id is missing.
         """
         checked = validate_context(context, self.warn_or_raise)
         return Analytics.bound(self, checked, user_id=user_id, distinct_id=distinct_id, anonymous_id=anonymous_id)
@@ -162,20 +162,20 @@ class Client:
         anonymous_id: object = None,
         flush: bool = False,
     ) -> Scope:
-        """Make analytics under this context current for a stretch of code; see `sessionsight.scope`."""
+        """Make analytics under this context current for a block of code; see `sessionsight.scope`."""
 
         def make() -> Analytics:
             analytics = self.bind(context, user_id=user_id, distinct_id=distinct_id, anonymous_id=anonymous_id)
-            analytics._ended = False  # its records leave together, when the stretch ends
+            analytics._ended = False  # its records are submitted together, when the block ends
             return analytics
 
         return Scope(make, blocking=self.submit_before_last_byte, flush=flush)
 
-    @forgiving("users are named by the calls that capture")
+    @forgiving("pass users to the calls that capture")
     def for_request(self, request: object) -> Analytics:
-        """Analytics bound to a request of any shape, for code that no middleware serves.
+        """Return analytics bound to a request of any shape, for code without a middleware.
 
-        See `request_data.from_any` for the shapes. Records are handed over at once.
+        See `sessionsight.request.raw.from_any` for the shapes. Records are submitted immediately.
         """
         context, drop, choice = self._policy.evaluate(request)
         return Analytics.bound(self, context, drop=drop, choice=choice)
@@ -186,10 +186,10 @@ class Client:
         """Wait until everything is delivered.
 
         Args:
-            timeout: Seconds to wait at most; the `flush_timeout` setting by default.
+            timeout: Maximum number of seconds to wait; by default the `flush_timeout` setting.
 
         Returns:
-            Whether nothing is left.
+            True if no record is left.
         """
         given: object = timeout
         if not isinstance(given, int | float | None):
@@ -201,43 +201,45 @@ class Client:
         return self._engine_for_process().flush(time.monotonic() + seconds)
 
     async def aflush(self, timeout: float | None = None) -> bool:
-        """As `flush`, in a worker thread, so that the event loop (asyncio or trio) goes on."""
-        from anyio import to_thread  # costs more to import than all of ours
+        """Do as `flush`, in a worker thread, so that the event loop (asyncio or trio) is not blocked."""
+        from anyio import to_thread  # slow to import
 
         return await to_thread.run_sync(partial(self.flush, timeout), abandon_on_cancel=True)
 
     async def adrain(self) -> None:
-        """As the server stops: deliver what can be delivered within `shutdown_timeout`, and tell what is left.
+        """Deliver as the server stops, within `shutdown_timeout`, and log how many records are left.
 
-        For adapters. The client goes on working: some servers end the process by a signal right after this, others
-        serve on.
+        For adapters. The client keeps working, because some servers kill the process right after this and others
+        continue to serve requests.
         """
         try:
             if await self.aflush(self.settings.shutdown_timeout) or self._engine_for_process().durable:
                 return
             lanes = self.stats().lanes.items()
             left = ", ".join(f"{lane.pending} for {name}" for name, lane in lanes if lane.pending)
-            self._log(logging.WARNING, f"the server stops while records wait, which are lost with the process: {left}")
+            self._log(
+                logging.WARNING, f"the server stops while records are pending, which are lost with the process: {left}"
+            )
         except Exception:
-            logger.exception("delivery could not be waited for at shutdown")
+            logger.exception("waiting for delivery at shutdown failed")
 
     def shutdown(self, timeout: float | None = None) -> bool:
-        """Deliver what can be delivered in this time, then stop for good.
+        """Deliver pending records until the timeout, then stop permanently.
 
-        Called by itself when the interpreter exits. What is left is counted and logged as lost.
+        Called automatically when the interpreter exits. Records that are left are counted and logged as lost.
 
         Args:
-            timeout: Seconds; the `shutdown_timeout` setting by default.
+            timeout: Seconds; by default the `shutdown_timeout` setting.
 
         Returns:
-            Whether nothing was lost.
+            True if no record was lost.
         """
         deadline = time.monotonic() + (self.settings.shutdown_timeout if timeout is None else timeout)
         self.begin_shutdown(deadline)
         return self.finish_shutdown(deadline)
 
     def stats(self) -> Stats:
-        """What became of every record of this process, lane by lane."""
+        """Return the outcomes of all records of this process, by lane."""
         engine = self._engine_for_process()
         counts = engine.counts()
         return Stats(
@@ -248,14 +250,14 @@ class Client:
         )
 
     def dead_letters(self) -> list[DeadLetter]:
-        """Records that could not be delivered, with the reasons; oldest first in each lane."""
+        """Return records that could not be delivered, with the reasons, oldest first in each lane."""
         return self._engine_for_process().dead_letters()
 
     def resume(self, destination: str | None = None) -> None:
-        """Try again at once where a lane has paused or backed off.
+        """Retry immediately in lanes that have paused or backed off.
 
         Raises:
-            ConfigurationError: There is no such destination.
+            ConfigurationError: The destination does not exist.
         """
         if destination is not None and destination not in self._configured:
             raise ConfigurationError(
@@ -275,16 +277,16 @@ class Client:
         engine.submit(batch)
 
     def submit_soon(self, scope: OpenScope) -> None:
-        """Submit within a second what an open response has captured."""
+        """Submit the records of an open response within a second."""
         engine = self._engine
         if test_mode.active or engine.pid != os.getpid():
             if test_mode.active and test_mode.suppressed:
-                return  # a recorder sees it at the end, and no thread changes what a test finds
+                return  # a recorder receives the records at the end, and no thread changes them before
             engine = self._engine_for_process()
         engine.watch(scope)
 
     def new_receipt(self) -> Receipt:
-        """A receipt for the batches of one request."""
+        """Return a receipt for the batches of one request."""
         return self._engine_for_process().new_receipt()
 
     def start_delivery(self) -> None:
@@ -294,7 +296,7 @@ class Client:
             self._engine_for_process().start()
 
     def handle_error(self, error: Exception) -> None:
-        """Raise what went wrong in strict mode; otherwise log it with the caller's line, and count it."""
+        """Raise the error in strict mode; otherwise log it with the caller's line and count it."""
         if self.settings.strict or test_mode.strict:
             raise error
         self._engine_for_process().increment("rejected")
@@ -306,34 +308,34 @@ class Client:
             self._log(logging.ERROR, message, key=f"rejected:{place}")
 
     def warn_or_raise(self, error: CaptureError) -> None:
-        """Raise the objection in strict mode; otherwise log it, and let the call go on."""
+        """Raise the error in strict mode; otherwise log it, and the call continues."""
         if self.settings.strict or test_mode.strict:
             raise error
         self._log(logging.WARNING, f"{caller_location()}: {error}")
 
     def warn(self, message: str, *, key: str) -> None:
-        """Log a warning, at most once a minute for each key."""
+        """Log a warning at most once a minute for each key."""
         self._log(logging.WARNING, message, key=key)
 
-    # --- what the end of the process needs: the Closable protocol --------------------------------
+    # --- the Closable protocol --------------------------------
 
     @property
     def shutdown_timeout(self) -> float:
-        """Seconds that the end may take."""
+        """Seconds that shutdown may take."""
         return self.settings.shutdown_timeout
 
     def begin_shutdown(self, deadline: float) -> None:
-        """Start to deliver what is left, without waiting."""
+        """Start to deliver pending records, without waiting."""
         self._engine_for_process().begin_shutdown(deadline)
 
     def finish_shutdown(self, deadline: float) -> bool:
-        """Wait for it until the deadline (monotonic clock), then stop."""
+        """Wait for delivery until the deadline (monotonic clock), then stop."""
         return self._engine_for_process().finish_shutdown(deadline)
 
     # --- inside ----------------------------------------------------------------------------------
 
     def _engine_for_process(self) -> Engine:
-        """This process's engine; after a fork a new one, whoever forked; in a test perhaps an inspector's."""
+        """Return this process's engine: a new one after a fork, and an inspector's while a test redirects delivery."""
         if test_mode.redirect is not None:
             redirected: Engine = test_mode.redirect.engine_for(self)
             return redirected
@@ -341,7 +343,7 @@ class Client:
         if engine.pid != (pid := os.getpid()):
             settings, logger = self._delivery, ThrottledLogger(buffered=True)
             fresh = Engine(self._destinations, settings, logger, self._make_transport, settings.spool)
-            # Without a lock, which might be held for ever: of several threads one sets the engine for all.
+            # Without a lock, which another thread may have held at the fork: one of several threads sets the engine.
             self._engine = engine = self._engines_by_pid.setdefault(pid, fresh)
             if engine is fresh:
                 finalize(self, engine.retire).atexit = False
@@ -374,9 +376,9 @@ class Client:
 
 
 def _weakly(method: Callable[..., None]) -> Callable[..., None]:
-    """Return a function that calls a client's method as long as the client exists, and keeps it alive no longer.
+    """Return a function that calls a client's method while the client exists, without keeping it alive.
 
-    Without a circle of references, a client that nobody holds ends at once.
+    It avoids a reference cycle, so that an unused client is finalized immediately.
     """
     found = WeakMethod(method)
 

@@ -1,4 +1,4 @@
-"""The write that completes a response whose length is known from its headers."""
+"""Detects the write that completes a response whose length is known from its headers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _NAMES = frozenset({"content-length", b"content-length"})
 
 
 class ContentLengthTracker:
-    """Counts the bytes of one response's body, and tells which of them is the last.
+    """Counts the bytes of one response's body, and detects the last one.
 
-    A client has the whole response as soon as it has as many bytes as Content-Length says, whatever the app
-    sends or does after that. A response that has no body (RFC 9110, section 6.4.1) is complete with its headers.
+    A client has the whole response when it has received as many bytes as Content-Length says, whatever the app does
+    afterwards. A response that has no body (RFC 9110, section 6.4.1) is complete with its headers.
 
     Args:
-        method: The request's method, in capitals.
+        method: The request's method, in upper case.
 
     Example:
         >>> tracker = ContentLengthTracker("GET")
@@ -40,7 +40,7 @@ class ContentLengthTracker:
             headers: Names and values, as str or bytes.
 
         Returns:
-            Whether the response is complete with its headers.
+            True if the response is complete with its headers.
         """
         if self._is_head or status in {204, 304} or status < 200:
             self._remaining = 0
@@ -49,7 +49,7 @@ class ContentLengthTracker:
         for name, value in headers:
             if len(name) == 14 and name.lower() in _NAMES:
                 text = (value if isinstance(value, str) else value.decode("latin-1")).strip()
-                # One that is not a number says nothing; the server will refuse it.
+                # A value that is not a number is ignored; the server will reject it.
                 self._remaining = int(text) if text.isascii() and text.isdecimal() else None
                 break
         return self.is_complete
@@ -60,13 +60,13 @@ class ContentLengthTracker:
         return self._remaining is not None and self._remaining <= 0
 
     def about_to_write(self, size: int) -> bool:
-        """Count bytes of the body that are written next.
+        """Count bytes of the body that are about to be written.
 
         Args:
-            size: How many bytes.
+            size: The number of bytes.
 
         Returns:
-            Whether the client has the whole response with them. False while the length is not known.
+            True if they complete the response. False if the length is not known.
         """
         if self._remaining is None:
             return False

@@ -1,4 +1,4 @@
-"""Reads settings where they are text: the environment, and values that were taken from one."""
+"""Reads settings from environment variables, and creates destinations from their options."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
     "option_of",
 ]
 
-# Variable -> (destination, option). A destination is on when all of its REQUIRED options are there.
+# Variable -> (destination, option). A destination is configured if all of its required options are set.
 _ENVIRONMENT = {
     "SESSIONSIGHT_SECRET_API_KEY": ("sessionsight", "secret_api_key"),
     "SESSIONSIGHT_PROPERTY_ID": ("sessionsight", "property_id"),
@@ -37,7 +37,7 @@ _ENVIRONMENT = {
     "ANALYSE_KEY": ("analyse", "public_key"),
     "ANALYSE_HOST": ("analyse", "host"),
 }
-# A key may stand in a file as well, whose path is in a variable of this name and `_FILE`.
+# A key may also be read from a file, whose path is in the variable of this name with the suffix `_FILE`.
 _KEY_FILES = {
     f"{variable}_FILE": variable
     for variable, (destination, option) in _ENVIRONMENT.items()
@@ -51,11 +51,11 @@ VARIABLES: dict[str, str | None] = {
     **{variable: f"{variable}_FILE" if f"{variable}_FILE" in _KEY_FILES else None for variable in _ENVIRONMENT},
     **_KEY_FILES,
 }
-"""The environment variables of the vendors, each with the one that would give the same option."""
+"""The environment variables of the vendors, each with the variable that sets the same option, or None."""
 
 
 def environment_variables(environ: Mapping[str, str]) -> dict[str, tuple[list[str], list[str]]]:
-    """For each vendor, which of its environment variables are there, and which needed ones are not."""
+    """Return for each vendor the environment variables that are set, and the required ones that are missing."""
     found: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in BY_NAME}
     for variable, (destination, option) in _ENVIRONMENT.items():
         given, missing = found[destination]
@@ -70,12 +70,12 @@ def environment_variables(environ: Mapping[str, str]) -> dict[str, tuple[list[st
 
 
 def option_of(variable: str) -> tuple[str, str]:
-    """Return the destination and the option that an environment variable gives."""
+    """Return the destination and the option that an environment variable sets."""
     return _ENVIRONMENT[_KEY_FILES.get(variable, variable)]
 
 
 def from_text(value: object, hint: Any) -> object:
-    """Return the truth value or number that a text stands for where one is expected; anything else as it is.
+    """Convert text to a boolean or a number if the type hint asks for one; return anything else unchanged.
 
     Example:
         >>> from_text("off", bool), from_text("5", int), from_text("0.5", float), from_text("5", str)
@@ -95,23 +95,23 @@ def from_text(value: object, hint: Any) -> object:
 
 
 def is_blank(value: object) -> bool:
-    """Return whether a value is None or text without a character that is seen."""
+    """Return whether a value is None or blank text."""
     return value is None or (isinstance(value, str) and not value.strip())
 
 
 DESTINATION_METHODS = ("supports", "drop_reason", "build_requests", "classify")
-"""Methods that a destination must have, next to its name and limits."""
+"""Methods that a destination must have, in addition to its name and limits."""
 
 
 def is_destination(value: object) -> bool:
-    """Return whether an object has what delivery needs of it; a class has not."""
+    """Return whether an object has the members of a `Destination`. A class is not a destination."""
     return not isinstance(value, type) and all(
         hasattr(value, member) for member in ("name", "limits", *DESTINATION_METHODS)
     )
 
 
 def from_environment(environ: Mapping[str, Any], *, with_destinations: bool) -> dict[str, Any]:
-    """Return the settings that environment variables give, destinations as options by name."""
+    """Return the settings that environment variables set, with destinations as options by name."""
     values: dict[str, Any] = {}
     if spool := _variable(environ, "SESSIONSIGHT_SPOOL"):
         values["spool"] = spool
@@ -133,21 +133,21 @@ def from_environment(environ: Mapping[str, Any], *, with_destinations: bool) -> 
 
 
 def _variable(environ: Mapping[str, Any], name: str) -> Any:
-    """Return a variable's value without white space around it. A config may hold other values than text."""
+    """Return a variable's value without surrounding white space. In a framework's config it may not be text."""
     value = environ.get(name)
     return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else value
 
 
 def make_destinations(given: object, where: str, *, disabled: bool) -> tuple[Destination, ...]:
-    """Make the destinations of a setting.
+    """Create the destinations of a setting.
 
     Args:
         given: Destinations, or names to options or to destinations.
-        where: What to call the mapping in errors.
-        disabled: Whether nothing will be sent, so that keys and other values may be missing, None or blank.
+        where: The name of the mapping in errors.
+        disabled: Allow keys and other values to be missing, None or blank, because nothing will be sent.
 
     Raises:
-        ConfigurationError: An unknown name or a wrong value.
+        ConfigurationError: A name is unknown or a value is invalid.
     """
     if isinstance(given, tuple | list):
         wrong = next((one for one in given if not is_destination(one)), None)
@@ -162,7 +162,7 @@ def make_destinations(given: object, where: str, *, disabled: bool) -> tuple[Des
     made: list[Destination] = []
     for name, options in given.items():
         if isinstance(options, Mapping) or (disabled and options is None):
-            # Where variables of the environment become settings, their names may be in upper case only.
+            # Names are in upper case where settings come from environment variables.
             known = name.lower() if str(name).lower() in BY_NAME else name
             made.append(_from_options(known, options or {}, disabled=disabled))
         elif is_destination(options):
@@ -189,7 +189,7 @@ def _from_options(name: str, options: Mapping[Any, Any], *, disabled: bool) -> D
             for option in missing & known.keys():
                 del values[option]
             for option in _REQUIRED[vendor] - values.keys():
-                values[option] = "disabled"  # nobody will need it
+                values[option] = "disabled"  # not used
     return from_options(name, values)
 
 

@@ -1,16 +1,16 @@
-"""Everything that sessionsight raises, on one page.
+"""The exceptions of sessionsight, and helpers for their messages.
 
 SessionSightError
-├── ConfigurationError (ValueError)          a setting is missing, unknown or wrong
+├── ConfigurationError (ValueError)          a setting is missing, unknown or invalid
 │   └── MissingDependencyError (ImportError) an optional package is not installed
-├── CaptureError (ValueError)                a wrong call: nothing was captured
-│   ├── InvalidEventError                    a name, an id or a typed event is wrong
-│   ├── InvalidGoalError                     a goal id, an amount or a session id is wrong
-│   └── InvalidPropertiesError               properties that cannot become JSON
+├── CaptureError (ValueError)                an invalid call: nothing was captured
+│   ├── InvalidEventError                    a name, an id or a typed event is invalid
+│   ├── InvalidGoalError                     a goal id, an amount or a session id is invalid
+│   └── InvalidPropertiesError               properties that cannot be converted to JSON
 └── NoClientError (RuntimeError)             no client has been set up in this process
 
-Only configuration errors are raised in production. The others are raised while `strict` is on
-(development and tests); otherwise they are logged with the caller's line and counted.
+Only configuration errors are raised in production. The others are raised in strict mode (development and tests);
+otherwise they are logged with the caller's line and counted.
 """
 
 from __future__ import annotations
@@ -34,54 +34,54 @@ class SessionSightError(Exception):
 
 
 class ConfigurationError(SessionSightError, ValueError):
-    """A setting is missing, unknown, or has a value that cannot work."""
+    """A setting is missing or unknown, or has an invalid value."""
 
     @classmethod
     def unknown(cls, name: str, known: Iterable[str], *, where: str) -> ConfigurationError:
-        """The error for a name that does not exist, with the nearest one that does."""
+        """Return the error for an unknown name, with the closest known one."""
         return cls(f"{where}: unknown option {describe(name)}; {did_you_mean(name, known)}")
 
 
 class MissingDependencyError(ConfigurationError, ImportError):
-    """A chosen feature needs a package that is not installed."""
+    """A selected feature needs a package that is not installed."""
 
 
 class CaptureError(SessionSightError, ValueError):
-    """A call was wrong, and nothing was captured."""
+    """A call was invalid, and nothing was captured."""
 
 
 class InvalidEventError(CaptureError):
-    """An event's name, an id or a typed event's field is wrong."""
+    """An event's name, an id or a typed event's field is invalid."""
 
 
 class InvalidGoalError(CaptureError):
-    """A goal's id, amount or session id is wrong."""
+    """A goal's id, amount or session id is invalid."""
 
 
 class InvalidPropertiesError(CaptureError):
-    """Properties cannot be written as JSON, or are too large."""
+    """Properties cannot be encoded as JSON, or are too large."""
 
 
 class NoClientError(SessionSightError, RuntimeError):
-    """Analytics were asked for, but no client exists in this process."""
+    """Analytics were requested, but this process has no client."""
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the known one that is meant, or all of them.
+    """Return the end of a message about an unknown name: the closest known name, or all of them.
 
     Example:
         >>> did_you_mean("signl", ["saytics", "signal"])
         "did you mean 'signal'?"
     """
     names = sorted(known)
-    from difflib import get_close_matches  # slow to import, and only mistakes need it
+    from difflib import get_close_matches  # slow to import, and only needed for mistakes
 
     close = get_close_matches(name, names, n=1, cutoff=0.5) if isinstance(name, str) else []
     return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names) or 'none'}"
 
 
 def describe(value: object) -> str:
-    """A wrong value as an error shows it: short text and numbers as they are, of anything else its type.
+    """Describe an invalid value in an error: short text and numbers as they are, anything else by its type.
 
     Example:
         >>> describe(""), describe(-1), describe({"api_key": "secret"})
@@ -95,7 +95,7 @@ def describe(value: object) -> str:
 
 
 def escape_control_characters(text: str) -> str:
-    r"""Text from outside as one line of a log or a terminal, which it cannot write over.
+    r"""Escape control characters, so that foreign text is one line and cannot control a terminal.
 
     Example:
         >>> print(escape_control_characters("no such\nkey"))

@@ -1,4 +1,4 @@
-"""Event loops of asyncio and trio: tells whether this thread runs one, and keeps blocking work away from it."""
+"""Detects event loops of asyncio and trio, and runs blocking work outside of them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["LoopEvent", "on_event_loop", "run_in_worker"]
 
 _Result = TypeVar("_Result")
 
-# Our own, so that a slow disk takes none of the threads that Starlette serves plain functions with.
+# A separate pool, so that a slow disk does not occupy the threads on which Starlette runs plain functions.
 _WORKERS = 8
 _pool: tuple[int, ThreadPoolExecutor] | None = None
 
 
 def on_event_loop() -> bool:
-    """Tell whether an event loop runs on this thread, so that nothing here may block.
+    """Return whether an event loop runs on this thread, so that nothing may block.
 
-    Neither library is imported: a loop runs only where that has happened already.
+    The libraries are not imported, because a running loop has imported its library.
     """
     asyncio = sys.modules.get("asyncio")
-    if asyncio is not None and asyncio._get_running_loop() is not None:  # `get_running_loop` raises where there is none
+    if asyncio is not None and asyncio._get_running_loop() is not None:  # `get_running_loop` raises without a loop
         return True
     trio = sys.modules.get("trio")
     return trio is not None and _in_trio(trio)
@@ -38,7 +38,7 @@ def _in_trio(trio: object) -> bool:
     in_trio_run = getattr(lowlevel, "in_trio_run", None)
     if in_trio_run is not None:
         return bool(in_trio_run())
-    if lowlevel is None:  # during its import
+    if lowlevel is None:  # trio is being imported
         return False
     try:  # trio before 0.23
         lowlevel.current_trio_token()
@@ -48,12 +48,12 @@ def _in_trio(trio: object) -> bool:
 
 
 async def run_in_worker(work: Callable[[], _Result]) -> _Result:
-    """Run something that blocks on a worker thread, under a copy of the current context.
+    """Run a blocking function on a worker thread, in a copy of the current context.
 
-    Whoever waits may be cancelled; the work goes on.
+    The caller may be cancelled; the function continues.
 
     Args:
-        work: Takes no arguments.
+        work: A function without arguments.
     """
     event = LoopEvent()
     try:
@@ -66,20 +66,20 @@ async def run_in_worker(work: Callable[[], _Result]) -> _Result:
 
 
 def _workers() -> ThreadPoolExecutor:
-    """The threads of this process; a forked child has none of its parent's."""
-    global _pool  # noqa: PLW0603  # one for all clients
+    """Return the thread pool of this process. A forked child cannot use its parent's threads."""
+    global _pool  # noqa: PLW0603  # shared by all clients
     pid = os.getpid()
     if _pool is None or _pool[0] != pid:
-        from concurrent.futures import ThreadPoolExecutor  # few need it
+        from concurrent.futures import ThreadPoolExecutor  # rarely needed
 
         _pool = pid, ThreadPoolExecutor(_WORKERS, thread_name_prefix="sessionsight-worker")
     return _pool[1]
 
 
 class LoopEvent:
-    """An event that a coroutine waits for and that any thread may set. Made on the loop that waits.
+    """An event that a coroutine waits for and that any thread may set. Created on the loop that waits.
 
-    Waiting takes no thread, so that thousands of requests may do so at once.
+    Waiting does not occupy a thread, so that thousands of requests can wait at once.
     """
 
     def __init__(self) -> None:
@@ -102,18 +102,18 @@ class LoopEvent:
             self._set = lambda: token.run_sync_soon(event.set)
 
     def set(self) -> None:
-        """Wake whoever waits. May be called on any thread, and after the loop has ended."""
+        """Wake the waiting coroutine. May be called on any thread, and after the loop has ended."""
         with suppress(RuntimeError):  # the loop is closed
             self._set()
 
     async def wait(self, seconds: float | None = None) -> bool:
-        """Wait until it is set, but not longer than this. Returns whether it was set."""
+        """Wait until the event is set or the timeout has elapsed. Return whether it was set."""
         await self._wait(seconds)
         return self._is_set()
 
 
 def _resolve(future: Any) -> None:
-    if not future.done():  # it is cancelled together with the loop's tasks
+    if not future.done():  # the loop has cancelled it with its tasks
         future.set_result(None)
 
 

@@ -1,7 +1,6 @@
 """JavaScript's rules for white space and for strings, which the vendors' own SDKs apply.
 
-A value that passes through a vendor's SDK and one that passes through ours must come out the same, and
-Python's `str.strip`, `str.isspace` and `str` follow other rules.
+Values must be the same as those that the vendors' SDKs send. Python's `str.strip`, `str.isspace` and `str` differ.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ def trim(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Tell whether nothing is left of a text when it is trimmed."""
+    """Return whether text is empty after trimming."""
     return not text.strip(WHITESPACE)
 
 
 def length(text: str) -> int:
-    """Count a text's UTF-16 code units, as `String.prototype.length` does.
+    """Return the number of UTF-16 code units, as `String.prototype.length` does.
 
     Example:
         >>> length("a"), length(chr(0x1F600))
@@ -49,8 +48,8 @@ def length(text: str) -> int:
 def to_string(value: Any) -> str:
     """Convert a decoded JSON value as JavaScript's `String()` does.
 
-    Integers below 10**21 keep all their digits, also where a JavaScript number could not hold them: they are
-    more often ids than quantities.
+    Integers below 10**21 keep all their digits, even those that a JavaScript number cannot represent, because they are
+    usually ids.
 
     Source: https://tc39.es/ecma262/#sec-tostring
 
@@ -75,9 +74,9 @@ def to_string(value: Any) -> str:
 
 
 def nonfinite_as_text(value: Any, depth: int = _MAX_DEPTH) -> Any:
-    """Replace NaN and the infinities by the texts that `String()` makes of them, in lists at any depth as well.
+    """Replace NaN and the infinities by the text that `String()` returns, also in nested lists.
 
-    JSON has no such numbers, so an encoder would write null.
+    JSON cannot represent them, so an encoder would write null.
 
     Example:
         >>> nonfinite_as_text([float("nan"), [float("-inf")], 1.5])
@@ -98,12 +97,12 @@ def nonfinite_as_text(value: Any, depth: int = _MAX_DEPTH) -> Any:
 def _float(value: float | Decimal) -> float:
     try:
         return float(value)
-    except OverflowError:  # of an int; a Decimal becomes infinity by itself
+    except OverflowError:  # of an int; a Decimal becomes infinity
         return math.inf if value > 0 else -math.inf
 
 
 def _number(number: float) -> str:
-    """The shortest digits that make the number again, and no exponent up to 21 places.
+    """Return the shortest digits that identify the number, without an exponent up to 21 places.
 
     Source: https://tc39.es/ecma262/#sec-numeric-types-number-tostring
     """
@@ -111,7 +110,7 @@ def _number(number: float) -> str:
         return _nonfinite(nan=math.isnan(number), negative=number < 0)
     sign, digit_tuple, power = Decimal(repr(number)).normalize().as_tuple()
     digits = "".join(map(str, digit_tuple))
-    point = len(digits) + int(power)  # where the decimal point is, counted from the first digit
+    point = len(digits) + int(power)  # position of the decimal point, from the first digit
     if digits == "0":
         return "0"
     if len(digits) <= point <= 21:

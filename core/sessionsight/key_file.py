@@ -1,4 +1,4 @@
-"""Keys that live in files, as Docker, Kubernetes and systemd hand them out."""
+"""Keys in files, as Docker, Kubernetes and systemd provide secrets."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _MAX_BYTES = 64 * 1024
 
 
 class KeyFile:
-    """A key that is read from a file when it is needed, and again whenever the file has changed.
+    """A key that is read from a file when it is needed, and again when the file has changed.
 
-    So a key can be rotated without a restart: a lane that pauses because its key was refused goes on
-    within a second of the file's change. White space around the key does not count.
+    A key can be rotated without a restart: a lane that has paused because its key was rejected resumes within a second
+    of the file's change. White space around the key is removed.
 
     Args:
         path: The file. It need not exist yet.
 
     Raises:
-        ConfigurationError: The path is none; or, when the key is needed, the file cannot be read, holds
-            no text, or is larger than 64 KiB. The message names the file and never its content.
+        ConfigurationError: The path is empty; or, when the key is needed, the file cannot be read, is not UTF-8 text,
+            is empty, or is larger than 64 KiB. The message contains the path and never the content.
 
     Example:
         >>> KeyFile("/run/secrets/signal")
@@ -48,11 +48,11 @@ class KeyFile:
         return self._path
 
     def __call__(self) -> str:
-        """The key as it stands in the file now."""
+        """Return the key that is currently in the file."""
         try:
             found = self._file.stat()
-            look = (found.st_mtime_ns, found.st_size, found.st_ino)
-            if self._read is not None and self._read[0] == look:
+            signature = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if self._read is not None and self._read[0] == signature:
                 return self._read[1]
             with self._file.open("rb") as file:
                 content = file.read(_MAX_BYTES + 1)
@@ -63,14 +63,14 @@ class KeyFile:
         try:
             key = content.decode("utf-8-sig").strip()
         except UnicodeDecodeError:
-            raise ConfigurationError(f"key file {self._path!r} holds no text") from None
+            raise ConfigurationError(f"key file {self._path!r} is not UTF-8 text") from None
         if not key:
             raise ConfigurationError(f"key file {self._path!r} is empty")
-        self._read = look, key
+        self._read = signature, key
         return key
 
     def __eq__(self, other: object) -> bool:
-        """Whether it is the same file."""
+        """Return whether it is the same file."""
         return isinstance(other, KeyFile) and other._path == self._path
 
     def __hash__(self) -> int:
@@ -81,11 +81,11 @@ class KeyFile:
 
     @classmethod
     def from_option(cls, value: Any, *, where: str) -> Any:
-        """A secret option's value: `{"file": path}` becomes a key file, anything else stays what it is."""
+        """Return a secret option's value: `{"file": path}` as a key file, anything else unchanged."""
         if not isinstance(value, dict):
             return value
         if set(value) != {"file"}:
-            raise ConfigurationError(f'{where}: a key from a file is written {{"file": "/path/to/it"}}')
+            raise ConfigurationError(f'{where}: write a key from a file as {{"file": "/path/to/it"}}')
         try:
             return cls(value["file"])
         except ConfigurationError as error:

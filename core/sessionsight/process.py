@@ -1,4 +1,4 @@
-"""The client of the process, for code that is handed no request: jobs, webhooks, scripts, threads."""
+"""The default client of the process, for code without a request: jobs, webhooks, scripts, threads."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def get_client() -> Client:
-    """Return the client that counts here: the one behind `current()`.
+    """Return the client of `current()`.
 
-    In a request or a `scope` it is the client of that; in a Flask app's context the app's; under Django the one
-    of `settings.SESSIONSIGHT`, whose records wait for transactions; otherwise the process's own, which `configure()`
-    or the first middleware has set up.
+    In a request or a `scope` it is the client of that; in a Flask app's context the app's; in Django that of
+    `settings.SESSIONSIGHT`, whose records wait for transactions; otherwise the process's default client, which
+    `configure()` or the first middleware has set up.
 
     Raises:
-        NoClientError: None has been set up.
+        NoClientError: No client has been set up.
 
     Example:
         >>> client = configure(destinations={"analyse": {"public_key": "pk_live_1"}})
@@ -57,19 +57,19 @@ def bind(  # type: ignore[empty-body]
     distinct_id: object = None,
     anonymous_id: object = None,
 ) -> Analytics:
-    """Return analytics under a context from elsewhere, such as one that travelled through a job or a webhook.
+    """Return analytics under a given context, such as one from a job or a webhook.
 
-    Each record is submitted at once. `scope` makes such analytics current as well.
+    Each record is submitted immediately. `scope` makes such analytics current as well.
 
     Args:
-        context: As `TrackingContext.from_carrier` returns it, or made by hand; without ids by default.
+        context: A context, such as `TrackingContext.from_carrier` returns; by default one without ids.
         user_id: The app's own user id; overrides the context's.
         distinct_id: Signal's id for the person, in place of the user id.
         anonymous_id: An anonymous id for Saytics and Analyse.net.
 
     Raises:
         NoClientError: No client has been set up.
-        InvalidEventError: In strict mode, an id that is wrong. Otherwise that is logged, and the id is missing.
+        InvalidEventError: In strict mode, an id is invalid. Otherwise that is logged, and the id is missing.
 
     Example:
         >>> context = TrackingContext.from_carrier(event["metadata"])  # doctest: +SKIP
@@ -86,19 +86,19 @@ def scope(  # type: ignore[empty-body]
     anonymous_id: object = None,
     flush: bool = False,
 ) -> Scope:
-    """Make analytics under a context current for a stretch of code: a job, a webhook, a command.
+    """Make analytics under a context current for a block of code: a job, a webhook, a command.
 
-    For `with` and `async with`. `current()` gives them everywhere below. What is captured is submitted at the end,
-    also when the code raises; the exception passes through. Inside another scope or a request it takes the place of
-    what was current before, until its end. Work that was started in it and outlives it no longer finds it.
+    For `with` and `async with`. `current()` returns them in the block. Records are submitted at its end, also if the
+    code raises; the exception propagates. Inside another scope or a request it replaces the current analytics until
+    its end. Work that is started in the block and outlives it does not have them afterwards.
 
     Args:
-        context: As `TrackingContext.from_carrier` returns it, or made by hand; without ids by default.
+        context: A context, such as `TrackingContext.from_carrier` returns; by default one without ids.
         user_id: The app's own user id; overrides the context's.
         distinct_id: Signal's id for the person, in place of the user id.
         anonymous_id: An anonymous id for Saytics and Analyse.net.
-        flush: Whether the end waits for delivery, no longer than the `flush_timeout` setting; `async with` waits
-            without blocking the event loop.
+        flush: Wait for delivery at the end, for the `flush_timeout` setting at most; `async with` does so without
+            blocking the event loop.
 
     Raises:
         NoClientError: No client has been set up.
@@ -112,18 +112,18 @@ def scope(  # type: ignore[empty-body]
 
 
 def configure(settings: Settings | None = None, **options: Any) -> Client:
-    """Set up the process's own client, for code outside requests and apps without an adapter.
+    """Set up the process's default client, for code outside requests and apps without an adapter.
 
-    Called again, it puts a new client in the place of the one before.
+    Another call replaces it by a new client.
 
     Args:
-        settings: A checked value; otherwise the options, as `Settings.from_mapping` takes them, and
-            the environment.
+        settings: The settings; otherwise they come from the options, as `Settings.from_mapping` takes them, and the
+            environment.
         **options: Names of settings in lower case.
 
     Raises:
-        ConfigurationError: A setting that is unknown or wrong; or a framework's own settings configure the client
-            already, as Django's do where `sessionsight_django` is installed.
+        ConfigurationError: A setting is unknown or invalid, or a framework's settings configure the client already, as
+            Django's do if `sessionsight_django` is installed.
 
     Example:
         >>> client = configure(destinations={"analyse": {"public_key": "pk_live_1"}})
@@ -145,18 +145,18 @@ def configure(settings: Settings | None = None, **options: Any) -> Client:
 def client_for_adapter(
     client: Client | None, settings: Settings | None, options: Mapping[str, Any], *, where: str
 ) -> Client:
-    """The client of an adapter: the one given, else a new one of its own.
+    """Return the client of an adapter: the given one, otherwise a new one.
 
-    It serves code outside requests as well, unless the process has a client for that already.
+    It becomes the process's default client, unless there is one already.
 
     Args:
-        client: Goes before everything else, and alone.
-        settings: A checked value; otherwise the options and the environment.
+        client: An existing client, which cannot be combined with settings.
+        settings: The settings; otherwise they come from the options and the environment.
         options: As `Settings.from_mapping` takes them.
-        where: What to call the adapter in errors.
+        where: The name of the adapter in errors.
 
     Raises:
-        ConfigurationError: A setting that is unknown or wrong, or the same thing given twice.
+        ConfigurationError: A setting is unknown or invalid, or a client and settings are both given.
     """
     if client is None:
         client = Client(_settings(settings, options, where))
@@ -171,10 +171,10 @@ def client_for_adapter(
 
 @_of_client
 def for_request(request: object) -> Analytics:  # type: ignore[empty-body]
-    """Analytics bound to a request of any shape, by the process's own client.
+    """Return analytics bound to a request of any shape, of the process's default client.
 
-    Django, Flask, Starlette and FastAPI requests, an ASGI scope, a WSGI environ, a mapping of headers
-    or of cookies, or a raw Cookie header. Each record is handed over at once.
+    Accepts Django, Flask, Starlette and FastAPI requests, an ASGI scope, a WSGI environ, a mapping of headers or
+    cookies, or a raw Cookie header. Each record is submitted immediately.
 
     Raises:
         NoClientError: No client has been set up.

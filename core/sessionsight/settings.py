@@ -1,4 +1,4 @@
-"""Configuration becomes one checked value here, at the edge; behind it nobody reads settings or the environment."""
+"""The settings of a client, as one validated value. No other module reads a framework's settings or the environment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from msgspec.structs import fields
 
@@ -106,16 +106,16 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
 
     @property
     def durable(self) -> bool:
-        """Whether what waits for delivery survives the process."""
+        """True if records that wait for delivery survive the process."""
         return is_durable(self.spool)
 
     @property
     def zone(self) -> tzinfo | None:
-        """The `time_zone` as a value of `datetime`."""
+        """`time_zone` as a `tzinfo`."""
         return _zone(self.time_zone) if isinstance(self.time_zone, str) else self.time_zone
 
     def __repr__(self) -> str:
-        """What differs from the defaults; a proxy's address may hold a password."""
+        """Show options that differ from the defaults, except the proxy, whose URL may contain a password."""
         given = (
             f"{field.name}={'***' if field.name == 'proxy' else repr(value)}"
             for field in fields(self)
@@ -124,9 +124,9 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
         return f"Settings({', '.join(given)})"
 
     def _check(self, name: str, value: object) -> None:
-        expected = _expected(name, _HINTS[name], value)
+        expected = _validate(name, _HINTS[name], value)
         if expected is not None:
-            # A spool that we do not know may be another program's, with a password.
+            # An unknown URL may be another program's, with a password.
             given = sanitize_url(value) if name == "spool" and isinstance(value, str) else value
             raise ConfigurationError(f"{name} must be {expected}, not {describe(given)}")
         if callable(value):
@@ -144,24 +144,24 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
         """Read settings from a mapping, such as Django's `SESSIONSIGHT` dict; names in any case.
 
         `destinations` maps names to options, or holds destination objects of your own as values. Without
-        `destinations`, they come from the environment, as do `spool` and `disabled`. Where a truth value or a number
-        is expected, its text will do (`"true"`, `"0"`, `"5"`), and a blank text counts as not given. With `disabled`,
-        keys and other values may be missing, None or blank; names are checked all the same.
+        `destinations`, they come from the environment, as do `spool` and `disabled`. Booleans and numbers may be given
+        as text (`"true"`, `"0"`, `"5"`); blank text counts as not given. With `disabled`, keys and other values may be
+        missing, None or blank, but names are still checked.
 
         Args:
             options: Option names to values.
-            where: What to call the mapping in errors.
-            environ: In place of the process's environment.
+            where: The name of the mapping in errors.
+            environ: Used in place of the process's environment.
             **defaults: Values for options that are not given.
 
         Raises:
-            ConfigurationError: An unknown name (the nearest known one is given), one that is given twice, or a
-                wrong value.
+            ConfigurationError: A name is unknown (the message suggests the closest known one) or given twice, or a
+                value is invalid.
         """
         given: object = options
         if not isinstance(given, Mapping):
             raise ConfigurationError(f"{where} must be a mapping of options to values, not {describe(given)}")
-        values = {**defaults, **_named(given, where)}
+        values = {**defaults, **_normalise_names(given, where)}
         return cls(**_complete(values, os.environ if environ is None else environ, where))
 
     @classmethod
@@ -169,14 +169,14 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
         """Read destinations, `spool` and `disabled` from environment variables.
 
         Args:
-            environ: In place of the process's environment.
-            **values: Settings that go before the environment.
+            environ: Used in place of the process's environment.
+            **values: Settings that override the environment.
 
         Example:
             >>> Settings.from_env({"ANALYSE_KEY": "pk_live_1"}).destinations[0].name
             'analyse'
         """
-        values = _named(values, "from_env")
+        values = _normalise_names(values, "from_env")
         return cls(**_complete(values, os.environ if environ is None else environ, "environment"))
 
 
@@ -192,24 +192,16 @@ _MAY_BE_ZERO = frozenset(
         "spool_busy_timeout",
     }
 )
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "spool_synchronous": ("normal", "full"),
-    "flush": ("background", "inline"),
-    "user": ("loaded", "always"),
-    "client_ip": get_args(ClientIP),
-    "consent": ("all", "gpc", "gpc+dnt"),
-    "goals_on_unknown": ("dead_letter", "retry"),
-}
 _VARIABLES_TOO = frozenset({"spool", "disabled"})  # settings that are environment variables as well
-_OR_FUNCTION = frozenset({"user", "consent"})
 _FUNCTIONS = frozenset({"choose_destinations", "should_capture", "is_bot", "before_send", "on_error"})
-# What a header's or a cookie's name consists of: RFC 9110, section 5.6.2.
+# The characters of a header's or a cookie's name: RFC 9110, section 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TOKENS = frozenset({"anonymous_id_cookie", "anonymous_id_header"})
 
 
-def _expected(name: str, hint: Any, value: Any) -> str | None:
-    """What a setting must be, when this value is not that."""
+def _validate(name: str, hint: Any, value: Any) -> str | None:
+    """Return a description of the accepted values if this value is not one of them."""
+    choices = [choice for kind in (hint, *get_args(hint)) if get_origin(kind) is Literal for choice in get_args(kind)]
     expected: str
     if hint is bool:
         right, expected = isinstance(value, bool), "True or False"
@@ -221,10 +213,10 @@ def _expected(name: str, hint: Any, value: Any) -> str | None:
     elif hint == tuple[str, ...]:
         right = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
         expected = "a tuple of strings"
-    elif name in _CHOICES:
-        function = name in _OR_FUNCTION
-        right = (isinstance(value, str) and value in _CHOICES[name]) or (function and callable(value))
-        expected = f"one of {', '.join(map(repr, _CHOICES[name]))}{' or a function' if function else ''}"
+    elif choices:
+        function = get_origin(hint) is not Literal
+        right = (isinstance(value, str) and value in choices) or (function and callable(value))
+        expected = f"one of {', '.join(map(repr, choices))}{' or a function' if function else ''}"
     elif name == "spool":
         return url_error(value)
     elif name == "time_zone":
@@ -246,7 +238,7 @@ def _expected(name: str, hint: Any, value: Any) -> str | None:
 
 
 def _zone(name: str) -> tzinfo:
-    from zoneinfo import ZoneInfo  # few need it
+    from zoneinfo import ZoneInfo  # rarely needed
 
     return ZoneInfo(name)
 
@@ -261,8 +253,8 @@ def _is_zone(value: object) -> bool:
     return isinstance(value, tzinfo | None)
 
 
-def _named(options: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    """Options by the names of their fields."""
+def _normalise_names(options: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """Return options by the names of their fields, with text converted to the fields' types."""
     values: dict[str, Any] = {}
     seen: set[str] = set()
     for name, value in options.items():
@@ -275,7 +267,7 @@ def _named(options: Mapping[Any, Any], where: str) -> dict[str, Any]:
         hint = _HINTS[field]
         if is_blank(value) and (field in _VARIABLES_TOO or (value is not None and from_text("0", hint) != "0")):
             continue
-        value = from_text(value, hint)  # noqa: PLW2901  # the same in another spelling
+        value = from_text(value, hint)  # noqa: PLW2901  # converted
         values[field] = tuple(value) if isinstance(value, list | set) else value
     return values
 
@@ -292,7 +284,7 @@ def _unknown(name: Any, where: str) -> ConfigurationError:
 
 
 def _complete(values: dict[str, Any], environ: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Add to the values what the environment has, and make the destinations."""
+    """Add values of the environment and create the destinations."""
     values = {**from_environment(environ, with_destinations="destinations" not in values), **values}
     disabled = values.get("disabled") is True
     if disabled:

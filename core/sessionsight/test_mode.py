@@ -1,7 +1,7 @@
 """Test mode: while tests run, records go to recorders or to a local inspector instead of to vendors.
 
-One state for the whole process covers every client, whenever and wherever it was made, so that an app needs no
-configuration of its own for its tests. Outside tests a client reads one attribute, `active`, and nothing else.
+One state for the whole process covers every client, whenever and wherever it was created, so that an app needs no
+configuration for its tests. Outside tests a client only reads one attribute, `active`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TESTING_VARIABLE = "SESSIONSIGHT_TESTING"
 """An environment variable: `1`, `true`, `yes` or `on` means that this process delivers nothing."""
 
 INHERITED = "inherited"
-"""The variable's value in processes that tests start: the same, without the warning."""
+"""The variable's value in processes that tests start: as `1`, without the warning."""
 
 _TRUE = frozenset({"1", "true", "yes", "on", INHERITED})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
@@ -46,26 +46,26 @@ class RecordSink(Protocol):
         Args:
             context: The context they would be sent under.
             records: In the order of their capture.
-            drop: Why they would not be sent, if there is a reason.
-            destinations: Where the client would send them.
+            drop: The reason why they would not be sent, or None.
+            destinations: The destinations of the client.
         """
 
 
 class DeliveryRedirect(Protocol):
-    """Delivers for every client, in place of the client's own lanes."""
+    """Delivers for every client, instead of the client's own lanes."""
 
     def engine_for(self, client: Any) -> Any:
-        """Return what takes the client's records: an `Engine`, the same one at each call in a process."""
+        """Return the `Engine` for the client's records, the same one for each call in a process."""
 
     def blocks(self, destination: object) -> bool:
-        """Return whether a lane must not send to this destination meanwhile."""
+        """Return whether lanes must not send to this destination."""
 
 
 class TestMode:
     """Decides whether records are delivered, and shows them to recorders.
 
     Args:
-        suppressed: Deliver nothing from the beginning, because the environment says so.
+        suppressed: Suppress delivery from the beginning, because the environment says so.
     """
 
     __test__ = False  # pytest would collect the class by its name
@@ -76,9 +76,9 @@ class TestMode:
         self.recording = False
         """True while a recorder is added: records are then submitted before the last byte of their response."""
         self.strict = False
-        """True while a wrong call raises, whatever the client's settings say: when recording, outside `lenient`."""
+        """True while invalid calls raise regardless of the client's settings: when recording, outside `lenient`."""
         self.redirect: DeliveryRedirect | None = None
-        """Delivers in place of all clients' own lanes, if set."""
+        """Delivers instead of all clients' own lanes, if set."""
         self._lock = threading.Lock()
         self._sinks: tuple[RecordSink, ...] = ()
         self._condition: Callable[[], bool] | None = None
@@ -89,7 +89,7 @@ class TestMode:
         self._lenient = 0
 
     def intercept(self, batch: Batch, destinations: Sequence[Destination] = ()) -> bool:
-        """Show the records to all recorders, and the destinations of their client. Return whether to discard them."""
+        """Pass the records and their client's destinations to all recorders. Return whether to discard the records."""
         if self._sinks:
             context, drop = batch.resolve()
             for sink in self._sinks:
@@ -98,7 +98,7 @@ class TestMode:
 
     @property
     def suppressed(self) -> bool:
-        """True while nothing is delivered."""
+        """True while delivery is suppressed."""
         if self._allowances or self.redirect is not None:
             return False
         return self._suppressions > 0 or (self._condition is not None and self._condition())
@@ -109,13 +109,13 @@ class TestMode:
         return bool(self._sinks) or self.redirect is not None or self.suppressed
 
     def blocks(self, destination: object) -> bool:
-        """Return whether a lane must wait, because delivery is redirected away from its destination."""
+        """Return whether a lane must wait because delivery is redirected from its destination."""
         redirect = self.redirect
         return redirect is not None and redirect.blocks(destination)
 
     @contextmanager
     def add_recorder(self, sink: RecordSink) -> Iterator[None]:
-        """Show everything that is submitted meanwhile to this sink."""
+        """Pass everything that is submitted in the block to this sink."""
         self.sync()
         with self._changing():
             self._sinks = (*self._sinks, sink)
@@ -128,7 +128,7 @@ class TestMode:
 
     @contextmanager
     def suppress_delivery(self) -> Iterator[None]:
-        """Deliver nothing meanwhile, except inside `allow_delivery`."""
+        """Suppress delivery in the block, except inside `allow_delivery`."""
         with self._changing():
             self._suppressions += 1
         try:
@@ -139,7 +139,7 @@ class TestMode:
 
     @contextmanager
     def allow_delivery(self) -> Iterator[None]:
-        """Deliver meanwhile, also where delivery is suppressed, and in processes that are started meanwhile."""
+        """Deliver in the block even if delivery is suppressed, and in processes that are started in it."""
         with _environment(None if self.redirect is None else INHERITED):
             with self._changing():
                 self._allowances += 1
@@ -151,7 +151,7 @@ class TestMode:
 
     @contextmanager
     def redirect_delivery(self, redirect: DeliveryRedirect) -> Iterator[None]:
-        """Deliver through this alone meanwhile, whatever else is asked for; started processes deliver nothing."""
+        """Deliver only through this redirect in the block; processes that are started in it deliver nothing."""
         with _environment(INHERITED):
             previous = self.redirect
             with self._changing():
@@ -164,7 +164,7 @@ class TestMode:
 
     @contextmanager
     def lenient(self) -> Iterator[None]:
-        """Handle wrong calls as the client's settings say, although something records."""
+        """Handle invalid calls as the client's settings say, even while recording."""
         with self._changing():
             self._lenient += 1
         try:
@@ -174,9 +174,9 @@ class TestMode:
                 self._lenient -= 1
 
     def end_inherited_suppression(self) -> None:
-        """End the suppression that the environment asked for when this module was imported.
+        """End the suppression that the environment requested when this module was imported.
 
-        Called when a test run ends whose process goes on.
+        Called at the end of a test run whose process continues.
         """
         with self._changing():
             if self._from_environment:
@@ -184,16 +184,16 @@ class TestMode:
                 self._suppressions -= 1
 
     def suppress_when(self, condition: Callable[[], bool] | None) -> None:
-        """Deliver nothing while this is true; None removes the condition.
+        """Suppress delivery while the condition is true; None removes it.
 
         Args:
-            condition: Called for each batch that is submitted, so it must be fast.
+            condition: Called for each submitted batch, so it must be fast.
         """
         with self._changing():
             self._condition = condition
 
     def add_sync_hook(self, hook: Callable[[], None]) -> None:
-        """Call this before recorded records are read: it submits what can be known only then."""
+        """Call this hook before recorded records are read, so that it can submit pending ones."""
         with self._lock:
             if hook not in self._sync_hooks:
                 self._sync_hooks += (hook,)
@@ -205,7 +205,7 @@ class TestMode:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Hold the lock, and update what clients and adapters read without it."""
+        """Hold the lock, and update the attributes that clients and adapters read without it."""
         with self._lock:
             yield
             self.recording = bool(self._sinks)
@@ -215,7 +215,7 @@ class TestMode:
 
 @contextmanager
 def _environment(value: str | None) -> Iterator[None]:
-    """Set the variable for processes that are started meanwhile; None removes it."""
+    """Set the variable for processes that are started in the block; None removes it."""
     previous = os.environ.pop(TESTING_VARIABLE, None)
     if value is not None:
         os.environ[TESTING_VARIABLE] = value
@@ -236,7 +236,7 @@ def _is_suppressed_by_environment() -> bool:
         return True
     if word not in _FALSE:
         logger.warning(
-            "%s must be 1, true, yes or on to stop delivery, not %s; this process delivers",
+            "%s must be 1, true, yes or on to suppress delivery, not %s; this process delivers",
             TESTING_VARIABLE,
             describe(value),
         )

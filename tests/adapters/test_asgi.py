@@ -283,7 +283,7 @@ async def test_a_silent_vendor_does_not_hold_up_the_shutdown_and_what_is_left_is
     app = lifespan_app(lambda: recorder.client.bind(user_id="user_1").capture("stopped"))
     sent = await run_lifespan(AnalyticsMiddleware(app, recorder.client))  # for ever, if it waited for the vendor
     assert sent[-1] == "lifespan.shutdown.complete"
-    assert "the server stops while records wait, which are lost with the process: 1 for " in caplog.text
+    assert "the server stops while records are pending, which are lost with the process: 1 for " in caplog.text
     recorder.open.set()
     assert recorder.client.shutdown(5)
 

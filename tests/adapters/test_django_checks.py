@@ -273,7 +273,10 @@ def test_an_app_by_the_name_of_the_package_is_told_the_right_one(tmp_path: Path)
     (tmp_path / "settings.py").write_text('SECRET_KEY = "k"\nINSTALLED_APPS = ["sessionsight"]\n', "utf-8")
     done = python(tmp_path, "-m", "django", "check")
     assert done.returncode == 1
-    assert 'INSTALLED_APPS has "sessionsight", which is no Django app; write "sessionsight_django"' in done.stderr
+    assert (
+        'INSTALLED_APPS contains "sessionsight", which is not a Django app; replace it by "sessionsight_django"'
+        in done.stderr
+    )
 
 
 @pytest.mark.processes

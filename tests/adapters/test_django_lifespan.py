@@ -76,4 +76,4 @@ async def test_a_fault_in_that_does_not_keep_the_server(
 
         assert [message async for message in live(get_asgi_application())][1] == "lifespan.shutdown.complete"
 
-    assert "delivery could not be waited for" in caplog.text
+    assert "waiting for delivery at shutdown failed" in caplog.text

@@ -107,7 +107,7 @@ def _no_coroutine_is_left_unawaited() -> Iterator[None]:
 @pytest.mark.parametrize("kind", ASYNC)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_setting_that_is_an_async_function_is_refused(name: str, kind: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"^{name} must be a plain function .*nothing awaits its result"):
+    with pytest.raises(ConfigurationError, match=f"^{name} must be a plain function .*its result is not awaited"):
         Settings(**{name: ASYNC[kind]})
 
 
@@ -147,7 +147,7 @@ def test_every_other_callable_may_be_a_plain_function(function: Callable[..., An
 def test_what_has_to_be_awaited_is_no_answer(kind: str) -> None:
     function = {**ASYNC, **LATE}[kind]
     for call in (run, decide):
-        with pytest.raises(UnawaitedResult, match=r"^the function returned a .*, which nothing awaits"):
+        with pytest.raises(UnawaitedResult, match=r"^the function returned a .*, which is not awaited"):
             call(function)
 
 
@@ -228,7 +228,7 @@ def test_a_record_without_an_answer_of_before_send_is_dropped(make_recorder: Mak
 
 @pytest.mark.parametrize("kind", LATE)
 def test_a_key_is_never_what_would_have_to_be_awaited(kind: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"the function returned a .*, which nothing awaits"):
+    with pytest.raises(ConfigurationError, match=r"the function returned a .*, which is not awaited"):
         resolve_secret(LATE[kind])
 
 

@@ -51,7 +51,7 @@ def test_a_file_is_read_again_when_it_has_changed_and_only_then(file: Path) -> N
     [
         (b"", "is empty"),
         (b" \n", "is empty"),
-        (b"secret\xff", "holds no text"),
+        (b"secret\xff", "is not UTF-8 text"),
         (b"secret" * 20_000, "is larger than 65536 bytes"),
     ],
 )
@@ -84,7 +84,7 @@ def test_an_option_may_name_a_file(file: Path) -> None:
 
 @pytest.mark.parametrize("option", [{"path": "x"}, {}, {"file": "x", "mode": "r"}, {"file": ""}])
 def test_an_option_that_names_a_file_in_another_way_is_an_error(option: dict[str, str]) -> None:
-    with pytest.raises(ConfigurationError, match="destination 'signal': api_key: a key "):
+    with pytest.raises(ConfigurationError, match="destination 'signal': api_key: write a key "):
         from_options("signal", {"api_key": option})
 
 

@@ -1,4 +1,4 @@
-"""A uWSGI that lets no threads run: the last that does was 2.0.26, which is installed apart from the others."""
+"""uWSGI without threads: the last that does was 2.0.26, which is installed apart from the others."""
 
 from __future__ import annotations
 
@@ -29,4 +29,4 @@ def test_without_threads_a_record_leaves_before_its_request_is_over_and_one_warn
         site.vendor.wait_until(lambda: site.arrived().total() >= 250, "the last records, from a server that runs")
         site.stop()
         site.each_once()
-        assert site.log().count("uWSGI lets no threads run") == 1
+        assert site.log().count("uWSGI does not run threads") == 1

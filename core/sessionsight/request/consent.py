@@ -30,7 +30,7 @@ def consents(policy: ConsentPolicy, data: RequestData) -> bool:
     if policy == "all":
         return True
     if callable(policy):
-        return decide(policy, data, text_counts=False)  # the value of a consent cookie may be "no"
+        return decide(policy, data, allow_text=False)  # the value of a consent cookie may be "no"
     refused = (data.headers.get("sec-gpc") or "").strip() == "1"
     if policy == "gpc+dnt":
         refused = refused or (data.headers.get("dnt") or "").strip() == "1"

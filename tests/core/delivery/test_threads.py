@@ -1,4 +1,4 @@
-"""Under a uWSGI that lets no threads run, whoever captures delivers. (tests/servers asks the real one.)"""
+"""Without threads in uWSGI, captures deliver on the calling thread. (tests/servers asks the real one.)"""
 
 from __future__ import annotations
 
