@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from sessionsight.delivery.stores.sqlite import owner_lock
 from sessionsight.delivery.stores.sqlite.owner_lock import OwnerLock
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, claim, enter, files, sqlite_spool
@@ -221,6 +222,20 @@ def test_a_lock_is_opened_once_and_closed_by_the_last_who_uses_it(path: Path) ->
     for lock in locks:
         lock.release()
     assert descriptors() == before
+
+
+def test_a_lock_that_was_released_is_not_taken_again(path: Path) -> None:
+    """Another thread may still look after the file when the spool is closed."""
+    path.touch()
+    lock, other = OwnerLock(str(path)), OwnerLock(str(path))
+    lock.release()
+
+    assert not lock.renew()
+    assert not other.is_alive(lock.id)
+    other.release()
+    assert lock.is_alive(other.id), "it cannot be told"
+    assert not lock.renew()
+    assert not [database for _, database in owner_lock._files if database == str(path)]
 
 
 ASK = """

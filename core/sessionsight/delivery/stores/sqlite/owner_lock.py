@@ -90,6 +90,10 @@ _guards: dict[int, threading.RLock] = {}
 _files: dict[tuple[int, str], _LockFile] = {}
 
 
+def _guard() -> threading.RLock:
+    return _guards.setdefault(os.getpid(), threading.RLock())
+
+
 class OwnerLock:
     """A new owner of claims in a database.
 
@@ -114,35 +118,46 @@ class OwnerLock:
         """Return whether an owner holds its lock; also True where that cannot be told."""
         if (os.getpid(), owner) in _alive_here:
             return True
-        # A shared lock, so that two processes that ask at the same time do not take each other for the owner.
-        if not self._file.lock(owner, fcntl.LOCK_SH):
-            return True
-        self._file.unlock(owner)
-        return False
+        with _guard():
+            # Once this lock is released, the descriptor may be another file's.
+            if not self._is_held():
+                return True
+            # A shared lock, so that two processes that ask at the same time do not take each other for the owner.
+            if not self._file.lock(owner, fcntl.LOCK_SH):
+                return True
+            self._file.unlock(owner)
+            return False
 
     def renew(self) -> bool:
         """If somebody has deleted or replaced the file, lock the one that is there now.
 
         Returns:
-            Whether that succeeded; until then nobody can tell which owners are alive.
+            Whether that succeeded; until then nobody can tell which owners are alive. False after `release`.
 
         Raises:
             OSError: There can be no lock beside the database.
         """
-        lost = self._file
-        if lost.is_current():
+        with _guard():
+            if not self._is_held():
+                return False
+            lost = self._file
+            if lost.is_current():
+                return True
+            if not self._acquire():
+                return False
+            _release(lost)
             return True
-        if not self._acquire():
-            return False
-        _release(lost)
-        return True
 
     def release(self) -> None:
         """Give up the lock: whatever this owner still claims may be recovered by others."""
-        if (os.getpid(), self.id) in _alive_here:
-            _alive_here.discard((self.pid, self.id))
-            self._file.unlock(self.id)
-            _release(self._file)
+        with _guard():
+            if self._is_held():
+                _alive_here.discard((self.pid, self.id))
+                self._file.unlock(self.id)
+                _release(self._file)
+
+    def _is_held(self) -> bool:
+        return (os.getpid(), self.id) in _alive_here
 
     def _acquire(self) -> bool:
         file = _use(self._database)
@@ -155,7 +170,7 @@ class OwnerLock:
 
 def _use(database: str) -> _LockFile:
     pid = os.getpid()
-    with _guards.setdefault(pid, threading.RLock()):
+    with _guard():
         file = _files.get((pid, database))
         if file is None or not file.is_current():
             file = _files[pid, database] = _LockFile(database)
@@ -165,7 +180,7 @@ def _use(database: str) -> _LockFile:
 
 def _release(file: _LockFile) -> None:
     pid = os.getpid()
-    with _guards.setdefault(pid, threading.RLock()):
+    with _guard():
         file.users -= 1
         if not file.users:
             file.close()
