@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 import time
@@ -13,7 +14,7 @@ import pytest
 
 from sessionsight.capture.records import DropReason
 from sessionsight.delivery.queue.base import LaneBatch
-from sessionsight.delivery.stores.sqlite import maintenance
+from sessionsight.delivery.stores.sqlite import maintenance, owner_lock
 from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.test_mode import TestMode
 from tests.core.delivery.kit import event, goal, labels
@@ -334,6 +335,47 @@ def test_a_late_record_is_written_down_although_the_spool_is_closed(path: Path) 
 
     assert query(path, "SELECT count(*) FROM queue") == [(1,)]
     assert files(path) == [path.name]
+
+
+def test_a_closed_spool_that_is_read_or_written_is_closed_again(path: Path) -> None:
+    spool = sqlite_spool(path)
+    enter(spool, [event("a")])
+    end(spool)
+
+    assert counts(spool.lane(LANE))["pending"] == 1
+    assert spool.file._connection is None
+    spool.file.write(lambda connection: None, wait=1.0)
+    assert spool.file._connection is None
+    assert files(path) == [path.name]
+
+
+def test_a_file_that_is_closed_within_an_operation_is_closed_at_its_end(path: Path) -> None:
+    """A finalizer may run in the middle of it."""
+    spool = sqlite_spool(path)
+
+    def work(connection: sqlite3.Connection) -> None:
+        spool.close()
+        connection.execute("SELECT 1")
+
+    spool.file.write(work, wait=1.0)
+
+    assert spool.file._connection is None
+    assert files(path) == [path.name]
+
+
+def test_upkeep_that_goes_on_while_the_spool_is_closed_leaves_nothing_open(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = sqlite_spool(path)
+    enter(spool, [event("a")])
+    monkeypatch.setattr(spool._maintenance, "checkpoint_if_needed", lambda now: spool.close())
+
+    spool.tend(time.monotonic())
+
+    assert spool.file._connection is None
+    assert (os.getpid(), str(path)) not in owner_lock._files
+    assert path.name in files(path)
+    assert not [name for name in files(path) if name.endswith(("-wal", "-shm"))]
 
 
 def test_a_folder_that_gives_no_lock_leaves_the_records_in_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

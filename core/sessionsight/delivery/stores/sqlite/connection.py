@@ -73,6 +73,7 @@ class SqliteConnection:
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
         self._lock = threading.RLock()
         self._inside = False
+        self._closed = False
         self._connection: sqlite3.Connection | None = None
         self._checkpoint_lock = threading.Lock()
         self._checkpoint_connection: sqlite3.Connection | None = None
@@ -127,6 +128,13 @@ class SqliteConnection:
         """Let go of the file; whatever is at its path is opened when it is needed next."""
         with self._lock:
             self._disconnect()
+
+    def close(self) -> None:
+        """Close the connection for good. Each later operation opens one for itself, and closes it at its end."""
+        with self._lock:
+            self._closed = True
+            if not self._inside:
+                self._disconnect()
 
     def checkpoint(self, *, restart: bool) -> None:
         """Write the log back to the file, on a connection of its own that keeps nobody waiting.
@@ -245,6 +253,8 @@ class SqliteConnection:
                 raise fault from error
             finally:
                 self._inside = False
+                if self._closed:
+                    self._disconnect()
         finally:
             self._lock.release()
 

@@ -114,9 +114,6 @@ class SqliteSpool:
             for share in shares:
                 self._lanes[share.lane].enqueue_in_fallback(share, fault)
             return None
-        finally:
-            if self._closed:  # a late capture; the file stays nobody's
-                self.file.reopen()
 
     def enqueue_from_fallback(self, lane: str, entries: Sequence[QueuedRecord]) -> None:
         """Write down what a lane had to keep in memory.
@@ -201,7 +198,7 @@ class SqliteSpool:
             with contextlib.suppress(StoreError):  # whoever comes next sees that the lock is free
                 self.file.write(partial(recovery.resign, owner=lock.id), wait=_PATIENCE)
             lock.release()
-        self.file.reopen()
+        self.file.close()
 
     # --- inside ----------------------------------------------------------------------------------
 
