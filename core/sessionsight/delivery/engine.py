@@ -328,8 +328,12 @@ class Engine:
 
         Safe in finalizers, because it does not wait.
         """
-        if self._registered and not self._closed and self.pid == os.getpid():
+        if self._closed or self.pid != os.getpid():
+            return
+        if self._registered or any(lane.running for lane in self._lanes.values()):
             self._submit_queue.retire(self._retire_lanes)
+        else:
+            self._spool.close()  # reading statistics has opened it
 
     def _retire_lanes(self) -> None:
         for lane in self._lanes.values():

@@ -102,6 +102,11 @@ class Lane:
         if self._thread is None or self._idle or self._queue.depth()[0] >= self._max_records:
             self._wake_thread()
 
+    @property
+    def running(self) -> bool:
+        """True once the lane's thread has been started."""
+        return self._thread is not None
+
     def start(self) -> None:
         """Start the thread, because the spool may hold records already."""
         self._wake_thread()

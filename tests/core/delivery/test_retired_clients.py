@@ -6,7 +6,7 @@ import gc
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import sessionsight
 from sessionsight import Client, Settings
 from sessionsight.capture.current import set_default
 from sessionsight.delivery import lifecycle
+from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from tests.core.delivery.kit import batches, singles
 from tests.support.server import Server, reply, until
 
@@ -128,6 +129,29 @@ def test_a_client_that_captured_nothing_has_nothing_to_end(server: Server, spool
     make(server, spool=spool)
 
     assert ours() == before
+
+
+@pytest.mark.parametrize("use", [Client.stats, Client.flush, Client.dead_letters])
+def test_a_client_that_only_looked_into_its_spool_closes_it(
+    use: Callable[[Client], object], server: Server, tmp_path: Path
+) -> None:
+    client = make(server, spool=f"sqlite:///{tmp_path}/spool.db")
+    use(client)
+    engine = client._engine
+    del client
+
+    assert isinstance(engine._spool, SqliteSpool)
+    assert engine._spool.file._connection is None
+
+
+def test_a_client_that_only_resumed_ends_its_threads(server: Server, spool: str) -> None:
+    before = ours()
+    client = make(server, spool=spool)
+    client.resume()
+    assert ours() - before
+
+    del client
+    until(lambda: not ours() - before, "all threads have ended")
 
 
 def test_a_forked_child_that_drops_a_client_leaves_its_parents_alone(server: Server) -> None:
