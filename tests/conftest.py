@@ -3,15 +3,13 @@
 import gc
 import os
 import socket
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import hypothesis
 import pytest
 
-from sessionsight.capture.current import set_default
-from sessionsight.delivery import lifecycle
+from tests.support.clients import closed_at_the_end
 
 # Tests that need more examples or fewer take a multiple of these numbers: tests/support/examples.py.
 hypothesis.settings.register_profile("dev", deadline=None, max_examples=30)
@@ -49,13 +47,10 @@ def _measured_processes(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
 
 
 @pytest.fixture(autouse=True)
-def _no_client_left() -> Iterator[None]:
-    """The clients that a test has made are shut down, without waiting, and none of them stays the process's own."""
-    before = set(lifecycle._open)
-    yield
-    set_default(None)
-    for client in set(lifecycle._open) - before:
-        client.finish_shutdown(time.monotonic())
+def _no_client_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test's clients have not delivered by its end is lost, before its patches are undone."""
+    with closed_at_the_end():
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

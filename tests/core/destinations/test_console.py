@@ -1,12 +1,15 @@
 """The console prints what vendors would be given, one line a record."""
 
 import sys
+import threading
 from typing import Any
 
 import pytest
 
 from sessionsight import Client, SessionSightIds, Settings, TrackingContext
 from sessionsight.destinations import Console
+from tests.support.clients import closed_at_the_end
+from tests.support.server import until
 
 CONTEXT = TrackingContext(sessionsight=SessionSightIds(session_id="session-1", visitor_id="visitor-1"))
 
@@ -76,6 +79,24 @@ def test_without_stderr_records_are_kept(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not made.flush(0.2)
     assert made.stats().lanes["console"].pending == 1
     assert made.stats().lanes["console"].last_error == "this process has no stderr"
+
+
+def test_what_a_test_leaves_is_not_printed_after_its_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody holds the client any more, and stderr is there again."""
+
+    def use_and_drop() -> None:
+        made = client()
+        made.analytics.capture("seen")
+        until(lambda: made.stats().lanes["console"].last_error, "it was tried")
+
+    with monkeypatch.context() as patch, closed_at_the_end():
+        patch.setattr(sys, "stderr", None)
+        use_and_drop()
+
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sessionsight-console")]
+    assert "event seen" not in capsys.readouterr().err
 
 
 def test_a_console_needs_no_keys() -> None:
