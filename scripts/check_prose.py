@@ -19,7 +19,7 @@ from pathlib import Path
 
 PHRASES = re.compile(
     r"\b(for ever|in vain|afresh|anew|whosever|borne|bears|goes before|dear(?:est)? to|in the midst|of ours)\b"
-    r"|\bis no (?!longer\b|more\b)[a-z]+\b"
+    r"|(?<!there )\bis no (?!longer\b|more\b)[a-z]+\b"
     r"|, for (?:it|they|there|the|no|only)\b",
     re.IGNORECASE,
 )

@@ -278,7 +278,7 @@ def test_each_entry_is_judged_by_itself(metadata: dict[str, Any]) -> None:
 def test_a_goal_goes_out_with_the_fields_of_the_vendors_sdk(
     goal_id: str, amount: Any, metadata: dict[str, Any], direction: Any
 ) -> None:
-    vendor = SessionSight(secret_api_key="k", property_id="shop", metadata_over_limit="as_given")
+    vendor = SessionSight(secret_api_key="k", property_id="shop", metadata_over_limit="keep")
     context = TrackingContext(sessionsight=SessionSightIds(session_id="s-1", visitor_id="v-1"), user_id="user_1")
     record = goal(goal_id, direction, amount, {name: nonfinite_as_text(value) for name, value in metadata.items()})
     (call,) = vendor.build_requests([entry(record, context)], now=NOW)

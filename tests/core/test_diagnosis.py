@@ -87,7 +87,7 @@ def test_a_check_finds_a_key_function_that_fails() -> None:
         raise OSError("secret_of_the_vault")
 
     [(level, message)] = found(check(client_for({"signal": {"api_key": broken}})), "signal")
-    assert (level, message) == ("error", "api_key: the function that gives the key failed with OSError")
+    assert (level, message) == ("error", "api_key: the function for the key failed with OSError")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where records go: one module a vendor, each the vendor's protocol as pure code."""
+"""Destinations: one module per vendor, with the vendor's protocol as pure code."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ BY_NAME: dict[str, type[VendorDestination]] = {
     "analyse": Analyse,
     "console": Console,
 }
-"""The vendors, and the console, by the names that they have in settings."""
+"""Classes of the vendors and the console by their names in settings."""
 
 
 def from_options(name: str, options: Mapping[str, Any]) -> Destination:
-    """Make a vendor's destination from options by name, as they stand in a settings file.
+    """Create a vendor's destination from options, as in a settings file.
 
     Args:
-        name: One of `BY_NAME`; or any other, when the options name the `vendor`.
-        options: The names and values of the class's fields. A key may be `{"file": path}`, see `KeyFile`.
+        name: One of `BY_NAME`, or any other name if the options contain the `vendor`.
+        options: Names and values of the class's fields. A key may be `{"file": path}`, see `KeyFile`.
 
     Raises:
         ConfigurationError: An unknown name (the nearest known one is given), a missing option or a wrong value.
@@ -41,7 +41,7 @@ def from_options(name: str, options: Mapping[str, Any]) -> Destination:
     Example:
         >>> from_options("analyse", {"public_key": "pk_live_1"})
         Analyse(name='analyse', public_key=***, host='https://pulse.analyse.net', batch_size=100, \
-share_visitor_id=True, profile_traits='as_given')
+share_visitor_id=True, profile_traits='keep')
     """
     vendor = options.get("vendor", name)
     kind = BY_NAME.get(vendor) if isinstance(vendor, str) else None
@@ -51,7 +51,7 @@ share_visitor_id=True, profile_traits='as_given')
         )
     if kind is None:
         error = ConfigurationError.unknown(name, BY_NAME, where="destinations")
-        raise ConfigurationError(f"{error} (a name of your own needs a 'vendor' among its options)")
+        raise ConfigurationError(f"{error} (a custom name needs a 'vendor' in its options)")
     options = {option: value for option, value in options.items() if option != "vendor"}
     known = [field for field in kind.__struct_fields__ if field != "name"]
     for option in options:
@@ -61,6 +61,6 @@ share_visitor_id=True, profile_traits='as_given')
         option: KeyFile.from_option(value, where=f"destination {name!r}: {option}") if option in kind.secrets else value
         for option, value in options.items()
     }
-    # What is missing is found by the class's own check, which has a better message than Python.
+    # The class checks for missing options itself, with a better message than Python's.
     missing = {field.name: None for field in fields(kind) if field.required}
     return kind(**{**missing, **options, "name": name})

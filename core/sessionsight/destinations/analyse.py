@@ -40,7 +40,7 @@ _DOLLAR_TRAITS = {"name": "$name", "email": "$email", "avatar": "$avatar", "avat
 class Analyse(VendorDestination, frozen=True, kw_only=True):
     """Sends events and identifications to Analyse.net.
 
-    Amounts of typed events go out in minor units, as that vendor wants them.
+    Amounts of typed events are sent in minor units, as the vendor expects.
 
     Raises:
         ConfigurationError: An option is missing or wrong.
@@ -54,19 +54,19 @@ class Analyse(VendorDestination, frozen=True, kw_only=True):
     secrets: ClassVar[frozenset[str]] = frozenset({"public_key"})
 
     name: str = "analyse"
-    """The name of its lane; several of one vendor need a name each."""
+    """Name of the lane. Several destinations of one vendor need different names."""
     public_key: Secret
-    """The site's key (`pk_live_...`), or a function that returns it."""
+    """Key of the site (`pk_live_...`), or a function that returns it."""
     host: str = _DEFAULT_URL
-    """The address of the ingest; empty is the default, one trailing slash is cut."""
+    """URL of the ingest API. Empty means the default; a trailing slash is removed."""
     batch_size: Annotated[int, Meta(ge=1)] = 100
-    """Records in one call: the vendor's `maxBatchSize`."""
+    """Most records in one request: the vendor's `maxBatchSize`."""
     share_visitor_id: bool = True
-    """Whether SessionSight's visitor id (the `ss_vid` cookie) may stand in as the anonymous id, since the
-    vendor's own is kept in the browser, where no server sees it."""
-    profile_traits: Literal["as_given", "dollar"] = "as_given"
+    """Use SessionSight's visitor id (the `ss_vid` cookie) as the anonymous id if no other is known. The vendor's own
+    id is kept in the browser and never sent to a server."""
+    profile_traits: Literal["keep", "dollar"] = "keep"
     """`"dollar"` renames the traits `name`, `email` and `avatar` (or `avatarUrl`) to the `$name` spelling of the
-    vendor's SDK. The vendor's documentation, which we follow, has no `$`."""
+    vendor's SDK. The vendor's documentation, which is the default, has no `$`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,13 +75,13 @@ class Analyse(VendorDestination, frozen=True, kw_only=True):
 
     @property
     def limits(self) -> Limits:
-        """`batch_size` records a call."""
+        """Limits of the lane: `batch_size` records per request."""
         return Limits(max_records=self.batch_size)
 
     def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
-        """An event needs a person or an anonymous id, an identification needs the person.
+        """Return NO_IDENTITY for an event without person and anonymous id, and for an identification without person.
 
-        An anonymous id that a call gives as an empty string is refused, as the vendor's SDK does.
+        An anonymous id that is an empty string is rejected, as by the vendor's SDK.
         """
         if record.anonymous_id == "":
             return DropReason.NO_IDENTITY
@@ -92,7 +92,7 @@ class Analyse(VendorDestination, frozen=True, kw_only=True):
         return DropReason.NO_IDENTITY
 
     def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
-        """One call for all."""
+        """Return one request for all entries."""
         if not entries:
             return []
         body = _Body(public_key=resolve_secret(self.public_key), events=[self._event(entry) for entry in entries])
@@ -132,7 +132,7 @@ class Analyse(VendorDestination, frozen=True, kw_only=True):
         )
 
     def _traits(self, record: Identify) -> bytes:
-        if self.profile_traits == "as_given" or record.properties == b"{}":
+        if self.profile_traits == "keep" or record.properties == b"{}":
             return record.properties
         traits = decode(record.properties)
         renamed = {new: traits.pop(name) for name, new in _DOLLAR_TRAITS.items() if name in traits}

@@ -1,9 +1,9 @@
-"""What a destination is: one vendor's protocol as pure code.
+"""Destination protocol: one vendor's wire format as pure code.
 
-It says which records it takes, turns records into HTTP calls, and judges the replies. It has no
-clock, socket or thread; what it needs is handed in. `docs/destinations.md` writes a fifth one.
+A destination selects the records that it supports, builds HTTP requests from them and classifies the responses. It uses
+no clock, socket or thread; its inputs are passed in. `docs/destinations.md` shows how to write one.
 
-What helps to write one can be had from here as well: see `options` and `writing`.
+This module also exports the helpers of `options` and `serialization` for destinations outside this package.
 """
 
 from __future__ import annotations
@@ -47,26 +47,26 @@ __all__ = [
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """How a lane may send to one destination."""
+    """Limits on how a lane sends to one destination."""
 
     max_records: int = 100
-    """Records in one batch."""
+    """Most records in one request."""
     max_bytes: int = 512 * 1024
-    """Bytes of properties in one batch, about; a single larger record still goes alone."""
+    """Approximate bytes of properties in one request. A single larger record is sent on its own."""
     concurrency: int = 1
-    """Calls in flight at a time."""
+    """Most requests in flight at the same time."""
     calls_per_minute: int | None = None
-    """The vendor's rate limit, obeyed before the vendor has to say so."""
+    """The vendor's rate limit in requests per minute, enforced by the client. None for no limit."""
     gzip_above: int | None = None
-    """Bodies of more bytes than this are compressed; None where the vendor does not take gzip."""
+    """Compress larger bodies, in bytes. None if the vendor does not accept gzip."""
     max_age: float | None = None
     """Seconds after which an undelivered record is dead-lettered as expired."""
     idempotent: bool = True
-    """Whether a record may be sent again when nobody knows whether the first attempt arrived."""
+    """A record may be sent again when the outcome of an earlier attempt is unknown."""
 
 
 class VendorRequest(Struct, frozen=True, kw_only=True):
-    """One HTTP request to make, and the entries it carries."""
+    """One HTTP request to a vendor, and the entries in its body."""
 
     url: str
     headers: dict[str, str]
@@ -74,15 +74,15 @@ class VendorRequest(Struct, frozen=True, kw_only=True):
     entries: Sequence[QueuedRecord]
     method: str = "POST"
     warnings: Sequence[str] = ()
-    """What the operator should know of these records: values that were left out, or could not be converted."""
+    """Messages for the operator's log about values that were left out or could not be converted."""
 
     def __repr__(self) -> str:
-        """Without query, headers and body, which hold keys and personal data."""
+        """Return a summary without query, headers and body, which contain keys and personal data."""
         return f"VendorRequest({self.method} {sanitize_url(self.url)}, {len(self.entries)} entries)"
 
 
 class VendorResponse(Struct, frozen=True, kw_only=True):
-    """A vendor's answer. Header names are lower-case; the body is bounded."""
+    """A vendor's response. Header names are lower-case; the body is truncated by the transport."""
 
     status: int
     headers: dict[str, str] = {}
@@ -90,62 +90,62 @@ class VendorResponse(Struct, frozen=True, kw_only=True):
 
 
 class Action(Enum):
-    """What the lane does with a call's entries."""
+    """Next step for the entries of a request."""
 
     DELIVERED = "delivered"
     RETRY = "retry"
-    """Certainly not taken: send again later."""
+    """The vendor did not process the request: send it again later."""
     UNKNOWN = "unknown"
-    """Perhaps taken: sent again where that is harmless, parked among the dead letters where not."""
+    """The outcome is unknown: sent again if the destination is idempotent, otherwise dead-lettered."""
     SPLIT = "split"
-    """Too large: send each half."""
+    """The request is too large: send each half."""
     BISECT = "bisect"
-    """One of them is wrong: send each half until it stands alone."""
+    """One record is invalid: send each half until the invalid one is alone."""
     PAUSE = "pause"
-    """A wrong key or address: keep everything, tell the operator, try now and then."""
+    """The key or the address is wrong: keep all records, log it, and probe at intervals."""
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """A judged reply."""
+    """Outcome of a request."""
 
     action: Action
     message: str = ""
-    """The vendor's own words, for people."""
+    """The vendor's error message."""
     rejected: dict[int, str] = {}
-    """With DELIVERED: positions of entries that the vendor did refuse, and why."""
+    """With DELIVERED: positions of the entries that the vendor rejected, with the reasons."""
 
 
 class Destination(Protocol):
-    """What delivery needs of a vendor. Anything with these members is a destination."""
+    """Protocol that delivery uses for a vendor. Any object with these members is a destination."""
 
     @property
     def name(self) -> str:
-        """The lane's name in settings, statistics and logs."""
+        """Name of the lane in settings, statistics and logs."""
 
     @property
     def limits(self) -> Limits:
-        """How the lane may send."""
+        """Limits of the lane."""
 
     def supports(self, kind: type[Record]) -> bool:
-        """Whether this vendor has a place for such records at all."""
+        """Return whether the vendor accepts this kind of record."""
 
     def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
-        """Why this record cannot go to the vendor, or None when it can."""
+        """Return why this record cannot be sent to the vendor; None if it can."""
 
     def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
-        """The HTTP calls that carry these entries, each entry in exactly one."""
+        """Return the HTTP requests for these entries, with each entry in exactly one."""
 
     def classify(self, call: VendorRequest, reply: VendorResponse) -> Verdict:
-        """What a reply means for the entries of its call."""
+        """Return what a response means for the entries of its request."""
 
 
 class VendorDestination(Struct, frozen=True, kw_only=True):
-    """What the four vendors have in common: checked options, hidden keys, the usual status codes.
+    """Base class of the four vendors: validated options, hidden keys, the usual status codes.
 
-    The fields of a subclass are its options. When one is made, each required field must have a
+    The fields of a subclass are its options. On construction, each required field must have a
     value, and each value must be of its field's type.
 
-    A destination of your own may start here, or be any object that fits `Destination`.
+    A custom destination may inherit from this class, or be any object that implements `Destination`.
 
     Raises:
         ConfigurationError: A required option is missing or blank, or a value is of a wrong type.
@@ -153,13 +153,13 @@ class VendorDestination(Struct, frozen=True, kw_only=True):
 
     kinds: ClassVar[frozenset[type[Record]]]
     secrets: ClassVar[frozenset[str]] = frozenset()
-    """Names of the fields that never appear in a repr or an error."""
+    """Names of the fields that never appear in a repr or an error message."""
 
-    if TYPE_CHECKING:  # a field of the vendors, so that one may be there twice; a class variable will do as well
+    if TYPE_CHECKING:  # a field of the vendors, so that one can be configured twice; a class variable works too
 
         @property
         def name(self) -> str:
-            """The name of its lane."""
+            """Name of the lane."""
 
     def __post_init__(self) -> None:
         given: object = self.name
@@ -181,23 +181,23 @@ class VendorDestination(Struct, frozen=True, kw_only=True):
 
     @property
     def limits(self) -> Limits:
-        """How the lane may send: a hundred records a call, one call at a time."""
+        """Limits of the lane: 100 records per request, one request at a time."""
         return Limits()
 
     def supports(self, kind: type[Record]) -> bool:
-        """Whether this vendor has a place for such records at all."""
+        """Return whether the vendor accepts this kind of record."""
         return kind in self.kinds
 
     def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
-        """Why this record cannot go to the vendor, or None when it can: here, always."""
+        """Return why this record cannot be sent to the vendor; None, because by default all can."""
         return None
 
     def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
-        """The HTTP calls that carry these entries, each entry in exactly one."""
-        raise NotImplementedError(f"{type(self).__name__} must say how records become HTTP calls")
+        """Return the HTTP requests for these entries, with each entry in exactly one."""
+        raise NotImplementedError(f"{type(self).__name__} must implement build_requests()")
 
     def classify(self, call: VendorRequest, reply: VendorResponse) -> Verdict:
-        """What a reply means for the entries of its call."""
+        """Return what a response means for the entries of its request."""
         return classify_status(reply)
 
     def __repr__(self) -> str:
@@ -212,7 +212,7 @@ _SAFE_TO_RETRY = frozenset({408, 429})
 
 
 def classify_status(reply: VendorResponse) -> Verdict:
-    """The meaning of a status code, where a vendor says nothing else."""
+    """Return the default verdict for a status code."""
     status = reply.status
     if 200 <= status < 300:
         return Verdict(action=Action.DELIVERED)
@@ -231,9 +231,9 @@ def classify_status(reply: VendorResponse) -> Verdict:
 
 
 def error_message(reply: VendorResponse) -> str:
-    """Return what the vendor says is wrong: `error.message`, else `error.code`, `error` as text, else the status.
+    """Return the vendor's error message: `error.message`, else `error.code`, `error` as text, else the status.
 
-    Read as SessionSight's own SDK does: an empty message counts, and leaves the status
+    Parsed like SessionSight's own SDK does: an empty message counts, and results in the status
     (https://github.com/SessionSight/sdks, goals/src).
     """
     fallback = f"HTTP {reply.status}"

@@ -24,22 +24,22 @@ class Console(VendorDestination, frozen=True, kw_only=True):
     kinds: ClassVar[frozenset[type[Record]]] = frozenset({Event, Identify, PersonProperties, Alias, Group, Goal})
 
     name: str = "console"
-    """The name of its lane, and the first word of each line."""
+    """Name of the lane, and the first word of each line."""
 
     @property
     def limits(self) -> Limits:
-        """A hundred records at a time."""
+        """Limits of the lane: 100 records at a time."""
         return Limits()
 
     def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
-        """One text for all, a line each."""
+        """Return one request whose body has a line for each record."""
         if not entries:
             return []
-        text = "".join(f"{self.name}: {' '.join(_words(entry))}\n" for entry in entries)
+        text = "".join(f"{self.name}: {' '.join(_fields(entry))}\n" for entry in entries)
         return [VendorRequest(url="console:stderr", headers={}, body=text.encode("utf-8", "replace"), entries=entries)]
 
 
-def _words(entry: QueuedRecord) -> Iterator[str]:
+def _fields(entry: QueuedRecord) -> Iterator[str]:
     record, context = entry.record, entry.context
     yield record.kind
     match record:
@@ -65,6 +65,6 @@ def _words(entry: QueuedRecord) -> Iterator[str]:
 
 
 def _text(value: str) -> str:
-    """As it stands where that is one plain word, otherwise quoted and escaped."""
+    """Return one printable word unchanged, and any other text quoted and escaped."""
     plain = value.isprintable() and " " not in value and '"' not in value
     return value if plain else encode(value).decode() if value.isprintable() else ascii(value)

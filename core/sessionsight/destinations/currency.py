@@ -24,10 +24,10 @@ _BY_CODE = {code: digits for digits, codes in _EXPONENTS.items() for code in cod
 
 
 def exponent(currency: str) -> int | None:
-    """How many decimal places a currency has; None for what ISO 4217 does not know, or gives no minor unit.
+    """Return the number of decimal places of a currency; None if ISO 4217 does not define it.
 
     Args:
-        currency: A code of three letters, in any case.
+        currency: Code of three letters, upper or lower case.
 
     Example:
         >>> exponent("usd"), exponent("JPY"), exponent("KWD"), exponent("BTC")
@@ -37,7 +37,7 @@ def exponent(currency: str) -> int | None:
 
 
 def to_major(amount: int | Decimal, currency: str) -> Decimal | None:
-    """An amount in minor units as major units, to the last digit; None for an unknown currency.
+    """Convert an amount from minor to major units without rounding; None for an unknown currency.
 
     Example:
         >>> to_major(4900, "USD"), to_major(4900, "JPY")

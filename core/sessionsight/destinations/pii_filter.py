@@ -1,9 +1,8 @@
-"""SessionSight's screening of goal metadata: values with secrets, card numbers, phone numbers and the like stay here.
+"""Filter of goal metadata: removes values with secrets, card numbers, phone numbers and similar data.
 
-The vendor's SDK drops each entry whose value holds one of these, and sends the rest. This module does the same,
-before anything leaves the process and by the same rules in both directions: what the SDK drops is dropped, and
-what it sends is sent. The rules are those of https://github.com/SessionSight/sdks (sdk-shared); the expressions
-are our own. Keys and e-mail addresses are not screened.
+SessionSight's SDK drops each entry whose value contains one of these, and sends the rest. This filter drops and keeps
+the same entries before anything leaves the process. The rules are those of https://github.com/SessionSight/sdks
+(sdk-shared), in regular expressions of this project. Keys of metadata and e-mail addresses are not filtered.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ __all__ = ["filter_metadata", "sensitive_kind"]
 
 
 def filter_metadata(metadata: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
-    """Turn metadata into strings, and set apart the entries that must not leave.
+    """Convert metadata to strings, and remove the entries with sensitive values.
 
     Args:
         metadata: Decoded JSON: names to values.
 
     Returns:
-        The entries that may go, and the names of the others with what each looks like.
+        The entries to send, and the names of the removed ones with the kind of data each looks like.
 
     Example:
         >>> filter_metadata({"plan": "pro", "seats": 5, "phone": "+44 20 7946 0958"})
@@ -43,9 +42,9 @@ def filter_metadata(metadata: Mapping[str, Any]) -> tuple[dict[str, str], dict[s
 
 
 def sensitive_kind(text: str) -> str | None:
-    """Name what a text holds that must not leave; None when it may go.
+    """Return the kind of sensitive data in a text; None if there is none.
 
-    Takes time in proportion to the text's length, whatever it holds.
+    Takes time linear in the length of the text.
 
     Example:
         >>> sensitive_kind("ord_12345"), sensitive_kind("card 4242 4242 4242 4242")
@@ -60,7 +59,7 @@ def sensitive_kind(text: str) -> str | None:
         return "a JSON web token"
     if any(_HTTP_URL.search(match[0]) for match in _BEFORE_QUERY.finditer(text)):
         return "a URL with a query or fragment"
-    # The digits of a UUID may look like anything.
+    # The digits of a UUID can look like any number.
     text = _UUID.sub("uuid", text)
     for kind, pattern in _NUMBERS:
         if pattern.search(text):
@@ -75,13 +74,13 @@ def sensitive_kind(text: str) -> str | None:
 
 
 def _has_private_key(text: str) -> bool:
-    """Tell whether a PEM block is complete: a BEGIN line, and an END line after it."""
+    """Return whether there is a complete PEM block: a BEGIN line, and an END line after it."""
     begin = _PEM_BEGIN.search(text)
     return begin is not None and _PEM_END.search(text, begin.end()) is not None
 
 
 def _card_candidates(text: str) -> Iterator[str]:
-    """Yield the digits of what the vendor's SDK takes for a card number, and of numbers in a card's usual forms.
+    """Yield the digits of numbers that the vendor's SDK treats as card numbers, and of numbers in the usual forms.
 
     The SDK checks only the longest span of digits and separators, and so misses a card number that has other
     digits next to it, such as its expiry date.
@@ -94,12 +93,12 @@ def _card_candidates(text: str) -> Iterator[str]:
 
 
 def _luhn(digits: str) -> bool:
-    """Tell whether the last digit is the check digit of the others, as on payment cards (ISO/IEC 7812-1)."""
+    """Return whether the last digit is the check digit of the others, as on payment cards (ISO/IEC 7812-1)."""
     plain, doubled = digits[-1::-2], digits[-2::-2].translate(_DOUBLED)
     return (sum(map(int, plain)) + sum(map(int, doubled))) % 10 == 0
 
 
-# A doubled digit, less nine when it has two digits itself.
+# Each digit doubled, minus nine if the result has two digits.
 _DOUBLED = str.maketrans("0123456789", "0246813579")
 
 

@@ -1,4 +1,4 @@
-"""Properties cut down to what a vendor documents: short strings, short lists, nothing nested, no nulls."""
+"""Limits on properties: lengths of strings and arrays, nesting, nulls."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-__all__ = ["Fit", "cut"]
+__all__ = ["PropertyLimits", "truncate_utf16"]
 
 
-class Fit(Struct, frozen=True, kw_only=True):
-    """The limits that properties must fit.
+class PropertyLimits(Struct, frozen=True, kw_only=True):
+    """Limits that properties are reduced to.
 
     Example:
-        >>> fit = Fit(max_string=5, max_array=2)
-        >>> fit({"title": "a long title", "tags": ["a", "b", "c"], "cart": {"total": 3, "coupon": None}})
+        >>> limits = PropertyLimits(max_string=5, max_array=2)
+        >>> limits({"title": "a long title", "tags": ["a", "b", "c"], "cart": {"total": 3, "coupon": None}})
         {'title': 'a lon', 'tags': ['a', 'b'], 'cart_total': 3}
     """
 
     max_string: int | None
-    """Characters in a string; None for no limit."""
+    """Most characters in a string. None for no limit."""
     max_array: int | None
-    """Elements in an array; None for no limit."""
-    nested: Literal["flatten", "as_given"] = "flatten"
-    """`"flatten"` makes `{"cart": {"total": 3}}` a `cart_total`, and numbers the elements of a list of objects."""
-    nulls: Literal["drop", "as_given"] = "drop"
+    """Most elements in an array. None for no limit."""
+    nested: Literal["flatten", "keep"] = "flatten"
+    """`"flatten"` turns `{"cart": {"total": 3}}` into `cart_total`, and numbers the elements of a list of objects."""
+    nulls: Literal["drop", "keep"] = "drop"
 
-    def holds(self, encoded: bytes) -> bool:
-        """Whether an encoded object fits as it stands. Never wrong with a yes; a no may be mere suspicion."""
+    def fits(self, encoded: bytes) -> bool:
+        """Return whether an encoded object is within the limits. May return false negatives, never false positives."""
         if (self.nested == "flatten" and (b"[" in encoded or encoded.find(b"{", 1) > 0)) or (
             self.max_array is not None and b"[" in encoded
         ):
@@ -36,11 +36,11 @@ class Fit(Struct, frozen=True, kw_only=True):
             return False
         if self.max_string is None or len(encoded) <= self.max_string:
             return True
-        # No piece between two quotes is too long; a quote inside a string is escaped.
+        # No part between two quotes is too long; quotes inside a string are escaped.
         return b"\\" not in encoded and max(map(len, encoded.split(b'"'))) <= self.max_string
 
     def __call__(self, properties: dict[str, Any]) -> dict[str, Any]:
-        """The same properties, fitted. A name that stands there already is never overwritten by a flattened one."""
+        """Return properties within the limits. A flattened name never overwrites an existing one."""
         fitted: dict[str, Any] = {}
         for name, value in properties.items():
             self._put(fitted, name, value, properties.keys() - {name})
@@ -59,7 +59,7 @@ class Fit(Struct, frozen=True, kw_only=True):
     def _value(self, value: Any) -> Any:
         match value:
             case str():
-                return cut(value, self.max_string)
+                return truncate_utf16(value, self.max_string)
             case list():
                 kept = [item for item in value if not (item is None and self.nulls == "drop")]
                 return [self._value(item) for item in kept[: self.max_array]]
@@ -72,13 +72,13 @@ class Fit(Struct, frozen=True, kw_only=True):
         return value
 
 
-def cut(text: str, limit: int | None) -> str:
-    """The start of a text, as long as a vendor allows; None is no limit.
+def truncate_utf16(text: str, limit: int | None) -> str:
+    """Return the start of a text, at most `limit` UTF-16 code units long; all of it if the limit is None.
 
-    Counted as JavaScript counts, so that the vendor's own measure is met by any reading of "characters".
+    JavaScript counts UTF-16 code units, so the result is short enough for each meaning of "characters".
 
     Example:
-        >>> cut("a long title", 5), cut("\U0001f600\U0001f600", 3)
+        >>> truncate_utf16("a long title", 5), truncate_utf16("\U0001f600\U0001f600", 3)
         ('a lon', '\U0001f600')
     """
     if limit is None or len(text) * 2 <= limit:

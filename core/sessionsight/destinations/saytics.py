@@ -29,7 +29,7 @@ from sessionsight.destinations.base import (
 )
 from sessionsight.destinations.currency import to_major
 from sessionsight.destinations.options import check_header_secret, header_secret
-from sessionsight.destinations.property_limits import Fit
+from sessionsight.destinations.property_limits import PropertyLimits
 from sessionsight.errors import ConfigurationError
 from sessionsight.request.context import TrackingContext
 
@@ -43,9 +43,8 @@ _PLANS = {"free": (100, 100), "starter": (500, 500), "pro": (1000, 2000)}
 class Saytics(VendorDestination, frozen=True, kw_only=True):
     """Sends events and identifications to Saytics.
 
-    Property values that the vendor does not document are fitted to what it does:
-    https://docs.saytics.com/concepts/properties. That is our choice; `max_string`, `max_array`, `nested`
-    and `nulls` change it.
+    Property values are reduced to what the vendor documents (https://docs.saytics.com/concepts/properties).
+    The vendor's own SDK does not do that; `max_string`, `max_array`, `nested` and `nulls` change it.
 
     Raises:
         ConfigurationError: An option is missing or wrong.
@@ -59,36 +58,37 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
     secrets: ClassVar[frozenset[str]] = frozenset({"secret_key"})
 
     name: str = "saytics"
-    """The name of its lane; several of one vendor need a name each."""
+    """Name of the lane. Several destinations of one vendor need different names."""
     secret_key: Secret
-    """The server's key (`sk_live_...`), or a function that returns it."""
+    """Server key (`sk_live_...`), or a function that returns it."""
     api_url: str = _DEFAULT_URL
-    """The API's address, without `/v1`; empty is the default."""
+    """URL of the API, without `/v1`. Empty means the default."""
     plan: Literal["free", "starter", "pro", "enterprise"] = "free"
-    """The account's plan, which sets `batch_size` and `calls_per_minute`."""
+    """Plan of the account, which sets `batch_size` and `calls_per_minute`."""
     batch_size: Annotated[int, Meta(ge=1, le=1000)] | None = None
-    """Events in one call, in place of the plan's number; the enterprise plan needs it."""
+    """Events in one request, instead of the plan's number. Required for the enterprise plan."""
     calls_per_minute: Annotated[int, Meta(ge=1)] | None = None
-    """Calls in a minute, in place of the plan's number; the enterprise plan needs it. The vendor counts by key:
-    where several processes share one, give each its part."""
-    money: Literal["major", "as_given"] = "major"
+    """Requests per minute, instead of the plan's number. Required for the enterprise plan. The vendor counts requests
+    by key: divide the number by the number of processes that share one."""
+    money: Literal["major", "keep"] = "major"
     """`"major"` turns the `amount` of typed events from minor units into the currency's own (4900 USD into
     49.00), as in the vendor's examples. Other properties are never converted."""
     max_string: Annotated[int, Meta(ge=1)] | None = 256
-    """Longer strings are cut; None leaves them."""
+    """Most characters in a string; longer ones are truncated. None for no limit."""
     max_array: Annotated[int, Meta(ge=1)] | None = 25
-    """Longer arrays are cut; None leaves them."""
-    nested: Literal["flatten", "as_given"] = "flatten"
-    """Whether `{"cart": {"total": 3}}` is sent as `cart_total`."""
-    nulls: Literal["drop", "as_given"] = "drop"
-    """Whether properties without a value are left out."""
+    """Most elements in an array; longer ones are truncated. None for no limit."""
+    nested: Literal["flatten", "keep"] = "flatten"
+    """`"flatten"` sends `{"cart": {"total": 3}}` as `cart_total`."""
+    nulls: Literal["drop", "keep"] = "drop"
+    """`"drop"` leaves out properties without a value."""
     event_names: Literal["keep", "title_case"] = "keep"
-    """`"title_case"` sends `order_processed` as `Order Processed`, which the vendor advises, to this vendor alone."""
+    """`"title_case"` sends `order_processed` as `Order Processed`, as the vendor recommends.
+    Other destinations are not affected."""
     share_visitor_id: bool = True
-    """Whether SessionSight's visitor id (the `ss_vid` cookie) may stand in as the anonymous id, since the
-    vendor's own is kept in the browser, where no server sees it."""
+    """Use SessionSight's visitor id (the `ss_vid` cookie) as the anonymous id if no other is known. The vendor's own
+    id is kept in the browser and never sent to a server."""
     ids: Literal["both", "one"] = "both"
-    """Whether an event of a known user bears the anonymous id as well, if there is one."""
+    """`"both"` sends an event of a known user with the anonymous id as well, if there is one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,7 +102,7 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
 
     @property
     def limits(self) -> Limits:
-        """The plan's limits."""
+        """Limits of the plan."""
         batch_size, calls_per_minute = _PLANS.get(self.plan, (1, 1))
         return Limits(
             max_records=self.batch_size or batch_size,
@@ -110,7 +110,7 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
         )
 
     def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
-        """An event needs a user or an anonymous id, an identification needs the user."""
+        """Return NO_IDENTITY for an event without user and anonymous id, and for an identification without user."""
         if record.user_id or context.user_id:
             return None
         if type(record) is not Identify and anonymous_id(record, context, share_visitor_id=self.share_visitor_id):
@@ -118,7 +118,7 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
         return DropReason.NO_IDENTITY
 
     def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
-        """One call for each identification, then one for all events."""
+        """Return one request for each identification, then one for all events."""
         authorization = f"Bearer {header_secret(self.secret_key)}"
 
         def call(path: str, body: Any, entries: Sequence[QueuedRecord], warnings: Sequence[str] = ()) -> VendorRequest:
@@ -138,13 +138,15 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
         carried: list[QueuedRecord] = []
         events: list[_Event] = []
         warnings: list[str] = []
-        fit = Fit(max_string=self.max_string, max_array=self.max_array, nested=self.nested, nulls=self.nulls)
+        limits = PropertyLimits(
+            max_string=self.max_string, max_array=self.max_array, nested=self.nested, nulls=self.nulls
+        )
         for entry in entries:
             if isinstance(entry.record, Event):
                 carried.append(entry)
-                events.append(self._event(entry, entry.record, fit, warnings))
+                events.append(self._event(entry, entry.record, limits, warnings))
             else:
-                person = _Person(user_id=entry.user_id or "", traits=_properties(entry.record, fit))
+                person = _Person(user_id=entry.user_id or "", traits=_properties(entry.record, limits))
                 calls.append(call("/v1/users/identify", person, (entry,)))
         if len(events) == 1:
             calls.append(call("/v1/events", events[0], carried, warnings))
@@ -152,7 +154,7 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
             calls.append(call("/v1/events/batch", {"events": events}, carried, warnings))
         return calls
 
-    def _event(self, entry: QueuedRecord, event: Event, fit: Fit, warnings: list[str]) -> _Event:
+    def _event(self, entry: QueuedRecord, event: Event, limits: PropertyLimits, warnings: list[str]) -> _Event:
         user_id = entry.user_id
         anonymous = None
         if user_id is None or self.ids == "both":
@@ -162,13 +164,13 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
             event=title_case(event.name) or event.name if self.event_names == "title_case" else event.name,
             user_id=user_id,
             anonymous_id=anonymous,
-            properties=_priced(event, fit, warnings) if money else _properties(event, fit),
+            properties=_with_major_units(event, limits, warnings) if money else _properties(event, limits),
             timestamp=rfc3339(event.time),
         )
 
 
 def title_case(name: str) -> str | None:
-    """Return an event's name in title case, which the vendor advises; None for a name that is not in snake case.
+    """Return an event's name in title case, as the vendor recommends; None if the name is not in snake case.
 
     https://docs.saytics.com/concepts/events
 
@@ -182,16 +184,16 @@ def title_case(name: str) -> str | None:
     return " ".join(word[0].upper() + word[1:] for word in words)
 
 
-def _properties(record: Record, fit: Fit) -> Raw | None:
-    """The properties as they stand, or fitted where that is needed; None when nothing is left."""
+def _properties(record: Record, limits: PropertyLimits) -> Raw | None:
+    """Return the properties within the limits; None if there are none."""
     encoded = record.properties
-    if not fit.holds(encoded):
-        encoded = encode(fit(decode(encoded)))
+    if not limits.fits(encoded):
+        encoded = encode(limits(decode(encoded)))
     return Raw(encoded) if encoded != b"{}" else None
 
 
-def _priced(event: Event, fit: Fit, warnings: list[str]) -> Raw:
-    """The properties with their `amount` in the currency's own unit, or as given, with a note."""
+def _with_major_units(event: Event, limits: PropertyLimits, warnings: list[str]) -> Raw:
+    """Return the properties with `amount` in major units, or unchanged with a warning."""
     properties = decode(event.properties)
     amount, currency = properties.get("amount"), properties.get("currency")
     if isinstance(amount, int | Decimal) and not isinstance(amount, bool):
@@ -202,9 +204,9 @@ def _priced(event: Event, fit: Fit, warnings: list[str]) -> Raw:
             known = f"currency {currency!r} is not in ISO 4217" if currency else "it has no currency"
             warnings.append(
                 f"the amount of {event.name!r} is sent as given, in minor units, because {known}; set `currency` "
-                'on the event, or `money="as_given"` on the destination'
+                'on the event, or `money="keep"` on the destination'
             )
-    return Raw(encode(properties if fit.holds(event.properties) else fit(properties)))
+    return Raw(encode(properties if limits.fits(event.properties) else limits(properties)))
 
 
 class _Event(Struct, kw_only=True, rename="camel", omit_defaults=True, gc=False):

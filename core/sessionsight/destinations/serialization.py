@@ -1,4 +1,4 @@
-"""What the vendors' calls are written with: JSON, times, the headers and ids that they share."""
+"""Serialization shared by the vendors: JSON, times, headers and ids."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ __all__ = ["anonymous_id", "encode_body", "idempotency_header", "rfc3339"]
 
 
 def anonymous_id(record: Record, context: TrackingContext, *, share_visitor_id: bool) -> str | None:
-    """The visitor's anonymous id for a vendor whose own browser id a server cannot see.
+    """Return the visitor's anonymous id for a vendor whose own browser id is not sent to servers.
 
-    The call's own id goes first, then the site's (`anonymous_id_cookie`, `anonymous_id_header`), then, if
-    the site shares it, SessionSight's visitor id.
+    The id of the call takes precedence, then the site's (`anonymous_id_cookie`, `anonymous_id_header`), then, if
+    `share_visitor_id` allows it, SessionSight's visitor id.
     """
     found = record.anonymous_id or context.anonymous_id
     return found or (context.sessionsight.visitor_id if share_visitor_id else None)
 
 
 def idempotency_header(entries: Sequence[QueuedRecord]) -> dict[str, str]:
-    """The `Idempotency-Key` header of a call that carries one record; no header for several."""
+    """Return the `Idempotency-Key` header for a request with one record; no header for several."""
     return {"Idempotency-Key": record_id(entries[0].record)} if len(entries) == 1 else {}
 
 
 def rfc3339(time: float) -> str:
-    """Unix seconds as UTC with milliseconds and `Z`, as JavaScript's `toISOString` writes it.
+    """Format Unix seconds as UTC with milliseconds and `Z`, like JavaScript's `toISOString`.
 
     Example:
         >>> rfc3339(1767225600.0)
@@ -44,16 +44,16 @@ def rfc3339(time: float) -> str:
 
 @lru_cache(maxsize=64)
 def _second(seconds: int) -> str:
-    # Most records of a batch share their second, and this is the dearest part of writing one. Not by `fromtimestamp`,
-    # which Windows refuses for what was before 1970.
+    # Most records of a batch are of the same second, and this is the most expensive part of encoding one.
+    # `fromtimestamp` fails for times before 1970 on Windows.
     return (_EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 def encode_body(value: Any) -> bytes:
-    """Write a request's body as JSON. Decimals are numbers; `msgspec.Raw` goes in as it stands."""
+    """Encode a request body as JSON. Decimals become numbers; `msgspec.Raw` is inserted unchanged."""
     try:
         return _ENCODER.encode(value)
-    except (UnicodeEncodeError, TypeError):  # a lone surrogate in an id or a name, or marked-up text
+    except (UnicodeEncodeError, TypeError):  # a lone surrogate, or a subclass of str such as Markup
         return _ENCODER.encode(replace_surrogates(value))
 
 

@@ -27,7 +27,7 @@ from sessionsight.destinations.base import (
 )
 from sessionsight.destinations.options import check_header_secret, header_secret
 from sessionsight.destinations.pii_filter import filter_metadata
-from sessionsight.destinations.property_limits import cut
+from sessionsight.destinations.property_limits import truncate_utf16
 from sessionsight.javascript import is_blank
 from sessionsight.request.context import TrackingContext
 
@@ -37,16 +37,16 @@ _DEFAULT_URL = "https://api.sessionsight.com"
 # https://sessionsight.com/docs/build/api-reference/goals/increment
 _MAX_METADATA_KEYS = 5
 _MAX_METADATA_TEXT = 256
-# A goal carries no time on the wire: what arrives later than this would count for the wrong day.
+# Goals are sent without a time: one that arrives later than this would be counted for the wrong day.
 _LIMITS = Limits(max_records=1, concurrency=8, max_age=24 * 60 * 60, idempotent=False)
 
 
 class SessionSight(VendorDestination, frozen=True, kw_only=True):
-    """Counts goals at SessionSight.
+    """Sends goals to SessionSight.
 
     A goal needs the session of a visitor: the `ss_sid` cookie of SessionSight's browser script, or the
-    `session_id` of the call. Without one, nothing is sent. The vendor documents no way to send a goal
-    twice and have it counted once, so none is sent again when its first attempt may have arrived.
+    `session_id` of the call. Without one, nothing is sent. The vendor does not document idempotent requests,
+    so a goal is not sent again when its first attempt may have arrived.
 
     Raises:
         ConfigurationError: An option is missing or wrong.
@@ -60,16 +60,16 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
     secrets: ClassVar[frozenset[str]] = frozenset({"secret_api_key"})
 
     name: str = "sessionsight"
-    """The name of its lane; several of one vendor need a name each."""
+    """Name of the lane. Several destinations of one vendor need different names."""
     secret_api_key: Secret
-    """The property's secret key (`sessionsight_sec_...`), or a function that returns it."""
+    """Secret key of the property (`sessionsight_sec_...`), or a function that returns it."""
     property_id: str
-    """The property that the goals belong to."""
+    """Property that the goals belong to."""
     api_url: str = _DEFAULT_URL
-    """The API's address; empty is the default, one trailing slash is cut."""
-    metadata_over_limit: Literal["fit", "as_given"] = "fit"
-    """What is done with metadata beyond the API's limits (5 entries; 256 characters in a key or value).
-    `"fit"` sends the first five and cuts values; `"as_given"` leaves it to the API, as the vendor's SDK does."""
+    """URL of the API. Empty means the default; a trailing slash is removed."""
+    metadata_over_limit: Literal["truncate", "keep"] = "truncate"
+    """Metadata beyond the API's limits (5 entries; 256 characters in a key or value): `"truncate"` sends the first
+    five entries and truncates values; `"keep"` sends everything, as the vendor's SDK does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,15 +79,15 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
 
     @property
     def limits(self) -> Limits:
-        """One goal a call, eight calls at a time, none older than a day, none repeated in doubt."""
+        """Limits of the lane: one goal per request, eight requests at a time, at most a day old, not idempotent."""
         return _LIMITS
 
     def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
-        """A goal without a session cannot be counted."""
+        """Return NO_SESSION for a goal without a session."""
         return DropReason.NO_SESSION if is_blank(_session_id(record, context) or "") else None
 
     def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
-        """One call a goal. Its headers are the two of the vendor's SDK, and no others."""
+        """Return one request per goal, with the same two headers as the vendor's SDK."""
         headers = {"Content-Type": "application/json", "x-api-key": header_secret(self.secret_api_key)}
         return [self._call(entry, entry.record, headers) for entry in entries if isinstance(entry.record, Goal)]
 
@@ -107,20 +107,22 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
             entries=(entry,),
             warnings=[
                 f"metadata {name!r} of goal {goal.goal_id!r} looks like {reason} and is not sent; "
-                "the vendor's own SDK leaves such values out as well"
+                "the vendor's own SDK removes such values as well"
                 for name, reason in dropped.items()
             ],
         )
 
     def _metadata(self, goal: Goal) -> tuple[dict[str, str], dict[str, str]]:
-        """The metadata that may go, and what looks like a secret, by name."""
+        """Return the metadata to send, and the names of removed entries with the reasons."""
         if goal.properties == b"{}":
             return {}, {}
-        # Screened before it is cut: of a private key that is cut, the screening would not see the end.
+        # Filtered before it is truncated: a truncated private key would not be recognised.
         kept, dropped = filter_metadata(decode(goal.properties))
-        if self.metadata_over_limit == "fit":
-            fitting = ((name, text) for name, text in kept.items() if cut(name, _MAX_METADATA_TEXT) == name)
-            kept = {name: cut(text, _MAX_METADATA_TEXT) for name, text in islice(fitting, _MAX_METADATA_KEYS)}
+        if self.metadata_over_limit == "truncate":
+            fitting = ((name, text) for name, text in kept.items() if truncate_utf16(name, _MAX_METADATA_TEXT) == name)
+            kept = {
+                name: truncate_utf16(text, _MAX_METADATA_TEXT) for name, text in islice(fitting, _MAX_METADATA_KEYS)
+            }
         return kept, dropped
 
 
@@ -133,5 +135,5 @@ class _Body(Struct, kw_only=True, rename="camel", omit_defaults=True, gc=False):
 
 
 def _session_id(record: Record, context: TrackingContext) -> str | None:
-    """The call's own session when it is not empty, else the visitor's."""
+    """Return the session of the call if it is not empty, otherwise the visitor's."""
     return (record.session_id if isinstance(record, Goal) else None) or context.sessionsight.session_id

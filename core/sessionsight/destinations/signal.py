@@ -47,7 +47,7 @@ class Signal(VendorDestination, frozen=True, kw_only=True):
     """Sends events, people, aliases and groups to Signal.
 
     Options and their defaults are those of https://docs.trysignal.ai/integrations/node/configuration,
-    but for `ingest_path`, `api_key_in` and `distinct_id`, which are ours.
+    except `ingest_path`, `api_key_in` and `distinct_id`, which the vendor's SDK does not have.
 
     Raises:
         ConfigurationError: An option is missing or wrong.
@@ -61,24 +61,24 @@ class Signal(VendorDestination, frozen=True, kw_only=True):
     secrets: ClassVar[frozenset[str]] = frozenset({"api_key"})
 
     name: str = "signal"
-    """The name of its lane; several of one vendor need a name each."""
+    """Name of the lane. Several destinations of one vendor need different names."""
     api_key: Secret
-    """The project's key, or a function that returns it."""
+    """Key of the project, or a function that returns it."""
     project_id: str = "default"
-    """The project that the events belong to."""
+    """Project that the events belong to."""
     endpoint: str = _DEFAULT_URL
-    """The address of the ingest; empty is the default."""
+    """URL of the ingest API. Empty means the default."""
     ingest_path: str = "/v1/capture"
-    """The path at the endpoint. An assumption: the vendor documents none."""
+    """Path of the ingest API. An assumption, because the vendor does not document it."""
     api_key_in: Literal["authorization", "x-api-key", "body"] = "authorization"
-    """Where the key stands: `Authorization: Bearer`, an `x-api-key` header, or `apiKey` in the body. An assumption."""
+    """Place of the key: `Authorization: Bearer`, an `x-api-key` header, or `apiKey` in the body. An assumption."""
     distinct_id: Literal["user", "header"] = "user"
-    """Whose id an event bears when both are there: the app's signed-in user, or the browser's
-    `x-signal-distinct-id` header, which is the vendor's own order. An id given with the call goes before both."""
+    """Distinct id of an event when both are known: the app's signed-in user, or the browser's
+    `x-signal-distinct-id` header as in the vendor's SDK. An id given with the call takes precedence over both."""
     batch_size: Annotated[int, Meta(ge=1)] = 20
-    """Records in one call."""
+    """Most records in one request."""
     compression: bool = True
-    """Whether larger bodies are compressed by gzip."""
+    """Compress request bodies over 1 KiB with gzip."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,17 +93,17 @@ class Signal(VendorDestination, frozen=True, kw_only=True):
 
     @property
     def limits(self) -> Limits:
-        """`batch_size` records a call; bodies over 1 KiB are compressed."""
+        """Limits of the lane: `batch_size` records per request; bodies over 1 KiB are compressed."""
         return Limits(max_records=self.batch_size, gzip_above=1024 if self.compression else None)
 
     def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
-        """Only a group's own properties can do without a distinct id."""
+        """Return NO_IDENTITY without a distinct id, except for properties of a group."""
         if self._distinct_id(record, context) or (type(record) is Group and record.properties != b"{}"):
             return None
         return DropReason.NO_IDENTITY
 
     def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
-        """One call for all."""
+        """Return one request for all entries."""
         if not entries:
             return []
         key = resolve_secret(self.api_key) if self.api_key_in == "body" else header_secret(self.api_key)
@@ -161,7 +161,7 @@ class Signal(VendorDestination, frozen=True, kw_only=True):
 
     def _distinct_id(self, record: Record, context: TrackingContext) -> str | None:
         user, browser = record.user_id or context.user_id, context.signal.distinct_id
-        # An identification is a word about the user, whoever the browser says it is.
+        # An identification describes the user, whichever id the browser sent.
         if self.distinct_id == "header" and type(record) is not Identify:
             user, browser = browser, user
         return record.distinct_id or user or browser

@@ -136,7 +136,7 @@ FACTS = [
         SDK,
         goal(metadata={**dict.fromkeys("abcdef", "x" * 300), "k" * 300: "x"}),
         sent(metadata={**dict.fromkeys("abcdef", "x" * 300), "k" * 300: "x"}),
-        options={"metadata_over_limit": "as_given"},
+        options={"metadata_over_limit": "keep"},
     ),
     # Metadata: how values become strings
     screened("True is a word", value=True, kept="true"),

@@ -21,16 +21,20 @@ from tests.core.destinations.factories import EVERYBODY, NOW, USER, VISITOR, ent
         ("signal", {"api_key": 7}, "api_key must be a string or a function that returns one, not int"),
         ("sessionsight", {"property_id": ""}, "property_id is missing or blank"),
         ("sessionsight", {"property_id": 7}, "property_id must be str, not 7"),
-        ("sessionsight", {"metadata_over_limit": "cut"}, "must be one of 'fit', 'as_given', not 'cut'"),
+        ("sessionsight", {"metadata_over_limit": "cut"}, "must be one of 'truncate', 'keep', not 'cut'"),
         (
             "sessionsight",
             {"secret_api_key": "key_\u4e2d"},
-            "'sessionsight': secret_api_key holds a character that no HTTP",
+            "'sessionsight': secret_api_key contains a character that HTTP",
         ),
-        ("sessionsight", {"secret_api_key": "a\nb"}, "secret_api_key holds a character that no HTTP header can hold"),
-        ("saytics", {"secret_key": "key_\u20ac"}, "secret_key holds a character that no HTTP header can hold"),
-        ("signal", {"api_key": "key_\x7f"}, "api_key holds a character that no HTTP header can hold"),
-        ("signal", {"api_key": "a\x00b", "api_key_in": "x-api-key"}, "api_key holds a character that no HTTP header"),
+        (
+            "sessionsight",
+            {"secret_api_key": "a\nb"},
+            "secret_api_key contains a character that HTTP headers cannot contain",
+        ),
+        ("saytics", {"secret_key": "key_\u20ac"}, "secret_key contains a character that HTTP headers cannot contain"),
+        ("signal", {"api_key": "key_\x7f"}, "api_key contains a character that HTTP headers cannot contain"),
+        ("signal", {"api_key": "a\x00b", "api_key_in": "x-api-key"}, "api_key contains a character that HTTP headers"),
         ("signal", {"batch_size": 0}, "batch_size must be int >= 1, not 0"),
         ("signal", {"batch_size": True}, "batch_size must be int, not True"),
         ("signal", {"compression": "yes"}, "compression must be bool, not 'yes'"),
@@ -41,22 +45,22 @@ from tests.core.destinations.factories import EVERYBODY, NOW, USER, VISITOR, ent
         ("saytics", {"plan": "enterprise"}, "set batch_size and calls_per_minute"),
         ("saytics", {"plan": "enterprise", "batch_size": 10}, "set batch_size and calls_per_minute"),
         ("saytics", {"batch_size": 1001}, "batch_size must be int <= 1000, not 1001"),
-        ("saytics", {"money": "minor"}, "money must be one of 'major', 'as_given'"),
+        ("saytics", {"money": "minor"}, "money must be one of 'major', 'keep'"),
         ("saytics", {"max_string": 0}, "max_string must be int >= 1"),
         ("saytics", {"api_url": "http://api.example.com"}, "api_url: 'http://api.example.com' would send keys"),
-        ("saytics", {"api_url": "api.example.com"}, "api_url: 'api.example.com' is no http(s) address"),
-        ("analyse", {"host": "https://user:pass@example.com"}, "host: an address must not hold a user name"),
-        ("analyse", {"host": "https://@example.com"}, "host: an address must not hold a user name"),
-        ("analyse", {"host": "https://example.com/in?site=1"}, "host: an address must not hold a query or a fragment"),
-        ("analyse", {"host": "https://example.com/?"}, "host: an address must not hold a query or a fragment"),
-        ("analyse", {"host": "https://example.com/#top"}, "host: an address must not hold a query or a fragment"),
-        ("analyse", {"host": "https://example.com:https"}, "host: this is no address"),
-        ("analyse", {"host": "https://example.com:70000"}, "host: this is no address"),
-        ("analyse", {"host": "https://[::1"}, "host: this is no address"),
-        ("analyse", {"host": "https://exam ple.com"}, "host: 'https://exam ple.com' is no http(s) address"),
-        ("analyse", {"host": "https://example.com\n.example.com"}, "is no http(s) address"),
+        ("saytics", {"api_url": "api.example.com"}, "api_url: 'api.example.com' is not an http(s) URL"),
+        ("analyse", {"host": "https://user:pass@example.com"}, "host: a URL must not contain a user name"),
+        ("analyse", {"host": "https://@example.com"}, "host: a URL must not contain a user name"),
+        ("analyse", {"host": "https://example.com/in?site=1"}, "host: a URL must not contain a query or a fragment"),
+        ("analyse", {"host": "https://example.com/?"}, "host: a URL must not contain a query or a fragment"),
+        ("analyse", {"host": "https://example.com/#top"}, "host: a URL must not contain a query or a fragment"),
+        ("analyse", {"host": "https://example.com:https"}, "host: this is not a valid URL"),
+        ("analyse", {"host": "https://example.com:70000"}, "host: this is not a valid URL"),
+        ("analyse", {"host": "https://[::1"}, "host: this is not a valid URL"),
+        ("analyse", {"host": "https://exam ple.com"}, "host: 'https://exam ple.com' is not an http(s) URL"),
+        ("analyse", {"host": "https://example.com\n.example.com"}, "is not an http(s) URL"),
         ("analyse", {"host": None}, "host must be str, not None"),
-        ("analyse", {"profile_traits": "$"}, "profile_traits must be one of 'as_given', 'dollar'"),
+        ("analyse", {"profile_traits": "$"}, "profile_traits must be one of 'keep', 'dollar'"),
     ],
 )
 def test_a_wrong_value_is_named_together_with_what_would_work(name: str, options: Any, message: str) -> None:
@@ -99,7 +103,7 @@ def test_a_subclass_may_have_options_that_only_its_own_code_can_check() -> None:
 
     assert Custom().supports(type(event())) is False
     assert Custom().drop_reason(event(), USER) is None
-    with pytest.raises(NotImplementedError, match="Custom must say how records become HTTP calls"):
+    with pytest.raises(NotImplementedError, match="Custom must implement build_requests"):
         Custom().build_requests([entry(event())], now=NOW)
 
 
@@ -195,7 +199,7 @@ def test_a_key_of_latin_1_can_stand_in_a_header(name: str) -> None:
 @pytest.mark.parametrize("name", ["sessionsight", "saytics", "signal"])
 def test_a_key_of_a_function_is_checked_at_each_call_and_not_shown(name: str) -> None:
     vendor = destination(name, {_KEY[name]: lambda: "key_\u4e2d"})
-    with pytest.raises(ConfigurationError, match="holds a character that no HTTP header can hold") as raised:
+    with pytest.raises(ConfigurationError, match="contains a character that HTTP headers cannot contain") as raised:
         vendor.build_requests([entry(goal() if name == "sessionsight" else event(), EVERYBODY)], now=NOW)
     assert "\u4e2d" not in str(raised.value)
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionsight.capture.encoding import encode
-from sessionsight.destinations.property_limits import Fit
+from sessionsight.destinations.property_limits import PropertyLimits
 
-FIT = Fit(max_string=8, max_array=2)
+FIT = PropertyLimits(max_string=8, max_array=2)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
@@ -30,7 +30,7 @@ def test_what_was_fitted_keeps_all_limits(properties: dict[str, Any]) -> None:
 
 @given(OBJECTS)
 def test_a_yes_of_the_quick_test_is_never_wrong(properties: dict[str, Any]) -> None:
-    if FIT.holds(encode(properties)):
+    if FIT.fits(encode(properties)):
         assert FIT(properties) == properties
 
 
@@ -42,14 +42,14 @@ def test_fitting_twice_changes_nothing(properties: dict[str, Any]) -> None:
 
 @given(OBJECTS)
 def test_without_limits_nothing_changes(properties: dict[str, Any]) -> None:
-    fit = Fit(max_string=None, max_array=None, nested="as_given", nulls="as_given")
-    assert fit.holds(encode(properties))
-    assert fit(properties) == properties
+    limits = PropertyLimits(max_string=None, max_array=None, nested="keep", nulls="keep")
+    assert limits.fits(encode(properties))
+    assert limits(properties) == properties
 
 
 @pytest.mark.parametrize("properties", [{"a": "x" * 8, "b": 1234}, {"a": 1, "b": True, "c": "12345678"}, {}])
 def test_usual_properties_are_not_opened(properties: dict[str, Any]) -> None:
-    assert FIT.holds(encode(properties))
+    assert FIT.fits(encode(properties))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_usual_properties_are_not_opened(properties: dict[str, Any]) -> None:
     [{"a": "x" * 9}, {"a": [1, 2, 3]}, {"a": {"b": 1}}, {"a": None}, {"a": 'x"xxxxxxxx'}, {"a": "\U0001f600" * 5}],
 )
 def test_what_does_not_fit_is_found(properties: dict[str, Any]) -> None:
-    assert not FIT.holds(encode(properties))
+    assert not FIT.fits(encode(properties))
     assert FIT(properties) != properties
 
 
