@@ -539,7 +539,7 @@ lane = engine._lanes["signal"]
 held, release = threading.Barrier(2), threading.Event()
 
 def hold():
-    with lane._lock, lane._queue._lock, engine._counting, logging.getLogger().handlers[0].lock:
+    with lane._lock, lane._queue._lock, engine._counts_lock, logging.getLogger().handlers[0].lock:
         held.wait()
         release.wait()
 

@@ -522,7 +522,7 @@ def test_what_was_claimed_in_a_file_that_is_gone_for_good_is_sent_from_memory(
 
 
 def test_a_row_of_a_file_that_comes_back_is_not_taken_for_the_one_that_had_its_number() -> None:
-    first, second = replace(event("a"), row=7), replace(event("b"), row=7)
+    first, second = replace(event("a"), handle=7), replace(event("b"), handle=7)
     claims = Claims()
     claims.follow(1)
     claims.add(first)
