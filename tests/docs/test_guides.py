@@ -31,11 +31,18 @@ def test_links_lead_to_headings_that_exist(page: str) -> None:
         assert anchor in anchors(str(linked)), f"{page} links to {target}#{anchor}"
 
 
-def test_the_page_on_troubleshooting_prints_the_ledger(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_each_python_block_is_valid(page: str) -> None:
+    for _, code in blocks(page):
+        compile(code, page, "exec")
+
+
+def test_the_pages_on_delivery_and_troubleshooting_read_the_ledger(capsys: pytest.CaptureFixture[str]) -> None:
     sessionsight.configure(destinations={"signal": {"api_key": "...", "project_id": "..."}}, flush_timeout=0.1)
     client = sessionsight.get_client()
     assert isinstance(client, sessionsight.Client)
     client.analytics.capture("order_processed")
+    run(block("docs/delivery.md", "ledger"), {"client": client})
     run(block("docs/troubleshooting.md", "ledger"))
     assert "no_identity" in capsys.readouterr().out
 
