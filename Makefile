@@ -1,4 +1,4 @@
-# Needs make and Python 3.11 or newer; everything else goes into $(VENV).
+# Needs make and Python 3.11 or newer; everything else is installed into $(VENV).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -24,14 +24,14 @@ help: ## List the targets
 	@echo
 	@echo "Variables: PYTHON=$(PYTHON)  VENV=$(VENV)  SHOP=django|flask|fastapi  JOBS=$(JOBS) (tests at a time)  ARGS=... (for pytest)"
 
-install: $(READY) ## Make the virtual environment, with everything that development needs
+install: $(READY) ## Create the virtual environment with all development dependencies
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-	  { echo "$(PYTHON) is no Python 3.11 or newer. Name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	  { echo "$(PYTHON) is not Python 3.11 or newer. Select another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' || \
-	  { echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	@echo "Installing what the tests and the demo need into $(VENV). This may take some minutes, once."
+	  { echo "$(PYTHON) cannot create virtual environments. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@echo "Installing the dependencies of tests and demo into $(VENV). This takes some minutes, once."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
@@ -48,7 +48,7 @@ $(BENCH_READY): $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
-test: $(READY) ## Run the tests, and hold the coverage
+test: $(READY) ## Run all tests and check the coverage
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n $(JOBS) --dist worksteal --ignore=tests/typing $(ARGS)
 	$(BIN)/coverage combine --quiet
@@ -57,46 +57,46 @@ test: $(READY) ## Run the tests, and hold the coverage
 test-quick: $(READY) ## Run the tests of core and adapters that start no process, without coverage
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not processes' tests/core tests/adapters $(ARGS)
 
-lint: $(READY) ## Check style, format, types (users' programs as well), and who imports whom
+lint: $(READY) ## Check style, format, types (also of users' programs) and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/typing
 	$(BIN)/lint-imports
 
-format: $(READY) ## Put the code into shape
+format: $(READY) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 demo: $(READY) ## Start the example shop (SHOP=django, flask or fastapi)
 	$(BIN)/python example_projects/demo.py --shop $(or $(SHOP),django) $(ARGS)
 
-demo-check: $(READY) ## Walk through the example shops without a browser (all three, or SHOP=...)
+demo-check: $(READY) ## Visit the example shops without a browser (all three, or SHOP=...)
 	@set -e; for shop in $(or $(SHOP),django flask fastapi); do \
 	  echo "== $$shop"; $(BIN)/python example_projects/demo.py --shop $$shop --check; \
 	done
 
-chaos: $(CHAOS_READY) ## Rage, kill and fuzz for minutes, and ask for every record (SESSIONSIGHT_CHAOS_SEED=N, ARGS="--only kill")
+chaos: $(CHAOS_READY) ## Inject faults, kill workers and fuzz for minutes, and account for every record (ARGS="--only kill")
 	$(BIN)/python -m tests.chaos.run $(ARGS)
 
-docs: $(DOCS_READY) ## Build the documentation site into site/, and check its links
+docs: $(DOCS_READY) ## Build the documentation site into site/ and check its links
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-screenshots: $(READY) ## Draw the pictures of the inspector in docs/images (needs Chromium)
+screenshots: $(READY) ## Create the screenshots of the inspector in docs/images (needs Chromium)
 	$(BIN)/python scripts/screenshots.py
 
-bench: $(BENCH_READY) ## Measure what a request pays, and what delivery takes
+bench: $(BENCH_READY) ## Measure the cost of a request and of delivery
 	$(BIN)/python -m benchmarks.run
 
-bench-peers: $(BENCH_READY) ## Measure three other libraries at the same work
+bench-peers: $(BENCH_READY) ## Measure three other libraries at the same tasks
 	$(BIN)/python -m benchmarks.peers
 
-build: $(READY) ## Build wheel and sdist into dist/, and check what is in them
+build: $(READY) ## Build wheel and sdist into dist/ and check their contents
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/python scripts/check_dist.py dist
 
-clean: ## Remove the virtual environment and all that was made
+clean: ## Remove the virtual environment and all generated files
 	rm -rf $(VENV) build dist site htmlcov .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -f .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
-"""The adapters on the versions of their frameworks: `nox` for all sessions, `nox -s django-4.2` for one.
+"""Test the adapters on several versions of their frameworks: `nox` for all sessions, `nox -s django-4.2` for one.
 
-A session is a row of the table. The tests choose themselves by `-k`: the hosts of the conformance table and the
-modules of an adapter have its name in theirs. `python-3.12` is core and adapters on that Python.
+A session is a row of the table. Tests are selected by `-k`: the names of the conformance hosts and of an adapter's
+test modules contain the adapter's name. `python-3.12` tests core and adapters on that Python.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ nox.options.reuse_existing_virtualenvs = True
 
 RUNNER = ("pytest>=9", "pytest-randomly>=4", "hypothesis>=6.100", "trio>=0.25")
 HOSTS = ("fastapi>=0.115.4", "flask[async]>=3", "flask-login>=0.6.3", "uvicorn>=0.29")
-"""What the conformance table imports, whichever of its hosts are asked for."""
+"""Packages that the conformance table always imports."""
 DJANGO = ("djangorestframework>=3.15", "django-ninja>=1.3", "jinja2>=3")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One framework in one version, on one Python, and what is tested there."""
+    """One version of a framework on one Python, and the tests to run."""
 
     python: str
     needs: tuple[str, ...]
     tests: tuple[str, ...]
     only: str = ""
-    """As pytest's `-k`; empty for all."""
+    """Value of pytest's `-k`; empty for all."""
     extra: str = "all"
-    """Which of our extras is installed."""
+    """Extra to install."""
     options: tuple[str, ...] = ()
-    """More of pytest's options."""
+    """Further options for pytest."""
 
 
 TABLE_TESTS = "tests/conformance/test_table.py"
@@ -42,7 +42,7 @@ TABLE = {
     "django-5.2": Row("3.11", ("Django~=5.2.0", *DJANGO), DJANGO_TESTS, "django"),
     "django-newest": Row("3.13", ("Django>=6", *DJANGO), DJANGO_TESTS, "django"),
     "flask-newest": Row("3.12", ("Flask>=3.1", "flask-login>=0.6.3"), (*FLASK_TESTS, TABLE_TESTS), "flask or wsgi"),
-    # With httpx2 in place of httpx, which the rows beside it use.
+    # With httpx2 instead of httpx, which the other rows use.
     "starlette-newest": Row(
         "3.12",
         ("starlette>=1", "fastapi>=0.130", "httpx2>=2", "python-multipart>=0.0.9"),
@@ -52,7 +52,7 @@ TABLE = {
     "python-3.12": Row(
         "3.12", (), ("tests/core", "tests/adapters"), extra="dev", options=("-n", "2", "--dist", "worksteal")
     ),
-    # The floors of pyproject.toml, and httpx without its successor.
+    # The lower bounds of pyproject.toml, and httpx without its successor.
     "oldest": Row(
         "3.11",
         (
@@ -60,20 +60,20 @@ TABLE = {
             *("httpx==0.27.0", "msgspec==0.19.0", "idna==3.0", "click==8.1.3", "python-multipart==0.0.9"),
         ),
         (*FLASK_TESTS, "tests/adapters/test_asgi.py", "tests/core/cli"),
-        # Starlette leaves its routes in the scope since later; until then a page has no route.
+        # This Starlette does not put the route into the scope, so that a page has no route.
         "not template_that_matched and not prefix_of_the_deployment",
-        # What these call was deprecated by releases that came after them.
+        # These versions call functions that newer dependencies deprecate.
         options=("-W", "ignore::DeprecationWarning", "-W", "ignore::PendingDeprecationWarning"),
     ),
 }
 
 
 def add(name: str, row: Row) -> None:
-    """Make a session of a row."""
+    """Add the session of a row."""
 
     @nox.session(name=name, python=row.python)
     def session(session: nox.Session) -> None:
-        # `--upgrade`: an environment that is used again has the newest of what its row leaves open as well
+        # `--upgrade`: a reused environment also gets the newest versions that its row allows
         session.install("--quiet", "--upgrade", "--editable", f".[{row.extra}]", *RUNNER, *HOSTS, *row.needs)
         files = sorted({str(file) for pattern in row.tests for file in Path().glob(pattern)})
         session.run(

@@ -1,9 +1,9 @@
-"""Ask the advisory service whether a version that is installed has a known vulnerability.
+"""Ask the advisory service for known vulnerabilities of installed packages.
 
     python scripts/audit.py [FOLDER]
 
-FOLDER is a site-packages folder; that of the running Python by default. Needs pip-audit. Where the service cannot be
-reached, or knows none of the packages, nothing is found out: that is said, and is no failure.
+FOLDER is a site-packages folder, by default that of the running Python. pip-audit must be installed. If the
+service cannot be reached or knows none of the packages, the audit prints this and succeeds.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import sys
 import sysconfig
 from typing import Any
 
-_PATIENCE = 180
+_TIMEOUT = 180
 """Seconds for the whole audit."""
 
 
 def main() -> int:
-    """Audit, and tell. Gives the exit status: 1 when there is a vulnerability."""
+    """Audit and print the result; return the exit status, 1 if there is a vulnerability."""
     folder = sys.argv[1] if len(sys.argv) > 1 else sysconfig.get_path("purelib")
     command = [sys.executable, "-m", "pip_audit", "--path", folder, "--format", "json", "--progress-spinner", "off"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     except subprocess.TimeoutExpired:
-        print(f"audit skipped: no answer within {_PATIENCE} s")
+        print(f"audit skipped: no answer within {_TIMEOUT} s")
         return 0
     try:
         report = json.loads(done.stdout)
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def verdict(report: dict[str, Any]) -> tuple[int, list[str]]:
-    """What a report of pip-audit means: the exit status, and what to print."""
+    """Return the exit status and the lines to print for a report of pip-audit."""
     packages = report["dependencies"]
     skipped = [package["name"] for package in packages if "skip_reason" in package]
     audited = len(packages) - len(skipped)

@@ -1,4 +1,4 @@
-"""Check what a release would bring: exactly the five packages, typed, and a complete sdist.
+"""Check the contents of a release: the wheel has exactly the five packages, with types, and the sdist is complete.
 
 Usage: python scripts/check_dist.py DIRECTORY
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 PACKAGES = {"sessionsight", "sessionsight_asgi", "sessionsight_django", "sessionsight_flask", "sessionsight_pytest"}
 KINDS = {".css", ".html", ".js", ".py", ".svg", ".typed"}
-"""Suffixes of the files that a package may hold."""
+"""Suffixes of the files that a package may contain."""
 SDIST = {
     "CHANGELOG.md",
     "LICENSE",
@@ -25,7 +25,7 @@ SDIST = {
 
 
 def main() -> None:
-    """Check the one wheel and the one sdist of a directory; exit with what is wrong."""
+    """Check the wheel and the sdist of a directory; exit with a list of problems."""
     folder = Path(sys.argv[1])
     faults = [*_wheel(_only(folder, "*.whl")), *_sdist(_only(folder, "*.tar.gz"))]
     if faults:
@@ -36,7 +36,7 @@ def main() -> None:
 def _only(folder: Path, pattern: str) -> Path:
     found = list(folder.glob(pattern))
     if len(found) != 1:
-        sys.exit(f"{folder} holds {len(found)} files {pattern}, where one is expected")
+        sys.exit(f"{folder} contains {len(found)} files {pattern} instead of one")
     return found[0]
 
 
@@ -53,7 +53,7 @@ def _wheel(path: Path) -> Iterator[str]:
                 yield f"{path.name}: {package}/{file} is missing"
     for name in sorted(code):
         if Path(name).suffix not in KINDS:
-            yield f"{path.name}: {name} is no source file"
+            yield f"{path.name}: {name} is not a source file"
     if not any(name.endswith("/licenses/LICENSE") for name in names):
         yield f"{path.name}: the licence is missing"
 

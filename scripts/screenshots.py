@@ -1,10 +1,10 @@
-"""Draws the pictures of the inspector in docs/images: fills one with records, and photographs it.
+"""Create the screenshots of the inspector in docs/images.
 
-The session is a real visit to the example shop; what else is to be seen are a made-up shop's records.
+The session is a real visit to the example shop; all other records are synthetic.
 
     python scripts/screenshots.py [FOLDER]
 
-It needs a Chromium on the path, or its path in CHROMIUM. Text looks best where the font Inter is installed.
+It needs Chromium on the path, or its path in the variable CHROMIUM. Text looks best with the font Inter installed.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0", "Origin
 MINUTE = 60.0
 
 SESSION = "0b0e1f9c-55a4-4d53-8a36-1a2a0b7c5c11"
-"""The session that fill() tells in full."""
+"""The session that fill() creates with all its records."""
 
 Properties = dict[str, Any]
 
 
 class Visitor:
-    """Sends what the shop's pages and views would send for one visitor, to all four vendors.
+    """Sends the records of one visitor's pages and views to all four vendors.
 
     Args:
         url: The inspector's.
@@ -56,7 +56,7 @@ class Visitor:
         self._known = False
 
     def sees(self, seconds: float, window: str, name: str, **properties: Any) -> None:
-        """The browser's scripts of Signal and Analyse.net tell what happens on a page."""
+        """Send the events of a page as the browser scripts of Signal and Analyse.net do."""
         when, who = self._when(seconds), self._user if self._known else self._visitor
         place = {"$current_url": SHOP + properties.get("path", "/")}
         self._signal(BROWSER, name, who, {**place, **properties}, when, window=window)
@@ -64,7 +64,7 @@ class Visitor:
             self._analyse(BROWSER, "pageview", properties, when, url=place["$current_url"])
 
     def does(self, seconds: float, window: str, name: str, title: str, path: str, /, **properties: Any) -> None:
-        """A view captures an event; each vendor gets it in its own words."""
+        """Send an event of a view to each vendor in its own format."""
         when, who = self._when(seconds), self._user if self._known else self._visitor
         self._signal(SERVER, name, who, properties, when, window=window)
         ids = {"anonymousId": self._visitor, **({"userId": self._user} if self._known else {})}
@@ -73,13 +73,13 @@ class Visitor:
         self._analyse(SERVER, name, properties, when, url=SHOP + path)
 
     def signs_up(self, seconds: float, window: str) -> None:
-        """From now on the user is known."""
+        """Identify the user."""
         self._known = True
         self.does(seconds, window, "signup_completed", "Signup Completed", "/signup", method="email", plan="free")
         self._signal(SERVER, "$identify", self._user, {"plan": "free"}, self._when(seconds + 0.1), window=window)
 
     def reaches(self, goal: str, amount: float = 1, *, back: bool = False, **metadata: str) -> None:
-        """A goal, now: it carries no time of its own."""
+        """Send a goal, which has no time of its own."""
         body = {"goalId": goal, "propertyId": "shop", "amount": amount, "sessionId": self._session}
         path = "/v1/goals/decrement" if back else "/v1/goals/increment"
         self._post(
@@ -87,7 +87,7 @@ class Visitor:
         )
 
     def fails(self) -> None:
-        """Two calls that a vendor would refuse."""
+        """Send two calls that a vendor rejects."""
         event = {"event": "Order Note Added", "userId": self._user, "properties": {"note": "Please ring twice. " * 20}}
         self._post("/v1/events", event, {**SERVER, "Authorization": "Bearer sk_live_example"})
         self.reaches("shop-revenue", -12)
@@ -123,7 +123,7 @@ class Visitor:
 
 
 def fill(inspector: RunningInspector) -> None:
-    """Let some visitors walk through the shop; the last one's session is SESSION."""
+    """Send the records of several visitors; the session of the last one is SESSION."""
     add_history(inspector, now=time())
     for number in range(6):
         session, start = f"{number}c1f7e2a-88b0-4c3e-9d55-2f6f0c0a9b1{number}", time() - (40 - 6 * number) * MINUTE
@@ -165,7 +165,7 @@ def fill(inspector: RunningInspector) -> None:
 
 
 def add_history(inspector: RunningInspector, *, now: float) -> None:
-    """An hour of goals and page views. They go into the store, since a goal on the wire is always of now."""
+    """Add an hour of goals and page views directly to the store, because a goal in a request has no time."""
     chance = random.Random(7)  # noqa: S311 - the same pictures each time
     goals = {
         "shop-revenue": (0.6, (12, 12, 18, 30, -12)),
@@ -198,7 +198,7 @@ def add_history(inspector: RunningInspector, *, now: float) -> None:
 
 
 def _keep(inspector: RunningInspector, record: InspectedRecord, *, latency: float) -> None:
-    """Put a record into the store, in a request of its own."""
+    """Add a record to the store, in its own request."""
     status = 200 if record.accepted else 400
     received = RecordedRequest(
         received_at=record.received_at,
@@ -212,7 +212,7 @@ def _keep(inspector: RunningInspector, record: InspectedRecord, *, latency: floa
 
 
 def draw(browser: Browser, url: str, pages: dict[str, str], folder: Path, *, width: int, scheme: Any = "light") -> None:
-    """Photograph pages, each to its end but no further than is read."""
+    """Take screenshots of pages, with a maximum height."""
     context = browser.new_context(
         viewport={"width": width, "height": 800}, color_scheme=scheme, device_scale_factor=1.5
     )
@@ -228,18 +228,18 @@ def draw(browser: Browser, url: str, pages: dict[str, str], folder: Path, *, wid
 
 
 def main(folder: Path) -> None:
-    """Draw all of them."""
+    """Create all screenshots."""
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if chromium is None:
-        sys.exit("there is no chromium on the path; `apt-get install chromium fonts-inter` brings it")
-    sys.path += [str(ROOT), str(ROOT / "example_projects")]  # a script sees its own folder alone
-    from scripts.shop_visit import relive
+        sys.exit("chromium is not on the path; install it with `apt-get install chromium fonts-inter`")
+    sys.path += [str(ROOT), str(ROOT / "example_projects")]  # a script's path contains only its own folder
+    from scripts.shop_visit import record_visit
 
     folder.mkdir(parents=True, exist_ok=True)
     with run_in_thread() as empty, run_in_thread() as inspector, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         fill(inspector)
-        visit = relive(inspector, browser)
+        visit = record_visit(inspector, browser)
         paid = (one for one in inspector.store.session(visit) if one.name == "checkout_finished")
         record = next(one for one in paid if one.vendor == "signal")
         session = {"inspector-session": f"/sessions/{visit}"}

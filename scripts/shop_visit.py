@@ -1,7 +1,7 @@
-"""A visit to the example shop in a real browser, kept as if a person had made it, who takes minutes.
+"""Record a visit to the example shop in a real browser, at the pace of a person.
 
-Each record is what the shop's pages and its server have really sent. Only the times are others: a step of the visit
-takes as long as the script says, and the visit ends now.
+All records are sent by the shop's pages and server. Only their times are changed: each step of the visit takes as long
+as the script says, and the visit ends now.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from sessionsight.inspector.model import InspectedRecord, RecordedRequest
 from sessionsight.inspector.server import RunningInspector, run_in_thread
 from sessionsight.inspector.store import Store
 
-__all__ = ["relive"]
+__all__ = ["record_visit"]
 
 _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(?:Z|\+00:00)")
-_QUIET = 0.7  # seconds without a record, after which a step is over
+_QUIET = 0.7  # seconds without a record that end a step
 
 Clock = Callable[[float], float]
 
 
-def relive(inspector: RunningInspector, browser: Browser) -> str:
-    """Let the visit happen, and keep it in an inspector, among what is there already; gives the id of its session."""
+def record_visit(inspector: RunningInspector, browser: Browser) -> str:
+    """Run the visit, add its records to those of an inspector, and return the id of its session."""
     with run_in_thread() as witness, serving("django", free_port(0), witness) as (url, _):
         clock = _clock(_visit(url, browser, witness), ends=time.time())
         (visit,) = witness.store.sessions()
@@ -43,14 +43,14 @@ def relive(inspector: RunningInspector, browser: Browser) -> str:
 
 
 def _all(store: Store) -> list[tuple[RecordedRequest, list[InspectedRecord]]]:
-    """The requests that bore records, with these."""
+    """Return the requests that contained records, with the records."""
     ids = dict.fromkeys(record.request_id for record in store.since(0))
     requests = (store.request(one) for one in ids)
     return [(received, store.siblings(received.id)) for received in requests if received is not None]
 
 
 def _visit(url: str, browser: Browser, witness: RunningInspector) -> list[tuple[float, float]]:
-    """Gives when each step began, and how many seconds after the first it is to have begun."""
+    """Return the start of each step, and the seconds after the first one to show instead."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     first = context.new_page()
     began: list[tuple[float, float]] = []
@@ -86,7 +86,7 @@ def _press(page: Page, button: str) -> None:
 
 
 def _until_quiet(witness: RunningInspector) -> None:
-    """Until nothing has arrived for a while, or for ten seconds."""
+    """Wait until no record has arrived for `_QUIET` seconds, ten seconds at most."""
     deadline = time.monotonic() + 10
     newest, since = 0, time.monotonic()
     while time.monotonic() - since < _QUIET and time.monotonic() < deadline:
@@ -95,11 +95,11 @@ def _until_quiet(witness: RunningInspector) -> None:
         time.sleep(0.02)
 
 
-# --- Other times ----------------------------------------------------------------------------------
+# --- Changed times --------------------------------------------------------------------------------
 
 
 def _clock(steps: list[tuple[float, float]], *, ends: float) -> Clock:
-    """Tells of a time in the visit when it is to have been."""
+    """Return a function that maps a time of the visit to the time to show."""
     began = [real for real, _ in steps]
     start = ends - steps[-1][1] - (ends - began[-1])
 
