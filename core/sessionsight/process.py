@@ -97,8 +97,8 @@ def scope(  # type: ignore[empty-body]
         user_id: The app's own user id; overrides the context's.
         distinct_id: Signal's id for the person, in place of the user id.
         anonymous_id: An anonymous id for Saytics and Analyse.net.
-        flush: Wait for delivery at the end, for the `flush_timeout` setting at most; `async with` does so without
-            blocking the event loop.
+        flush: Wait at the end until everything is delivered or the `flush_timeout` setting has elapsed; `async with`
+            does so without blocking the event loop.
 
     Raises:
         NoClientError: No client has been set up.

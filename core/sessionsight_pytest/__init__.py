@@ -1,7 +1,7 @@
-"""sessionsight for pytest: nothing leaves the process, and fixtures that show what was captured.
+"""The pytest plugin: suppresses delivery in tests, and provides fixtures for captured records.
 
-pytest imports this wherever sessionsight is installed, whether or not a suite uses it. So it imports
-nothing of ours before a test asks for it, and what it does at the start costs nothing.
+pytest imports this module wherever sessionsight is installed, even for suites that do not use it. Therefore it imports
+sessionsight only for tests that use it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _VARIABLE = "SESSIONSIGHT_TESTING"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the ini option."""
-    parser.addini(_OPTION, "deliver what tests capture, as in production", type="bool", default=False)
+    parser.addini(_OPTION, "deliver records of tests, as in production", type="bool", default=False)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """See to it that nothing is delivered, in this process and in those that tests start."""
-    config.addinivalue_line("markers", f"{_OPTION}: what the test captures is delivered, as in production")
+    """Suppress delivery in this process and in those that tests start."""
+    config.addinivalue_line("markers", f"{_OPTION}: deliver records of the test, as in production")
     if config.getini(_OPTION):
         return
     undo = ExitStack()
@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _end_suppression(imported_before: bool) -> None:  # noqa: FBT001
-    """Let a process that goes on after the tests deliver again."""
+    """Resume delivery in a process that continues after the tests."""
     os.environ.pop(_VARIABLE, None)
     if not imported_before and "sessionsight" in sys.modules:
         from sessionsight.test_mode import test_mode
@@ -64,7 +64,7 @@ def _end_suppression(imported_before: bool) -> None:  # noqa: FBT001
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Deliver during a test that asks for it, its fixtures included."""
+    """Deliver during a test that has the marker, including its fixtures."""
     if item.get_closest_marker(_OPTION) is None and not item.config.getini(_OPTION):
         yield
         return
@@ -76,7 +76,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture
 def analytics() -> Iterator[Recorder]:
-    """What is captured during the test, by every client of the process: a `sessionsight.testing.Recorder`.
+    """Record what every client of the process captures during the test, as a `sessionsight.testing.Recorder`.
 
     Example:
         >>> def test_an_order_is_captured(client, analytics):
@@ -91,7 +91,7 @@ def analytics() -> Iterator[Recorder]:
 
 @pytest.fixture
 def sessionsight_inspector() -> Iterator[LocalInspector]:
-    """An inspector on a free port, a `sessionsight.testing.LocalInspector`; the test delivers.
+    """Run an inspector on a free port, as a `sessionsight.testing.LocalInspector`, and deliver to it.
 
     Example:
         >>> def test_an_order_arrives(sessionsight_inspector):

@@ -149,4 +149,4 @@ def test_the_mixin_records_in_any_case(event: str, failures: int) -> None:
     result = unittest.TestResult()
     unittest.TestSuite([Case("test")]).run(result)
     assert (result.testsRun, len(result.failures), result.errors) == (1, failures, [])
-    assert all("asked for 'unseen', captured 'seen'" in text for _, text in result.failures)
+    assert all("expected 'unseen', captured 'seen'" in text for _, text in result.failures)

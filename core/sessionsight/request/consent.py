@@ -1,4 +1,4 @@
-"""What a visitor has agreed to, and what a site never wants to send."""
+"""Consent of visitors, and redaction of properties."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ REDACTED = "[redacted]"
 
 
 def consents(policy: ConsentPolicy, data: RequestData) -> bool:
-    """Whether records may be captured for this request.
+    """Return whether records may be captured for this request.
 
     Args:
-        policy: `"all"` captures always; `"gpc"` obeys Global Privacy Control (`Sec-GPC: 1`,
-            https://www.w3.org/TR/gpc/); `"gpc+dnt"` obeys `DNT: 1` too; a function decides itself,
-            for instance by the site's own consent cookie.
+        policy: `"all"` always captures; `"gpc"` obeys Global Privacy Control (`Sec-GPC: 1`,
+            https://www.w3.org/TR/gpc/); `"gpc+dnt"` obeys `DNT: 1` too; a function decides, for instance by the site's
+            own consent cookie.
+        data: The request.
 
     Raises:
-        Exception: Whatever the function raises; `UnawaitedResult` for an awaitable and `ConfigurationError` for a
-            text, which are no consent.
+        Exception: Any exception of the function; `UnawaitedResult` if it returns an awaitable, and
+            `ConfigurationError` if it returns text.
     """
     if policy == "all":
         return True
@@ -38,7 +39,7 @@ def consents(policy: ConsentPolicy, data: RequestData) -> bool:
 
 
 def redact(value: Any, names: frozenset[str]) -> Any:
-    """A decoded JSON value in which each member of these names (case-folded) is `"[redacted]"`.
+    """Replace the values of members with these names (case-folded) in a decoded JSON value by `"[redacted]"`.
 
     Example:
         >>> redact({"card": {"Number": "4242"}, "total": 3}, frozenset({"number"}))

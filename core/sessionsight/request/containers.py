@@ -1,9 +1,8 @@
-"""Reads cookies and headers out of whatever Python frameworks keep them in.
+"""Reads cookies and headers from the containers of Python frameworks, without importing them.
 
-A container is a mapping, an object with `get`, or a list of pairs. Its names and values are text or bytes, or what
-`_text` knows: lists of several values, the standard library's `Morsel`, the `{"key", "value"}` of CloudFront. No
-framework is imported. The functions take what they recognise and ignore the rest; a container's own errors count as
-"not there".
+A container is a mapping, an object with `get`, or a list of pairs. Its names and values are text or bytes, or values
+that `_text` converts: lists of several values, the standard library's `Morsel`, the `{"key", "value"}` of CloudFront.
+The functions ignore values that they do not recognise; a container's exceptions count as missing values.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ __all__ = ["attribute", "has_pairs", "item", "read_cookies", "read_headers"]
 
 
 def attribute(holder: object, name: str) -> Any:
-    """Return an attribute; None when there is none, or when reading it fails."""
+    """Return an attribute, or None if it is missing or raises."""
     try:
         return getattr(holder, name, None)
     except Exception:
@@ -23,9 +22,9 @@ def attribute(holder: object, name: str) -> Any:
 
 
 def item(container: object, name: str | bytes) -> Any:
-    """Return a value by its name, from `get` or by subscription; None when there is none.
+    """Return a value by its name, from `get` or by subscription, or None if it is missing.
 
-    A `get` may need a default, raise for a name that is missing, or be absent.
+    `get` may require a default, raise for a missing name, or not exist.
     """
     get = attribute(container, "get")
     for read in (get, _with_default(get), attribute(container, "__getitem__")):
@@ -40,24 +39,24 @@ def item(container: object, name: str | bytes) -> Any:
 
 
 def has_pairs(container: object) -> TypeGuard[Collection[Any]]:
-    """Tell whether a container is a list of names with values, such as ASGI's headers or gRPC's metadata."""
+    """Return whether a container is a list of names with values, such as ASGI's headers or gRPC's metadata."""
     return isinstance(container, ItemsView) or (
         isinstance(container, Sequence) and not isinstance(container, str | bytes | bytearray | memoryview)
     )
 
 
 def read_headers(container: object, names: Mapping[bytes, str]) -> dict[str, str]:
-    """Read the wanted headers.
+    """Read these headers.
 
-    Of several spellings in a mapping the lower-case one counts. Values of one spelling are joined, as are all of one
-    name in a list, as servers do: https://www.rfc-editor.org/rfc/rfc9113#section-8.2.3.
+    If a mapping has several spellings of a name, the lower-case one is used. Values of one spelling are joined, as are
+    those of one name in a list, as servers do: https://www.rfc-editor.org/rfc/rfc9113#section-8.2.3.
 
     Args:
         container: Headers in any container.
-        names: The wanted names in lower case, as ASGI spells them, with their text.
+        names: The names to read, as lower-case bytes, with their text.
 
     Returns:
-        Values that are not empty, by lower-case name.
+        Non-empty values by lower-case name.
     """
     found: dict[str, dict[str, list[str]]] = {}
     is_list = has_pairs(container)
@@ -81,15 +80,15 @@ def read_cookies(container: object, names: Sequence[str]) -> dict[str, object]:
 
     Args:
         container: Cookies in any container.
-        names: The names to ask for where a container cannot be listed.
+        names: The names to read if a container cannot be listed.
 
     Returns:
-        Values by name. What is not text is there as it is.
+        Values by name, unchanged if they are not text.
     """
     if has_pairs(container):
         return {name: _text(value) for name, value in _pairs(container)}  # the last duplicate wins
     keys: dict[str | bytes, None] = dict.fromkeys(names)
-    if isinstance(container, Mapping):  # whose keys may be other things than names: a cookie jar's are whole cookies
+    if isinstance(container, Mapping):  # keys may not be names: those of a cookie jar are cookies
         keys.update(dict.fromkeys(key for key in container if isinstance(key, str | bytes)))
     pairs = ((_name(key), item(container, key)) for key in keys)
     return {name: _text(value) for name, value in pairs if name is not None and value is not None}
@@ -100,11 +99,11 @@ def _with_default(get: object) -> Callable[[str | bytes], Any] | None:
 
 
 def _pairs(container: object) -> list[tuple[str, Any]]:
-    """All pairs of a container that can be listed. Raises what the container raises."""
+    """Return all pairs of a container that can be listed. Exceptions of the container propagate."""
     if has_pairs(container):
         entries: Iterable[object] = container
     else:
-        # Also of containers that are not mappings: email.message.Message, wsgiref's and Werkzeug's headers.
+        # Also for containers that are not mappings: email.message.Message, wsgiref's and Werkzeug's headers.
         items = attribute(container, "items")
         if not callable(items):
             return []
@@ -116,7 +115,7 @@ def _pairs(container: object) -> list[tuple[str, Any]]:
 
 
 def _pair(entry: object) -> tuple[str, Any] | None:
-    """Read `(name, value)`, or what has both as members: `{"name": ..., "value": ...}`."""
+    """Read `(name, value)`, or a mapping with both as members: `{"name": ..., "value": ...}`."""
     if isinstance(entry, list | tuple):
         key, value = entry if len(entry) == 2 else (None, None)
     elif isinstance(entry, Mapping):
@@ -138,12 +137,12 @@ def _name(key: object) -> str | None:
 
 
 def _text(value: Any) -> Any:
-    """A single value as text, where it is text in some form; anything else as it is."""
+    """Return a value as text if it is some form of text, otherwise unchanged."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
         return value.decode("latin-1")
-    if isinstance(value, list | tuple):  # several of one name: the last counts, as in a Cookie header
+    if isinstance(value, list | tuple):  # several values of one name: the last is used, as in a Cookie header
         return _text(value[-1]) if value else None
     if isinstance(value, Mapping) and isinstance(inner := value.get("value") or attribute(value, "value"), str):
         return inner

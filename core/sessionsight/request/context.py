@@ -1,8 +1,8 @@
-"""The tracking context: who and where a request is, as one frozen value.
+"""The tracking context: the ids and page facts of a request, as one frozen value.
 
-Each id stays under the vendor whose browser code made it, so that no session id can reach
-another vendor by mistake. A context travels through a job queue or a payment provider's
-metadata as a flat dict of short strings, the *carrier*.
+Each id is stored under the vendor whose browser code created it, so that a session id cannot be sent to another vendor
+by mistake. A context passes through a job queue or a payment provider's metadata as a flat dict of short strings, the
+*carrier*.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def valid_session_id(value: str) -> bool:
-    """Whether SessionSight would take this session or visitor id.
+    """Return whether SessionSight accepts this session or visitor id.
 
     Source: https://sessionsight.com/docs/build/api-reference/goals/increment
     """
@@ -37,10 +37,10 @@ def valid_session_id(value: str) -> bool:
 
 
 def valid_id(value: str) -> bool:
-    """Whether an id from outside is fit to be passed on: not blank, short, without control characters."""
+    """Return whether an id is valid: not blank, short, and without control characters."""
     if not 0 < len(value) <= MAX_ID or value.isspace():
         return False
-    # Nearly all ids are plain text, for which there is a fast answer.
+    # A fast path for nearly all ids.
     return (value.isascii() and value.isprintable()) or _CONTROL.search(value) is None
 
 
@@ -65,14 +65,14 @@ class SignalIds(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Page(Struct, frozen=True, kw_only=True, gc=False):
-    """What is known of the page or endpoint that was asked for.
+    """Facts about the requested page or endpoint.
 
-    Query strings are cut from both addresses, but for the `utm_*` parameters.
+    Both URLs have no query string except the `utm_*` parameters.
     """
 
     url: str | None = None
     path: str | None = None
-    """The path as it stands in the address, percent-encoded."""
+    """The path as in the URL, percent-encoded."""
     route: str | None = None
     """The route's template, such as `/orders/<int:id>`, in the framework's own notation."""
     hostname: str | None = None
@@ -85,7 +85,7 @@ class Page(Struct, frozen=True, kw_only=True, gc=False):
     utm_content: str | None = None
     user_agent: str | None = None
     client_ip: str | None = None
-    """Only when the `client_ip` setting asks for it."""
+    """Only if the `client_ip` setting enables it."""
 
 
 NO_SESSIONSIGHT = SessionSightIds()
@@ -94,18 +94,18 @@ NO_PAGE = Page()
 
 
 class Carrier(Protocol):
-    """What a context is read back from: a mapping, or anything else that gives a value by its name.
+    """A source of a context: a mapping, or any object that returns a value for a name.
 
-    Metadata of Stripe's own package is no mapping since its version 15:
+    Metadata of Stripe's own package is not a mapping since its version 15:
     https://github.com/stripe/stripe-python/wiki/Migration-guide-for-v15
     """
 
     def __getitem__(self, name: str, /) -> object:
-        """The value of this name. Raises `KeyError` when there is none."""
+        """Return the value of this name. Raises `KeyError` if it is missing."""
 
 
 class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
-    """The ids and page facts of one request, or the fact that its visitor has refused.
+    """The ids and page facts of one request, or the fact that its visitor has refused consent.
 
     Example:
         >>> context = TrackingContext(sessionsight=SessionSightIds(session_id="6f1d2c3b"))
@@ -123,8 +123,8 @@ class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
     """The site's own anonymous id, from `anonymous_id_cookie` or `anonymous_id_header`."""
     page: Page = NO_PAGE
     opted_out: bool = False
-    """True: by the `consent` setting the visitor has refused. Such a context holds nothing else, whatever it is
-    made of, and what is captured under it is dropped."""
+    """True if the visitor has refused consent. Such a context has no other values, and records captured under it are
+    dropped."""
 
     def __post_init__(self) -> None:
         if self.opted_out:
@@ -133,15 +133,14 @@ class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def session_id(self) -> str | None:
-        """A session id for people to read: Signal's, else SessionSight's. Never put on the wire."""
+        """A session id for display: Signal's, otherwise SessionSight's. It is never sent."""
         return self.signal.session_id or self.sessionsight.session_id
 
     def to_carrier(self) -> dict[str, str]:
-        """Write the context as a flat dict of short strings, to be read by `from_carrier`.
+        """Return the context as a flat dict of short strings for `from_carrier`.
 
-        The dict fits Stripe's metadata (50 keys of 40 characters, values of 500). A page fact that
-        is longer is left out rather than cut. The carrier of a visitor who has refused says that, and
-        nothing else.
+        The dict fits into Stripe's metadata (50 keys of 40 characters, values of 500). Longer page facts are left out,
+        not truncated. If the visitor has refused consent, the carrier contains only that fact.
 
         Example:
             >>> TrackingContext(user_id="user_1", opted_out=True).to_carrier()
@@ -151,13 +150,12 @@ class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
 
     @classmethod
     def from_carrier(cls, carrier: Carrier | None) -> TrackingContext:
-        """Read a context back from what holds the things that `to_carrier` wrote, among others.
+        """Return the context in a carrier, which may contain other values as well.
 
-        Never raises on a carrier's content: unknown names are passed over, and a value that no
-        vendor would take counts as missing. None, as of an object without metadata, is empty. A refusal
-        takes precedence over ids that are in the carrier as well, as where metadata was written twice. Anything that
-        gives no values by name, such as JSON text or a list, is logged as an error and counts as a refusal, because
-        it may hold one.
+        Never raises because of a carrier's content: unknown names are ignored, and an invalid value counts as missing.
+        None, as of an object without metadata, is an empty context. A refusal of consent takes precedence over ids,
+        which a carrier may contain as well if it was written twice. Anything that does not return values by name, such
+        as JSON text or a list, is logged as an error and counts as a refusal, because it may contain one.
         """
         given: object = carrier
         if carrier is None or (isinstance(given, str) and not given):
@@ -172,13 +170,13 @@ class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
         try:
             refusal = get(_OPTED_OUT)
         except TypeError:
-            _logger.error(  # noqa: TRY400  # the caller's mistake; a traceback of ours explains nothing
+            _logger.error(  # noqa: TRY400  # the caller's mistake, which our traceback does not explain
                 "from_carrier(): a carrier is a mapping of names to strings, not a %s, so nothing is captured "
                 "under it; decode JSON text first",
                 type(carrier).__name__,
             )
             return OPTED_OUT
-        # Whatever a job queue has made of the value: only a missing or an empty one is not a refusal.
+        # A job queue may have converted the value: any value except a missing or empty one is a refusal.
         if refusal is not None and not (isinstance(refusal, str) and not refusal):
             return OPTED_OUT
 
@@ -207,7 +205,7 @@ class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
         )
 
     def with_user(self, user_id: str | None) -> TrackingContext:
-        """The same context under this user."""
+        """Return the same context with this user."""
         return self if user_id == self.user_id else replace(self, user_id=user_id)
 
     def _flat(self) -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""The host name of a URL by the rules of browsers, as `new URL(url).hostname` gives it in the vendors' SDKs.
+"""Parses the host name of a URL as browsers do, like `new URL(url).hostname` in the vendors' SDKs.
 
 Source: the URL standard, https://url.spec.whatwg.org/#url-parsing and #host-parsing. Python's `urlsplit` follows
 RFC 3986, and reads backslashes, line breaks, numbers as addresses and international names differently.
@@ -15,8 +15,7 @@ from urllib.parse import quote, unquote_to_bytes
 __all__ = ["hostname"]
 
 _SPECIAL = frozenset({"ftp", "file", "http", "https", "ws", "wss"})
-# Nearly all addresses are of this form, for which there is a fast answer. The last label starts with a letter, so that
-# the host cannot be a number.
+# A fast path for nearly all URLs. The last label starts with a letter, so that the host cannot be a number.
 _PLAIN = re.compile(
     r"https?://((?:[a-z0-9-]+\.)*[a-z][a-z0-9-]*)(?::[0-9]{1,4})?(?![^/?#\\])", re.IGNORECASE | re.ASCII
 )
@@ -34,19 +33,18 @@ _FORBIDDEN_IN_DOMAIN = re.compile(r"[\x00-\x20#/:<>?@\[\\\]^|%\x7f]")
 _ZEROS = re.compile(r"(?<![0-9a-f])0(?::0)+(?![0-9a-f])")
 
 
-@lru_cache(maxsize=128)  # one site has few hosts, and many visitors come from the same pages
+@lru_cache(maxsize=128)  # a site has few hosts, and many visitors have the same referrers
 def hostname(url: str) -> str:
     """Return the host of an absolute URL, without port, user name and password.
 
-    The host of a web address is in lower case and in ASCII, an IPv6 address is in brackets. The host of any other
-    scheme is as it was written.
+    The host of a web URL is in lower case and in ASCII, an IPv6 address is in brackets. The host of another scheme is
+    returned unchanged.
 
     Args:
-        url: An address from outside, such as a referrer.
+        url: A foreign URL, such as a referrer.
 
     Returns:
-        The host; empty where there is none (no scheme, a relative path, `mailto:`), and where a browser would
-        refuse the address.
+        The host, empty if there is none (no scheme, a relative path, `mailto:`) or if a browser would reject the URL.
 
     Example:
         >>> hostname("https://Bücher.example:8443/neu"), hostname("http://0x7f.1/"), hostname("/orders")
@@ -57,7 +55,7 @@ def hostname(url: str) -> str:
     url = url.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     try:
         return _hostname(url.strip(_C0_AND_SPACE).translate(_REMOVED))
-    except ValueError:  # of IPv6, punycode and idna as well
+    except ValueError:  # also raised by ipaddress, punycode and idna
         return ""
 
 
@@ -88,7 +86,7 @@ def _is_port(port: str) -> bool:
 
 
 def _web_host(host: str) -> str:
-    """The host of http, https, ws, wss, ftp and file. Raises `ValueError` for one that a browser refuses."""
+    """Return the host of http, https, ws, wss, ftp and file. Raises `ValueError` if a browser would reject it."""
     if host.startswith("["):
         return _ipv6(host)
     domain = unquote_to_bytes(host.encode()).decode("utf-8", "replace").lower()
@@ -101,7 +99,7 @@ def _web_host(host: str) -> str:
 
 
 def _other_host(host: str) -> str:
-    """The host of any other scheme, which no browser interprets. Raises `ValueError` for one that it refuses."""
+    """Return the host of any other scheme, uninterpreted. Raises `ValueError` if a browser would reject it."""
     if host.startswith("["):
         return _ipv6(host)
     if _FORBIDDEN.search(host):
@@ -139,7 +137,7 @@ def _ipv4(labels: list[str]) -> str:
 
 
 def _number(label: str) -> int:
-    if not label or not label.isalnum():  # `int` would take signs and underscores
+    if not label or not label.isalnum():  # `int` would accept signs and underscores
         raise ValueError(label)
     if label.startswith("0x"):
         return int(label[2:] or "0", 16)
@@ -147,8 +145,8 @@ def _number(label: str) -> int:
 
 
 def _to_ascii(domain: str) -> str:
-    """UTS #46 as the URL standard applies it: https://url.spec.whatwg.org/#concept-domain-to-ascii."""
-    import idna  # only for the rare host that is not plain ASCII
+    """Apply UTS #46 as the URL standard does: https://url.spec.whatwg.org/#concept-domain-to-ascii."""
+    import idna  # only for hosts that are not ASCII
 
     labels = []
     for label in idna.uts46_remap(domain, std3_rules=False).split("."):

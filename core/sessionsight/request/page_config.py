@@ -1,4 +1,4 @@
-"""What a page may tell its own scripts: the ids under which the server captures."""
+"""Ids that a page may pass to its own scripts, as JSON in a script element."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 
 __all__ = ["SafeHtml", "browser_config", "config_script", "sessionsight_config"]
 
-# As Django's json_script: nothing in it can end the element or begin a comment.
+# As Django's json_script: the text can neither end the element nor begin a comment.
 _ESCAPES = str.maketrans({"<": "\\u003C", ">": "\\u003E", "&": "\\u0026"})
 
 
 class SafeHtml(str):
-    """Text that is HTML already: Jinja2, Django and whoever else asks `__html__` puts it in as it is."""
+    """HTML text that Jinja2, Django and others that support `__html__` do not escape."""
 
     __slots__ = ()
 
@@ -24,9 +24,9 @@ class SafeHtml(str):
 
 
 def browser_config(context: TrackingContext) -> dict[str, Any]:
-    """The ids of a context by the names that a script gives them; those that are not known are left out.
+    """Return the ids of a context by their names in scripts, without those that are missing.
 
-    Never a key, nor anything else of the settings.
+    It contains neither keys nor other settings.
 
     Example:
         >>> from sessionsight import SessionSightIds
@@ -47,14 +47,14 @@ def browser_config(context: TrackingContext) -> dict[str, Any]:
 
 
 def config_script(context: TrackingContext, *, element_id: str = "sessionsight-config") -> SafeHtml:
-    r"""The same as an element of JSON for the page.
+    r"""Return the ids as a script element with JSON for the page.
 
     Args:
-        context: Of the request that the page answers.
-        element_id: Letters, digits, hyphens and underscores, under which a script finds the element.
+        context: The context of the page's request.
+        element_id: The id of the element: letters, digits, hyphens and underscores.
 
     Raises:
-        ValueError: Another element id.
+        ValueError: The element id contains other characters.
 
     Example:
         >>> config_script(TrackingContext(user_id="</script>"))
@@ -67,9 +67,9 @@ def config_script(context: TrackingContext, *, element_id: str = "sessionsight-c
 
 
 def sessionsight_config(request: Any) -> SafeHtml:
-    """The element for a request that has `request.analytics`; an empty one for a request that has none.
+    """Return the element for a request with `request.analytics`, otherwise an empty element.
 
-    A function for templates. The page is one visitor's own from then on: a cache must not give it to others.
+    A function for templates. The page is then specific to one visitor and must not be cached for others.
 
     Example:
         >>> from jinja2 import Environment

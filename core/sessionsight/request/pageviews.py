@@ -1,4 +1,4 @@
-"""Rules for page views: which request is a person's visit to a page, by its headers alone."""
+"""Rules that recognise a person's visit to a page by the request's headers."""
 
 from __future__ import annotations
 
@@ -26,15 +26,14 @@ HEADERS = (
 )
 """Headers that `is_page_visit` reads."""
 
-# A page that is fetched in case it is wanted. `Sec-Purpose` is the standard's
-# (https://wicg.github.io/nav-speculation/prefetch.html), `X-Sec-Purpose` Turbo's
-# (https://turbo.hotwired.dev/handbook/drive), the others those of older browsers.
+# Headers of prefetches and prerenders. `Sec-Purpose` is standard (https://wicg.github.io/nav-speculation/prefetch.html),
+# `X-Sec-Purpose` is Turbo's (https://turbo.hotwired.dev/handbook/drive), the others are those of older browsers.
 _PURPOSES = ("sec-purpose", "purpose", "x-purpose", "x-moz", "x-sec-purpose")
 _SPECULATIVE = re.compile(r"prefetch|prerender|preview|preload|instant", re.IGNORECASE)
-# Android's WebView sends the name of its app, with pages as well.
+# Android's WebView sends the name of its app, also for pages.
 _SCRIPTS = frozenset({"xmlhttprequest", "fetch"})
 
-# By their own names: nearly all call themselves a bot, a crawler or a spider. Cubot makes telephones.
+# Names of bots: nearly all contain bot, crawler or spider. Cubot makes telephones.
 _BOT = re.compile(
     r"(?<!cu)bots?(?![a-z])|crawl|spider|slurp|scrap(?:er|y)|archiver|headless|lighthouse|pagespeed"
     r"|facebookexternalhit|facebookcatalog|meta-external|mediapartners|adsbot|feedfetcher|google-(?:read|inspection)"
@@ -47,14 +46,14 @@ _BOT = re.compile(
 
 
 def is_page_visit(headers: Mapping[str, str]) -> bool:
-    """Return whether a GET request loads a whole page that somebody looks at.
+    """Return whether a GET request loads a whole page for a person.
 
-    Not counted are prefetches and prerenders, frames and embedded documents, fragments (htmx, Turbo Frames, pjax), and
-    what scripts fetch. Counted are navigations that a script performs in the browser's place: htmx's boosted links and
-    restored history (https://htmx.org/reference/#request_headers), and Turbo Drive's visits.
+    Excluded are prefetches and prerenders, frames and embedded documents, fragments (htmx, Turbo Frames, pjax), and
+    fetches by scripts. Included are navigations that a script performs instead of the browser: htmx's boosted links
+    and restored history (https://htmx.org/reference/#request_headers), and Turbo Drive's visits.
 
     Args:
-        headers: Names in lower case to values; `HEADERS` are read.
+        headers: Values by lower-case name; those in `HEADERS` are read.
 
     Example:
         >>> is_page_visit({"sec-fetch-dest": "document"}), is_page_visit({"sec-fetch-dest": "iframe"})
@@ -71,14 +70,14 @@ def is_page_visit(headers: Mapping[str, str]) -> bool:
         return True
     if get("x-requested-with", "").strip().lower() in _SCRIPTS:
         return False
-    # https://www.w3.org/TR/fetch-metadata/: only trustworthy origins get these, and old browsers send none.
+    # https://www.w3.org/TR/fetch-metadata/: browsers send these only to trustworthy origins, and old browsers never.
     return _is(get("sec-fetch-dest"), "document") and _is(get("sec-fetch-mode"), "navigate")
 
 
 def is_bot(user_agent: str) -> bool:
     """Return whether a User-Agent names a bot: a crawler, a link preview, a monitor, an automated browser.
 
-    Only those that say so are recognised. A client that is a plain HTTP library is none.
+    Only those that identify themselves are recognised. An HTTP library does not count as a bot.
 
     Args:
         user_agent: The header; it may be empty.

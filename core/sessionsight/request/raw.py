@@ -1,7 +1,7 @@
-"""The raw strings of a request, taken from whatever a Python server calls a request.
+"""Raw data of a request, read from the request objects of any Python server.
 
-`from_environ` and `from_scope` serve the adapters; `from_any` recognises every shape by what it
-looks like, so that no framework has to be imported.
+`from_environ` and `from_scope` serve the adapters; `from_any` recognises every shape by its members, without importing
+a framework.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ __all__ = [
     "snapshot_scope",
 ]
 
-# What `resolve` and `consent` read. Only these are taken from a request, so that the rest of it
-# can be let go when the response ends.
+# The headers that `resolve` and `consents` read. Only these are kept, so that the request can be released when the
+# response ends.
 HEADERS = (
     "cookie",
     "x-signal-session-id",
@@ -45,7 +45,7 @@ HEADERS = (
 
 
 class RequestData(Struct, frozen=True, kw_only=True):
-    """Raw strings of a request, the same in every framework; a `consent` function is called with it.
+    """Raw data of a request, the same for every framework; the argument of a `consent` function.
 
     Example:
         >>> RequestData(headers={"cookie": "ss_sid=6f1d2c3b"}).headers["cookie"]
@@ -53,18 +53,18 @@ class RequestData(Struct, frozen=True, kw_only=True):
     """
 
     headers: Mapping[str, str] = {}
-    """Those of `HEADERS` that came, by lower-case name. Several Cookie headers are joined by `"; "`."""
+    """Those of `HEADERS` that the request has, by lower-case name. Several Cookie headers are joined by `"; "`."""
     cookies: Mapping[str, object] | None = None
-    """Cookies that somebody else has decoded already, in place of the Cookie header."""
+    """Cookies that are decoded already, instead of the Cookie header."""
     scheme: str = "http"
     path: str | None = None
-    """Percent-encoded, with the mount point of the app."""
+    """Percent-encoded, including the mount point of the app."""
     query: str = ""
     remote_addr: str | None = None
 
 
 class HeaderNames:
-    """The header names to take, in the spellings of WSGI and ASGI; made once per client."""
+    """The header names to read, in the spellings of WSGI and ASGI; created once per client."""
 
     __slots__ = ("asgi", "cookies", "extra", "wsgi")
 
@@ -72,9 +72,9 @@ class HeaderNames:
         names = tuple(dict.fromkeys([*HEADERS, *(name.lower() for name in extra if name)]))
         self.wsgi = tuple("HTTP_" + name.upper().replace("-", "_") for name in names)
         self.extra = self.wsgi[len(HEADERS) :]
-        """In the spelling of WSGI, those that are not among `HEADERS`."""
+        """Names that are not in `HEADERS`, in the spelling of WSGI."""
         self.cookies = ("ss_sid", "ss_vid", *([cookie] if cookie else []))
-        """The cookies to ask for where they cannot be listed."""
+        """The cookies to read where they cannot be listed."""
         self.asgi = {name.encode("latin-1"): name for name in names}
 
 
@@ -82,19 +82,19 @@ DEFAULT_HEADERS = HeaderNames()
 
 
 def from_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
-    """Take a request's strings from a WSGI environ, or from Django's `request.META`."""
+    """Return the data of a WSGI environ, or of Django's `request.META`."""
     return snapshot_environ(environ, names)()
 
 
 def from_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
-    """Take a request's strings from an ASGI scope of type `http` or `websocket`."""
+    """Return the data of an ASGI scope of type `http` or `websocket`."""
     return snapshot_scope(scope, names)()
 
 
 def snapshot_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> Callable[[], RequestData]:
-    """What does as `from_environ` when it is called; holds only the strings that this needs."""
+    """Return a function that does as `from_environ` later, and keeps only the strings that it needs."""
     get = environ.get
-    # Spelled out, here and below: each request pays for it, and a loop takes three times as long.
+    # Unrolled here and below, because a loop takes three times as long for each request.
     return EnvironSnapshot(
         names,
         get("SCRIPT_NAME"),
@@ -119,13 +119,13 @@ def snapshot_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HE
 
 
 def snapshot_scope(scope: Mapping[str, Any], names: HeaderNames = DEFAULT_HEADERS) -> Callable[[], RequestData]:
-    """What does as `from_scope` when it is called; holds only the parts of the scope that this needs."""
+    """Return a function that does as `from_scope` later, and keeps only the parts of the scope that it needs."""
     get = scope.get
     return ScopeSnapshot(names, get("headers"), get("path"), get("query_string"), get("scheme"), get("client"))
 
 
 class EnvironSnapshot(Struct, frozen=True, gc=False):
-    """What of a WSGI environ makes a request's data."""
+    """The parts of a WSGI environ that a request's data is read from."""
 
     names: HeaderNames
     script_name: str | None
@@ -148,7 +148,7 @@ class EnvironSnapshot(Struct, frozen=True, gc=False):
 
 
 class ScopeSnapshot(Struct, frozen=True, gc=False):
-    """What of an ASGI scope makes a request's data."""
+    """The parts of an ASGI scope that a request's data is read from."""
 
     names: HeaderNames
     headers: Iterable[tuple[bytes, bytes]] | None
@@ -172,15 +172,15 @@ class ScopeSnapshot(Struct, frozen=True, gc=False):
             headers=headers,
             scheme={None: "http", "ws": "http", "wss": "https"}.get(self.scheme, self.scheme or "http"),
             path=quote_path(self.path.encode("utf-8", "surrogateescape")) if self.path else None,
-            query=query.decode("latin-1") if isinstance(query, bytes) else query or "",  # text, of Django's AsyncClient
+            query=query.decode("latin-1") if isinstance(query, bytes) else query or "",  # Django's AsyncClient has text
             remote_addr=self.client[0] if self.client else None,
         )
 
 
 def from_any(request: object, names: HeaderNames = DEFAULT_HEADERS) -> RequestData:
-    """Take what there is from any request shape; what is not recognised gives empty data. Never raises.
+    """Return the data of a request of any shape, empty if it is not recognised. Never raises.
 
-    Tried in this order, and the first that fits counts:
+    The first of these shapes that matches is used:
 
     1. text: a raw Cookie header, or a block of header lines, as `str` or `bytes`;
     2. an ASGI scope, a WSGI environ or Django's `META`;
@@ -191,10 +191,10 @@ def from_any(request: object, names: HeaderNames = DEFAULT_HEADERS) -> RequestDa
        `http.server` or Azure Functions;
     6. a container of headers or of cookies: a mapping, a multi-dict, an object with `get`, a list of pairs, gRPC's
        metadata;
-    7. what holds a request as `request` or `context`: a view, a handler, a GraphQL context or info.
+    7. an object with a request as `request` or `context`: a view, a handler, a GraphQL context or info.
 
-    Where decoded cookies hold one of the two SessionSight ids, the Cookie header is not read, as in the vendor's
-    own SDK (https://github.com/SessionSight/sdks, sdk-shared/src).
+    If decoded cookies contain one of the two SessionSight ids, the Cookie header is not read, as in the vendor's own
+    SDK (https://github.com/SessionSight/sdks, sdk-shared/src).
 
     Example:
         >>> from_any([(b"Cookie", b"ss_sid=6f1d2c3b")]).headers
@@ -209,7 +209,7 @@ def _from_any(request: object, names: HeaderNames, layers: int) -> RequestData |
     for read in _SHAPES:
         try:
             data = read(request, names)
-        except Exception:  # noqa: S112  # a stranger's object: whatever it raises, it does not have this shape
+        except Exception:  # noqa: S112  # a foreign object: if it raises, it does not have this shape
             continue
         if data is not None:
             return data
@@ -234,7 +234,7 @@ def _from_text(request: object, names: HeaderNames) -> RequestData | None:
 def _from_scope(request: object, names: HeaderNames) -> RequestData | None:
     for scope in (request, attribute(request, "scope")):
         if isinstance(scope, Mapping) and "headers" in scope and item(scope, "type") in {"http", "websocket"}:
-            # A scope that was made by hand may have names in any case, and text.
+            # A handwritten scope may have names in any case, and text instead of bytes.
             headers = read_headers(list(scope["headers"]), names.asgi)
             if headers or scope is request:
                 return replace(from_scope({**scope, "headers": ()}, names), headers=headers)
@@ -244,7 +244,7 @@ def _from_scope(request: object, names: HeaderNames) -> RequestData | None:
 def _from_environ(request: object, names: HeaderNames) -> RequestData | None:
     if isinstance(meta := attribute(request, "META"), Mapping):
         data, path = from_environ(meta, names), attribute(request, "path")
-        # Django writes the path that it has decoded into the server's environ.
+        # Django stores the decoded path in the server's environ.
         return replace(data, path=quote_path(path.encode("utf-8", "surrogateescape"))) if path else data
     for environ in (request, attribute(request, "environ"), attribute(request, "env")):
         if isinstance(environ, Mapping) and (
@@ -255,7 +255,7 @@ def _from_environ(request: object, names: HeaderNames) -> RequestData | None:
 
 
 def _from_event(request: object, names: HeaderNames) -> RequestData | None:
-    """An event of AWS, by the members that only such an event has.
+    """Read an event of AWS, recognised by the members that only such an event has.
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html
@@ -280,7 +280,7 @@ def _from_mapping(request: object, names: HeaderNames) -> RequestData | None:
 
 
 def _from_object(request: object, names: HeaderNames) -> RequestData | None:
-    # Sanic's cookies have every attribute, as an empty text.
+    # Sanic's cookies have every attribute, as empty text.
     cookies, headers = (
         None if isinstance(member, str) and not member else member
         for member in (attribute(request, "cookies"), attribute(request, "headers"))
@@ -295,13 +295,13 @@ def _from_container(request: object, names: HeaderNames) -> RequestData | None:
     if data.headers or data.cookies:
         return data
     cookies = read_cookies(request, ()) if isinstance(request, Mapping) or has_pairs(request) else None
-    # Cookies without the ids may hold the site's own anonymous id; a mapping with a request in it holds none.
+    # Cookies without the ids may contain the site's own anonymous id; a mapping that contains a request does not.
     return RequestData(cookies=cookies) if cookies and "request" not in cookies else None
 
 
 def _from_iterator(request: object, names: HeaderNames) -> RequestData | None:
-    """An iterator of pairs, as Werkzeug's `headers.items()` and `zip` give them."""
-    # The proxies of Flask and Quart are iterators by their type, so this comes last.
+    """Read an iterator of pairs, such as Werkzeug's `headers.items()` and `zip` return."""
+    # Last, because the types of Flask's and Quart's proxies are iterators.
     return _from_container(list(islice(request, _MAX_PAIRS)), names) if isinstance(request, Iterator) else None
 
 
@@ -319,7 +319,7 @@ def _from_parts(cookies: object, headers: object, names: HeaderNames) -> Request
         decoded = {}
     ids = (decoded.get("ss_sid"), decoded.get("ss_vid"))
     listed = isinstance(cookies, Mapping) or has_pairs(cookies)
-    # What an object with `get` gives counts, whatever it is; a mapping may hold other things under these names.
+    # An object with `get` may return values of any type; a mapping may contain other things under these names.
     if any(isinstance(value, str) and value for value in ids) or (not listed and any(ids)):
         return RequestData(headers=taken, cookies=decoded)
     return RequestData(headers=taken)
@@ -337,5 +337,5 @@ _SHAPES: tuple[Callable[[object, HeaderNames], RequestData | None], ...] = (
 )
 _MAX_LAYERS = 4
 _MAX_PAIRS = 1000
-# A Cookie header has neither line ends nor a colon in its first name.
+# A Cookie header contains neither line ends nor a colon in its first name.
 _HEADER_LINE = re.compile(r"^[A-Za-z0-9-]+:[ \t]", re.MULTILINE)

@@ -1,9 +1,8 @@
-"""From the raw strings of a request to a tracking context.
+"""Resolves a request's raw data to a tracking context.
 
-Every function here is pure and total: whatever a browser sends, the answer is a context, and an
-id that its vendor would refuse counts as missing. Cookies are read from the raw header, because
-the frameworks' own parsers un-quote values and do not percent-decode, where SessionSight's
-resolver does the opposite: https://github.com/SessionSight/sdks (sdk-shared/src, goals/src).
+Functions are pure and never raise: an id that its vendor would reject counts as missing. Cookies are read from the raw
+header, because the parsers of frameworks remove quotes and do not percent-decode, and SessionSight's own parser does
+the opposite: https://github.com/SessionSight/sdks (sdk-shared/src, goals/src).
 """
 
 from __future__ import annotations
@@ -35,32 +34,32 @@ ClientIP = Literal["off", "truncated", "full"]
 
 _SEPARATOR = re.compile(f";[{WHITESPACE}]*")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-# Of a longer Cookie header only the end is read. No server takes that much by default.
+# Only the end of a longer Cookie header is read. No server accepts that much by default.
 _MAX_COOKIE_HEADER = 1024 * 1024
 _MAX_PAGE_TEXT = 2048
-# Some proxies write the port as well: 192.0.2.1:50123, [2001:db8::1]:50123.
+# Some proxies append the port: 192.0.2.1:50123, [2001:db8::1]:50123.
 _PORT = re.compile(r"^(?:\[(.*)\]|([0-9.]+))(?::[0-9]+)?$")
 
 
 class Resolution(Struct, frozen=True):
-    """A context, and the names of the cookies and headers whose ids were refused."""
+    """A context, and the names of the cookies and headers whose ids are invalid."""
 
     context: TrackingContext
     refused: tuple[str, ...] = ()
 
 
 def parse_cookies(header: str) -> dict[str, str]:
-    """Read a Cookie header as SessionSight's own server SDK does.
+    """Parse a Cookie header as SessionSight's own server SDK does.
 
-    The last duplicate wins; names are case-sensitive; quotes stay part of the value; escapes are
-    decoded all or not at all.
+    The last duplicate wins; names are case-sensitive; quotes remain part of the value; either all escapes are decoded
+    or none.
 
     Example:
         >>> parse_cookies('ss_sid=old; ss_sid="a%20b"; broken; x=%zz%20')
         {'ss_sid': '"a b"', 'x': '%zz%20'}
     """
     if len(header) > _MAX_COOKIE_HEADER:
-        # The last duplicate wins. Its first pair may be cut.
+        # The last duplicate wins. The first pair may be truncated.
         header = header[-_MAX_COOKIE_HEADER:].partition(";")[2]
     cookies: dict[str, str] = {}
     for pair in _SEPARATOR.split(header):
@@ -78,40 +77,41 @@ def resolve(
     client_ip: ClientIP = "off",
     trusted_proxies: int = 0,
 ) -> Resolution:
-    """Resolve a request's ids and page facts. Never raises.
+    """Return a request's ids and page facts. Never raises.
 
     Example:
         >>> resolve(RequestData(headers={"cookie": "ss_sid=6f1d2c3b"})).context.session_id
         '6f1d2c3b'
 
     Args:
-        anonymous_id_cookie: A cookie that holds the site's own anonymous id.
-        anonymous_id_header: A header that holds it; it goes before the cookie.
-        client_ip: Whether the client's address is kept: `"off"`, `"truncated"` (to /24 or /48) or `"full"`.
-        trusted_proxies: How many proxies in front of the app append to `X-Forwarded-For`.
+        data: The request.
+        anonymous_id_cookie: The cookie with the site's own anonymous id.
+        anonymous_id_header: The header with the site's own anonymous id. It overrides the cookie.
+        client_ip: The part of the client's address to keep: `"off"`, `"truncated"` (to /24 or /48) or `"full"`.
+        trusted_proxies: The number of proxies in front of the app that append to `X-Forwarded-For`.
     """
     headers = data.headers
     cookies: Mapping[str, object] = data.cookies or parse_cookies(headers.get("cookie") or "")
     refused: list[str] = []
 
-    def take(name: str, raw: object, valid: Callable[[str], bool]) -> str | None:
+    def validated(name: str, raw: object, is_valid: Callable[[str], bool]) -> str | None:
         if not isinstance(raw, str) or not raw:
             return None
-        if valid(raw):
+        if is_valid(raw):
             return raw
         refused.append(name)
         return None
 
     def header(name: str) -> str | None:
-        return take(name, (headers.get(name) or "").strip(), valid_id)
+        return validated(name, (headers.get(name) or "").strip(), valid_id)
 
     anonymous_id = header(anonymous_id_header.lower()) if anonymous_id_header else None
     if anonymous_id is None and anonymous_id_cookie:
-        anonymous_id = take(anonymous_id_cookie, cookies.get(anonymous_id_cookie), valid_id)
+        anonymous_id = validated(anonymous_id_cookie, cookies.get(anonymous_id_cookie), valid_id)
     context = TrackingContext(
         sessionsight=SessionSightIds(
-            session_id=take("ss_sid", cookies.get("ss_sid"), valid_session_id),
-            visitor_id=take("ss_vid", cookies.get("ss_vid"), valid_session_id),
+            session_id=validated("ss_sid", cookies.get("ss_sid"), valid_session_id),
+            visitor_id=validated("ss_vid", cookies.get("ss_vid"), valid_session_id),
         ),
         signal=SignalIds(
             session_id=header("x-signal-session-id"),
@@ -142,7 +142,7 @@ def _page(data: RequestData, client_ip: ClientIP, trusted_proxies: int) -> Page:
         path=_text(data.path),
         hostname=(hostname(f"{data.scheme}://{host}") or None) if host else None,
         referrer=sanitize_url(referrer) if referrer else None,
-        # Of the header as it came: a browser refuses some of the characters that are cut from the text.
+        # From the original header, because a browser rejects some of the characters that `_text` removes.
         referrer_domain=_text(hostname((headers.get("referer") or "")[:_MAX_PAGE_TEXT])) if referrer else None,
         user_agent=_text(headers.get("user-agent")),
         client_ip=None if client_ip == "off" else _client_ip(data, client_ip, trusted_proxies),
@@ -151,7 +151,7 @@ def _page(data: RequestData, client_ip: ClientIP, trusted_proxies: int) -> Page:
 
 
 def _text(value: str | None) -> str | None:
-    """Text from outside that is fit to be kept as a page fact: bounded, control characters out."""
+    """Return text as a page fact: of bounded length and without control characters."""
     if not value:
         return None
     value = value[:_MAX_PAGE_TEXT].strip()
@@ -161,11 +161,11 @@ def _text(value: str | None) -> str | None:
 
 
 def _client_ip(data: RequestData, mode: ClientIP, trusted_proxies: int) -> str | None:
-    # Each trusted proxy appended the address it saw; what stands further left is the client's own word.
-    # The last hop is the peer itself, which has no address on a Unix socket.
+    # Each trusted proxy appends the address of its client; entries further left are not trustworthy. The last hop is
+    # the peer, which has no address on a Unix socket.
     forwarded = (data.headers.get("x-forwarded-for") or "").split(",")
     hops = [*filter(str.strip, forwarded), data.remote_addr or ""]
-    # With fewer hops than proxies, the request came by another way: only the peer's address is certain.
+    # With fewer hops than proxies, the request has bypassed them, so only the peer's address is certain.
     hop = hops[-1 - trusted_proxies] if trusted_proxies < len(hops) else hops[-1]
     try:
         address = ipaddress.ip_address(_PORT.sub(r"\1\2", hop.strip()))

@@ -1,4 +1,4 @@
-"""What is kept of an address: no credentials, no query but the utm_parameters, no fragment."""
+"""Sanitizes URLs: removes credentials, the fragment, and the query except `utm_*` parameters."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["UTM_FIELDS", "page_url", "quote_path", "sanitize_url", "utm_paramete
 
 UTM_FIELDS = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
 
-# What the URL standard leaves bare in a path, beside letters, digits and "_.-~":
-# https://url.spec.whatwg.org/#path-percent-encode-set. A bare backslash would be read as a slash.
+# Characters that the URL standard does not encode in a path, in addition to letters, digits and "_.-~":
+# https://url.spec.whatwg.org/#path-percent-encode-set. An unencoded backslash would be read as a slash.
 _PATH_SAFE = "/!$&'()*+,:;=@[]|"
-# A browser needs no slashes after the scheme of a web address.
+# Browsers accept web URLs without slashes after the scheme.
 _CREDENTIALS = re.compile(r"^((?:https?|wss?|ftp):[/\\]*|[^/\\@]*[/\\]{2,})[^/\\]*@", re.IGNORECASE)
 
 
 def quote_path(path: bytes) -> str:
-    """A decoded path as a browser would show it in the address.
+    """Percent-encode a decoded path as browsers do.
 
     Example:
         >>> quote_path("/größe/a b".encode())
@@ -28,7 +28,7 @@ def quote_path(path: bytes) -> str:
 
 
 def page_url(scheme: str, host: str, path: str, query: str) -> str:
-    """The address of a page, with only the `utm_*` part of its query.
+    """Return the URL of a page, with only the `utm_*` parameters of its query.
 
     Example:
         >>> page_url("https", "shop.example", "/orders", "token=1&utm_source=news")
@@ -39,7 +39,7 @@ def page_url(scheme: str, host: str, path: str, query: str) -> str:
 
 
 def sanitize_url(url: str) -> str:
-    """An address from outside, such as a referrer, cut in the same way, and without user name and password.
+    """Return a foreign URL, such as a referrer, with only the `utm_*` parameters and without credentials.
 
     Example:
         >>> sanitize_url("https://ada:secret@blog.example/post?id=7&utm_medium=mail#top")
@@ -53,7 +53,7 @@ def sanitize_url(url: str) -> str:
 
 
 def utm_parameters(query: str) -> dict[str, str]:
-    """The five utm fields of a query, decoded; the first of each name counts, empty ones do not.
+    """Return the five utm parameters of a query, decoded: the first value of each name that is not empty.
 
     Example:
         >>> utm_parameters("utm_source=news+letter&id=7&utm_source=other&utm_term=")

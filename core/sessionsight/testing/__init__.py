@@ -1,7 +1,7 @@
-"""For the tests of apps: a recorder of what was captured, a local inspector, and a switch for delivery.
+"""Tools for the tests of apps: a recorder of captured records, a local inspector, and control of delivery.
 
-Works with pytest, where the fixture `analytics` is a `Recorder`, and without: `record` is a plain context
-manager. Django's `AnalyticsTestCase` is in `sessionsight_django.testing`.
+They work with pytest, whose fixture `analytics` is a `Recorder`, and without it: `record` is a plain context manager.
+Django's `AnalyticsTestCase` is in `sessionsight_django.testing`.
 """
 
 from sessionsight.testing.captured import CapturedRecord

@@ -1,4 +1,4 @@
-"""One captured record, as a test looks at it."""
+"""A captured record, decoded for assertions."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ __all__ = ["CapturedRecord"]
 
 
 class CapturedRecord(Struct, frozen=True, kw_only=True):
-    """One record that was captured, with its properties decoded from what would be sent.
+    """A captured record, with its properties decoded from the JSON that would be sent.
 
-    Dates, ids and enums are strings by then, and numbers with a fraction are Decimals.
+    Dates, ids and enums are strings, and numbers with a fraction are Decimals.
     """
 
     kind: str
     """`"event"`, `"identify"`, `"goal"`, `"alias"`, `"group"` or `"personproperties"`."""
     name: str
-    """The event's name or the goal's id; of other records their kind."""
+    """The event's name or the goal's id; for other records their kind."""
     properties: dict[str, Any]
     """The event's properties, the person's traits, or the goal's metadata."""
     user_id: str | None
-    """Who did it: the user given with the call, else the request's."""
+    """The user given with the call, otherwise the request's."""
     session_id: str | None
-    """SessionSight's session: the one given with the call, else the request's."""
+    """SessionSight's session: the one given with the call, otherwise the request's."""
     context: TrackingContext
     """All ids of the request, and its page."""
     amount: Amount | None = None
-    """Of a goal: as it was given, 1 by default."""
+    """The amount of a goal, 1 by default."""
     direction: Literal["increment", "decrement"] | None = None
-    """Of a goal."""
+    """The direction of a goal."""
     record: Record
-    """The record itself, with what else the call gave: `key`, `destinations`, `time`, `groups`."""
+    """The record itself, with the other options of the call: `key`, `destinations`, `time`, `groups`."""
     dropped: DropReason | None = None
-    """Why it would not be sent to any vendor, such as for lack of consent."""
+    """The reason why it would not be sent to any vendor, such as missing consent."""
     skipped: dict[str, DropReason] = {}
-    """Destinations that would not be sent it, to the reasons, such as `{"sessionsight": "no_session"}`."""
+    """Reasons by destination that it would not be sent to, such as `{"sessionsight": "no_session"}`."""
 
     @classmethod
     def of(
@@ -51,7 +51,7 @@ class CapturedRecord(Struct, frozen=True, kw_only=True):
         dropped: DropReason | None = None,
         skipped: Mapping[str, DropReason] | None = None,
     ) -> CapturedRecord:
-        """Return what a test sees of a record and its context."""
+        """Return a record with its context for assertions."""
         session_id = context.sessionsight.session_id
         goal = record if isinstance(record, Goal) else None
         return cls(

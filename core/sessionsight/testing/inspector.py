@@ -1,4 +1,4 @@
-"""A real inspector for one test: the app's own HTTP calls arrive, and are judged as the vendors would."""
+"""A local inspector for tests, which receives the app's HTTP requests and validates them as the vendors do."""
 
 from __future__ import annotations
 
@@ -23,64 +23,64 @@ __all__ = ["LocalInspector", "RecordFilter", "run_inspector"]
 
 
 class RecordFilter(TypedDict, total=False):
-    """Which records are meant; what is not given does not matter."""
+    """Selects records; criteria that are not given match any record."""
 
     vendor: Vendor
     kind: Kind
     status: Literal["accepted", "refused"]
     session: str
-    """A session's id, whoever's."""
+    """The session id of any vendor."""
     visitor: str
     user: str
     event: str
     """An event's name or a goal's id."""
     text: str
-    """Stands somewhere in the record as it was sent."""
+    """Text anywhere in the record as it was sent."""
 
 
 class LocalInspector:
-    """An inspector on a free port of this machine. Made by `run_inspector`, or by pytest's `sessionsight_inspector`."""
+    """An inspector on a free port of this machine, started by `run_inspector` or pytest's `sessionsight_inspector`."""
 
     def __init__(self, url: str, store: Store, captured: Recorder) -> None:
         self.url = url
-        """Its address; a browser shows its pages there."""
+        """The URL of its API and its pages."""
         self.captured = captured
-        """What was captured meanwhile, for all vendors in one: whether it was delivered or not."""
+        """The captured records, whether they were delivered or not."""
         self._store = store
 
     @property
     def destinations(self) -> dict[str, dict[str, str]]:
-        """The `destinations` setting that leads here: all four vendors, with keys that work nowhere else.
+        """The `destinations` setting that sends to this inspector: all four vendors, with test keys.
 
-        Only needed in other processes; the clients of this process deliver here anyway.
+        Only needed in other processes; the clients of this process deliver here in any case.
         """
-        addresses = {"sessionsight": "api_url", "signal": "endpoint", "saytics": "api_url", "analyse": "host"}
-        return {name: {**keys, addresses[name]: self.url} for name, keys in TEST_KEYS.items()}
+        url_options = {"sessionsight": "api_url", "signal": "endpoint", "saytics": "api_url", "analyse": "host"}
+        return {name: {**keys, url_options[name]: self.url} for name, keys in TEST_KEYS.items()}
 
     def records(self, **wanted: Unpack[RecordFilter]) -> list[InspectedRecord]:
-        """What has arrived by now, oldest first; refused records as well, with the `rules` they broke."""
+        """Return the received records, oldest first, including rejected ones with their `rules`."""
         from sessionsight.inspector.filters import Filter
         from sessionsight.inspector.store import MAX_RECORDS
 
         return self._store.records(Filter(**wanted), limit=MAX_RECORDS).records[::-1]
 
     def goals(self) -> list[GoalTotal]:
-        """The goals that have been counted, with their totals."""
+        """Return the counted goals with their totals."""
         return self._store.goals()
 
     def wait(self, count: int = 1, timeout: float = 10.0, **wanted: Unpack[RecordFilter]) -> list[InspectedRecord]:
-        """Wait until this many such records have arrived.
+        """Wait until this many matching records have been received.
 
         Args:
-            count: How many, at least.
-            timeout: Seconds to wait for them.
-            **wanted: Which records count.
+            count: The minimum number of records.
+            timeout: Seconds to wait.
+            **wanted: The criteria of the records.
 
         Returns:
-            All that have arrived, oldest first.
+            All matching records, oldest first.
 
         Raises:
-            AssertionError: They have not arrived in time. The message shows what has.
+            AssertionError: The timeout has elapsed. The message lists the records that were received.
 
         Example:
             >>> inspector.wait(4, event="order_processed")  # doctest: +SKIP
@@ -98,7 +98,7 @@ class LocalInspector:
                     raise AssertionError(self._missed(len(found), count, timeout, wanted))
 
     def clear(self) -> None:
-        """Forget everything that has arrived, and what was captured."""
+        """Remove all received and all captured records."""
         self._store.clear()
         self.captured.clear()
 
@@ -108,7 +108,7 @@ class LocalInspector:
         if arrived := [_line(record) for record in self.records()]:
             lines += ["", "arrived:", *arrived]
         lines += format_records("captured:", self.captured.captured)
-        lines += format_records("captured, and not to be sent:", self.captured.dropped)
+        lines += format_records("captured and dropped:", self.captured.dropped)
         if not self.captured.captured and not self.captured.dropped:
             lines += ["", "nothing was captured"]
         return "\n".join(lines)
@@ -116,11 +116,11 @@ class LocalInspector:
 
 @contextmanager
 def run_inspector() -> Iterator[LocalInspector]:
-    """Run an inspector, to which every client of the process delivers meanwhile, whenever it was made.
+    """Run an inspector to which every client of the process delivers in the block, whenever it was created.
 
-    Each client keeps its settings and its lanes, but not their addresses and keys: no record reaches a configured
-    vendor. A client that has no destinations, or is disabled, delivers to all four vendors of the inspector. Records
-    that a client had queued before wait until the inspector has ended. Wrong calls raise, as with `record`.
+    Each client keeps its settings and lanes, but not their URLs and keys: nothing is sent to a configured vendor. A
+    client that has no destinations, or is disabled, delivers to all four vendors of the inspector. Records that a
+    client queued earlier wait until the inspector has ended. Invalid calls raise, as with `record`.
 
     Yields:
         The running inspector.

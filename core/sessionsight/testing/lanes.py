@@ -1,4 +1,4 @@
-"""Tells, without delivering, to which destinations a record would be sent, and which would skip it."""
+"""Determines the destinations that a record would be sent to, and those that would skip it, without delivering it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ TEST_KEYS: dict[str, dict[str, str]] = {
     "saytics": {"secret_key": "test"},
     "analyse": {"public_key": "test"},
 }
-"""The options that each vendor needs, with keys that work nowhere."""
+"""The required options of each vendor, with keys that only an inspector accepts."""
 
 
 @cache
 def _vendors() -> tuple[Destination, ...]:
-    """Return a destination of each vendor, which stand for those of a client that has none, as in many tests."""
+    """Return a destination of each vendor, for clients without destinations, as in many tests."""
     return tuple(from_options(name, keys) for name, keys in TEST_KEYS.items())
 
 
 def lanes_of(record: Record, destinations: Sequence[Destination]) -> Sequence[Destination]:
-    """Return the destinations that take this kind of record, of those that the call names."""
+    """Return the destinations that accept this kind of record, among those that the call names."""
     named = record.destinations
     return [
         one for one in destinations or _vendors() if (named is None or one.name in named) and one.supports(type(record))
@@ -38,20 +38,20 @@ def lanes_of(record: Record, destinations: Sequence[Destination]) -> Sequence[De
 
 
 def skipping(record: Record, context: TrackingContext, lanes: Sequence[Destination]) -> Mapping[str, DropReason]:
-    """Return the names of those destinations that cannot take this record, with their reasons."""
+    """Return the names of the destinations that would drop this record, with their reasons."""
     reasons = ((one.name, one.drop_reason(record, context)) for one in lanes)
     return {name: reason for name, reason in reasons if reason is not None}
 
 
 class SeenKeys:
-    """Remembers the idempotency keys of each destination, as lanes do, without the limits of a window."""
+    """Remembers the idempotency keys of each destination, as lanes do, but permanently."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._seen: dict[str, set[str]] = {}
 
     def is_repeated(self, record: Record, lanes: Sequence[Destination]) -> bool:
-        """Return whether every one of these destinations has had the record's key, which they have from now on."""
+        """Add the record's key to these destinations, and return whether all of them already had it."""
         if record.key is None:
             return False
         names = {one.name for one in lanes} or {""}

@@ -1,4 +1,4 @@
-"""Keeps what is captured in memory, and asserts on it."""
+"""Records captured records in memory, for assertions."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ __all__ = ["Recorder", "allow_delivery", "lenient", "record", "suppress_delivery
 
 
 class Recorder:
-    """What all clients of the process have handed over, in order. Made by `record`, or by pytest's `analytics`.
+    """Records that all clients of the process have submitted, in order. Created by `record` or pytest's `analytics`.
 
-    A request hands over when its response has ended, as test clients see to; code outside requests at once.
+    A request submits its records when its response has ended, which test clients wait for; code outside requests does
+    so immediately.
 
-    Values are compared as they would be sent: a UUID is its string, a Decimal a number. `unittest.mock.ANY`
-    matches anything. A failing assertion shows what was asked for, and the nearest record.
+    Values are compared as they would be sent: a UUID as a string, a Decimal as a number. `unittest.mock.ANY` matches
+    anything. A failing assertion shows the expectation and the closest record.
 
     Example:
         >>> from sessionsight import Client, Settings
@@ -42,7 +43,7 @@ class Recorder:
         self._keys = SeenKeys()
 
     def __repr__(self) -> str:
-        """How many of each kind there are."""
+        """Show the number of records of each kind."""
         return f"<Recorder: {len(self.events)} events, {len(self.identifies)} identifies, {len(self.goals)} goals>"
 
     def submit(
@@ -59,7 +60,7 @@ class Recorder:
             skipped = {} if reason else skipping(record, context, lanes)
             self._captured.append(CapturedRecord.of(record, context, reason, skipped))
 
-    # --- what is there ---------------------------------------------------------------------------
+    # --- captured records ---------------------------------------------------------------------------
 
     @property
     def captured(self) -> list[CapturedRecord]:
@@ -69,17 +70,17 @@ class Recorder:
 
     @property
     def events(self) -> list[CapturedRecord]:
-        """The events."""
+        """Captured events."""
         return self._of_kind("event")
 
     @property
     def identifies(self) -> list[CapturedRecord]:
-        """The identifications."""
+        """Captured identifications."""
         return self._of_kind("identify")
 
     @property
     def goals(self) -> list[CapturedRecord]:
-        """The goals, incremented and decremented."""
+        """Captured goals, incremented and decremented."""
         return self._of_kind("goal")
 
     @property
@@ -93,27 +94,27 @@ class Recorder:
         return [one for one in self._captured if one.dropped is not None]
 
     def clear(self) -> None:
-        """Forget everything that was captured so far, except keys: a repeated `key=` is still a duplicate."""
+        """Remove all records captured so far, but not their keys: a repeated `key=` is still a duplicate."""
         test_mode.sync()
         self._captured.clear()
 
-    # --- what should be there --------------------------------------------------------------------
+    # --- assertions --------------------------------------------------------------------
 
     def assert_captured(
         self, event: str | Event, properties: Mapping[str, Any] | None = None, /, **more: Any
     ) -> CapturedRecord:
-        """Assert that such an event was captured, with at least these properties.
+        """Assert that an event was captured, with at least these properties.
 
         Args:
             event: Its name, or a typed event with the properties it should have.
-            properties: Properties whose names are no Python names.
+            properties: Properties whose names are not Python identifiers.
             **more: Properties.
 
         Returns:
-            The first such event.
+            The first matching event.
 
         Raises:
-            AssertionError: There is none. The message shows the nearest.
+            AssertionError: There is no match. The message shows the closest event.
 
         Example:
             >>> analytics.assert_captured("order_processed", order_id="ord_1")  # doctest: +SKIP
@@ -124,10 +125,10 @@ class Recorder:
     def assert_not_captured(
         self, event: str | Event, properties: Mapping[str, Any] | None = None, /, **more: Any
     ) -> None:
-        """Assert that no such event was captured; the arguments are those of `assert_captured`.
+        """Assert that no matching event was captured; the arguments are those of `assert_captured`.
 
         Raises:
-            AssertionError: There is one.
+            AssertionError: There is a match.
         """
         __tracebackhide__ = True
         wanted = _wanted_event(event, properties, more)
@@ -139,14 +140,14 @@ class Recorder:
         """Assert that this user was identified, with at least these traits.
 
         Args:
-            user_id: The app's own id; anybody's by default.
-            **traits: What should be known of them.
+            user_id: The app's own user id; any by default.
+            **traits: The expected traits.
 
         Returns:
-            The first such identification.
+            The first matching identification.
 
         Raises:
-            AssertionError: There is none.
+            AssertionError: There is no match.
 
         Example:
             >>> analytics.assert_identified(user.pk, plan="pro")  # doctest: +SKIP
@@ -168,16 +169,16 @@ class Recorder:
 
         Args:
             goal_id: The goal's slug.
-            amount: Any by default; a goal that was captured without one has 1.
+            amount: The expected amount, any by default. A goal that was captured without one has 1.
             direction: `"decrement"` for steps away from the goal.
-            session_id: Whose session; any, or none, by default.
-            metadata: What its metadata must have at least.
+            session_id: The expected session; any, or none, by default.
+            metadata: Metadata that the goal must have at least.
 
         Returns:
-            The first such goal.
+            The first matching goal.
 
         Raises:
-            AssertionError: There is none.
+            AssertionError: There is no match.
 
         Example:
             >>> analytics.assert_goal("monthly-revenue", amount=49)  # doctest: +SKIP
@@ -190,27 +191,27 @@ class Recorder:
     def assert_dropped(
         self, name: str | Event, reason: DropReason | str | None = None, /, **properties: Any
     ) -> CapturedRecord:
-        """Assert that a record was captured and would not be sent: to no vendor, or not to one that takes its kind.
+        """Assert that a record was captured and dropped, by all vendors or by one that accepts its kind.
 
         Args:
             name: An event's name, a typed event, a goal's id, or the kind of another record, such as `"identify"`.
-            reason: Why: one of `DropReason`, such as `"consent"`, `"duplicate"`, `"excluded"`, `"rolled_back"`,
+            reason: One of `DropReason`, such as `"consent"`, `"duplicate"`, `"excluded"`, `"rolled_back"`,
                 `"no_session"` or `"no_identity"`; any by default.
-            **properties: Properties it has at least.
+            **properties: Properties that the record must have at least.
 
         Returns:
-            The first such record.
+            The first matching record.
 
         Raises:
-            AssertionError: There is none. The message shows what was dropped, and what was not.
-            ValueError: There is no such reason.
+            AssertionError: There is no match. The message lists dropped and other records.
+            ValueError: The reason does not exist.
 
         Example:
             >>> analytics.assert_dropped("order_processed", "duplicate")  # doctest: +SKIP
         """
         __tracebackhide__ = True
         if reason is not None and reason not in list(DropReason):
-            raise ValueError(f"reason: there is no {describe(reason)}; {did_you_mean(reason, map(str, DropReason))}")
+            raise ValueError(f"reason: unknown {describe(reason)}; {did_you_mean(reason, map(str, DropReason))}")
         wanted = _wanted_event(name, None, properties)
         lost = [*self.dropped, *(one for one in self.captured if one.skipped)]
         for one in lost:
@@ -223,10 +224,10 @@ class Recorder:
         )
 
     def assert_nothing_captured(self) -> None:
-        """Assert that nothing would be sent.
+        """Assert that no record would be sent.
 
         Raises:
-            AssertionError: Something would.
+            AssertionError: A record would be sent.
         """
         __tracebackhide__ = True
         if captured := self.captured:
@@ -246,10 +247,10 @@ class Recorder:
 
 @contextmanager
 def record() -> Iterator[Recorder]:
-    """Record what is captured meanwhile, by all clients of the process; nothing is delivered.
+    """Record what all clients of the process capture in the block, without delivering it.
 
-    A wrong call raises a `CaptureError` meanwhile, whatever `strict` says; `lenient` prevents that. Recorders may be
-    nested, and each has everything. Inside `allow_delivery` records are delivered as well.
+    Invalid calls raise a `CaptureError` regardless of the `strict` setting, except inside `lenient`. Recorders may be
+    nested; each receives all records. Inside `allow_delivery` records are also delivered.
 
     Yields:
         The recorder.
@@ -266,9 +267,9 @@ def record() -> Iterator[Recorder]:
 
 @contextmanager
 def lenient() -> Iterator[None]:
-    """Let the `strict` setting decide what a wrong call does, although a test records: off, it logs, as in production.
+    """Let the `strict` setting decide about invalid calls while a test records: if it is off, they are logged.
 
-    Also a decorator, of functions that are not coroutine functions.
+    Also a decorator for functions that are not coroutine functions.
 
     Example:
         >>> from sessionsight import Client, Settings
@@ -284,9 +285,9 @@ def lenient() -> Iterator[None]:
 
 @contextmanager
 def suppress_delivery() -> Iterator[None]:
-    """Deliver nothing meanwhile: records that clients submit are discarded, and their ledgers do not count them.
+    """Suppress delivery in the block: submitted records are discarded and not counted in ledgers.
 
-    Under pytest and Django's test runner this is so anyway. Records that are queued already are still delivered.
+    This is the default under pytest and Django's test runner. Records that are already queued are still delivered.
     """
     with test_mode.suppress_delivery():
         yield
@@ -294,9 +295,9 @@ def suppress_delivery() -> Iterator[None]:
 
 @contextmanager
 def allow_delivery() -> Iterator[None]:
-    """Deliver meanwhile, as in production, although a test runner or a recorder suppresses delivery.
+    """Deliver in the block, as in production, even if a test runner or a recorder suppresses delivery.
 
-    Also a decorator, of functions that are not coroutine functions.
+    Also a decorator for functions that are not coroutine functions.
 
     Example:
         >>> from sessionsight.test_mode import test_mode

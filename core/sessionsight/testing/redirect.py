@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = ["InspectorRedirect"]
 
-# Options that do not say where records go; a client's own values are what a test wants to see.
+# Options that do not determine where records go, so that a test sees the client's own values.
 _KEPT = frozenset({"property_id", "project_id"})
 
 
 class InspectorRedirect:
-    """One engine for each client, with the client's settings and lanes, whose calls go to an inspector.
+    """One engine for each client, with the client's settings and lanes, that sends to an inspector.
 
-    A client without destinations, or a disabled one, gets all four vendors. Destinations that are not a vendor's get
-    nothing, because an inspector does not speak their protocols.
+    A client without destinations, or a disabled one, gets all four vendors. Other destinations than vendors receive
+    nothing, because an inspector does not implement their protocols.
 
     Args:
-        options: Vendors to the options that lead to the inspector: its address, and keys that work nowhere else.
+        options: The options of each vendor that select the inspector: its URL, and test keys.
     """
 
     def __init__(self, options: Mapping[str, Mapping[str, str]]) -> None:
@@ -42,16 +42,16 @@ class InspectorRedirect:
         key = os.getpid(), client
         engine = self._engines.get(key)
         if engine is None:
-            # Without a lock, which a fork could inherit: of several threads, one sets the engine for all.
+            # Without a lock, which a fork could inherit: one of several threads sets the engine.
             engine = self._engines.setdefault(key, self._make_engine(client))
         return engine
 
     def blocks(self, destination: object) -> bool:
-        """Return whether a destination leads elsewhere."""
+        """Return whether a destination does not send to the inspector."""
         return not isinstance(destination, VendorDestination) or self._redirected(destination) != destination
 
     def close(self) -> None:
-        """Stop the engines of this process; undelivered records are discarded."""
+        """Stop the engines of this process and discard undelivered records."""
         pid = os.getpid()
         for (owner, _), engine in list(self._engines.items()):
             if owner == pid:
@@ -64,7 +64,7 @@ class InspectorRedirect:
         ]
         if not settings.destinations:
             destinations = [vendor(**options) for vendor, options in self._options.items()]
-        # The server is on this machine, and a test waits for it; a durable spool is not for the records of tests.
+        # The server is on this machine, and a test waits for it. Records of tests do not belong in a durable spool.
         settings = replace(settings, linger=0, proxy=None, ca_bundle=None, trust_env=False, spool="memory")
         return Engine(destinations, settings, ThrottledLogger(), spool=settings.spool)
 

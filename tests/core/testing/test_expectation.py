@@ -87,7 +87,7 @@ def test_a_record_knows_its_session_and_user_from_the_call_or_else_from_the_requ
     ]
 
 
-def test_the_nearest_record_is_shown_with_what_differs() -> None:
+def test_the_closest_record_is_shown_with_its_differences() -> None:
     wanted = Expectation(
         kind="event", name="order_processed", properties={"order_id": "ord_2", "amount": 49.9, "plan": "p"}
     )
@@ -97,16 +97,16 @@ def test_the_nearest_record_is_shown_with_what_differs() -> None:
         event("signed_in"),
     ]
     assert wanted.explain(captured, []) == (
-        "no such event was captured\n"
+        "no matching event was captured\n"
         "\n"
-        "asked for:\n"
+        "expected:\n"
         "    event 'order_processed'  {order_id='ord_2', amount=49.9, plan='p'}\n"
         "\n"
-        "nearest:\n"
+        "closest:\n"
         "    event 'order_processed'  user_id='user_1'  {order_id='ord_1', amount=49.90, plan='p'}\n"
-        "        order_id: asked for 'ord_2', captured 'ord_1'\n"
+        "        order_id: expected 'ord_2', captured 'ord_1'\n"
         "\n"
-        "captured besides:\n"
+        "other captured records:\n"
         "    event 'order_processed'  user_id='user_1'  {order_id='ord_9', amount=1}\n"
         "    event 'signed_in'  user_id='user_1'"
     )
@@ -115,9 +115,9 @@ def test_the_nearest_record_is_shown_with_what_differs() -> None:
 def test_a_misspelt_name_and_a_missing_property_are_named() -> None:
     wanted = Expectation(kind="event", name="order_proccessed", properties={"plan": None})
     told = wanted.explain([event("seen", plan=None), event("order_processed")], [])
-    assert "nearest:\n    event 'order_processed'" in told
-    assert "name: asked for 'order_proccessed', captured 'order_processed'" in told
-    assert "plan: asked for None, not captured" in told
+    assert "closest:\n    event 'order_processed'" in told
+    assert "name: expected 'order_proccessed', captured 'order_processed'" in told
+    assert "plan: expected None, not captured" in told
 
 
 def test_many_and_long_records_are_cut_short() -> None:
@@ -129,4 +129,4 @@ def test_many_and_long_records_are_cut_short() -> None:
 
 def test_where_nothing_was_captured_the_usual_reason_is_told() -> None:
     told = Expectation(kind="event", name="seen").explain([], [])
-    assert told.endswith("nothing was captured at all; a request hands over when its response has ended")
+    assert told.endswith("nothing was captured; a request submits its records when its response has ended")

@@ -50,7 +50,7 @@ def test_records_are_in_the_order_of_their_arrival(sessionsight_inspector: Local
 def test_what_was_dropped_is_shown_when_nothing_arrives(sessionsight_inspector: LocalInspector) -> None:
     client = client_for(sessionsight_inspector)
     client.bind(TrackingContext.from_carrier({"ss_opted_out": "1"})).capture("seen", user_id="user_1")
-    with pytest.raises(AssertionError, match=r"captured, and not to be sent:\n    event 'seen'.* \(consent\)$"):
+    with pytest.raises(AssertionError, match=r"captured and dropped:\n    event 'seen'.* \(consent\)$"):
         sessionsight_inspector.wait(timeout=0)
 
 

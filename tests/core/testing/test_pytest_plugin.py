@@ -243,10 +243,10 @@ def test_the_fixture_records_each_test_by_itself_and_a_failure_can_be_read(pytes
     run.stdout.fnmatch_lines(
         [
             '>       analytics.assert_captured("order_processed", order_id="ord_2")',
-            "E       AssertionError: no such event was captured",
-            "E       nearest:",
+            "E       AssertionError: no matching event was captured",
+            "E       closest:",
             "E           event 'order_processed'  {order_id='ord_1'}",
-            "E               order_id: asked for 'ord_2', captured 'ord_1'",
+            "E               order_id: expected 'ord_2', captured 'ord_1'",
         ],
         consecutive=False,
     )

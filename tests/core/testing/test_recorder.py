@@ -97,7 +97,7 @@ def test_what_may_not_be_sent_is_not_among_what_was_captured() -> None:
         client.for_request("ss_sid=s1").capture("seen")
     recorder.assert_nothing_captured()
     assert [(one.name, one.dropped) for one in recorder.dropped] == [("seen", "consent")]
-    with pytest.raises(AssertionError, match=r"not to be sent:\n    event 'seen' \(consent\)"):
+    with pytest.raises(AssertionError, match=r"captured and dropped:\n    event 'seen' \(consent\)"):
         recorder.assert_captured("seen")
 
 
@@ -110,7 +110,7 @@ def test_an_event_is_found_by_some_of_its_properties(client: Client, recorder: R
     recorder.assert_captured("order_processed", self=1, event=2)
     recorder.assert_not_captured("order_processed", order_id="ord_3")
     recorder.assert_not_captured("order_cancelled")
-    with pytest.raises(AssertionError, match="order_id: asked for 'ord_3', captured 'ord_1'"):
+    with pytest.raises(AssertionError, match="order_id: expected 'ord_3', captured 'ord_1'"):
         recorder.assert_captured("order_processed", order_id="ord_3")
     with pytest.raises(AssertionError, match=r"was captured\n\ncaptured:\n.*'ord_2'"):
         recorder.assert_not_captured("order_processed", order_id="ord_2")
@@ -120,7 +120,7 @@ def test_a_typed_event_is_asked_for_as_it_is_captured(client: Client, recorder: 
     event = CheckoutFinished(payment_type="one_time", amount=4900, currency="usd")
     client.analytics.capture(event, {"campaign": "spring"})
     recorder.assert_captured(event, campaign="spring")
-    with pytest.raises(AssertionError, match="amount: asked for 4901, captured 4900"):
+    with pytest.raises(AssertionError, match="amount: expected 4901, captured 4900"):
         recorder.assert_captured(CheckoutFinished(payment_type="one_time", amount=4901))
 
 
@@ -129,9 +129,9 @@ def test_a_person_is_found_by_id_and_traits(client: Client, recorder: Recorder) 
     recorder.assert_identified()
     recorder.assert_identified(7, plan="pro")
     recorder.assert_identified("7", seats=3)
-    with pytest.raises(AssertionError, match="user_id: asked for '8', captured '7'"):
+    with pytest.raises(AssertionError, match="user_id: expected '8', captured '7'"):
         recorder.assert_identified(8)
-    with pytest.raises(AssertionError, match="plan: asked for 'free', captured 'pro'"):
+    with pytest.raises(AssertionError, match="plan: expected 'free', captured 'pro'"):
         recorder.assert_identified(plan="free")
 
 
@@ -140,10 +140,10 @@ def test_a_goal_is_found_by_amount_direction_session_and_metadata(client: Client
     recorder.assert_goal("monthly-revenue", amount=49)
     recorder.assert_goal("monthly-revenue", Decimal(49), session_id="s1", metadata={"plan": "pro"})
     for wrong, told in [
-        ({"amount": 50}, "amount: asked for 50, captured 49"),
-        ({"direction": "decrement"}, "direction: asked for 'decrement', captured 'increment'"),
-        ({"session_id": "s2"}, "session_id: asked for 's2', captured 's1'"),
-        ({"metadata": {"plan": "free"}}, "plan: asked for 'free', captured 'pro'"),
+        ({"amount": 50}, "amount: expected 50, captured 49"),
+        ({"direction": "decrement"}, "direction: expected 'decrement', captured 'increment'"),
+        ({"session_id": "s2"}, "session_id: expected 's2', captured 's1'"),
+        ({"metadata": {"plan": "free"}}, "plan: expected 'free', captured 'pro'"),
     ]:
         with pytest.raises(AssertionError, match=told):
             recorder.assert_goal("monthly-revenue", **wrong)  # type: ignore[arg-type]
@@ -160,9 +160,9 @@ def test_nothing_is_delivered_while_it_is_recorded() -> None:
 
 def test_an_event_is_no_goal_of_the_same_name_and_no_identification(client: Client, recorder: Recorder) -> None:
     client.analytics.capture("signup", user_id=7)
-    with pytest.raises(AssertionError, match="no such identify"):
+    with pytest.raises(AssertionError, match="no matching identify"):
         recorder.assert_identified(7)
-    with pytest.raises(AssertionError, match="no such goal"):
+    with pytest.raises(AssertionError, match="no matching goal"):
         recorder.assert_goal("signup")
     with pytest.raises(AssertionError, match=r"1 captured\n\ncaptured:\n    event 'signup'"):
         recorder.assert_nothing_captured()
