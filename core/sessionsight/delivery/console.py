@@ -17,7 +17,7 @@ class ConsoleTransport:
         """Write the body.
 
         Raises:
-            NotSent: There is no stderr, as in a Windows service, or it is closed.
+            NotSent: The process has no stderr, as in a Windows service, or has closed it.
         """
         if sys.stderr is None:
             raise NotSent("this process has no stderr")

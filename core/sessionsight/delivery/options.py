@@ -1,4 +1,4 @@
-"""How delivery behaves, as one value. `Settings` adds what concerns requests."""
+"""The options of delivery. `Settings` adds those of requests."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ __all__ = ["BeforeSend", "DeliveryOptions", "DeliveryProblem", "OnError"]
 
 
 class DeliveryProblem(Struct, frozen=True, kw_only=True):
-    """What `on_error` is told: records that could not be delivered, now or for good."""
+    """The argument of `on_error`: records that could not be delivered, temporarily or finally."""
 
     destination: str
     reason: str
     """`paused`, `unreachable`, or the reason of a dead letter such as `refused`, `unknown`, `expired`."""
     message: str
-    """The vendor's own words, or the network's."""
+    """The message of the vendor or the network."""
     records: int
-    """How many records are concerned."""
+    """Number of records concerned."""
     status: int | None = None
     """The HTTP status, if there was a reply."""
 
 
 BeforeSend = Callable[[dict[str, Any], str], dict[str, Any] | None]
-"""Takes a record as a dict and the destination's name; returns the dict to send, or None to drop it."""
+"""Called with a record as a dict and the destination's name; returns the dict to send, or None to drop it."""
 
 OnError = Callable[[DeliveryProblem], None]
 

@@ -75,7 +75,7 @@ class Transport(Protocol):
         """Send the call once.
 
         Raises:
-            TransportError: There is no usable reply.
+            TransportError: The call has no usable reply.
         """
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of delivery share: records, a small vendor's protocol, and a lane or a dispatcher to put it in."""
+"""Helpers of the delivery tests: records, a minimal vendor, options, queues and lanes."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def goal(name: str = "signups", *, key: str | None = None, since: float | None =
 
 
 class Vendor:
-    """A destination of the simplest sort: labels of records in a list, a key in a header.
+    """Minimal destination: sends the labels of records as a list, and a key in a header.
 
-    Its reply may refuse some of them: `{"refused": {"1": "no such goal"}}`.
+    Its reply may reject some of them: `{"refused": {"1": "no such goal"}}`.
     """
 
     secrets = frozenset({"key"})
@@ -79,17 +79,17 @@ class Vendor:
 
 
 def batches(url: str, **options: Any) -> Vendor:
-    """A vendor of events: takes many at a time, and takes them again."""
+    """Return a vendor of events: it accepts batches, and accepts them again."""
     return Vendor(url, **{"max_records": 10, **options})
 
 
 def singles(url: str, **options: Any) -> Vendor:
-    """A vendor of goals: takes them one by one, several at a time, and each only once."""
+    """Return a vendor of goals: it accepts single records, several in parallel, and each only once."""
     return Vendor(url, **{"name": "goals", "max_records": 1, "concurrency": 8, "idempotent": False, **options})
 
 
 def quick(**options: Any) -> DeliveryOptions:
-    """Options under which nothing takes long, unless a test wants it to."""
+    """Return options with short delays, which a test may override."""
     return DeliveryOptions(
         **{"linger": 0.0, "backoff_base": 0.001, "backoff_max": 0.01, "pause_interval": 0.02, **options}
     )
@@ -104,12 +104,12 @@ def labels(entries: Iterable[QueuedRecord | DeadLetter]) -> list[str]:
 
 
 def deaths(letters: Iterable[DeadLetter]) -> dict[str, str]:
-    """Label to reason."""
+    """Map labels to reasons."""
     return {letter.entry.record.label: letter.reason for letter in letters}
 
 
 def tally(stats: LaneStats) -> dict[str, Any]:
-    """The numbers of a ledger that are not zero, after a look at their sum."""
+    """Return the counters that are not zero, after checking their sum."""
     assert stats.balanced, stats
     numbers = {
         "captured": stats.captured,
@@ -133,12 +133,12 @@ def make_lane(destination: Destination, **options: Any) -> Lane:
 
 
 def lane_threads() -> set[threading.Thread]:
-    """The threads of all lanes of this process, those of other tests' clients included."""
+    """Return the threads of all lanes of this process, including those of other tests' clients."""
     return {thread for thread in threading.enumerate() if thread.name.startswith("sessionsight-")}
 
 
 def offer(lane: Lane, entries: Sequence[QueuedRecord], drop: DropReason | None = None) -> None:
-    """What an engine does with what a request hands over, for one lane."""
+    """Enqueue entries in one lane, as an engine does."""
     share = lane.select(entries, drop)
     if share is not None:
         assert isinstance(lane._queue, MemoryQueue)
@@ -147,7 +147,7 @@ def offer(lane: Lane, entries: Sequence[QueuedRecord], drop: DropReason | None =
 
 
 def deliver(lane: Lane) -> dict[str, Any]:
-    """Wait until nothing is left to deliver, and give the ledger."""
+    """Wait until nothing is left to deliver, and return the counters."""
     deadline = time.monotonic() + PATIENCE
     lane.begin_flush()
     assert lane.wait(deadline, inline_deadline=deadline), lane.stats()

@@ -1,4 +1,4 @@
-"""A host that Sentry watches: it calls somebody else, and we deliver, all within one trace.
+"""A host with Sentry: it makes a call of its own, and the client delivers, all within one trace.
 
     echo "httpx static http://127.0.0.1:1234 http://localhost:1235" | python -m tests.core.delivery.sentry_host
 
@@ -23,20 +23,20 @@ from sessionsight.destinations import Analyse
 
 
 class Printer(Transport):
-    """Keeps everything in this process."""
+    """A transport of Sentry's that keeps everything in this process."""
 
     def capture_envelope(self, envelope: Envelope) -> None:
         print(envelope.serialize().decode())
 
 
 def main(library: str, lifecycle: str, elsewhere: str, vendor: str) -> None:
-    """Call, deliver, and let Sentry tell."""
+    """Call, deliver, and print what Sentry has seen."""
     sentry_sdk.init(
         "http://key@127.0.0.1:9/1",
         transport=Printer,
         server_name="host",
         traces_sample_rate=1.0,
-        # Beside those for HTTP, which are there without asking: spans for connections and name lookups.
+        # Besides the default ones for HTTP: spans for connections and name lookups.
         integrations=[SocketIntegration()],
         _experiments={"trace_lifecycle": "stream" if lifecycle == "stream" else "static"},
     )
@@ -50,9 +50,9 @@ def main(library: str, lifecycle: str, elsewhere: str, vendor: str) -> None:
         http.post(f"{elsewhere}/by-{library}", trust_env=False)
         with urlopen(f"{elsewhere}/by-stdlib") as reply:
             reply.read()
-        client.analytics.capture("seen", user_id="user_1")  # whereby our threads start, within the trace
+        client.analytics.capture("seen", user_id="user_1")  # starts our threads, within the trace
         assert client.flush(20)
-    sentry_sdk.capture_message("the end")  # and all breadcrumbs with it
+    sentry_sdk.capture_message("the end")  # with all breadcrumbs
     sentry_sdk.flush()
     client.shutdown(0)
 

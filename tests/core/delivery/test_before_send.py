@@ -27,7 +27,7 @@ def signup(**fields: Any) -> QueuedRecord:
     )
 
 
-def test_the_function_sees_the_record_and_the_destination() -> None:
+def test_the_callback_receives_the_record_and_the_destination() -> None:
     seen: list[Any] = []
 
     apply(lambda record, destination: seen.append((record, destination)), paid(), "signal")
@@ -48,7 +48,7 @@ def test_the_function_sees_the_record_and_the_destination() -> None:
     ]
 
 
-def test_a_record_that_is_returned_as_it_was_is_sent_as_it_was() -> None:
+def test_an_unchanged_record_is_sent_unchanged() -> None:
     entry = paid(groups={"company": "acme"}, standard=True, key="k")
 
     returned = apply(lambda record, destination: record, entry, "signal")
@@ -59,11 +59,11 @@ def test_a_record_that_is_returned_as_it_was_is_sent_as_it_was() -> None:
     assert returned.enqueued_at == 5.0
 
 
-def test_none_drops_the_record() -> None:
+def test_returning_none_drops_the_record() -> None:
     assert apply(lambda record, destination: None, paid(), "signal") is None
 
 
-def test_name_properties_and_user_may_be_changed_and_the_original_stays() -> None:
+def test_name_properties_and_user_can_be_changed_without_changing_the_original() -> None:
     entry = paid()
 
     def change(record: dict[str, Any], destination: str) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def test_name_properties_and_user_may_be_changed_and_the_original_stays() -> Non
 
 
 @pytest.mark.parametrize("nobody", [{"user_id": None}, {"user_id": ""}, {}])
-def test_a_user_that_is_taken_away_is_in_the_context_no_more(nobody: dict[str, Any]) -> None:
+def test_a_removed_user_is_also_removed_from_the_context(nobody: dict[str, Any]) -> None:
     def forget(record: dict[str, Any], destination: str) -> dict[str, Any]:
         del record["user_id"]
         return {**record, **nobody}
@@ -93,7 +93,7 @@ def test_a_user_that_is_taken_away_is_in_the_context_no_more(nobody: dict[str, A
     assert changed.context.sessionsight.session_id == "6f1d2c3b"
 
 
-def test_a_goals_amount_may_be_changed() -> None:
+def test_the_amount_of_a_goal_can_be_changed() -> None:
     changed = apply(lambda record, destination: {**record, "amount": Decimal("0.5")}, signup(amount=49), "sessionsight")
 
     assert changed is not None
@@ -102,7 +102,7 @@ def test_a_goals_amount_may_be_changed() -> None:
 
 
 @pytest.mark.parametrize("amount", [0, -1, True, "1", float("nan")])
-def test_a_goals_amount_that_becomes_nonsense_is_an_error(amount: Any) -> None:
+def test_an_invalid_amount_of_a_goal_is_an_error(amount: Any) -> None:
     with pytest.raises(CaptureError):
         apply(lambda record, destination: {**record, "amount": amount}, signup(), "sessionsight")
 
@@ -133,12 +133,12 @@ def test_a_result_that_cannot_be_sent_is_an_error(wrong: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("nonsense", [True, "event", [], 5])
-def test_a_result_that_is_no_mapping_is_an_error(nonsense: Any) -> None:
+def test_a_result_that_is_not_a_mapping_is_an_error(nonsense: Any) -> None:
     with pytest.raises(CaptureError, match="must return a dict or None"):
         apply(lambda record, destination: nonsense, paid(), "signal")
 
 
-def test_what_the_function_raises_comes_through() -> None:
+def test_an_exception_of_the_callback_is_propagated() -> None:
     def fail(record: dict[str, Any], destination: str) -> dict[str, Any]:
         raise ZeroDivisionError
 

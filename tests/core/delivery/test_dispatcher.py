@@ -1,4 +1,4 @@
-"""The dispatcher's decisions one turn at a time, without a thread of its own."""
+"""The dispatcher's decisions, one iteration at a time, without a lane's thread."""
 
 from __future__ import annotations
 
@@ -38,90 +38,90 @@ def http(status: int, **headers: str) -> VendorResponse:
     return VendorResponse(status=status, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
 
-class Flight:
-    """A call under way, whose result the test decides."""
+class PendingCall:
+    """A call in flight, whose result the test decides."""
 
     def __init__(self, call: VendorRequest, limits: TimeLimits) -> None:
         self.limits = limits
         self.labels = labels(call.entries)
         self.result: Result = OK
-        self.back = threading.Event()
+        self.completed = threading.Event()
 
 
-class Wire:
-    """A transport in the test's hand."""
+class FakeTransport:
+    """A transport that the test controls."""
 
     def __init__(self) -> None:
-        self.flights: deque[Flight] = deque()
+        self.calls: deque[PendingCall] = deque()
         self.changed = threading.Condition()
 
     def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
-        flight = Flight(call, limits)
+        pending = PendingCall(call, limits)
         with self.changed:
-            self.flights.append(flight)
+            self.calls.append(pending)
             self.changed.notify_all()
-        assert flight.back.wait(PATIENCE), "the test never gave a result"
-        if isinstance(flight.result, Exception):
-            raise flight.result
-        return flight.result
+        assert pending.completed.wait(PATIENCE), "the test gave no result"
+        if isinstance(pending.result, Exception):
+            raise pending.result
+        return pending.result
 
     def close(self) -> None:
         pass
 
     def wait_for(self, number: int) -> None:
         with self.changed:
-            assert self.changed.wait_for(lambda: len(self.flights) >= number, PATIENCE)
+            assert self.changed.wait_for(lambda: len(self.calls) >= number, PATIENCE)
 
 
-class Bench:
-    """A dispatcher with everything around it, turned by hand."""
+class Harness:
+    """A dispatcher with its queue and sender pool, which the test runs step by step."""
 
     def __init__(self, vendor: Vendor, queue: MemoryQueue | None = None, /, **options: Any) -> None:
-        self.wire = Wire()
+        self.transport = FakeTransport()
         self.wake = WakeEvent()
         self.queue = queue or make_queue(**options)
-        self.senders = SenderPool(self.wire, name="bench", wake=self.wake)
+        self.senders = SenderPool(self.transport, name="harness", wake=self.wake)
         self.dispatcher = Dispatcher(
             vendor, self.queue, self.senders, quick(**options), LaneLogger(vendor.name, ThrottledLogger())
         )
 
-    def take(self, *entries: QueuedRecord) -> None:
+    def enqueue(self, *entries: QueuedRecord) -> None:
         self.queue.enqueue(entries)
 
-    def turn(self, *, under_way: int) -> float:
-        """One turn, after which so many calls are under way. Gives the seconds until the next."""
+    def run_once(self, *, in_flight: int) -> float:
+        """Run once, and expect this number of calls in flight. Return the seconds until the next run."""
         wait = self.dispatcher.run_once()
-        assert self.senders.in_flight == under_way
-        self.wire.wait_for(under_way)
+        assert self.senders.in_flight == in_flight
+        self.transport.wait_for(in_flight)
         return wait
 
     def answer(self, result: Result, *, at: int = 0) -> list[str]:
-        """Let a call come back with this. Gives the labels of its records."""
-        flight = self.wire.flights[at]
-        self.wire.flights.remove(flight)
-        flight.result = result
-        flight.back.set()
+        """Complete a call with this result. Return the labels of its records."""
+        pending = self.transport.calls[at]
+        self.transport.calls.remove(pending)
+        pending.result = result
+        pending.completed.set()
         self.wake.wait(PATIENCE)
-        return flight.labels
+        return pending.labels
 
     def next_call(self) -> list[str]:
-        """Turn until a call is under way, however long that has to wait."""
+        """Run until a call is in flight."""
         deadline = time.monotonic() + PATIENCE
         while True:
             wait = self.dispatcher.run_once()
             if self.senders.in_flight:
-                self.wire.wait_for(1)
-                return self.wire.flights[0].labels
+                self.transport.wait_for(1)
+                return self.transport.calls[0].labels
             assert time.monotonic() < deadline, "nothing is sent"
             self.wake.wait(min(wait, PATIENCE))
 
     def round(self, result: Result) -> list[str]:
-        """Wait for the next call and let it come back with this; the next turn hears of it."""
+        """Wait for the next call and complete it with this result, which the next run handles."""
         self.next_call()
         return self.answer(result)
 
     def finish(self, decide: Callable[[list[str]], Result] = lambda names: OK) -> list[list[str]]:
-        """Go on until everything is settled. Gives the calls that were made."""
+        """Run until everything is settled. Return the calls that were made."""
         calls: list[list[str]] = []
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -129,8 +129,8 @@ class Bench:
             if not self.queue.pending:
                 return calls
             if self.senders.in_flight:
-                self.wire.wait_for(1)
-                calls.append(self.wire.flights[0].labels)
+                self.transport.wait_for(1)
+                calls.append(self.transport.calls[0].labels)
                 self.answer(decide(calls[-1]))
             else:
                 assert time.monotonic() < deadline, f"{self.counts} after {calls}"
@@ -141,140 +141,142 @@ class Bench:
         return tally(self.queue.snapshot(self.dispatcher.state))
 
 
-MakeBench = Callable[..., Bench]
+MakeHarness = Callable[..., Harness]
 
 
 @pytest.fixture
-def bench() -> Iterator[MakeBench]:
-    benches: list[Bench] = []
+def make_harness() -> Iterator[MakeHarness]:
+    made: list[Harness] = []
 
-    def make(vendor: Vendor, **options: Any) -> Bench:
-        benches.append(Bench(vendor, **options))
-        return benches[-1]
+    def make(vendor: Vendor, **options: Any) -> Harness:
+        made.append(Harness(vendor, **options))
+        return made[-1]
 
     yield make
-    for each in benches:
-        while each.wire.flights:
+    for each in made:
+        while each.transport.calls:
             each.answer(OK)
         each.senders.stop()
 
 
 def named(bad: str, result: Result) -> Callable[[list[str]], Result]:
-    """A vendor that gives this result wherever the record is among the call's."""
+    """Return this result for each call that contains the record."""
     return lambda names: result if bad in names else OK
 
 
-# --- when -----------------------------------------------------------------------------------------
+# --- timing ---------------------------------------------------------------------------------------
 
 
-def test_with_nothing_to_do_there_is_nothing_to_wait_for(bench: MakeBench) -> None:
-    assert bench(batches(URL)).turn(under_way=0) == NEVER
+def test_without_records_the_dispatcher_sleeps(make_harness: MakeHarness) -> None:
+    assert make_harness(batches(URL)).run_once(in_flight=0) == NEVER
 
 
-def test_a_record_waits_for_company_as_long_as_the_linger(bench: MakeBench) -> None:
-    desk = bench(batches(URL), linger=LONG)
-    desk.take(event("a"))
+def test_a_record_lingers(make_harness: MakeHarness) -> None:
+    harness = make_harness(batches(URL), linger=LONG)
+    harness.enqueue(event("a"))
 
-    assert LONG - PATIENCE < desk.turn(under_way=0) <= LONG
+    assert LONG - PATIENCE < harness.run_once(in_flight=0) <= LONG
 
-    desk.dispatcher.schedule.flushing = True
-    desk.turn(under_way=1)
+    harness.dispatcher.schedule.flushing = True
+    harness.run_once(in_flight=1)
 
 
-def test_while_a_call_is_under_way_the_next_moment_is_its_deadline(bench: MakeBench) -> None:
-    desk = bench(batches(URL), total_timeout=LONG)
-    desk.take(event("a"))
+def test_while_a_call_is_in_flight_the_next_run_is_at_its_deadline(make_harness: MakeHarness) -> None:
+    harness = make_harness(batches(URL), total_timeout=LONG)
+    harness.enqueue(event("a"))
 
-    assert LONG - PATIENCE < desk.turn(under_way=1) <= LONG + 1
+    assert LONG - PATIENCE < harness.run_once(in_flight=1) <= LONG + 1
 
 
 @pytest.mark.parametrize("status", [408, 429, 503])
-def test_what_the_vendor_asked_for_holds_back_every_record(bench: MakeBench, status: int) -> None:
-    desk = bench(singles(URL), retry_after_max=1000)
-    desk.take(goal("a"))
-    desk.turn(under_way=1)
-    desk.answer(http(status, retry_after="500"))
-    desk.take(goal("b"))
+def test_retry_after_delays_all_records(make_harness: MakeHarness, status: int) -> None:
+    harness = make_harness(singles(URL), retry_after_max=1000)
+    harness.enqueue(goal("a"))
+    harness.run_once(in_flight=1)
+    harness.answer(http(status, retry_after="500"))
+    harness.enqueue(goal("b"))
 
-    assert 500 - PATIENCE < desk.turn(under_way=0) <= 500
-    assert desk.counts == {"captured": 2, "pending": 2}
-
-
-def test_what_the_vendor_asks_for_counts_even_when_the_outcome_is_unknown(bench: MakeBench) -> None:
-    desk = bench(singles(URL), retry_after_max=1000)
-    desk.take(goal("a"))
-    desk.turn(under_way=1)
-    desk.answer(http(500, retry_after="500"))
-    desk.take(goal("b"))
-
-    assert 500 - PATIENCE < desk.turn(under_way=0) <= 500
-    assert desk.counts == {"captured": 2, "dead": 1, "pending": 1}
+    assert 500 - PATIENCE < harness.run_once(in_flight=0) <= 500
+    assert harness.counts == {"captured": 2, "pending": 2}
 
 
-def test_a_failure_or_two_hold_back_only_their_own_records(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_after_is_obeyed_when_the_outcome_is_unknown(make_harness: MakeHarness) -> None:
+    harness = make_harness(singles(URL), retry_after_max=1000)
+    harness.enqueue(goal("a"))
+    harness.run_once(in_flight=1)
+    harness.answer(http(500, retry_after="500"))
+    harness.enqueue(goal("b"))
+
+    assert 500 - PATIENCE < harness.run_once(in_flight=0) <= 500
+    assert harness.counts == {"captured": 2, "dead": 1, "pending": 1}
+
+
+def test_a_few_failures_delay_only_their_own_records(
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sessionsight.delivery.dispatcher._random", lambda: 0.9)
-    desk = bench(batches(URL), backoff_base=LONG, backoff_max=LONG)
-    desk.take(event("a"))
-    assert desk.round(http(500)) == ["a"]
-    desk.take(event("b"))
+    harness = make_harness(batches(URL), backoff_base=LONG, backoff_max=LONG)
+    harness.enqueue(event("a"))
+    assert harness.round(http(500)) == ["a"]
+    harness.enqueue(event("b"))
 
-    assert desk.round(OK) == ["b"]
-    assert desk.turn(under_way=0) > 0
-    assert desk.counts == {"captured": 2, "delivered": 1, "pending": 1}
+    assert harness.round(OK) == ["b"]
+    assert harness.run_once(in_flight=0) > 0
+    assert harness.counts == {"captured": 2, "delivered": 1, "pending": 1}
 
 
-def test_an_open_circuit_holds_back_everything_and_then_probes_with_one_call(bench: MakeBench) -> None:
-    desk = bench(singles(URL, idempotent=True), breaker_failures=8)
-    desk.take(*(event(str(number)) for number in range(20)))
-    desk.turn(under_way=8)
+def test_an_open_circuit_delays_all_records_and_then_probes_with_one_call(make_harness: MakeHarness) -> None:
+    harness = make_harness(singles(URL, idempotent=True), breaker_failures=8)
+    harness.enqueue(*(event(str(number)) for number in range(20)))
+    harness.run_once(in_flight=8)
     for _ in range(8):
-        desk.answer(http(500))
+        harness.answer(http(500))
 
     for _ in range(5):
-        desk.next_call()
-        assert desk.dispatcher.state == "half-open"
-        desk.turn(under_way=1)
-        desk.answer(http(500))
-    desk.round(OK)
+        harness.next_call()
+        assert harness.dispatcher.state == "half-open"
+        harness.run_once(in_flight=1)
+        harness.answer(http(500))
+    harness.round(OK)
 
-    desk.turn(under_way=8)
-    assert desk.dispatcher.state == "closed"
-    assert desk.counts == {"captured": 20, "delivered": 1, "pending": 19}
+    harness.run_once(in_flight=8)
+    assert harness.dispatcher.state == "closed"
+    assert harness.counts == {"captured": 20, "delivered": 1, "pending": 19}
 
 
-def test_the_vendors_rate_limit_is_kept_before_it_has_to_say_so(bench: MakeBench) -> None:
-    desk = bench(singles(URL, calls_per_minute=3))
-    desk.take(*(goal(name) for name in "abcde"))
-    assert desk.turn(under_way=3) > 0
+def test_the_configured_rate_limit_is_obeyed(make_harness: MakeHarness) -> None:
+    harness = make_harness(singles(URL, calls_per_minute=3))
+    harness.enqueue(*(goal(name) for name in "abcde"))
+    assert harness.run_once(in_flight=3) > 0
     for _ in range(3):
-        desk.answer(OK)
+        harness.answer(OK)
 
-    assert 60 - PATIENCE < desk.turn(under_way=0) <= 60
-    desk.dispatcher.schedule.flushing = True
-    assert desk.turn(under_way=0) > 60 - PATIENCE, "not even a flush exceeds it"
-    desk.dispatcher.resume()
-    assert desk.turn(under_way=0) > 60 - PATIENCE, "nor does resume"
-    assert desk.counts == {"captured": 5, "delivered": 3, "pending": 2}
-
-
-def test_after_the_end_of_the_process_nothing_is_sent_any_more(bench: MakeBench) -> None:
-    desk = bench(batches(URL))
-    desk.take(event("a"))
-    desk.dispatcher.deadline = time.monotonic() - 1
-
-    desk.turn(under_way=0)
-
-    assert desk.counts == {"captured": 1, "pending": 1}
+    assert 60 - PATIENCE < harness.run_once(in_flight=0) <= 60
+    harness.dispatcher.schedule.flushing = True
+    assert harness.run_once(in_flight=0) > 60 - PATIENCE, "not even a flush exceeds it"
+    harness.dispatcher.resume()
+    assert harness.run_once(in_flight=0) > 60 - PATIENCE, "nor does resume"
+    assert harness.counts == {"captured": 5, "delivered": 3, "pending": 2}
 
 
-def test_no_call_may_take_longer_than_the_process_lives(bench: MakeBench) -> None:
-    desk = bench(batches(URL))
-    desk.take(event("a"))
-    desk.dispatcher.deadline = time.monotonic() + 3
+def test_after_the_shutdown_deadline_nothing_is_sent(make_harness: MakeHarness) -> None:
+    harness = make_harness(batches(URL))
+    harness.enqueue(event("a"))
+    harness.dispatcher.deadline = time.monotonic() - 1
 
-    desk.turn(under_way=1)
+    harness.run_once(in_flight=0)
 
-    limits = desk.wire.flights[0].limits
+    assert harness.counts == {"captured": 1, "pending": 1}
+
+
+def test_a_calls_time_limits_end_at_the_shutdown_deadline(make_harness: MakeHarness) -> None:
+    harness = make_harness(batches(URL))
+    harness.enqueue(event("a"))
+    harness.dispatcher.deadline = time.monotonic() + 3
+
+    harness.run_once(in_flight=1)
+
+    limits = harness.transport.calls[0].limits
     assert max(limits.connect, limits.read, limits.total) <= 3
 
 
@@ -282,119 +284,119 @@ def test_no_call_may_take_longer_than_the_process_lives(bench: MakeBench) -> Non
 
 
 @pytest.mark.parametrize("refusal", [http(401), http(302), InvalidCall("LocalProtocolError")])
-def test_a_pause_ends_all_sending_but_one_probe_at_a_time(bench: MakeBench, refusal: Result) -> None:
-    desk = bench(singles(URL))
-    desk.take(*(goal(str(number)) for number in range(20)))
-    desk.turn(under_way=8)
+def test_a_paused_lane_sends_only_one_probe_at_a_time(make_harness: MakeHarness, refusal: Result) -> None:
+    harness = make_harness(singles(URL))
+    harness.enqueue(*(goal(str(number)) for number in range(20)))
+    harness.run_once(in_flight=8)
     for _ in range(8):
-        desk.answer(refusal)
+        harness.answer(refusal)
 
     for _ in range(5):
-        desk.next_call()
-        assert desk.dispatcher.state == "paused"
-        desk.turn(under_way=1)
-        desk.answer(refusal)
-    assert desk.counts == {"captured": 20, "pending": 20}
-    desk.round(OK)
+        harness.next_call()
+        assert harness.dispatcher.state == "paused"
+        harness.run_once(in_flight=1)
+        harness.answer(refusal)
+    assert harness.counts == {"captured": 20, "pending": 20}
+    harness.round(OK)
 
-    desk.turn(under_way=8)
-    assert desk.dispatcher.state == "closed"
-
-
-def test_a_pause_lasts_as_long_as_was_set(bench: MakeBench) -> None:
-    desk = bench(batches(URL, key="fixed"), pause_interval=LONG)
-    desk.take(event("a"))
-    desk.round(http(401))
-
-    assert 0 < desk.turn(under_way=0) <= 1, "it looks for another key in between"
-    assert LONG - PATIENCE < desk.dispatcher._gate.delay(time.monotonic(), 0) <= LONG
+    harness.run_once(in_flight=8)
+    assert harness.dispatcher.state == "closed"
 
 
-def test_probes_of_a_paused_lane_try_other_records_as_well(bench: MakeBench) -> None:
-    desk = bench(singles(URL, concurrency=1))
-    desk.take(*(goal(name) for name in "abcd"))
+def test_a_pause_lasts_for_the_configured_interval(make_harness: MakeHarness) -> None:
+    harness = make_harness(batches(URL, key="fixed"), pause_interval=LONG)
+    harness.enqueue(event("a"))
+    harness.round(http(401))
 
-    tried = [desk.round(http(401))[0] for _ in range(7)]
+    assert 0 < harness.run_once(in_flight=0) <= 1, "it checks for a changed key in between"
+    assert LONG - PATIENCE < harness.dispatcher._gate.delay(time.monotonic(), 0) <= LONG
+
+
+def test_probes_of_a_paused_lane_try_other_records_as_well(make_harness: MakeHarness) -> None:
+    harness = make_harness(singles(URL, concurrency=1))
+    harness.enqueue(*(goal(name) for name in "abcd"))
+
+    tried = [harness.round(http(401))[0] for _ in range(7)]
 
     assert tried == ["a", "b", "a", "c", "b", "d", "a"]
 
 
-def test_what_probes_take_from_the_queue_stays_little(bench: MakeBench) -> None:
-    desk = bench(singles(URL, concurrency=1))
-    desk.take(*(goal(str(number)) for number in range(100)))
+def test_probes_claim_few_records_from_the_queue(make_harness: MakeHarness) -> None:
+    harness = make_harness(singles(URL, concurrency=1))
+    harness.enqueue(*(goal(str(number)) for number in range(100)))
 
     for _ in range(50):
-        desk.round(http(401))
+        harness.round(http(401))
 
-    assert desk.queue.depth()[0] > 90
+    assert harness.queue.depth()[0] > 90
 
 
 @pytest.mark.parametrize("status", [401, 404])
-def test_a_record_that_alone_is_refused_as_if_the_key_were_wrong_becomes_a_dead_letter(
-    bench: MakeBench, status: int
+def test_a_record_that_alone_is_rejected_like_a_wrong_key_becomes_a_dead_letter(
+    make_harness: MakeHarness, status: int
 ) -> None:
-    desk = bench(singles(URL, concurrency=1))
-    desk.take(goal("bad"), *(goal(name) for name in "abcdefgh"))
+    harness = make_harness(singles(URL, concurrency=1))
+    harness.enqueue(goal("bad"), *(goal(name) for name in "abcdefgh"))
 
-    desk.finish(named("bad", http(status)))
+    harness.finish(named("bad", http(status)))
 
-    assert desk.counts == {"captured": 9, "delivered": 8, "dead": 1}
-    assert deaths(desk.queue.dead_letters()) == {"bad": "refused"}
-
-
-def test_a_batch_that_alone_is_refused_is_bisected(bench: MakeBench) -> None:
-    desk = bench(batches(URL, max_records=4))
-    desk.take(event("a"), event("bad"), event("b"), event("c"), *(event(name) for name in "defghijklmno"))
-
-    desk.finish(named("bad", http(403)))
-
-    assert desk.counts == {"captured": 16, "delivered": 15, "dead": 1}
-    assert deaths(desk.queue.dead_letters()) == {"bad": "refused"}
+    assert harness.counts == {"captured": 9, "delivered": 8, "dead": 1}
+    assert deaths(harness.queue.dead_letters()) == {"bad": "refused"}
 
 
-def test_a_key_that_expires_again_and_again_costs_no_record(bench: MakeBench) -> None:
-    desk = bench(batches(URL, max_records=2))
-    desk.take(*(event(str(number)) for number in range(20)))
+def test_a_batch_that_alone_is_rejected_is_bisected(make_harness: MakeHarness) -> None:
+    harness = make_harness(batches(URL, max_records=4))
+    harness.enqueue(event("a"), event("bad"), event("b"), event("c"), *(event(name) for name in "defghijklmno"))
+
+    harness.finish(named("bad", http(403)))
+
+    assert harness.counts == {"captured": 16, "delivered": 15, "dead": 1}
+    assert deaths(harness.queue.dead_letters()) == {"bad": "refused"}
+
+
+def test_a_key_that_expires_repeatedly_loses_no_record(make_harness: MakeHarness) -> None:
+    harness = make_harness(batches(URL, max_records=2))
+    harness.enqueue(*(event(str(number)) for number in range(20)))
     results = itertools.cycle([http(401), OK, OK])
 
-    desk.finish(lambda names: next(results))
+    harness.finish(lambda names: next(results))
 
-    assert desk.counts == {"captured": 20, "delivered": 20}
+    assert harness.counts == {"captured": 20, "delivered": 20}
 
 
-def test_a_call_that_left_before_the_key_expired_puts_no_blame_on_the_next(bench: MakeBench) -> None:
-    desk = bench(singles(URL, concurrency=2))
-    desk.take(goal("late"), goal("refused"))
-    desk.turn(under_way=2)
-    late = [flight.labels for flight in desk.wire.flights].index(["late"])
-    desk.answer(http(401), at=1 - late)
-    desk.turn(under_way=1)
-    desk.answer(OK)
+def test_a_success_of_a_call_sent_before_the_key_expired_does_not_blame_the_next(make_harness: MakeHarness) -> None:
+    harness = make_harness(singles(URL, concurrency=2))
+    harness.enqueue(goal("late"), goal("refused"))
+    harness.run_once(in_flight=2)
+    late = [pending.labels for pending in harness.transport.calls].index(["late"])
+    harness.answer(http(401), at=1 - late)
+    harness.run_once(in_flight=1)
+    harness.answer(OK)
 
     for _ in range(10):
-        assert desk.round(http(401)) == ["refused"]
+        assert harness.round(http(401)) == ["refused"]
 
-    desk.turn(under_way=0)
-    assert desk.counts == {"captured": 2, "delivered": 1, "pending": 1}
+    harness.run_once(in_flight=0)
+    assert harness.counts == {"captured": 2, "delivered": 1, "pending": 1}
 
 
-def test_a_key_that_is_another_each_time_does_not_turn_a_pause_into_a_storm(bench: MakeBench) -> None:
+def test_a_key_that_changes_on_every_call_does_not_defeat_the_pause(make_harness: MakeHarness) -> None:
     numbers = itertools.count()
-    desk = bench(batches(URL, key=lambda: f"token-{next(numbers)}"), pause_interval=10.0)
-    desk.take(event("a"))
-    watch = desk.dispatcher._credentials
-    looks: list[int] = []
+    harness = make_harness(batches(URL, key=lambda: f"token-{next(numbers)}"), pause_interval=10.0)
+    harness.enqueue(event("a"))
+    watch = harness.dispatcher._credentials
+    intervals: list[int] = []
 
     for _ in range(6):
-        desk.round(http(401))
-        desk.turn(under_way=0)
-        looks.append(round(watch.next_check - time.monotonic()))
+        harness.round(http(401))
+        harness.run_once(in_flight=0)
+        intervals.append(round(watch.next_check - time.monotonic()))
         watch.next_check = 0.0  # that time has passed
 
-    assert looks == [1, 2, 4, 8, 10, 10]
+    assert intervals == [1, 2, 4, 8, 10, 10]
 
 
-def test_a_key_that_cannot_be_had_during_a_pause_is_no_new_key(bench: MakeBench) -> None:
+def test_a_key_that_cannot_be_read_during_a_pause_does_not_count_as_changed(make_harness: MakeHarness) -> None:
     keys: list[Any] = ["old"]
 
     def key() -> str:
@@ -402,30 +404,30 @@ def test_a_key_that_cannot_be_had_during_a_pause_is_no_new_key(bench: MakeBench)
             raise keys[-1]
         return str(keys[-1])
 
-    desk = bench(batches(URL, key=key), pause_interval=LONG)
-    desk.take(event("a"))
-    desk.round(http(401))
+    harness = make_harness(batches(URL, key=key), pause_interval=LONG)
+    harness.enqueue(event("a"))
+    harness.round(http(401))
     for state in (RuntimeError("the vault is sealed"), "old"):
         keys.append(state)
-        desk.turn(under_way=0)
-        desk.dispatcher._credentials.next_check = 0.0  # that time has passed
-        assert desk.turn(under_way=0) > 0
+        harness.run_once(in_flight=0)
+        harness.dispatcher._credentials.next_check = 0.0  # that time has passed
+        assert harness.run_once(in_flight=0) > 0
 
     keys.append("new")
-    desk.dispatcher._credentials.next_check = 0.0
-    desk.turn(under_way=1)
-    assert desk.counts == {"captured": 1, "pending": 1}
+    harness.dispatcher._credentials.next_check = 0.0
+    harness.run_once(in_flight=1)
+    assert harness.counts == {"captured": 1, "pending": 1}
 
 
 def test_a_pause_is_logged_once_however_often_it_probes(
-    bench: MakeBench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    make_harness: MakeHarness, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sessionsight.log._INTERVAL", 0.0)  # as if a minute passed between any two lines
-    desk = bench(batches(URL))
-    desk.take(event("a"))
+    harness = make_harness(batches(URL))
+    harness.enqueue(event("a"))
     for _ in range(5):
-        desk.round(http(401))
-    desk.finish()
+        harness.round(http(401))
+    harness.finish()
 
     assert [record.levelname for record in caplog.records if record.levelno >= logging.WARNING] == ["ERROR"]
     assert "vendor: paused, because the vendor rejects our calls (HTTP 401); check key" in caplog.text
@@ -435,33 +437,31 @@ def test_a_pause_is_logged_once_however_often_it_probes(
 
 
 @pytest.mark.parametrize("result", [http(500), OutcomeUnknown("reset"), NotSent("refused"), http(429)])
-def test_a_record_on_which_the_vendor_fails_does_not_keep_others_from_being_tried(
-    bench: MakeBench, result: Result
-) -> None:
-    desk = bench(batches(URL, max_records=1), breaker_failures=2)
-    desk.take(event("poison"))
+def test_a_record_on_which_the_vendor_fails_does_not_block_others(make_harness: MakeHarness, result: Result) -> None:
+    harness = make_harness(batches(URL, max_records=1), breaker_failures=2)
+    harness.enqueue(event("poison"))
     for _ in range(3):
-        assert desk.round(result) == ["poison"]
-    desk.take(*(event(name) for name in "abc"))
+        assert harness.round(result) == ["poison"]
+    harness.enqueue(*(event(name) for name in "abc"))
     delivered: list[str] = []
 
     for _ in range(20):
-        [name] = desk.next_call()
-        desk.answer(result if name == "poison" else OK)
+        [name] = harness.next_call()
+        harness.answer(result if name == "poison" else OK)
         delivered += [name] if name != "poison" else []
         if len(delivered) == 3:
             break
 
     assert delivered == ["a", "b", "c"]
-    desk.dispatcher.run_once()
-    assert desk.dispatcher.state == "closed"
+    harness.dispatcher.run_once()
+    assert harness.dispatcher.state == "closed"
 
 
-# --- faults ---------------------------------------------------------------------------------------
+# --- internal errors ------------------------------------------------------------------------------
 
 
 class Faulty(Vendor):
-    """Answers each reply with whatever it is told."""
+    """Returns the verdict that the test sets."""
 
     verdict: Any = None
 
@@ -479,76 +479,78 @@ class Faulty(Vendor):
         Verdict(action=Action.DELIVERED, rejected=7),  # type: ignore[arg-type]
     ],
 )
-def test_a_verdict_that_is_none_loses_no_record(
-    bench: MakeBench, verdict: Any, caplog: pytest.LogCaptureFixture
+def test_an_invalid_verdict_loses_no_record(
+    make_harness: MakeHarness, verdict: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     vendor = Faulty(URL, max_records=10)
     vendor.verdict = verdict
-    desk = bench(vendor)
-    desk.take(event("a"), event("b"))
+    harness = make_harness(vendor)
+    harness.enqueue(event("a"), event("b"))
 
-    desk.finish()
+    harness.finish()
 
-    assert desk.counts == {"captured": 2, "dead": 2}
-    assert deaths(desk.queue.dead_letters()) == {"a": "internal_error", "b": "internal_error"}
+    assert harness.counts == {"captured": 2, "dead": 2}
+    assert deaths(harness.queue.dead_letters()) == {"a": "internal_error", "b": "internal_error"}
     assert "internal error in delivery" in caplog.text
 
 
-def test_refused_positions_that_do_not_exist_are_passed_over(bench: MakeBench) -> None:
+def test_rejected_positions_that_do_not_exist_are_ignored(make_harness: MakeHarness) -> None:
     vendor = Faulty(URL, max_records=10)
     vendor.verdict = Verdict(action=Action.DELIVERED, rejected={-1: "x", 1: "y", 2: "z", 99: "z"})
-    desk = bench(vendor)
-    desk.take(event("a"), event("b"))
+    harness = make_harness(vendor)
+    harness.enqueue(event("a"), event("b"))
 
-    desk.finish()
+    harness.finish()
 
-    assert desk.counts == {"captured": 2, "delivered": 1, "dead": 1}
-    assert deaths(desk.queue.dead_letters()) == {"b": "refused"}
+    assert harness.counts == {"captured": 2, "delivered": 1, "dead": 1}
+    assert deaths(harness.queue.dead_letters()) == {"b": "refused"}
 
 
-def test_a_fault_in_one_outcome_does_not_lose_the_others(bench: MakeBench, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_in_one_result_does_not_affect_others(
+    make_harness: MakeHarness, caplog: pytest.LogCaptureFixture
+) -> None:
     class Once(Vendor):
         def classify(self, call: VendorRequest, reply: VendorResponse) -> Verdict:
             return Verdict(action=Action.DELIVERED) if reply.status == 200 else None  # type: ignore[return-value]
 
-    desk = bench(Once(URL, max_records=1, concurrency=3))
-    desk.take(*(event(name) for name in "abc"))
-    desk.turn(under_way=3)
+    harness = make_harness(Once(URL, max_records=1, concurrency=3))
+    harness.enqueue(*(event(name) for name in "abc"))
+    harness.run_once(in_flight=3)
     for status in (299, 200, 299):
-        desk.answer(http(status))
+        harness.answer(http(status))
 
-    desk.turn(under_way=0)
+    harness.run_once(in_flight=0)
 
-    assert desk.counts == {"captured": 3, "delivered": 1, "dead": 2}
+    assert harness.counts == {"captured": 3, "delivered": 1, "dead": 2}
 
 
-def test_an_interrupt_in_the_midst_of_it_goes_through_and_loses_no_record(bench: MakeBench) -> None:
+def test_a_keyboard_interrupt_is_propagated_and_loses_no_record(make_harness: MakeHarness) -> None:
     class Interrupted(Vendor):
         def classify(self, call: VendorRequest, reply: VendorResponse) -> Verdict:
             raise KeyboardInterrupt
 
-    desk = bench(Interrupted(URL))
-    desk.take(event("a"))
-    desk.round(OK)
+    harness = make_harness(Interrupted(URL))
+    harness.enqueue(event("a"))
+    harness.round(OK)
 
     with pytest.raises(KeyboardInterrupt):
-        desk.dispatcher.run_once()
+        harness.dispatcher.run_once()
 
-    assert desk.counts == {"captured": 1, "dead": 1}
+    assert harness.counts == {"captured": 1, "dead": 1}
 
 
-def test_a_launch_that_fails_loses_no_record(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = bench(batches(URL))
-    desk.take(event("a"))
+def test_an_error_while_sending_loses_no_record(make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness = make_harness(batches(URL))
+    harness.enqueue(event("a"))
 
     def submit(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(desk.senders, "submit", submit)
-    desk.dispatcher.run_once()
+    monkeypatch.setattr(harness.senders, "submit", submit)
+    harness.dispatcher.run_once()
 
-    assert desk.counts == {"captured": 1, "dead": 1}
-    assert deaths(desk.queue.dead_letters()) == {"a": "internal_error"}
+    assert harness.counts == {"captured": 1, "dead": 1}
+    assert deaths(harness.queue.dead_letters()) == {"a": "internal_error"}
 
 
 RESULTS: list[Result] = [
@@ -570,7 +572,7 @@ RESULTS: list[Result] = [
     steps=st.lists(st.tuples(st.integers(0, 6), st.sampled_from(RESULTS), st.integers(0, 100)), max_size=30),
 )
 @settings(max_examples=examples(0.6))
-def test_whatever_comes_back_in_whatever_order_each_record_is_settled_once(
+def test_each_record_is_settled_once_for_any_results_in_any_order(
     *,
     vendor: Callable[..., Vendor],
     concurrency: int,
@@ -578,7 +580,7 @@ def test_whatever_comes_back_in_whatever_order_each_record_is_settled_once(
     steps: list[tuple[int, Result, int]],
     **options: int,
 ) -> None:
-    desk = Bench(
+    harness = Harness(
         vendor(URL, concurrency=concurrency, max_records=max_records),
         pause_interval=0.001,
         backoff_max=0.001,
@@ -586,33 +588,33 @@ def test_whatever_comes_back_in_whatever_order_each_record_is_settled_once(
     )
     try:
         for number, result, at in steps:
-            desk.take(*(event(str(number)) for number in range(number)))
-            desk.dispatcher.run_once()
-            assert desk.senders.in_flight <= concurrency
-            desk.wire.wait_for(desk.senders.in_flight)
-            if desk.wire.flights:
-                desk.answer(result, at=at % len(desk.wire.flights))
-            assert desk.queue.snapshot("closed").balanced
-        while desk.wire.flights:
-            desk.answer(OK)
+            harness.enqueue(*(event(str(number)) for number in range(number)))
+            harness.dispatcher.run_once()
+            assert harness.senders.in_flight <= concurrency
+            harness.transport.wait_for(harness.senders.in_flight)
+            if harness.transport.calls:
+                harness.answer(result, at=at % len(harness.transport.calls))
+            assert harness.queue.snapshot("closed").balanced
+        while harness.transport.calls:
+            harness.answer(OK)
 
-        desk.finish()
+        harness.finish()
 
-        assert desk.counts.get("captured", 0) == sum(number for number, _, _ in steps)
-        assert not desk.dispatcher._in_flight
-        assert not desk.dispatcher.schedule._retries
-        assert not desk.dispatcher.schedule._parts
+        assert harness.counts.get("captured", 0) == sum(number for number, _, _ in steps)
+        assert not harness.dispatcher._in_flight
+        assert not harness.dispatcher.schedule._retries
+        assert not harness.dispatcher.schedule._parts
     finally:
-        while desk.wire.flights:
-            desk.answer(OK)
-        desk.senders.stop()
+        while harness.transport.calls:
+            harness.answer(OK)
+        harness.senders.stop()
 
 
-# --- what a durable spool is told -----------------------------------------------------------------
+# --- in-pending marks of a durable spool -----------------------------------------------------------
 
 
 class Marks(MemoryQueue):
-    """A queue that records which entries are marked as in flight, or cannot."""
+    """A queue that records which entries are marked as in flight, or fails to mark them."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(quick(**options))
@@ -632,103 +634,103 @@ class Marks(MemoryQueue):
         self.marked.difference_update(labels(entries))
 
 
-def marking(vendor: Vendor, **options: Any) -> tuple[Bench, Marks]:
+def marking(vendor: Vendor, **options: Any) -> tuple[Harness, Marks]:
     marks = Marks(**options)
-    return Bench(vendor, marks, **options), marks
+    return Harness(vendor, marks, **options), marks
 
 
-def test_a_goal_is_marked_before_it_goes_on_the_wire() -> None:
-    bench, marks = marking(singles(URL))
-    bench.take(goal("G"))
+def test_a_goal_is_marked_before_it_is_sent() -> None:
+    harness, marks = marking(singles(URL))
+    harness.enqueue(goal("G"))
 
-    bench.turn(under_way=1)
+    harness.run_once(in_flight=1)
 
     assert marks.marked == {"G"}
-    bench.answer(OK)
-    bench.turn(under_way=0)
+    harness.answer(OK)
+    harness.run_once(in_flight=0)
 
 
 @pytest.mark.parametrize("result", [http(503, retry_after="1"), http(401), http(400), NotSent("no route")], ids=str)
-def test_a_goal_that_certainly_has_not_arrived_is_marked_no_more(result: Result) -> None:
-    bench, marks = marking(singles(URL), backoff_base=LONG, retry_after_max=LONG, pause_interval=LONG)
-    bench.take(goal("G"))
+def test_the_mark_is_cleared_when_a_goal_has_certainly_not_arrived(result: Result) -> None:
+    harness, marks = marking(singles(URL), backoff_base=LONG, retry_after_max=LONG, pause_interval=LONG)
+    harness.enqueue(goal("G"))
 
-    bench.round(result)
-    bench.turn(under_way=0)
+    harness.round(result)
+    harness.run_once(in_flight=0)
 
     assert marks.marked == set()
 
 
-def test_a_goal_that_may_have_arrived_stays_marked_until_it_is_parked() -> None:
-    bench, marks = marking(singles(URL))
-    bench.take(goal("G"))
+def test_a_goal_that_may_have_arrived_stays_marked_until_it_is_a_dead_letter() -> None:
+    harness, marks = marking(singles(URL))
+    harness.enqueue(goal("G"))
 
-    bench.round(OutcomeUnknown("reset"))
-    bench.turn(under_way=0)
+    harness.round(OutcomeUnknown("reset"))
+    harness.run_once(in_flight=0)
 
     assert marks.marked == {"G"}
     assert deaths(marks.dead_letters()) == {"G": "unknown"}
 
 
 def test_a_goal_that_cannot_be_marked_waits() -> None:
-    bench, marks = marking(singles(URL))
+    harness, marks = marking(singles(URL))
     marks.writable = False
-    bench.take(goal("G"))
-    bench.turn(under_way=0)
-    assert bench.queue.pending == 1
+    harness.enqueue(goal("G"))
+    harness.run_once(in_flight=0)
+    assert harness.queue.pending == 1
 
     marks.writable = True
 
-    assert bench.finish() == [["G"]]
+    assert harness.finish() == [["G"]]
 
 
 @pytest.mark.parametrize(
     ("vendor", "record"), [(batches(URL), event("a")), (singles(URL), goal("a"))], ids=["event", "goal"]
 )
-def test_what_was_given_back_while_its_call_was_prepared_is_not_sent(vendor: Vendor, record: QueuedRecord) -> None:
-    bench, marks = marking(vendor)
+def test_records_given_back_while_their_call_was_prepared_are_not_sent(vendor: Vendor, record: QueuedRecord) -> None:
+    harness, marks = marking(vendor)
     marks.given_back = {"a"}
-    bench.take(record)
+    harness.enqueue(record)
 
-    bench.turn(under_way=0)
+    harness.run_once(in_flight=0)
 
     assert marks.marked == set()
-    assert not bench.dispatcher.schedule._parts
-    assert not bench.dispatcher.schedule._retries
+    assert not harness.dispatcher.schedule._parts
+    assert not harness.dispatcher.schedule._retries
 
 
-def test_the_rest_of_a_call_is_sent_without_what_was_given_back() -> None:
-    bench, marks = marking(batches(URL))
+def test_the_rest_of_a_call_is_sent_without_the_records_given_back() -> None:
+    harness, marks = marking(batches(URL))
     marks.given_back = {"b"}
-    bench.take(event("a"), event("b"), event("c"))
+    harness.enqueue(event("a"), event("b"), event("c"))
 
-    bench.turn(under_way=1)
+    harness.run_once(in_flight=1)
 
-    assert bench.answer(OK) == ["a", "c"]
-    bench.turn(under_way=0)
+    assert harness.answer(OK) == ["a", "c"]
+    harness.run_once(in_flight=0)
 
 
 def test_nothing_is_sent_once_the_queue_is_closed() -> None:
-    """What was in hand is counted as lost by then."""
-    bench = Bench(singles(URL), backoff_base=0.0)
-    bench.take(goal("G"))
-    bench.round(http(503))
-    assert bench.queue.close() == 1
+    """Claimed records are counted as lost by then."""
+    harness = Harness(singles(URL), backoff_base=0.0)
+    harness.enqueue(goal("G"))
+    harness.round(http(503))
+    assert harness.queue.close() == 1
 
-    bench.turn(under_way=0)
+    harness.run_once(in_flight=0)
 
-    assert tally(bench.queue.snapshot("closed")) == {"captured": 1, "shutdown": 1}
+    assert tally(harness.queue.snapshot("closed")) == {"captured": 1, "shutdown": 1}
 
 
 @pytest.mark.parametrize(
     ("vendor", "options"), [(batches(URL), {}), (singles(URL), {"goals_on_unknown": "retry"})], ids=["events", "retry"]
 )
-def test_what_may_be_sent_twice_needs_no_mark(vendor: Vendor, options: dict[str, Any]) -> None:
-    bench, marks = marking(vendor, **options)
-    bench.take(event("a"))
+def test_records_that_may_be_sent_twice_are_not_marked(vendor: Vendor, options: dict[str, Any]) -> None:
+    harness, marks = marking(vendor, **options)
+    harness.enqueue(event("a"))
 
-    bench.turn(under_way=1)
+    harness.run_once(in_flight=1)
 
     assert marks.marked == set()
-    bench.answer(OK)
-    bench.turn(under_way=0)
+    harness.answer(OK)
+    harness.run_once(in_flight=0)

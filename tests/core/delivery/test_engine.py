@@ -1,4 +1,4 @@
-"""What one process shares between its lanes: a fault of ours costs the records it concerns, each of them counted."""
+"""The engine: an internal error loses only the records that it concerns, and each of them is counted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MakeClient = Callable[..., Recorder]
 
 
 class Leaving(BoxDestination):
-    """Somebody's own destination, which asks the process to end at the first record it sees."""
+    """A custom destination that raises SystemExit for its first record."""
 
     left = False
 
@@ -33,7 +33,7 @@ class Leaving(BoxDestination):
 
 
 class Slow(BoxDestination):
-    """Lets nothing out within the time of a test: a record waits for others for as long as the linger says."""
+    """A destination whose limits are never reached, so that a record waits for the whole linger."""
 
     limits = Limits(max_records=10**6, max_bytes=10**9)
 
@@ -54,7 +54,7 @@ def make() -> Iterator[MakeClient]:
 
 
 def fail_once(patch: pytest.MonkeyPatch, owner: object, name: str) -> None:
-    """The first call of a method raises; those after it do what they always did."""
+    """Make the first call of a method raise; later ones behave as before."""
     original = getattr(owner, name)
 
     def fail(*_: object, **__: object) -> None:
@@ -65,11 +65,11 @@ def fail_once(patch: pytest.MonkeyPatch, owner: object, name: str) -> None:
 
 
 def delivered(recorder: Recorder) -> list[str]:
-    """What has arrived, without a flush, which would do the thread's work."""
+    """Return the labels that have arrived, without a flush, which would do the thread's work."""
     return [entry.record.label for entry in recorder.box.entries.get("box", [])]
 
 
-def test_the_thread_outlives_whatever_a_destination_raises(make: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_thread_survives_exceptions_of_a_destination(make: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
     recorder = make(Leaving())
     recorder.client.analytics.capture("a")
     until(lambda: "internal error, SystemExit: ; 1 records are lost" in caplog.text, "it is told")
@@ -81,7 +81,7 @@ def test_the_thread_outlives_whatever_a_destination_raises(make: MakeClient, cap
 
 
 @pytest.mark.parametrize("spool", ["memory", "sqlite:///{path}"])
-def test_what_the_spool_cannot_take_for_a_fault_of_ours_is_counted(
+def test_records_lost_by_an_internal_error_in_the_spool_are_counted(
     spool: str, make: MakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder = make(spool=spool.format(path=tmp_path / "spool.db"), strict=True)
@@ -96,7 +96,7 @@ def test_what_the_spool_cannot_take_for_a_fault_of_ours_is_counted(
     assert (stats.rejected, stats.lanes["box"].captured, stats.lanes["box"].balanced) == (1, 1, True)
 
 
-def test_what_has_come_into_a_lane_is_not_lost_by_a_fault_after_that(
+def test_an_error_after_enqueueing_loses_no_record(
     make: MakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder = make()
@@ -108,10 +108,10 @@ def test_what_has_come_into_a_lane_is_not_lost_by_a_fault_after_that(
     assert recorder.client.stats().rejected == 0
 
 
-def test_one_batch_without_a_context_costs_no_other(
+def test_a_batch_whose_context_fails_does_not_affect_others(
     make: MakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each is counted once, also where the rest of its step goes wrong as well."""
+    """Each record is counted once, also when the rest of the step fails as well."""
     engine = make().client._engine
     good, bad = Batch([event("a").record], EMPTY_CONTEXT), Batch([event("b").record], lambda: 1 / 0)  # type: ignore[arg-type, return-value]
 
@@ -124,7 +124,7 @@ def test_one_batch_without_a_context_costs_no_other(
     assert "internal error, ZeroDivisionError: division by zero; 1 records are lost" in caplog.text
 
 
-def test_a_burst_of_twenty_thousand_into_the_default_queue_loses_nothing(make: MakeClient) -> None:
+def test_a_burst_of_20000_records_into_the_default_queue_loses_none(make: MakeClient) -> None:
     recorder = make(Slow(), linger=3600.0)
     for number in range(20_000):
         recorder.client.analytics.capture("row_imported", {"n": number}, user_id="user_1")

@@ -1,4 +1,4 @@
-"""Real processes that gevent has patched, up to their end. (tests/servers has its servers.)"""
+"""Processes patched by gevent, up to their exit. (tests/servers has gevent's servers.)"""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def test_the_interpreters_exit_delivers_what_waits(server: Server) -> None:
+def test_queued_records_are_delivered_at_exit(server: Server) -> None:
     assert run(PATCH + "client = make(linger=LONG)\ncapture(client, 'a')", server) == ("", "")
 
     assert names(server) == {"a": 1}
 
 
-def test_it_delivers_in_every_lane(server: Server) -> None:
+def test_every_lane_delivers_at_exit(server: Server) -> None:
     script = """
 client, goals = make(linger=LONG), make(name="sessionsight", linger=LONG)
 capture(client, "a")
@@ -43,15 +43,15 @@ for _ in range(8):
     assert sorted(request.target for request in server.requests) == ["/v1/capture", *["/v1/goals/increment"] * 8]
 
 
-def test_it_delivers_what_atexit_functions_capture(server: Server) -> None:
+def test_records_captured_in_atexit_functions_are_delivered(server: Server) -> None:
     script = "client = make(linger=LONG)\natexit.register(capture, client, 'from atexit')"
     assert run(PATCH + script, server) == ("", "")
 
     assert names(server) == {"from atexit": 1}
 
 
-def test_what_a_greenlet_could_not_send_while_the_main_one_ended_is_delivered(server: Server) -> None:
-    """The burst fills a batch, and its greenlets run for the first time when gevent waits for others at the end."""
+def test_records_are_delivered_by_greenlets_that_first_run_at_exit(server: Server) -> None:
+    """The burst fills a batch, and the greenlets run for the first time when gevent waits for others at exit."""
     script = "client = make(linger=LONG, backoff_base=0.01)\nfor _ in range(2001):\n    capture(client, 'a')"
     run(PATCH + script, server)
 

@@ -1,4 +1,4 @@
-"""The table of replies in docs/delivery, row by row, with a real server in the vendor's place."""
+"""The table of replies in docs/delivery, row by row, with a real server as the vendor."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from tests.support.server import (
 MakeLane = Callable[..., Lane]
 
 LONG = 3600.0
-"""Longer than any test: what has to wait for this does not happen."""
+"""Seconds, longer than any test."""
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_2xx_means_delivered(make: MakeLane, server: Server, status: int) -> N
     assert sent(server) == [["a", "b"]]
 
 
-def test_records_that_a_2xx_lists_as_refused_become_dead_letters(make: MakeLane, server: Server) -> None:
+def test_records_that_a_2xx_lists_as_rejected_become_dead_letters(make: MakeLane, server: Server) -> None:
     server.will(reply(202, body=b'{"refused": {"1": "no such plan"}}'))
     lane = make(batches(server.url))
 
@@ -120,7 +120,7 @@ def test_records_that_a_2xx_lists_as_refused_become_dead_letters(make: MakeLane,
     assert letter.first_attempt is not None
 
 
-# --- certainly not taken --------------------------------------------------------------------------
+# --- certainly not received -----------------------------------------------------------------------
 
 BOTH = pytest.mark.parametrize("vendor", [batches, singles], ids=["events", "goals"])
 
@@ -131,7 +131,7 @@ BOTH = pytest.mark.parametrize("vendor", [batches, singles], ids=["events", "goa
     [reply(408), reply(429), reply(429, {"Retry-After": "1"}), reply(503, {"Retry-After": "Thu, 01 Jan 1970"})],
     ids=["408", "429", "429-in-a-second", "503-at-a-date"],
 )
-def test_what_was_certainly_not_taken_is_sent_again(
+def test_records_that_were_certainly_not_received_are_sent_again(
     make: MakeLane, server: Server, vendor: Callable[..., Vendor], answer: Answer
 ) -> None:
     server.will(answer, answer)
@@ -144,7 +144,7 @@ def test_what_was_certainly_not_taken_is_sent_again(
 
 
 @BOTH
-def test_a_vendor_that_cannot_be_reached_gets_its_records_when_it_is_back(
+def test_an_unreachable_vendor_gets_its_records_when_it_is_back(
     make: MakeLane, vendor: Callable[..., Vendor], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "sessionsight")
@@ -165,7 +165,7 @@ def test_a_vendor_that_cannot_be_reached_gets_its_records_when_it_is_back(
     assert back == f"{lane.name}: delivering again"
 
 
-# --- nobody knows ---------------------------------------------------------------------------------
+# --- unknown outcomes -----------------------------------------------------------------------------
 
 UNKNOWN = pytest.mark.parametrize(
     "answer",
@@ -196,7 +196,7 @@ def test_an_event_whose_outcome_is_unknown_is_sent_again(make: MakeLane, server:
 
 
 @UNKNOWN
-def test_a_goal_whose_outcome_is_unknown_is_parked(
+def test_a_goal_whose_outcome_is_unknown_becomes_a_dead_letter(
     make: MakeLane, server: Server, answer: Answer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.will(answer)
@@ -205,7 +205,7 @@ def test_a_goal_whose_outcome_is_unknown_is_parked(
     offer(lane, [goal("a"), goal("b")])
 
     assert deliver(lane) == {"captured": 2, "delivered": 1, "dead": 1}
-    assert sent(server) == [["a"], ["b"]], "sent once, and it stops no other"
+    assert sent(server) == [["a"], ["b"]], "sent once, and others are sent"
     assert deaths(lane.dead_letters()) == {"a": "unknown"}
     [line] = lines(caplog)
     assert "dead letters (unknown)" in line
@@ -213,7 +213,7 @@ def test_a_goal_whose_outcome_is_unknown_is_parked(
 
 
 @UNKNOWN
-def test_a_goal_whose_outcome_is_unknown_is_sent_again_by_choice(
+def test_a_goal_whose_outcome_is_unknown_is_sent_again_if_configured(
     make: MakeLane, server: Server, answer: Answer
 ) -> None:
     server.will(answer)
@@ -226,9 +226,7 @@ def test_a_goal_whose_outcome_is_unknown_is_sent_again_by_choice(
 
 
 @pytest.mark.parametrize("drop", [b"x-y: z\r\n", b"z"], ids=["headers", "one-header"])
-def test_a_head_that_drips_is_given_up_after_the_time_for_a_whole_call(
-    make: MakeLane, server: Server, drop: bytes
-) -> None:
+def test_a_call_whose_response_head_drips_times_out(make: MakeLane, server: Server, drop: bytes) -> None:
     server.will(drip(b"HTTP/1.1 200 OK\r\nx: ", drop))
     lane = make(batches(server.url), total_timeout=0.3)
 
@@ -238,7 +236,7 @@ def test_a_head_that_drips_is_given_up_after_the_time_for_a_whole_call(
     assert sent(server) == [["a"], ["a"]]
 
 
-def test_a_reply_that_the_destination_cannot_judge_is_unknown(make: MakeLane, server: Server) -> None:
+def test_a_reply_that_the_destination_cannot_classify_is_an_unknown_outcome(make: MakeLane, server: Server) -> None:
     class Moody(Vendor):
         def classify(self, call: VendorRequest, reply: VendorResponse) -> Verdict:
             if reply.status == 299:
@@ -257,7 +255,7 @@ def test_a_reply_that_the_destination_cannot_judge_is_unknown(make: MakeLane, se
     assert [letter.message for letter in lane.dead_letters()] == ["KeyError in classify()"]
 
 
-# --- too large, or wrong --------------------------------------------------------------------------
+# --- too large, or invalid ------------------------------------------------------------------------
 
 
 def refusing(status: int, *bad: str, above: int = 10**9) -> Callable[[Request], Answer]:
@@ -277,7 +275,7 @@ def test_a_batch_that_is_too_large_is_split_until_it_fits(make: MakeLane, server
 
     assert deliver(lane) == {"captured": 7, "delivered": 7}
     accepted = [names for names in sent(server) if len(names) <= 2]
-    assert [name for names in accepted for name in names] == list("abcdefg"), "in their order"
+    assert [name for names in accepted for name in names] == list("abcdefg"), "in order"
 
 
 def test_a_single_record_that_is_too_large_becomes_a_dead_letter(make: MakeLane, server: Server) -> None:
@@ -287,12 +285,12 @@ def test_a_single_record_that_is_too_large_becomes_a_dead_letter(make: MakeLane,
     offer(lane, [event(name) for name in "abcdef"])
 
     assert deliver(lane) == {"captured": 6, "delivered": 2, "dead": 4}
-    assert deaths(lane.dead_letters()) == dict.fromkeys("bcde", "too_large"), "however many, it is their own fault"
+    assert deaths(lane.dead_letters()) == dict.fromkeys("bcde", "too_large"), "all of them, without a pause"
 
 
 @pytest.mark.parametrize("status", [400, 409, 422])
 @pytest.mark.parametrize("bad", ["a", "d", "h", "ah", "dg"])
-def test_a_refused_batch_is_bisected_until_the_bad_record_stands_alone(
+def test_a_rejected_batch_is_bisected_until_the_invalid_record_is_found(
     make: MakeLane, server: Server, status: int, bad: str
 ) -> None:
     server.decide = refusing(status, *bad)
@@ -308,7 +306,7 @@ def test_a_refused_batch_is_bisected_until_the_bad_record_stands_alone(
     assert len(server.requests) <= 1 + 2 * 3 * len(bad)
 
 
-def test_three_single_refusals_in_a_row_pause_the_lane_and_the_third_record_is_kept(
+def test_three_single_rejections_in_a_row_pause_the_lane_and_keep_the_third_record(
     make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.answer = reply(400)
@@ -327,7 +325,7 @@ def test_three_single_refusals_in_a_row_pause_the_lane_and_the_third_record_is_k
     assert deliver(lane) == {"captured": 5, "dead": 2, "delivered": 3}
 
 
-def test_refusals_with_a_success_between_them_pause_nothing(make: MakeLane, server: Server) -> None:
+def test_rejections_with_a_success_in_between_do_not_pause(make: MakeLane, server: Server) -> None:
     server.decide = refusing(400, "x")
     lane = make(singles(server.url, concurrency=1), pause_interval=LONG)
 
@@ -336,7 +334,7 @@ def test_refusals_with_a_success_between_them_pause_nothing(make: MakeLane, serv
     assert deliver(lane) == {"captured": 9, "dead": 6, "delivered": 3}
 
 
-def test_a_record_whose_call_cannot_be_made_stands_in_nobodys_way(make: MakeLane, server: Server) -> None:
+def test_a_record_whose_request_cannot_be_built_does_not_affect_others(make: MakeLane, server: Server) -> None:
     class Picky(Vendor):
         def build_requests(self, entries: Any, *, now: float) -> Any:
             if any(entry.record.label == "bad" for entry in entries):
@@ -352,7 +350,7 @@ def test_a_record_whose_call_cannot_be_made_stands_in_nobodys_way(make: MakeLane
     assert (letter.entry.record.label, letter.message, letter.attempts) == ("bad", "ValueError in build_requests()", 0)
 
 
-def test_calls_that_do_not_carry_each_record_once_are_not_made(make: MakeLane, server: Server) -> None:
+def test_requests_that_do_not_carry_each_record_once_are_not_sent(make: MakeLane, server: Server) -> None:
     class Wrong(Vendor):
         def build_requests(self, entries: Any, *, now: float) -> Any:
             [call] = super().build_requests(entries, now=now)
@@ -371,9 +369,9 @@ def test_calls_that_do_not_carry_each_record_once_are_not_made(make: MakeLane, s
     assert sent(server) == [["a"]]
 
 
-def test_a_batch_that_takes_several_calls_is_judged_call_by_call(make: MakeLane, server: Server) -> None:
+def test_a_batch_with_several_requests_gets_a_verdict_for_each(make: MakeLane, server: Server) -> None:
     class Apart(Vendor):
-        """Records of one letter go together, each other one alone."""
+        """Sends records with one-letter names together, and each other one alone."""
 
         def build_requests(self, entries: Any, *, now: float) -> Any:
             together = [entry for entry in entries if len(entry.record.label) == 1]
@@ -403,7 +401,7 @@ def test_a_wrong_key_or_address_pauses_the_lane_and_loses_nothing(
     server.answer = reply(status, {"Location": "/elsewhere"}, b'{"error": {"message": "who are you?"}}')
     lane = make(vendor(server.url, concurrency=1))
     offer(lane, [event("a"), event("b"), event("c")])
-    server.wait_for(5)  # now and then it probes
+    server.wait_for(5)  # its probes
     assert tally(lane.stats()) == {"captured": 3, "pending": 3}
     assert lane.stats().state == "paused"
     assert lane.stats().last_error == "who are you?"
@@ -418,7 +416,7 @@ def test_a_wrong_key_or_address_pauses_the_lane_and_loses_nothing(
 
 
 @pytest.mark.parametrize("place", ["/sk_very_secret", "?api_secret=sk_very_secret", "?api_secret=other_secret"])
-def test_a_key_in_an_address_is_not_logged(
+def test_a_key_in_a_url_is_not_logged(
     make: MakeLane, server: Server, place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     class InAddress(Vendor):
@@ -448,7 +446,7 @@ def test_a_changed_key_ends_a_pause_at_once(make: MakeLane, server: Server) -> N
     assert [request.headers["x-api-key"] for request in server.requests] == ["old", "new"]
 
 
-def test_a_key_that_comes_late_ends_a_pause_as_well(make: MakeLane, server: Server) -> None:
+def test_a_key_that_becomes_available_ends_a_pause_as_well(make: MakeLane, server: Server) -> None:
     keys: list[str] = []
 
     def key() -> str:
@@ -467,7 +465,7 @@ def test_a_key_that_comes_late_ends_a_pause_as_well(make: MakeLane, server: Serv
     until(lambda: lane.stats().delivered == 1, "the key is used")
 
 
-def test_a_key_with_a_line_break_pauses_the_lane_without_showing_it(
+def test_a_key_with_a_line_break_pauses_the_lane_and_is_not_logged(
     make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     lane = make(batches(server.url, key="sk_very\nsecret"), pause_interval=LONG)
@@ -492,7 +490,7 @@ def test_resume_tries_again_at_once(make: MakeLane, server: Server) -> None:
     assert deliver(lane) == {"captured": 1, "delivered": 1}
 
 
-def test_resume_cuts_a_long_wait_for_a_retry_short(make: MakeLane, server: Server) -> None:
+def test_resume_ends_a_long_backoff(make: MakeLane, server: Server) -> None:
     server.will(reply(503, {"Retry-After": "200"}))
     lane = make(batches(server.url))
     offer(lane, [event("a")])
@@ -506,7 +504,7 @@ def test_resume_cuts_a_long_wait_for_a_retry_short(make: MakeLane, server: Serve
 # --- limits ---------------------------------------------------------------------------------------
 
 
-def test_a_full_queue_loses_events_before_goals_and_says_so_once(
+def test_a_full_queue_drops_events_before_goals_and_logs_it_once(
     make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     go = threading.Event()
@@ -526,7 +524,7 @@ def test_a_full_queue_loses_events_before_goals_and_says_so_once(
     assert len(lines(caplog)) == 1
 
 
-def test_what_is_too_old_is_not_sent_but_becomes_a_dead_letter(make: MakeLane, server: Server) -> None:
+def test_expired_records_become_dead_letters_and_are_not_sent(make: MakeLane, server: Server) -> None:
     now = time.time()
     lane = make(batches(server.url), max_age=60)
 
@@ -537,7 +535,7 @@ def test_what_is_too_old_is_not_sent_but_becomes_a_dead_letter(make: MakeLane, s
     assert sent(server) == [["young"]]
 
 
-def test_a_destinations_own_age_goes_before_the_general_one(make: MakeLane, server: Server) -> None:
+def test_the_maximum_age_of_a_destination_overrides_the_general_one(make: MakeLane, server: Server) -> None:
     lane = make(singles(server.url, max_age=10.0), max_age=1000)
 
     offer(lane, [goal("old", since=time.time() - 11)])
@@ -555,7 +553,7 @@ def test_dead_letters_are_bounded(make: MakeLane, server: Server) -> None:
     assert labels(lane.dead_letters()) == ["d", "e"]
 
 
-def test_eight_goals_are_under_way_at_the_same_time(make: MakeLane, server: Server) -> None:
+def test_eight_goals_are_in_flight_at_the_same_time(make: MakeLane, server: Server) -> None:
     together = threading.Barrier(8)
     server.answer = after(together, reply(200))
     lane = make(singles(server.url))
@@ -566,7 +564,7 @@ def test_eight_goals_are_under_way_at_the_same_time(make: MakeLane, server: Serv
     assert server.connections == 8
 
 
-def test_never_more_calls_are_under_way_than_agreed(make: MakeLane, server: Server) -> None:
+def test_calls_in_flight_never_exceed_the_concurrency(make: MakeLane, server: Server) -> None:
     lock = threading.Lock()
     now = most = 0
 
@@ -591,7 +589,7 @@ def test_never_more_calls_are_under_way_than_agreed(make: MakeLane, server: Serv
 # --- batches --------------------------------------------------------------------------------------
 
 
-def test_a_full_batch_leaves_at_once_and_the_rest_waits_for_company(make: MakeLane, server: Server) -> None:
+def test_a_full_batch_is_sent_at_once_and_the_rest_lingers(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url, max_records=3), linger=LONG)
     offer(lane, [event("a")])
     offer(lane, [event("b"), event("c")])
@@ -600,11 +598,11 @@ def test_a_full_batch_leaves_at_once_and_the_rest_waits_for_company(make: MakeLa
 
     assert sent(server) == [["a", "b", "c"]]
     offer(lane, [event("d")])
-    assert deliver(lane) == {"captured": 4, "delivered": 4}, "a flush does not wait for company"
+    assert deliver(lane) == {"captured": 4, "delivered": 4}, "a flush does not linger"
     assert sent(server) == [["a", "b", "c"], ["d"]]
 
 
-def test_records_that_come_within_the_linger_share_a_batch(make: MakeLane, server: Server) -> None:
+def test_records_captured_within_the_linger_share_a_batch(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url), linger=0.3)
     offer(lane, [event("a")])
     offer(lane, [event("b")])
@@ -614,7 +612,7 @@ def test_records_that_come_within_the_linger_share_a_batch(make: MakeLane, serve
     assert sent(server) == [["a", "b"]]
 
 
-def test_a_batch_is_bounded_by_bytes_as_well(make: MakeLane, server: Server) -> None:
+def test_a_batch_is_bounded_in_bytes_as_well(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url, max_bytes=3000), linger=LONG)
 
     offer(lane, [event(name, size=1000) for name in "abc"])
@@ -624,7 +622,7 @@ def test_a_batch_is_bounded_by_bytes_as_well(make: MakeLane, server: Server) -> 
     assert deliver(lane) == {"captured": 3, "delivered": 3}
 
 
-def test_a_flush_does_not_hurry_what_comes_after_it(make: MakeLane, server: Server) -> None:
+def test_records_captured_after_a_flush_linger_again(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url, max_records=2), linger=LONG)
     offer(lane, [event("a")])
     deliver(lane)
@@ -637,7 +635,7 @@ def test_a_flush_does_not_hurry_what_comes_after_it(make: MakeLane, server: Serv
     assert sent(server) == [["a"], ["b", "c"]]
 
 
-def test_a_lane_that_sleeps_is_woken_by_the_first_record(make: MakeLane, server: Server) -> None:
+def test_an_idle_lane_is_woken_by_the_first_record(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url))
     for number in range(30):
         offer(lane, [event(str(number))])
@@ -646,7 +644,7 @@ def test_a_lane_that_sleeps_is_woken_by_the_first_record(make: MakeLane, server:
     assert deliver(lane) == {"captured": 30, "delivered": 30}
 
 
-def test_no_record_is_forgotten_when_many_threads_offer_at_once(make: MakeLane, server: Server) -> None:
+def test_no_record_is_lost_when_many_threads_enqueue_at_once(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url), linger=0.001)
 
     def capture() -> None:
@@ -664,10 +662,10 @@ def test_no_record_is_forgotten_when_many_threads_offer_at_once(make: MakeLane, 
     assert sum(map(len, sent(server))) == 800
 
 
-# --- at the door ----------------------------------------------------------------------------------
+# --- selection ------------------------------------------------------------------------------------
 
 
-def test_records_that_the_vendor_cannot_take_are_counted_and_explained_once(
+def test_records_that_the_vendor_does_not_accept_are_counted_and_logged_once(
     make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     lane = make(batches(server.url))
@@ -680,7 +678,7 @@ def test_records_that_the_vendor_cannot_take_are_counted_and_explained_once(
     assert line.startswith("vendor: event 'nobody' skipped, nobody to attribute them to: give user_id=")
 
 
-def test_records_that_are_not_for_this_vendor_are_not_counted_at_all(make: MakeLane, server: Server) -> None:
+def test_records_of_an_unsupported_kind_are_not_counted(make: MakeLane, server: Server) -> None:
     class EventsOnly(Vendor):
         def supports(self, kind: type[Record]) -> bool:
             return kind is Event
@@ -693,7 +691,7 @@ def test_records_that_are_not_for_this_vendor_are_not_counted_at_all(make: MakeL
     assert tally(lane.stats()) == {}
 
 
-def test_records_of_a_request_that_may_not_be_sent_are_counted_with_the_reason(make: MakeLane, server: Server) -> None:
+def test_records_with_a_drop_reason_are_counted_under_it(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url))
 
     offer(lane, [event("a"), event("b")], DropReason.CONSENT)
@@ -701,7 +699,7 @@ def test_records_of_a_request_that_may_not_be_sent_are_counted_with_the_reason(m
     assert tally(lane.stats()) == {"captured": 2, "consent": 2}
 
 
-def test_a_destination_that_fails_at_the_door_harms_nobody(
+def test_a_destination_that_fails_in_drop_reason_does_not_lose_records(
     make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Rude(Vendor):
@@ -725,10 +723,10 @@ def test_a_second_record_with_the_same_key_is_not_sent(make: MakeLane, server: S
     assert deliver(lane) == {"captured": 3, "delivered": 2, "duplicate": 1}
 
 
-# --- functions of the user ------------------------------------------------------------------------
+# --- callbacks ------------------------------------------------------------------------------------
 
 
-def test_before_send_may_change_or_drop_and_what_it_breaks_is_dropped(
+def test_before_send_may_change_or_drop_records_and_its_errors_drop_them(
     make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     def before_send(record: dict[str, Any], destination: str) -> dict[str, Any] | None:
@@ -753,7 +751,7 @@ def test_before_send_may_change_or_drop_and_what_it_breaks_is_dropped(
     assert line == "vendor: before_send failed with KeyError: 'name'; the record is dropped"
 
 
-def test_a_batch_of_which_before_send_leaves_nothing_is_not_sent(make: MakeLane, server: Server) -> None:
+def test_a_batch_that_before_send_drops_entirely_is_not_sent(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url, max_records=2), before_send=lambda record, destination: None)
 
     offer(lane, [event(name) for name in "abcde"])
@@ -762,7 +760,7 @@ def test_a_batch_of_which_before_send_leaves_nothing_is_not_sent(make: MakeLane,
     assert server.requests == []
 
 
-def test_what_the_vendor_cannot_take_after_before_send_is_not_sent(
+def test_a_record_that_is_not_acceptable_after_before_send_is_not_sent(
     make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     def before_send(record: dict[str, Any], destination: str) -> dict[str, Any]:
@@ -778,7 +776,7 @@ def test_what_the_vendor_cannot_take_after_before_send_is_not_sent(
     assert line == "vendor: event 'nobody' is dropped (no_identity), because before_send removed what the vendor needs"
 
 
-def test_on_error_is_told_of_what_fails_now_and_what_fails_for_good(make: MakeLane, server: Server) -> None:
+def test_on_error_is_called_for_temporary_and_for_final_failures(make: MakeLane, server: Server) -> None:
     problems: list[DeliveryProblem] = []
     server.will(
         reply(503, {"Retry-After": "1"}), reply(401), reply(400, body=b'{"error": "bad"}'), reply(400), reply(200)
@@ -798,7 +796,7 @@ def test_on_error_is_told_of_what_fails_now_and_what_fails_for_good(make: MakeLa
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no"), SystemExit(1)])
-def test_an_on_error_that_fails_harms_nobody(
+def test_an_exception_of_on_error_is_logged_and_loses_nothing(
     make: MakeLane, server: Server, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     def on_error(problem: DeliveryProblem) -> None:
@@ -813,7 +811,7 @@ def test_an_on_error_that_fails_harms_nobody(
     assert lines(caplog) == [f"vendor: on_error failed with {type(error).__name__}: {error}"]
 
 
-def test_an_on_error_that_would_have_to_be_awaited_is_logged(
+def test_an_on_error_that_returns_an_awaitable_is_logged(
     make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def tell(problem: DeliveryProblem) -> None: ...
@@ -828,10 +826,10 @@ def test_an_on_error_that_would_have_to_be_awaited_is_logged(
     assert line.startswith("vendor: on_error failed with UnawaitedResult: the function returned a coroutine")
 
 
-# --- lanes side by side ---------------------------------------------------------------------------
+# --- several lanes --------------------------------------------------------------------------------
 
 
-def test_a_vendor_that_hangs_delays_no_other(server: Server) -> None:
+def test_a_vendor_that_hangs_does_not_delay_others(server: Server) -> None:
     with Server(answer=silence()) as dead:
         engine = Engine(
             [batches(dead.url, name="dead"), batches(server.url, name="alive")], quick(linger=LONG), ThrottledLogger()
@@ -849,7 +847,7 @@ def test_a_vendor_that_hangs_delays_no_other(server: Server) -> None:
         assert flushed == [False]
 
 
-def test_each_lane_has_its_own_bound_retries_and_ledger(server: Server) -> None:
+def test_each_lane_has_its_own_bounds_retries_and_counters(server: Server) -> None:
     with Server(answer=reply(500)) as ill:
         engine = Engine(
             [batches(ill.url, name="ill"), batches(server.url, name="well")],
@@ -868,7 +866,7 @@ def test_each_lane_has_its_own_bound_retries_and_ledger(server: Server) -> None:
 # --- the log --------------------------------------------------------------------------------------
 
 
-def test_the_same_trouble_is_logged_once_a_minute(
+def test_the_same_problem_is_logged_once_a_minute(
     make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.answer = reply(500)
@@ -880,7 +878,7 @@ def test_the_same_trouble_is_logged_once_a_minute(
     assert len(lines(caplog)) == 1
 
 
-def test_no_secret_is_in_the_log_a_repr_or_a_dead_letter(
+def test_secrets_do_not_appear_in_logs_reprs_or_dead_letters(
     make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "sessionsight")
@@ -896,7 +894,9 @@ def test_no_secret_is_in_the_log_a_repr_or_a_dead_letter(
         assert "sk_very_secret" not in text
 
 
-def test_a_fault_of_ours_is_logged_and_does_not_end_the_lane(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_internal_error_is_logged_and_does_not_end_the_lane(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
     class Faulty(MemoryQueue):
         faults = 1
 
@@ -919,7 +919,7 @@ def test_a_fault_of_ours_is_logged_and_does_not_end_the_lane(server: Server, cap
 # --- closing --------------------------------------------------------------------------------------
 
 
-def test_what_comes_after_closing_is_counted_as_lost_and_starts_no_thread(make: MakeLane, server: Server) -> None:
+def test_records_enqueued_after_closing_are_counted_as_lost_and_start_no_thread(make: MakeLane, server: Server) -> None:
     lane = make(batches(server.url))
     offer(lane, [event("a")])
     deliver(lane)
@@ -943,7 +943,7 @@ def test_a_lane_that_is_closed_before_its_first_record_starts_no_thread(make: Ma
     assert tally(lane.stats()) == {"captured": 1, "shutdown": 1}
 
 
-def test_closing_does_not_wait_for_calls_under_way_and_counts_their_records(make: MakeLane, server: Server) -> None:
+def test_closing_does_not_wait_for_calls_in_flight_and_counts_their_records(make: MakeLane, server: Server) -> None:
     server.answer = silence()
     lane = make(batches(server.url, max_records=2))
     offer(lane, [event("a"), event("b"), event("c")])
@@ -953,7 +953,7 @@ def test_closing_does_not_wait_for_calls_under_way_and_counts_their_records(make
     assert tally(lane.stats()) == {"captured": 3, "shutdown": 3}
 
 
-def test_a_lane_that_nobody_uses_has_no_thread(make: MakeLane, server: Server) -> None:
+def test_an_unused_lane_has_no_thread(make: MakeLane, server: Server) -> None:
     before = lane_threads()
     lane = make(batches(server.url))
     lane.begin_flush()

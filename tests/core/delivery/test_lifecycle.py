@@ -1,4 +1,4 @@
-"""The ends and the forks of real processes."""
+"""Exit and fork of real processes."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def server() -> Iterator[Server]:
         yield server
 
 
-# --- the end --------------------------------------------------------------------------------------
+# --- exit -----------------------------------------------------------------------------------------
 
 
-def test_what_is_left_is_delivered_when_the_interpreter_exits(server: Server) -> None:
+def test_queued_records_are_delivered_when_the_interpreter_exits(server: Server) -> None:
     assert run("client = make(linger=LONG)\ncapture(client, 'a')", server) == ("", "")
 
     assert names(server) == ["a"]
 
 
-def test_so_is_what_a_client_has_taken_that_nobody_remembers(server: Server) -> None:
+def test_records_of_a_garbage_collected_client_are_delivered_at_exit(server: Server) -> None:
     script = """
 def main():
     capture(make(linger=LONG), "a")
@@ -47,7 +47,7 @@ gc.collect()
     assert names(server) == ["a"]
 
 
-def test_what_is_captured_while_the_interpreter_exits_is_delivered(server: Server) -> None:
+def test_records_captured_while_the_interpreter_exits_are_delivered(server: Server) -> None:
     script = """
 client = make(linger=LONG)
 atexit.register(capture, client, "from atexit")
@@ -58,8 +58,8 @@ capture(client, "a")
     assert names(server) == ["a", "from atexit"]
 
 
-def test_what_is_captured_for_the_first_time_while_the_interpreter_exits_is_delivered(server: Server) -> None:
-    # Python 3.12.0 to 3.12.2 start no thread any more by then.
+def test_the_first_record_of_a_process_may_be_captured_while_the_interpreter_exits(server: Server) -> None:
+    # Python 3.12.0 to 3.12.2 start no thread at that point.
     script = """
 client = make(linger=LONG)
 atexit.register(capture, client, "from atexit")
@@ -69,7 +69,7 @@ atexit.register(capture, client, "from atexit")
     assert names(server) == ["from atexit"]
 
 
-def test_where_no_thread_can_be_started_all_lanes_deliver_at_the_end(server: Server) -> None:
+def test_without_threads_all_lanes_deliver_at_exit(server: Server) -> None:
     script = """
 forbid_threads()
 events, goals = make(), make(name="sessionsight")
@@ -84,7 +84,7 @@ goals.analytics.goals.increment("signups", session_id="6f1d2c3b")
     ]  # fmt: skip
 
 
-def test_where_no_thread_can_be_started_a_dead_vendor_leaves_time_for_the_others() -> None:
+def test_without_threads_a_dead_vendor_leaves_time_for_the_others() -> None:
     def decide(request: Any) -> Any:
         return silence() if request.target == "/v1/capture" else reply(200)
 
@@ -122,7 +122,7 @@ client.analytics.goals.increment("signups", session_id="6f1d2c3b")
     ],
     ids=["silent", "dripping", "asking-to-wait", "failing", "refusing"],
 )
-def test_nothing_exceeds_the_time_for_the_end_and_what_is_lost_is_counted_and_logged(answer: Any) -> None:
+def test_shutdown_timeout_is_never_exceeded_and_lost_records_are_counted_and_logged(answer: Any) -> None:
     script = """
 client = make(
     shutdown_timeout=0.3, connect_timeout=LONG, read_timeout=LONG, total_timeout=LONG,
@@ -146,7 +146,7 @@ tell()
     assert "WARNING shutdown: records were lost that could not be delivered: 2 for signal" in err
 
 
-def test_a_process_with_a_silent_vendor_ends_by_itself() -> None:
+def test_a_process_with_a_silent_vendor_exits() -> None:
     with Server(answer=silence()) as server:
         _, err = run(
             "client = make(shutdown_timeout=0.3, read_timeout=LONG, total_timeout=LONG)\ncapture(client, 'a')", server
@@ -155,7 +155,7 @@ def test_a_process_with_a_silent_vendor_ends_by_itself() -> None:
     assert "records were lost that could not be delivered: 1 for signal" in err
 
 
-def test_what_a_client_that_nobody_remembers_could_not_deliver_is_logged_as_well() -> None:
+def test_lost_records_of_a_garbage_collected_client_are_logged_as_well() -> None:
     script = """
 def main():
     capture(make(shutdown_timeout=0.3, read_timeout=LONG, total_timeout=LONG), "a")
@@ -169,13 +169,13 @@ gc.collect()
     assert "records were lost that could not be delivered: 1 for signal" in err
 
 
-def test_a_process_that_may_take_no_time_to_end_still_counts_what_is_lost(server: Server) -> None:
+def test_with_a_shutdown_timeout_of_zero_lost_records_are_counted(server: Server) -> None:
     _, err = run("client = make(shutdown_timeout=0, linger=LONG)\ncapture(client, 'a')", server)
 
     assert "1 for signal" in err or names(server) == ["a"]
 
 
-def test_a_shutdown_by_hand_is_the_end(server: Server) -> None:
+def test_nothing_is_delivered_after_an_explicit_shutdown(server: Server) -> None:
     script = """
 client = make(linger=LONG)
 capture(client, "a")
@@ -189,7 +189,7 @@ print(client.stats().lanes["signal"].dropped)
 
 
 class Last:
-    """Something to close, that writes down when it has to be done."""
+    """A closable object that records its deadlines."""
 
     shutdown_timeout = 1.0
 
@@ -200,7 +200,7 @@ class Last:
         self.pid = os.getpid()
 
     def begin_shutdown(self, deadline: float) -> None:
-        self.log.append(("hurry", deadline))
+        self.log.append(("begin", deadline))
         if self.fails:
             raise RuntimeError("no")
 
@@ -218,7 +218,7 @@ def _nothing_else_to_close(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_nothing_else_to_close")
-def test_all_clients_share_one_deadline_and_all_are_hurried_before_any_is_waited_for() -> None:
+def test_all_clients_share_one_deadline_and_begin_before_any_is_waited_for() -> None:
     log: list[tuple[str, float]] = []
     closables = [Last(log, 1.0), Last(log, 30.0), Last(log, 2.0)]
     for closable in closables:
@@ -227,7 +227,7 @@ def test_all_clients_share_one_deadline_and_all_are_hurried_before_any_is_waited
 
     lifecycle.close_all()
 
-    assert [what for what, _ in log] == ["hurry"] * 3 + ["close"] * 3
+    assert [what for what, _ in log] == ["begin"] * 3 + ["close"] * 3
     [deadline] = {deadline for _, deadline in log}
     assert before + 30 <= deadline <= time.monotonic() + 30
     lifecycle.close_all()
@@ -235,7 +235,7 @@ def test_all_clients_share_one_deadline_and_all_are_hurried_before_any_is_waited
 
 
 @pytest.mark.usefixtures("_nothing_else_to_close")
-def test_one_that_fails_keeps_no_other_from_being_closed(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_while_closing_one_client_does_not_affect_others(caplog: pytest.LogCaptureFixture) -> None:
     log: list[tuple[str, float]] = []
     closables = [Last(log, fails=True), Last(log), Last(log, fails=True)]
     for closable in closables:
@@ -243,12 +243,12 @@ def test_one_that_fails_keeps_no_other_from_being_closed(caplog: pytest.LogCaptu
 
     lifecycle.close_all()
 
-    assert [what for what, _ in log] == ["hurry"] * 3 + ["close"] * 3
+    assert [what for what, _ in log] == ["begin"] * 3 + ["close"] * 3
     assert "internal error at the end of the process" in caplog.text
 
 
 @pytest.mark.usefixtures("_nothing_else_to_close")
-def test_what_another_process_has_taken_in_is_not_closed_here() -> None:
+def test_engines_of_another_process_are_not_closed() -> None:
     log: list[tuple[str, float]] = []
     mine, parents = Last(log), Last(log)
     parents.pid = os.getppid()
@@ -257,11 +257,11 @@ def test_what_another_process_has_taken_in_is_not_closed_here() -> None:
 
     lifecycle.close_all()
 
-    assert [what for what, _ in log] == ["hurry", "close"]
+    assert [what for what, _ in log] == ["begin", "close"]
 
 
 @pytest.mark.usefixtures("_nothing_else_to_close")
-def test_what_is_closed_already_is_closed_no_more() -> None:
+def test_an_unregistered_engine_is_not_closed_again() -> None:
     log: list[tuple[str, float]] = []
     working = Last(log)
     lifecycle.register_engine(working)
@@ -281,7 +281,7 @@ while True:
 """
 
 
-def test_sigterm_delivers_what_is_left_where_it_is_asked_for(server: Server) -> None:
+def test_sigterm_delivers_queued_records_if_installed(server: Server) -> None:
     script = """
 from sessionsight.delivery.lifecycle import install_sigterm
 
@@ -299,7 +299,7 @@ capture(client, "a")
     assert names(server) == ["a"]
 
 
-def test_a_handler_that_was_there_before_is_called_first(server: Server) -> None:
+def test_an_existing_sigterm_handler_is_called_first(server: Server) -> None:
     script = """
 from sessionsight.delivery.lifecycle import install_sigterm
 
@@ -317,7 +317,7 @@ install_sigterm()
     assert names(server) == ["signal 15"]
 
 
-def test_no_handler_is_installed_unasked(server: Server) -> None:
+def test_no_sigterm_handler_is_installed_by_default(server: Server) -> None:
     out, _ = run(
         "client = make()\ncapture(client, 'a')\nprint(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)", server
     )
@@ -325,10 +325,10 @@ def test_no_handler_is_installed_unasked(server: Server) -> None:
     assert out == "True\n"
 
 
-# --- captures at bad moments ----------------------------------------------------------------------
+# --- signal handlers and finalizers ---------------------------------------------------------------
 
 
-def test_a_signal_handler_may_capture_whatever_it_interrupts(server: Server) -> None:
+def test_a_signal_handler_may_capture_at_any_point(server: Server) -> None:
     script = """
 client = make(queue_records=50)
 handled = 0
@@ -356,7 +356,7 @@ print("done")
     assert out == "done\n"
 
 
-def test_a_finalizer_may_capture_whenever_the_garbage_is_collected(server: Server) -> None:
+def test_a_finalizer_may_capture_at_any_point(server: Server) -> None:
     script = """
 client = make(queue_records=50)
 collected = 0
@@ -392,13 +392,13 @@ os._exit(0)
 # --- forks ----------------------------------------------------------------------------------------
 
 
-def test_a_forked_child_delivers_its_own_once_and_the_parent_its_own_once(server: Server) -> None:
+def test_parent_and_forked_child_each_deliver_their_own_records_once(server: Server) -> None:
     script = """
 client = make(linger=LONG)
 capture(client, "parent before")
 pid = os.fork()
 if pid == 0:
-    assert client.stats().lanes["signal"].captured == 0, "none of the parent's"
+    assert client.stats().lanes["signal"].captured == 0, "no record of the parent"
     capture(client, "child")
     sys.exit()
 reap(pid)
@@ -423,10 +423,10 @@ reap(pid)
     assert names(server) == ["parent"]
 
 
-def test_a_fork_while_a_call_is_under_way_sends_it_once(server: Server) -> None:
+def test_a_call_in_flight_during_a_fork_is_sent_once(server: Server) -> None:
     script = """
 client = make()
-capture(client, "under way")
+capture(client, "in flight")
 sys.stdin.readline()
 pid = os.fork()
 if pid == 0:
@@ -448,10 +448,10 @@ print("reaped", flush=True)
     answered.set()
 
     finish(process)
-    assert names(server) == ["child", "under way"]
+    assert names(server) == ["child", "in flight"]
 
 
-def test_grandchildren_and_siblings_start_clean_as_well(server: Server) -> None:
+def test_grandchildren_and_siblings_start_with_empty_queues(server: Server) -> None:
     script = """
 client = make(linger=LONG)
 capture(client, "parent")
@@ -477,7 +477,7 @@ for pid in pids:
     ]  # fmt: skip
 
 
-def test_many_threads_of_a_child_that_capture_at_once_lose_nothing(server: Server) -> None:
+def test_many_threads_of_a_child_that_capture_at_once_lose_no_record(server: Server) -> None:
     script = """
 client = make(linger=LONG)
 capture(client, "parent")
@@ -500,7 +500,7 @@ reap(pid)
     assert names(server) == ["child"] * 8 + ["parent"]
 
 
-def test_a_child_of_multiprocessing_delivers_before_it_leaves_without_atexit(server: Server) -> None:
+def test_a_child_of_multiprocessing_delivers_without_atexit(server: Server) -> None:
     script = """
 client = make(linger=LONG)
 capture(client, "parent")
@@ -514,7 +514,7 @@ assert process.exitcode == 0, process.exitcode
     assert names(server) == ["child", "parent"]
 
 
-def test_the_workers_of_a_multiprocessing_pool_deliver_what_they_capture(server: Server) -> None:
+def test_the_workers_of_a_multiprocessing_pool_deliver_their_records(server: Server) -> None:
     script = """
 client = make(linger=LONG)
 def work(number):
@@ -530,7 +530,7 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 
 
 @FORKS
-def test_a_fork_while_other_threads_hold_our_locks_does_not_hang_the_child(server: Server, fork: str) -> None:
+def test_a_fork_while_other_threads_hold_locks_does_not_block_the_child(server: Server, fork: str) -> None:
     script = f"""
 client = make(linger=LONG)
 capture(client, "parent")
@@ -562,7 +562,7 @@ holder.join()
 
 
 @FORKS
-def test_the_first_capture_after_a_fork_does_not_log_on_the_way_of_the_request(server: Server, fork: str) -> None:
+def test_the_first_capture_after_a_fork_does_not_log_on_the_request_path(server: Server, fork: str) -> None:
     script = f"""
 client = make(linger=LONG)
 threads = []
@@ -575,7 +575,7 @@ logging.getLogger("sessionsight").addHandler(Handler())
 logging.getLogger("sessionsight").propagate = False
 pid = {fork}()
 if pid == 0:
-    client.analytics.capture("nobody")  # has nobody to attribute it to, which is worth a line
+    client.analytics.capture("nobody")  # logs a line, because it has no identity
     capture(client, "child")
     assert client.flush(20)
     assert threads == ["sessionsight-signal"], threads
@@ -587,7 +587,7 @@ reap(pid)
     assert names(server) == ["child"]
 
 
-def test_a_child_opens_connections_of_its_own(server: Server) -> None:
+def test_a_child_opens_its_own_connections(server: Server) -> None:
     script = """
 client = make()
 capture(client, "parent 1")

@@ -1,4 +1,4 @@
-"""What is said about one person or group arrives in the order in which it was said, whatever a vendor does."""
+"""Records about one person or group arrive in the order of their capture, across retries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def said(
     return QueuedRecord(kind(random=os.urandom(10), time=0.0, **fields), context or TrackingContext())
 
 
-def test_events_and_goals_wait_for_nothing() -> None:
+def test_events_and_goals_do_not_wait() -> None:
     order = SendOrder()
     claimed = [event("a"), goal("G"), event("b")]
     order.add(claimed)
@@ -46,7 +46,7 @@ def test_a_later_record_about_a_person_waits_for_an_earlier_one() -> None:
     assert order.divide([third]) == ([], [third])
 
 
-def test_what_goes_in_one_call_goes_in_its_order() -> None:
+def test_records_of_one_call_keep_their_order() -> None:
     order = SendOrder()
     first, second = said(user_id="u1"), said(user_id="u1")
     order.add([first, second])
@@ -67,7 +67,7 @@ def test_what_goes_in_one_call_goes_in_its_order() -> None:
     ],
     ids=["properties", "distinct id", "context", "browser", "alias", "group"],
 )
-def test_a_person_is_known_by_each_of_the_ids_that_a_vendor_may_go_by(later: QueuedRecord) -> None:
+def test_a_person_is_identified_by_each_id_that_a_vendor_may_use(later: QueuedRecord) -> None:
     order = SendOrder()
     first = said(user_id="u1")
     order.add([first, later])
@@ -77,7 +77,7 @@ def test_a_person_is_known_by_each_of_the_ids_that_a_vendor_may_go_by(later: Que
     assert order.divide([later]) == ([later], [])
 
 
-def test_a_group_is_a_subject_of_its_own() -> None:
+def test_a_group_is_a_separate_subject() -> None:
     order = SendOrder()
     company, same, other = (
         said(Group, user_id=user, group_type="company", group_key=key)
@@ -88,7 +88,7 @@ def test_a_group_is_a_subject_of_its_own() -> None:
     assert order.divide([same, other]) == ([other], [same])
 
 
-def test_nothing_is_remembered_of_what_is_settled() -> None:
+def test_settled_records_are_forgotten() -> None:
     order = SendOrder()
     claimed = [said(user_id=f"u{number % 3}") for number in range(10)]
     order.add(claimed)
@@ -97,7 +97,7 @@ def test_nothing_is_remembered_of_what_is_settled() -> None:
     assert not order._queues
 
 
-# --- at the vendors -------------------------------------------------------------------------------
+# --- with the vendors -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def analyse(url: str) -> Destination:
 
 
 def plan(request: Request) -> str | None:
-    """The plan that an identification's call tells, whichever vendor's it is."""
+    """Return the plan in a request of an identification, for any vendor."""
     body = request.json
     if "traits" in body:
         return str(body["traits"]["plan"])
@@ -130,7 +130,7 @@ def plan(request: Request) -> str | None:
 @pytest.mark.parametrize("make", [saytics, signal, analyse])
 @pytest.mark.parametrize("failure", [reply(503), reply(429), reply(500)], ids=["503", "429", "500"])
 @pytest.mark.parametrize("spool", ["memory", "sqlite"])
-def test_a_person_ends_as_who_was_identified_last(
+def test_a_person_ends_with_the_last_identified_properties(
     make: Callable[[str], Destination], failure: Any, spool: str, server: Server, tmp_path: Any
 ) -> None:
     failed: list[Request] = []

@@ -1,6 +1,6 @@
-"""With `flush="inline"` a request waits for its own records, whatever becomes of them, and for no others.
+"""With `flush="inline"` a request waits until its own records are settled, and for no others.
 
-`flush_timeout` is an hour, so that a request that waits for too much is one that a test waits for in vain.
+`flush_timeout` is an hour, so that a test fails if a request waits for too much.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HOUR = 3600.0
 
 
 class Vendor(BoxDestination):
-    """Takes records one by one, several at a time; by their names it refuses, stalls or loses them."""
+    """Accepts single records, several in parallel; it rejects, delays or loses them by their names."""
 
     def __init__(self, **limits: Any) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ def request_of(client: Client) -> Analytics:
 
 
 @pytest.mark.parametrize("end", [Analytics.finish, Analytics.release])
-def test_it_waits_for_what_it_has_captured(end: Callable[[Analytics], None], make: Make) -> None:
+def test_a_request_waits_for_its_records(end: Callable[[Analytics], None], make: Make) -> None:
     client, vendor = make()
     analytics = request_of(client)
     for number in range(5):
@@ -92,7 +92,7 @@ def test_it_waits_for_what_it_has_captured(end: Callable[[Analytics], None], mak
     assert sorted(vendor.taken) == [f"seen {number}" for number in range(5)]
 
 
-def test_it_waits_for_no_other_request(make: Make) -> None:
+def test_a_request_does_not_wait_for_others(make: Make) -> None:
     client, vendor = make()
     client.bind(user_id="another").capture("stalled")
     analytics = request_of(client)
@@ -101,14 +101,14 @@ def test_it_waits_for_no_other_request(make: Make) -> None:
     assert vendor.taken == ["seen"]
 
 
-def test_it_waits_for_nobody_if_it_has_captured_nothing(make: Make) -> None:
+def test_a_request_without_records_does_not_wait(make: Make) -> None:
     client, vendor = make()
     client.bind(user_id="another").capture("stalled")
     request_of(client).finish()
     assert vendor.taken == []
 
 
-def test_it_waits_for_what_it_has_handed_over_before(make: Make) -> None:
+def test_a_request_waits_for_records_submitted_earlier(make: Make) -> None:
     client, vendor = make()
     analytics = request_of(client)
     analytics.capture("early")
@@ -117,7 +117,7 @@ def test_it_waits_for_what_it_has_handed_over_before(make: Make) -> None:
     assert vendor.taken == ["early"]
 
 
-def test_it_waits_for_what_it_captures_after_its_response(make: Make) -> None:
+def test_a_request_waits_for_records_captured_after_its_response(make: Make) -> None:
     client, vendor = make()
     analytics = request_of(client)
     analytics.finish()
@@ -134,7 +134,9 @@ def test_it_waits_for_what_it_captures_after_its_response(make: Make) -> None:
         (["too_large"], {}),
     ],
 )
-def test_it_waits_no_longer_for_what_is_not_delivered(names: list[str], options: dict[str, Any], make: Make) -> None:
+def test_the_wait_ends_for_records_that_are_not_delivered(
+    names: list[str], options: dict[str, Any], make: Make
+) -> None:
     client, _ = make(**options)
     analytics = request_of(client)
     for name in names:
@@ -143,7 +145,7 @@ def test_it_waits_no_longer_for_what_is_not_delivered(names: list[str], options:
     assert client.stats().lanes["box"].pending == 0
 
 
-def test_it_does_not_wait_for_a_duplicate(make: Make) -> None:
+def test_a_request_does_not_wait_for_a_duplicate(make: Make) -> None:
     client, vendor = make()
     for _ in range(2):
         analytics = request_of(client)
@@ -153,40 +155,40 @@ def test_it_does_not_wait_for_a_duplicate(make: Make) -> None:
     assert client.stats().lanes["box"].dropped == {"duplicate": 1}
 
 
-def test_it_does_not_wait_for_what_a_full_queue_has_dropped(make: Make) -> None:
+def test_a_request_does_not_wait_for_records_dropped_by_a_full_queue(make: Make) -> None:
     client, vendor = make({"concurrency": 1}, queue_records=2, spool="memory")
     client.bind(user_id="another").capture("stalled")
-    until(lambda: client.stats().lanes["box"].pending == 1, "it is under way")
+    until(lambda: client.stats().lanes["box"].pending == 1, "it is in flight")
     analytics = request_of(client)
     analytics.capture("dropped")
     waiting = threading.Thread(target=analytics.finish)
     waiting.start()
-    until(lambda: client.stats().lanes["box"].pending == 2, "it waits")
+    until(lambda: client.stats().lanes["box"].pending == 2, "it is queued")
     client.bind(user_id="another").capture("newer")
     waiting.join(PATIENCE)
     assert not waiting.is_alive()
     assert vendor.taken == []
 
 
-def test_it_waits_no_longer_when_the_client_is_closed(make: Make) -> None:
+def test_the_wait_ends_when_the_client_is_closed(make: Make) -> None:
     client, _ = make()
     analytics = request_of(client)
     analytics.capture("stalled")
     waiting = threading.Thread(target=analytics.finish)
     waiting.start()
-    until(lambda: client.stats().lanes["box"].pending == 1, "it waits")
+    until(lambda: client.stats().lanes["box"].pending == 1, "it is queued")
     client.shutdown(0)
     waiting.join(PATIENCE)
     assert not waiting.is_alive()
 
 
-def test_it_waits_no_longer_than_flush_timeout_in_all(make: Make) -> None:
+def test_all_waits_of_a_request_together_take_at_most_flush_timeout(make: Make) -> None:
     client, _ = make(flush_timeout=0.01)
     analytics = request_of(client)
     analytics.capture("stalled")
     analytics.finish()
     analytics.capture("stalled")
-    analytics.release()  # what it waits here is none, for the time is over
+    analytics.release()  # does not wait, because the timeout is over
     assert client.stats().lanes["box"].pending == 2
     assert client._engine_for_process()._receipts._waiting == {}
 
@@ -221,7 +223,7 @@ async def test_coroutines_wait_without_a_thread(make: Make) -> None:
     assert vendor.taken.count("stalled") == len(requests)
 
 
-async def test_on_an_event_loop_the_plain_methods_do_not_wait(make: Make) -> None:
+async def test_the_sync_methods_do_not_wait_on_an_event_loop(make: Make) -> None:
     client, _ = make()
     analytics = request_of(client)
     analytics.capture("stalled")
@@ -229,7 +231,7 @@ async def test_on_an_event_loop_the_plain_methods_do_not_wait(make: Make) -> Non
     analytics.release()
 
 
-async def test_coroutines_wait_no_longer_than_flush_timeout_in_all(make: Make) -> None:
+async def test_all_waits_of_a_coroutine_together_take_at_most_flush_timeout(make: Make) -> None:
     client, _ = make(flush_timeout=0.01)
     analytics = request_of(client)
     analytics.capture("stalled")
@@ -239,7 +241,7 @@ async def test_coroutines_wait_no_longer_than_flush_timeout_in_all(make: Make) -
     assert not client._engine_for_process()._receipts._waiting
 
 
-def test_it_waits_no_longer_for_what_another_process_has_taken(tmp_path: Path) -> None:
+def test_the_wait_ends_for_records_claimed_by_another_process(tmp_path: Path) -> None:
     path = tmp_path / "spool.db"
     vendor = Vendor(concurrency=1)
     settings = Settings(destinations=(vendor,), flush="inline", flush_timeout=HOUR, spool=f"sqlite:///{path}")
@@ -252,12 +254,12 @@ def test_it_waits_no_longer_for_what_another_process_has_taken(tmp_path: Path) -
 
     connection = sqlite3.connect(path, isolation_level=None)
     try:
-        until(lambda: rows("owner > 0") == 1, "it is under way, and occupies the lane")
+        until(lambda: rows("owner > 0") == 1, "it is in flight, and occupies the lane")
         analytics = request_of(client)
         analytics.capture("seen")
         waiting = threading.Thread(target=analytics.finish)
         waiting.start()
-        until(lambda: rows() == 2, "it waits in the file")
+        until(lambda: rows() == 2, "it is in the file")
         connection.execute("UPDATE queue SET owner = 1000 WHERE record = (SELECT max(record) FROM queue)")
         waiting.join(PATIENCE)
         assert not waiting.is_alive()

@@ -1,4 +1,4 @@
-"""A client that nobody holds delivers what is left, then ends its threads and its connections."""
+"""A garbage-collected client delivers what is left, then ends its threads and its connections."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def ours() -> set[threading.Thread]:
 
 
 @pytest.mark.parametrize("flushed", [True, False])
-def test_clients_made_again_and_again_leave_nothing(server: Server, spool: str, flushed: bool) -> None:
+def test_repeatedly_created_clients_leave_no_threads(server: Server, spool: str, flushed: bool) -> None:
     before, kept = ours(), len(lifecycle._engines)
     client = None
     for _ in range(5):
@@ -61,12 +61,12 @@ def test_clients_made_again_and_again_leave_nothing(server: Server, spool: str, 
 
     client = None
     until(lambda: not ours() - before, "all threads have ended")
-    until(lambda: len(lifecycle._engines) == kept, "nothing is left to be closed at the end")
+    until(lambda: len(lifecycle._engines) == kept, "no engine is left to be closed at exit")
     arrived = b"".join(request.body for request in server.requests)
-    assert arrived.count(b"seen") == arrived.count(b"signups") == 2 * 5, "each vendor takes both"
+    assert arrived.count(b"seen") == arrived.count(b"signups") == 2 * 5, "each vendor accepts both"
 
 
-def test_a_client_ends_without_the_garbage_collector(server: Server) -> None:
+def test_a_client_ends_without_a_garbage_collection(server: Server) -> None:
     client = make(server)
     capture(client)
     client.flush(20.0)
@@ -79,7 +79,7 @@ def test_a_client_ends_without_the_garbage_collector(server: Server) -> None:
         gc.enable()
 
 
-def test_what_would_have_waited_for_company_is_sent(server: Server, spool: str) -> None:
+def test_lingering_records_are_sent(server: Server, spool: str) -> None:
     before = ours()
     capture(make(server, linger=LONG, spool=spool))
 
@@ -88,7 +88,7 @@ def test_what_would_have_waited_for_company_is_sent(server: Server, spool: str) 
     assert arrived.count(b"seen") == arrived.count(b"signups") == 2
 
 
-def test_what_the_vendor_cannot_take_yet_is_delivered_first(server: Server) -> None:
+def test_failing_records_are_delivered_first(server: Server) -> None:
     before = ours()
     server.will(*[reply(429)] * 6)
     capture(make(server))
@@ -110,7 +110,7 @@ def test_its_connections_are_closed(server: Server) -> None:
     until(lambda: len(list(descriptors.iterdir())) <= open_files, "all connections are closed")
 
 
-def test_the_default_client_before_is_let_go(server: Server) -> None:
+def test_a_replaced_default_client_ends(server: Server) -> None:
     before = ours()
     destinations = {"analyse": {"public_key": "pk_live_1", "host": server.url}}
     try:
@@ -124,7 +124,7 @@ def test_the_default_client_before_is_let_go(server: Server) -> None:
     assert sum(request.body.count(b'"run ') for request in server.requests) == 5
 
 
-def test_a_client_that_captured_nothing_has_nothing_to_end(server: Server, spool: str) -> None:
+def test_a_client_that_captured_nothing_has_no_threads(server: Server, spool: str) -> None:
     before = ours()
     make(server, spool=spool)
 
@@ -132,7 +132,7 @@ def test_a_client_that_captured_nothing_has_nothing_to_end(server: Server, spool
 
 
 @pytest.mark.parametrize("use", [Client.stats, Client.flush, Client.dead_letters])
-def test_a_client_that_only_looked_into_its_spool_closes_it(
+def test_a_client_that_only_read_its_spool_closes_it(
     use: Callable[[Client], object], server: Server, tmp_path: Path
 ) -> None:
     client = make(server, spool=f"sqlite:///{tmp_path}/spool.db")
@@ -154,7 +154,7 @@ def test_a_client_that_only_resumed_ends_its_threads(server: Server, spool: str)
     until(lambda: not ours() - before, "all threads have ended")
 
 
-def test_a_forked_child_that_drops_a_client_leaves_its_parents_alone(server: Server) -> None:
+def test_a_forked_child_that_drops_a_client_does_not_affect_its_parents(server: Server) -> None:
     client = make(server)
     capture(client)
     assert client.flush(20.0)

@@ -17,7 +17,7 @@ NOW = 1_767_225_600.0  # 2026-01-01
 # --- backoff --------------------------------------------------------------------------------------
 
 
-def test_a_delay_lies_anywhere_under_a_ceiling_that_doubles() -> None:
+def test_a_delay_is_random_below_a_doubling_ceiling() -> None:
     ceilings = [backoff(attempt, base=0.5, limit=60, random=lambda: 1.0) for attempt in range(1, 10)]
 
     assert ceilings == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
@@ -31,7 +31,7 @@ def test_a_delay_lies_anywhere_under_a_ceiling_that_doubles() -> None:
     limit=st.floats(0.001, 1e6),
     chance=st.floats(0, 1, exclude_max=True),
 )
-def test_a_delay_is_never_negative_or_beyond_the_limit_however_many_attempts(
+def test_a_delay_is_between_zero_and_the_limit_for_any_number_of_attempts(
     attempt: int, base: float, limit: float, chance: float
 ) -> None:
     assert 0 <= backoff(attempt, base=base, limit=limit, random=lambda: chance) <= limit
@@ -71,7 +71,7 @@ def after(header: str | None, *, limit: float = 300) -> float | None:
         ("Thu, 01 Jan 2026 00:01:30 +9999", None),
     ],
 )
-def test_retry_after_is_read_as_seconds_or_a_date_and_clamped(header: str | None, seconds: float | None) -> None:
+def test_retry_after_is_parsed_as_seconds_or_a_date_and_clamped(header: str | None, seconds: float | None) -> None:
     assert after(header) == seconds
 
 
@@ -79,7 +79,7 @@ def test_retry_after_is_read_as_seconds_or_a_date_and_clamped(header: str | None
     st.text(max_size=60)
     | st.from_regex(r"\A\w{0,4},? ?\d{0,9}[- ]\w{0,4}[- ]\d{0,9} \d{0,9}:?\d{0,9}:?\d{0,9} ?[-+]?\w{0,9}\Z")
 )
-def test_no_header_however_odd_does_harm(header: str) -> None:
+def test_any_header_is_parsed_without_an_exception(header: str) -> None:
     seconds = after(header)
 
     assert seconds is None or 0 <= seconds <= 300
@@ -100,14 +100,14 @@ def gate(
     )
 
 
-def test_a_new_gate_lets_as_many_calls_through_as_may_be_in_flight() -> None:
+def test_a_new_gate_allows_as_many_calls_as_the_concurrency() -> None:
     fresh = gate(concurrency=3)
 
     assert fresh.state(0) == "closed"
     assert [fresh.delay(0, in_flight) for in_flight in range(5)] == [0, 0, 0, math.inf, math.inf]
 
 
-def test_a_few_failures_hold_back_no_other_call() -> None:
+def test_a_few_failures_do_not_delay_other_calls() -> None:
     few = gate(concurrency=3)
     few.record_failure(0)
     few.record_failure(0)
@@ -116,7 +116,7 @@ def test_a_few_failures_hold_back_no_other_call() -> None:
     assert few.delay(0, 2) == 0
 
 
-def test_failures_in_a_row_open_the_circuit_and_then_one_probe_goes_at_a_time() -> None:
+def test_consecutive_failures_open_the_circuit_which_then_allows_one_probe_at_a_time() -> None:
     broken = gate(concurrency=3)
     for _ in range(3):
         broken.record_failure(100)
@@ -129,7 +129,7 @@ def test_failures_in_a_row_open_the_circuit_and_then_one_probe_goes_at_a_time() 
     assert broken.delay(130, 1) == math.inf
 
 
-def test_a_failed_probe_opens_the_circuit_for_longer_and_a_good_one_closes_it() -> None:
+def test_a_failed_probe_opens_the_circuit_for_longer_and_a_successful_one_closes_it() -> None:
     broken = gate(concurrency=3)
     for _ in range(3):
         broken.record_failure(100)
@@ -142,7 +142,7 @@ def test_a_failed_probe_opens_the_circuit_for_longer_and_a_good_one_closes_it() 
     assert broken.delay(130, 2) == 0
 
 
-def test_a_success_in_between_starts_the_count_anew() -> None:
+def test_a_success_resets_the_failure_count() -> None:
     lucky = gate()
     for _ in range(10):
         lucky.record_failure(0)
@@ -152,7 +152,7 @@ def test_a_success_in_between_starts_the_count_anew() -> None:
     assert lucky.state(0) == "closed"
 
 
-def test_what_the_vendor_asked_for_holds_for_all_calls_and_outlasts_a_success() -> None:
+def test_retry_after_applies_to_all_calls_and_outlasts_a_success() -> None:
     asked = gate(concurrency=3)
     asked.record_failure(0, retry_after=20)
     asked.record_failure(1, retry_after=5)
@@ -164,7 +164,7 @@ def test_what_the_vendor_asked_for_holds_for_all_calls_and_outlasts_a_success() 
     assert asked.delay(20, 2) == 0
 
 
-def test_a_vendor_that_asks_for_no_time_at_all_is_not_called_without_a_break() -> None:
+def test_a_retry_after_of_zero_does_not_cause_calls_without_a_break() -> None:
     hasty = gate()
     for _ in range(3):
         hasty.record_failure(0, retry_after=0)
@@ -172,7 +172,7 @@ def test_a_vendor_that_asks_for_no_time_at_all_is_not_called_without_a_break() -
     assert hasty.delay(0, 0) == 30
 
 
-def test_a_pause_lets_one_probe_through_in_each_interval() -> None:
+def test_a_pause_allows_one_probe_per_interval() -> None:
     wrong = gate(concurrency=3)
     wrong.pause(0)
     assert wrong.state(0) == "paused"
@@ -207,7 +207,7 @@ def test_a_call_that_succeeds_ends_a_pause() -> None:
     assert wrong.delay(0, 2) == 0
 
 
-def test_resuming_forgets_pause_failures_and_waits_but_not_the_rate_limit() -> None:
+def test_resuming_resets_the_pause_and_failures_but_not_the_rate_limit() -> None:
     wrong = gate(per_minute=2)
     for now in (0, 1):
         wrong.record_call(now)
@@ -221,7 +221,7 @@ def test_resuming_forgets_pause_failures_and_waits_but_not_the_rate_limit() -> N
     assert wrong.delay(1, 0) == 59
 
 
-def test_a_rate_limit_holds_in_any_minute_and_not_only_from_full_minute_to_full_minute() -> None:
+def test_a_rate_limit_applies_to_a_sliding_minute() -> None:
     limited = gate(concurrency=9, per_minute=3)
     for now in (50, 55, 59):
         assert limited.delay(now, 0) == 0
@@ -232,7 +232,7 @@ def test_a_rate_limit_holds_in_any_minute_and_not_only_from_full_minute_to_full_
 
 
 class GateMachine(RuleBasedStateMachine):
-    """A lane and its vendor in fast motion: whatever happens, the gate keeps its promises."""
+    """A lane and its vendor on a simulated clock, which check the gate against a model."""
 
     now = 0.0
     in_flight = 0
@@ -244,7 +244,7 @@ class GateMachine(RuleBasedStateMachine):
         self.concurrency, self.per_minute, self.to_open = concurrency, per_minute, failures
         self.gate = gate(concurrency=concurrency, per_minute=per_minute, failures=failures, delay=7, pause=60)
         self.sent: list[float] = []
-        self.not_before = -math.inf  # what the vendor asked for
+        self.not_before = -math.inf  # from Retry-After
         self.probe_at = -math.inf
 
     @rule(seconds=st.sampled_from([0.0, 0.5, 1.0, 7.0, 30.0, 60.0, 600.0]))
@@ -290,7 +290,7 @@ class GateMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.in_flight)
     @rule()
-    def be_refused(self) -> None:
+    def be_rejected(self) -> None:
         self.gate.pause(self.now)
         self.in_flight -= 1
         self.paused = True

@@ -1,4 +1,4 @@
-"""What goes next, without a vendor and without waiting: the clock is handed in."""
+"""The order of jobs, with a simulated clock and without a vendor."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def named(found: tuple[Job | None, float]) -> Sequence[str]:
     return labels(found[0].entries) if found[0] is not None else []
 
 
-def test_parts_go_before_retries_and_those_before_new_records() -> None:
+def test_parts_precede_retries_which_precede_new_records() -> None:
     queue = make_queue()
     queue.enqueue([event("new")])
     now = time.monotonic()
@@ -49,7 +49,7 @@ def test_parts_go_before_retries_and_those_before_new_records() -> None:
     assert waiting.next(now, probing=False) == (None, NEVER)
 
 
-def test_a_job_that_is_put_off_waits_for_its_time_unless_the_vendor_is_probed() -> None:
+def test_a_retry_waits_for_its_time_unless_the_vendor_is_probed() -> None:
     now = time.monotonic()
     waiting = schedule(make_queue())
     later = job("later")
@@ -62,7 +62,7 @@ def test_a_job_that_is_put_off_waits_for_its_time_unless_the_vendor_is_probed() 
     assert later not in waiting
 
 
-def test_what_is_brought_forward_is_due_now() -> None:
+def test_retry_now_makes_retries_due() -> None:
     now = time.monotonic()
     waiting = schedule(make_queue())
     waiting.schedule_retry(job("later"), now + 5)
@@ -72,7 +72,7 @@ def test_what_is_brought_forward_is_due_now() -> None:
     assert named(waiting.next(now, probing=False)) == ["later"]
 
 
-def test_every_second_probe_tries_new_records() -> None:
+def test_every_second_probe_sends_new_records() -> None:
     queue, now = make_queue(), time.monotonic()
     queue.enqueue([event(name) for name in "abcd"])
     waiting = schedule(queue)
@@ -86,7 +86,7 @@ def test_every_second_probe_tries_new_records() -> None:
     assert tried == [["a", "b"], ["c", "d"], ["a", "b"], ["c", "d"]]
 
 
-def test_a_record_waits_for_company_unless_somebody_is_in_a_hurry() -> None:
+def test_a_record_lingers_unless_a_flush_is_in_progress() -> None:
     queue = make_queue()
     queue.enqueue([event("a")])
     since = queue.depth()[2]
@@ -99,7 +99,7 @@ def test_a_record_waits_for_company_unless_somebody_is_in_a_hurry() -> None:
     assert named(waiting.next(since + 50, probing=False)) == ["a"]
 
 
-def test_what_before_send_drops_is_no_job() -> None:
+def test_records_dropped_by_before_send_make_no_job() -> None:
     queue = make_queue()
     queue.enqueue([event("a"), event("b"), event("c")])
     waiting = schedule(queue, before_send=lambda record, destination: None if record["name"] in "ab" else record)
@@ -112,7 +112,7 @@ def identified(*users: str) -> list[QueuedRecord]:
     return [QueuedRecord(Identify(random=os.urandom(10), time=0.0, user_id=user), EMPTY_CONTEXT) for user in users]
 
 
-def test_what_waits_for_its_order_comes_next_once_that_is_settled() -> None:
+def test_blocked_records_come_next_once_the_earlier_ones_are_settled() -> None:
     queue = make_queue()
     waiting = schedule(queue)
     queue.enqueue([*identified("u1", "u2", "u1", "u1"), event("a")])
@@ -123,8 +123,8 @@ def test_what_waits_for_its_order_comes_next_once_that_is_settled() -> None:
     assert third is not None
 
     assert waiting.admit(first)
-    assert not waiting.admit(second), "both are about a person of whom the first job tells"
-    assert waiting.admit(third), "events wait for nobody"
+    assert not waiting.admit(second), "both are about a person of the first job"
+    assert waiting.admit(third), "events do not wait"
     assert waiting.next(now, probing=False)[0] is None
 
     waiting.unblock(first.pop_entries())
@@ -134,7 +134,7 @@ def test_what_waits_for_its_order_comes_next_once_that_is_settled() -> None:
     assert [entry.user_id for entry in released.entries] == ["u1", "u1"]
 
 
-def test_the_order_gives_way_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_is_given_up_when_too_many_records_are_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[JobSchedule.__module__], "_MAX_BLOCKED", 3)
     queue = make_queue()
     waiting = schedule(queue)

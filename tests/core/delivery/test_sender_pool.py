@@ -23,7 +23,7 @@ def call(url: str = "http://127.0.0.1:1") -> VendorRequest:
 
 
 class Scripted:
-    """A transport that does what a function does."""
+    """A transport that calls a function."""
 
     def __init__(self, function: Callable[[], VendorResponse]) -> None:
         self.function = function
@@ -44,7 +44,7 @@ def senders(transport: Any) -> tuple[SenderPool, WakeEvent]:
 def results(pool: SenderPool, wake: WakeEvent, number: int) -> list[tuple[Attempt, Result]]:
     completed: list[tuple[Attempt, Result]] = []
     while len(completed) < number:
-        assert wake.wait(PATIENCE), f"only {len(completed)} calls came back"
+        assert wake.wait(PATIENCE), f"only {len(completed)} calls completed"
         completed += pool.completed()
     return completed
 
@@ -66,7 +66,7 @@ def no_new_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", start)
 
 
-def test_calls_go_out_at_the_same_time_each_on_a_thread_of_its_own() -> None:
+def test_calls_are_sent_in_parallel_each_on_its_own_thread() -> None:
     together = threading.Barrier(8)
 
     def send() -> VendorResponse:
@@ -84,7 +84,7 @@ def test_calls_go_out_at_the_same_time_each_on_a_thread_of_its_own() -> None:
     until(lambda: threads() == 0, "the threads have ended")
 
 
-def test_threads_are_used_again() -> None:
+def test_threads_are_reused() -> None:
     pool, wake = senders(Scripted(lambda: VendorResponse(status=200)))
     for _ in range(20):
         pool.submit(call(), AMPLE)
@@ -106,7 +106,7 @@ def test_threads_are_used_again() -> None:
         (SystemExit(1), OutcomeUnknown),
     ],
 )
-def test_whatever_a_transport_raises_its_call_comes_back(error: BaseException, becomes: type[Exception]) -> None:
+def test_a_call_completes_for_any_exception_of_a_transport(error: BaseException, becomes: type[Exception]) -> None:
     def send() -> VendorResponse:
         raise error
 
@@ -121,7 +121,7 @@ def test_whatever_a_transport_raises_its_call_comes_back(error: BaseException, b
     pool.stop()
 
 
-def test_a_call_that_hangs_is_given_up_and_its_late_reply_ignored() -> None:
+def test_a_call_that_hangs_times_out_and_its_late_reply_is_discarded() -> None:
     late = threading.Event()
 
     def send() -> VendorResponse:
@@ -130,7 +130,7 @@ def test_a_call_that_hangs_is_given_up_and_its_late_reply_ignored() -> None:
 
     pool, _ = senders(Scripted(send))
     attempt = pool.submit(call(), AMPLE)
-    until(lambda: attempt.started, "the call is under way")
+    until(lambda: attempt.started, "the call is in flight")
     attempt.deadline = 0.0
 
     [(_, result)] = pool.completed()
@@ -144,7 +144,7 @@ def test_a_call_that_hangs_is_given_up_and_its_late_reply_ignored() -> None:
     pool.stop()
 
 
-def test_what_follows_a_call_that_hangs_is_sent_by_a_thread_of_its_own() -> None:
+def test_a_call_after_one_that_hangs_is_sent_by_another_thread() -> None:
     hang = threading.Event()
     first = threading.Event()
 
@@ -160,7 +160,7 @@ def test_what_follows_a_call_that_hangs_is_sent_by_a_thread_of_its_own() -> None
     first.wait(PATIENCE)
     attempt.deadline = 0.0
     pool.completed()
-    assert transport.closed == 1, "its connection is cut"
+    assert transport.closed == 1, "its connection is shut down"
     assert pool.in_flight == 0
 
     pool.submit(call(), AMPLE)
@@ -169,10 +169,10 @@ def test_what_follows_a_call_that_hangs_is_sent_by_a_thread_of_its_own() -> None
     assert isinstance(result, VendorResponse)
     hang.set()
     pool.stop()
-    until(lambda: threads() == 0, "even the thread that hung has ended")
+    until(lambda: threads() == 0, "the blocked thread has ended too")
 
 
-def test_one_call_that_hangs_does_not_cut_off_those_that_do_not() -> None:
+def test_a_call_that_hangs_does_not_abort_others() -> None:
     with Server() as server:
         good = threading.Event()
         server.will(silence(), after(good, reply(200)))
@@ -191,7 +191,7 @@ def test_one_call_that_hangs_does_not_cut_off_those_that_do_not() -> None:
         [(attempt, result)] = results(pool, wake, 1)
         assert attempt is fine
         assert isinstance(result, VendorResponse)
-        assert pool.in_flight == 0, "now it is cut off"
+        assert pool.in_flight == 0, "now it is aborted"
         pool.stop()
         until(lambda: threads() == 0, "the threads have ended")
 
@@ -201,7 +201,7 @@ def test_one_call_that_hangs_does_not_cut_off_those_that_do_not() -> None:
     [silence(), drip(b"HTTP/1.1 200 OK\r\n", b"x-y: z\r\n"), drip(b"HTTP/1.1 200 OK\r\nx-y: ", b"z")],
     ids=["silence", "a-head-that-drips", "a-header-that-drips"],
 )
-def test_the_thread_of_a_call_that_was_given_up_ends_soon(answer: Any) -> None:
+def test_the_thread_of_a_call_that_timed_out_ends_soon(answer: Any) -> None:
     with Server() as server:
         server.will(answer)
         pool, _ = senders(HttpxTransport())
@@ -216,7 +216,7 @@ def test_the_thread_of_a_call_that_was_given_up_ends_soon(answer: Any) -> None:
         pool.stop()
 
 
-def test_the_first_thread_can_be_started_ahead_of_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_thread_can_be_started_before_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
     pool, wake = senders(Scripted(lambda: VendorResponse(status=200)))
     pool.start()
     pool.start()
@@ -230,7 +230,7 @@ def test_the_first_thread_can_be_started_ahead_of_the_first_call(monkeypatch: py
     pool.stop()
 
 
-def test_where_no_thread_can_be_started_calls_are_sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_threads_calls_are_sent_on_the_calling_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     no_new_threads(monkeypatch)
     pool, wake = senders(Scripted(lambda: VendorResponse(status=200)))
     with pytest.raises(RuntimeError):
@@ -242,7 +242,7 @@ def test_where_no_thread_can_be_started_calls_are_sent_at_once(monkeypatch: pyte
     pool.stop()
 
 
-def test_a_call_that_no_thread_has_taken_up_was_certainly_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_times_out_in_the_queue_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     hang = threading.Event()
     sent: list[int] = []
 

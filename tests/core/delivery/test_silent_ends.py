@@ -1,4 +1,4 @@
-"""Processes that may end by `os._exit`, where nothing of ours runs: what is captured there is delivered at once."""
+"""Processes that may end by `os._exit`, which runs no exit handlers: captured records are delivered at once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("made", ["parent", "child"])
-def test_what_a_forked_child_captures_right_before_os_exit_arrives(made: str, server: Server) -> None:
+def test_records_that_a_forked_child_captures_right_before_os_exit_arrive(made: str, server: Server) -> None:
     maker = "client = make()\nget = lambda: client\n" if made == "parent" else "get = make\n"
     script = FORK + maker + "for name in 'abc':\n    job(lambda: capture(get(), name))"
 
@@ -44,7 +44,7 @@ def test_what_a_forked_child_captures_right_before_os_exit_arrives(made: str, se
     assert names(server) == ["a", "b", "c"]
 
 
-def test_so_does_what_a_job_of_rqs_captures(server: Server) -> None:
+def test_records_that_an_rq_job_captures_arrive(server: Server) -> None:
     script = """
 import types
 sys.modules["rq"] = types.SimpleNamespace(get_current_job=lambda: "job 1")
@@ -55,7 +55,7 @@ os._exit(0)
     assert names(server) == ["a"]
 
 
-def test_a_child_of_multiprocessing_waits_for_nothing_before_its_end(server: Server) -> None:
+def test_a_child_of_multiprocessing_does_not_wait_before_its_end(server: Server) -> None:
     script = """
 client = make(linger=LONG)
 
@@ -92,9 +92,7 @@ job(work)
 
 
 @pytest.mark.parametrize("spool", ["memory", "sqlite"])
-def test_a_server_that_forks_for_each_request_delivers_what_that_captures(
-    spool: str, server: Server, tmp_path: Path
-) -> None:
+def test_a_server_that_forks_for_each_request_delivers_its_records(spool: str, server: Server, tmp_path: Path) -> None:
     where = "memory" if spool == "memory" else f"sqlite:///{tmp_path}/spool.db"
     script = f"""
 import socket, socketserver
@@ -119,12 +117,12 @@ os._exit(0)
     assert names(server) == ["a"]
 
 
-# --- how long --------------------------------------------------------------------------------------
+# --- timeouts --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    """A client in a process that may end silently."""
+    """A client in a process that may skip its exit handlers."""
     monkeypatch.setattr(lifecycle, "_imported_in", 0)
     settings = Settings(destinations=(batches(server.url),), trust_env=False, linger=3600.0, flush_timeout=0.3)
     client = Client(settings)
@@ -145,7 +143,7 @@ def test_each_capture_waits_for_its_delivery(client: Client, server: Server) -> 
     client.shutdown(0)
 
 
-def test_all_captures_together_wait_no_longer_than_one_flush(
+def test_all_captures_together_wait_at_most_flush_timeout(
     client: Client, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.answer = silence()
@@ -177,7 +175,7 @@ async def test_an_event_loop_does_not_wait(client: Client) -> None:
         ({"rq": SimpleNamespace(get_current_job=object)}, True),
     ],
 )
-def test_a_process_that_was_not_forked_ends_silently_only_in_a_job_of_rqs(
+def test_a_process_that_was_not_forked_skips_exit_handlers_only_in_an_rq_job(
     modules: dict[str, Any], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("gunicorn.arbiter", "uwsgi", "rq"):
@@ -188,7 +186,7 @@ def test_a_process_that_was_not_forked_ends_silently_only_in_a_job_of_rqs(
     assert lifecycle.may_skip_exit_handlers() is expected
 
 
-def test_a_child_of_billiards_is_celerys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_of_billiard_belongs_to_celery(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "_imported_in", 0)
     child = SimpleNamespace(current_process=lambda: SimpleNamespace(name="ForkPoolWorker-1"))
     monkeypatch.setitem(sys.modules, "billiard.process", child)

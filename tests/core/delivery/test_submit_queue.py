@@ -1,4 +1,4 @@
-"""The way in, by itself: batches out of any thread, in order, each once."""
+"""The submit queue: batches from any thread are processed in order, each once."""
 
 from __future__ import annotations
 
@@ -27,107 +27,107 @@ def unheard(error: BaseException) -> None:
     raise AssertionError("nothing goes wrong") from error
 
 
-class Taker:
-    """Keeps the labels of what it takes, and on which threads it did."""
+class Processor:
+    """Records the labels of processed batches, and the threads on which they were processed."""
 
     def __init__(self) -> None:
-        self.taken: list[str] = []
+        self.processed: list[str] = []
         self.threads: set[threading.Thread] = set()
 
     def __call__(self, batches: Sequence[Batch]) -> None:
-        self.taken += [record.label for one in batches for record in one.records]
+        self.processed += [record.label for one in batches for record in one.records]
         self.threads.add(threading.current_thread())
 
 
 @pytest.fixture
-def taker() -> Taker:
-    return Taker()
+def processor() -> Processor:
+    return Processor()
 
 
 @pytest.fixture
-def make(taker: Taker) -> Iterator[Callable[..., SubmitQueue]]:
+def make(processor: Processor) -> Iterator[Callable[..., SubmitQueue]]:
     made: list[SubmitQueue] = []
 
     def make(linger: float = 0.0) -> SubmitQueue:
-        made.append(SubmitQueue(taker, unheard, linger=linger))
+        made.append(SubmitQueue(processor, unheard, linger=linger))
         return made[-1]
 
     yield make
-    for intake in made:
-        thread = intake._thread
-        intake.stop()
+    for submit_queue in made:
+        thread = submit_queue._thread
+        submit_queue.stop()
         if thread is not None:
             thread.join(PATIENCE)
             assert not thread.is_alive()
 
 
-def test_what_is_put_in_is_taken_by_a_thread_of_its_own(make: Callable[..., SubmitQueue], taker: Taker) -> None:
-    intake = make()
+def test_batches_are_processed_on_the_queues_thread(make: Callable[..., SubmitQueue], processor: Processor) -> None:
+    submit_queue = make()
 
-    intake.put(batch("a"))
+    submit_queue.put(batch("a"))
 
-    until(lambda: taker.taken == ["a"], "it is taken")
-    assert taker.threads == {intake._thread}
+    until(lambda: processor.processed == ["a"], "it is processed")
+    assert processor.threads == {submit_queue._thread}
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
-def test_the_thread_tells_of_a_fault_and_goes_on(taker: Taker, error: type[BaseException]) -> None:
+def test_the_thread_reports_an_exception_and_continues(processor: Processor, error: type[BaseException]) -> None:
     told: list[BaseException] = []
 
     def failing(batches: Sequence[Batch]) -> None:
-        taker(batches)
-        if taker.taken == ["a"]:
+        processor(batches)
+        if processor.processed == ["a"]:
             raise error
 
-    intake = SubmitQueue(failing, told.append, linger=0)
-    intake.put(batch("a"))
-    until(lambda: len(told) == 1, "it is told")
-    thread = intake._thread
+    submit_queue = SubmitQueue(failing, told.append, linger=0)
+    submit_queue.put(batch("a"))
+    until(lambda: len(told) == 1, "it is reported")
+    thread = submit_queue._thread
 
-    intake.put(batch("b"))
+    submit_queue.put(batch("b"))
 
-    until(lambda: taker.taken == ["a", "b"], "the next one is taken")
+    until(lambda: processor.processed == ["a", "b"], "the next one is processed")
     assert type(told[0]) is error
-    assert taker.threads == {thread}
-    intake.stop()
+    assert processor.threads == {thread}
+    submit_queue.stop()
     assert thread is not None
     thread.join(PATIENCE)
     assert not thread.is_alive()
 
 
-def test_no_thread_is_started_before_something_is_put_in(make: Callable[..., SubmitQueue]) -> None:
+def test_no_thread_is_started_before_the_first_batch(make: Callable[..., SubmitQueue]) -> None:
     assert make()._thread is None
 
 
-def test_draining_takes_at_once_what_the_thread_lets_gather(make: Callable[..., SubmitQueue], taker: Taker) -> None:
-    intake = make(linger=LONG)
+def test_draining_processes_lingering_batches_at_once(make: Callable[..., SubmitQueue], processor: Processor) -> None:
+    submit_queue = make(linger=LONG)
     for name in "abc":
-        intake.put(batch(name))
+        submit_queue.put(batch(name))
 
-    assert intake.drain()
+    assert submit_queue.drain()
 
-    assert taker.taken == ["a", "b", "c"]
-    assert taker.threads == {threading.current_thread()}
-    assert not intake.drain()
+    assert processor.processed == ["a", "b", "c"]
+    assert processor.threads == {threading.current_thread()}
+    assert not submit_queue.drain()
 
 
-def test_a_drain_waits_for_the_one_that_is_under_way(taker: Taker) -> None:
+def test_a_drain_waits_for_another_in_progress(processor: Processor) -> None:
     entered, go_on = threading.Event(), threading.Event()
 
     def slow(batches: Sequence[Batch]) -> None:
         entered.set()
         assert go_on.wait(PATIENCE)
-        taker(batches)
+        processor(batches)
 
-    intake = SubmitQueue(slow, unheard, linger=LONG)
-    intake.put(batch("a"))
-    first = threading.Thread(target=intake.drain)
+    submit_queue = SubmitQueue(slow, unheard, linger=LONG)
+    submit_queue.put(batch("a"))
+    first = threading.Thread(target=submit_queue.drain)
     first.start()
     assert entered.wait(PATIENCE)
 
     def drain() -> None:
-        intake.drain()
-        taker.taken.append("drained")
+        submit_queue.drain()
+        processor.processed.append("drained")
 
     second = threading.Thread(target=drain)
     second.start()
@@ -135,96 +135,96 @@ def test_a_drain_waits_for_the_one_that_is_under_way(taker: Taker) -> None:
     second.join(PATIENCE)
     first.join(PATIENCE)
 
-    assert taker.taken == ["a", "drained"]
-    intake.stop()
+    assert processor.processed == ["a", "drained"]
+    submit_queue.stop()
 
 
-def test_who_puts_in_more_than_the_thread_keeps_up_with_does_the_work(
-    make: Callable[..., SubmitQueue], taker: Taker
+def test_put_drains_the_queue_when_the_thread_does_not_keep_up(
+    make: Callable[..., SubmitQueue], processor: Processor
 ) -> None:
-    intake = make(linger=LONG)
+    submit_queue = make(linger=LONG)
 
     for _ in range(5_000):
-        intake.put(batch())
+        submit_queue.put(batch())
 
-    assert len(taker.taken) >= 2_000
-    assert taker.threads == {threading.current_thread()}
+    assert len(processor.processed) >= 2_000
+    assert processor.threads == {threading.current_thread()}
 
 
-def test_many_threads_put_in_and_each_batch_is_taken_once(make: Callable[..., SubmitQueue], taker: Taker) -> None:
-    intake = make()
+def test_each_batch_of_many_threads_is_processed_once(make: Callable[..., SubmitQueue], processor: Processor) -> None:
+    submit_queue = make()
 
     def put(name: str) -> None:
         for number in range(300):
-            intake.put(batch(f"{name}{number}"))
+            submit_queue.put(batch(f"{name}{number}"))
 
     putting = [threading.Thread(target=put, args=(name,)) for name in "abcdefgh"]
     for thread in putting:
         thread.start()
     for thread in putting:
         thread.join(PATIENCE)
-    intake.drain()
+    submit_queue.drain()
 
-    assert len(taker.taken) == len(set(taker.taken)) == 8 * 300
-
-
-def test_after_stopping_each_batch_is_taken_at_once(make: Callable[..., SubmitQueue], taker: Taker) -> None:
-    intake = make(linger=LONG)
-    intake.put(batch("before"))
-
-    intake.stop()
-    intake.put(batch("after"))
-
-    assert taker.taken == ["before", "after"]
+    assert len(processor.processed) == len(set(processor.processed)) == 8 * 300
 
 
-def test_where_no_threads_run_each_batch_is_taken_at_once(
-    make: Callable[..., SubmitQueue], taker: Taker, monkeypatch: pytest.MonkeyPatch
+def test_after_stopping_each_batch_is_processed_in_put(make: Callable[..., SubmitQueue], processor: Processor) -> None:
+    submit_queue = make(linger=LONG)
+    submit_queue.put(batch("before"))
+
+    submit_queue.stop()
+    submit_queue.put(batch("after"))
+
+    assert processor.processed == ["before", "after"]
+
+
+def test_without_threads_each_batch_is_processed_in_put(
+    make: Callable[..., SubmitQueue], processor: Processor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "available", lambda: False)
-    intake = make(linger=LONG)
+    submit_queue = make(linger=LONG)
 
-    intake.put(batch("a"))
+    submit_queue.put(batch("a"))
 
-    assert taker.taken == ["a"]
+    assert processor.processed == ["a"]
 
 
-def test_a_signal_handler_may_drain_in_the_midst_of_a_drain(make: Callable[..., SubmitQueue], taker: Taker) -> None:
+def test_a_signal_handler_may_drain_during_a_drain(make: Callable[..., SubmitQueue], processor: Processor) -> None:
     class Interrupted(deque[Batch]):
         """Between two batches a signal handler of the same thread drains the rest."""
 
         def popleft(self) -> Batch:
             batch = super().popleft()
             if len(self) == 2:
-                intake.drain()
+                submit_queue.drain()
             return batch
 
-    intake = make(linger=LONG)
-    intake._inbox = Interrupted(batch(name) for name in "abcd")
+    submit_queue = make(linger=LONG)
+    submit_queue._inbox = Interrupted(batch(name) for name in "abcd")
 
-    intake.drain()
+    submit_queue.drain()
 
-    assert sorted(taker.taken) == ["a", "b", "c", "d"]
+    assert sorted(processor.processed) == ["a", "b", "c", "d"]
 
 
-def test_one_batch_may_be_put_in_while_another_is_taken_on_the_same_thread(taker: Taker) -> None:
+def test_a_batch_may_be_put_while_another_is_processed_on_the_same_thread(processor: Processor) -> None:
     def taking(batches: Sequence[Batch]) -> None:
-        if not taker.taken:
-            taker.taken.append("interrupted")
-            intake.put(batch("from a signal handler"))
-            intake.drain()
-        taker(batches)
+        if not processor.processed:
+            processor.processed.append("interrupted")
+            submit_queue.put(batch("from a signal handler"))
+            submit_queue.drain()
+        processor(batches)
 
-    intake = SubmitQueue(taking, unheard, linger=LONG)
-    intake.put(batch("a"))
+    submit_queue = SubmitQueue(taking, unheard, linger=LONG)
+    submit_queue.put(batch("a"))
 
-    intake.drain()
+    submit_queue.drain()
 
-    assert taker.taken == ["interrupted", "from a signal handler", "a"]
-    intake.stop()
+    assert processor.processed == ["interrupted", "from a signal handler", "a"]
+    submit_queue.stop()
 
 
-def test_a_batch_has_its_reason_to_be_dropped_or_its_contexts() -> None:
+def test_a_batch_has_a_drop_reason_of_its_own_or_of_its_context() -> None:
     refused = Batch([], lambda: (EMPTY_CONTEXT, DropReason.CONSENT))
 
     assert refused.resolve() == (EMPTY_CONTEXT, DropReason.CONSENT)

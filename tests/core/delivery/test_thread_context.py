@@ -1,4 +1,4 @@
-"""What our threads take with them from where they are started."""
+"""Threads of delivery start without the context of the request that starts them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tests.support.server import Server
 visitor: ContextVar[str | None] = ContextVar("visitor", default=None)
 
 
-def test_threads_know_nothing_of_the_request_that_starts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_start_in_an_empty_context(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: dict[str, str | None] = {}
     start = threading.Thread.start
 
-    def take_over_and_start(thread: threading.Thread) -> None:
-        """As Sentry does, which hands each thread the data of the request around it."""
+    def copy_context_and_start(thread: threading.Thread) -> None:
+        """Copy the context to the thread, as Sentry does."""
         taken[thread.name] = visitor.get()
         start(thread)
 
     with Server() as server:
         client = Client(Settings(destinations=(batches(server.url),), trust_env=False))
-        monkeypatch.setattr(threading.Thread, "start", take_over_and_start)
+        monkeypatch.setattr(threading.Thread, "start", copy_context_and_start)
         token = visitor.set("ada")
         client.analytics.capture("seen", user_id="ada")
         assert client.flush(20.0)

@@ -1,4 +1,4 @@
-"""Without threads in uWSGI, captures deliver on the calling thread. (tests/servers asks the real one.)"""
+"""Under a uWSGI that runs no threads, each capture delivers. (tests/servers has a real one.)"""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def ours() -> set[threading.Thread]:
 
 
 def capture(client: Client, *names: str) -> None:
-    """Capture these in one request, as far as delivery can tell."""
+    """Capture these as a request would."""
     for name in names:
         client.analytics.capture(name, user_id="user_1")
 
@@ -51,7 +51,7 @@ def capture(client: Client, *names: str) -> None:
     ("module", "expected"),
     [(SimpleNamespace(has_threads=0), False), (SimpleNamespace(has_threads=1), True), (SimpleNamespace(), True)],
 )
-def test_only_a_uwsgi_that_says_so_lets_no_threads_run(
+def test_threads_are_unavailable_only_if_uwsgi_says_so(
     module: object, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "uwsgi", module)
@@ -59,13 +59,13 @@ def test_only_a_uwsgi_that_says_so_lets_no_threads_run(
     assert threads.available() is expected
 
 
-def test_without_uwsgi_threads_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_available_without_uwsgi(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "uwsgi")
 
     assert threads.available()
 
 
-def test_a_record_has_arrived_when_the_call_that_hands_it_over_returns(server: Server) -> None:
+def test_a_record_has_arrived_when_submit_returns(server: Server) -> None:
     before = ours()  # other tests' threads may still be ending
     client = make_client(batches(server.url), singles(server.url), linger=3600.0)
 
@@ -76,7 +76,7 @@ def test_a_record_has_arrived_when_the_call_that_hands_it_over_returns(server: S
     assert ours() <= before
 
 
-def test_one_warning_says_what_to_set(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_warning_names_the_setting(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="sessionsight"):
         client = make_client(batches(server.url))
         capture(client, "one", "two")
@@ -85,7 +85,7 @@ def test_one_warning_says_what_to_set(server: Server, caplog: pytest.LogCaptureF
     assert "set enable-threads = true" in caplog.messages[0]
 
 
-def test_a_failure_is_not_waited_for_and_the_next_request_tries_again(server: Server) -> None:
+def test_a_request_does_not_wait_for_retries_and_the_next_one_retries(server: Server) -> None:
     client = make_client(batches(server.url), backoff_base=3600.0, backoff_max=3600.0)
     server.will(reply(500))
 
@@ -97,7 +97,7 @@ def test_a_failure_is_not_waited_for_and_the_next_request_tries_again(server: Se
     assert tally(client.stats().lanes["vendor"]) == {"captured": 2, "delivered": 2}
 
 
-def test_vendors_that_are_silent_hold_a_request_no_longer_than_flush_timeout(server: Server) -> None:
+def test_silent_vendors_block_a_request_for_at_most_flush_timeout(server: Server) -> None:
     server.answer = silence()
     long = {"read_timeout": 3600.0, "total_timeout": 3600.0}
     client = make_client(batches(server.url), singles(server.url), flush_timeout=0.2, **long)
@@ -107,7 +107,7 @@ def test_vendors_that_are_silent_hold_a_request_no_longer_than_flush_timeout(ser
     server.released.set()
 
 
-def test_flush_waits_for_retries_and_later_requests_deliver_as_before(server: Server) -> None:
+def test_flush_waits_for_retries_and_later_requests_deliver(server: Server) -> None:
     client = make_client(batches(server.url))
     server.will(reply(503, headers={"Retry-After": "1"}))
     capture(client, "one")
@@ -119,7 +119,7 @@ def test_flush_waits_for_retries_and_later_requests_deliver_as_before(server: Se
     assert tally(client.stats().lanes["vendor"]) == {"captured": 2, "delivered": 2}
 
 
-def test_the_end_of_the_process_delivers_what_is_left(server: Server) -> None:
+def test_shutdown_delivers_queued_records(server: Server) -> None:
     client = make_client(batches(server.url), backoff_base=0.01)
     server.will(reply(500))
     capture(client, "one")
@@ -128,7 +128,7 @@ def test_the_end_of_the_process_delivers_what_is_left(server: Server) -> None:
     assert server.requests[-1].json == ["one"]
 
 
-def test_what_a_function_of_the_users_captures_meanwhile_is_delivered_too(server: Server) -> None:
+def test_records_captured_by_a_callback_are_delivered_too(server: Server) -> None:
     def note(problem: Any) -> None:
         if problem.records == 1 and not noted:
             noted.append(problem.reason)
@@ -146,7 +146,7 @@ def test_what_a_function_of_the_users_captures_meanwhile_is_delivered_too(server
     assert tally(client.stats().lanes["vendor"]) == {"captured": 3, "delivered": 3}
 
 
-def test_a_dead_vendor_costs_the_other_nothing(server: Server) -> None:
+def test_a_dead_vendor_does_not_affect_another(server: Server) -> None:
     dead = batches(f"http://127.0.0.1:{free_port()}", name="dead")
     client = make_client(dead, batches(server.url), shutdown_timeout=0.0)
 

@@ -86,10 +86,10 @@ def error_of(make: MakeTransport, url: str, limits: TimeLimits = AMPLE, **option
     return raised.value
 
 
-# --- what is sent, what is read -------------------------------------------------------------------
+# --- requests and responses -----------------------------------------------------------------------
 
 
-def test_a_call_goes_out_as_it_is_and_its_reply_comes_back(make: MakeTransport, server: Server) -> None:
+def test_a_request_is_sent_unchanged_and_its_response_returned(make: MakeTransport, server: Server) -> None:
     server.will(reply(202, {"X-Thing": "Yes"}, b'{"ok":true}'))
 
     got = make().send(call(server.url, body=b"[1]", key="k"), AMPLE)
@@ -114,7 +114,9 @@ def test_a_reply_is_read_up_to_a_bound(make: MakeTransport, server: Server) -> N
     assert transport.send(call(server.url), AMPLE).body == b"x" * 1000
 
 
-def test_a_reply_of_just_the_bound_is_whole_and_its_connection_is_kept(make: MakeTransport, server: Server) -> None:
+def test_a_reply_of_exactly_the_bound_is_complete_and_its_connection_is_kept(
+    make: MakeTransport, server: Server
+) -> None:
     server.answer = reply(200, body=b"x" * 1000)
     transport = make(max_response_bytes=1000)
 
@@ -122,7 +124,7 @@ def test_a_reply_of_just_the_bound_is_whole_and_its_connection_is_kept(make: Mak
     assert server.connections == 1
 
 
-def test_connections_are_used_again(make: MakeTransport, server: Server) -> None:
+def test_connections_are_reused(make: MakeTransport, server: Server) -> None:
     transport = make()
     for status in (200, 503, 400, 200):
         server.will(reply(status))
@@ -149,7 +151,7 @@ def test_cookies_of_a_vendor_are_not_kept(make: MakeTransport, server: Server) -
     assert "cookie" not in server.requests[1].headers
 
 
-def test_large_bodies_are_compressed_where_the_vendor_takes_that() -> None:
+def test_large_bodies_are_compressed_where_the_vendor_accepts_that() -> None:
     small, large = call("http://x", body=b"x" * 1024), call("http://x", body=b"x" * 1025, key="k")
 
     assert compress(small, 1024) is small
@@ -158,7 +160,7 @@ def test_large_bodies_are_compressed_where_the_vendor_takes_that() -> None:
     assert gzip.decompress(packed.body) == large.body
     assert packed.headers == {"x-api-key": "k", "Content-Encoding": "gzip"}
     assert (packed.url, packed.method, packed.entries) == (large.url, large.method, large.entries)
-    assert compress(large, 1024).body == packed.body, "the same at each attempt"
+    assert compress(large, 1024).body == packed.body, "equal for each attempt"
 
 
 def test_a_compressed_body_arrives(make: MakeTransport, server: Server) -> None:
@@ -171,7 +173,7 @@ def test_a_compressed_body_arrives(make: MakeTransport, server: Server) -> None:
 # --- certainly not sent ---------------------------------------------------------------------------
 
 
-def test_a_port_where_nobody_listens_means_not_sent(make: MakeTransport) -> None:
+def test_a_refused_connection_means_not_sent(make: MakeTransport) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
 
@@ -207,11 +209,11 @@ def test_no_free_connection_means_not_sent(make: MakeTransport, server: Server) 
     assert len(server.requests) == 1
 
 
-def test_a_name_that_cannot_be_looked_up_means_not_sent(make: MakeTransport) -> None:
+def test_a_failed_name_lookup_means_not_sent(make: MakeTransport) -> None:
     assert isinstance(error_of(make, "http://a..b"), NotSent)
 
 
-def test_what_the_interpreter_refuses_at_its_end_means_not_sent(
+def test_an_error_of_the_interpreters_shutdown_means_not_sent(
     make: MakeTransport, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(**options: object) -> None:
@@ -227,7 +229,7 @@ def test_what_the_interpreter_refuses_at_its_end_means_not_sent(
     assert transport.send(call(server.url), AMPLE).status == 200
 
 
-# --- nobody knows ---------------------------------------------------------------------------------
+# --- unknown outcomes -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -244,7 +246,9 @@ def test_what_the_interpreter_refuses_at_its_end_means_not_sent(
     ],
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
 )
-def test_once_the_request_was_written_nobody_knows(make: MakeTransport, server: Server, answer: Any, what: str) -> None:
+def test_after_the_request_was_written_the_outcome_is_unknown(
+    make: MakeTransport, server: Server, answer: Any, what: str
+) -> None:
     server.will(answer)
 
     error = error_of(make, server.url, SHORT if "silence" in what else AMPLE)
@@ -253,9 +257,9 @@ def test_once_the_request_was_written_nobody_knows(make: MakeTransport, server: 
     server.wait_for(1)
 
 
-def test_a_reset_before_the_request_was_read_leaves_it_unknown_as_well(make: MakeTransport) -> None:
+def test_the_outcome_is_unknown_after_a_reset_before_the_request_was_read(make: MakeTransport) -> None:
     def hang_up(connection: socket.socket, server: Server) -> bool:
-        connection.recv(1, socket.MSG_PEEK)  # it is there, and stays unread
+        connection.recv(1, socket.MSG_PEEK)  # it has arrived, and stays unread
         return reset()(connection, server)
 
     with Server(greeting=hang_up) as server:
@@ -263,17 +267,17 @@ def test_a_reset_before_the_request_was_read_leaves_it_unknown_as_well(make: Mak
         assert server.requests == []
 
 
-def test_a_body_that_cannot_be_written_for_long_leaves_it_unknown(make: MakeTransport) -> None:
+def test_the_outcome_is_unknown_after_a_write_timeout(make: MakeTransport) -> None:
     with Server(greeting=silence()) as server, pytest.raises(OutcomeUnknown):
         make().send(call(server.url, body=b"x" * 50_000_000), SHORT)
 
 
-# --- a reply is a reply ---------------------------------------------------------------------------
+# --- incomplete responses -------------------------------------------------------------------------
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nstart"
 
 
-def test_a_body_that_breaks_off_does_not_take_the_status_back(make: MakeTransport, server: Server) -> None:
+def test_an_incomplete_body_does_not_change_the_status(make: MakeTransport, server: Server) -> None:
     server.will(raw(HEAD))
 
     got = reply_of(make, server)
@@ -281,7 +285,7 @@ def test_a_body_that_breaks_off_does_not_take_the_status_back(make: MakeTranspor
     assert (got.status, got.body) == (200, b"start")
 
 
-def test_a_body_that_drips_is_read_until_the_time_is_up(make: MakeTransport, server: Server) -> None:
+def test_a_body_that_drips_is_read_until_the_time_limit(make: MakeTransport, server: Server) -> None:
     server.will(drip(b"HTTP/1.1 200 OK\r\n\r\n", b"x"))
 
     got = reply_of(make, server, TimeLimits(connect=PATIENCE, read=PATIENCE, total=1.0))
@@ -290,9 +294,7 @@ def test_a_body_that_drips_is_read_until_the_time_is_up(make: MakeTransport, ser
     assert set(got.body) == {ord("x")}
 
 
-def test_a_body_that_never_comes_is_waited_for_no_longer_than_the_whole_call_may_take(
-    make: MakeTransport, server: Server
-) -> None:
+def test_a_missing_body_is_waited_for_until_the_total_time_limit(make: MakeTransport, server: Server) -> None:
     server.will(silence(HEAD))
     replies: list[VendorResponse] = []
     limits = TimeLimits(connect=PATIENCE, read=10 * PATIENCE, total=1.0)
@@ -304,11 +306,11 @@ def test_a_body_that_never_comes_is_waited_for_no_longer_than_the_whole_call_may
     assert [got.body for got in replies] == [b"start"]
 
 
-# --- can never be sent ----------------------------------------------------------------------------
+# --- invalid calls --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("key", ["sk_live\nX-Evil: 1", "sk_live\r", "sk_live\x00", "sk_live_\u00e9\u4e2d"])
-def test_a_key_that_no_header_can_hold_is_found_out_without_showing_it(
+def test_a_key_that_is_not_a_valid_header_is_an_error_that_does_not_contain_it(
     make: MakeTransport, server: Server, key: str
 ) -> None:
     with pytest.raises(InvalidCall) as raised:
@@ -326,20 +328,18 @@ def test_a_key_of_latin_1_is_sent_as_fetch_sends_it(make: MakeTransport, server:
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "http://[::1", "nonsense"])
-def test_an_address_that_is_none_is_found_out(make: MakeTransport, url: str) -> None:
+def test_an_invalid_url_is_an_error(make: MakeTransport, url: str) -> None:
     assert isinstance(error_of(make, url), InvalidCall)
 
 
-def test_a_certificate_file_that_is_not_there_is_named(make: MakeTransport, server: Server) -> None:
+def test_a_missing_certificate_file_is_named_in_the_error(make: MakeTransport, server: Server) -> None:
     error = error_of(make, server.url, ca_bundle="/nowhere/ca.pem")
 
     assert isinstance(error, InvalidCall)
     assert "/nowhere/ca.pem" in str(error)
 
 
-def test_a_proxy_address_that_is_none_is_found_out_without_showing_its_password(
-    make: MakeTransport, server: Server
-) -> None:
+def test_an_invalid_proxy_url_is_an_error_without_its_password(make: MakeTransport, server: Server) -> None:
     error = error_of(make, server.url, proxy="gopher://user:geheim@127.0.0.1:1")
 
     assert isinstance(error, InvalidCall)
@@ -365,7 +365,7 @@ def tree(error: type[Exception]) -> Iterator[type[Exception]]:
     ids=lambda error: f"{error.__module__.partition('.')[0]}-{error.__name__}",
 )
 @pytest.mark.parametrize("started", [False, True], ids=["before", "after"])
-def test_every_error_of_httpx_becomes_one_of_ours(error: type[Exception], started: bool) -> None:
+def test_every_httpx_error_is_mapped(error: type[Exception], started: bool) -> None:
     library = sys.modules[error.__module__.partition(".")[0]]
     call = module._CallTrace(module._Pool(None), PATIENCE)
     call.request_started = started
@@ -386,7 +386,7 @@ def test_the_lists_of_httpx_errors_name_errors_that_exist() -> None:
         assert {error.__name__ for error in tree(library.TransportError)} >= NOT_SENT | UNSENDABLE
 
 
-def test_an_error_from_elsewhere_becomes_one_of_ours_too() -> None:
+def test_any_other_exception_is_mapped() -> None:
     call = module._CallTrace(module._Pool(None), PATIENCE)
     with pytest.raises(NotSent), module._map_exceptions(httpx, call):
         raise UnicodeError
@@ -400,7 +400,7 @@ def test_an_error_from_elsewhere_becomes_one_of_ours_too() -> None:
 
 
 @pytest.mark.parametrize("answer", [silence(), drip(b"HTTP/1.1 200 OK\r\n", b"x-y: z\r\n")], ids=["silent", "dripping"])
-def test_closing_ends_calls_that_wait_and_later_calls_work(make: MakeTransport, server: Server, answer: Any) -> None:
+def test_closing_aborts_waiting_calls_and_later_calls_work(make: MakeTransport, server: Server, answer: Any) -> None:
     server.will(answer)
     transport = make()
     errors: list[TransportError] = []
@@ -431,7 +431,7 @@ def test_closing_leaves_no_connection_open(make: MakeTransport, server: Server) 
     server.wait_until(lambda: not server._open, "the end of all connections")
 
 
-def test_a_call_whose_connection_opens_too_late_is_not_made(make: MakeTransport, server: Server) -> None:
+def test_a_call_whose_connection_opens_too_late_is_not_sent(make: MakeTransport, server: Server) -> None:
     transport = make()
     error = None
     try:
@@ -448,10 +448,10 @@ def test_a_call_whose_connection_opens_too_late_is_not_made(make: MakeTransport,
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that nobody trusts, and its key."""
+    """A self-signed certificate for 127.0.0.1, and its key."""
     openssl = shutil.which("openssl")
     if openssl is None:
-        pytest.skip("there is no openssl here to make a certificate")
+        pytest.skip("openssl, which makes the certificate, is not installed")
     folder = tmp_path_factory.mktemp("tls")
     cert, key = folder / "cert.pem", folder / "key.pem"
     command = (
@@ -470,7 +470,7 @@ def secure(certificate: tuple[Path, Path]) -> Iterator[Server]:
         yield server
 
 
-def test_a_certificate_that_is_not_trusted_means_not_sent(make: MakeTransport, secure: Server) -> None:
+def test_an_untrusted_certificate_means_not_sent(make: MakeTransport, secure: Server) -> None:
     error = error_of(make, secure.url)
 
     assert isinstance(error, NotSent)
@@ -478,16 +478,14 @@ def test_a_certificate_that_is_not_trusted_means_not_sent(make: MakeTransport, s
     assert secure.requests == []
 
 
-def test_a_ca_bundle_of_ones_own_is_trusted(
-    make: MakeTransport, secure: Server, certificate: tuple[Path, Path]
-) -> None:
+def test_a_custom_ca_bundle_is_trusted(make: MakeTransport, secure: Server, certificate: tuple[Path, Path]) -> None:
     transport = make(ca_bundle=str(certificate[0]))
 
     assert [transport.send(call(secure.url), AMPLE).status for _ in range(2)] == [200, 200]
     assert secure.connections == 1
 
 
-def test_the_environments_certificates_count_if_trusted(
+def test_the_environments_certificates_are_used_if_trusted(
     make: MakeTransport, secure: Server, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
@@ -496,7 +494,7 @@ def test_the_environments_certificates_count_if_trusted(
     assert isinstance(error_of(make, secure.url, trust_env=False), NotSent)
 
 
-def test_closing_ends_a_call_that_waits_behind_tls(
+def test_closing_aborts_a_call_that_waits_for_a_reply_over_tls(
     make: MakeTransport, secure: Server, certificate: tuple[Path, Path]
 ) -> None:
     secure.will(silence())
@@ -512,9 +510,7 @@ def test_closing_ends_a_call_that_waits_behind_tls(
     assert [type(error) for error in errors] == [OutcomeUnknown]
 
 
-def test_plain_http_where_tls_is_spoken_is_unknown_and_the_other_way_round_not_sent(
-    make: MakeTransport, secure: Server
-) -> None:
+def test_plain_http_to_a_tls_port_is_unknown_and_the_reverse_is_not_sent(make: MakeTransport, secure: Server) -> None:
     assert isinstance(error_of(make, secure.url.replace("https:", "http:")), OutcomeUnknown)
     with Server(greeting=raw(b"220 mail.example ESMTP\r\n")) as plain:
         assert isinstance(error_of(make, plain.url.replace("http:", "https:")), NotSent)
@@ -529,7 +525,7 @@ def proxy() -> Iterator[Server]:
         yield server
 
 
-def test_a_proxy_may_be_set(make: MakeTransport, server: Server, proxy: Server) -> None:
+def test_a_configured_proxy_is_used(make: MakeTransport, server: Server, proxy: Server) -> None:
     assert reply_of(make, server, proxy=proxy.url).status == 200
 
     assert [request.target for request in proxy.requests] == [f"{server.url}/take?x=1"]
@@ -549,7 +545,7 @@ def test_a_proxy_of_the_environment_is_used(
 
 
 @pytest.mark.parametrize("form", ["127.0.0.1", "127.0.0.1:{}", "other.example, 127.0.0.1", "*"])
-def test_no_proxy_names_what_is_called_directly(
+def test_hosts_in_no_proxy_are_called_directly(
     make: MakeTransport, server: Server, proxy: Server, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
@@ -561,7 +557,7 @@ def test_no_proxy_names_what_is_called_directly(
 
 
 @pytest.mark.parametrize("rest", ["", "?x=1", "#top"])
-def test_no_proxy_is_heard_for_an_address_without_a_path(
+def test_no_proxy_is_obeyed_for_a_url_without_a_path(
     make: MakeTransport, server: Server, proxy: Server, rest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
@@ -573,7 +569,7 @@ def test_no_proxy_is_heard_for_an_address_without_a_path(
 
 
 @pytest.mark.parametrize("form", ["127.0.0.2", "127.0.0.1:1", "example.com"])
-def test_what_no_proxy_does_not_name_goes_by_the_proxy(
+def test_hosts_not_in_no_proxy_are_called_through_the_proxy(
     make: MakeTransport, server: Server, proxy: Server, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
@@ -584,7 +580,7 @@ def test_what_no_proxy_does_not_name_goes_by_the_proxy(
     assert (len(proxy.requests), len(server.requests)) == (1, 0)
 
 
-def test_the_environment_is_left_alone_where_it_is_not_trusted(
+def test_the_environment_is_ignored_where_it_is_not_trusted(
     make: MakeTransport, server: Server, proxy: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
@@ -606,7 +602,7 @@ def test_a_proxy_that_refuses_the_tunnel_means_not_sent(make: MakeTransport, sec
     assert secure.requests == []
 
 
-def test_a_call_goes_through_a_tunnel(make: MakeTransport, secure: Server, certificate: tuple[Path, Path]) -> None:
+def test_a_call_is_sent_through_a_tunnel(make: MakeTransport, secure: Server, certificate: tuple[Path, Path]) -> None:
     def tunnel(connection: socket.socket, _: Server) -> bool:
         connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         with socket.create_connection(("127.0.0.1", secure.port)) as beyond:
@@ -635,7 +631,7 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
 # --- not instrumented -----------------------------------------------------------------------------
 
 
-def test_opentelemetry_is_told_to_leave_our_calls_alone(
+def test_opentelemetry_does_not_instrument_our_calls(
     make: MakeTransport, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = pytest.importorskip("opentelemetry.context")
@@ -658,7 +654,7 @@ def test_opentelemetry_is_told_to_leave_our_calls_alone(
     assert not dict(context.get_current())
 
 
-def test_a_call_is_made_even_if_opentelemetry_is_not_as_we_know_it(
+def test_a_call_is_sent_with_an_incompatible_opentelemetry(
     make: MakeTransport, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.context", ModuleType("opentelemetry.context"))
@@ -681,7 +677,7 @@ def test_monitoring_that_wraps_httpx_clients_does_not_see_our_calls(
 # --- which library --------------------------------------------------------------------------------
 
 
-def test_httpx2_is_chosen_where_it_is_installed_else_httpx(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_httpx2_is_preferred_to_httpx(monkeypatch: pytest.MonkeyPatch) -> None:
     assert module.http_library() is httpx2
 
     monkeypatch.setitem(sys.modules, "httpx2", None)
@@ -692,7 +688,7 @@ def test_httpx2_is_chosen_where_it_is_installed_else_httpx(monkeypatch: pytest.M
         module.http_library()
 
 
-def test_time_limits_end_with_the_process() -> None:
+def test_time_limits_are_bounded_by_the_shutdown_deadline() -> None:
     limits = TimeLimits(connect=5, read=10, total=30)
 
     assert limits.within(float("inf")) == limits

@@ -1,4 +1,4 @@
-"""The four vendors' own protocols in a lane, where their rules meet the lane's."""
+"""The protocols of the four vendors in a lane."""
 
 from __future__ import annotations
 
@@ -86,9 +86,7 @@ def test_a_goal_that_may_have_been_counted_is_not_counted_twice(engine: MakeEngi
     assert len(server.requests) == 5
 
 
-def test_goals_carry_two_headers_of_their_own_and_eight_are_under_way_at_a_time(
-    engine: MakeEngine, server: Server
-) -> None:
+def test_goals_carry_two_headers_and_eight_are_in_flight_at_a_time(engine: MakeEngine, server: Server) -> None:
     server.answer = after(threading.Barrier(8), reply(200))
     lanes = engine(goals_at(server))
 
@@ -114,7 +112,7 @@ def test_an_event_keeps_its_id_through_all_attempts(engine: MakeEngine, server: 
 
 
 @pytest.mark.parametrize("name", ["signal", "saytics", "analyse"])
-def test_the_one_event_that_a_vendor_refuses_costs_no_other(engine: MakeEngine, server: Server, name: str) -> None:
+def test_an_event_that_a_vendor_rejects_does_not_affect_others(engine: MakeEngine, server: Server, name: str) -> None:
     def decide(request: Request) -> Answer:
         bad = b'"bad"' in request.body
         return reply(422, body=b'{"error":{"code":"VALIDATION_ERROR","message":"bad is bad"}}') if bad else reply(200)
@@ -131,7 +129,7 @@ def test_the_one_event_that_a_vendor_refuses_costs_no_other(engine: MakeEngine, 
     assert deaths([letter]) == {"bad": "refused"}
 
 
-def test_saytics_identifications_and_events_are_judged_call_by_call(engine: MakeEngine, server: Server) -> None:
+def test_saytics_identifications_and_events_get_a_verdict_for_each_request(engine: MakeEngine, server: Server) -> None:
     server.decide = lambda request: reply(400 if request.target == "/v1/users/identify" else 200)
     lanes = engine(Saytics(secret_key="sk_live_1", api_url=server.url))
     records: list[Record] = [event("a", 1), Identify(random=bytes(10), time=0), event("b", 2)]
@@ -152,7 +150,7 @@ def test_large_bodies_for_signal_are_compressed_and_small_ones_are_not(engine: M
     assert [request.headers.get("content-encoding") for request in server.requests] == [None, "gzip"]
 
 
-def test_each_kind_of_record_goes_where_there_is_a_place_for_it(engine: MakeEngine, server: Server) -> None:
+def test_each_kind_of_record_goes_to_the_vendors_that_support_it(engine: MakeEngine, server: Server) -> None:
     lanes = engine(goals_at(server), *events_at(server))
 
     lanes.submit(Batch([goal(), event("a"), Identify(random=bytes(10), time=0)], CONTEXT))
@@ -174,7 +172,7 @@ def test_each_kind_of_record_goes_where_there_is_a_place_for_it(engine: MakeEngi
         ("analyse", "public_key"),
     ],
 )
-def test_a_refused_key_is_called_by_the_name_of_its_setting(
+def test_the_log_names_the_setting_of_a_rejected_key(
     engine: MakeEngine, server: Server, name: str, option: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.will(reply(401))

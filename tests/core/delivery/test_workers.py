@@ -1,4 +1,4 @@
-"""A repeated key that another worker serves is delivered again, so the first keyed record says so where that may be."""
+"""Detection of several workers, which do not share keys, and the warning at the first keyed record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WARNING = "key= counts within this process only"
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the tests' own process looks like a worker."""
+    """Remove everything from the tests' own process that looks like a worker."""
     for name in ("gunicorn.arbiter", "uwsgi"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
@@ -47,18 +47,22 @@ def server() -> Iterator[Server]:
         ("python app.py --web 4", {}, False),
     ],
 )
-def test_a_number_of_workers_is_taken_at_its_word(argv: str, environ: dict[str, str], expected: bool) -> None:
+def test_the_number_of_workers_is_read_from_the_command_line_or_environment(
+    argv: str, environ: dict[str, str], expected: bool
+) -> None:
     assert workers.may_have_peers(argv.split(), environ) is expected
 
 
 @pytest.mark.parametrize(("number", "expected"), [(1, False), (4, True)])
-def test_uwsgi_knows_its_number_of_processes(number: int, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_uwsgi_processes_is_read_from_its_module(
+    number: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(numproc=number))
 
     assert workers.may_have_peers(["uwsgi"], {}) is expected
 
 
-def test_a_worker_of_gunicorns_may_have_peers_that_a_file_configures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gunicorn_worker_configured_by_a_file_may_have_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gunicorn.arbiter", SimpleNamespace())
 
     assert workers.may_have_peers(["gunicorn", "--config", "conf.py", "shop.wsgi"], {})
