@@ -72,7 +72,7 @@ class Hands:
     next_deadline = math.inf
 
     def __init__(self) -> None:
-        self.calls: list[Attempt] = []
+        self.calls: dict[Attempt, VendorRequest] = {}
         self.submitted: list[VendorRequest] = []
         self._done: list[tuple[Attempt, Result]] = []
 
@@ -81,13 +81,13 @@ class Hands:
         return len(self.calls) + len(self._done)
 
     def submit(self, call: VendorRequest, limits: TimeLimits) -> Attempt:
-        attempt = Attempt(call, limits, math.inf)
-        self.calls.append(attempt)
+        attempt = Attempt(limits.total, math.inf)
+        self.calls[attempt] = call
         self.submitted.append(call)
         return attempt
 
     def bring_back(self, attempt: Attempt, result: VendorResponse | TransportError) -> None:
-        self.calls.remove(attempt)
+        del self.calls[attempt]
         self._done.append((attempt, result))
 
     def completed(self) -> list[tuple[Attempt, Result]]:
@@ -218,8 +218,8 @@ class LaneModel(RuleBasedStateMachine):
     @rule(which=st.integers(0, 2), answer=st.sampled_from(sorted(ANSWERS)), noticed=st.booleans())
     def answer(self, which: int, answer: str, noticed: bool) -> None:
         """A call comes back, and the lane takes note at once or with the next ones."""
-        attempt = self.hands.calls[which % len(self.hands.calls)]
-        self.unnoticed.append((tokens_of(attempt.call), answer))
+        attempt = [*self.hands.calls][which % len(self.hands.calls)]
+        self.unnoticed.append((tokens_of(self.hands.calls[attempt]), answer))
         self.hands.bring_back(attempt, ANSWERS[answer])
         if noticed:
             self.turn()
@@ -258,7 +258,7 @@ class LaneModel(RuleBasedStateMachine):
                 assert not tokens & self.doubtful, "sent again although it may have arrived"
             self.look_at_order(tokens_of(call))
         self.seen = len(self.hands.submitted)
-        flying = [token for attempt in self.hands.calls for token in tokens_of(attempt.call)]
+        flying = [token for call in self.hands.calls.values() for token in tokens_of(call)]
         assert len(flying) == len(set(flying))
 
     def look_at_order(self, tokens: list[str]) -> None:
@@ -338,8 +338,8 @@ class DurableLaneModel(LaneModel):
     @rule()
     def kill(self) -> None:
         """The process is gone, and another one comes in its place. What it had on the wire may have arrived."""
-        for attempt in self.hands.calls:
-            self.doubtful |= set(tokens_of(attempt.call))
+        for call in self.hands.calls.values():
+            self.doubtful |= set(tokens_of(call))
         for tokens, _ in self.unnoticed:
             self.doubtful |= set(tokens)
         self.unnoticed.clear()

@@ -32,10 +32,10 @@ _GRACE = 0.5
 
 
 class Attempt(Struct, eq=False):
-    """A call that is queued or in flight."""
+    """Handle of a call that is queued or in flight."""
 
-    call: VendorRequest
-    limits: TimeLimits
+    timeout: float
+    """Seconds that the call may take."""
     deadline: float
     """On the monotonic clock."""
     started: bool = False
@@ -45,6 +45,7 @@ class Attempt(Struct, eq=False):
 
 
 Result = VendorResponse | TransportError
+_Work = tuple[Attempt, VendorRequest, TimeLimits]
 
 
 class SenderPool:
@@ -53,7 +54,7 @@ class SenderPool:
     Used by one dispatcher; only the queues are shared with the threads.
     """
 
-    _work: queue.SimpleQueue[Attempt | None]
+    _work: queue.SimpleQueue[_Work | None]
     _done: queue.SimpleQueue[tuple[Attempt, Result]]
 
     def __init__(self, transport: Transport, *, name: str, wake: WakeEvent) -> None:
@@ -88,7 +89,7 @@ class SenderPool:
 
     def submit(self, call: VendorRequest, limits: TimeLimits) -> Attempt:
         """Send the call on a thread of the pool, or on the calling thread where no thread can be started."""
-        attempt = Attempt(call, limits, time.monotonic() + limits.total + _GRACE)
+        attempt = Attempt(limits.total, time.monotonic() + limits.total + _GRACE)
         self._in_flight.append(attempt)
         if self._threads < self.in_flight:
             try:
@@ -96,10 +97,10 @@ class SenderPool:
             except RuntimeError:  # the interpreter is shutting down, or the host runs no threads
                 if self._threads <= len(self._timed_out):
                     attempt.started = True
-                    self._done.put((attempt, self._send(attempt)))
+                    self._done.put((attempt, self._send(call, limits)))
                     self._wake.set()
                     return attempt
-        self._work.put(attempt)
+        self._work.put((attempt, call, limits))
         return attempt
 
     def completed(self) -> list[tuple[Attempt, Result]]:
@@ -130,7 +131,7 @@ class SenderPool:
         if not attempt.started:
             return NotSent("no thread was free to send it")
         self._timed_out.append(attempt)
-        return OutcomeUnknown(f"no reply within {attempt.limits.total:g} s")
+        return OutcomeUnknown(f"no reply within {attempt.timeout:g} s")
 
     def _abandon_threads(self) -> None:
         """Shut down the connections, and let the threads end when they notice; later calls start new ones."""
@@ -154,16 +155,17 @@ class SenderPool:
         )
         self._threads += 1
 
-    def _run(self, work: queue.SimpleQueue[Attempt | None]) -> None:
-        while (attempt := work.get()) is not None:
+    def _run(self, work: queue.SimpleQueue[_Work | None]) -> None:
+        while (item := work.get()) is not None:
+            attempt, call, limits = item
             attempt.started = True
             if not attempt.abandoned:
-                self._done.put((attempt, self._send(attempt)))
+                self._done.put((attempt, self._send(call, limits)))
                 self._wake.set()
 
-    def _send(self, attempt: Attempt) -> Result:
+    def _send(self, call: VendorRequest, limits: TimeLimits) -> Result:
         try:
-            return self._transport.send(attempt.call, attempt.limits)
+            return self._transport.send(call, limits)
         except TransportError as error:
             return error
         except ConfigurationError as error:
