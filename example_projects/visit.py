@@ -155,7 +155,7 @@ def compare(expected: list[Row], records: list[InspectedRecord]) -> list[str]:
     wanted, arrived = Counter(expected), Counter(map(Row.of, records))
     missing = [f"missing:    {told(row)}" for row in (wanted - arrived).elements()]
     unexpected = [f"unexpected: {told(row)}" for row in (arrived - wanted).elements()]
-    refused = [f"refused:    {told(Row.of(record))}: {record.rules[0]}" for record in records if not record.accepted]
+    refused = [f"refused:    {told(Row.of(record))}: {record.errors[0]}" for record in records if not record.accepted]
     return missing + unexpected + refused
 
 

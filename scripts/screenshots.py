@@ -181,7 +181,7 @@ def add_history(inspector: RunningInspector, *, now: float) -> None:
             occurred_at=moment,
             side="server",
             accepted=accepted,
-            rules=[] if accepted else ["propertyId: is required"],
+            errors=[] if accepted else ["propertyId: is required"],
             **values,
         )
         _keep(inspector, record, latency=chance.lognormvariate(0.6, 0.5))

@@ -47,5 +47,5 @@ def _of(store: Store, text: str) -> list[InspectedRecord]:
     told = {"properties": {text: {text: [text]}, "text": text}, "raw": {text: text}, "page_url": text, **ids}
     call = {"headers": [("user-agent", text), (text[:50], text)], "body": text.encode(), "reply": text.encode()}
     kept = keep(store, record(name=text, warnings=[text], **told), fault=text, **call)
-    kept += keep(store, record(1, name=text, accepted=False, rules=[text], **told), status=400, **call)
+    kept += keep(store, record(1, name=text, accepted=False, errors=[text], **told), status=400, **call)
     return kept + keep(store, goal(2, 12.5, name=text, session_id=text))

@@ -87,7 +87,7 @@ def test_all_that_a_visitor_does_lands_in_the_session_of_the_browser(browser: Br
     signal_ids = [page.evaluate(f"{storage}.getItem('signal_{name}_id')") for storage, name in STORED]
     records = demo.wait_for_records(4 + 9 + 10 + 10)  # goals; Signal, which knows no anonymous visitor; the other two
     assert complaints == []
-    assert [record["rules"] for record in records if not record["accepted"]] == []
+    assert [record["errors"] for record in records if not record["accepted"]] == []
 
     goals = [record for record in records if record["vendor"] == "sessionsight"]
     assert {(goal["name"], goal["amount"]): goal["session_id"] for goal in goals} == sessions

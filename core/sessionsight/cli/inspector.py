@@ -75,7 +75,7 @@ def command(
             port=port,
             db=str(db or ":memory:"),
             keys=_keys(keys),
-            faults=Faults(fail=fail, latency=latency, rate_limit=rate_limit).checked(),
+            faults=Faults(fail=fail, latency=latency, rate_limit=rate_limit).validated(),
             max_records=max_records,
         )
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What pages say in numbers: sessions, goals, health and counts, each a query or two over the store's tables."""
+"""Aggregate queries of the store: sessions, goals, health and counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sessionsight.inspector.model import KINDS, VENDORS, Counts, GoalTotal, Sess
 __all__ = ["MINUTES", "counts", "goal_series", "goals", "health", "sessions"]
 
 MINUTES = 60
-_LATEST = 1000
+_LATENCY_SAMPLES = 1000
 
 _GOALS = """
     SELECT name AS goal_id, sum(amount >= 0) AS increments, sum(amount < 0) AS decrements,
@@ -33,7 +33,7 @@ _SERIES = """
     FROM records, span WHERE kind = 'goal' AND accepted AND name = :goal_id
     GROUP BY bucket
 """
-# A count for each minute, each a range of one index; grouping all records by their minute would sort them.
+# One index range per minute; grouping all records by minute would sort them.
 _MINUTES = """
     WITH RECURSIVE minutes (minute) AS (SELECT 0 UNION ALL SELECT minute + 1 FROM minutes WHERE minute < :minutes - 1)
     SELECT minute, (
@@ -46,7 +46,7 @@ _LATENCIES = "SELECT latency_ms FROM requests WHERE vendor = ? ORDER BY id DESC 
 
 
 def counts(db: sqlite3.Connection) -> Counts:
-    """How many records there are."""
+    """Return the numbers of records."""
     vendors, kinds, verdicts = Counter[str](), Counter[str](), Counter[bool]()
     for vendor, kind, accepted, n in _by_kind(db):
         vendors[vendor] += n
@@ -62,13 +62,13 @@ def counts(db: sqlite3.Connection) -> Counts:
 
 
 def goals(db: sqlite3.Connection, goal_id: str | None = None) -> list[GoalTotal]:
-    """What all goals add up to, or one of them."""
+    """Return the totals of all goals, or of one goal."""
     return [
         GoalTotal(
             goal_id=row["goal_id"],
             increments=row["increments"],
             decrements=row["decrements"],
-            total=round(row["total"], 6),  # sums of binary fractions: 49.9 - 49.9 is to be 0
+            total=round(row["total"], 6),  # sums of binary fractions: 49.9 - 49.9 must be 0
             count=row["increments"] - row["decrements"],
             money=bool(row["money"]),
             last=row["last"],
@@ -78,7 +78,7 @@ def goals(db: sqlite3.Connection, goal_id: str | None = None) -> list[GoalTotal]
 
 
 def goal_series(db: sqlite3.Connection, goal_id: str, buckets: int) -> list[tuple[float, float]]:
-    """The total at the end of each bucket of the goal's time; a single point when all happened at once."""
+    """Return the total at the end of each bucket of time; a single point if all records have the same time."""
     rows = db.execute(_SERIES, {"goal_id": goal_id, "buckets": buckets}).fetchall()
     if not rows:
         return []
@@ -92,8 +92,8 @@ def goal_series(db: sqlite3.Connection, goal_id: str, buckets: int) -> list[tupl
 
 
 def sessions(db: sqlite3.Connection, *, limit: int, before: int | None) -> list[SessionSummary]:
-    """The visits with the newest records."""
-    found = visits.visits(db, limit=limit, before=MAX_ID if before is None else before)
+    """Return the visits with the newest records."""
+    found = visits.recent_visits(db, limit=limit, before=MAX_ID if before is None else before)
     return [_summary(visit, cursor) for visit, cursor in found]
 
 
@@ -120,7 +120,7 @@ def _summary(visit: visits.LinkedVisit, cursor: int) -> SessionSummary:
 
 
 def health(db: sqlite3.Connection, *, now: float) -> list[VendorHealth]:
-    """How each vendor's endpoints are doing."""
+    """Return the health of each vendor's endpoints."""
     verdicts: Counter[tuple[str, bool]] = Counter()
     for vendor, _, accepted, n in _by_kind(db):
         verdicts[vendor, bool(accepted)] += n
@@ -134,7 +134,7 @@ def health(db: sqlite3.Connection, *, now: float) -> list[VendorHealth]:
         statuses[row["vendor"]][str(row["status"])] = row["n"]
 
     def one(vendor: Vendor) -> VendorHealth:
-        latencies = sorted(latency for (latency,) in db.execute(_LATENCIES, (vendor, _LATEST)))
+        latencies = sorted(latency for (latency,) in db.execute(_LATENCIES, (vendor, _LATENCY_SAMPLES)))
         return VendorHealth(
             vendor=vendor,
             accepted=verdicts[vendor, True],

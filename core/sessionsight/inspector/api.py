@@ -33,7 +33,7 @@ class Paging(Struct, frozen=True):
 
 
 class Wait(Struct, frozen=True):
-    """What is waited for."""
+    """Parameters of the wait."""
 
     count: Annotated[int, Meta(ge=0, le=MAX_ID)] = 1
     timeout: Annotated[float, Meta(ge=0, le=MAX_WAIT)] = 10.0
@@ -76,20 +76,20 @@ class _Api:
 
     async def _records(self, request: Request) -> Response:
         wanted, paging = _filtered(request, Paging)
-        return await _found(self._store.records, wanted, before=paging.before, limit=paging.limit)
+        return await _json_or_404(self._store.records, wanted, before=paging.before, limit=paging.limit)
 
     async def _clear(self, request: Request) -> Response:
         _parameters(request, NoParameters)
         return _json({"removed": await run_in_threadpool(self._store.clear)})
 
     async def _record(self, request: Request) -> Response:
-        return await _found(self._store.record, _id(request))
+        return await _json_or_404(self._store.record, _id(request))
 
     async def _request(self, request: Request) -> Response:
-        return await _found(self._store.request, _id(request))
+        return await _json_or_404(self._store.request, _id(request))
 
     async def _counts(self, request: Request) -> Response:
-        return await _found(self._store.counts)
+        return await _json_or_404(self._store.counts)
 
     async def _wait(self, request: Request) -> Response:
         wanted, wait = _filtered(request, Wait)
@@ -110,7 +110,7 @@ class _Api:
         yield b"retry: 1000\n\n"
         async for news in self._feed.follow(wanted, after=after):
             match news:
-                case "quiet":
+                case "heartbeat":
                     yield b": nothing new\n\n"  # so that a connection that has gone is noticed
                 case "cleared" | "reload":
                     yield f"event: {news}\ndata: {{}}\n\n".encode()
@@ -155,7 +155,7 @@ class _Api:
 
     async def _set_faults(self, request: Request) -> Response:
         try:
-            faults = msgspec.json.decode(await request.body(), type=Faults).checked()
+            faults = msgspec.json.decode(await request.body(), type=Faults).validated()
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, FaultsError) as error:
             raise HTTPException(400, str(error)) from None
         self._injector.faults = faults
@@ -178,7 +178,7 @@ def _json(value: Any) -> Response:
     return Response(msgspec.json.encode(value), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-async def _found(look_up: Callable[..., Any], *given: Any, **named: Any) -> Response:
+async def _json_or_404(look_up: Callable[..., Any], *given: Any, **named: Any) -> Response:
     value = await run_in_threadpool(look_up, *given, **named)
     if value is None:
         raise HTTPException(404, "there is none, or it has given way to newer ones")

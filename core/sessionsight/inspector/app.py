@@ -35,7 +35,7 @@ def create_app(store: Store, options: Options | None = None) -> Starlette:
         options: Its keys, faults and host count here.
     """
     options = options or Options()
-    feed, injector = EventFeed(store), Injector(options.faults.checked())
+    feed, injector = EventFeed(store), Injector(options.faults.validated())
     receiver = IngestEndpoint(store, injector, options.keys)
 
     async def receive(request: Request) -> Response:

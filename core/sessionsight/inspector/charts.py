@@ -105,7 +105,7 @@ def bounds(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def round_steps(low: float, high: float, count: int = 4, *, whole: bool = False) -> list[float]:
-    """Round numbers between two others, at most `count` steps apart, for the lines of a chart.
+    """Return round numbers between two others as the lines of a chart, with at most `count` steps.
 
     Args:
         low: The lowest.

@@ -1,4 +1,4 @@
-"""One line a record, for the terminal."""
+"""Formats records as lines of a terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEADING = f"{'time':8}  {'vendor':12}  {'record':28}  {'session':8}  {'who':12} 
 
 
 def line(record: InspectedRecord, *, colour: bool = False) -> str:
-    """One row under `HEADING`; of a refused record it tells the first rule that it broke.
+    """Return one row under `HEADING`, which ends with the errors of a rejected record.
 
     Example:
         09:41:00  sessionsight  monthly-revenue decrement     0b54ad6e                49
@@ -36,33 +36,33 @@ def line(record: InspectedRecord, *, colour: bool = False) -> str:
     time = strftime("%H:%M:%S", localtime(record.received_at))
     text = f"{time}  {vendor}  {_short(name, 28):28}  {(record.session_id or '')[:8]:8}  {who:12}  {amount}".rstrip()
     if not record.accepted:
-        refusal = f"refused: {'; '.join(record.rules)}"
+        refusal = f"refused: {'; '.join(record.errors)}"
         text += f"  {click.style(refusal, fg='red') if colour else refusal}"
     return text
 
 
 def json_line(record: InspectedRecord) -> str:
-    """The record as one line of JSON."""
+    """Return the record as one line of JSON."""
     return msgspec.json.encode(record).decode()
 
 
 def printer(stream: TextIO, show: Callable[[InspectedRecord], str]) -> Callable[[list[InspectedRecord]], None]:
-    """What a store can tell of its changes: prints each record that was added, at once.
+    """Return a listener of a store that prints each added record immediately.
 
-    A stream that has been closed, or that cannot write some letter, disturbs nobody.
+    Errors of a closed stream, and characters that it cannot encode, are ignored.
     """
     encoding = stream.encoding or "utf-8"
 
-    def tell(added: list[InspectedRecord]) -> None:
+    def print_added(added: list[InspectedRecord]) -> None:
         text = "".join(f"{show(record)}\n" for record in added)
         with suppress(OSError):
             stream.write(text.encode(encoding, "replace").decode(encoding))
             stream.flush()
 
-    return tell
+    return print_added
 
 
 def _short(text: str, width: int, *, keep: int | None = None) -> str:
-    """What does not fit is cut to `keep` characters; none of it can move the cursor."""
+    """Truncate a text that is too wide to `keep` characters, and replace control characters."""
     text = "".join(character if character.isprintable() else "?" for character in text)
     return text if len(text) <= width else f"{text[: keep or width - 1]}…"

@@ -1,7 +1,6 @@
-"""Follows a store: who waits is woken by each change, and reads on from where it was.
+"""Feed of a store's changes: each change wakes the listeners, which then read the records they have not seen.
 
-Nothing is queued for a listener, so a slow one costs nothing; when it has fallen too far behind it is told
-to start afresh.
+Nothing is queued per listener, so a slow one uses no memory. A listener that is too far behind is told to reload.
 """
 
 from __future__ import annotations
@@ -20,36 +19,36 @@ from sessionsight.inspector.store import Store
 __all__ = ["BEHIND", "EventFeed", "FeedItem"]
 
 BEHIND = 1000
-"""Records that a listener may be behind."""
+"""Most unread records of a listener before it has to reload."""
 
-FeedItem = InspectedRecord | Literal["cleared", "reload", "quiet"]
+FeedItem = InspectedRecord | Literal["cleared", "reload", "heartbeat"]
 
 
 class EventFeed:
-    """Tells of a store's changes until it is closed."""
+    """Reports a store's changes until it is closed."""
 
     def __init__(self, store: Store, *, heartbeat: float = 15.0) -> None:
         self._store = store
         self._heartbeat = heartbeat
-        self._bells: set[asyncio.Event] = set()
+        self._waiters: set[asyncio.Event] = set()
         self._closed = False
 
     def close(self) -> None:
-        """End all that follows and waits; called on the event loop."""
+        """End all calls of `follow` and `wait_for`. Must be called on the event loop."""
         self._closed = True
-        for bell in self._bells:
-            bell.set()
+        for changed in self._waiters:
+            changed.set()
 
     async def follow(self, wanted: Filter, *, after: int) -> AsyncIterator[FeedItem]:
-        """The wanted records newer than `after`, and on.
+        """Yield the matching records newer than `after`, and each new one.
 
-        Between them stand `"cleared"` when everything was removed, `"reload"` when there were too many
-        to send, and `"quiet"` when nothing has happened for a while.
+        Also yields `"cleared"` when everything was removed, `"reload"` when there were too many
+        records to send, and `"heartbeat"` when nothing has changed for `heartbeat` seconds.
         """
         cleared = self._store.cleared
-        with self._bell() as bell:
+        with self._waiter() as changed:
             while not self._closed:
-                bell.clear()
+                changed.clear()
                 if cleared != self._store.cleared:
                     cleared = self._store.cleared
                     yield "cleared"
@@ -62,40 +61,40 @@ class EventFeed:
                     after = record.id
                     if wanted.matches(record):
                         yield record
-                if not news and not await _rings(bell, self._heartbeat):
-                    yield "quiet"
+                if not news and not await _wait(changed, self._heartbeat):
+                    yield "heartbeat"
 
     async def wait_for(self, wanted: Filter, count: int, *, timeout: float) -> int:
-        """Wait until there are so many of the wanted records; gives how many there are then, or in the end."""
+        """Wait until there are `count` matching records; return how many there are then, or at the timeout."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        with self._bell() as bell:
+        with self._waiter() as changed:
             while True:
-                bell.clear()
+                changed.clear()
                 found = await run_in_threadpool(self._store.count, wanted)
-                if found >= count or self._closed or not await _rings(bell, deadline - loop.time()):
+                if found >= count or self._closed or not await _wait(changed, deadline - loop.time()):
                     return found
 
     @contextmanager
-    def _bell(self) -> Iterator[asyncio.Event]:
-        bell = asyncio.Event()
+    def _waiter(self) -> Iterator[asyncio.Event]:
+        changed = asyncio.Event()
         loop = asyncio.get_running_loop()
-        self._bells.add(bell)
+        self._waiters.add(changed)
         try:
-            with self._store.listening(lambda _: _ring(loop, bell)):
-                yield bell
+            with self._store.listening(lambda _: _notify(loop, changed)):
+                yield changed
         finally:
-            self._bells.discard(bell)
+            self._waiters.discard(changed)
 
 
-def _ring(loop: asyncio.AbstractEventLoop, bell: asyncio.Event) -> None:
+def _notify(loop: asyncio.AbstractEventLoop, changed: asyncio.Event) -> None:
     if not loop.is_closed():
-        loop.call_soon_threadsafe(bell.set)
+        loop.call_soon_threadsafe(changed.set)
 
 
-async def _rings(bell: asyncio.Event, seconds: float) -> bool:
+async def _wait(changed: asyncio.Event, seconds: float) -> bool:
     try:
-        await asyncio.wait_for(bell.wait(), max(seconds, 0.0))
+        await asyncio.wait_for(changed.wait(), max(seconds, 0.0))
     except TimeoutError:
         return False
     return True

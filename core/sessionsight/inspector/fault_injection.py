@@ -1,7 +1,7 @@
-"""Faults on demand, to see how one's own app bears a vendor that fails, is slow, or limits its calls.
+"""Fault injection, to test an app against a vendor that fails, is slow, or limits its requests.
 
-Each is written as the command line writes it: `500:0.3` (three of ten calls fail with 500), `200` or
-`200-800` (milliseconds), `10/s` or `100/m`. Clock and chance are handed in.
+Faults have the same format as on the command line: `500:0.3` (three of ten requests fail with 500), `200` or
+`200-800` (milliseconds), `10/s` or `100/m`. The clock and the random numbers are passed in.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class FaultsError(ConfigurationError):
-    """A fault is written in a way that means none."""
+    """A fault has an invalid format."""
 
 
 class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is to go wrong; nothing by default."""
+    """Faults to inject; none by default."""
 
     fail: str | None = None
-    """A status from 400 to 599, and how much of all calls gets it; all, without a number: `503:0.5`."""
+    """Status from 400 to 599, and the fraction of requests that get it, by default all: `503:0.5`."""
     latency: str | None = None
-    """Milliseconds before each reply, less than a minute, or a range of them: `200-800`."""
+    """Milliseconds before each response, less than a minute, or a range of them: `200-800`."""
     rate_limit: str | None = None
-    """Calls that are answered in a second, minute or hour, of each vendor; 429 beyond them: `10/s`."""
+    """Requests per second, minute or hour for each vendor; more of them get a 429: `10/s`."""
 
-    def checked(self) -> Faults:
-        """The same; empty texts are none.
+    def validated(self) -> Faults:
+        """Return the faults with empty texts as None.
 
         Raises:
-            FaultsError: One is written wrongly.
+            FaultsError: A fault has an invalid format.
         """
         known = Faults(fail=self.fail or None, latency=self.latency or None, rate_limit=self.rate_limit or None)
         _read("fail", known.fail, FAIL, "500:0.3")
@@ -51,14 +51,14 @@ class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def latency_range(self) -> tuple[int, int]:
-        """Milliseconds, from and to."""
+        """Shortest and longest delay in milliseconds."""
         low, _, high = (self.latency or "0").partition("-")
         ends = sorted((int(low), int(high or low)))
         return ends[0], ends[1]
 
     @property
     def failure(self) -> tuple[int, float] | None:
-        """The status, and how much of all calls gets it."""
+        """Status, and the fraction of requests that get it."""
         if self.fail is None:
             return None
         status, _, part = self.fail.partition(":")
@@ -66,7 +66,7 @@ class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def rate(self) -> tuple[int, float] | None:
-        """How many calls in how many seconds."""
+        """Number of requests, and the number of seconds."""
         if self.rate_limit is None:
             return None
         calls, _, unit = self.rate_limit.partition("/")
@@ -74,12 +74,12 @@ class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class InjectedFault(Struct, frozen=True):
-    """What is done to one request."""
+    """Fault for one request."""
 
     delay: float = 0.0
     """Seconds."""
     status: int | None = None
-    """In place of the vendor's own reply."""
+    """Status of the response that replaces the vendor's; None for no replacement."""
     reason: str | None = None
     headers: Mapping[str, str] = {}
 
@@ -88,30 +88,30 @@ NO_FAULT = InjectedFault()
 
 
 class Injector:
-    """Decides for each request, by the faults that are set at the time."""
+    """Selects the fault of each request by the current faults."""
 
     def __init__(self, faults: Faults | None = None) -> None:
         self.faults = faults or Faults()
         self._answered: defaultdict[str, deque[float]] = defaultdict(deque)
 
     def decide(self, caller: str, *, now: float, chance: Callable[[], float]) -> InjectedFault:
-        """What to do to a call.
+        """Return the fault for one request.
 
         Args:
-            caller: Whose calls the rate limit counts together.
-            now: A clock's seconds.
-            chance: Gives a number from 0 to below 1.
+            caller: Key by which the rate limit counts requests.
+            now: Seconds of a monotonic clock.
+            chance: Returns a random number from 0 to below 1.
         """
         low, high = self.faults.latency_range
         delay = (low + (high - low) * chance()) / 1000 if high else 0.0
-        if (rate := self.faults.rate) is not None and not self._let_through(caller, *rate, now=now):
+        if (rate := self.faults.rate) is not None and not self._is_within_rate(caller, *rate, now=now):
             wait = max(1, round(rate[1] - (now - self._answered[caller][0])))
             return InjectedFault(delay, 429, f"rate limit {self.faults.rate_limit}", {"Retry-After": str(wait)})
         if (failure := self.faults.failure) is not None and chance() < failure[1]:
             return InjectedFault(delay, failure[0], f"fail {self.faults.fail}")
         return InjectedFault(delay) if delay else NO_FAULT
 
-    def _let_through(self, caller: str, calls: int, seconds: float, *, now: float) -> bool:
+    def _is_within_rate(self, caller: str, calls: int, seconds: float, *, now: float) -> bool:
         answered = self._answered[caller]
         while answered and answered[0] <= now - seconds:
             answered.popleft()

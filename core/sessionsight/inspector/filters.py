@@ -37,23 +37,23 @@ class Filter(Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: Kind | None = None
     status: Status | None = None
     session: str | None = None
-    """A session's id, whoever's."""
+    """Id of a session of any vendor."""
     visitor: str | None = None
     user: str | None = None
     event: str | None = None
-    """An event's name or a goal's id, exactly."""
+    """Exact name of an event or id of a goal."""
     text: str | None = None
-    """Stands somewhere in the record as it was sent; letters of ASCII in any case."""
+    """Text anywhere in the record as it was sent; ASCII letters match in any case."""
     since: float | None = None
-    """Received then or later, in Unix seconds. Queries may write ISO 8601 as well."""
+    """Received at this time or later, in Unix seconds. Queries may use ISO 8601 as well."""
     until: float | None = None
-    """Received before."""
+    """Received before this time."""
     after: Annotated[int, Meta(ge=0, le=MAX_ID)] | None = None
     """Newer than the record of this id."""
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> Filter:
-        """Read the parameters that are filters; empty ones, and others, do not count.
+        """Create a filter from query parameters, ignoring empty and unknown ones.
 
         Raises:
             FilterError: A value is wrong.
@@ -73,11 +73,11 @@ class Filter(Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise FilterError(problem(error)) from None
 
     def to_query(self) -> dict[str, str]:
-        """The parameters that mean this filter."""
+        """Return the query parameters of this filter."""
         return {name: str(value) for name, value in msgspec.to_builtins(self).items()}
 
     def matches(self, record: InspectedRecord) -> bool:
-        """Whether the record is wanted."""
+        """Return whether a record matches."""
         exact = (
             (self.vendor, record.vendor),
             (self.kind, record.kind),
@@ -97,7 +97,7 @@ class Filter(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def problem(error: msgspec.ValidationError) -> str:
-    """What is wrong with which parameter.
+    """Return the parameter with the error.
 
     Example:
         >>> problem(msgspec.ValidationError("Expected `int`, got `str` - at `$.after`"))

@@ -23,7 +23,7 @@ from sessionsight.inspector.store import Store
 
 __all__ = ["IngestEndpoint"]
 
-_KNOWN = 1000  # of a user's records, the newest
+_KNOWN = 1000  # most records of a user that are read
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "x-api-key", "cookie"})
 _METHODS = "GET, POST, DELETE, OPTIONS"
 
@@ -32,9 +32,9 @@ class IngestEndpoint:
     """Answers every request below `/v1/`.
 
     Args:
-        store: Where requests and records are kept.
-        injector: Decides on faults.
-        keys: The keys that a vendor takes, if not any.
+        store: Store of requests and records.
+        injector: Selects faults.
+        keys: Valid keys by vendor. Without an entry, any key is valid.
     """
 
     def __init__(self, store: Store, injector: Injector, keys: Mapping[Vendor, frozenset[str]]) -> None:
@@ -43,14 +43,14 @@ class IngestEndpoint:
         self._keys = keys
 
     async def __call__(self, request: Request) -> Response:
-        """The vendor's reply."""
+        """Return the vendor's response."""
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=_cors(request))
         at, started = time.time(), time.perf_counter()
         try:
             body = await _read(request)
         except ClientDisconnect:
-            return Response(status_code=400)  # which nobody reads
+            return Response(status_code=400)  # the client has disconnected
         ingest, endpoints = endpoints_at(request.scope["path"])
         fault = NO_FAULT
         if ingest is not None:
@@ -65,7 +65,7 @@ class IngestEndpoint:
             reason = f"answered {fault.status} on demand: {fault.reason}"
             outcome = IngestResult(
                 arrived.ingest.error(fault.status, reason).with_headers(fault.headers),
-                [base.refuse(record, reason) for record in outcome.records],
+                [base.reject(record, reason) for record in outcome.records],
                 outcome.key,
             )
         reply, request = outcome.reply, arrived.request
@@ -75,7 +75,7 @@ class IngestEndpoint:
             method=request.method,
             path=request.scope["path"],
             query=request.scope["query_string"].decode("latin-1"),
-            headers=[(name, _shown(name, value)) for name, value in request.headers.items()],
+            headers=[(name, _masked_header(name, value)) for name, value in request.headers.items()],
             body=_without_key(body, outcome.key)[: base.MAX_KEPT],
             status=reply.status,
             reply=answer,
@@ -87,7 +87,7 @@ class IngestEndpoint:
         return Response(answer, reply.status, {**_cors(request), **reply.headers}, media_type="application/json")
 
     def _outcome(self, arrived: _Incoming) -> tuple[IngestResult, bytes]:
-        """What the vendor says, and the body unzipped."""
+        """Return the vendor's result, and the decoded body."""
         request, ingest, body = arrived.request, arrived.ingest, arrived.body
         path, method = request.scope["path"], request.method
         if ingest is None:
@@ -126,13 +126,13 @@ class _Incoming(Struct, frozen=True, kw_only=True):
     at: float
     """Unix seconds."""
     body: bytes | None
-    """None when it was too large."""
+    """None if it was too large."""
     ingest: Ingest | None
     endpoints: list[Endpoint]
 
 
 async def _read(request: Request) -> bytes | None:
-    """The body; None when it is too large, of which the rest is read and forgotten."""
+    """Return the body; None if it is too large. The rest of a large body is read and discarded."""
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
@@ -143,7 +143,7 @@ async def _read(request: Request) -> bytes | None:
 
 
 def _cors(request: Request) -> dict[str, str]:
-    """Any page may call the vendors' endpoints, beacons with cookies included."""
+    """Return headers that let any page call the vendors' endpoints, including beacons with cookies."""
     origin = request.headers.get("origin")
     if origin is None:
         return {}
@@ -159,12 +159,12 @@ def _cors(request: Request) -> dict[str, str]:
     }
 
 
-def _shown(name: str, value: str) -> str:
+def _masked_header(name: str, value: str) -> str:
     return base.masked(value) if name in _SECRET_HEADERS else value
 
 
 def _without_key(body: bytes, key: str | None) -> bytes:
-    """A key in the body is cut; one that is no longer than what may be shown anyway stays, and breaks no other word."""
+    """Return the body with its key masked. A key short enough to be shown is not replaced."""
     if key is None or len(key) <= base.SHOWN_OF_A_SECRET:
         return body
     return body.replace(key.encode(errors="replace"), base.masked(key).encode(errors="replace"))

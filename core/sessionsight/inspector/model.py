@@ -1,4 +1,4 @@
-"""What the inspector keeps: requests as they came, the records read out of them, and sums over both.
+"""Data model of the inspector: received requests, the records parsed from them, and aggregates.
 
 All times are Unix seconds.
 """
@@ -35,56 +35,56 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 WEBSOCKET = "WEBSOCKET"
-"""The method of what came as a message."""
+"""Method of records that were received as a message."""
 
 
 class RecordedRequest(Struct, frozen=True, kw_only=True):
-    """One HTTP request, and what it was answered."""
+    """HTTP request and its response."""
 
     id: int = 0
-    """Given by the store, ascending."""
+    """Assigned by the store, ascending."""
     received_at: float
     method: str
     path: str
     query: str = ""
     """Without the question mark."""
     headers: list[tuple[str, str]] = []
-    """Names in lower case, in their order; of a secret only the first 8 characters stand here."""
+    """Lower-case names in the order received. Only the first 8 characters of secrets are kept."""
     body: bytes = b""
-    """Unzipped; at most the first mebibyte is kept, and secrets in it are cut as well."""
+    """Decompressed; at most the first mebibyte is kept. Secrets in it are masked as well."""
     status: int
-    """Of our reply."""
+    """Status of the response."""
     reply: bytes = b""
-    """Our reply's body."""
+    """Body of the response."""
     latency_ms: float = 0.0
-    """How long the reply took, with the latency that was asked for."""
+    """Milliseconds until the response, including injected latency."""
     vendor: Vendor | None = None
-    """Whose endpoint it was; None for a path that no vendor has."""
+    """Vendor of the endpoint; None for a path without vendor."""
     fault: str | None = None
-    """The fault that was put in place of a reply, in words."""
+    """Description of the injected fault."""
 
 
 class InspectedRecord(Struct, frozen=True, kw_only=True):
-    """One record out of a request."""
+    """Record parsed from a request."""
 
     id: int = 0
-    """Given by the store, ascending; pages and streams continue from it."""
+    """Assigned by the store, ascending; pages and streams continue from it."""
     request_id: int = 0
-    """The `RecordedRequest` that it came in."""
+    """Id of its `RecordedRequest`."""
     received_at: float
     occurred_at: float
-    """The time that the record itself bears, else `received_at`."""
+    """Time given in the record, otherwise `received_at`."""
     vendor: Vendor
     kind: Kind
     name: str
-    """The event's name, or the goal's id."""
+    """Name of the event, or id of the goal."""
     side: Source
-    """Which SDK sent it, told by the endpoint and the request's headers."""
+    """Kind of SDK that sent it, by the endpoint and the request's headers."""
     accepted: bool
-    rules: list[str] = []
-    """Which rules a refused record broke, in words: `goalId: must be a string, not 7`."""
+    errors: list[str] = []
+    """Errors of a rejected record: `goalId: must be a string, not 7`."""
     warnings: list[str] = []
-    """What a vendor takes but advises against, or does not document."""
+    """Warnings about values that the vendor accepts but discourages or does not document."""
     session_id: str | None = None
     window_id: str | None = None
     visitor_id: str | None = None
@@ -94,79 +94,79 @@ class InspectedRecord(Struct, frozen=True, kw_only=True):
     """Money or steps; negative for a goal's decrement."""
     properties: dict[str, Any] = {}
     raw: dict[str, Any] = {}
-    """The record as it stood in the request."""
+    """The record as in the request."""
     page_url: str | None = None
-    """The app's page or request that caused it, where the wire tells it."""
+    """Page or request of the app that caused it, if the record contains it."""
 
 
 class Page(Struct, frozen=True):
-    """Some records, newest first."""
+    """Page of records, newest first."""
 
     records: list[InspectedRecord]
     next: int | None
-    """The cursor of the page with older ones; None when there are none."""
+    """Cursor of the next page with older records; None if there are none."""
 
 
 class Visit(Struct, frozen=True, kw_only=True):
-    """A session's records, with those that are tied to it."""
+    """Records of a session, and those linked to it."""
 
     session_id: str
-    """The session that stands for it."""
+    """Session that identifies the visit."""
     sessions: list[str]
-    """The ids of all vendors' sessions in it."""
+    """Session ids of all vendors in it."""
     records: list[InspectedRecord]
-    """As they occurred."""
+    """In the order in which they occurred."""
     user_id: str | None = None
-    """The latest user that it is known to be of."""
-    tied_by_time: frozenset[int] = frozenset()
-    """The ids of those records that nothing but their time ties to it."""
+    """Latest known user."""
+    linked_by_time: frozenset[int] = frozenset()
+    """Ids of the records that are linked to it by their time only."""
 
 
 class SessionSummary(Struct, frozen=True, kw_only=True):
-    """One visit, in a line: a session, with those of other vendors that are tied to it."""
+    """Summary of a visit: a session, with the linked sessions of other vendors."""
 
     session_id: str
-    """The session that stands for it."""
+    """Session that identifies the visit."""
     sessions: list[str]
-    """The ids of all vendors' sessions in it."""
+    """Session ids of all vendors in it."""
     first: float
-    """When its first record occurred."""
+    """Time of its first record."""
     last: float
     count: int
-    """Records, tied ones included."""
+    """Records, including linked ones."""
     refused: int
     sides: dict[str, int]
     """Records by side."""
     vendors: dict[str, int]
     """Records by vendor."""
     user_id: str | None
-    """The latest known."""
+    """Latest known user."""
     visitor_id: str | None
     windows: list[str]
     cursor: int
-    """The newest id of a record in these sessions; older visits come `before` it."""
+    """Newest id of a record in these sessions; older visits are `before` it."""
 
 
 class GoalTotal(Struct, frozen=True, kw_only=True):
-    """One goal's accepted records, added up."""
+    """Total of the accepted records of a goal."""
 
     goal_id: str
     increments: int
-    """How many."""
+    """Number of increments."""
     decrements: int
-    """How many."""
+    """Number of decrements."""
     total: float
-    """Amounts of the increments less those of the decrements: for a revenue goal, money."""
+    """Amounts of the increments minus those of the decrements: money for a revenue goal."""
     count: int
-    """Increments less decrements: the progress of a goal that counts."""
+    """Increments minus decrements: the progress of a counting goal."""
     money: bool
-    """Whether the total is money: not every step was 1. No record says which kind of goal it is."""
+    """True if the total is probably money: an amount other than 1 was sent. Records do not contain the kind of goal."""
     last: float
-    """When the latest occurred."""
+    """Time of the latest record."""
 
 
 class VendorHealth(Struct, frozen=True, kw_only=True):
-    """How one vendor's endpoints are doing."""
+    """Health of a vendor's endpoints."""
 
     vendor: Vendor
     accepted: int
@@ -177,7 +177,7 @@ class VendorHealth(Struct, frozen=True, kw_only=True):
     statuses: dict[str, int]
     """Requests by status code."""
     latency_p50: float | None
-    """Of the latest 1,000 replies, in milliseconds; None before the first."""
+    """Median of the latest 1,000 responses in milliseconds; None before the first."""
     latency_p95: float | None
     accepted_series: list[int]
     """Records in each of the last 60 minutes, oldest first."""
@@ -185,12 +185,12 @@ class VendorHealth(Struct, frozen=True, kw_only=True):
 
 
 class Counts(Struct, frozen=True, kw_only=True):
-    """How many records there are."""
+    """Numbers of records."""
 
     total: int
     accepted: int
     refused: int
     vendors: dict[str, int]
-    """Each vendor, also those without records."""
+    """Records by vendor, including vendors without records."""
     kinds: dict[str, int]
-    """Each kind, also those without records."""
+    """Records by kind, including kinds without records."""

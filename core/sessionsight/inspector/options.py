@@ -1,4 +1,4 @@
-"""What an inspector can be told."""
+"""Options of an inspector."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ class Options(Struct, frozen=True, kw_only=True):
     keys: Mapping[Vendor, frozenset[str]] = {}
     """The keys that a vendor takes; any, where none is given."""
     faults: Faults = Faults()
-    """What is to go wrong at first; the page and the API can change it."""
+    """Initial faults; the health page and the API can change them."""
     max_records: int = MAX_RECORDS
     """How many records are kept."""

@@ -88,7 +88,7 @@ class _Pages:
             Route("/health", self._health, methods=["GET", "POST"]),
             Route("/clear", self._clear, methods=["POST"]),
             Mount("/static", StaticFiles(directory=_HERE / "static")),
-            Route("/{path:path}", self._nowhere, methods=_METHODS),
+            Route("/{path:path}", self._not_found, methods=_METHODS),
         ]
 
     # --- Records ----------------------------------------------------------------------------------
@@ -125,15 +125,17 @@ class _Pages:
         number = _number(request.path_params["id"])
         record = None if number is None else self._store.record(number)
         if record is None:
-            return self._missing(request, "No such record", "It may have been cleared, or given way to newer ones.")
+            return self._not_found_page(
+                request, "No such record", "It may have been cleared, or given way to newer ones."
+            )
         received = self._store.request(record.request_id)
-        near = self._near(record)
+        near = self._related(record)
         return self._page(
             request,
             "record.html",
             here="/",
             record=record,
-            cause=_cause(record, near),
+            cause=_origin_of(record, near),
             visit=self._visit_of(record, near),
             received=received,
             http=received and template_filters.raw_request(received),
@@ -144,7 +146,7 @@ class _Pages:
             siblings=self._store.siblings(record.request_id),
         )
 
-    def _near(self, record: InspectedRecord) -> list[InspectedRecord]:
+    def _related(self, record: InspectedRecord) -> list[InspectedRecord]:
         """Records of the same session, or of the same people at the same time."""
         since, until = record.received_at - _BATCHED, record.received_at + _BATCHED
         near = self._store.session(record.session_id) if record.session_id else []
@@ -155,7 +157,7 @@ class _Pages:
         return near
 
     def _visit_of(self, record: InspectedRecord, near: Sequence[InspectedRecord]) -> str | None:
-        """The session of a record that bears none, but is tied to one."""
+        """Return the session of the visit that a record without session is linked to."""
         if record.session_id:
             return None
         sessions = dict.fromkeys(one.session_id for one in near if one.session_id)
@@ -183,7 +185,7 @@ class _Pages:
     def _session(self, request: Request) -> Response:
         visit = self._store.visit(request.path_params["id"])
         if visit is None:
-            return self._missing(request, "No such session", "None of the records that are here belongs to it.")
+            return self._not_found_page(request, "No such session", "None of the records that are here belongs to it.")
         records = visit.records
         shown = records[-_LONGEST:]
         return self._page(
@@ -192,7 +194,7 @@ class _Pages:
             here="/sessions",
             session_id=visit.session_id,
             ids=_ids(visit),
-            by_time=visit.tied_by_time,
+            by_time=visit.linked_by_time,
             who=visit.user_id or _latest(records, "visitor_id"),
             first=shown[0].occurred_at,
             by_vendor=Counter(record.vendor for record in records),
@@ -216,7 +218,9 @@ class _Pages:
         goal_id = request.path_params["id"]
         goal = self._store.goal(goal_id)
         if goal is None:
-            return self._missing(request, "No such goal", "No accepted record has reached it, of those that are here.")
+            return self._not_found_page(
+                request, "No such goal", "No accepted record has reached it, of those that are here."
+            )
         points = self._store.goal_series(goal_id, buckets=120)
         low, high = charts.bounds(points)
         grid = charts.round_steps(low, high, whole=not goal.money)
@@ -239,7 +243,7 @@ class _Pages:
         form = parse_qs((await request.body()).decode("utf-8", "replace"))
         given = {name: form.get(name, [""])[-1].strip() for name in Faults.__struct_fields__}
         try:
-            self._injector.faults = Faults(**given).checked()
+            self._injector.faults = Faults(**given).validated()
         except FaultsError as error:
             return await run_in_threadpool(self._show_health, request, given=given, error=str(error))
         return RedirectResponse("/health?saved", 303)
@@ -268,13 +272,13 @@ class _Pages:
 
     # --- All --------------------------------------------------------------------------------------
 
-    def _nowhere(self, request: Request) -> Response:
+    def _not_found(self, request: Request) -> Response:
         """For people a page; for programs, which may have a vendor's address slightly wrong, what they expect."""
         if "text/html" not in request.headers.get("accept", ""):
             raise HTTPException(404)
-        return self._missing(request, "No such page", "The address may be mistyped, or from another version.")
+        return self._not_found_page(request, "No such page", "The address may be mistyped, or from another version.")
 
-    def _missing(self, request: Request, what: str, why: str) -> Response:
+    def _not_found_page(self, request: Request, what: str, why: str) -> Response:
         return self._page(request, "missing.html", here="", status=404, what=what, why=why)
 
     def _page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
@@ -283,7 +287,7 @@ class _Pages:
             url=url,
             snippets=snippets(url),
             today=template_filters.day(time()),
-            bad_day=_bad_day(self._injector.faults),
+            bad_day=_active_faults(self._injector.faults),
             **values,
         )
         return HTMLResponse(html, status)
@@ -294,7 +298,7 @@ def _number(text: str) -> int | None:
     return min(int(text), MAX_ID) if text.isascii() and text.isdigit() and len(text) < 40 else None
 
 
-def _cause(record: InspectedRecord, near: Sequence[InspectedRecord]) -> InspectedRecord | None:
+def _origin_of(record: InspectedRecord, near: Sequence[InspectedRecord]) -> InspectedRecord | None:
     """The record that names the app's page or request: itself, or another vendor's of the same moment."""
     if record.page_url:
         return record
@@ -310,7 +314,7 @@ def _url(request: Request) -> str:
     return str(request.base_url).rstrip("/")
 
 
-def _bad_day(faults: Faults) -> str:
+def _active_faults(faults: Faults) -> str:
     """The faults that are on, in words: `fail 500:0.3, latency 200-800`."""
     on = msgspec.to_builtins(faults)
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in on.items() if value)

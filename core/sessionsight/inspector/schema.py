@@ -15,7 +15,7 @@ from sessionsight.inspector.model import InspectedRecord, RecordedRequest
 __all__ = ["condition", "insert_records", "insert_request", "prepare", "record", "request"]
 
 _APPLICATION = 0x53536967  # what SQLite files call themselves by; a number of our own
-_VERSION = 2
+_VERSION = 3
 _TABLES = """
     DROP TABLE IF EXISTS requests;
     DROP TABLE IF EXISTS records;
@@ -25,7 +25,7 @@ _TABLES = """
     );
     CREATE TABLE records (
         id INTEGER PRIMARY KEY AUTOINCREMENT, request_id INTEGER, received_at REAL, occurred_at REAL,
-        vendor TEXT, kind TEXT, name TEXT, side TEXT, accepted INTEGER, rules TEXT, warnings TEXT,
+        vendor TEXT, kind TEXT, name TEXT, side TEXT, accepted INTEGER, errors TEXT, warnings TEXT,
         session_id TEXT, window_id TEXT, visitor_id TEXT, user_id TEXT, amount REAL,
         properties TEXT, raw TEXT, page_url TEXT
     );
@@ -51,7 +51,7 @@ _TABLES = """
 """
 _REQUEST = RecordedRequest.__struct_fields__[1:]
 _RECORD = InspectedRecord.__struct_fields__[1:]
-_AS_JSON = frozenset({"headers", "rules", "warnings", "properties", "raw"})
+_AS_JSON = frozenset({"headers", "errors", "warnings", "properties", "raw"})
 _EXACT = {"vendor": "vendor", "kind": "kind", "event": "name"} | {
     name: f"{name}_id" for name in ("session", "visitor", "user")
 }
@@ -61,7 +61,7 @@ def prepare(db: sqlite3.Connection) -> None:
     """Make the tables, in place of those of another version.
 
     Raises:
-        sqlite3.DatabaseError: It is no database, or that of another program.
+        sqlite3.DatabaseError: The file is not a database, or belongs to another program.
     """
     db.row_factory = sqlite3.Row
     ours = db.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION

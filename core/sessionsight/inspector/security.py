@@ -1,8 +1,8 @@
-"""What stands between the inspector and other people's pages: it shows what apps send, on a developer's machine.
+"""Protects the inspector, which shows data of apps on a developer's machine, from pages of other sites.
 
-Only loopback names are answered, so that no foreign name can be pointed at it (DNS rebinding); pages may load
-and reach nothing but the inspector; and nobody else's page may change anything. The vendors' endpoints are
-open to all pages, as the vendors' own are.
+Only loopback host names are accepted, which prevents DNS rebinding. Pages may load from and connect to the inspector
+only, and requests of other sites' pages must not change anything. The vendors' endpoints accept requests of all pages,
+as the vendors' own do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CONTENT_SECURITY_POLICY = (
 )
 _HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "Referrer-Policy": "same-origin",  # without any, a form's Origin would be `null`, which is foreign
+    "Referrer-Policy": "same-origin",  # without a referrer, the Origin of a form would be `null`, which is rejected
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -32,12 +32,12 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class SecurityMiddleware:
-    """Middleware that looks at each request's host and origin, and adds headers to each reply.
+    """Middleware that checks each request's host and origin, and adds headers to each response.
 
     Args:
-        app: What it guards.
-        host: Where the server listens; its name is answered beside the loopback ones, and any name
-            where it listens on all addresses.
+        app: The app to protect.
+        host: Address that the server listens on, which is accepted next to loopback names. If the server
+            listens on all addresses, every name is accepted.
     """
 
     def __init__(self, app: ASGIApp, *, host: str) -> None:
@@ -46,7 +46,7 @@ class SecurityMiddleware:
         self._any = _is_unspecified(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse the request, or let it through."""
+        """Reject the request, or pass it to the app."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -67,11 +67,11 @@ class SecurityMiddleware:
         host = headers.get("host", "")
         name = _name_of(host)
         if not (self._any or name == self._host or _is_loopback(name)):
-            return f"this inspector answers to localhost, not to {name!r}; --host gives it another name"
+            return f"this inspector accepts the host localhost, not {name!r}; set another one with --host"
         origin = headers.get("origin")
         foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
         if foreign and scope["method"] not in _SAFE and not scope["path"].startswith(_INGEST):
-            return "another site's page may change nothing here"
+            return "pages of other sites must not change anything here"
         return None
 
 

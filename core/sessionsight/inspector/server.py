@@ -35,7 +35,7 @@ class RunningInspector:
             self.url = _url(options.host, listener)
             """Where it is, without a slash at the end."""
             self.store = undo.enter_context(_open(options))
-            """What it has received."""
+            """Store of the received requests and records."""
             self._server = _Server(self.store, options)
             undo.pop_all()
         self._thread = threading.Thread(target=self._run, args=(listener,), name="sessionsight-inspector", daemon=True)

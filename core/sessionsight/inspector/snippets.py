@@ -50,7 +50,7 @@ app.add_middleware(AnalyticsMiddleware, destinations={_DESTINATIONS})
 
 
 def snippets(url: str) -> list[Snippet]:
-    """What to paste for Django, Flask and ASGI, and the same as environment variables.
+    """Return settings to paste for Django, Flask and ASGI, and the same as environment variables.
 
     Args:
         url: The inspector's own address, as the reader's browser has it.

@@ -1,6 +1,6 @@
-"""Keeps requests and records in SQLite, in memory or in a file, and answers what pages and the API ask.
+"""Store of requests and records in SQLite, in memory or in a file.
 
-One connection, one lock: every query is short, since each has its index.
+One connection and one lock are enough, because each query uses an index and is short.
 """
 
 from __future__ import annotations
@@ -38,14 +38,12 @@ MAX_BYTES = 512 * 1024 * 1024
 
 
 class Store:
-    """What was received, the newest of it.
-
-    It may be used from several threads.
+    """The newest requests and records. Thread-safe.
 
     Args:
-        path: A database file, made when it is missing; in memory by default.
-        max_records: The oldest records beyond this number are removed, and the oldest requests.
-        max_bytes: The same for what requests take.
+        path: Database file, created if it is missing. In memory by default.
+        max_records: Most records and most requests; the oldest are removed.
+        max_bytes: Most bytes of requests; the oldest are removed.
 
     Raises:
         sqlite3.Error: The file cannot be used, or is another program's.
@@ -67,7 +65,7 @@ class Store:
         self._bytes = sum(size for _, size in self._sizes)
         self._listeners: list[Listener] = []
         self.cleared = 0
-        """How many times everything was removed."""
+        """Number of times that everything was removed."""
 
     def __enter__(self) -> Self:
         return self
@@ -76,39 +74,39 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the database; what is in memory is gone."""
+        """Close the database, which deletes an in-memory one."""
         with self._lock:
             self._db.close()
 
     # --- Writing ----------------------------------------------------------------------------------
 
     def add(self, received: RecordedRequest, records: Sequence[InspectedRecord] = ()) -> list[InspectedRecord]:
-        """Keep a request and its records; gives the records with their ids."""
+        """Add a request and its records; return the records with their ids."""
         with self._lock, self._db:
             request_id, size = schema.insert_request(self._db, received)
             added = schema.insert_records(self._db, request_id, records)
             self._sizes.append((request_id, size))
             self._bytes += size
             self._trim(request_id, added[-1].id if added else 0)
-        self._tell(added)
+        self._notify(added)
         return added
 
     def clear(self) -> int:
-        """Remove everything; gives the number of records."""
+        """Remove everything; return the number of records."""
         with self._lock, self._db:
             removed = self._db.execute("DELETE FROM records").rowcount
             self._db.execute("DELETE FROM requests")
             self._sizes.clear()
             self._bytes = 0
             self.cleared += 1
-        self._tell([])
+        self._notify([])
         return removed
 
     @contextmanager
     def listening(self, listener: Listener) -> Iterator[None]:
-        """Tell a function of each change: of what was added, of nothing when all was removed.
+        """Call a function with the records that each change added, or an empty list when all were removed.
 
-        It is called by whichever thread made the change, and must neither raise nor take long.
+        It is called on the thread of the change, and must neither raise nor block.
         """
         self._listeners.append(listener)
         try:
@@ -116,12 +114,12 @@ class Store:
         finally:
             self._listeners.remove(listener)
 
-    def _tell(self, added: list[InspectedRecord]) -> None:
+    def _notify(self, added: list[InspectedRecord]) -> None:
         for listener in tuple(self._listeners):
             listener(added)
 
     def _trim(self, newest_request: int, newest_record: int) -> None:
-        """Remove what is over the bounds. Ids have no holes but where all older ones are gone."""
+        """Remove what is over the limits. Ids are contiguous from the oldest one that is left."""
         records_to = newest_record - self._max_records
         if records_to > 0:
             self._db.execute("DELETE FROM records WHERE id <= ?", (records_to,))
@@ -138,7 +136,7 @@ class Store:
     # --- Reading ----------------------------------------------------------------------------------
 
     def records(self, filter: Filter, *, before: int | None = None, limit: int = 50) -> Page:  # noqa: A002 - the word
-        """The newest records that the filter wants; `before` a cursor, for the next page."""
+        """Return the newest matching records; `before` is the cursor of the next page."""
         where, values = schema.condition(filter)
         if before is not None:
             where, values = f"{where} AND id < ?", [*values, before]
@@ -146,39 +144,36 @@ class Store:
         return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
 
     def count(self, filter: Filter) -> int:  # noqa: A002 - the word
-        """How many records the filter wants."""
+        """Return the number of matching records."""
         where, values = schema.condition(filter)
         return int(self._rows(f"SELECT count(*) FROM records WHERE {where}", *values)[0][0])  # noqa: S608 - our words
 
     def newest(self) -> int:
-        """The newest record's id, 0 without any."""
+        """Return the id of the newest record; 0 if there is none."""
         return int(self._rows("SELECT max(id) FROM records")[0][0] or 0)
 
     def since(self, record_id: int, *, limit: int = 1000) -> list[InspectedRecord]:
-        """The records that came after this one, oldest first."""
+        """Return the records after this one, oldest first."""
         return self._select("WHERE id > ? ORDER BY id LIMIT ?", record_id, limit)
 
     def record(self, id: int) -> InspectedRecord | None:  # noqa: A002 - the word
-        """One record."""
+        """Return one record."""
         found = self._select("WHERE id = ?", id)
         return found[0] if found else None
 
     def request(self, id: int) -> RecordedRequest | None:  # noqa: A002 - the word
-        """One request."""
+        """Return one request."""
         found = self._rows("SELECT * FROM requests WHERE id = ?", id)
         return schema.request(found[0]) if found else None
 
     def siblings(self, request_id: int) -> list[InspectedRecord]:
-        """The records of one request, in their order."""
+        """Return the records of one request in their order."""
         return self._select("WHERE request_id = ? ORDER BY id", request_id)
 
     def visit(self, session_id: str) -> Visit | None:
-        """A session's records as they occurred, with those tied to it; None when nothing bears its id.
-
-        `ties` says what is tied.
-        """
+        """Return a session's records and those linked to it (see `visits`); None if the id is unknown."""
         with self._lock:
-            found = visits.tied(self._db, session_id)
+            found = visits.visit_of(self._db, session_id)
             if found is None:
                 return None
             ids = msgspec.json.encode([row["id"] for row in found.rows]).decode()
@@ -188,43 +183,43 @@ class Store:
             sessions=found.sessions,
             records=[by_id[row["id"]] for row in found.rows],
             user_id=found.user_id,
-            tied_by_time=found.by_time,
+            linked_by_time=found.by_time,
         )
 
     def session(self, session_id: str) -> list[InspectedRecord]:
-        """The records of `visit`; none when nothing bears the id."""
+        """Return the records of `visit`; an empty list if the id is unknown."""
         visit = self.visit(session_id)
         return [] if visit is None else visit.records
 
-    # --- Sums -------------------------------------------------------------------------------------
+    # --- Aggregates -------------------------------------------------------------------------------------
 
     def sessions(self, *, limit: int = 50, before: int | None = None) -> list[SessionSummary]:
-        """The visits with the newest records; `before` the `cursor` of the last one, for more."""
+        """Return the visits with the newest records; `before` is the `cursor` of the last one of a page."""
         with self._lock:
             return aggregates.sessions(self._db, limit=limit, before=before)
 
     def goals(self) -> list[GoalTotal]:
-        """What the goals add up to, the latest first."""
+        """Return the totals of all goals, the latest first."""
         with self._lock:
             return aggregates.goals(self._db)
 
     def goal(self, goal_id: str) -> GoalTotal | None:
-        """What one goal adds up to."""
+        """Return the total of one goal."""
         with self._lock:
             return next(iter(aggregates.goals(self._db, goal_id)), None)
 
     def goal_series(self, goal_id: str, buckets: int = 48) -> list[tuple[float, float]]:
-        """Times and the total that was reached by then, from the goal's first record to its last."""
+        """Return times and the totals at these times, from the goal's first record to its last."""
         with self._lock:
             return aggregates.goal_series(self._db, goal_id, buckets)
 
     def health(self, *, now: float | None = None) -> list[VendorHealth]:
-        """How each vendor's endpoints are doing."""
+        """Return the health of each vendor's endpoints."""
         with self._lock:
             return aggregates.health(self._db, now=time.time() if now is None else now)
 
     def counts(self) -> Counts:
-        """How many records there are, for all vendors and kinds."""
+        """Return the numbers of records by vendor and kind."""
         with self._lock:
             return aggregates.counts(self._db)
 

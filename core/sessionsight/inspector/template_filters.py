@@ -26,7 +26,7 @@ _YEAR_2 = -62_104_060_800.0
 _YEAR_9999 = 253_370_764_800.0
 _MINUS = "\N{MINUS SIGN}"
 """As wide as a plus."""
-_UNSEEN = re.compile("[\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_INVISIBLE = re.compile("[\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 """Characters without a shape, those among them that turn the direction of writing round."""
 _MAGNITUDES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 _OF_CONNECTION = frozenset({"host", "content-length", "content-encoding", "connection", "transfer-encoding"})
@@ -36,14 +36,14 @@ _TOKEN = re.compile(
 )
 
 
-def clock(moment: float) -> str:
+def time_milliseconds(moment: float) -> str:
     """The time of day, to the millisecond, where this process runs."""
     return _local(moment).strftime("%H:%M:%S.%f")[:-3]
 
 
-def hms(moment: float) -> str:
+def time_seconds(moment: float) -> str:
     """The time of day, to the second."""
-    return clock(moment)[:8]
+    return time_milliseconds(moment)[:8]
 
 
 def date(moment: float) -> str:
@@ -111,7 +111,7 @@ def amount(value: float) -> str:
 
 
 def total(value: float, *, money: bool = False) -> str:
-    """What a goal adds up to; money in dollars: `1,204`, `$49.90`, and below zero `-$54.50`, with a true minus."""
+    """Format the total of a goal; money in dollars: `1,204`, `$49.90`, and below zero `-$54.50`, with a true minus."""
     return f"{_MINUS if value < 0 else ''}{'$' if money else ''}{number(abs(value))}"
 
 
@@ -141,19 +141,19 @@ def size(count: int) -> str:
     return f"{count / 1024:.1f} KiB" if count < 1024 * 1024 else f"{count / 1024 / 1024:.1f} MiB"
 
 
-def short(text: str | None, length: int = 12) -> str:
+def short_id(text: str | None, length: int = 12) -> str:
     """The beginning of an id, enough to tell it from others."""
     if not text:
         return ""
     return text if len(text) <= length else f"{text[: min(8, length)]}…"
 
 
-def clip(text: str, length: int) -> str:
+def truncate_text(text: str, length: int) -> str:
     """No more than so many characters of a text that may be as long as its sender likes."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def gist(record: InspectedRecord) -> list[tuple[str, str]]:
+def summary(record: InspectedRecord) -> list[tuple[str, str]]:
     """The first few properties, short enough for a line; the vendors' own (`$...`) only where there are no others.
 
     Where there are none at all, it is the path that the record names beside its properties.
@@ -161,11 +161,11 @@ def gist(record: InspectedRecord) -> list[tuple[str, str]]:
     path = record.raw.get("path")
     properties = record.properties or ({"path": path} if isinstance(path, str) else {})
     own = {name: value for name, value in properties.items() if not name.startswith("$")} or properties
-    return [(clip(name, 40), _inline(own[name])) for name in list(own)[:6]]
+    return [(truncate_text(name, 40), _inline(own[name])) for name in list(own)[:6]]
 
 
 def _inline(value: Any) -> str:
-    return clip(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str), 60)
+    return truncate_text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str), 60)
 
 
 def json_lines(value: Any) -> Markup:
@@ -176,13 +176,13 @@ def json_lines(value: Any) -> Markup:
 def property_value(value: Any) -> Markup:
     """A property: a text as it is, anything else as JSON, on one line where it is short."""
     if isinstance(value, str) and value:
-        return escape(_UNSEEN.sub(_escaped, clip(value, 2000)))
+        return escape(_INVISIBLE.sub(_escaped, truncate_text(value, 2000)))
     line = _json(value)
     return _coloured(line) if len(line) <= MAX_INLINE else json_lines(value)
 
 
 def _json(value: Any, *, indent: int | None = None) -> str:
-    return _UNSEEN.sub(_escaped, json.dumps(value, indent=indent, ensure_ascii=False, default=str))
+    return _INVISIBLE.sub(_escaped, json.dumps(value, indent=indent, ensure_ascii=False, default=str))
 
 
 def _escaped(unseen: re.Match[str]) -> str:
@@ -243,11 +243,11 @@ def as_curl(request: RecordedRequest, url: str) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        clip,
-        clock,
+        truncate_text,
+        time_milliseconds,
         date,
         day,
-        hms,
+        time_seconds,
         iso,
         offset,
         duration,
@@ -257,8 +257,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
         tick,
         milliseconds,
         size,
-        short,
-        gist,
+        short_id,
+        summary,
         json_lines,
         property_value,
         body,

@@ -1,8 +1,8 @@
-"""How a session is laid out: time from left to right, a lane for each browser window.
+"""Layout of a session's timeline: time from left to right, a row for each browser window.
 
-Pure: records in, positions out, in percent of the width. Time is to scale, except that a long pause is
-shortened and said to be one, so that a purchase after an hour of lunch does not press all that came before
-into a single dot. Records of the same moment are stacked: the browser's above their lane, the server's below.
+A pure function from records to positions in percent of the width. Time is to scale, except that a long gap is
+compressed and marked as such, so that an hour without records does not reduce the rest to a single dot. Records of the
+same moment are stacked: the browser's above their row, the server's below.
 """
 
 from __future__ import annotations
@@ -14,52 +14,52 @@ from msgspec import Struct
 
 from sessionsight.inspector.model import InspectedRecord
 
-__all__ = ["LANES", "LEVELS", "Lane", "Mark", "Pause", "Tick", "Timeline", "lay_out"]
+__all__ = ["LANES", "LEVELS", "CompressedGap", "Marker", "Tick", "Timeline", "TimelineRow", "lay_out"]
 
 LANES = 6
-"""How many lanes windows have; when there are more windows, those that open last share one."""
+"""Most rows of windows. If there are more windows, the last ones share a row."""
 LEVELS = 5
-"""How many records are stacked on a side of a lane before they share a place."""
+"""Most levels of stacked records on a side of a row."""
 _PAUSE = 0.2
-"""The largest share of the width that nothing happening may take."""
+"""Largest share of the width for a gap."""
 _SPREAD = 0.25
-"""The share of the width that is dealt out evenly, so that neighbours can be told apart."""
+"""Share of the width that is distributed evenly, to keep neighbours apart."""
 _NEIGHBOURS = 1.35
-"""Closer than this, in percent, two marks would cover each other."""
+"""Smallest distance of two markers in percent at which they do not overlap."""
 _LABELS = 20.0
-"""Closer than this, in percent, two labels would, on a phone."""
+"""Smallest distance of two labels in percent at which they do not overlap on a phone."""
 
 
-class Lane(Struct, frozen=True):
-    """A browser window, or the records that came without one."""
+class TimelineRow(Struct, frozen=True):
+    """Row of a browser window, or of the records without window."""
 
     window_id: str | None
     windows: int
-    """How many windows share it: 1, but for the last lane of many, and for none 0."""
+    """Number of windows in the row: usually 1, more in the last row, 0 for records without window."""
     first: int
-    """The number of its first mark, from 0."""
+    """Index of its first marker."""
     last: int
     above: int
-    """How many levels the browser's marks take."""
+    """Levels of the browser's markers."""
     below: int
-    """How many levels the server's marks take."""
+    """Levels of the server's markers."""
 
 
-class Mark(Struct, frozen=True):
-    """A record in its place."""
+class Marker(Struct, frozen=True):
+    """Position of a record."""
 
     record: InspectedRecord
     lane: int
     x: float
     """Percent of the width, 0 to 100."""
     level: int
-    """0 beside the line; each further one a step away from it."""
+    """Distance from the line in levels, starting at 0."""
     offset: float
     """Seconds since the first record."""
 
 
-class Pause(Struct, frozen=True):
-    """A stretch without records that takes less room than its time would."""
+class CompressedGap(Struct, frozen=True):
+    """Gap without records that is narrower than to scale."""
 
     start: float
     end: float
@@ -68,28 +68,28 @@ class Pause(Struct, frozen=True):
 
 
 class Tick(Struct, frozen=True):
-    """A place on the axis, and the time there."""
+    """Position on the axis, and its time."""
 
     x: float
     offset: float
 
 
 class Timeline(Struct, frozen=True):
-    """A session, laid out."""
+    """Layout of a session."""
 
-    lanes: list[Lane]
-    marks: list[Mark]
-    pauses: list[Pause]
+    lanes: list[TimelineRow]
+    marks: list[Marker]
+    pauses: list[CompressedGap]
     ticks: list[Tick]
     seconds: float
-    """From the first record to the last."""
+    """Seconds from the first record to the last."""
 
 
 def lay_out(records: Sequence[InspectedRecord]) -> Timeline:
-    """Give each record of a session its place.
+    """Lay out the records of a session.
 
     Args:
-        records: In the order in which they occurred. None at all gives an empty timeline.
+        records: In the order in which they occurred. Without records, the timeline is empty.
 
     Example:
         >>> lay_out([]).marks
@@ -101,7 +101,7 @@ def lay_out(records: Sequence[InspectedRecord]) -> Timeline:
     offsets = [record.occurred_at - start for record in records]
     places, pauses = _places(offsets)
     lane_of = _lanes(records)
-    marks: list[Mark] = []
+    marks: list[Marker] = []
     ends: dict[tuple[int, str, int], float] = {}
     for record, x, offset in zip(records, places, offsets, strict=True):
         lane = lane_of[record.window_id]
@@ -109,13 +109,13 @@ def lay_out(records: Sequence[InspectedRecord]) -> Timeline:
         while level < LEVELS - 1 and x - ends.get((lane, record.side, level), -100.0) < _NEIGHBOURS:
             level += 1
         ends[lane, record.side, level] = x
-        marks.append(Mark(record, lane, x, level, offset))
+        marks.append(Marker(record, lane, x, level, offset))
     lanes = [_lane(number, marks) for number in range(max(lane_of.values()) + 1)]
     return Timeline(lanes, marks, pauses, _ticks(marks), offsets[-1])
 
 
 def _lanes(records: Sequence[InspectedRecord]) -> dict[str | None, int]:
-    """The lane of each window, in the order in which they appear; that of records without one is the last."""
+    """Return the row of each window in order of appearance; records without window are in the last row."""
     seen = dict.fromkeys(record.window_id for record in records)
     windows = [window for window in seen if window is not None]
     lane_of: dict[str | None, int] = {window: min(number, LANES - 1) for number, window in enumerate(windows)}
@@ -124,7 +124,7 @@ def _lanes(records: Sequence[InspectedRecord]) -> dict[str | None, int]:
     return lane_of
 
 
-def _lane(number: int, marks: Sequence[Mark]) -> Lane:
+def _lane(number: int, marks: Sequence[Marker]) -> TimelineRow:
     own = [index for index, mark in enumerate(marks) if mark.lane == number]
     windows = {marks[index].record.window_id for index in own} - {None}
     depth = {"browser": 0, "server": 0}
@@ -132,11 +132,11 @@ def _lane(number: int, marks: Sequence[Mark]) -> Lane:
         side = marks[index].record.side
         depth[side] = max(depth.get(side, 0), marks[index].level + 1)
     first, last = own[0], own[-1]
-    return Lane(marks[first].record.window_id, len(windows), first, last, depth["browser"], depth["server"])
+    return TimelineRow(marks[first].record.window_id, len(windows), first, last, depth["browser"], depth["server"])
 
 
-def _places(offsets: Sequence[float]) -> tuple[list[float], list[Pause]]:
-    """Where each record stands, and which pauses were shortened."""
+def _places(offsets: Sequence[float]) -> tuple[list[float], list[CompressedGap]]:
+    """Return the position of each record, and the compressed gaps."""
     gaps = [max(later - earlier, 0.0) for earlier, later in pairwise(offsets)]
     if not gaps:
         return [50.0], []
@@ -149,24 +149,24 @@ def _places(offsets: Sequence[float]) -> tuple[list[float], list[Pause]]:
         share = _SPREAD * even + (1 - _SPREAD) * width / total if total else even
         places.append(places[-1] + 100 * share)
         if gap > width * 1.5:
-            pauses.append(Pause(places[-2], places[-1], gap))
+            pauses.append(CompressedGap(places[-2], places[-1], gap))
     return places, pauses
 
 
 def _longest(gaps: Sequence[float]) -> float:
-    """How long a gap is drawn at most, so that none takes more than its share of what is drawn."""
+    """Return the longest drawn gap, such that no gap takes more than its share of the width."""
     share = max(_PAUSE, min(1.5 / len(gaps), 1.0))
     descending = sorted(gaps, reverse=True)
     longest = 0.0
-    for number, gap in enumerate(descending):  # a few at most: when 1 / share gaps are cut, the next one fits
+    for number, gap in enumerate(descending):  # few iterations: after 1 / share gaps are compressed, the next one fits
         longest = share * sum(descending[number:]) / (1 - number * share)
         if gap <= longest:
             break
     return longest
 
 
-def _ticks(marks: Sequence[Mark]) -> list[Tick]:
-    """The times of some records, as many as there is room for, from the first one on."""
+def _ticks(marks: Sequence[Marker]) -> list[Tick]:
+    """Return the times of as many records as there is room for, starting with the first."""
     ticks: list[Tick] = []
     for mark in marks:
         if not ticks or mark.x - ticks[-1].x >= _LABELS:

@@ -58,7 +58,7 @@ class LocalInspector:
         return {name: {**keys, url_options[name]: self.url} for name, keys in TEST_KEYS.items()}
 
     def records(self, **wanted: Unpack[RecordFilter]) -> list[InspectedRecord]:
-        """Return the received records, oldest first, including rejected ones with their `rules`."""
+        """Return the received records, oldest first, including rejected ones with their `errors`."""
         from sessionsight.inspector.filters import Filter
         from sessionsight.inspector.store import MAX_RECORDS
 
@@ -152,5 +152,5 @@ def run_inspector() -> Iterator[LocalInspector]:
 
 
 def _line(record: InspectedRecord) -> str:
-    refused = "" if record.accepted else f"  refused: {'; '.join(record.rules)}"
+    refused = "" if record.accepted else f"  refused: {'; '.join(record.errors)}"
     return f"    {record.vendor}: {record.kind} {record.name!r}  {record.properties}{refused}"

@@ -268,7 +268,7 @@ def test_a_sessions_page_has_its_records_of_all_vendors_in_order(
     ids = {"session_id": "s-1", "user_id": "user_1"}
     keep(inspector.store, record(0, name="$pageview", side="browser", window_id=WINDOW, **ids))
     keep(inspector.store, record(2, name="Order Processed", vendor="saytics", user_id="user_1"))
-    keep(inspector.store, kept_goal(1, session_id="s-1", accepted=False, rules=["amount: is too small"]))
+    keep(inspector.store, kept_goal(1, session_id="s-1", accepted=False, errors=["amount: is too small"]))
     page = http.get("/sessions/s-1")
     assert names(page) == ["$pageview", "user-signups", "Order Processed"]
     assert "Window 1 7d0c3f52…" in text(page)
@@ -410,7 +410,7 @@ def test_whatever_is_sent_is_shown_as_text(http: httpx.Client, inspector: Runnin
     }
     everything |= {"page_url": f"javascript:{long}", "properties": {long: {long: [long]}}, "raw": {long: long}}
     [shown] = keep(
-        inspector.store, record(rules=[long], accepted=False, warnings=[long], **everything), body=long.encode()
+        inspector.store, record(errors=[long], accepted=False, warnings=[long], **everything), body=long.encode()
     )
     keep(inspector.store, record(1, warnings=[long], **everything))
     keep(inspector.store, kept_goal(name=long))

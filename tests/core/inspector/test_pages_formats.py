@@ -58,7 +58,7 @@ def test_numbers(value: float, shown: str) -> None:
 
 @pytest.mark.parametrize("moment", [-1e300, -62_135_596_800.0, 0, 253_402_300_799.9, 1e300])
 def test_any_time_can_be_shown(moment: float) -> None:
-    assert len(template_filters.clock(moment)) == 12
+    assert len(template_filters.time_milliseconds(moment)) == 12
     assert len(template_filters.date(moment)) == 10
     assert template_filters.day(moment)
 
@@ -113,7 +113,7 @@ def test_sizes(count: int, shown: str) -> None:
 
 
 def test_ids_are_shortened_only_when_they_are_long() -> None:
-    assert [template_filters.short(text) for text in (None, "", "user_1", "7d0c3f52-aa10")] == [
+    assert [template_filters.short_id(text) for text in (None, "", "user_1", "7d0c3f52-aa10")] == [
         "",
         "",
         "user_1",
@@ -122,7 +122,7 @@ def test_ids_are_shortened_only_when_they_are_long() -> None:
 
 
 def gist(**properties: object) -> list[tuple[str, str]]:
-    return template_filters.gist(record(properties=properties, raw={"path": "/pay"}))
+    return template_filters.summary(record(properties=properties, raw={"path": "/pay"}))
 
 
 def test_the_gist_leaves_out_the_vendors_own_properties_where_there_are_others() -> None:
@@ -138,7 +138,7 @@ def test_the_gist_leaves_out_the_vendors_own_properties_where_there_are_others()
 
 def test_the_gist_of_a_record_without_properties_is_its_path() -> None:
     assert gist() == [("path", "/pay")]
-    assert template_filters.gist(record(raw={"path": 7})) == []
+    assert template_filters.summary(record(raw={"path": 7})) == []
 
 
 def test_a_property_stands_on_one_line_where_it_is_short() -> None:

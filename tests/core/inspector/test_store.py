@@ -28,7 +28,7 @@ def test_what_is_added_can_be_read_again(store: Store) -> None:
     request = received(headers=headers, body=b"\x00\xff", reply=b"{}", query="a=1", latency_ms=1.5, fault="fail 500")
     whole = record(
         accepted=False,
-        rules=["event: is required"],
+        errors=["event: is required"],
         warnings=["x"],
         session_id="s",
         window_id="w",
@@ -44,7 +44,7 @@ def test_what_is_added_can_be_read_again(store: Store) -> None:
     kept = store.request(added.request_id)
     assert kept is not None
     assert (kept.headers, kept.body, kept.reply, kept.fault) == (headers, b"\x00\xff", b"{}", "fail 500")
-    assert (added.rules, added.properties, added.raw) == (whole.rules, whole.properties, whole.raw)
+    assert (added.errors, added.properties, added.raw) == (whole.errors, whole.properties, whole.raw)
 
 
 def test_what_is_not_there_is_none(store: Store) -> None:
@@ -139,7 +139,7 @@ def test_a_session_has_what_other_vendors_say_of_its_people_in_its_time(store: S
 def test_sessions_are_summed_up_newest_first(store: Store) -> None:
     store.add(received(), [record(session_id="old", occurred_at=NOW - 5)])
     first = record(session_id="s", visitor_id="v", window_id="w1", side="browser", occurred_at=NOW + 1)
-    later = record(session_id="s", user_id="u", window_id="w2", accepted=False, rules=["x"], occurred_at=NOW + 9)
+    later = record(session_id="s", user_id="u", window_id="w2", accepted=False, errors=["x"], occurred_at=NOW + 9)
     store.add(received(), [first, later, record()])
     newest, oldest = store.sessions()
     assert (newest.session_id, newest.first, newest.last, newest.count, newest.refused) == ("s", NOW + 1, NOW + 9, 2, 1)
@@ -152,7 +152,7 @@ def test_sessions_are_summed_up_newest_first(store: Store) -> None:
 def test_goals_add_up(store: Store) -> None:
     amounts = (49.9, 0.1, -49.9)
     store.add(received(), [goal(amount, occurred_at=NOW + n) for n, amount in enumerate(amounts)])
-    store.add(received(), [goal(1000, accepted=False, rules=["x"]), goal(1, name="signups", occurred_at=NOW - 1)])
+    store.add(received(), [goal(1000, accepted=False, errors=["x"]), goal(1, name="signups", occurred_at=NOW - 1)])
     revenue, signups = store.goals()
     assert (revenue.goal_id, revenue.total, revenue.count, revenue.last) == ("revenue", 0.1, 1, NOW + 2)
     assert (revenue.increments, revenue.decrements) == (2, 1)

@@ -71,7 +71,7 @@ def test_a_refused_record_is_shown_with_the_rules_it_broke(sessionsight_inspecto
     address = f"{sessionsight_inspector.url}/v1/goals/increment"
     httpx.post(address, json={"goalId": 7}, headers={"x-api-key": "test"}, timeout=10)
     [record] = sessionsight_inspector.wait(status="refused")
-    assert "goalId" in record.rules[0]
+    assert "goalId" in record.errors[0]
     with pytest.raises(AssertionError, match=r"sessionsight: goal .* refused: goalId"):
         sessionsight_inspector.wait(2, timeout=0)
 

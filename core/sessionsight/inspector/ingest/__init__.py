@@ -14,9 +14,9 @@ INGESTS: tuple[Ingest, ...] = (SessionSight(), Signal(), Saytics(), Analyse())
 
 
 def endpoints_at(path: str) -> tuple[Ingest | None, list[Endpoint]]:
-    """Whose path it is, and its endpoints, one a method; no two vendors share one."""
+    """Return the vendor of a path, and its endpoints, one per method. No two vendors share a path."""
     for ingest in INGESTS:
-        if found := [endpoint for endpoint in ingest.endpoints if endpoint.fits(path)]:
+        if found := [endpoint for endpoint in ingest.endpoints if endpoint.matches(path)]:
             exact = [endpoint for endpoint in found if endpoint.path == path]
             return ingest, exact or found
     return None, []

@@ -16,7 +16,7 @@ from sessionsight.inspector.ingest.base import (
     Reply,
     Request,
     RequestRejected,
-    as_one,
+    all_or_nothing,
     check_key,
     masked,
     page_of,
@@ -46,7 +46,7 @@ class Analyse:
             Endpoint("POST", "/v1/event", ("body.publicKey",), self._single, public=True),
         )
 
-    def admit(self, key: object, request: Request, endpoint: Endpoint) -> None:
+    def authenticate(self, key: object, request: Request, endpoint: Endpoint) -> None:
         """One public key for servers and browsers; a secret one has no business here."""
         known = check_key(key, request.keys, where="publicKey", missing="missing_key", wrong="invalid_key")
         if known.startswith("sk_"):
@@ -60,7 +60,7 @@ class Analyse:
         events = body.get("events")
         if not isinstance(events, list):
             return IngestResult(self.error(400, f"events: must be a list of events, not {shown(events)}"))
-        records, problem = as_one([_event(request, event) for event in events])
+        records, problem = all_or_nothing([_event(request, event) for event in events])
         reply = self.error(400, problem) if problem else Reply(200, {"success": True})
         return IngestResult(reply, records)
 
@@ -72,7 +72,7 @@ class Analyse:
         if not isinstance(body.get("event"), dict):
             return IngestResult(self.error(400, f"event: must be an object, not {shown(body.get('event'))}"))
         record = _event(request, body["event"], dated=False)
-        reply = Reply(200, {"success": True}) if record.accepted else self.error(400, f"event.{record.rules[0]}")
+        reply = Reply(200, {"success": True}) if record.accepted else self.error(400, f"event.{record.errors[0]}")
         return IngestResult(reply, [record])
 
 
@@ -83,13 +83,13 @@ def _event(request: Request, raw: Any, *, dated: bool = True) -> InspectedRecord
     person_id = fields.text("person_id", required=name == "$identify")
     session_id = fields.text("session_id")
     if dated and "timestamp" not in fields.raw:
-        fields.rules.append("timestamp: is required")
+        fields.errors.append("timestamp: is required")
     occurred_at = fields.time("timestamp")
     for field in (*_PAGE, *_CAMPAIGN):
         fields.text(field)
     for field in _SCREEN:
         if fields.raw.get(field) is not None and number(fields.raw[field]) is None:
-            fields.rules.append(f"{field}: must be a number, not {shown(fields.raw[field])}")
+            fields.errors.append(f"{field}: must be a number, not {shown(fields.raw[field])}")
     properties = fields.object("properties")
     fields.only(_EVENT)
     if name:
@@ -101,8 +101,8 @@ def _event(request: Request, raw: Any, *, dated: bool = True) -> InspectedRecord
         kind="identify" if name == "$identify" else "event",
         name=name or "",
         side=side_of(request),
-        accepted=not fields.rules,
-        rules=fields.rules,
+        accepted=not fields.errors,
+        errors=fields.errors,
         warnings=fields.warnings,
         session_id=session_id or None,
         visitor_id=anonymous_id if anonymous_id != person_id else None,
@@ -115,7 +115,7 @@ def _event(request: Request, raw: Any, *, dated: bool = True) -> InspectedRecord
 
 
 def _advice(name: str, properties: dict[str, Any]) -> list[str]:
-    """What the vendor's own helpers warn of while developing."""
+    """Add the warnings that the vendor's own SDK shows in development."""
     advice = []
     subscription = properties.get("payment_type") == "subscription"
     if name.startswith("checkout_") and subscription and not properties.get("billing_interval"):

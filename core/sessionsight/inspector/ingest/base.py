@@ -1,4 +1,4 @@
-"""What every vendor's ingest has in common: a request in, records and a reply out. Nothing here does I/O."""
+"""Base of the vendors' ingest APIs: a request in, records and a reply out, without I/O."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = [
     "Reply",
     "Request",
     "RequestRejected",
+    "all_or_nothing",
     "always",
     "answer",
-    "as_one",
     "check_key",
     "decode",
     "masked",
     "page_of",
-    "refuse",
+    "reject",
     "side_of",
     "too_large",
     "unzip",
@@ -45,12 +45,12 @@ _MAX_DEPTH = 100
 SHOWN_OF_A_SECRET = 8
 
 
-def _nothing(_user_id: str) -> Sequence[InspectedRecord]:
+def _no_records(_user_id: str) -> Sequence[InspectedRecord]:
     return ()
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """What a vendor's endpoint is given."""
+    """Request to a vendor's endpoint."""
 
     method: str
     path: str
@@ -61,34 +61,34 @@ class Request(Struct, frozen=True, kw_only=True):
     """Unzipped."""
     received_at: float
     keys: frozenset[str] = frozenset()
-    """The keys that this vendor takes; any that is not blank, when there are none."""
-    known: Callable[[str], Sequence[InspectedRecord]] = _nothing
-    """What this vendor has taken of a user, oldest first."""
+    """Valid keys of the vendor. If empty, any key that is not blank is valid."""
+    known: Callable[[str], Sequence[InspectedRecord]] = _no_records
+    """Returns the accepted records of a user, oldest first."""
 
 
 class Reply(Struct, frozen=True):
-    """What a vendor answers."""
+    """Response of a vendor."""
 
     status: int
     json: Any = None
     headers: Mapping[str, str] = {}
 
     def with_headers(self, headers: Mapping[str, str]) -> Reply:
-        """The same, with headers."""
+        """Return a copy with these headers."""
         return replace(self, headers=headers)
 
 
 class IngestResult(Struct, frozen=True):
-    """A request as it was understood."""
+    """Result of a parsed request."""
 
     reply: Reply
     records: Sequence[InspectedRecord] = ()
     key: str | None = None
-    """The key that it bore, which is not to be kept."""
+    """Key of the request, which must not be stored."""
 
 
 class RequestRejected(Exception):
-    """The whole request is refused, for more than a record's sake."""
+    """The whole request is rejected, not only a record of it."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -102,26 +102,26 @@ Handler = Callable[[Request, Body], IngestResult]
 
 
 def always(json: Any) -> Handler:
-    """A handler that has one answer."""
+    """Return a handler with a fixed response."""
     return lambda _request, _body: IngestResult(Reply(200, json))
 
 
 class Endpoint(Struct, frozen=True):
-    """One method of one path."""
+    """Method and path of an API."""
 
     method: str
     path: str
-    """Its last segment may be `{id}`, which stands for any."""
+    """The last segment may be `{id}`, which matches any text."""
     key: Sequence[str]
-    """Where the key may stand: `authorization`, another header, or a `body.field`; the first that is there counts."""
+    """Places of the key in order of precedence: `authorization`, another header, or a `body.field`."""
     handle: Handler
     public: bool = False
-    """Whether browsers call it, with the public key."""
+    """True if browsers call it with the public key."""
     keyless: bool = False
-    """True when the endpoint accepts calls without a key: a beacon cannot send a header."""
+    """True if it accepts requests without a key: a beacon cannot send a header."""
 
-    def fits(self, path: str) -> bool:
-        """Whether a request's path is this one."""
+    def matches(self, path: str) -> bool:
+        """Return whether a request's path matches."""
         if not self.path.endswith("/{id}"):
             return path == self.path
         folder, _, last = path.rpartition("/")
@@ -133,31 +133,31 @@ class Ingest(Protocol):
 
     @property
     def vendor(self) -> Vendor:
-        """Whose it is."""
+        """Vendor of the protocol."""
         ...
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
-        """All that may be called."""
+        """Endpoints of the vendor."""
         ...
 
-    def admit(self, key: object, request: Request, endpoint: Endpoint) -> None:
-        """Look at the key.
+    def authenticate(self, key: object, request: Request, endpoint: Endpoint) -> None:
+        """Check the key.
 
         Raises:
-            RequestRejected: 401, when it is missing or wrong.
+            RequestRejected: 401 if it is missing or wrong.
         """
         ...
 
     def error(self, status: int, message: str, code: str | None = None) -> Reply:
-        """A reply that says no, in the vendor's form."""
+        """Return an error response in the vendor's format."""
         ...
 
 
 def answer(ingest: Ingest, endpoint: Endpoint, request: Request) -> IngestResult:
-    """What a vendor would do with a request: look at its key, then at its body, then at each record.
+    """Process a request like the vendor does: check its key, then its body, then each record.
 
-    Records of a request with a wrong key are told as far as the body lets us, and refused for it.
+    Records of a request with a wrong key are parsed if possible, and rejected.
     """
     unreadable = None
     body: Body = {}
@@ -167,7 +167,7 @@ def answer(ingest: Ingest, endpoint: Endpoint, request: Request) -> IngestResult
         unreadable = refusal
     key = next((key for place in endpoint.key if (key := _key_in(place, request, body))), None)
     try:
-        ingest.admit(key, request, endpoint)
+        ingest.authenticate(key, request, endpoint)
         refused = unreadable
     except RequestRejected as refusal:
         refused = refusal
@@ -177,7 +177,7 @@ def answer(ingest: Ingest, endpoint: Endpoint, request: Request) -> IngestResult
     records = () if unreadable else endpoint.handle(request, body).records
     return IngestResult(
         reply=ingest.error(refused.status, refused.message, refused.code),
-        records=[refuse(record, refused.message) for record in records],
+        records=[reject(record, refused.message) for record in records],
         key=secret,
     )
 
@@ -186,10 +186,10 @@ def answer(ingest: Ingest, endpoint: Endpoint, request: Request) -> IngestResult
 
 
 def unzip(body: bytes, encoding: str) -> bytes:
-    """Undo the request's `Content-Encoding`.
+    """Decode the request's `Content-Encoding`.
 
     Raises:
-        RequestRejected: 400 for what is not gzip, 413 for too much, 415 for another encoding.
+        RequestRejected: 400 for invalid gzip data, 413 for too much data, 415 for another encoding.
     """
     if encoding in {"", "identity"}:
         return body
@@ -208,15 +208,15 @@ def unzip(body: bytes, encoding: str) -> bytes:
 
 
 def too_large() -> RequestRejected:
-    """For a body over the limit."""
+    """Return the error for a body over the limit."""
     return RequestRejected(413, "too_large", f"body: must be at most {MAX_BODY} bytes")
 
 
 def decode(request: Request) -> dict[str, Any]:
-    """The body's JSON object, whatever its content type: beacons come as text/plain.
+    """Return the body's JSON object. The content type is ignored, because beacons use text/plain.
 
     Raises:
-        RequestRejected: 400 for anything else.
+        RequestRejected: 400 if the body is not a JSON object.
     """
     try:
         value = msgspec.json.decode(request.body)
@@ -239,17 +239,17 @@ def _depth(value: Any) -> int:
 
 
 def check_key(key: object, taken: frozenset[str], *, where: str, missing: str, wrong: str) -> str:
-    """The key, when it is taken.
+    """Return the key if it is valid.
 
     Raises:
-        RequestRejected: 401, with the vendor's code for a missing or a wrong key.
+        RequestRejected: 401 with the vendor's code for a missing or a wrong key.
     """
     if key is None or key == "" or (isinstance(key, str) and key.isspace()):
         raise RequestRejected(401, missing, f"{where}: there is no key")
     if not isinstance(key, str):
         raise RequestRejected(401, wrong, f"{where}: the key must be a string")
     if taken and key not in taken:
-        raise RequestRejected(401, wrong, f"{where}: {masked(key)} is none of the keys that this inspector was given")
+        raise RequestRejected(401, wrong, f"{where}: {masked(key)} is not one of the keys of this inspector")
     return key
 
 
@@ -264,7 +264,7 @@ def _key_in(place: str, request: Request, body: Body) -> object:
 
 
 def masked(secret: str) -> str:
-    """As much of a secret as may be shown.
+    """Return the part of a secret that may be shown.
 
     Example:
         >>> masked("Bearer sk_live_123")
@@ -280,7 +280,7 @@ def masked(secret: str) -> str:
 
 
 def side_of(request: Request) -> Source:
-    """Who sent it: browsers say their origin, or call themselves Mozilla."""
+    """Return the sender: browsers send an origin, or a user agent that starts with Mozilla."""
     browser = (
         request.path.startswith(("/v1/sdk/", "/v1/ingest"))
         or "origin" in request.headers
@@ -290,7 +290,7 @@ def side_of(request: Request) -> Source:
 
 
 def page_of(request: Request, *places: Mapping[str, Any]) -> str | None:
-    """The page that a record names in one of these mappings, else the one that a browser's script ran on."""
+    """Return the page named in one of these mappings, otherwise the page of the browser's script."""
     for place in places:
         for name in ("$current_url", "url", "page_url", "path", "$pathname"):
             if isinstance(page := place.get(name), str) and page:
@@ -298,19 +298,22 @@ def page_of(request: Request, *places: Mapping[str, Any]) -> str | None:
     return request.headers.get("referer") if side_of(request) == "browser" else None
 
 
-def refuse(record: InspectedRecord, rule: str) -> InspectedRecord:
-    """The record, refused for something that is not its own."""
-    return replace(record, accepted=False, rules=[rule])
+def reject(record: InspectedRecord, rule: str) -> InspectedRecord:
+    """Return the record as rejected because of an error elsewhere in its request."""
+    return replace(record, accepted=False, errors=[rule])
 
 
-def as_one(records: Sequence[InspectedRecord], name: str = "events") -> tuple[Sequence[InspectedRecord], str | None]:
-    """A batch is taken whole or not at all: with one event refused, so are the others.
+def all_or_nothing(
+    records: Sequence[InspectedRecord], name: str = "events"
+) -> tuple[Sequence[InspectedRecord], str | None]:
+    """Reject all records of a batch if one of them is rejected.
 
-    Gives the records, and the rule that was broken first.
+    Returns:
+        The records, and the first error.
     """
     culprit = next((n for n, record in enumerate(records) if not record.accepted), None)
     if culprit is None:
         return records, None
-    rule = f"{name}[{culprit}] was refused, and the whole batch with it"
-    judged = [refuse(record, rule) if record.accepted else record for record in records]
-    return judged, f"{name}[{culprit}].{records[culprit].rules[0]}"
+    rule = f"{name}[{culprit}] was rejected, and the whole batch with it"
+    judged = [reject(record, rule) if record.accepted else record for record in records]
+    return judged, f"{name}[{culprit}].{records[culprit].errors[0]}"

@@ -1,4 +1,4 @@
-"""Reads the fields of one record, and notes the rules that they break."""
+"""Reads the fields of one record, and collects their errors."""
 
 from __future__ import annotations
 
@@ -15,60 +15,60 @@ _YEAR_9999 = 253_370_764_800.0  # where no time zone can push a time out of the 
 
 
 class Fields:
-    """One record as it stood in the request. Each method gives a field's value, or None and a rule.
+    """Fields of one record in a request. Each method returns a value, or None after adding an error.
 
     Example:
         >>> fields = Fields({"event": 7})
-        >>> fields.text("event", required=True), fields.rules
+        >>> fields.text("event", required=True), fields.errors
         (None, ['event: must be a string, not 7'])
     """
 
     def __init__(self, raw: Any) -> None:
-        self.rules: list[str] = []
+        self.errors: list[str] = []
         self.warnings: list[str] = []
         if isinstance(raw, dict):
             self.raw: dict[str, Any] = raw
         else:
             self.raw = {"(not an object)": raw}
-            self.rules.append(f"must be an object, not {shown(raw)}")
+            self.errors.append(f"must be an object, not {shown(raw)}")
 
     def text(self, name: str, *, required: bool = False, most: int | None = None) -> str | None:
-        """A string; blank ones count as missing where it is required. A null is no value."""
+        """Return a string. A null counts as missing, and so does a blank string if it is required."""
         value = self.raw.get(name)
         if value is None:
             if required:
-                self.rules.append(f"{name}: is required")
+                self.errors.append(f"{name}: is required")
             return None
         if not isinstance(value, str):
-            self.rules.append(f"{name}: must be a string, not {shown(value)}")
+            self.errors.append(f"{name}: must be a string, not {shown(value)}")
             return None
         if required and is_blank(value):
-            self.rules.append(f"{name}: must not be blank")
+            self.errors.append(f"{name}: must not be blank")
             return None
         if most is not None and length(value) > most:
-            self.rules.append(f"{name}: must be at most {most} characters, not {length(value)}")
+            self.errors.append(f"{name}: must be at most {most} characters, not {length(value)}")
         return value
 
     def object(self, name: str) -> dict[str, Any]:
-        """An object; empty when there is none."""
+        """Return an object; an empty one if the field is missing."""
         value = self.raw.get(name)
         if value is None:
             return {}
         if not isinstance(value, dict):
-            self.rules.append(f"{name}: must be an object, not {shown(value)}")
+            self.errors.append(f"{name}: must be an object, not {shown(value)}")
             return {}
         return value
 
     def texts(self, name: str) -> dict[str, Any]:
-        """An object of strings; any other value in it is a rule broken."""
+        """Return an object of strings; any other value in it is an error."""
         value = self.object(name)
         for key, item in value.items():
             if not isinstance(item, str):
-                self.rules.append(f"{name}.{key}: must be a string, not {shown(item)}")
+                self.errors.append(f"{name}.{key}: must be a string, not {shown(item)}")
         return value
 
     def time(self, name: str) -> float | None:
-        """An ISO 8601 time, as Unix seconds."""
+        """Return an ISO 8601 time as Unix seconds."""
         text = self.text(name)
         if text is None:
             return None
@@ -78,13 +78,13 @@ class Fields:
         except ValueError:
             seconds = -1.0
         if not 0 <= seconds < _YEAR_9999:
-            self.rules.append(f"{name}: must be an ISO 8601 time, not {shown(text)}")
+            self.errors.append(f"{name}: must be an ISO 8601 time, not {shown(text)}")
             return None
         return seconds
 
     def only(self, known: Collection[str]) -> None:
         """Warn of fields that the vendor does not have."""
-        self.warnings.extend(f"{name}: is no field that the vendor has" for name in self.raw if name not in known)
+        self.warnings.extend(f"{name}: is not a field of the vendor" for name in self.raw if name not in known)
 
 
 def number(value: Any) -> float | None:

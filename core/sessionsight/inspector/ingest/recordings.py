@@ -58,7 +58,7 @@ def recording(request: Request, fields: Fields, session_id: str | None) -> list[
     custom = _custom_properties(fields)
     for name in ("seqStart", "seqEnd"):
         if fields.raw.get(name) is not None and number(fields.raw[name]) is None:
-            fields.rules.append(f"{name}: must be a number, not {shown(fields.raw[name])}")
+            fields.errors.append(f"{name}: must be a number, not {shown(fields.raw[name])}")
     fields.only(_RECORDING)
     # The events are the page's own DOM; they stand in the call, and would fill each view of the record.
     raw = {**fields.raw, "events": f"{len(events)} in the call itself"}
@@ -85,7 +85,7 @@ def anonymous_events(request: Request, body: Body) -> list[InspectedRecord]:
     fields.text("day", required=True)
     events = _list(fields, "events")
     if len(events) > _MAX_ANONYMOUS_EVENTS:
-        fields.rules.append(f"events: must be at most {_MAX_ANONYMOUS_EVENTS}, not {len(events)}")
+        fields.errors.append(f"events: must be at most {_MAX_ANONYMOUS_EVENTS}, not {len(events)}")
     fields.only(_ANONYMOUS)
     return [_anonymous_event(request, fields, event, ids) for event in events]
 
@@ -94,7 +94,7 @@ def _anonymous_event(request: Request, envelope: Fields, raw: Any, ids: Mapping[
     fields = _within(envelope, raw)
     tag = fields.text("tag", required=True)
     if tag is not None and tag not in _TAGS:
-        fields.rules.append(f"tag: must be one of {', '.join(sorted(_TAGS))}, not {shown(tag)}")
+        fields.errors.append(f"tag: must be one of {', '.join(sorted(_TAGS))}, not {shown(tag)}")
     goal_id = fields.text("goalId", required=True) if tag == "goal_count" else None
     if goal_id is not None and "amount" in fields.raw:
         fields.warnings.append("amount: is not counted without consent")
@@ -149,9 +149,9 @@ def _exposure(request: Request, envelope: Fields, raw: Any, visitor_id: str | No
 
 
 def _within(envelope: Fields, raw: Any) -> Fields:
-    """Fields of one event, which bears what is wrong with its envelope as well."""
+    """Fields of one event, including the errors of its envelope."""
     fields = Fields(raw)
-    fields.rules[:0] = envelope.rules
+    fields.errors[:0] = envelope.errors
     fields.warnings[:0] = envelope.warnings
     return fields
 
@@ -160,7 +160,7 @@ def _list(fields: Fields, name: str) -> list[Any]:
     value = fields.raw.get(name)
     if isinstance(value, list):
         return value
-    fields.rules.append(f"{name}: must be a list, not {shown(value)}")
+    fields.errors.append(f"{name}: must be a list, not {shown(value)}")
     return []
 
 
@@ -168,7 +168,7 @@ def _milliseconds(fields: Fields, name: str) -> float | None:
     given = fields.raw.get(name)
     value = number(given)
     if value is None or not 0 <= value < _YEAR_9999:
-        fields.rules.append(f"{name}: must be milliseconds since 1970, not {shown(given)}")
+        fields.errors.append(f"{name}: must be milliseconds since 1970, not {shown(given)}")
         return None
     return value / 1000
 
@@ -176,14 +176,14 @@ def _milliseconds(fields: Fields, name: str) -> float | None:
 def _custom_properties(fields: Fields) -> dict[str, Any]:
     custom = fields.object("customProperties")
     if len(custom) > _MAX_PROPERTIES:
-        fields.rules.append(f"customProperties: must be at most {_MAX_PROPERTIES}, not {len(custom)}")
+        fields.errors.append(f"customProperties: must be at most {_MAX_PROPERTIES}, not {len(custom)}")
     for name, value in custom.items():
         if length(name) > _MAX_PROPERTY_NAME:
-            fields.rules.append(f"customProperties: a name must be at most {_MAX_PROPERTY_NAME} characters")
+            fields.errors.append(f"customProperties: a name must be at most {_MAX_PROPERTY_NAME} characters")
         if not isinstance(value, str | int | float):
-            fields.rules.append(f"customProperties.{name}: must be text, a number or a boolean, not {shown(value)}")
+            fields.errors.append(f"customProperties.{name}: must be text, a number or a boolean, not {shown(value)}")
         elif isinstance(value, str) and length(value) > _MAX_PROPERTY:
-            fields.rules.append(f"customProperties.{name}: must be at most {_MAX_PROPERTY} characters")
+            fields.errors.append(f"customProperties.{name}: must be at most {_MAX_PROPERTY} characters")
     return custom
 
 
@@ -198,8 +198,8 @@ def _record(
             "kind": "event",
             "name": name,
             "side": "browser",
-            "accepted": not fields.rules,
-            "rules": fields.rules,
+            "accepted": not fields.errors,
+            "errors": fields.errors,
             "warnings": fields.warnings,
             "raw": raw,
             **given,

@@ -20,12 +20,12 @@ from sessionsight.inspector.ingest.base import (
     Reply,
     Request,
     RequestRejected,
+    all_or_nothing,
     always,
-    as_one,
     check_key,
     masked,
     page_of,
-    refuse,
+    reject,
     side_of,
 )
 from sessionsight.inspector.ingest.fields import Fields, amount_of, shown
@@ -54,14 +54,14 @@ class Saytics:
             Endpoint("POST", "/v1/events/batch", _KEY, self._batch, public=True),
             Endpoint("POST", "/v1/users/identify", _KEY, self._identify, public=True),
             Endpoint("GET", "/v1/users/{id}", _KEY, self._profile),
-            # Nothing says what these look like when they are not empty, and nothing is erased that is to be seen here.
+            # The format of non-empty ones is not documented, and the inspector does not erase what it shows.
             Endpoint("GET", "/v1/events", _KEY, always({"events": []})),
             Endpoint("GET", "/v1/reports/events", _KEY, always({"events": []})),
             Endpoint("GET", "/v1/reports/users", _KEY, always({"users": []})),
             Endpoint("DELETE", "/v1/users/{id}", _KEY, always({"status": "ok"})),
         )
 
-    def admit(self, key: object, request: Request, endpoint: Endpoint) -> None:
+    def authenticate(self, key: object, request: Request, endpoint: Endpoint) -> None:
         """A write key may write, a secret key may do anything."""
         known = check_key(key, request.keys, where="authorization", missing="missing_key", wrong="invalid_key")
         if not endpoint.public and known.startswith("sk_write_"):
@@ -81,8 +81,8 @@ class Saytics:
         records = [_event(request, event) for event in events]
         if len(events) > _MAX_BATCH:
             rule = f"events: must be at most {_MAX_BATCH}, not {len(events)}"
-            return IngestResult(self.error(400, rule), [refuse(record, rule) for record in records])
-        return self._judged(*as_one(records))
+            return IngestResult(self.error(400, rule), [reject(record, rule) for record in records])
+        return self._result(*all_or_nothing(records))
 
     def _identify(self, request: Request, body: Body) -> IngestResult:
         fields = Fields(body)
@@ -105,9 +105,9 @@ class Saytics:
         return IngestResult(Reply(200, {"id": user_id, "traits": traits, **seen}))
 
     def _single(self, record: InspectedRecord) -> IngestResult:
-        return self._judged([record], record.rules[0] if record.rules else None)
+        return self._result([record], record.errors[0] if record.errors else None)
 
-    def _judged(self, records: Sequence[InspectedRecord], problem: str | None) -> IngestResult:
+    def _result(self, records: Sequence[InspectedRecord], problem: str | None) -> IngestResult:
         reply = self.error(400, problem) if problem else Reply(200, {"status": "ok", "received": len(records)})
         return IngestResult(reply, records)
 
@@ -117,7 +117,7 @@ def _event(request: Request, raw: Any) -> InspectedRecord:
     name = fields.text("event", required=True)
     user_id, anonymous_id = fields.text("userId"), fields.text("anonymousId")
     if not (user_id or "").strip() and not (anonymous_id or "").strip():
-        fields.rules.append("userId: is required where there is no anonymousId")
+        fields.errors.append("userId: is required where there is no anonymousId")
     properties = fields.object("properties")
     _check_properties(fields, properties)
     occurred_at = fields.time("timestamp")
@@ -157,8 +157,8 @@ def _record(
         kind=kind,
         name=name,
         side=side_of(request),
-        accepted=not fields.rules,
-        rules=fields.rules,
+        accepted=not fields.errors,
+        errors=fields.errors,
         warnings=fields.warnings,
         properties=properties,
         raw=fields.raw,
@@ -172,8 +172,8 @@ def _check_properties(fields: Fields, properties: dict[str, Any]) -> None:
     for name, value in properties.items():
         match value:
             case str() if len(value) > _MAX_STRING:
-                fields.rules.append(f"properties.{name}: must be at most {_MAX_STRING} characters, not {len(value)}")
+                fields.errors.append(f"properties.{name}: must be at most {_MAX_STRING} characters, not {len(value)}")
             case list() if len(value) > _MAX_ARRAY:
-                fields.rules.append(f"properties.{name}: must be at most {_MAX_ARRAY} elements, not {len(value)}")
+                fields.errors.append(f"properties.{name}: must be at most {_MAX_ARRAY} elements, not {len(value)}")
             case dict() | None:
-                fields.warnings.append(f"properties.{name}: {shown(value)} is no value that the vendor lists")
+                fields.warnings.append(f"properties.{name}: {shown(value)} is not a value that the vendor documents")

@@ -21,8 +21,8 @@ from sessionsight.inspector.ingest.base import (
     Reply,
     Request,
     RequestRejected,
+    all_or_nothing,
     always,
-    as_one,
     check_key,
     masked,
     page_of,
@@ -72,7 +72,7 @@ class SessionSight:
             Endpoint("POST", "/v1/feedback/submit", _IN_HEADER, self._feedback),
         )
 
-    def admit(self, key: object, request: Request, endpoint: Endpoint) -> None:
+    def authenticate(self, key: object, request: Request, endpoint: Endpoint) -> None:
         """Servers have a secret key, browsers a public one; neither will do in the other's place."""
         if endpoint.keyless and not key:
             return
@@ -109,7 +109,7 @@ class SessionSight:
             amount=amount if amount is None or direction == "increment" else -amount,
             properties=fields.raw.get("metadata"),
         )
-        return self._judged(record)
+        return self._result(record)
 
     def _feedback(self, request: Request, body: Body) -> IngestResult:
         fields = Fields(body)
@@ -122,14 +122,14 @@ class SessionSight:
         fields.only(_FEEDBACK)
         given = {name: body[name] for name in ("option", "message", "metadata") if name in body}
         name = f"feedback {feedback_type or ''}".rstrip()
-        return self._judged(_record(request, fields, kind="event", name=name, session_id=session_id, properties=given))
+        return self._result(_record(request, fields, kind="event", name=name, session_id=session_id, properties=given))
 
     def _bootstrap(self, request: Request, body: Body) -> IngestResult:
         fields = Fields(body)
         fields.text("propertyId", required=True)
         visitor_id = visitors.reuse_or_create(fields.text("clientVisitorId"))
-        if fields.rules:
-            return IngestResult(self.error(400, fields.rules[0]))
+        if fields.errors:
+            return IngestResult(self.error(400, fields.errors[0]))
         granted = {
             "visitorId": visitor_id,
             "visitorToken": visitors.token_for(visitor_id),
@@ -140,8 +140,8 @@ class SessionSight:
     def _recording(self, request: Request, body: Body) -> IngestResult:
         fields = Fields(body)
         records = recordings.recording(request, fields, _session_id(fields))
-        if fields.rules:
-            return IngestResult(self.error(400, fields.rules[0]), records)
+        if fields.errors:
+            return IngestResult(self.error(400, fields.errors[0]), records)
         granted: dict[str, Any] = {"success": True}
         if not fields.raw.get("visitorToken"):  # the first of a new visitor, who gets a token with the reply
             granted["rotateVisitorToken"] = visitors.token_for(visitors.reuse_or_create(fields.raw["visitorId"]))
@@ -156,7 +156,7 @@ class SessionSight:
     def _batch(self, body: Body, name: str, given: list[InspectedRecord]) -> IngestResult:
         if not isinstance(body.get(name), list):
             return IngestResult(self.error(400, f"{name}: must be a list, not {shown(body.get(name))}"))
-        records, problem = as_one(given, name)
+        records, problem = all_or_nothing(given, name)
         return IngestResult(self.error(400, problem) if problem else Reply(200, {"success": True}), records)
 
     def _split_tests(self, request: Request, body: Body) -> IngestResult:
@@ -169,10 +169,10 @@ class SessionSight:
         fields.text("propertyId", required=True)
         fields.text("environment", required=True)
         fields.object("context")
-        return IngestResult(self.error(400, fields.rules[0]) if fields.rules else Reply(200, {"flags": {}}))
+        return IngestResult(self.error(400, fields.errors[0]) if fields.errors else Reply(200, {"flags": {}}))
 
-    def _judged(self, record: InspectedRecord) -> IngestResult:
-        reply = Reply(200, {"success": True}) if record.accepted else self.error(400, record.rules[0])
+    def _result(self, record: InspectedRecord) -> IngestResult:
+        reply = Reply(200, {"success": True}) if record.accepted else self.error(400, record.errors[0])
         return IngestResult(reply, [record])
 
 
@@ -184,8 +184,8 @@ def _record(request: Request, fields: Fields, *, kind: Kind, name: str, properti
         kind=kind,
         name=name,
         side=side_of(request),
-        accepted=not fields.rules,
-        rules=fields.rules,
+        accepted=not fields.errors,
+        errors=fields.errors,
         warnings=fields.warnings,
         properties=properties if isinstance(properties, dict) else {},
         raw={**fields.raw, "apiKey": masked(str(fields.raw["apiKey"]))} if "apiKey" in fields.raw else fields.raw,
@@ -198,9 +198,9 @@ def _amount(fields: Fields) -> float | None:
     given = fields.raw.get("amount", 1)
     amount = number(given)
     if amount is None:
-        fields.rules.append(f"amount: must be a number, not {shown(given)}")
+        fields.errors.append(f"amount: must be a number, not {shown(given)}")
     elif not 0 < amount < math.inf:
-        fields.rules.append(f"amount: must be above zero and finite, for a decrement as well, not {shown(given)}")
+        fields.errors.append(f"amount: must be above zero and finite, for a decrement as well, not {shown(given)}")
         return None
     return amount
 
@@ -208,7 +208,7 @@ def _amount(fields: Fields) -> float | None:
 def _session_id(fields: Fields) -> str | None:
     session_id = fields.text("sessionId", required=True)
     if session_id is not None and not _SESSION_ID.fullmatch(session_id):
-        fields.rules.append(f"sessionId: must be at most 128 letters, digits and hyphens, not {shown(session_id)}")
+        fields.errors.append(f"sessionId: must be at most 128 letters, digits and hyphens, not {shown(session_id)}")
     return session_id
 
 
@@ -223,13 +223,15 @@ def _visitor_of_browser(fields: Fields) -> str | None:
 def _check_metadata(fields: Fields) -> None:
     metadata = fields.texts("metadata")
     if len(metadata) > _MAX_METADATA_KEYS:
-        fields.rules.append(f"metadata: must have at most {_MAX_METADATA_KEYS} keys, not {len(metadata)}")
+        fields.errors.append(f"metadata: must have at most {_MAX_METADATA_KEYS} keys, not {len(metadata)}")
     for key, value in metadata.items():
         if length(key) > _MAX_METADATA_TEXT:
-            fields.rules.append(f"metadata: a key must be at most {_MAX_METADATA_TEXT} characters, not {length(key)}")
+            fields.errors.append(f"metadata: a key must be at most {_MAX_METADATA_TEXT} characters, not {length(key)}")
         elif isinstance(value, str) and length(value) > _MAX_METADATA_TEXT:
-            fields.rules.append(f"metadata.{key}: must be at most {_MAX_METADATA_TEXT} characters, not {length(value)}")
-    if not fields.rules:
+            fields.errors.append(
+                f"metadata.{key}: must be at most {_MAX_METADATA_TEXT} characters, not {length(value)}"
+            )
+    if not fields.errors:
         _, secrets = filter_metadata(metadata)
         fields.warnings.extend(
             f"metadata.{key}: looks like {reason}, which the vendor's own SDK does not send"

@@ -19,10 +19,10 @@ from sessionsight.inspector.ingest.base import (
     IngestResult,
     Reply,
     Request,
-    as_one,
+    all_or_nothing,
     check_key,
     page_of,
-    refuse,
+    reject,
     side_of,
 )
 from sessionsight.inspector.ingest.fields import Fields, amount_of, shown
@@ -52,7 +52,7 @@ class Signal:
     def __init__(self) -> None:
         self.endpoints = (Endpoint("POST", "/v1/capture", _KEY, self._batch, public=True),)
 
-    def admit(self, key: object, request: Request, endpoint: Endpoint) -> None:
+    def authenticate(self, key: object, request: Request, endpoint: Endpoint) -> None:
         """The key stands in one of two headers, or in the body."""
         check_key(key, request.keys, where="authorization", missing="missing_key", wrong="invalid_key")
 
@@ -66,12 +66,12 @@ class Signal:
         envelope.time("sentAt")
         events = body.get("events")
         if not isinstance(events, list):
-            envelope.rules.append(f"events: must be a list of events, not {shown(events)}")
+            envelope.errors.append(f"events: must be a list of events, not {shown(events)}")
             events = []
-        records, problem = as_one([_event(request, event) for event in events])
-        if envelope.rules:
-            problem = envelope.rules[0]
-            records = [refuse(record, problem) for record in records]
+        records, problem = all_or_nothing([_event(request, event) for event in events])
+        if envelope.errors:
+            problem = envelope.errors[0]
+            records = [reject(record, problem) for record in records]
         reply = self.error(400, problem, "invalid_request") if problem else Reply(200, {"success": True})
         return IngestResult(reply, records)
 
@@ -92,7 +92,7 @@ def _event(request: Request, raw: Any) -> InspectedRecord:
         known.text("groupType", required=True)
         known.text("groupKey", required=True)
         known.object("groupProperties")
-    fields.rules.extend(f"properties.{rule}" for rule in known.rules)
+    fields.errors.extend(f"properties.{rule}" for rule in known.errors)
     user_id, visitor_id = _who(name, distinct_id, properties)
     return InspectedRecord(
         received_at=request.received_at,
@@ -101,8 +101,8 @@ def _event(request: Request, raw: Any) -> InspectedRecord:
         kind=_KINDS.get(name or "", "event"),
         name=name or "",
         side=side_of(request),
-        accepted=not fields.rules,
-        rules=fields.rules,
+        accepted=not fields.errors,
+        errors=fields.errors,
         warnings=fields.warnings,
         session_id=session_id or None,
         window_id=window_id or None,

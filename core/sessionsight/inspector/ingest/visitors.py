@@ -1,7 +1,7 @@
-"""The visitors that we vouch for: SessionSight's bootstrap gives a browser an id, and a token that says so.
+"""Visitor ids and tokens: SessionSight's bootstrap gives a browser an id, and a token for it.
 
-Our token contains the id. So a browser's goal, which bears the token and no visitor id, is known to be
-that visitor's.
+The inspector's token contains the id, which identifies the visitor of a browser's goal, because a goal is sent with the
+token and without a visitor id.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 
 
 def reuse_or_create(visitor_id: str | None) -> str:
-    """The id that a browser remembers, if it is a UUID, else a new one."""
+    """Return the id that a browser sent if it is a UUID, otherwise a new one."""
     return visitor_id if visitor_id is not None and _UUID.fullmatch(visitor_id) else str(uuid.uuid4())
 
 
 def token_for(visitor_id: str) -> str:
-    """A token of the vendor's form: version, body, signature. Nobody checks ours.
+    """Return a token in the vendor's format: version, body, signature. The signature is never verified.
 
     Example:
         >>> visitor_of(token_for("7f8d1c1e-3f0b-4f4e-9c55-2c3f5a8c9f10"))
@@ -34,7 +34,7 @@ def token_for(visitor_id: str) -> str:
 
 
 def visitor_of(token: str) -> str | None:
-    """Whom a token is about; None when it is not of our making."""
+    """Return the visitor id in a token; None if the inspector did not create it."""
     _, _, rest = token.partition(".")
     body = rest.partition(".")[0]
     try:

@@ -49,14 +49,14 @@ def test_a_person_who_stands_in_as_anonymous_is_no_visitor() -> None:
 def test_a_broken_rule_refuses_the_event(changes: dict[str, Any], rule: str) -> None:
     outcome = ask(BATCH, pulses(pulse(**changes)))
     assert outcome.reply.status == 400
-    assert one(outcome).rules[0].startswith(rule)
-    assert outcome.reply.json == {"error": f"events[0].{one(outcome).rules[0]}"}
+    assert one(outcome).errors[0].startswith(rule)
+    assert outcome.reply.json == {"error": f"events[0].{one(outcome).errors[0]}"}
 
 
 def test_a_time_is_always_there() -> None:
     event = pulse()
     del event["timestamp"]
-    assert one(ask(BATCH, pulses(event))).rules == ["timestamp: is required"]
+    assert one(ask(BATCH, pulses(event))).errors == ["timestamp: is required"]
 
 
 @pytest.mark.parametrize("changes", [{"person_id": None}, {"url": ""}, {"screen_w": 1280}, {"properties": {"a": None}}])

@@ -66,7 +66,7 @@ def test_any_json_is_answered_and_can_be_kept_and_found(path: tuple[str, str], b
         for record in added:
             assert store.record(record.id) == record
             assert msgspec.json.decode(msgspec.json.encode(record), type=type(record)).id == record.id
-            assert record.accepted or record.rules
+            assert record.accepted or record.errors
             if record.session_id is not None:
                 assert record in store.session(record.session_id)
 

@@ -51,7 +51,7 @@ def test_a_piece_of_a_recording_is_one_event_without_the_page_itself() -> None:
     assert (outcome.reply.status, outcome.reply.json) == (200, {"success": True})
     assert (record.vendor, record.kind, record.name, record.side) == ("sessionsight", "event", "recording", "browser")
     assert (record.session_id, record.visitor_id, record.user_id) == (SESSION, VISITOR, None)
-    assert (record.accepted, record.rules, record.warnings) == (True, [], [])
+    assert (record.accepted, record.errors, record.warnings) == (True, [], [])
     assert record.page_url == "https://shop.example.com/plans"
     assert record.properties["events"] == 2
     assert record.raw["events"] == "2 in the call itself"

@@ -32,8 +32,8 @@ def test_one_bad_event_refuses_the_batch() -> None:
     outcome = ask(BATCH, {"events": [event(), event(event=3), 7]}, BEARER)
     assert outcome.reply.status == 400
     assert outcome.reply.json["error"]["message"] == "events[1].event: must be a string, not 3"
-    assert [record.rules[0] for record in outcome.records] == [
-        "events[1] was refused, and the whole batch with it",
+    assert [record.errors[0] for record in outcome.records] == [
+        "events[1] was rejected, and the whole batch with it",
         "event: must be a string, not 3",
         "must be an object, not 7",
     ]
@@ -77,19 +77,19 @@ def test_a_batch_has_from_1_to_1000_events(body: Any, message: str) -> None:
 def test_a_broken_rule_refuses_the_event(changes: dict[str, Any], rule: str) -> None:
     outcome = ask(EVENTS, event(**changes), BEARER)
     assert outcome.reply.status == 400
-    assert one(outcome).rules[0].startswith(rule)
+    assert one(outcome).errors[0].startswith(rule)
 
 
 @pytest.mark.parametrize(
     ("changes", "warning"),
     [
-        ({"properties": {"a": None}}, "properties.a: None is no value that the vendor lists"),
-        ({"properties": {"a": {}}}, "properties.a: an object is no value that the vendor lists"),
+        ({"properties": {"a": None}}, "properties.a: None is not a value that the vendor documents"),
+        ({"properties": {"a": {}}}, "properties.a: an object is not a value that the vendor documents"),
         (
             {"event": "user_signed_up"},
             'event: Saytics advises against snake_case names; write "User Signed Up" in place of "user_signed_up", or',
         ),
-        ({"messageId": "1"}, "messageId: is no field that the vendor has"),
+        ({"messageId": "1"}, "messageId: is not a field of the vendor"),
     ],
 )
 def test_what_is_not_documented_is_a_warning(changes: dict[str, Any], warning: str) -> None:
@@ -106,7 +106,7 @@ def test_other_names_bring_no_warning(name: str) -> None:
 def test_an_identification_needs_its_user() -> None:
     record = one(ask(IDENTIFY, {"userId": "user_1", "traits": {"name": "You"}}, BEARER))
     assert (record.kind, record.user_id, record.properties) == ("identify", "user_1", {"name": "You"})
-    assert one(ask(IDENTIFY, {"anonymousId": "a"}, BEARER)).rules == ["userId: is required"]
+    assert one(ask(IDENTIFY, {"anonymousId": "a"}, BEARER)).errors == ["userId: is required"]
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,14 @@ def test_a_goal_is_taken_and_counted_in_its_session() -> None:
     record = one(outcome)
     assert (outcome.reply.status, outcome.reply.json) == (200, {"success": True})
     assert (record.vendor, record.kind, record.name, record.side) == ("sessionsight", "goal", "user-signups", "server")
-    assert (record.accepted, record.rules, record.warnings) == (True, [], [])
+    assert (record.accepted, record.errors, record.warnings) == (True, [], [])
     assert (record.session_id, record.visitor_id, record.user_id) == (SESSION, None, None)
     assert (record.amount, record.properties, record.occurred_at) == (49.9, {"plan": "pro"}, NOW)
 
 
 def test_a_decrement_is_negative_and_its_amount_on_the_wire_is_not() -> None:
     assert one(ask(DECREMENT, goal(amount=3), SECRET)).amount == -3
-    assert "amount: must be above zero" in one(ask(DECREMENT, goal(amount=-3), SECRET)).rules[0]
+    assert "amount: must be above zero" in one(ask(DECREMENT, goal(amount=-3), SECRET)).errors[0]
 
 
 def test_an_amount_is_one_unless_given() -> None:
@@ -59,9 +59,9 @@ def test_a_broken_rule_refuses_the_goal_and_is_the_error(changes: dict[str, Any]
     outcome = ask(INCREMENT, goal(**changes), SECRET)
     record = one(outcome)
     assert not record.accepted
-    assert record.rules[0].startswith(rule)
+    assert record.errors[0].startswith(rule)
     assert outcome.reply.status == 400
-    assert outcome.reply.json == {"error": {"code": "VALIDATION_ERROR", "message": record.rules[0]}}
+    assert outcome.reply.json == {"error": {"code": "VALIDATION_ERROR", "message": record.errors[0]}}
 
 
 def test_the_limits_themselves_are_allowed() -> None:
@@ -73,10 +73,10 @@ def test_the_limits_themselves_are_allowed() -> None:
     ("changes", "warning"),
     [
         ({"goalId": "User Signups"}, "goalId: goals have slugs"),
-        ({"userId": "user_1"}, "userId: is no field that the vendor has"),
+        ({"userId": "user_1"}, "userId: is not a field of the vendor"),
         ({"metadata": {"card": "4242 4242 4242 4242"}}, "metadata.card: looks like"),
-        ({"visitorToken": "v1.x.y"}, "visitorToken: is no field"),
-        ({"visitorId": VISITOR}, "visitorId: is no field"),
+        ({"visitorToken": "v1.x.y"}, "visitorToken: is not a field"),
+        ({"visitorId": VISITOR}, "visitorId: is not a field"),
     ],
 )
 def test_what_is_taken_and_still_unwise_is_a_warning(changes: dict[str, Any], warning: str) -> None:
@@ -91,7 +91,7 @@ def test_what_is_taken_and_still_unwise_is_a_warning(changes: dict[str, Any], wa
         ({}, (), "x-api-key: there is no key"),
         ({"x-api-key": "  "}, (), "x-api-key: there is no key"),
         ({"x-api-key": "sessionsight_pub_1"}, (), "x-api-key: must be the secret key, not sessions…"),
-        ({"x-api-key": "another-key-1"}, ("right",), "x-api-key: another-… is none of the keys"),
+        ({"x-api-key": "another-key-1"}, ("right",), "x-api-key: another-… is not one of the keys"),
     ],
 )
 def test_a_wrong_key_refuses_everything_and_is_never_shown_whole(
@@ -101,7 +101,7 @@ def test_a_wrong_key_refuses_everything_and_is_never_shown_whole(
     assert outcome.reply.status == 401
     assert outcome.reply.json["error"]["code"] == "UNAUTHORIZED"
     assert outcome.reply.json["error"]["message"].startswith(message)
-    assert one(outcome).rules == [outcome.reply.json["error"]["message"]]
+    assert one(outcome).errors == [outcome.reply.json["error"]["message"]]
 
 
 def test_the_right_key_is_enough() -> None:
@@ -135,7 +135,7 @@ def test_a_browsers_goal_without_a_token_is_its_visitors_by_its_own_word() -> No
 def test_a_secret_key_in_a_browser_is_refused() -> None:
     outcome = ask("/v1/sdk/goals/increment", goal(apiKey="sessionsight_sec_12345"))
     assert outcome.reply.status == 401
-    assert one(outcome).rules == ["apiKey: must be the public key, not sessions…"]
+    assert one(outcome).errors == ["apiKey: must be the public key, not sessions…"]
 
 
 def test_a_key_that_is_no_text_is_refused() -> None:

@@ -63,7 +63,7 @@ def test_a_groups_own_properties_need_nobody() -> None:
 def test_a_broken_rule_refuses_the_event(changes: dict[str, Any], rule: str) -> None:
     outcome = ask(CAPTURE, batch(capture(**changes)), SIGNAL)
     assert outcome.reply.status == 400
-    assert one(outcome).rules[0].startswith(rule)
+    assert one(outcome).errors[0].startswith(rule)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_broken_rule_refuses_the_event(changes: dict[str, Any], rule: str) -> 
 def test_a_broken_envelope_refuses_what_is_in_it(changes: dict[str, Any], rule: str) -> None:
     outcome = ask(CAPTURE, batch(capture(), **changes), SIGNAL)
     assert outcome.reply.json["error"]["message"] == rule
-    assert all(record.rules == [rule] for record in outcome.records)
+    assert all(record.errors == [rule] for record in outcome.records)
 
 
 @pytest.mark.parametrize(

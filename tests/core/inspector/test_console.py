@@ -20,7 +20,7 @@ from tests.core.inspector.values import goal, record
         ({"kind": "group", "name": "$group_assign"}, "signal group $group_assign"),
         ({"name": "x" * 40}, f"signal {'x' * 27}…"),
         ({"name": "\x1b[31m\r\n"}, "signal ?[31m??"),
-        ({"accepted": False, "rules": ["a: b", "c: d"]}, "signal Report Exported refused: a: b; c: d"),
+        ({"accepted": False, "errors": ["a: b", "c: d"]}, "signal Report Exported refused: a: b; c: d"),
     ],
 )
 def test_a_record_is_a_line(changes: dict[str, Any], expected: str) -> None:
@@ -35,7 +35,7 @@ def test_goals_tell_their_direction() -> None:
 
 
 def test_colours_change_nothing_else() -> None:
-    refused = record(accepted=False, rules=["a: b"])
+    refused = record(accepted=False, errors=["a: b"])
     coloured = console.line(refused, colour=True)
     assert "\x1b[35m" in coloured
     assert "\x1b[31m" in coloured

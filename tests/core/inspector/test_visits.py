@@ -36,7 +36,7 @@ def told(store: Store, session_id: str = VISIT) -> list[int]:
 def by_time(store: Store, session_id: str = VISIT) -> frozenset[int]:
     visit = store.visit(session_id)
     assert visit is not None
-    return visit.tied_by_time
+    return visit.linked_by_time
 
 
 def signed_up(store: Store, **signal: Any) -> list[InspectedRecord]:

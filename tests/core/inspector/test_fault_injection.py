@@ -26,11 +26,11 @@ from tests.core.inspector.conftest import StartInspector
 )
 def test_what_means_no_fault_is_an_error(written: dict[str, str], message: str) -> None:
     with pytest.raises(FaultsError, match=message):
-        Faults(**written).checked()
+        Faults(**written).validated()
 
 
 def test_empty_texts_are_no_faults() -> None:
-    assert Faults(fail="", latency="", rate_limit="").checked() == Faults()
+    assert Faults(fail="", latency="", rate_limit="").validated() == Faults()
 
 
 def test_a_part_of_all_calls_fails() -> None:
@@ -68,7 +68,7 @@ def test_a_fault_takes_the_place_of_the_reply_in_the_vendors_form(
     assert failed.status_code == 500
     assert failed.json()["error"]["code"] == "HTTP_500"
     (record,) = inspector.store.records(Filter()).records
-    assert record.rules == ["answered 500 on demand: fail 500"]
+    assert record.errors == ["answered 500 on demand: fail 500"]
     request = inspector.store.request(record.request_id)
     assert request is not None
     assert (request.status, request.fault) == (500, "fail 500")
