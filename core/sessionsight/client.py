@@ -283,7 +283,7 @@ class Client:
             if test_mode.active and test_mode.suppressed:
                 return  # a recorder receives the records at the end, and no thread changes them before
             engine = self._engine_for_process()
-        engine.watch(scope)
+        engine.submit_soon(scope)
 
     def new_receipt(self) -> Receipt:
         """Return a receipt for the batches of one request."""

@@ -1,4 +1,4 @@
-"""The delivery engine of one process: the lanes of a client and what they share.
+"""The delivery engine of one process: the lanes of a client and what they lane_batch.
 
 A forked child gets a new engine and never touches the old one, whose locks another thread may have held at the fork.
 """
@@ -166,7 +166,7 @@ class Engine:
                     key="wait_left",
                 )
 
-    def watch(self, scope: OpenScope) -> None:
+    def submit_soon(self, scope: OpenScope) -> None:
         """Submit within a second the records that an open response has captured."""
         if self._lanes and not self._threadless:
             self._open.append(scope)
@@ -193,22 +193,22 @@ class Engine:
             entries = self._resolve_contexts(left)
             if not self._checked_keys:
                 self._warn_about_keys(left)
-            shares = [
-                share
+            lane_batches = [
+                lane_batch
                 for drop, some in entries.items()
                 for lane in self._lanes.values()
-                if (share := lane.select(some, drop)) is not None
+                if (lane_batch := lane.select(some, drop)) is not None
             ]
             if receipts:
-                self._track_receipts(left, shares)
-            rows = self._spool.enqueue(shares)
+                self._track_receipts(left, lane_batches)
+            rows = self._spool.enqueue(lane_batches)
             left.clear()  # the lanes account for them now
             if receipts and rows is not None:
-                for share in shares:
-                    self._receipts.set_rows(share.lane, share.entries, rows)
+                for lane_batch in lane_batches:
+                    self._receipts.set_rows(lane_batch.lane, lane_batch.entries, rows)
                 self._submit_queue.call_later(_SETTLED_INTERVAL)
-            for share in shares:
-                self._lanes[share.lane].notify()
+            for lane_batch in lane_batches:
+                self._lanes[lane_batch.lane].notify()
         except BaseException as error:
             self._log_internal_error(error, left)
             if not isinstance(error, Exception):
@@ -217,7 +217,7 @@ class Engine:
             for receipt in receipts:
                 self._receipts.batch_processed(receipt)
 
-    def _track_receipts(self, batches: Sequence[Batch], shares: Sequence[LaneBatch]) -> None:
+    def _track_receipts(self, batches: Sequence[Batch], lane_batches: Sequence[LaneBatch]) -> None:
         """Connect the entries that lanes accepted to the receipts of their batches."""
         receipts = {
             record.random: batch.receipt
@@ -225,8 +225,8 @@ class Engine:
             if isinstance(batch.receipt, DeliveryReceipt)
             for record in batch.records
         }
-        for share in shares:
-            self._receipts.track(share.lane, share.entries, receipts)
+        for lane_batch in lane_batches:
+            self._receipts.track(lane_batch.lane, lane_batch.entries, receipts)
 
     def new_receipt(self) -> DeliveryReceipt:
         """Return a receipt for the batches of one request, which may wait for `flush_timeout` in total."""

@@ -139,10 +139,10 @@ def lane_threads() -> set[threading.Thread]:
 
 def offer(lane: Lane, entries: Sequence[QueuedRecord], drop: DropReason | None = None) -> None:
     """Enqueue entries in one lane, as an engine does."""
-    share = lane.select(entries, drop)
-    if share is not None:
+    batch = lane.select(entries, drop)
+    if batch is not None:
         assert isinstance(lane._queue, MemoryQueue)
-        lane._queue.enqueue(share.entries, share.dropped)
+        lane._queue.enqueue(batch.entries, batch.dropped)
         lane.notify()
 
 
