@@ -119,7 +119,7 @@ class AnalyticsMiddleware:
     def _settle(self, request: HttpRequest, analytics: Analytics) -> None:
         """With `user="always"`: look the user up now if a record needs it, and never later on."""
         if analytics.pending:
-            self.client.user_id(self._reader, request)
+            self.client.policy.user_id(self._reader, request)
         keep_as_is(request)
 
     def _is_complete(self, request: HttpRequest, response: HttpResponseBase, analytics: Analytics) -> bool:

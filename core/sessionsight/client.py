@@ -81,17 +81,9 @@ class Client:
         """Whether this process has served no request yet, after which it delivers what others may have left."""
         self.pageviews = settings.pageviews is not False
         """Whether adapters must tell how a response begins."""
-        self._policy = policy = RequestPolicy(
+        self.policy = RequestPolicy(
             settings, self.destination_names, log=_weakly(self._log), count=_weakly(self._count)
         )
-        # Called for each request, so these are not wrapped in methods.
-        self.inspect = policy.inspect
-        self.context_factory = policy.context_factory
-        self.selects_destinations = policy.selects_destinations
-        self.should_capture_pageview = policy.should_capture_pageview
-        self.select_destinations = policy.select_destinations
-        self.user_id = policy.user_id
-        self.route = policy.route
         # Requests wait for the delivery of their records, so lanes must not linger.
         self._delivery = replace(settings, linger=0.0) if self.inline else settings
         self._engine = Engine(self._destinations, self._delivery, ThrottledLogger(), make_transport, settings.spool)
@@ -177,7 +169,7 @@ class Client:
 
         See `sessionsight.request.raw.from_any` for the shapes. Records are submitted immediately.
         """
-        context, drop, choice = self._policy.evaluate(request)
+        context, drop, choice = self.policy.evaluate(request)
         return Analytics.bound(self, context, drop=drop, choice=choice)
 
     # --- delivery --------------------------------------------------------------------------------

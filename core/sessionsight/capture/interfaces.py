@@ -20,6 +20,7 @@ __all__ = [
     "ContextFactory",
     "DeferRecord",
     "OpenScope",
+    "Policy",
     "Receipt",
     "RequestReader",
     "TransactionListener",
@@ -120,8 +121,38 @@ class RequestReader(Protocol):
         """Return the template of the matched route, if there is one."""
 
 
+class Policy(Protocol):
+    """Applies the settings to one request: its context, user, route and destinations."""
+
+    def user_id(self, reader: RequestReader, request: Any) -> str | None:
+        """Return the signed-in user, if it is known already."""
+
+    def route(self, reader: RequestReader, request: Any) -> str | None:
+        """Return the template of the matched route, if there is one."""
+
+    @property
+    def selects_destinations(self) -> bool:
+        """True if `select_destinations` must be called."""
+
+    def inspect(self, reader: RequestReader, request: Any) -> tuple[ContextFactory, str | None, str | None]:
+        """Return the results of `context_factory`, `user_id` and `route` in one call."""
+
+    def context_factory(self, reader: RequestReader, request: Any) -> ContextFactory:
+        """Return a function that resolves the request's context on any thread, without keeping the request."""
+
+    def should_capture_pageview(self, reader: RequestReader, request: Any) -> bool:
+        """Return whether the page that answers this request is captured automatically."""
+
+    def select_destinations(self, reader: RequestReader, request: Any) -> frozenset[str] | DropReason | None:
+        """Return the destinations of this request's records; None means all, a reason means that this failed."""
+
+
 class CaptureClient(Protocol):
     """The client as capturing needs it. Only `handle_error` and `warn_or_raise` raise, in strict mode."""
+
+    @property
+    def policy(self) -> Policy:
+        """Applies the settings to requests."""
 
     @property
     def encoder(self) -> PropertyEncoder:
@@ -151,28 +182,6 @@ class CaptureClient(Protocol):
 
     def start_delivery(self) -> None:
         """Start the delivery of records that other processes may have left. Does not wait."""
-
-    def user_id(self, reader: RequestReader, request: Any) -> str | None:
-        """Return the signed-in user, if it is known already."""
-
-    def route(self, reader: RequestReader, request: Any) -> str | None:
-        """Return the template of the matched route, if there is one."""
-
-    @property
-    def selects_destinations(self) -> bool:
-        """True if `select_destinations` must be called."""
-
-    def inspect(self, reader: RequestReader, request: Any) -> tuple[ContextFactory, str | None, str | None]:
-        """Return the results of `context_factory`, `user_id` and `route` in one call."""
-
-    def context_factory(self, reader: RequestReader, request: Any) -> ContextFactory:
-        """Return a function that resolves the request's context on any thread, without keeping the request."""
-
-    def should_capture_pageview(self, reader: RequestReader, request: Any) -> bool:
-        """Return whether the page that answers this request is captured automatically."""
-
-    def select_destinations(self, reader: RequestReader, request: Any) -> frozenset[str] | DropReason | None:
-        """Return the destinations of this request's records; None means all, a reason means that this failed."""
 
     def submit(self, batch: Batch) -> None:
         """Accept a request's records for delivery, or count them as dropped."""

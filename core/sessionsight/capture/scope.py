@@ -130,25 +130,25 @@ class Gathering:
         collector = self._collector
         reader, request = source
         if self._admit is None and (self._ask_while is None or self._ask_while(self)):
-            self._admit, user_id, self._route = collector.inspect(reader, request)
+            self._admit, user_id, self._route = collector.policy.inspect(reader, request)
             if user_id is not None:
                 self._seen_user = user_id
         else:
-            self._admit = self._admit or collector.context_factory(reader, request)
-            self._route = self._route or collector.route(reader, request)
+            self._admit = self._admit or collector.policy.context_factory(reader, request)
+            self._route = self._route or collector.policy.route(reader, request)
             self._see_user(source)
-        if collector.selects_destinations and self._admit()[1] is None:  # what is not sent needs no choice
-            self._choice = collector.select_destinations(reader, request)
+        if collector.policy.selects_destinations and self._admit()[1] is None:  # what is not sent needs no choice
+            self._choice = collector.policy.select_destinations(reader, request)
 
     def _look_from_elsewhere(self) -> None:
         """As `look`, but the user is whoever was seen at the last capture: reading it may need the request's thread."""
         if (source := self._source) is None:
             return
         collector = self._collector
-        self._admit = self._admit or collector.context_factory(*source)
-        self._route = self._route or collector.route(*source)
-        if collector.selects_destinations and self._choice is None and self._admit()[1] is None:
-            self._choice = collector.select_destinations(*source)
+        self._admit = self._admit or collector.policy.context_factory(*source)
+        self._route = self._route or collector.policy.route(*source)
+        if collector.policy.selects_destinations and self._choice is None and self._admit()[1] is None:
+            self._choice = collector.policy.select_destinations(*source)
 
     def _discard(self) -> None:
         if self._generation != _generation:
@@ -260,7 +260,7 @@ class Gathering:
             return
         status, self._page_status = self._page_status, None
         try:
-            if (source := self._source) is not None and self._collector.should_capture_pageview(*source):
+            if (source := self._source) is not None and self._collector.policy.should_capture_pageview(*source):
                 page = self.context.page
                 found = {"path": page.path, "route": page.route, "status": status}
                 properties = {name: value for name, value in found.items() if value is not None}
@@ -365,7 +365,7 @@ class Gathering:
     def _see_user(self, source: tuple[RequestReader, Any]) -> str | None:
         if self._ask_while is not None and not self._ask_while(self):
             return self._seen_user
-        user_id = self._collector.user_id(*source)
+        user_id = self._collector.policy.user_id(*source)
         if user_id is not None:
             self._seen_user = user_id
         return user_id
