@@ -249,7 +249,10 @@ def test_the_signatures_are_those_that_are_documented() -> None:
 CONTEXT = TrackingContext(sessionsight=SessionSightIds(session_id="session-1"), user_id="user_1")
 OUTSIDE: list[tuple[Callable[[Any], Any], str]] = [
     (lambda here: here.bind(CONTEXT, userid="user_2"), r"bind\(\): unknown argument 'userid'; did you mean 'user_id'"),
-    (lambda here: here.bind(CONTEXT, "user_2"), r"bind\(\): takes at most 1 arguments by position, not 2; ids go by"),
+    (
+        lambda here: here.bind(CONTEXT, "user_2"),
+        r"bind\(\): takes at most 1 arguments by position, not 2; pass ids as keyword",
+    ),
     (lambda here: here.bind(CONTEXT, context=CONTEXT), r"bind\(\): context is given twice"),
     (lambda here: here.scope(CONTEXT, userid="user_2"), r"scope\(\): unknown argument 'userid'"),
     (lambda here: here.scope(CONTEXT, "user_2", flush=False), r"scope\(\): takes at most 1 arguments by position"),
