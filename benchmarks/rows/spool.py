@@ -24,8 +24,9 @@ from sessionsight import Client, Settings
 from sessionsight.capture.encoding import PropertyEncoder
 from sessionsight.capture.records import Event, QueuedRecord
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.base import LaneBatch
-from sessionsight.delivery.stores.sqlite.store import SqliteSpool
+from sessionsight.delivery.queue.durable_spool import DurableSpool
+from sessionsight.delivery.stores.base import LaneBatch
+from sessionsight.delivery.stores.sqlite.store import SqliteStore
 from sessionsight.log import ThrottledLogger
 
 LANES = ("sessionsight", "signal", "saytics", "analyse")
@@ -42,8 +43,9 @@ class Written(NamedTuple):
     """Requests whose records had to wait in memory."""
 
 
-def make(path: str) -> SqliteSpool:
-    spool = SqliteSpool(path, DeliveryOptions(spool_bytes=1 << 30), ThrottledLogger())
+def make(path: str) -> DurableSpool:
+    options, logger = DeliveryOptions(spool_bytes=1 << 30), ThrottledLogger()
+    spool = DurableSpool(SqliteStore(path, options, logger), options, logger)
     for lane in LANES:
         spool.lane(lane)
     return spool
@@ -61,7 +63,7 @@ def write(path: str, *, rate: int, calls: int) -> Written:
         return [LaneBatch(lane, entries) for lane in LANES]
 
     spool.enqueue(request())  # makes the file
-    timed: Calls = paced(request, spool.enter, lambda _: None, rate=rate, calls=calls)
+    timed: Calls = paced(request, spool.enqueue, lambda _: None, rate=rate, calls=calls)
     bypassed = sum(spool.lane(lane)._fallback.pending for lane in LANES) // 12
     for lane in LANES:
         spool.lane(lane).close()

@@ -20,8 +20,8 @@ from sessionsight.capture.signatures import forgiving
 from sessionsight.capture.validation import validate_context
 from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.engine import Engine, MakeTransport
-from sessionsight.delivery.queue.base import DeadLetter
 from sessionsight.delivery.stats import Stats
+from sessionsight.delivery.stores.base import DeadLetter
 from sessionsight.destinations import BY_NAME
 from sessionsight.errors import CaptureError, ConfigurationError, InvalidEventError, describe, did_you_mean
 from sessionsight.log import ThrottledLogger, caller_location, logger

@@ -32,13 +32,13 @@ import msgspec
 from msgspec import Struct
 
 from sessionsight.delivery.stats import LaneStats
+from sessionsight.delivery.stores.base import FALLBACK
 from sessionsight.delivery.stores.errors import StoreError
 from sessionsight.delivery.stores.sqlite import stats
-from sessionsight.delivery.stores.sqlite.queries import FALLBACK
-from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.wsgi import KEY, AnalyticsMiddleware
 from tests.chaos.fates import Fate
 from tests.chaos.storm import WEATHER, Scene
+from tests.core.delivery.spools import SqliteSpool
 from tests.support.server import PATIENCE, until
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def delivers_from_a_file_with_pages_to_spare(disk: Disk, folder: Path) -> Report
         scene.calm()
         captured = site.come(range(VISITS), large=True)
         assert scene.client.flush(2 * PATIENCE)
-        spool.file.reopen()  # whereby the log is written back, and begins anew
+        spool.store.file.disconnect()  # whereby the log is written back, and begins anew
         for vendor in scene.vendors.values():
             vendor.weather(BUSY)
         captured += site.come(range(VISITS, 2 * VISITS))
@@ -272,7 +272,9 @@ def _through_it(
     captured += site.come([*range(VISITS, 2 * VISITS), *KEYED], large=True)
     full, in_memory = scene.client.stats().lanes, _in_memory(spool)
     scene.calm()
-    until(lambda: not any(queue._fallback.free.pending for queue in spool._lanes.values()), "memory is delivered from")
+    until(
+        lambda: not any(queue._fallback.sendable.pending for queue in spool._lanes.values()), "memory is delivered from"
+    )
     flushed = scene.client.flush(0.1)
     disk.free()
     drained = scene.client.flush(2 * PATIENCE)
@@ -306,9 +308,8 @@ def _scene(folder: Path) -> Scene:
 
 
 def _spool(scene: Scene) -> SqliteSpool:
-    spool = scene.client._engine_for_process()._spool
-    assert isinstance(spool, SqliteSpool)
-    return spool
+    spool: Any = scene.client._engine_for_process()._spool
+    return spool  # type: ignore[no-any-return]
 
 
 def _in_memory(spool: SqliteSpool) -> dict[str, int]:
@@ -322,7 +323,7 @@ def _in_memory(spool: SqliteSpool) -> dict[str, int]:
 
 
 def _bypassed(spool: SqliteSpool, lane: str) -> int:
-    return spool.file.read(partial(stats.of_lane, lane=lane), wait=PATIENCE)[FALLBACK]
+    return spool.store.file.read(partial(stats.lane_counts, lane=lane), timeout=PATIENCE)[FALLBACK]
 
 
 @contextmanager

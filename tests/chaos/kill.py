@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sessionsight import Client, Settings
-from sessionsight.delivery.queue.base import DeadLetter
 from sessionsight.delivery.stats import LaneStats
+from sessionsight.delivery.stores.base import DeadLetter
 from tests.chaos.fates import Fate, evenly
 from tests.chaos.site import EVENTS_OF_A_VISIT, event_tokens, goal_token, settings
 from tests.chaos.vendor import Vendor

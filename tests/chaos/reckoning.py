@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from sessionsight.delivery.queue.base import DeadLetter
 from sessionsight.delivery.sender_pool import _GRACE
 from sessionsight.delivery.stats import LaneStats
+from sessionsight.delivery.stores.base import DeadLetter
 from sessionsight.delivery.transport import NotSent, TimeLimits, Transport, TransportError
 from sessionsight.destinations.base import VendorRequest, VendorResponse
 

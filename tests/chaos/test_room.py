@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from tests.chaos.fates import Fate
 from tests.chaos.storm import GOALS, WEATHER, Plan, Scene, visit
+from tests.core.delivery.spools import SqliteSpool
 from tests.support.server import PATIENCE
 
 VISITS = 100
@@ -54,18 +54,18 @@ def test_a_full_queue_loses_with_a_reason_and_goals_last(
 @contextmanager
 def a_full_disk(spool: SqliteSpool) -> Iterator[None]:
     """Within, the spool's file cannot grow."""
-    original = spool._opened
+    original = spool.store._opened
 
     def opened(connection: sqlite3.Connection, base: int) -> None:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}")
         original(connection, base)
 
-    spool.file._on_open = opened
-    spool.file.reopen()
+    spool.store.file._on_open = opened
+    spool.store.file.disconnect()
     yield
-    spool.file._on_open = original
-    spool.file.reopen()
+    spool.store.file._on_open = original
+    spool.store.file.disconnect()
 
 
 def test_a_disk_that_fills_up_in_the_storm_costs_nothing(seed: int, tmp_path: Path) -> None:

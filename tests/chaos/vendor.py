@@ -86,7 +86,7 @@ class Vendor:
         self.stolen = 0
         """Requests that followed a redirect."""
         self._seed = seed
-        self._patience = patience
+        self._busy_timeout = patience
         self._gossip = gossip
         self._replies = 0
         self._tls = _server_context(authority, host) if authority else None
@@ -224,7 +224,7 @@ class Vendor:
     async def _take(self, visit: Visit, writer: asyncio.StreamWriter) -> bool:
         """Say that all is well, one way or another."""
         if visit.fate is Fate.LATE:
-            await asyncio.sleep(self._schedule.number(0, self._patience))
+            await asyncio.sleep(self._schedule.number(0, self._busy_timeout))
         visit.told, self._replies = self._replies, self._replies + 1
         if visit.fate in {Fate.OK, Fate.LATE}:
             await _write(writer, _reply(200))

@@ -81,16 +81,14 @@ def list_(
 ) -> None:
     """List them, oldest first."""
     found = SpoolAccess(spool, app, django_settings).read(
-        partial(dead_letters.find, chosen=_query(**filters), limit=limit)
+        partial(dead_letters.find, query=_query(**filters), limit=limit)
     )
     if as_json:
         click.echo(_encode([_details(stored) for stored in found]).decode())
         return
     for stored in found:
-        what = "?" if stored.letter is None else stored.letter.entry.record.label
-        click.echo(
-            f"{stored.id:>6}  {_when(stored.died)}  {stored.lane}  {stored.reason}  {escape_control_characters(what)}"
-        )
+        what = escape_control_characters("?" if stored.letter is None else stored.letter.entry.record.label)
+        click.echo(f"{stored.id:>6}  {_when(stored.died_at)}  {stored.lane}  {stored.reason}  {what}")
     if not found:
         click.echo("there are none", err=True)
 
@@ -101,7 +99,7 @@ def list_(
 def show(spool: str | None, app: str | None, django_settings: str | None, *, number: int) -> None:
     """Show one as JSON, with the vendor's message and the payload."""
     found = SpoolAccess(spool, app, django_settings).read(
-        partial(dead_letters.find, chosen=DeadLetterQuery(ids=(number,)))
+        partial(dead_letters.find, query=DeadLetterQuery(ids=(number,)))
     )
     if not found:
         raise click.ClickException(f"dead letter {number} does not exist")
@@ -117,7 +115,7 @@ def retry(spool: str | None, app: str | None, django_settings: str | None, **sel
     A goal with the reason `unknown` may have arrived: check the vendor's figures first.
     """
     query = _required_query(**selection)
-    number = SpoolAccess(spool, app, django_settings).write(partial(dead_letters.retry, chosen=query))
+    number = SpoolAccess(spool, app, django_settings).write(partial(dead_letters.retry, query=query))
     click.echo(f"{number} queued again")
 
 
@@ -127,7 +125,7 @@ def retry(spool: str | None, app: str | None, django_settings: str | None, **sel
 def drop(spool: str | None, app: str | None, django_settings: str | None, **selection: Any) -> None:
     """Remove them; the ledger counts them as `dead_letter_dropped`."""
     query = _required_query(**selection)
-    number = SpoolAccess(spool, app, django_settings).write(partial(dead_letters.drop, chosen=query))
+    number = SpoolAccess(spool, app, django_settings).write(partial(dead_letters.drop, query=query))
     click.echo(f"{number} dropped")
 
 
@@ -156,7 +154,7 @@ def _details(stored: StoredDeadLetter) -> dict[str, Any]:
         "lane": stored.lane,
         "reason": stored.reason,
         "message": stored.message,
-        "died": _when(stored.died),
+        "died": _when(stored.died_at),
     }
     if (letter := stored.letter) is None:
         return {**details, "unreadable": stored.body}

@@ -62,7 +62,7 @@ class SpoolAccess:
         Raises:
             click.ClickException: The file cannot be read.
         """
-        return self._with_errors(lambda: self._file.read(work, wait=_BUSY_TIMEOUT))
+        return self._with_errors(lambda: self._file.read(work, timeout=_BUSY_TIMEOUT))
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Call a function that writes to a connection, in one transaction, and return its result.
@@ -70,7 +70,7 @@ class SpoolAccess:
         Raises:
             click.ClickException: The file cannot be written.
         """
-        return self._with_errors(lambda: self._file.write(work, wait=_BUSY_TIMEOUT))
+        return self._with_errors(lambda: self._file.write(work, timeout=_BUSY_TIMEOUT))
 
     def _with_errors(self, work: Callable[[], T]) -> T:
         try:
@@ -78,4 +78,4 @@ class SpoolAccess:
         except StoreError as error:
             raise click.ClickException(f"spool {self.path}: {error}") from error
         finally:
-            self._file.reopen()
+            self._file.disconnect()

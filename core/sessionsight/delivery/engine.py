@@ -20,10 +20,11 @@ from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.console import ConsoleTransport
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.base import DeadLetter, LaneBatch, Spool
+from sessionsight.delivery.queue.base import Spool
 from sessionsight.delivery.queue.factory import is_durable, open_spool
 from sessionsight.delivery.receipts import DeliveryReceipt, ReceiptTracker
 from sessionsight.delivery.stats import LaneStats
+from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
 from sessionsight.delivery.submit_queue import SubmitQueue
 from sessionsight.delivery.transport import HttpxTransport, Transport
 from sessionsight.delivery.workers import may_have_peers

@@ -11,9 +11,10 @@ from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery import threads
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.base import DeadLetter, LaneBatch, LaneQueue
+from sessionsight.delivery.queue.base import LaneQueue
 from sessionsight.delivery.sender_pool import SenderPool
 from sessionsight.delivery.stats import LaneStats
+from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
 from sessionsight.delivery.threads import WakeEvent
 from sessionsight.delivery.transport import Transport
 from sessionsight.destinations.base import Destination

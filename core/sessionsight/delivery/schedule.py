@@ -10,7 +10,8 @@ from msgspec import Struct
 from sessionsight.capture.records import QueuedRecord
 from sessionsight.delivery.before_send import BeforeSendFilter
 from sessionsight.delivery.order import SendOrder
-from sessionsight.delivery.queue.base import DeadLetter, LaneQueue
+from sessionsight.delivery.queue.base import LaneQueue
+from sessionsight.delivery.stores.base import DeadLetter
 from sessionsight.destinations.base import Limits, VendorRequest
 
 __all__ = ["Job", "JobSchedule"]

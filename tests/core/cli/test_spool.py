@@ -49,7 +49,7 @@ def test_stats_for_programs(path: Path) -> None:
 
 def test_a_ledger_that_does_not_add_up_is_an_error(path: Path) -> None:
     spool = sqlite_spool(path)
-    spool.file.write(lambda it: it.execute("UPDATE counts SET number = 9 WHERE what = 'captured'"), wait=1)
+    spool.store.file.write(lambda it: it.execute("UPDATE counts SET number = 9 WHERE counter = 'captured'"), timeout=1)
     spool.close()
 
     result = run("spool", "stats", "--spool", str(path))
@@ -94,7 +94,7 @@ def test_a_database_of_something_else_stays_byte_for_byte_as_it_was(folder: Path
     result = run("spool", "stats", "--spool", "sqlite:///db.sqlite3")
 
     assert result.exit_code == 1
-    assert "it is a database of something else" in result.output
+    assert "it is another program's database" in result.output
     assert (folder / "db.sqlite3").read_bytes() == before
     assert [file.name for file in folder.iterdir()] == ["db.sqlite3"]
 
@@ -153,7 +153,7 @@ def test_filters(path: Path, filters: list[str], number: int) -> None:
 
 
 def test_a_letter_that_is_tried_again_waits_as_if_it_were_new(path: Path) -> None:
-    before = query(path, "SELECT max(since) FROM queue")
+    before = query(path, "SELECT max(enqueued_at) FROM queue")
 
     assert run("dead-letters", "retry", "1", "--spool", str(path)).exit_code == 0
 
@@ -180,7 +180,7 @@ def test_a_letter_that_is_dropped_is_counted(path: Path) -> None:
 def test_nothing_is_done_to_all_by_mistake(path: Path, verb: str) -> None:
     assert run("dead-letters", verb, "--spool", str(path)).exit_code == 2
     assert run("dead-letters", verb, "1", "--all", "--spool", str(path)).exit_code == 2
-    assert query(path, "SELECT count(*) FROM dead") == [(1,)]
+    assert query(path, "SELECT count(*) FROM dead_letters") == [(1,)]
 
 
 @pytest.mark.parametrize(
@@ -202,8 +202,8 @@ def test_a_length_of_time_has_a_unit(path: Path) -> None:
 
 def test_a_letter_that_cannot_be_read_is_shown_as_it_is(path: Path) -> None:
     spool = sqlite_spool(path)
-    spool.file.write(
-        lambda it: it.execute("UPDATE records SET body = x'ff' WHERE id = (SELECT record FROM dead)"), wait=1
+    spool.store.file.write(
+        lambda it: it.execute("UPDATE records SET body = x'ff' WHERE id = (SELECT record FROM dead_letters)"), timeout=1
     )
     spool.close()
 

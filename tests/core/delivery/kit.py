@@ -12,9 +12,9 @@ from typing import Any
 from sessionsight.capture.records import DropReason, Event, Goal, QueuedRecord, Record
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.base import DeadLetter
 from sessionsight.delivery.queue.memory import MemoryQueue
 from sessionsight.delivery.stats import LaneStats
+from sessionsight.delivery.stores.base import DeadLetter
 from sessionsight.delivery.transport import HttpxTransport
 from sessionsight.destinations.base import (
     Action,

@@ -11,17 +11,26 @@ from typing import Any
 
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.base import DeadLetter, LaneBatch, LaneQueue, Spool
-from sessionsight.delivery.stores.sqlite.store import SqliteSpool
+from sessionsight.delivery.queue.base import LaneQueue, Spool
+from sessionsight.delivery.queue.durable_spool import DurableSpool
+from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
+from sessionsight.delivery.stores.sqlite.store import SqliteStore
 from sessionsight.log import ThrottledLogger
 from tests.core.delivery.kit import tally
 
 LANE = "vendor"
 
 
+class SqliteSpool(DurableSpool):
+    """A spool over a SQLite store."""
+
+    store: SqliteStore
+
+
 def sqlite_spool(path: Path, *lanes: str, **options: Any) -> SqliteSpool:
     """A spool on a file. Waiting for others takes long here: tests wait for nothing that does not happen."""
-    spool = SqliteSpool(str(path), DeliveryOptions(**{"spool_busy_timeout": 20.0, **options}), ThrottledLogger())
+    chosen, logger = DeliveryOptions(**{"spool_busy_timeout": 20.0, **options}), ThrottledLogger()
+    spool = SqliteSpool(SqliteStore(str(path), chosen, logger), chosen, logger)
     for lane in lanes or (LANE,):
         spool.lane(lane)
     return spool
@@ -67,9 +76,9 @@ def sound(path: Path) -> bool:
     """Whether the file is whole, and each record is kept for exactly those that need it."""
     if not query(path, "SELECT 1 FROM sqlite_master WHERE name = 'records'"):
         return True  # it never came to anything
-    users = "SELECT count(*) FROM queue WHERE record = records.id"
-    dead = "SELECT count(*) FROM dead WHERE record = records.id"
-    wrong = query(path, f"SELECT id FROM records WHERE users <> ({users}) + ({dead}) OR users < 1")
+    queued = "SELECT count(*) FROM queue WHERE record = records.id"
+    dead = "SELECT count(*) FROM dead_letters WHERE record = records.id"
+    wrong = query(path, f"SELECT id FROM records WHERE refcount <> ({queued}) + ({dead}) OR refcount < 1")
     lost = query(path, "SELECT record FROM queue WHERE record NOT IN (SELECT id FROM records)")
     return query(path, "PRAGMA integrity_check") == [("ok",)] and not wrong and not lost
 
@@ -81,8 +90,8 @@ def files(path: Path) -> list[str]:
 
 def abandon(spool: SqliteSpool) -> None:
     """Leave behind what the death of a process does: the file as it is, and no lock."""
-    lock, spool._owner_lock = spool._owner_lock, None
+    lock, spool.store._owner_lock = spool.store._owner_lock, None
     if lock is not None:
         lock.release()
-    spool._closed = True
-    spool.file.reopen()
+    spool._closed = spool.store._closed = True
+    spool.store.file.disconnect()

@@ -254,16 +254,16 @@ def test_the_wait_ends_for_records_claimed_by_another_process(tmp_path: Path) ->
 
     connection = sqlite3.connect(path, isolation_level=None)
     try:
-        until(lambda: rows("owner > 0") == 1, "it is in flight, and occupies the lane")
+        until(lambda: rows("claimed_by > 0") == 1, "it is in flight, and occupies the lane")
         analytics = request_of(client)
         analytics.capture("seen")
         waiting = threading.Thread(target=analytics.finish)
         waiting.start()
         until(lambda: rows() == 2, "it is in the file")
-        connection.execute("UPDATE queue SET owner = 1000 WHERE record = (SELECT max(record) FROM queue)")
+        connection.execute("UPDATE queue SET claimed_by = 1000 WHERE record = (SELECT max(record) FROM queue)")
         waiting.join(PATIENCE)
         assert not waiting.is_alive()
-        connection.execute("UPDATE queue SET owner = 0 WHERE owner = 1000")
+        connection.execute("UPDATE queue SET claimed_by = 0 WHERE claimed_by = 1000")
     finally:
         connection.close()
         vendor.open.set()

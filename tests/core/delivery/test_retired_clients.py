@@ -16,7 +16,8 @@ import sessionsight
 from sessionsight import Client, Settings
 from sessionsight.capture.current import set_default
 from sessionsight.delivery import lifecycle
-from sessionsight.delivery.stores.sqlite.store import SqliteSpool
+from sessionsight.delivery.queue.durable_spool import DurableSpool
+from sessionsight.delivery.stores.sqlite.store import SqliteStore
 from tests.core.delivery.kit import batches, singles
 from tests.support.server import Server, reply, until
 
@@ -140,8 +141,9 @@ def test_a_client_that_only_read_its_spool_closes_it(
     engine = client._engine
     del client
 
-    assert isinstance(engine._spool, SqliteSpool)
-    assert engine._spool.file._connection is None
+    assert isinstance(engine._spool, DurableSpool)
+    assert isinstance(engine._spool.store, SqliteStore)
+    assert engine._spool.store.file._connection is None
 
 
 def test_a_client_that_only_resumed_ends_its_threads(server: Server, spool: str) -> None:

@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from sessionsight.capture.records import DropReason
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.base import LaneBatch, Spool
+from sessionsight.delivery.queue.base import Spool
 from sessionsight.delivery.queue.memory import MemorySpool
+from sessionsight.delivery.stores.base import LaneBatch
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, claim, counts, enter, letter, sqlite_spool
 from tests.support.server import PATIENCE

@@ -18,14 +18,14 @@ from msgspec.structs import replace
 
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.queue.claims import Claims
-from sessionsight.delivery.stores.errors import StoreFull, map_sqlite_error
+from sessionsight.delivery.stores.errors import StoreFull
 from sessionsight.delivery.stores.sqlite import connection as spool_file
 from sessionsight.delivery.stores.sqlite import schema
 from sessionsight.delivery.stores.sqlite.database_files import FILE_SUFFIXES
-from sessionsight.delivery.stores.sqlite.store import SqliteSpool
+from sessionsight.delivery.stores.sqlite.errors import map_sqlite_error
 from sessionsight.request.context import TrackingContext
 from tests.core.delivery.kit import event, goal, labels
-from tests.core.delivery.spools import LANE, claim, counts, enter, letter, query, sound, sqlite_spool
+from tests.core.delivery.spools import LANE, SqliteSpool, claim, counts, enter, letter, query, sound, sqlite_spool
 from tests.support.server import PATIENCE
 
 
@@ -37,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that failed is tried again at once."""
-    monkeypatch.setattr(spool_file, "_REST", 0.0)
+    monkeypatch.setattr(spool_file, "_COOL_DOWN", 0.0)
 
 
 @pytest.fixture
@@ -64,19 +64,19 @@ def query_as_it_stands(path: Path, sql: str) -> list[tuple[object, ...]]:
 
 def fill_the_disk(spool: SqliteSpool) -> Callable[[], None]:
     """From now on the file cannot grow; until what is returned is called."""
-    original = spool._opened
+    original = spool.store._opened
 
     def opened(connection: sqlite3.Connection, base: int) -> None:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}")
         original(connection, base)
 
-    spool.file._on_open = opened
-    spool.file.reopen()
+    spool.store.file._on_open = opened
+    spool.store.file.disconnect()
 
     def empty() -> None:
-        spool.file._on_open = original
-        spool.file.reopen()
+        spool.store.file._on_open = original
+        spool.store.file.disconnect()
 
     return empty
 
@@ -109,7 +109,7 @@ def test_a_file_that_is_damaged_while_it_is_used_is_set_aside(
     spools.append(spool := sqlite_spool(path))
     for number in range(100):
         enter(spool, [event(str(number), size=2000)])
-    spool.file.reopen()  # whereby the log is written back
+    spool.store.file.disconnect()  # whereby the log is written back
     whole = path.read_bytes()
     path.write_bytes(whole[:4096] + os.urandom(len(whole) - 4096))
 
@@ -164,7 +164,7 @@ def test_a_process_that_died_while_it_wrote_the_log_back_has_damaged_nothing(
     """The first page tells of pages that are in the log alone; who opens the file at that moment sees the same."""
     dead = sqlite_spool(path)
     enter(dead, [event("first")])
-    dead.file.checkpoint(restart=True)
+    dead.store.file.checkpoint(restart=True)
     for number in range(100):
         enter(dead, [event(str(number), size=2000)])
     small, log = path.read_bytes(), Path(f"{path}-wal").read_bytes()
@@ -197,7 +197,7 @@ def test_a_database_of_something_else_is_left_alone(path: Path, spools: list[Sql
     assert query(path, "SELECT name FROM sqlite_master") == [("customers",)]
     assert list(path.parent.glob("*corrupt*")) == []
     path.write_bytes(before[:200] + b"?" * (len(before) - 200))  # not even when it is damaged
-    spool.file.reopen()
+    spool.store.file.disconnect()
     enter(spool, [event("b")])
     assert list(path.parent.glob("*corrupt*")) == []
 
@@ -220,7 +220,7 @@ def test_what_waits_in_the_log_of_something_else_is_left_there(
     spools.append(spool := sqlite_spool(path))
 
     enter(spool, [event("a")])
-    spool.file.reopen()
+    spool.store.file.disconnect()
 
     assert labels(claim(spool.lane(LANE), 1)) == ["a"]  # out of memory
     assert (path.read_bytes(), Path(f"{path}-wal").read_bytes()) == before
@@ -256,7 +256,7 @@ def test_a_record_that_cannot_be_read_is_buried_alone(
 ) -> None:
     spools.append(spool := sqlite_spool(path))
     enter(spool, [event("a"), event("b"), event("c")])
-    spool.file.write(lambda it: it.execute("UPDATE records SET body = x'ff' WHERE id % 3 = 1"), wait=1)
+    spool.store.file.write(lambda it: it.execute("UPDATE records SET body = x'ff' WHERE id % 3 = 1"), timeout=1)
 
     left = claim(spool.lane(LANE), 3)
 
@@ -289,7 +289,7 @@ def test_without_its_folder_records_wait_in_memory(
 
     assert counts(queue) == {"captured": 4, "delivered": 1, "dead": 1, "pending": 2}
     assert labels(queue.dead_letters()) == ["b"]
-    assert query(path, "SELECT number FROM counts WHERE what = 'captured'") == [(3,)]  # all but what is on its way
+    assert query(path, "SELECT number FROM counts WHERE counter = 'captured'") == [(3,)]  # all but what is on its way
     assert sound(path)
 
 
@@ -312,7 +312,7 @@ def test_a_read_only_file_is_not_written(spools: list[SqliteSpool], caplog: pyte
         path = Path(folder) / "spool.db"
         spools.append(spool := sqlite_spool(path))
         enter(spool, [event("a")])
-        spool.file.reopen()
+        spool.store.file.disconnect()
         path.chmod(0o444)
         with unprivileged():
             enter(spool, [event("b")])
@@ -340,7 +340,7 @@ def test_on_a_full_disk_records_wait_in_memory(path: Path, spools: list[SqliteSp
     assert numbers == {"captured": 6, "pending": 4, "queue_full": 2}
     assert counts(queue) == {"captured": 6, "pending": 4, "queue_full": 2}
     assert labels(claim(queue, 4)) == ["first", "c", "d", "e"]
-    assert query(path, "SELECT number FROM counts WHERE what = 'bypassed'") == [(3,)]
+    assert query(path, "SELECT number FROM counts WHERE counter = 'bypassed'") == [(3,)]
     assert sound(path)
 
 
@@ -349,17 +349,17 @@ def test_a_file_on_a_full_disk_stays_open(path: Path, spools: list[SqliteSpool])
     spools.append(spool := sqlite_spool(path))
     empty = fill_the_disk(spool)
     enter(spool, [event("small")])
-    opened = spool.file._connection
+    opened = spool.store.file._connection
 
     enter(spool, [event("large", size=50_000)])
 
-    full = [spool.file.is_full]
-    assert spool.file._connection is opened
+    full = [spool.store.file.is_full]
+    assert spool.store.file._connection is opened
     assert opened is not None
     assert not opened.in_transaction
     empty()
     tend(spool)
-    assert [*full, spool.file.is_full] == [True, False]
+    assert [*full, spool.store.file.is_full] == [True, False]
     assert counts(spool.lane(LANE)) == {"captured": 2, "pending": 2}
 
 
@@ -384,7 +384,7 @@ def test_what_has_come_of_records_is_written_once_the_disk_has_room(path: Path, 
     a, b, c, _ = claim(queue, 4)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")  # nobody can write
-        queue._patience = 0.0
+        queue._busy_timeout = 0.0
         assert queue.mark_in_flight([a], durably=True) is None
         queue.ack([a])
         queue.dead_letter([letter(b)])
@@ -411,7 +411,7 @@ def test_a_request_waits_for_other_writers_only_so_long(
     tend(spool)
 
     assert labels(claim(spool.lane(LANE), 2)) == ["a", "b"]
-    assert query(path, "SELECT number FROM counts WHERE what = 'bypassed'") == [(1,)]
+    assert query(path, "SELECT number FROM counts WHERE counter = 'bypassed'") == [(1,)]
 
 
 def test_a_request_gets_its_turn_while_others_write(path: Path, spools: list[SqliteSpool]) -> None:
@@ -431,7 +431,7 @@ def test_a_record_captured_in_the_midst_of_another_waits_in_memory(path: Path, s
     """As by a signal handler, on the thread that is writing."""
     spools.append(spool := sqlite_spool(path, spool_busy_timeout=PATIENCE))
 
-    spool.file.write(lambda connection: enter(spool, [event("from a signal handler")]), wait=PATIENCE)
+    spool.store.file.write(lambda connection: enter(spool, [event("from a signal handler")]), timeout=PATIENCE)
     tend(spool)
 
     assert labels(claim(spool.lane(LANE), 1)) == ["from a signal handler"]
@@ -454,7 +454,7 @@ def test_what_was_sent_from_memory_is_counted_as_having_waited_there(
     tend(spool)
 
     assert counts(queue) == {"captured": 4, "delivered": 1, "dead": 1, "pending": 1, "consent": 1}
-    assert query(path, "SELECT number FROM counts WHERE what = 'bypassed'") == [(3,)]
+    assert query(path, "SELECT number FROM counts WHERE counter = 'bypassed'") == [(3,)]
     assert "vendor: the spool can be written again; 3 records had to wait in memory" in caplog.text
 
 
@@ -524,11 +524,11 @@ def test_what_was_claimed_in_a_file_that_is_gone_for_good_is_sent_from_memory(
 def test_a_row_of_a_file_that_comes_back_is_not_taken_for_the_one_that_had_its_number() -> None:
     first, second = replace(event("a"), handle=7), replace(event("b"), handle=7)
     claims = Claims()
-    claims.follow(1)
-    claims.add(first)
-    claims.follow(2)
-    claims.follow(1)
-    claims.add(second)
+    claims.switch_epoch(1)
+    claims.add([first])
+    claims.switch_epoch(2)
+    claims.switch_epoch(1)
+    claims.add([second])
 
     assert claims.still_held([first]) == []
     assert claims.still_held([second]) == [second]
@@ -549,38 +549,24 @@ def test_a_moved_file_keeps_nothing_that_another_sends(path: Path, spools: list[
 # --- schemas --------------------------------------------------------------------------------------
 
 
-def test_a_file_of_an_older_release_is_brought_up_to_date(path: Path, spools: list[SqliteSpool]) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        for statement in schema._TABLES:  # the tables of the first version
-            connection.execute(statement)
-        connection.execute("INSERT INTO facts VALUES ('base', 1048576)")
-        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-        connection.execute("PRAGMA user_version = 1")
-        connection.execute("INSERT INTO lanes VALUES (1, 'vendor')")
-        connection.execute("INSERT INTO counts VALUES (1, 'captured', 5), (1, 'delivered', 5)")
-        connection.commit()
-    spools.append(spool := sqlite_spool(path))
-
-    enter(spool, [event("a")])
-
-    assert counts(spool.lane(LANE)) == {"captured": 6, "delivered": 5, "pending": 1}
-    assert query(path, "PRAGMA user_version") == [(schema.VERSION,)]
-
-
-def test_a_file_of_a_newer_release_is_left_alone(
-    path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("version", "message"), [(99, "a newer release has created it"), (0, "an older release has")])
+def test_a_file_with_another_schema_is_not_touched(
+    path: Path, spools: list[SqliteSpool], version: int, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = sqlite_spool(path)
     enter(first, [event("a")])
     first.close()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 99")
+        connection.execute(f"PRAGMA user_version = {version}")
+    before = path.read_bytes()
     spools.append(spool := sqlite_spool(path))
 
     enter(spool, [event("b")])
 
-    assert "a newer release has made it (schema 99" in caplog.text
+    assert message in caplog.text
+    assert f"(schema {version}, this release uses {schema.VERSION})" in caplog.text
     assert labels(claim(spool.lane(LANE), 2)) == ["b"]
+    assert path.read_bytes() == before
     assert query(path, "SELECT count(*) FROM queue") == [(1,)]
 
 
@@ -592,7 +578,7 @@ def test_a_fault_is_told_once_and_a_busy_file_is_no_news_to_a_lane(
     enter(spool, [event("a")])
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        spool.lane(LANE)._patience = 0.0
+        spool.lane(LANE)._busy_timeout = 0.0
         assert list(spool.lane(LANE).claim(1, 1)) == []
         other.execute("ROLLBACK")
 
@@ -613,7 +599,7 @@ def test_dead_letters_of_a_time_in_memory_move_to_the_file(tmp_path: Path, spool
 
     tend(spool)
 
-    assert labels(queue._fallback.free.dead_letters()) == []
+    assert labels(queue._fallback.sendable.dead_letters()) == []
     assert labels(queue.dead_letters()) == ["a"]
     assert counts(queue) == {"captured": 3, "dead": 1, "before_send": 1, "consent": 1}
     assert sound(path)
@@ -634,7 +620,7 @@ def test_a_dead_letter_whose_record_cannot_be_written_keeps_its_reason(
 
     assert counts(queue) == {"captured": 3, "dead": 2, "delivered": 1}
     assert labels(queue.dead_letters()) == ["b"]
-    [(reason, message), _] = query(path, "SELECT reason, message FROM dead ORDER BY id")
+    [(reason, message), _] = query(path, "SELECT reason, message FROM dead_letters ORDER BY id")
     assert reason == "refused"
     assert message.startswith("no such goal; the record itself cannot be written (TypeError: ")
     assert "vendor: 1 dead letters were kept without their records, which cannot be written" in caplog.text

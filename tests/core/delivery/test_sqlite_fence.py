@@ -16,13 +16,12 @@ from sessionsight.client import Client
 from sessionsight.delivery.stores.sqlite import connection as spool_file
 from sessionsight.delivery.stores.sqlite import stats
 from sessionsight.delivery.stores.sqlite.database_files import FILE_SUFFIXES
-from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.delivery.transport import TimeLimits
 from sessionsight.destinations import SessionSight
 from sessionsight.destinations.base import VendorRequest, VendorResponse
 from sessionsight.settings import Settings
 from tests.core.delivery.kit import event, goal, labels, lane_threads
-from tests.core.delivery.spools import LANE, abandon, claim, counts, enter, query, sound, sqlite_spool
+from tests.core.delivery.spools import LANE, SqliteSpool, abandon, claim, counts, enter, query, sound, sqlite_spool
 from tests.support.server import PATIENCE
 
 MakeSpool = Callable[[], SqliteSpool]
@@ -48,7 +47,7 @@ def make(path: Path) -> Iterator[MakeSpool]:
 
 
 def in_flight(path: Path) -> int:
-    [(number,)] = query(path, "SELECT count(*) FROM queue WHERE sent = 1")
+    [(number,)] = query(path, "SELECT count(*) FROM queue WHERE in_flight = 1")
     return int(number)
 
 
@@ -135,10 +134,12 @@ def test_nothing_is_sent_that_a_peer_has_taken_over(make: MakeSpool) -> None:
     enter(lost, [goal("g"), goal("h"), goal("i")])
     claimed = claim(queue, 3)
     assert queue.mark_in_flight(claimed[:1], durably=True) == claimed[:1]
-    owner = lost.owner_id
-    lost.file.write(lambda it: it.execute("UPDATE owners SET owner = 1"), wait=1)
-    lost.file.write(lambda it: it.execute("UPDATE queue SET owner = 1 WHERE owner = ?", (owner,)), wait=1)
-    peer.tend(time.monotonic())
+    owner = lost.store.owner_id
+    lost.store.file.write(lambda it: it.execute("UPDATE owners SET owner = 1"), timeout=1)
+    lost.store.file.write(
+        lambda it: it.execute("UPDATE queue SET claimed_by = 1 WHERE claimed_by = ?", (owner,)), timeout=1
+    )
+    peer.maintain()
 
     assert queue.mark_in_flight(claimed, durably=True) == []
 
@@ -155,13 +156,13 @@ def test_a_mark_is_not_cleared_by_what_had_to_wait_for_the_file(make: MakeSpool,
     enter(spool, [goal("g")])
     claimed = claim(queue, 1)
     assert queue.mark_in_flight(claimed, durably=True) == claimed
-    queue._patience = 0.0
+    queue._busy_timeout = 0.0
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         queue.clear_in_flight(claimed)
         assert queue.mark_in_flight(claimed, durably=True) is None
         other.execute("ROLLBACK")
-    queue._patience = 1.0
+    queue._busy_timeout = 1.0
 
     assert queue.mark_in_flight(claimed, durably=True) == claimed
     queue._next_maintenance = 0.0
@@ -179,7 +180,7 @@ def test_a_goal_in_flight_that_came_after_the_end_began_is_waited_for(
     enter(spool, [goal("g"), goal("h")])
     claimed, prepared = claim(queue, 1), claim(queue, 1)
     assert queue.mark_in_flight(claimed, durably=True) == claimed
-    monkeypatch.setattr(stats, "last", lambda connection: 0)  # all of this came later
+    monkeypatch.setattr(stats, "last_id", lambda connection: 0)  # all of this came later
     ended: list[bool] = []
     queue.begin_shutdown()
     ending = threading.Thread(target=lambda: ended.append(queue.join(time.monotonic() + PATIENCE)))
@@ -222,20 +223,20 @@ def test_what_was_claimed_in_a_file_that_is_gone_is_entered_in_the_new_one(make:
     queue.ack(claimed[:1])
     assert counts(queue) == {"captured": 3, "pending": 3}
     # The moved file holds what is in flight, and nothing that is sent from the new one.
-    assert query(path.parent / "moved.db", "SELECT sent FROM queue") == [(1,), (1,)]
+    assert query(path.parent / "moved.db", "SELECT in_flight FROM queue") == [(1,), (1,)]
     assert sound(path)
 
 
 def test_what_was_claimed_in_a_damaged_file_is_entered_in_the_new_one(
     make: MakeSpool, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_file, "_REST", 0.0)
+    monkeypatch.setattr(spool_file, "_COOL_DOWN", 0.0)
     spool = make()
     queue = spool.lane(LANE)
     for number in range(100):
         enter(spool, [goal(str(number)), event("large", size=2000)])
     claimed = claim(queue, 2)
-    spool.file.reopen()
+    spool.store.file.disconnect()
     whole = path.read_bytes()
     path.write_bytes(whole[:4096] + os.urandom(len(whole) - 4096))
 
@@ -256,7 +257,7 @@ def test_a_process_that_dies_leaves_what_it_had_marked_as_dead_letters_only(make
     assert spool.lane(LANE).mark_in_flight(claimed[:1], durably=True) == claimed[:1]
 
     abandon(spool)
-    peer.tend(time.monotonic())
+    peer.maintain()
 
     assert labels(claim(peer.lane(LANE), 2)) == ["h"]
     assert labels(peer.lane(LANE).dead_letters()) == ["g"]

@@ -6,7 +6,6 @@ import logging
 import os
 import socket
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,9 +14,19 @@ from typing import Any
 import pytest
 
 from sessionsight.delivery.stores.sqlite import connection as spool_file
-from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from tests.core.delivery.kit import event, goal, labels
-from tests.core.delivery.spools import LANE, abandon, claim, counts, enter, files, letter, query, sqlite_spool
+from tests.core.delivery.spools import (
+    LANE,
+    SqliteSpool,
+    abandon,
+    claim,
+    counts,
+    enter,
+    files,
+    letter,
+    query,
+    sqlite_spool,
+)
 
 MakeSpool = Callable[[Path], SqliteSpool]
 
@@ -29,7 +38,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeSpool]:
-    monkeypatch.setattr(spool_file, "_REST", 0.0)
+    monkeypatch.setattr(spool_file, "_COOL_DOWN", 0.0)
     spools: list[SqliteSpool] = []
 
     def make_spool(path: Path) -> SqliteSpool:
@@ -54,7 +63,7 @@ def work(spool: SqliteSpool) -> list[str]:
     assert queue.mark_in_flight(claimed, durably=True) == claimed
     queue.ack(claimed[:2])
     queue.dead_letter([letter(claimed[2])])
-    spool.tend(time.monotonic())
+    spool.maintain()
     queue.close()
     spool.close()
     return sorted(labels(claimed))
@@ -117,9 +126,9 @@ def test_a_backup_of_a_spool_is_the_operators(path: Path, make: MakeSpool) -> No
     spool = make(path)
     queue = spool.lane(LANE)
 
-    spool.tend(time.monotonic())
+    spool.maintain()
     queue.ack(claim(queue, 2))
-    spool.tend(time.monotonic())
+    spool.maintain()
 
     assert list(queue.claim(10, 10**9)) == []
     assert counts(queue) == {"captured": 2, "delivered": 2}
@@ -132,7 +141,7 @@ def test_a_damaged_spool_replaces_nothing_that_was_set_aside_before(path: Path, 
         spool = make(path)
         enter(spool, [event("a")])
         claim(spool.lane(LANE), 1)
-        spool.file.reopen()
+        spool.store.file.disconnect()
         path.write_bytes(b"damage %d" % number * 1000)
         for suffix in ("-wal", "-shm"):
             Path(f"{path}{suffix}").unlink(missing_ok=True)
@@ -162,7 +171,7 @@ def test_the_log_that_a_deleted_spool_has_left_does_not_keep_the_next_one_from_s
     """As when a process was killed, and the file alone was deleted."""
     dead = make(path)
     enter(dead, [event("a")])
-    connection = dead.file._connection
+    connection = dead.store.file._connection
     left = {suffix: Path(f"{path}{suffix}").read_bytes() for suffix in ("-wal", "-shm")}
     abandon(dead)
     assert connection is not None
@@ -172,7 +181,7 @@ def test_the_log_that_a_deleted_spool_has_left_does_not_keep_the_next_one_from_s
 
     assert work(make(path)) == ["a", "b", "g"]
 
-    assert query(path, "SELECT number FROM counts WHERE what = 'captured'") == [(3,)]
+    assert query(path, "SELECT number FROM counts WHERE counter = 'captured'") == [(3,)]
 
 
 # --- at its path ----------------------------------------------------------------------------------
@@ -317,7 +326,7 @@ def test_a_file_where_the_lock_should_be_is_left_alone(
     spool = make(path)
     enter(spool, [event("a")])
 
-    spool.tend(time.monotonic())
+    spool.maintain()
 
     assert list(spool.lane(LANE).claim(1, 1)) == []  # nobody could tell whose it is
     assert f"{lock} is not the lock of a spool" in caplog.text
@@ -330,7 +339,7 @@ def test_a_lock_is_no_link(path: Path, make: MakeSpool, tmp_path: Path) -> None:
     spool = make(path)
     enter(spool, [event("a")])
 
-    spool.tend(time.monotonic())
+    spool.maintain()
 
     assert list(spool.lane(LANE).claim(1, 1)) == []
     assert not target.exists()

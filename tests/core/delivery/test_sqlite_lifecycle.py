@@ -166,14 +166,14 @@ def test_a_fork_in_the_midst_of_a_transaction_of_another_thread_hangs_nobody(
     script = f"""
 client = make(linger=LONG)
 capture(client, "parent")
-file = client._engine._spool.file
+file = client._engine._spool.store.file
 held, release = threading.Barrier(2), threading.Event()
 
 def hold(connection):
     held.wait()
     release.wait()
 
-writer = threading.Thread(target=file.write, args=(hold,), kwargs={{"wait": 20}})
+writer = threading.Thread(target=file.write, args=(hold,), kwargs={{"timeout": 20}})
 writer.start()
 held.wait()
 pid = {fork}()

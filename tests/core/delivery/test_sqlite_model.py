@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -13,11 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from sessionsight.capture.records import DropReason, QueuedRecord
-from sessionsight.delivery.queue.base import LaneBatch
 from sessionsight.delivery.queue.durable import DurableLaneQueue
-from sessionsight.delivery.stores.sqlite.store import SqliteSpool
+from sessionsight.delivery.stores.base import LaneBatch
 from tests.core.delivery.kit import event, goal
-from tests.core.delivery.spools import abandon, letter, sound, sqlite_spool
+from tests.core.delivery.spools import SqliteSpool, abandon, letter, sound, sqlite_spool
 from tests.support.examples import examples
 
 LANES = ("a", "b")
@@ -124,7 +122,7 @@ class Processes(RuleBasedStateMachine):
 
     @rule(at=processes)
     def tend(self, at: int) -> None:
-        self.spools[at].tend(time.monotonic())
+        self.spools[at].maintain()
 
     @rule(at=processes, lane=lanes, number=st.integers(1, 3), in_order=st.booleans())
     def end_while_calls_are_on_their_way(self, at: int, lane: str, number: int, in_order: bool) -> None:

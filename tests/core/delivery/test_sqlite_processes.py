@@ -199,7 +199,7 @@ client = make()
 capture(client, "parent")
 assert client.flush(20)
 engine = client._engine
-connection = engine._spool.file._connection
+connection = engine._spool.store.file._connection
 pid = fork_in_c()
 if pid == 0:
     opened = []
@@ -217,7 +217,7 @@ if pid == 0:
     assert not opened, opened
     os._exit(0)
 reap(pid)
-assert engine._spool.file._connection is connection
+assert engine._spool.store.file._connection is connection
 capture(client, "parent again")
 """
     printed = finish(start(script, server, path))

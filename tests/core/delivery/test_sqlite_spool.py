@@ -13,12 +13,23 @@ from typing import Any
 import pytest
 
 from sessionsight.capture.records import DropReason
-from sessionsight.delivery.queue.base import LaneBatch
+from sessionsight.delivery.stores.base import LaneBatch
 from sessionsight.delivery.stores.sqlite import maintenance, owner_lock
-from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.test_mode import TestMode
 from tests.core.delivery.kit import event, goal, labels
-from tests.core.delivery.spools import LANE, abandon, claim, counts, enter, files, letter, query, sound, sqlite_spool
+from tests.core.delivery.spools import (
+    LANE,
+    SqliteSpool,
+    abandon,
+    claim,
+    counts,
+    enter,
+    files,
+    letter,
+    query,
+    sound,
+    sqlite_spool,
+)
 from tests.support.server import PATIENCE
 
 
@@ -51,7 +62,7 @@ def test_a_record_is_stored_once_however_many_lanes_want_it(path: Path) -> None:
     spool = sqlite_spool(path, "a", "b", "c")
     entry = event("seen", size=1000)
     spool.enqueue([LaneBatch(lane, [entry]) for lane in "abc"])
-    assert query(path, "SELECT count(*), max(users) FROM records") == [(1, 3)]
+    assert query(path, "SELECT count(*), max(refcount) FROM records") == [(1, 3)]
 
     for lane in "abc":
         spool.lane(lane).ack(claim(spool.lane(lane), 1))
@@ -95,7 +106,7 @@ def test_what_a_dead_process_had_claimed_is_taken_over(path: Path) -> None:
     assert list(alive.lane(LANE).claim(10, 10**9)) == []
 
     abandon(dead)
-    alive.tend(time.monotonic())
+    alive.maintain()
 
     assert labels(claim(alive.lane(LANE), 2)) == ["g", "a"]
     assert query(path, "SELECT count(*) FROM owners") == [(1,)]
@@ -111,11 +122,11 @@ def test_what_a_dead_process_may_have_delivered_is_parked(path: Path) -> None:
     dead.lane(LANE).clear_in_flight([came_back])
 
     abandon(dead)
-    alive.tend(time.monotonic())
+    alive.maintain()
 
     [letter] = alive.lane(LANE).dead_letters()
     assert (letter.entry.record.label, letter.reason) == ("sent", "unknown")
-    assert "ended before the vendor's reply" in letter.message
+    assert "ended before it received the vendor's reply" in letter.message
     assert labels(claim(alive.lane(LANE), 3)) == ["came back", "claimed"]
     assert counts(alive.lane(LANE)) == {"captured": 3, "pending": 2, "dead": 1}
     assert sound(path)
@@ -128,7 +139,7 @@ def test_at_least_once_sends_again_what_a_dead_process_may_have_delivered(path: 
     dead.lane(LANE).mark_in_flight(claim(dead.lane(LANE), 1), durably=True)
 
     abandon(dead)
-    alive.tend(time.monotonic())
+    alive.maintain()
 
     assert labels(claim(alive.lane(LANE), 1)) == ["g"]
     end(alive)
@@ -141,7 +152,7 @@ def test_a_process_that_closes_leaves_what_is_on_the_wire_to_be_parked(path: Pat
     first.lane(LANE).mark_in_flight([sent], durably=True)
     end(first)
 
-    second.tend(time.monotonic())
+    second.maintain()
 
     assert labels(second.lane(LANE).dead_letters()) == ["sent"]
     assert labels(claim(second.lane(LANE), 2)) == ["claimed"]
@@ -158,7 +169,7 @@ def test_a_stopped_process_keeps_what_it_has_claimed_whatever_the_clock_says(
 
     for jump in (10**9, -(10**9)):
         monkeypatch.setattr(time, "time", lambda jump=jump: now + jump)
-        alive.tend(time.monotonic())
+        alive.maintain()
         assert list(alive.lane(LANE).claim(1, 10**9)) == []
 
     stopped.lane(LANE).ack([claimed])
@@ -250,19 +261,19 @@ def test_when_only_goals_are_left_the_oldest_goals_go(path: Path) -> None:
 
 def test_keys_go_a_few_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that wants to write meanwhile waits for a few, and not for all of a day."""
-    monkeypatch.setattr(maintenance, "_KEYS_AT_ONCE", 2)
+    monkeypatch.setattr(maintenance, "_MAX_KEYS", 2)
     spool = sqlite_spool(path, dedupe_window=100)
     enter(spool, [event(key=str(number)) for number in range(5)])
-    spool.file.write(lambda connection: connection.execute("UPDATE keys SET since = since - 101"), wait=1)
-    write, left = spool.file.write, []
+    spool.store.file.write(lambda connection: connection.execute("UPDATE keys SET seen_at = seen_at - 101"), timeout=1)
+    write, left = spool.store.file.write, []
 
     def watched(work: Callable[[sqlite3.Connection], Any], **options: Any) -> Any:
         done = write(work, **options)
         left.extend(query(path, "SELECT count(*) FROM keys"))
         return done
 
-    monkeypatch.setattr(spool.file, "write", watched)
-    spool._maintenance.clean(time.monotonic())
+    monkeypatch.setattr(spool.store.file, "write", watched)
+    spool.store._maintenance.prune(time.monotonic())
 
     assert left[:3] == [(3,), (1,), (0,)]
     end(spool)
@@ -272,10 +283,12 @@ def test_old_dead_letters_and_keys_go(path: Path) -> None:
     spool = sqlite_spool(path, dead_letters_max_age=100, dedupe_window=100)
     enter(spool, [event("a", key="k"), event("b")])
     spool.lane(LANE).dead_letter([letter(entry) for entry in claim(spool.lane(LANE), 2)])
-    spool.file.write(lambda connection: connection.execute("UPDATE dead SET died = died - 101 WHERE id = 1"), wait=1)
-    spool.file.write(lambda connection: connection.execute("UPDATE keys SET since = since - 101"), wait=1)
+    spool.store.file.write(
+        lambda connection: connection.execute("UPDATE dead_letters SET died_at = died_at - 101 WHERE id = 1"), timeout=1
+    )
+    spool.store.file.write(lambda connection: connection.execute("UPDATE keys SET seen_at = seen_at - 101"), timeout=1)
 
-    spool.tend(time.monotonic())
+    spool.maintain()
 
     assert counts(spool.lane(LANE)) == {"captured": 2, "dead": 1, "dead_letters_expired": 1}
     assert query(path, "SELECT count(*) FROM keys") == [(0,)]
@@ -293,7 +306,7 @@ def test_the_log_is_written_back_without_keeping_requests_waiting(path: Path, mo
     grown = log.stat().st_size
     assert path.stat().st_size < grown
 
-    spool.tend(time.monotonic())
+    spool.maintain()
 
     assert path.stat().st_size > 200 * 3000
     enter(spool, [event("b")])
@@ -310,19 +323,19 @@ def test_the_log_is_written_back_before_it_is_larger_than_the_room_on_the_disk(
     log = Path(f"{path}-wal")
     for _ in range(20):
         enter(spool, [event("a", size=3000)])
-    monkeypatch.setattr(maintenance, "_room_beside", lambda path: log.stat().st_size + 1)
-    spool.tend(time.monotonic())
+    monkeypatch.setattr(maintenance, "_free_space", lambda path: log.stat().st_size + 1)
+    spool.maintain()
     assert path.stat().st_size < 20 * 3000
-    monkeypatch.setattr(maintenance, "_room_beside", lambda path: log.stat().st_size)
+    monkeypatch.setattr(maintenance, "_free_space", lambda path: log.stat().st_size)
 
     now = time.monotonic()
-    spool.tend(now)
+    spool.store.maintain(now)
 
     written = path.stat().st_mtime_ns
     assert path.stat().st_size > 20 * 3000
     for _ in range(20):
         enter(spool, [event("b", size=3000)])
-    spool.tend(now)  # not again at once
+    spool.store.maintain(now)  # not again at once
     assert path.stat().st_mtime_ns == written
     end(spool)
 
@@ -343,9 +356,9 @@ def test_a_closed_spool_that_is_read_or_written_is_closed_again(path: Path) -> N
     end(spool)
 
     assert counts(spool.lane(LANE))["pending"] == 1
-    assert spool.file._connection is None
-    spool.file.write(lambda connection: None, wait=1.0)
-    assert spool.file._connection is None
+    assert spool.store.file._connection is None
+    spool.store.file.write(lambda connection: None, timeout=1.0)
+    assert spool.store.file._connection is None
     assert files(path) == [path.name]
 
 
@@ -357,9 +370,9 @@ def test_a_file_that_is_closed_within_an_operation_is_closed_at_its_end(path: Pa
         spool.close()
         connection.execute("SELECT 1")
 
-    spool.file.write(work, wait=1.0)
+    spool.store.file.write(work, timeout=1.0)
 
-    assert spool.file._connection is None
+    assert spool.store.file._connection is None
     assert files(path) == [path.name]
 
 
@@ -368,12 +381,12 @@ def test_upkeep_that_goes_on_while_the_spool_is_closed_leaves_nothing_open(
 ) -> None:
     spool = sqlite_spool(path)
     enter(spool, [event("a")])
-    monkeypatch.setattr(spool._maintenance, "checkpoint_if_needed", lambda now: spool.close())
+    monkeypatch.setattr(spool.store._maintenance, "checkpoint_if_needed", lambda now: spool.close())
 
-    spool.tend(time.monotonic())
+    spool.maintain()
 
-    assert spool.file._connection is None
-    assert (os.getpid(), str(path)) not in owner_lock._files
+    assert spool.store.file._connection is None
+    assert (os.getpid(), str(path)) not in owner_lock._files_by_pid
     assert path.name in files(path)
     assert not [name for name in files(path) if name.endswith(("-wal", "-shm"))]
 
@@ -384,7 +397,7 @@ def test_a_folder_that_gives_no_lock_leaves_the_records_in_memory(path: Path, mo
 
     spool = sqlite_spool(path)
     monkeypatch.setattr("fcntl.lockf", refuse)
-    spool.tend(time.monotonic())
+    spool.maintain()
     enter(spool, [event("a")])
 
     assert list(spool.lane(LANE).claim(1, 1)) == []  # nobody could tell whose it is
@@ -409,7 +422,7 @@ def test_two_clients_of_one_process_should_not_share_a_file(path: Path, caplog: 
 def test_clients_that_deliver_nothing_may_share_a_file(
     path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sessionsight.delivery.stores.sqlite.store.test_mode", TestMode(suppressed=True))
+    monkeypatch.setattr("sessionsight.delivery.queue.durable_spool.test_mode", TestMode(suppressed=True))
     spools = [sqlite_spool(path), sqlite_spool(path)]
     assert caplog.text == ""
     for spool in spools:

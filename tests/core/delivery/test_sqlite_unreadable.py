@@ -15,11 +15,10 @@ from sessionsight.capture.records import DropReason
 from sessionsight.client import Client
 from sessionsight.delivery.stores.errors import StoreUnavailable
 from sessionsight.delivery.stores.sqlite import connection as spool_file
-from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.destinations import Signal
 from sessionsight.settings import Settings
 from tests.core.delivery.kit import event, labels
-from tests.core.delivery.spools import LANE, claim, counts, enter, sqlite_spool
+from tests.core.delivery.spools import LANE, SqliteSpool, claim, counts, enter, sqlite_spool
 from tests.support.server import PATIENCE, Server, free_port
 
 SOON = 0.01
@@ -36,15 +35,15 @@ def spool(tmp_path: Path) -> Iterator[SqliteSpool]:
 @contextmanager
 def unreadable(spool: SqliteSpool) -> Iterator[None]:
     """Within, the disk under the spool's file fails."""
-    original = spool._opened
+    original = spool.store._opened
 
     def opened(connection: sqlite3.Connection, base: int) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
-    spool.file._on_open = opened
-    spool.file.reopen()
+    spool.store.file._on_open = opened
+    spool.store.file.disconnect()
     yield
-    spool.file._on_open = original
+    spool.store.file._on_open = original
 
 
 def client(path: Path, url: str, **options: Any) -> Client:
@@ -58,7 +57,7 @@ def test_a_flush_waits_while_the_file_rests(tmp_path: Path) -> None:
         for number in range(5):
             shop.analytics.capture(f"seen {number}", user_id="user_1")
         spool: Any = shop._engine_for_process()._spool
-        spool.file._give_up(StoreUnavailable("full"))
+        spool.store.file._handle_failure(StoreUnavailable("full"))
 
         assert not shop.flush(SOON)
         assert shop.stats().lanes["signal"].captured == 5
@@ -68,26 +67,26 @@ def test_a_flush_waits_while_the_file_rests(tmp_path: Path) -> None:
 
 
 def test_a_file_that_rests_is_not_written_but_read(spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_file, "_REST", PATIENCE)
+    monkeypatch.setattr(spool_file, "_COOL_DOWN", PATIENCE)
     enter(spool, [event("a")])
-    spool.file._give_up(StoreUnavailable("full"))
+    spool.store.file._handle_failure(StoreUnavailable("full"))
 
     enter(spool, [event("b")])
     pending = spool.lane(LANE).pending
     enter(spool, [event("c")])
 
     assert pending == 2
-    assert spool.lane(LANE)._fallback.free.pending == 2
+    assert spool.lane(LANE)._fallback.sendable.pending == 2
 
 
 def test_a_reader_that_fails_does_not_prolong_the_rest(spool: SqliteSpool) -> None:
     """Or whoever flushes, and so reads again and again, would keep the file from ever being written."""
     with unreadable(spool):
         enter(spool, [event("a")])
-        until = spool.file._rest_until
+        until = spool.store.file._cool_down_until
         assert spool.lane(LANE).pending == 2  # one of which is a guess
 
-    assert spool.file._rest_until == until
+    assert spool.store.file._cool_down_until == until
 
 
 def test_nobody_calls_a_file_empty_that_cannot_be_read(spool: SqliteSpool) -> None:
@@ -132,7 +131,7 @@ def test_without_its_folder_there_is_nothing_to_wait_for(tmp_path: Path) -> None
 
 
 def test_what_has_a_key_waits_for_the_file_that_knows_it(spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_file, "_REST", 0.0)
+    monkeypatch.setattr(spool_file, "_COOL_DOWN", 0.0)
     queue = spool.lane(LANE)
     enter(spool, [event("a", key="k")])
     queue.ack(claim(queue, 1))
@@ -174,7 +173,7 @@ def test_what_has_a_key_goes_to_the_file_when_the_process_ends_and_the_file_is_b
     queue = spool.lane(LANE)
     with unreadable(spool):
         enter(spool, [event("a", key="k")])
-    spool.file._rest_until = 0.0
+    spool.store.file._cool_down_until = 0.0
 
     queue.begin_shutdown()
     assert queue.close() == 0
@@ -193,10 +192,10 @@ def test_a_key_that_went_to_the_file_is_not_held_against_later_ones(spool: Sqlit
     queue = spool.lane(LANE)
     with unreadable(spool):
         enter(spool, [event("a", key="k")])
-    spool.file._rest_until = 0.0
+    spool.store.file._cool_down_until = 0.0
     queue.maintain()
     queue.drop(claim(queue, 1), DropReason.QUEUE_FULL)
-    spool.file.write(lambda connection: connection.execute("DELETE FROM keys"), wait=PATIENCE)
+    spool.store.file.write(lambda connection: connection.execute("DELETE FROM keys"), timeout=PATIENCE)
     with unreadable(spool):
         enter(spool, [event("a", key="k")])
 

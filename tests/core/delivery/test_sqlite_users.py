@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +29,7 @@ Run = Callable[..., list[str]]
 SCRIPT = """
 import json, os, signal, sys, time
 from pathlib import Path
-import sqlite3, sessionsight.delivery.queue.codec
+import sqlite3, sessionsight.delivery.stores.codec
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, claim, counts, enter, letter, query, sqlite_spool
 
@@ -88,7 +87,7 @@ def run(uid: int, path: Path, script: str, *, gid: int | None = None, groups: tu
 ENTER = "enter(spool, [goal('sent'), goal('g'), event('a')])\n"
 CLAIM = "claimed = claim(queue, 3)\nassert len(claimed) == 3\nassert queue.mark_in_flight(claimed[:1], durably=True)\n"
 RECOVER = """
-spool.tend(time.monotonic())
+spool.maintain()
 print(*labels(claim(queue, 3)), *[f"{letter.entry.record.label}:{letter.reason}" for letter in queue.dead_letters()])
 end()
 """
@@ -103,7 +102,7 @@ def test_what_a_killed_job_had_claimed_is_recovered_whoever_it_ran_as(
     path: Path, maker: int, job: int, heir: int
 ) -> None:
     """The spool is made by one user, a job of another is killed with claims, and a third one finds them."""
-    run(maker, path, "enter(spool, [])\nspool.tend(time.monotonic())\nend()")
+    run(maker, path, "enter(spool, [])\nspool.maintain()\nend()")
     run(job, path, ENTER + CLAIM + "die()")
 
     assert run(heir, path, RECOVER) == RECOVERED
@@ -126,7 +125,7 @@ def test_a_group_that_may_use_the_database_may_use_its_lock(path: Path) -> None:
     """Two services of different users, whose common group was given the spool, in a folder that hands its group on."""
     os.chown(path.parent, APP, GROUP)
     path.parent.chmod(0o2770)
-    run(APP, path, "enter(spool, [event('made')])\nspool.tend(time.monotonic())\nend()", groups=(GROUP,))
+    run(APP, path, "enter(spool, [event('made')])\nspool.maintain()\nend()", groups=(GROUP,))
     os.chown(path, APP, GROUP)
     path.chmod(0o660)
     run(APP, path, "claim(queue, 1)\nend()", groups=(GROUP,))  # whose lock was private until then
@@ -140,7 +139,7 @@ def test_a_group_that_may_use_the_database_may_use_its_lock(path: Path) -> None:
 
 @needs_root
 def test_a_process_of_another_user_that_lives_keeps_its_claims(path: Path) -> None:
-    run(APP, path, "spool.tend(time.monotonic())\nend()")
+    run(APP, path, "spool.maintain()\nend()")
     given = json.dumps([0, 0, [], str(path), ENTER + CLAIM + "print('claimed', flush=True)\nsys.stdin.read()\nend()"])
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT, given], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -164,7 +163,7 @@ def test_root_gives_away_no_file_that_somebody_has_put_in_place_of_the_lock(fold
     secret.touch(0o600)
     os.link(secret, f"{path}-lock")
 
-    run(0, path, "spool.tend(time.monotonic())\nclaim(queue, 1)\nend()")
+    run(0, path, "spool.maintain()\nclaim(queue, 1)\nend()")
 
     assert (secret.stat().st_uid, stat.S_IMODE(secret.stat().st_mode)) == (0, 0o600)
 
@@ -174,7 +173,7 @@ def test_owners_of_one_process_do_not_take_each_other_for_dead(path: Path) -> No
     one, other = sqlite_spool(path), sqlite_spool(path)
     enter(one, [event("a"), goal("g")])
     claimed = claim(one.lane(LANE), 2)
-    other.tend(time.monotonic())
+    other.maintain()
     other.lane(LANE).close()
     other.close()
 
@@ -188,17 +187,17 @@ def test_an_owner_whose_lock_was_deleted_takes_it_again_and_keeps_its_claims(pat
     one, other = sqlite_spool(path), sqlite_spool(path)
     enter(one, [event("a"), goal("g"), goal("h")])
     claimed = claim(one.lane(LANE), 3)
-    other.tend(time.monotonic())
+    other.maintain()
     Path(f"{path}-lock").unlink()
 
-    one.tend(time.monotonic())
-    other.tend(time.monotonic())
+    one.maintain()
+    other.maintain()
 
     assert run(os.geteuid(), path, RECOVER) == []
     assert one.lane(LANE).mark_in_flight(claimed, durably=True) == claimed
     one.lane(LANE).close()
     one.close()
-    other.tend(time.monotonic())
+    other.maintain()
     assert labels(other.lane(LANE).dead_letters()) == ["g", "h", "a"]
     other.lane(LANE).close()
     other.close()
@@ -235,7 +234,7 @@ def test_a_lock_that_was_released_is_not_taken_again(path: Path) -> None:
     other.release()
     assert lock.is_alive(other.id), "it cannot be told"
     assert not lock.renew()
-    assert not [database for _, database in owner_lock._files if database == str(path)]
+    assert not [database for _, database in owner_lock._files_by_pid if database == str(path)]
 
 
 ASK = """

@@ -1,110 +1,111 @@
-"""The records that one lane of this process has claimed in the spool's file, and has not settled yet."""
+"""The entries that one lane of this process has claimed in a store and not resolved yet."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Collection, Sequence
 
 from sessionsight.capture.records import QueuedRecord
 
-__all__ = ["Claims", "split_stored"]
+__all__ = ["Claims", "ReadyHint", "split_stored"]
 
 
 class Claims:
-    """Tells what this process still holds, which is all that a lane may send.
+    """Tracks the entries that this process holds; a lane may send no others.
 
-    Used by any thread. A claim ends when its record is settled, when the claims are closed, because the file gives
-    them back then, and when another file has replaced the one in which it was made.
+    Used by any thread. A claim ends when its entry is resolved, when the claims are closed, because the store releases
+    them then, and when the store in which it was made was replaced.
     """
 
     def __init__(self) -> None:
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
         self._lock = threading.RLock()
         self._prefetched: deque[QueuedRecord] = deque()
-        # Row to entry, unless it is in flight.
+        # Handle to entry, unless it is in flight.
         self._held: dict[int, QueuedRecord] = {}
         self._in_flight: set[int] = set()
-        self._base = 0
+        self._epoch = 0
         self._closed = False
 
     @property
     def prefetched(self) -> int:
-        """How many claimed records have not been taken yet."""
+        """The number of claimed entries that the lane has not used yet."""
         return len(self._prefetched)
 
     @property
     def in_flight(self) -> int:
-        """How many records are marked as in flight."""
+        """The number of entries that are marked as in flight."""
         return len(self._in_flight)
 
-    def add(self, entry: QueuedRecord) -> None:
-        """Add a record that was claimed."""
+    def add(self, entries: Sequence[QueuedRecord]) -> None:
+        """Add entries that were claimed."""
         with self._lock:
             if not self._closed:
-                self._held[entry.handle] = entry
-                self._prefetched.append(entry)
+                self._held.update({entry.handle: entry for entry in entries})
+                self._prefetched.extend(entries)
 
-    def take(self, number: int) -> list[QueuedRecord]:
-        """Take up to this many of the records that were added, the oldest first."""
+    def pop_prefetched(self, number: int) -> list[QueuedRecord]:
+        """Return up to `number` of the entries that were added, oldest first."""
         with self._lock:
             return [self._prefetched.popleft() for _ in range(min(number, len(self._prefetched)))]
 
     def still_held(self, entries: Sequence[QueuedRecord]) -> list[QueuedRecord]:
-        """Return those of the entries that may be sent. Entries in memory are not the file's to give back."""
+        """Return those of the entries that may be sent. Entries in memory have no claim and are always held."""
         with self._lock:
             if self._closed:
                 return []
             return [entry for entry in entries if not entry.handle or self._is_held(entry)]
 
-    def mark_in_flight(self, entries: Sequence[QueuedRecord], rows: Collection[int], *, base: int) -> None:
-        """Remember which rows were marked as in flight in the file with this base; others are not ours any more."""
+    def mark_in_flight(self, entries: Sequence[QueuedRecord], handles: Collection[int], *, epoch: int) -> None:
+        """Mark handles as in flight that were marked in the store in this epoch. The other entries are not held."""
         with self._lock:
-            self._in_flight.update(rows)
-            if base == self._base:  # otherwise `follow` returns them
+            self._in_flight.update(handles)
+            if epoch == self._epoch:  # otherwise `switch_epoch` returns them
                 for entry in entries:
                     self._held.pop(entry.handle, None)
 
     def clear_in_flight(self, entries: Sequence[QueuedRecord]) -> list[QueuedRecord]:
-        """Hold entries again that have come back.
+        """Hold entries again that have not arrived.
 
         Returns:
-            Those that cannot be, because the file in which they were claimed has been replaced.
+            Those that cannot be held, because the store in which they were claimed was replaced.
         """
         with self._lock:
             self._held.update({entry.handle: entry for entry in entries if entry.handle in self._in_flight})
             self._in_flight.difference_update(self._held)
             return [entry for entry in entries if entry.handle not in self._held]
 
-    def settle(self, entries: Sequence[QueuedRecord]) -> None:
-        """Forget entries whose outcome is known."""
+    def resolve(self, entries: Sequence[QueuedRecord]) -> None:
+        """Remove entries whose outcome is known."""
         with self._lock:
             for entry in entries:
                 self._held.pop(entry.handle, None)
                 self._in_flight.discard(entry.handle)
 
-    def follow(self, base: int) -> list[QueuedRecord]:
-        """Use the file with this base from now on.
+    def switch_epoch(self, epoch: int) -> list[QueuedRecord]:
+        """Set the store's epoch. If it has changed, end all claims.
 
         Returns:
-            What was claimed in another file and is not in flight; nobody holds it now.
+            The entries that were held and are not in flight, which must be enqueued again.
         """
         with self._lock:
-            if base == self._base:
+            if epoch == self._epoch:
                 return []
-            left = list(self._held.values())
+            held = list(self._held.values())
             self._clear()
-            self._base = base
-            return left
+            self._epoch = epoch
+            return held
 
     def close(self) -> None:
-        """Hold nothing any more, now or later."""
+        """End all claims, and accept no more."""
         with self._lock:
             self._closed = True
             self._clear()
 
     def _is_held(self, entry: QueuedRecord) -> bool:
-        """Return whether this very record is held: a file that comes back may have given its row to another one."""
+        """Return whether this record is held: a file that comes back may have given its row id to another record."""
         held = self._held.get(entry.handle)
         return held is not None and held.record.random == entry.record.random
 
@@ -114,6 +115,31 @@ class Claims:
         self._in_flight.clear()
 
 
+class ReadyHint:
+    """A local estimate of the entries that are ready in the store, kept to avoid polling it."""
+
+    def __init__(self) -> None:
+        # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
+        self._lock = threading.RLock()
+        self.number = 0
+        self.size = 0
+        self.since: float | None = None
+        """When the first of them was added, on the monotonic clock; None if none is known."""
+
+    def add(self, number: int, size: int) -> None:
+        """Add entries that were enqueued."""
+        with self._lock:
+            self.number += number
+            self.size += size
+            if self.since is None:
+                self.since = time.monotonic()
+
+    def reset(self) -> None:
+        """Forget all entries. Called before a claim, so that entries which are added during it are kept."""
+        with self._lock:
+            self.number, self.size, self.since = 0, 0, None
+
+
 def split_stored(entries: Sequence[QueuedRecord]) -> tuple[list[QueuedRecord], list[QueuedRecord]]:
-    """Return the entries that are in the file, and those that are in memory."""
+    """Return the entries that are in the store, and those that are in memory."""
     return [entry for entry in entries if entry.handle], [entry for entry in entries if not entry.handle]

@@ -1,4 +1,4 @@
-"""Which idempotency keys were seen lately: of two records with the same one, the second is refused."""
+"""Deduplication window of a queue in memory."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ from collections import OrderedDict
 
 from sessionsight.capture.records import QueuedRecord, record_id
 
-__all__ = ["DedupeWindow", "dedupe_key"]
+__all__ = ["DedupeWindow"]
 
 
 class DedupeWindow:
-    """Remembers idempotency keys for a while, as many as fit."""
+    """The idempotency keys of recent entries. A key is unique for its kind and name of record.
+
+    Args:
+        max_keys: The number of keys that are remembered.
+        seconds: The time for which a key is remembered.
+    """
 
     def __init__(self, max_keys: int, seconds: float) -> None:
         self._max_keys = max_keys
         self._seconds = seconds
         self._seen: OrderedDict[str, float] = OrderedDict()
 
-    def claim(self, entry: QueuedRecord) -> bool:
-        """Whether the entry's key is new within the window; it is remembered from now on."""
-        key, now = dedupe_key(entry), entry.enqueued_at
+    def add(self, entry: QueuedRecord) -> bool:
+        """Remember an entry's key, and return whether it is new within the window."""
+        key, now = record_id(entry.record), entry.enqueued_at
         while self._seen:
-            oldest, since = next(iter(self._seen.items()))
-            if now - since < self._seconds:
+            oldest, seen_at = next(iter(self._seen.items()))
+            if now - seen_at < self._seconds:
                 break
             self._seen.pop(oldest, None)
         if key in self._seen:
@@ -32,12 +37,7 @@ class DedupeWindow:
             self._seen.popitem(last=False)
         return True
 
-    def release(self, entry: QueuedRecord) -> None:
-        """Forget the key of an entry that is lost, so that a repeated call may succeed it."""
+    def remove(self, entry: QueuedRecord) -> None:
+        """Forget the key of an entry that is dropped, so that a repeated call is not a duplicate."""
         if entry.record.key is not None:
-            self._seen.pop(dedupe_key(entry), None)
-
-
-def dedupe_key(entry: QueuedRecord) -> str:
-    """What a key is unique in: kind, name and key, from which the id is derived."""
-    return record_id(entry.record)
+            self._seen.pop(record_id(entry.record), None)

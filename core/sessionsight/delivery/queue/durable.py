@@ -1,235 +1,224 @@
-"""One lane's queue in a spool's file, and in memory while the file cannot be used."""
+"""One lane's queue over a store, with a fallback buffer in memory while the store cannot be used."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from sessionsight.capture.records import DropReason, QueuedRecord
-from sessionsight.delivery.queue.base import DeadLetter, LaneBatch
-from sessionsight.delivery.queue.claims import Claims, split_stored
-from sessionsight.delivery.queue.codec import decode_entry
+from sessionsight.delivery.queue.claims import Claims, ReadyHint, split_stored
 from sessionsight.delivery.queue.fallback import FallbackBuffer
-from sessionsight.delivery.queue.pending_writes import PendingWrites
-from sessionsight.delivery.queue.reader import LaneReader
-from sessionsight.delivery.queue.ready_hint import ReadyHint
 from sessionsight.delivery.stats import LaneStats
+from sessionsight.delivery.stores.base import DeadLetter, LaneBatch, Outcome, lane_stats
 from sessionsight.delivery.stores.errors import ForeignDatabase, StoreError, UnencodableRecord
-from sessionsight.delivery.stores.sqlite import dead_letters, queries, stats
 
 if TYPE_CHECKING:
-    from sessionsight.delivery.stores.sqlite.store import SqliteSpool
+    from sessionsight.delivery.queue.durable_spool import DurableSpool
 
 __all__ = ["DurableLaneQueue"]
 
 T = TypeVar("T")
 
-# How long a lane's thread waits for others to be done with the file.
-_PATIENCE = 1.0
-_PATIENCE_AT_THE_END = 0.2
-# Between looks at what other processes have left, in seconds.
+# Seconds for which the lane's thread waits for other writers.
+_BUSY_TIMEOUT = 1.0
+_BUSY_TIMEOUT_AT_CLOSE = 0.2
+# Seconds between two maintenance runs, and while something is in memory that should be in the store.
 _MAINTAIN_EVERY = 2.0
-# The same, while something is in memory that should be in the file.
 _RETRY_AFTER = 0.1
-# A peer waits for no more than this if this process is stopped.
+# Seconds between two checks of a store that other processes change without notifying this one.
+_POLL_EVERY = 0.05
+# The number of entries that one claim takes at most: another process waits for them if this one is stopped.
 _MAX_CLAIM = 500
-# Where a vendor takes records one by one, they are claimed in advance.
+# The number of entries that are claimed at once for a vendor that accepts them one by one.
 _PREFETCH = 32
 
 
 class DurableLaneQueue:
-    """The `LaneQueue` of one lane.
+    """The `LaneQueue` of one lane over a store.
 
-    What has come of a record is written at once. While that fails it is remembered, and written with
-    the next thing that succeeds.
+    Outcomes are written at once. If that fails they are kept, and written with the next write that succeeds.
 
-    A record with a key that the file cannot take now is held in memory until the file takes it, for only the file
-    knows whether the key was seen before. At the end of the process it is sent all the same, as far as time allows.
+    An entry with a key that cannot be written now is deferred until the store can be written, because only the store
+    knows whether the key was seen before. At shutdown it is sent all the same, as far as time allows.
     """
 
-    def __init__(self, name: str, spool: SqliteSpool) -> None:
+    def __init__(self, name: str, spool: DurableSpool) -> None:
         self.name = name
         self._spool = spool
+        self._store = spool.store
         self._fallback = FallbackBuffer(spool.options)
-        # Re-entrant, as the file's is.
+        # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
         self._changed = threading.Condition(threading.RLock())
-        # Held while something moves to the file, so that nobody counts it twice or not at all. Never by a request.
+        # Held during transfers to the store, so that nothing is counted twice or not at all. Never held by a request.
         self._transfer_lock = threading.RLock()
-        self._pending_writes = PendingWrites()
+        self._pending_writes: list[Outcome] = []
         self._claims = Claims()
-        self._reader = LaneReader(name, spool)
-        self.horizon = ReadyHint()
+        self.ready_hint = ReadyHint()
         self._evicted = 0
         self.on_resolved: Callable[[Sequence[QueuedRecord]], None] | None = None
-        self._fallback.free.on_resolved = self._fallback.held.on_resolved = self._tell_settled
-        # As it was when the file could be read last.
+        self._fallback.sendable.on_resolved = self._fallback.deferred.on_resolved = self._notify_resolved
+        # The store's counters at the last successful read.
         self._stored: Counter[str] = Counter()
         self._next_maintenance = 0.0
         self._last_error: str | None = None
-        self._patience = _PATIENCE
+        self._busy_timeout = _BUSY_TIMEOUT
         self._ending = False
         self._draining = False
         self._closed = False
 
     def add_evicted(self, number: int) -> None:
-        """So many had to go to make room."""
+        """Count entries that the store has evicted."""
         self._evicted += number
 
-    def enqueue_in_fallback(self, share: LaneBatch, fault: StoreError) -> None:
-        """Take records in where the file cannot."""
-        self._fallback.take_in(share, hold=self._waits_for_file(fault))
+    def enqueue_in_fallback(self, batch: LaneBatch, error: StoreError) -> None:
+        """Add entries to the fallback buffer after the store has failed."""
+        self._fallback.put(batch, defer_keyed=self._can_defer(error))
         self._next_maintenance = 0.0
 
     def maintain(self) -> float:
-        """See to what is left over: the other processes', the memory's, what is owed to the file."""
+        """Recover abandoned entries, write pending outcomes, and move the fallback buffer to the store."""
         now = time.monotonic()
         if self._closed:
             return float("inf")
-        self._follow(self._spool.base)
+        self._check_epoch(self._store.epoch)
         if now < self._next_maintenance:
             return self._next_maintenance
         self._next_maintenance = now + _MAINTAIN_EVERY
-        self._spool.tend(now)
-        self._follow(self._spool.base)
+        self._spool.maintain()
+        self._check_epoch(self._store.epoch)
         self._flush_writes()
         self._drain_fallback()
-        if self.horizon.since is None:
-            with contextlib.suppress(StoreError):  # which was told of
-                if self._reader.has_unclaimed():
-                    self.horizon.entered(1, 0)
+        if self.ready_hint.since is None:
+            with contextlib.suppress(StoreError):
+                if self._read(lambda: self._store.has_ready(self.name), default=False):
+                    self.ready_hint.add(1, 0)
         return self._next_maintenance
 
     def depth(self) -> tuple[int, int, float | None]:
-        """How many records nobody has claimed, as far as is known here, their bytes, and since when."""
-        number, size, since = self._fallback.free.depth()
+        """Return an estimate of the ready entries: their number, their size, and since when the first one is ready."""
+        number, size, since = self._fallback.sendable.depth()
         if self._draining:
             return number, size, since
-        if (known := self.horizon.since) is not None:
-            number, size = number + self.horizon.number, size + self.horizon.size
-            since = known if since is None else min(since, known)
+        if (hinted := self.ready_hint.since) is not None:
+            number, size = number + self.ready_hint.number, size + self.ready_hint.size
+            since = hinted if since is None else min(since, hinted)
         if prefetched := self._claims.prefetched:
             number, since = number + prefetched, 0.0
         return number, size, since
 
     def claim(self, max_records: int, max_bytes: int) -> Sequence[QueuedRecord]:
-        """Take the next entries to be sent: claimed before, or in the file, or in memory."""
+        """Claim the next entries: prefetched ones, those in the store, or those in memory."""
         if self._draining:
-            return self._fallback.free.claim(max_records, max_bytes)
+            return self._fallback.sendable.claim(max_records, max_bytes)
         if not self._claims.prefetched:
             self._claim(min(max(max_records, _PREFETCH), _MAX_CLAIM), max_bytes)
-        return self._claims.take(max_records) or self._fallback.free.claim(max_records, max_bytes)
+        return self._claims.pop_prefetched(max_records) or self._fallback.sendable.claim(max_records, max_bytes)
 
     def mark_in_flight(self, entries: Sequence[QueuedRecord], *, durably: bool) -> Sequence[QueuedRecord] | None:
-        """Return those that this process still holds, marked as in flight; None when they cannot be marked now.
+        """Return the entries that this process still holds; None if they cannot be marked in the store now.
 
-        Rows are given back in a transaction that leaves out what is marked. So each is either marked, or not sent.
+        A store releases claims in one transaction, except those in flight. So an entry is either marked or not sent.
         """
         held = self._claims.still_held(entries)
-        written, _ = split_stored(held)
-        if not durably or not written:
+        stored, in_memory = split_stored(held)
+        if not durably or not stored:
             return held
         try:
             with self._transfer_lock:
                 if self._draining:
-                    return split_stored(held)[1]
-                self._pending_writes.pay(self._spool.file, wait=self._patience)  # an older step may clear the same mark
-                base, marked = self._write(partial(queries.mark_in_flight, entries=written))
-                self._claims.mark_in_flight(written, marked, base=base)
-        except StoreError as fault:
-            self._spool.report(fault)
+                    return in_memory
+                self._write_outcomes()  # an older one may clear the same flag
+                epoch, marked = self._store.mark_in_flight(self.name, stored, timeout=self._busy_timeout)
+                self._claims.mark_in_flight(stored, marked, epoch=epoch)
+        except StoreError as error:
+            self._spool.log_error(error)
             return None
         return [entry for entry in held if not entry.handle or entry.handle in marked]
 
     def clear_in_flight(self, entries: Sequence[QueuedRecord]) -> None:
-        """These have not arrived, for certain."""
-        written, _ = split_stored(entries)
-        if self._closed:
+        """Clear the in-flight flag of entries that certainly have not arrived."""
+        stored, _ = split_stored(entries)
+        if not stored or self._closed:
             return
-        lost = self._claims.clear_in_flight(written)
-        self._owe(written, partial(queries.clear_in_flight, entries=written))
+        lost = self._claims.clear_in_flight(stored)
+        self._write(Outcome(not_sent=stored))
         self._spool.enqueue_again(self.name, lost)
 
     def ack(self, entries: Sequence[QueuedRecord]) -> None:
-        """These have arrived."""
-        written, others = split_stored(entries)
-        self._settle(written, partial(queries.remove, entries=written, what=queries.DELIVERED))
-        if others:
-            self._fallback.free.ack(others)
-        self._tell_settled(entries)
+        """Remove delivered entries."""
+        stored, in_memory = split_stored(entries)
+        if stored:
+            self._claims.resolve(stored)
+            self._write(Outcome(delivered=stored))
+        if in_memory:
+            self._fallback.sendable.ack(in_memory)
+        self._notify_resolved(entries)
 
     def drop(self, entries: Sequence[QueuedRecord], reason: DropReason) -> None:
-        """These will not be sent, and are not kept."""
-        written, others = split_stored(entries)
-        self._settle(written, partial(queries.remove, entries=written, what=reason.value))
-        if others:
-            self._fallback.free.drop(others, reason)
-        self._tell_settled(entries)
+        """Remove entries that will not be sent."""
+        stored, in_memory = split_stored(entries)
+        if stored:
+            self._claims.resolve(stored)
+            self._write(Outcome(dropped=stored, reason=reason))
+        if in_memory:
+            self._fallback.sendable.drop(in_memory, reason)
+        self._notify_resolved(entries)
 
     def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
-        """These cannot be delivered, and are kept as dead letters."""
-        written = [letter for letter in letters if letter.entry.handle]
-        others = [letter for letter in letters if not letter.entry.handle]
-        entries = [letter.entry for letter in written]
-        self._settle(entries, partial(queries.bury, letters=written, keep=self._spool.options.dead_letters))
-        if others:
-            self._fallback.free.dead_letter(others)
-        self._tell_settled([letter.entry for letter in letters])
+        """Remove entries that cannot be delivered, and keep them as dead letters."""
+        stored = [letter for letter in letters if letter.entry.handle]
+        in_memory = [letter for letter in letters if not letter.entry.handle]
+        if stored:
+            self._claims.resolve([letter.entry for letter in stored])
+            self._write(Outcome(dead_letters=stored))
+        if in_memory:
+            self._fallback.sendable.dead_letter(in_memory)
+        self._notify_resolved([letter.entry for letter in letters])
 
     def set_last_error(self, message: str | None) -> None:
-        """Remember what went wrong last, for statistics."""
+        """Set the last error for statistics."""
         self._last_error = message
 
     def pop_evicted_count(self) -> int:
-        """How many records a full spool has cost since the last call."""
+        """Return the number of evicted entries since the last call."""
         evicted, self._evicted = self._evicted, 0
-        return evicted + self._fallback.take_evicted()
+        return evicted + self._fallback.pop_evicted_count()
 
     def begin_shutdown(self) -> None:
-        """The process ends soon: what was held for its key is sent, unless the file takes it now."""
+        """Send deferred entries as well from now on, unless the store accepts them."""
         self._ending = True
         self._next_maintenance = 0.0
 
     def join(self, deadline: float) -> bool:
-        """Wait until nothing is left of what is there now, but for what other processes have claimed.
+        """Wait until all entries that are there now are resolved, except those that other processes have claimed.
 
-        As long as the file cannot be read, nobody knows that. When the process ends, what comes later is left to
-        others, and goals in flight are waited for, because they would become dead letters otherwise.
+        While the store cannot be read, they count as not resolved. At shutdown, later entries are left to other
+        processes, and entries in flight are waited for, because they would become dead letters otherwise.
         """
         last: list[int | None] = []
         while not self._is_empty(last):
             if not self._wait(deadline):
                 return False
-        with self._transfer_lock:  # so that a goal is counted as in flight by now, or not sent
+        with self._transfer_lock:  # so that an entry is counted as in flight by now, or not sent
             self._draining = self._ending
         while self._draining and self._claims.in_flight and self._wait(deadline):
             pass
         return True
 
-    def _wait(self, deadline: float) -> bool:
-        """Wait for a moment, because other processes do not notify us; return whether there is time for more."""
-        remaining = deadline - time.monotonic()
-        if remaining <= 0 or self._closed:
-            return False
-        with self._changed:
-            self._changed.wait(min(remaining, 0.05))
-        return True
-
     def close(self) -> int:
-        """Accept nothing more. What is in the file stays there, for whoever comes next.
+        """Accept no more entries. Those in the store stay there for other processes.
 
         Returns:
-            How many records are lost: those that are in memory, and that the file does not take now either.
+            The number of entries in memory that are lost because the store does not accept them now either.
         """
         if self._closed:
             return 0
-        self._patience = _PATIENCE_AT_THE_END
+        self._busy_timeout = _BUSY_TIMEOUT_AT_CLOSE
         self._flush_writes()
         self._drain_fallback()
         self._closed = True
@@ -237,123 +226,116 @@ class DurableLaneQueue:
         self._notify()
         return self._fallback.close()
 
-    def owned_or_ready(self, records: Sequence[int]) -> set[int]:
-        """Which of these rows wait for this process, or for anybody; all of them while the file cannot be read."""
+    def owned_or_ready(self, handles: Sequence[int]) -> Collection[int]:
+        """Return those of the handles that no other process has claimed; all while the store cannot be read."""
         with contextlib.suppress(StoreError):
-            work = partial(stats.still_ours, lane=self.name, owner=self._spool.owner_id, rows=records)
-            return self._spool.file.read(work, wait=self._patience)
-        return {*records}
+            return self._store.owned_or_ready(self.name, handles, timeout=self._busy_timeout)
+        return {*handles}
 
     def dead_letters(self) -> list[DeadLetter]:
-        """The dead letters, oldest first."""
+        """Return the dead letters, oldest first."""
         self._flush_writes()
-        found = self._fallback.free.dead_letters()
-        with contextlib.suppress(StoreError):  # which was told of
-            found = [*self._reader.dead_letters(), *found]
+        found = self._fallback.sendable.dead_letters()
+        with contextlib.suppress(StoreError):
+            stored: list[DeadLetter] = []
+            found = [*self._read(lambda: self._store.dead_letters(self.name), default=stored), *found]
         return found
 
     @property
     def pending(self) -> int:
-        """Records that wait for this process, or for anybody; counted as far as a hundred.
+        """The number of entries that no other process has claimed, counted up to a hundred.
 
-        While the file cannot be read there may be some, so that one is counted.
+        While the store cannot be read, it counts as one entry.
         """
-        if not self._spool.maintained:  # what dead processes had claimed waits for anybody, too
-            self._spool.tend(time.monotonic())
+        if not self._spool.maintained:  # entries that dead processes had claimed count as well
+            self._spool.maintain()
         try:
-            found = self._reader.unsettled()
+            found = self._count_unresolved(last=None)
         except StoreError:
             found = 1
         return found + self._fallback.pending
 
     def snapshot(self, state: str) -> LaneStats:
-        """The ledger as a value: the file's, which is that of all processes, and what is in memory.
+        """Return the counters of all processes, with those in memory.
 
-        While the file cannot be read, it is the last one that was read, and `last_error` says so.
+        While the store cannot be read, they are those of the last successful read, and `last_error` says so.
         """
         last_error = self._last_error
         with self._transfer_lock:
             self._flush_writes()
-            memory, held = self._fallback.free.snapshot(state), self._fallback.held.snapshot(state)
+            in_memory = self._fallback.counts()
             try:
-                self._stored = self._reader.counts()
-            except StoreError as fault:
-                last_error = f"the spool cannot be read: {fault}"
-        return stats.together(memory, self._stored + stats.counted(held), last_error=last_error)
+                self._stored = self._read(lambda: self._store.counts(self.name), default=Counter())
+            except StoreError as error:
+                last_error = f"the spool cannot be read: {error}"
+        return lane_stats(self._stored + in_memory, state=state, last_error=last_error)
 
     def _claim(self, max_records: int, max_bytes: int) -> None:
         if self._closed:
             return
-        self.horizon.looked()
+        self.ready_hint.reset()
         try:
-            base, (found, more) = self._write(partial(queries.claim, max_records=max_records, max_bytes=max_bytes))
-        except StoreError as fault:
-            self._retry_soon(fault)
+            claim = self._store.claim(
+                self.name, max_records=max_records, max_bytes=max_bytes, timeout=self._busy_timeout
+            )
+        except StoreError as error:
+            self._retry_soon(error)
             return
-        self._follow(base)
-        if more:
-            self.horizon.entered(1, 0)
-        for row, since, body in found:
-            try:
-                entry = decode_entry(body, since=since, row=row)
-            except Exception as error:  # written by another release, or changed by somebody
-                self._spool.logger.log(
-                    logging.ERROR, f"{self.name}: a record in the spool cannot be read ({error})", key="unreadable"
-                )
-                buried = partial(dead_letters.dead_letter_unreadable, row=row, message=str(error))
-                with self._transfer_lock:
-                    self._pending_writes.owe(partial(self._in_lane, buried, self._spool.owner_id))
-            else:
-                self._claims.add(entry)
-
-    def _follow(self, base: int) -> None:
-        """If another file has replaced the one in which records were claimed, enter them again, in the new one."""
-        self._spool.enqueue_again(self.name, self._claims.follow(base))
-
-    def _write(self, work: Callable[..., T]) -> tuple[int, T]:
-        """Do some work of `rows`, or of its like, for this lane and this process.
-
-        Returns:
-            The base of the file in which it was done, and the result.
-        """
-        owner = self._spool.own()
-
-        def in_file(connection: sqlite3.Connection) -> tuple[int, T]:
-            return self._spool.base, self._in_lane(work, owner, connection)
-
-        return self._spool.file.write(in_file, wait=self._patience)
-
-    def _in_lane(self, work: Callable[..., T], owner: int, connection: sqlite3.Connection) -> T:
-        return work(connection, self._spool.lanes[self.name], owner)
-
-    def _settle(self, written: Sequence[QueuedRecord], work: Callable[..., None]) -> None:
-        self._claims.settle(written)
-        self._owe(written, work)
-
-    def _owe(self, written: Sequence[QueuedRecord], work: Callable[..., None]) -> None:
-        if written and not self._closed:
+        self._check_epoch(claim.epoch)
+        if claim.more:
+            self.ready_hint.add(1, 0)
+        self._claims.add(claim.entries)
+        if claim.unreadable:
+            message = next(iter(claim.unreadable.values()))
+            self._spool.logger.log(
+                logging.ERROR, f"{self.name}: a record in the spool cannot be read ({message})", key="unreadable"
+            )
             with self._transfer_lock:
-                self._pending_writes.owe(partial(self._in_lane, work, self._spool.owner_id))
+                self._pending_writes.append(Outcome(unreadable=claim.unreadable))
+
+    def _check_epoch(self, epoch: int) -> None:
+        """If the store was replaced, enqueue the entries again that were claimed in it."""
+        self._spool.enqueue_again(self.name, self._claims.switch_epoch(epoch))
+
+    def _write(self, outcome: Outcome) -> None:
+        if not self._closed:
+            with self._transfer_lock:
+                self._pending_writes.append(outcome)
             self._flush_writes()
 
     def _flush_writes(self) -> None:
-        """Write down what is owed."""
+        """Write the pending outcomes, or retry soon."""
         with self._transfer_lock:
             try:
                 if not self._closed:
-                    self._pending_writes.pay(self._spool.file, wait=self._patience)
-            except StoreError as fault:
-                self._retry_soon(fault)
+                    self._write_outcomes()
+            except StoreError as error:
+                self._retry_soon(error)
+
+    def _write_outcomes(self) -> None:
+        """Write the pending outcomes.
+
+        Raises:
+            StoreError: None of them was written, and all are kept.
+        """
+        if not self._pending_writes:
+            return
+        outcomes, self._pending_writes = self._pending_writes, []
+        try:
+            self._store.resolve(self.name, outcomes, timeout=self._busy_timeout)
+        except StoreError:
+            self._pending_writes = outcomes + self._pending_writes
+            raise
 
     def _drain_fallback(self) -> None:
-        """Write down what had to be kept in memory, and what has come of it."""
+        """Move entries and counts from the fallback buffer to the store."""
         with self._transfer_lock:
             try:
-                moved = self._fallback.move(partial(self._spool.enqueue_from_fallback, self.name), self._carry_over)
-            except StoreError as fault:
-                self._retry_soon(fault)
-                if not self._waits_for_file(fault):
-                    self._fallback.let_go()
+                moved = self._fallback.drain_to(self._spool, self.name)
+            except StoreError as error:
+                self._retry_soon(error)
+                if not self._can_defer(error):
+                    self._fallback.release_deferred()
             else:
                 if moved:
                     self._spool.logger.log(
@@ -362,37 +344,52 @@ class DurableLaneQueue:
                         key=f"spool again:{self.name}",
                     )
 
-    def _carry_over(self, delivered: int, dropped: Counter[DropReason], dead: Sequence[DeadLetter]) -> None:
-        _, unwritten = self._write(
-            partial(queries.import_fallback_counts, delivered=delivered, dropped=dropped, letters=dead)
-        )
-        if unwritten:
-            self._spool.logger.log(
-                logging.ERROR,
-                f"{self.name}: {unwritten} dead letters were kept without their records, which cannot be written",
-                key=f"unwritten:{self.name}",
-            )
+    def _can_defer(self, error: StoreError) -> bool:
+        """Return whether keyed entries should wait until the store can be used, because it may know their key."""
+        return not self._ending and not isinstance(error, (ForeignDatabase, UnencodableRecord))
 
-    def _waits_for_file(self, fault: StoreError) -> bool:
-        """Whether what has a key should wait until the file can be used: its key may be in there."""
-        return not self._ending and not isinstance(fault, (ForeignDatabase, UnencodableRecord))
-
-    def _retry_soon(self, fault: StoreError) -> None:
-        self._spool.report(fault)
+    def _retry_soon(self, error: StoreError) -> None:
+        self._spool.log_error(error)
         self._next_maintenance = min(self._next_maintenance, time.monotonic() + _RETRY_AFTER)
 
     def _is_empty(self, last: list[int | None]) -> bool:
-        """Whether nothing is left up to the last row, which is looked up as soon as the file can be read."""
+        """Return whether no entry is left up to the newest one, which is read once and kept in `last`."""
         if self._fallback.pending:
             return False
         try:
             if not last:
-                last.append(self._reader.last_row())
-            return not self._reader.unsettled(last[0])
+                last.append(self._read(self._store.last_handle, default=None))
+            return not self._count_unresolved(last[0])
         except StoreError:
             return False
 
-    def _tell_settled(self, entries: Sequence[QueuedRecord]) -> None:
+    def _count_unresolved(self, last: int | None) -> int:
+        return self._read(lambda: self._store.count_unresolved(self.name, last=last), default=0)
+
+    def _read(self, read: Callable[[], T], *, default: T) -> T:
+        """Read from the store. Return the default if no record of ours can be in it.
+
+        Raises:
+            StoreError: It cannot be read, which was logged.
+        """
+        try:
+            return read()
+        except StoreError as error:
+            self._spool.log_error(error)
+            if isinstance(error, ForeignDatabase):
+                return default
+            raise
+
+    def _wait(self, deadline: float) -> bool:
+        """Wait until an entry is resolved or it is time to poll, and return whether the deadline is not reached."""
+        remaining = deadline - time.monotonic()
+        if remaining <= 0 or self._closed:
+            return False
+        with self._changed:
+            self._changed.wait(min(remaining, _POLL_EVERY))
+        return True
+
+    def _notify_resolved(self, entries: Sequence[QueuedRecord]) -> None:
         if self.on_resolved is not None:
             self.on_resolved(entries)
         self._notify()

@@ -1,4 +1,4 @@
-"""Which spool a setting means. What it needs is imported when it is chosen."""
+"""Opens the spool of a URL. Modules that only durable spools need are imported here."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from sessionsight.log import ThrottledLogger
 __all__ = ["is_durable", "open_spool", "sqlite_path", "url_error"]
 
 _SQLITE = "sqlite:///"
-# The first that adds to what is there (ON CONFLICT DO UPDATE).
+# The first version with ON CONFLICT DO UPDATE.
 _OLDEST_SQLITE = (3, 24)
 
 
 def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger) -> Spool:
-    """Return the spool that a setting means, for one process.
+    """Open a spool for this process.
 
     A process that was forked while the file was open gets a spool in memory, because SQLite cannot open that file
-    a second time there; an error is logged.
+    a second time there. That is logged as an error.
 
     Args:
         spool: `"memory"`, `"sqlite:///relative/path"` or `"sqlite:////absolute/path"`.
-        options: Its bounds.
-        logger: Logs what an operator should know.
+        options: Its bounds and time limits.
+        logger: For errors of the store.
 
     Raises:
-        ConfigurationError: This Python cannot keep it.
+        ConfigurationError: This Python does not support SQLite files.
     """
     path = sqlite_path(spool)
     if path is None:
@@ -43,8 +43,9 @@ def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger) ->
         raise ConfigurationError(f"spool: a file needs {error.name}, which this Python does not have") from error
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise ConfigurationError(f"spool: a file needs SQLite 3.24; this Python has {sqlite3.sqlite_version}")
+    from sessionsight.delivery.queue.durable_spool import DurableSpool
     from sessionsight.delivery.stores.sqlite import fork
-    from sessionsight.delivery.stores.sqlite.store import SqliteSpool
+    from sessionsight.delivery.stores.sqlite.store import SqliteStore
 
     if fork.was_inherited(path):
         logger.log(
@@ -54,16 +55,16 @@ def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger) ->
             "record is captured, or with os.fork()",
         )
         return MemorySpool(options)
-    return SqliteSpool(path, options, logger)
+    return DurableSpool(SqliteStore(path, options, logger), options, logger)
 
 
 def is_durable(spool: str) -> bool:
-    """Whether what waits in it survives the process."""
+    """Return whether the records of a spool outlive the process."""
     return sqlite_path(spool) is not None
 
 
 def sqlite_path(spool: str) -> str | None:
-    """The absolute path of the file that a setting means; None when it means no file.
+    """Return the absolute path of a spool's file; None if it is not in a file.
 
     Example:
         >>> sqlite_path("sqlite:////var/lib/shop/analytics.db")
@@ -71,12 +72,12 @@ def sqlite_path(spool: str) -> str | None:
     """
     if not spool.startswith(_SQLITE):
         return None
-    # Once for all: a process may change its folder later.
+    # The process may change its working directory later.
     return os.path.realpath(unquote(spool.removeprefix(_SQLITE)))
 
 
 def url_error(spool: object) -> str | None:
-    """What a setting must be, when this value is not that."""
+    """Return the expected values, if this is not one of them; otherwise None."""
     if spool == "memory":
         return None
     if isinstance(spool, str) and spool.startswith(_SQLITE) and spool != _SQLITE and "\0" not in unquote(spool):

@@ -1,96 +1,98 @@
-"""What a lane keeps in memory while its file cannot be used, until the file takes it."""
+"""In-memory fallback buffer for a lane whose store cannot be used."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.base import DeadLetter, LaneBatch
 from sessionsight.delivery.queue.memory import MemoryQueue
+from sessionsight.delivery.stats import LaneStats
+from sessionsight.delivery.stores.base import CAPTURED, DEAD, DELIVERED, PENDING, LaneBatch
+
+if TYPE_CHECKING:
+    from sessionsight.delivery.queue.durable_spool import DurableSpool
 
 __all__ = ["FallbackBuffer"]
 
-# What moves in one transaction.
-_MOST = 500
+# The number of entries that one transaction moves to the store.
+_MAX_RECORDS = 500
 
 
 class FallbackBuffer:
-    """Two queue in memory: what may be sent from there, and what has a key, which only the file can judge."""
+    """Two memory queues: entries that may be sent now, and keyed ones that wait for the store to deduplicate them."""
 
     def __init__(self, options: DeliveryOptions) -> None:
-        self.free = MemoryQueue(options)
-        """What may be sent."""
-        self.held = MemoryQueue(options)
-        """What waits for the file."""
+        self.sendable = MemoryQueue(options)
+        self.deferred = MemoryQueue(options)
         self._moved = 0
 
     @property
     def pending(self) -> int:
-        """Records that are not settled."""
-        return self.free.pending + self.held.pending
+        """The number of entries that are not resolved."""
+        return self.sendable.pending + self.deferred.pending
 
-    def take_in(self, share: LaneBatch, *, hold: bool) -> None:
-        """Take records in where the file cannot.
+    def put(self, batch: LaneBatch, *, defer_keyed: bool) -> None:
+        """Add entries.
 
         Args:
-            share: The records.
-            hold: Whether those with a key wait for the file.
+            batch: The entries.
+            defer_keyed: Whether those with a key wait for the store.
         """
-        held = [entry for entry in share.entries if hold and entry.record.key is not None]
-        free = [entry for entry in share.entries if not (hold and entry.record.key is not None)]
-        self.held.enqueue(held)
-        self.free.enqueue(free, share.dropped)
+        deferred = [entry for entry in batch.entries if defer_keyed and entry.record.key is not None]
+        sendable = [entry for entry in batch.entries if not (defer_keyed and entry.record.key is not None)]
+        self.deferred.enqueue(deferred)
+        self.sendable.enqueue(sendable, batch.dropped)
 
-    def move(
-        self,
-        enter: Callable[[Sequence[QueuedRecord]], None],
-        import_counts: Callable[[int, Counter[DropReason], Sequence[DeadLetter]], None],
-    ) -> int:
-        """Give everything to the file; what it does not take stays here.
+    def counts(self) -> Counter[str]:
+        """Return the counters of both queues."""
+        return _as_counter(self.sendable.snapshot("")) + _as_counter(self.deferred.snapshot(""))
 
-        Args:
-            enter: Writes records into the file.
-            import_counts: Writes the outcomes of others: the number delivered, those dropped, dead letters.
+    def drain_to(self, spool: DurableSpool, lane: str) -> int:
+        """Move all entries and counts to the store. Those that it does not accept stay here.
 
         Returns:
-            How many records have been here since it succeeded last, wherever they went from here.
+            The number of entries that were in the buffer since this succeeded last, including those sent from here.
 
         Raises:
-            StoreError: The file still cannot be written.
+            StoreError: The store still cannot be written.
         """
-        for queue in (self.held, self.free):
-            while moving := queue.claim(_MOST, 1 << 30):
+        for queue in (self.deferred, self.sendable):
+            while moving := queue.claim(_MAX_RECORDS, 1 << 30):
                 try:
-                    enter(moving)
+                    spool.enqueue_from_fallback(lane, moving)
                 except BaseException:
                     queue.requeue(moving)
                     raise
                 queue.remove_transferred(moving)
                 self._moved += len(moving)
-            settled = queue.export_counts()
-            if any(settled):
+            counts = queue.export_counts()
+            if any(counts):
                 try:
-                    import_counts(*settled)
+                    spool.import_fallback_counts(lane, *counts)
                 except BaseException:
-                    queue.import_counts(*settled)
+                    queue.import_counts(*counts)
                     raise
-                delivered, _, dead = settled
-                self._moved += delivered + len(dead)
+                delivered, _, dead_letters = counts
+                self._moved += delivered + len(dead_letters)
         moved, self._moved = self._moved, 0
         return moved
 
-    def let_go(self) -> None:
-        """From here on what was held may be sent."""
-        while freed := self.held.claim(_MOST, 1 << 30):
-            self.held.remove_transferred(freed)
-            self.free.enqueue(freed)
+    def release_deferred(self) -> None:
+        """Make deferred entries sendable."""
+        while released := self.deferred.claim(_MAX_RECORDS, 1 << 30):
+            self.deferred.remove_transferred(released)
+            self.sendable.enqueue(released)
 
-    def take_evicted(self) -> int:
-        """How many records have found no room since the last call."""
-        return self.free.pop_evicted_count() + self.held.pop_evicted_count()
+    def pop_evicted_count(self) -> int:
+        """Return the number of evicted entries since the last call."""
+        return self.sendable.pop_evicted_count() + self.deferred.pop_evicted_count()
 
     def close(self) -> int:
-        """Accept nothing more. Returns how many records are lost by that."""
-        return self.free.close() + self.held.close()
+        """Accept no more entries, and return the number of those that are lost."""
+        return self.sendable.close() + self.deferred.close()
+
+
+def _as_counter(stats: LaneStats) -> Counter[str]:
+    counts = {CAPTURED: stats.captured, DELIVERED: stats.delivered, PENDING: stats.pending, DEAD: stats.dead}
+    return Counter({**counts, **stats.dropped})

@@ -1,4 +1,4 @@
-"""Records wait in this process's memory: bounded, quick, and gone when it is killed."""
+"""A spool in memory: bounded, fast, and lost when the process is killed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.base import DeadLetter, LaneBatch
 from sessionsight.delivery.queue.dedupe import DedupeWindow
 from sessionsight.delivery.queue.priority import PriorityDeque
 from sessionsight.delivery.stats import LaneCounters, LaneStats
+from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
 from sessionsight.delivery.threads import WakeEvent
 
 __all__ = ["MemoryQueue", "MemorySpool"]
@@ -28,19 +28,19 @@ class MemorySpool:
         self._lanes: dict[str, MemoryQueue] = {}
 
     def lane(self, lane: str) -> MemoryQueue:
-        """The queue of the lane of this name."""
+        """Return the queue of a lane."""
         queue = self._lanes.get(lane)
         if queue is None:
             queue = self._lanes[lane] = MemoryQueue(self._options)
         return queue
 
-    def enqueue(self, shares: Sequence[LaneBatch]) -> None:
-        """Take records in, lane by lane. No other process sees them."""
-        for share in shares:
-            self.lane(share.lane).enqueue(share.entries, share.dropped)
+    def enqueue(self, batches: Sequence[LaneBatch]) -> None:
+        """Add records to all lanes. No other process can deliver them."""
+        for batch in batches:
+            self.lane(batch.lane).enqueue(batch.entries, batch.dropped)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there is no resource to release."""
 
 
 class MemoryQueue:
@@ -59,13 +59,13 @@ class MemoryQueue:
         self._closed = False
         self._evicted = 0
         self.on_resolved: Callable[[Sequence[QueuedRecord]], None] | None = None
-        self._waiting_since: float | None = None
+        self._ready_since: float | None = None
 
     def enqueue(self, entries: Sequence[QueuedRecord], dropped: Sequence[DropReason] = ()) -> int:
-        """Take records in, and count those that were dropped at the door.
+        """Add entries, and count those that were dropped.
 
         Returns:
-            How many records wait now.
+            The number of ready entries.
         """
         number = len(entries) + len(dropped)
         with self._lock:
@@ -73,54 +73,53 @@ class MemoryQueue:
             self._ledger.dropped.update(dropped)
             if self._closed:
                 self._drop(len(entries), DropReason.SHUTDOWN)
-                self._tell_settled(entries)
+                self._notify_resolved(entries)
                 return 0
-            fresh = [entry for entry in entries if self._claim_key(entry)]
-            self._drop(len(entries) - len(fresh), DropReason.DUPLICATE)
-            evicted = self._entries.put(fresh)
+            accepted = [entry for entry in entries if self._claim_key(entry)]
+            self._drop(len(entries) - len(accepted), DropReason.DUPLICATE)
+            evicted = self._entries.put(accepted)
             for entry in evicted:
-                self._dedupe.release(entry)
-            lost = len(evicted)
-            self._drop(lost, DropReason.QUEUE_FULL)
-            self._evicted += lost
-            if lost or len(fresh) < len(entries):
-                kept = {id(entry) for entry in fresh} - {id(entry) for entry in evicted}
-                self._tell_settled([entry for entry in entries if id(entry) not in kept] + evicted)
-            if self._waiting_since is None and self._entries.waiting:
-                self._waiting_since = time.monotonic()
-            return self._entries.waiting
+                self._dedupe.remove(entry)
+            self._drop(len(evicted), DropReason.QUEUE_FULL)
+            self._evicted += len(evicted)
+            if evicted or len(accepted) < len(entries):
+                kept = {id(entry) for entry in accepted} - {id(entry) for entry in evicted}
+                self._notify_resolved([entry for entry in entries if id(entry) not in kept] + evicted)
+            if self._ready_since is None and self._entries.ready:
+                self._ready_since = time.monotonic()
+            return self._entries.ready
 
     def claim(self, max_records: int, max_bytes: int) -> list[QueuedRecord]:
-        """Take the next entries to be sent."""
+        """Claim the next entries."""
         with self._lock:
             claimed = self._entries.claim(max_records, max_bytes)
-            if not self._entries.waiting:
-                self._waiting_since = None
+            if not self._entries.ready:
+                self._ready_since = None
             return claimed
 
     def depth(self) -> tuple[int, int, float | None]:
-        """How many records wait, their bytes, and since when (monotonic clock) the first one does."""
+        """Return the number of ready entries, their size, and since when (monotonic clock) the first one is ready."""
         with self._lock:
-            return self._entries.waiting, self._entries.waiting_bytes, self._waiting_since
+            return self._entries.ready, self._entries.ready_bytes, self._ready_since
 
     def maintain(self) -> float:
-        """Nothing is left over by anybody."""
+        """Do nothing: no other process shares the queue."""
         return float("inf")
 
     def mark_in_flight(self, entries: Sequence[QueuedRecord], *, durably: bool) -> Sequence[QueuedRecord] | None:
-        """Return the entries, or none of them once the queue is closed: they are counted as lost by then."""
+        """Return the entries; none once the queue is closed, because they are counted as lost."""
         with self._lock:
             return () if self._closed else entries
 
     def clear_in_flight(self, entries: Sequence[QueuedRecord]) -> None:
-        """Nothing to do, for nothing was remembered."""
+        """Do nothing: the flag is not stored."""
 
     def requeue(self, entries: Sequence[QueuedRecord]) -> None:
-        """These were claimed, and wait again, in front of all others."""
+        """Make claimed entries ready again, in front of all others."""
         with self._lock:
             self._entries.requeue(entries)
-            if self._waiting_since is None and self._entries.waiting:
-                self._waiting_since = time.monotonic()
+            if self._ready_since is None and self._entries.ready:
+                self._ready_since = time.monotonic()
 
     def export_counts(self) -> tuple[int, Counter[DropReason], list[DeadLetter]]:
         """Remove outcomes that another queue counts from now on, and return them: delivered, dropped, dead letters."""
@@ -132,7 +131,7 @@ class MemoryQueue:
             return delivered, dropped, dead
 
     def import_counts(self, delivered: int, dropped: Counter[DropReason], dead: Sequence[DeadLetter]) -> None:
-        """The opposite of `hand_over`."""
+        """Add outcomes that `export_counts` has returned."""
         with self._lock:
             self._ledger.captured += delivered + dropped.total() + len(dead)
             self._ledger.delivered += delivered
@@ -141,32 +140,32 @@ class MemoryQueue:
             self._dead_letters.extendleft(reversed(dead))
 
     def remove_transferred(self, entries: Sequence[QueuedRecord]) -> None:
-        """These were claimed, and are in another queue from now on, with their keys."""
+        """Remove claimed entries that were moved to another queue, with their keys."""
         with self._lock:
             self._ledger.captured -= len(entries)
             for entry in entries:
-                self._dedupe.release(entry)
-            self._settle(entries)
+                self._dedupe.remove(entry)
+            self._done(entries)
 
     def ack(self, entries: Sequence[QueuedRecord]) -> None:
-        """These have arrived."""
+        """Remove delivered entries."""
         with self._lock:
             if not self._closed:
                 number = len(entries)
                 self._ledger.delivered += number
-                self._settle(entries)
-                self._tell_settled(entries)
+                self._done(entries)
+                self._notify_resolved(entries)
 
     def drop(self, entries: Sequence[QueuedRecord], reason: DropReason) -> None:
-        """These will not be sent, and are not kept."""
+        """Remove entries that will not be sent."""
         with self._lock:
             if not self._closed:
                 self._drop(len(entries), reason)
-                self._settle(entries)
-                self._tell_settled(entries)
+                self._done(entries)
+                self._notify_resolved(entries)
 
     def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
-        """These cannot be delivered, and are kept as dead letters."""
+        """Remove entries that cannot be delivered, and keep them as dead letters."""
         with self._lock:
             if not self._closed:
                 number = len(letters)
@@ -177,21 +176,21 @@ class MemoryQueue:
                     self._ledger.dead -= 1
                     self._drop(1, DropReason.DEAD_LETTERS_FULL)
                 entries = [letter.entry for letter in letters]
-                self._settle(entries)
-                self._tell_settled(entries)
+                self._done(entries)
+                self._notify_resolved(entries)
 
     def set_last_error(self, message: str | None) -> None:
-        """Remember what went wrong last, for statistics."""
+        """Set the last error for statistics."""
         self._ledger.last_error = message
 
     def pop_evicted_count(self) -> int:
-        """How many records a full queue has cost since the last call."""
+        """Return the number of evicted entries since the last call."""
         with self._lock:
             evicted, self._evicted = self._evicted, 0
             return evicted
 
     def begin_shutdown(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no entry is deferred."""
 
     def join(self, deadline: float) -> bool:
         """Wait until nothing is pending, or until the deadline on the monotonic clock."""
@@ -207,15 +206,15 @@ class MemoryQueue:
         finally:
             self._waiters.remove(wake)
 
-    def owned_or_ready(self, records: Sequence[int]) -> Sequence[int]:
-        """All of them: no other process can take anything."""
-        return records
+    def owned_or_ready(self, handles: Sequence[int]) -> Sequence[int]:
+        """Return all handles: no other process can claim anything."""
+        return handles
 
     def close(self) -> int:
-        """Accept nothing more; what is pending is counted as lost in the shutdown.
+        """Accept no more entries, and count the pending ones as lost.
 
         Returns:
-            How many records that are.
+            Their number.
         """
         with self._lock:
             if self._closed:
@@ -228,22 +227,22 @@ class MemoryQueue:
             return lost
 
     def dead_letters(self) -> list[DeadLetter]:
-        """The dead letters, oldest first."""
+        """Return the dead letters, oldest first."""
         with self._lock:
             return list(self._dead_letters)
 
     @property
     def pending(self) -> int:
-        """Records that are not settled."""
+        """The number of entries that are not resolved."""
         with self._lock:
             return 0 if self._closed else self._entries.pending
 
     def snapshot(self, state: str) -> LaneStats:
-        """The ledger as a value."""
+        """Return the counters."""
         with self._lock:
             return self._ledger.snapshot(pending=0 if self._closed else self._entries.pending, state=state)
 
-    def _settle(self, entries: Sequence[QueuedRecord]) -> None:
+    def _done(self, entries: Sequence[QueuedRecord]) -> None:
         self._entries.done(entries)
         self._notify()
 
@@ -251,7 +250,7 @@ class MemoryQueue:
         for wake in self._waiters.copy():
             wake.set()
 
-    def _tell_settled(self, entries: Sequence[QueuedRecord]) -> None:
+    def _notify_resolved(self, entries: Sequence[QueuedRecord]) -> None:
         if self.on_resolved is not None:
             self.on_resolved(entries)
 
@@ -260,4 +259,4 @@ class MemoryQueue:
             self._ledger.dropped[reason] += number
 
     def _claim_key(self, entry: QueuedRecord) -> bool:
-        return entry.record.key is None or self._dedupe.claim(entry)
+        return entry.record.key is None or self._dedupe.add(entry)

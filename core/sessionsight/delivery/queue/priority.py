@@ -1,4 +1,4 @@
-"""Records wait in this process's memory, bounded; goals stay longest."""
+"""A bounded queue in memory that evicts events before goals."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import msgspec
 from msgspec.structs import astuple
 
 from sessionsight.capture.records import Goal, QueuedRecord
+from sessionsight.delivery.stores.base import record_size
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 
-__all__ = ["PriorityDeque", "size_of"]
+__all__ = ["PriorityDeque"]
 
-# Bytes of a record besides its properties in a batch or a file, about.
-_ENVELOPE = 400
-# What the objects of a queued record, and those of a context of its own, take besides the text in them: measured
-# by `python -m benchmarks.rows.memory`.
+# Bytes of the objects of a queued record, and of a context of its own, without their text: measured by
+# `python -m benchmarks.rows.memory`.
 _RECORD_OBJECTS = 250
 _CONTEXT_OBJECTS = 450
 
@@ -25,13 +24,13 @@ _encode_into = msgspec.msgpack.Encoder().encode_into
 
 
 class _Fifo:
-    """Entries in their order, each with the memory that it takes."""
+    """Entries in FIFO order, with the memory that each takes."""
 
     __slots__ = ("entries", "memory")
 
     def __init__(self) -> None:
         self.entries: deque[QueuedRecord] = deque()
-        # Beside the entries: a pair for each would be one more object for the garbage collector.
+        # A second deque, because pairs would be additional objects for the garbage collector.
         self.memory: deque[int] = deque()
 
     def __len__(self) -> int:
@@ -50,11 +49,11 @@ class _Fifo:
 
 
 class PriorityDeque:
-    """The waiting records of one lane. Not locked: its queue is.
+    """The entries of one lane in the order of sending. Not thread-safe: its queue holds a lock.
 
     Args:
-        max_records: The bound on records, claimed ones included.
-        max_bytes: The bound on the memory of those that wait; the claimed ones are few.
+        max_records: The largest number of entries, claimed ones included.
+        max_bytes: The most memory that ready entries take; claimed ones are few.
     """
 
     def __init__(self, *, max_records: int, max_bytes: int) -> None:
@@ -62,108 +61,103 @@ class PriorityDeque:
         self._max_bytes = max_bytes
         self._goals = _Fifo()
         self._others = _Fifo()
-        self._waiting_bytes = 0
+        self._ready_bytes = 0
         self._memory = 0
         self._claimed = 0
         self._last_context: TrackingContext = EMPTY_CONTEXT
         self._buffer = bytearray()
 
     @property
-    def waiting(self) -> int:
-        """Records that nobody has claimed."""
+    def ready(self) -> int:
+        """The number of ready entries."""
         return len(self._goals) + len(self._others)
 
     @property
-    def waiting_bytes(self) -> int:
-        """How large they are together, by `size_of`."""
-        return self._waiting_bytes
+    def ready_bytes(self) -> int:
+        """Their size together, by `record_size`."""
+        return self._ready_bytes
 
     @property
     def memory(self) -> int:
-        """The bytes of memory that they take, about."""
+        """The estimated bytes of memory that they take."""
         return self._memory
 
     @property
     def pending(self) -> int:
-        """Records that are not settled, claimed or not."""
-        return self.waiting + self._claimed
+        """The number of entries that are not resolved, ready or claimed."""
+        return self.ready + self._claimed
 
     def put(self, entries: Sequence[QueuedRecord]) -> list[QueuedRecord]:
-        """Add entries; returns those that had to go: events before goals, oldest first."""
+        """Add entries, and return those that were evicted: the oldest ones, events before goals."""
         for entry in entries:
             memory = self._memory_of(entry)
             (self._goals if type(entry.record) is Goal else self._others).append(entry, memory)
             self._memory += memory
-            self._waiting_bytes += size_of(entry)
+            self._ready_bytes += record_size(entry)
         evicted: list[QueuedRecord] = []
-        while self.waiting and self._full():
+        while self.ready and self._full():
             entry, memory = (self._others or self._goals).popleft()
             self._memory -= memory
-            self._waiting_bytes -= size_of(entry)
+            self._ready_bytes -= record_size(entry)
             evicted.append(entry)
         return evicted
 
     def claim(self, max_records: int, max_bytes: int) -> list[QueuedRecord]:
-        """Take the next entries, goals first, at least one if there is any.
+        """Claim the next entries, goals first, and at least one if there is any.
 
         Args:
-            max_records: How many at most.
-            max_bytes: How large they may be together, by `size_of`.
+            max_records: The largest number of entries.
+            max_bytes: Their largest size together, by `record_size`.
         """
         claimed: list[QueuedRecord] = []
         total = 0
         while len(claimed) < max_records and (queue := self._goals or self._others):
-            size = size_of(queue.entries[0])
+            size = record_size(queue.entries[0])
             if claimed and total + size > max_bytes:
                 break
             entry, memory = queue.popleft()
             claimed.append(entry)
             total += size
             self._memory -= memory
-        self._waiting_bytes -= total
+        self._ready_bytes -= total
         self._claimed += len(claimed)
         return claimed
 
     def done(self, entries: Sequence[QueuedRecord]) -> None:
-        """These claimed entries are done with."""
+        """Remove claimed entries."""
         self._claimed -= len(entries)
 
     def requeue(self, entries: Sequence[QueuedRecord]) -> None:
-        """These claimed entries wait again, in front of all others."""
+        """Make claimed entries ready again, in front of all others."""
         for entry in reversed(entries):
             memory = self._memory_of(entry)
             (self._goals if type(entry.record) is Goal else self._others).appendleft(entry, memory)
             self._memory += memory
-            self._waiting_bytes += size_of(entry)
+            self._ready_bytes += record_size(entry)
         self._claimed -= len(entries)
 
     def drain(self) -> list[QueuedRecord]:
-        """Take everything that waits, and settle it."""
+        """Remove all ready entries, and return them."""
         drained = [*self._goals.entries, *self._others.entries]
         self._goals, self._others = _Fifo(), _Fifo()
-        self._waiting_bytes = self._memory = 0
+        self._ready_bytes = self._memory = 0
         return drained
 
     def _full(self) -> bool:
         return self.pending > self._max_records or self._memory > self._max_bytes
 
     def _memory_of(self, entry: QueuedRecord) -> int:
-        """Bytes of memory that an entry takes, about. A context that several share is counted with the first."""
+        """Return the estimated memory of an entry. A context that several entries share is counted with the first."""
         shared = entry.context is self._last_context or entry.context is EMPTY_CONTEXT
         self._last_context = entry.context
         buffer = self._buffer
         try:
-            # The quickest way to the length of all text in them, a third of a microsecond.
+            # The fastest way to measure the text in them: a third of a microsecond.
             _encode_into(entry.record if shared else entry, buffer)
             text = len(buffer)
-        except Exception:  # a context made by hand may hold anything
+        except Exception:  # a context that the application has created may contain any value
             text = _text_of(entry)
         return text + _RECORD_OBJECTS + (0 if shared else _CONTEXT_OBJECTS)
-
-
-def size_of(entry: QueuedRecord) -> int:
-    """Estimate the bytes of an entry in a batch or a file."""
-    return len(entry.record.properties) + _ENVELOPE
 
 
 def _text_of(entry: QueuedRecord) -> int:

@@ -1,1 +1,1 @@
-"""Stores that keep records across the end of a process."""
+"""Stores that keep queued records beyond the life of a process."""

@@ -1,19 +1,17 @@
-"""What can be wrong with a spool's file, in our own words.
+"""The errors of stores.
 
 StoreError
-├── StoreBusy       somebody else is writing; try again
-├── ReentrantCall     this thread is writing, and was interrupted by something that wants to write as well
-├── StoreUnavailable   it cannot be read or written now: read-only, out of reach
-│   ├── StoreFull       there is no room for more; what is in it can be read
-│   ├── UnencodableRecord a record has no bytes; nothing is wrong with the file
-│   └── ForeignDatabase    nothing of this process is in it: there is no such folder, it is a database of something else
-│       └── UnsupportedSchema      a newer release of ours has made it; it is left alone
-└── CorruptStore    it is no database, or a damaged one
+├── StoreBusy           another process is writing; a later attempt may succeed
+├── ReentrantCall       this thread is inside a write that was interrupted by a signal handler or a finalizer
+├── StoreUnavailable    the store cannot be read or written now: read-only, out of reach
+│   ├── StoreFull           there is no space for more; it can still be read
+│   ├── UnencodableRecord   a record cannot be encoded; the store itself is all right
+│   └── ForeignDatabase     no store can be there: the folder is missing, or the database belongs to another program
+│       └── UnsupportedSchema   another release has created the store; it is not touched
+└── CorruptStore        the file is damaged or not a database
 """
 
 from __future__ import annotations
-
-import sqlite3
 
 __all__ = [
     "CorruptStore",
@@ -25,65 +23,40 @@ __all__ = [
     "StoreUnavailable",
     "UnencodableRecord",
     "UnsupportedSchema",
-    "map_sqlite_error",
 ]
 
 
 class StoreError(Exception):
-    """The file could not be used. Never leaves the spool."""
+    """The store could not be used. Never propagates out of a queue."""
 
 
 class StoreBusy(StoreError):
-    """Somebody else is writing, and was not done in time."""
+    """Another process was writing until the timeout."""
 
 
 class ReentrantCall(StoreError):
-    """This very thread is writing: a signal handler or a finalizer has interrupted it. Waiting would not help."""
+    """This thread is writing already: a signal handler or a finalizer has interrupted it, so waiting cannot help."""
 
 
 class StoreUnavailable(StoreError):
-    """The file cannot be read or written for the time being."""
+    """The store cannot be read or written for now."""
 
 
 class StoreFull(StoreUnavailable):
-    """There is no room for more: on the disk, in a quota, within a limit on files."""
+    """There is no space for more: on the disk, in a quota, or within a limit on file sizes."""
 
 
 class UnencodableRecord(StoreUnavailable):
-    """A record cannot be written, now or later: it holds what somebody has put there by hand."""
+    """A record cannot be encoded, now or later, because its context contains values of other types."""
 
 
 class ForeignDatabase(StoreUnavailable):
-    """There is no file that we could use, nor anything of this process in the one that is there."""
+    """There is no usable store, and no record of this process in it."""
 
 
 class UnsupportedSchema(ForeignDatabase):
-    """The file's schema is newer than this release knows."""
+    """The store's schema has a version that this release does not know."""
 
 
 class CorruptStore(StoreError):
-    """The file is no database, or a damaged one."""
-
-
-# Primary result codes: https://www.sqlite.org/rescode.html
-_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
-_CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-# Extended ones, by which SQLite tells of quotas and limits, and of a disk that has no room for the log's index.
-_UNWRITTEN = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_SHMSIZE})
-
-
-def map_sqlite_error(error: sqlite3.Error) -> StoreError:
-    """What an error of sqlite3's means for the spool."""
-    code = getattr(error, "sqlite_errorcode", None)
-    primary = code & 0xFF if isinstance(code, int) else None
-    if primary in _BUSY:
-        return StoreBusy(str(error))
-    if primary in _CORRUPT:
-        return CorruptStore(str(error))
-    if primary == sqlite3.SQLITE_FULL:
-        return StoreFull(str(error))
-    if code in _UNWRITTEN:
-        return StoreFull(
-            f"{error} ({error.sqlite_errorname}: is the disk full, or a quota or a limit on files reached?)"
-        )
-    return StoreUnavailable(str(error))
+    """The file is damaged or not a database."""

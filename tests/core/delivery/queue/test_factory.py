@@ -9,9 +9,9 @@ import pytest
 
 from sessionsight import Client, Settings
 from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.queue.durable_spool import DurableSpool
 from sessionsight.delivery.queue.factory import is_durable, open_spool, sqlite_path
 from sessionsight.delivery.queue.memory import MemorySpool
-from sessionsight.delivery.stores.sqlite.store import SqliteSpool
 from sessionsight.errors import ConfigurationError
 from sessionsight.log import ThrottledLogger
 
@@ -38,7 +38,7 @@ def test_a_path_that_no_file_can_have_is_refused() -> None:
 
 def test_the_spool_that_a_setting_means(tmp_path: Path) -> None:
     assert type(open_spool("memory", DeliveryOptions(), ThrottledLogger())) is MemorySpool
-    assert type(open_spool(f"sqlite:///{tmp_path}/a.db", DeliveryOptions(), ThrottledLogger())) is SqliteSpool
+    assert type(open_spool(f"sqlite:///{tmp_path}/a.db", DeliveryOptions(), ThrottledLogger())) is DurableSpool
     assert list(tmp_path.iterdir()) == []  # it is made when it is needed
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from sessionsight.capture.records import DropReason, QueuedRecord
-from sessionsight.delivery.queue.base import DeadLetter
 from sessionsight.delivery.queue.memory import MemoryQueue
 from sessionsight.delivery.queue.priority import PriorityDeque
+from sessionsight.delivery.stores.base import DeadLetter
 from tests.core.delivery.kit import event, goal, labels, make_queue, tally
 from tests.support.server import PATIENCE
 

@@ -8,7 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from msgspec.structs import replace
 
 from sessionsight.capture.records import Goal, QueuedRecord
-from sessionsight.delivery.queue.priority import PriorityDeque, size_of
+from sessionsight.delivery.queue.priority import PriorityDeque
+from sessionsight.delivery.stores.base import record_size
 from sessionsight.request.context import Page, TrackingContext
 from tests.core.delivery.kit import USER, event, goal, labels
 
@@ -27,11 +28,11 @@ def test_records_come_out_in_the_order_in_which_they_came_in_but_goals_before_ev
 def test_a_claim_takes_as_many_as_fit_in_number_and_bytes() -> None:
     full = queue()
     full.put([event(name, size=1000) for name in "abcdef"])
-    each = size_of(event("a", size=1000))
+    each = record_size(event("a", size=1000))
 
     assert labels(full.claim(2, 10**9)) == ["a", "b"]
     assert labels(full.claim(100, 2 * each)) == ["c", "d"]
-    assert full.waiting == 2
+    assert full.ready == 2
     assert full.pending == 6
 
 
@@ -135,7 +136,7 @@ def test_what_is_drained_is_settled_and_what_is_under_way_is_not() -> None:
     full.claim(1, 10**9)
 
     assert labels(full.drain()) == ["a", "b"]
-    assert full.waiting == full.waiting_bytes == full.memory == 0
+    assert full.ready == full.ready_bytes == full.memory == 0
     assert full.pending == 1
 
 
@@ -181,7 +182,7 @@ class QueueMachine(RuleBasedStateMachine):
         claimed = self.queue.claim(number, size)
         expected: list[QueuedRecord] = []
         for entry in sorted(self.model, key=lambda entry: not isinstance(entry.record, Goal)):
-            if len(expected) == number or (expected and sum(map(size_of, [*expected, entry])) > size):
+            if len(expected) == number or (expected and sum(map(record_size, [*expected, entry])) > size):
                 break
             expected.append(entry)
         assert labels(claimed) == labels(expected)
@@ -200,8 +201,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def counts_are_right(self) -> None:
-        assert self.queue.waiting == len(self.model)
-        assert self.queue.waiting_bytes == sum(map(size_of, self.model))
+        assert self.queue.ready == len(self.model)
+        assert self.queue.ready_bytes == sum(map(record_size, self.model))
         assert self.queue.memory == sum(map(self.memory_of, self.model))
         assert self.queue.pending == len(self.model) + len(self.claimed)
 

@@ -1,4 +1,4 @@
-"""A spool's file: opened once in a process, used by any of its threads in turn."""
+"""The connection to a store's file: one in each process, shared by its threads."""
 
 from __future__ import annotations
 
@@ -20,41 +20,40 @@ from sessionsight.delivery.stores.errors import (
     StoreError,
     StoreFull,
     StoreUnavailable,
-    map_sqlite_error,
 )
 from sessionsight.delivery.stores.sqlite import database_files, fork
 from sessionsight.delivery.stores.sqlite.database_files import Identity
+from sessionsight.delivery.stores.sqlite.errors import map_sqlite_error
 from sessionsight.delivery.stores.sqlite.owner_lock import LOCK_SUFFIX
-from sessionsight.delivery.stores.sqlite.schema import check_before_open, is_foreign, prepare
+from sessionsight.delivery.stores.sqlite.schema import check_before_open, ensure_schema, is_foreign
 
 __all__ = ["SqliteConnection"]
 
 T = TypeVar("T")
 
-# After a failure the file is left alone for so long; a full disk does not empty within a request.
-_REST = 1.0
-# Between two tries while another process writes: for a request, and for whoever gives way to requests.
+# Seconds without an attempt to write after a failure; a full disk does not recover within a request.
+_COOL_DOWN = 1.0
+# Seconds between two attempts while another process writes: on a request's path, and elsewhere.
 _REQUEST_PAUSE = 0.0005
 _PAUSE = 0.005
-# Whoever gives way leaves the file to others for this long after a transaction, or for as long as that took.
+# Outside a request's path, seconds without a transaction after one, or as many as that one took.
 _GIVE_WAY = 0.001
-# How long a request waits while the file rests because another one has waited in vain.
+# Seconds for which a request waits after another one has timed out.
 _SHORT_WAIT = 0.05
-# A connection does no checkpoint within a request; should nobody else do any, one of 64 MiB ends that.
+# Commits do not checkpoint, because a request may wait for them, unless the log has reached 64 MiB.
 _LAST_RESORT_PAGES = 16_384
-# To what size a log is cut when it begins anew.
+# The size to which the log is truncated after a complete checkpoint.
 _LOG_BYTES = 4 * 1024 * 1024
 
 
 class SqliteConnection:
-    """One connection, under one lock that is held for a transaction and no longer.
+    """One connection under a lock that is held for one transaction at a time.
 
     Args:
-        path: Where the file is, or will be.
+        path: The file, which is created if it does not exist.
         synchronous: `"normal"`, or `"full"` to wait for the disk at each commit.
-        on_open: Called with each new connection and the base of the file's row ids, within the transaction
-            that makes it usable.
-        on_quarantine: Told where a damaged file was moved to, and why. Without it, such a file stays where it is.
+        on_open: Called with each new connection and the file's epoch, within the transaction that creates the tables.
+        on_quarantine: Called with the new path of a damaged file, and the reason. Without it such a file is not moved.
     """
 
     def __init__(
@@ -78,72 +77,69 @@ class SqliteConnection:
         self._checkpoint_lock = threading.Lock()
         self._checkpoint_connection: sqlite3.Connection | None = None
         self._identity: Identity | None = None
-        # What was found to be a spool's: the file, and those beside it.
-        self._ours: set[Identity] = set()
-        self._rest_until = 0.0
-        self._busy_until = 0.0
-        self._others_until = 0.0
-        self._fault: StoreError | None = None
-        self._held: list[threading.Lock | threading.RLock] = []
-        fork.watch(self)
+        # The file that was open last, and those that SQLite keeps beside it.
+        self._known_files: set[Identity] = set()
+        self._cool_down_until = 0.0
+        self._short_wait_until = 0.0
+        self._yield_until = 0.0
+        self._last_error: StoreError | None = None
+        self._fork_locks: list[threading.Lock | threading.RLock] = []
+        fork.register(self)
 
-    def write(self, work: Callable[[sqlite3.Connection], T], *, wait: float, urgent: bool = False) -> T:
-        """Do some work in one transaction: all of it is written, or nothing.
+    def write(self, work: Callable[[sqlite3.Connection], T], *, timeout: float, on_request_path: bool = False) -> T:
+        """Run a function in one transaction.
 
         Args:
-            work: Gets the connection. Whatever else it changes it must be able to change again: it is called
-                anew where its transaction could not be ended.
-            wait: How many seconds others may keep us from it.
-            urgent: A request waits for it, so that it goes before what is not urgent. Once one has waited in
-                vain, the next ones do not wait for long, for a while.
+            work: Gets the connection. Called again if its transaction could not be committed.
+            timeout: Seconds to wait for other writers.
+            on_request_path: Whether a request waits for this call, which then has priority over other writers. After
+                one has timed out, requests in the next second use a shorter timeout.
 
         Raises:
             StoreError: Nothing was written.
         """
-        if urgent:
-            return self._write_for_request(work, wait)
-        time.sleep(min(max(self._others_until - time.monotonic(), 0), wait))
-        return self._try_until(time.monotonic() + wait, _PAUSE, partial(self._written, work, gives_way=True))
+        if on_request_path:
+            return self._write_for_request(work, timeout)
+        time.sleep(min(max(self._yield_until - time.monotonic(), 0), timeout))
+        return self._retry_until(time.monotonic() + timeout, _PAUSE, partial(self._write_once, work, yields=True))
 
-    def read(self, work: Callable[[sqlite3.Connection], T], *, wait: float) -> T:
-        """Do some work that only reads. Each statement sees one moment.
-
-        It is tried even while the file rests: a full disk can be read.
+    def read(self, work: Callable[[sqlite3.Connection], T], *, timeout: float) -> T:
+        """Run a function that only reads, outside a transaction. A full disk can be read during the cool-down.
 
         Raises:
-            StoreError: It cannot be read.
+            StoreError: The file cannot be read.
         """
-        return self._try_until(time.monotonic() + wait, _PAUSE, partial(self._found, work))
+        return self._retry_until(time.monotonic() + timeout, _PAUSE, partial(self._read_once, work))
 
     @property
     def is_full(self) -> bool:
-        """Whether there was no room for what was written last."""
-        return isinstance(self._fault, StoreFull)
+        """Whether the last write has failed because of missing space."""
+        return isinstance(self._last_error, StoreFull)
 
     def is_same_file(self) -> bool:
-        """Whether the file at the path is still the one that is open; it may have been moved or deleted."""
+        """Return whether the file at the path is still the open one, which may have been moved or deleted."""
         return self._identity is None or database_files.identity(self.path) == self._identity
 
-    def reopen(self) -> None:
-        """Let go of the file; whatever is at its path is opened when it is needed next."""
+    def disconnect(self) -> None:
+        """Close the connection. The next call opens the file at the path."""
         with self._lock:
-            self._disconnect()
+            self._close_connection()
 
     def close(self) -> None:
-        """Close the connection for good. Each later operation opens one for itself, and closes it at its end."""
+        """Close the connection permanently. Each later call opens one for itself, and closes it at its end."""
         with self._lock:
             self._closed = True
             if not self._inside:
-                self._disconnect()
+                self._close_connection()
 
     def checkpoint(self, *, restart: bool) -> None:
-        """Write the log back to the file, on a connection of its own that keeps nobody waiting.
+        """Checkpoint the log on a connection of its own, while other threads use this one.
 
         Args:
-            restart: Have the log begin anew. Whoever wants to write meanwhile waits for it.
+            restart: Make sure that the log is overwritten from its start. Writers wait for that.
 
         Raises:
-            StoreError: It cannot be done.
+            StoreError: The file cannot be used.
         """
         with self._checkpoint_lock:
             if self._connection is None or self.pid != os.getpid():
@@ -152,7 +148,7 @@ class SqliteConnection:
                 self._checkpoint_connection = sqlite3.connect(
                     self.path, timeout=0.5, isolation_level=None, check_same_thread=False
                 )
-                # Most of it is done without SQLite's lock on writing, which only what is left then needs.
+                # A passive checkpoint blocks no writer, and leaves less to the one that does.
                 self._checkpoint_connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
                 if restart:
                     self._checkpoint_connection.execute("PRAGMA wal_checkpoint(RESTART)")
@@ -165,45 +161,45 @@ class SqliteConnection:
 
     # --- forks -----------------------------------------------------------------------------------
 
-    def hold(self, seconds: float) -> None:
-        """Before a fork: close, and let no thread open it again until `let_go`."""
-        self._held = [lock for lock in (self._checkpoint_lock, self._lock) if lock.acquire(timeout=seconds)]
-        if self._lock in self._held and not self._inside:
-            self._disconnect()
+    def before_fork(self, timeout: float) -> None:
+        """Close the connections, and prevent new ones until `after_fork_in_parent`."""
+        self._fork_locks = [lock for lock in (self._checkpoint_lock, self._lock) if lock.acquire(timeout=timeout)]
+        if self._lock in self._fork_locks and not self._inside:
+            self._close_connection()
 
-    def let_go(self) -> None:
-        """After the fork, in the parent."""
-        held, self._held = self._held, []
+    def after_fork_in_parent(self) -> None:
+        """Allow connections again."""
+        held, self._fork_locks = self._fork_locks, []
         for lock in reversed(held):
             lock.release()
 
-    def renounce(self) -> list[object]:
-        """After the fork, in the child: this object is the parent's."""
+    def after_fork_in_child(self) -> list[object]:
+        """Drop the parent's connections without closing them, and return them."""
         opened: list[object] = [
             connection for connection in (self._connection, self._checkpoint_connection) if connection is not None
         ]
         self._connection = self._checkpoint_connection = None
-        self._lock, self._checkpoint_lock, self._held = threading.RLock(), threading.Lock(), []
+        self._lock, self._checkpoint_lock, self._fork_locks = threading.RLock(), threading.Lock(), []
         return opened
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _write_for_request(self, work: Callable[[sqlite3.Connection], T], wait: float) -> T:
+    def _write_for_request(self, work: Callable[[sqlite3.Connection], T], timeout: float) -> T:
         now = time.monotonic()
-        rests = now < self._busy_until
-        deadline = now + (min(wait, _SHORT_WAIT) if rests else wait)
+        is_short = now < self._short_wait_until
+        deadline = now + (min(timeout, _SHORT_WAIT) if is_short else timeout)
         try:
-            return self._try_until(deadline, _REQUEST_PAUSE, partial(self._written, work))
+            return self._retry_until(deadline, _REQUEST_PAUSE, partial(self._write_once, work))
         except StoreBusy:
-            if not rests:
-                self._busy_until = time.monotonic() + _REST
+            if not is_short:
+                self._short_wait_until = time.monotonic() + _COOL_DOWN
             raise
 
-    def _try_until(self, deadline: float, pause: float, attempt: Callable[[float], T]) -> T:
-        """Try again while others are busy with the file.
+    def _retry_until(self, deadline: float, pause: float, attempt: Callable[[float], T]) -> T:
+        """Call a function again while the file is busy.
 
-        Between two tries we sleep ourselves, outside the lock, so that our other threads may come first. SQLite
-        would sleep longer and longer within it, up to 0.1 s, and miss each gap that a busy file has.
+        The sleep is outside the lock, so that other threads of this process can write meanwhile. SQLite's own busy
+        handler would sleep inside it, for up to 0.1 s at a time, and miss most gaps between other transactions.
         """
         while True:
             try:
@@ -213,137 +209,137 @@ class SqliteConnection:
                     raise
             time.sleep(pause)
 
-    def _written(self, work: Callable[[sqlite3.Connection], T], deadline: float, *, gives_way: bool = False) -> T:
-        if (fault := self._fault) is not None and time.monotonic() < self._rest_until:
-            raise type(fault)(*fault.args)
-        with self._entered(deadline) as connection:
+    def _write_once(self, work: Callable[[sqlite3.Connection], T], deadline: float, *, yields: bool = False) -> T:
+        if (last := self._last_error) is not None and time.monotonic() < self._cool_down_until:
+            raise type(last)(*last.args)
+        with self._exclusive(deadline) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            begun = time.monotonic()
+            started = time.monotonic()
             try:
                 result = work(connection)
                 connection.execute("COMMIT")
             except BaseException:
                 _roll_back(connection)
                 raise
-            self._fault = None
-            if gives_way:
+            self._last_error = None
+            if yields:
                 now = time.monotonic()
-                self._others_until = now + max(now - begun, _GIVE_WAY)
+                self._yield_until = now + max(now - started, _GIVE_WAY)
             return result
 
-    def _found(self, work: Callable[[sqlite3.Connection], T], deadline: float) -> T:
-        with self._entered(deadline) as connection:
+    def _read_once(self, work: Callable[[sqlite3.Connection], T], deadline: float) -> T:
+        with self._exclusive(deadline) as connection:
             return work(connection)
 
     @contextlib.contextmanager
-    def _entered(self, deadline: float) -> Iterator[sqlite3.Connection]:
-        """The connection, for this thread alone; faults are map_sqlite_error, and a bad connection is let go of."""
+    def _exclusive(self, deadline: float) -> Iterator[sqlite3.Connection]:
+        """Return the connection for exclusive use by this thread; map errors, and close it after most of them."""
         if not self._lock.acquire(timeout=max(deadline - time.monotonic(), 0)):
             raise StoreBusy("another thread is writing")
         try:
             if self._inside:
-                raise ReentrantCall("this thread is in the midst of writing")
+                raise ReentrantCall("this thread is writing already")
             self._inside = True
             try:
                 yield self._connection or self._open()
             except sqlite3.Error as error:
-                fault = map_sqlite_error(error)
-                if not isinstance(fault, StoreBusy):
-                    self._give_up(fault)
-                raise fault from error
+                mapped = map_sqlite_error(error)
+                if not isinstance(mapped, StoreBusy):
+                    self._handle_failure(mapped)
+                raise mapped from error
             finally:
                 self._inside = False
                 if self._closed:
-                    self._disconnect()
+                    self._close_connection()
         finally:
             self._lock.release()
 
-    def _give_up(self, fault: StoreError) -> None:
-        # To open a file takes room, which others may have taken by then: what is open on a full disk stays open.
-        if not isinstance(fault, StoreFull) or self._connection is None or self._connection.in_transaction:
-            self._disconnect()
-        if isinstance(fault, CorruptStore):
-            self._set_aside(fault)
+    def _handle_failure(self, error: StoreError) -> None:
+        # Opening a file needs space, so the connection stays open on a full disk.
+        if not isinstance(error, StoreFull) or self._connection is None or self._connection.in_transaction:
+            self._close_connection()
+        if isinstance(error, CorruptStore):
+            self._quarantine(error)
         else:
-            self._rest(fault)
+            self._cool_down(error)
 
-    def _rest(self, fault: StoreError) -> None:
-        """Fail to write for a while without trying. A reader that fails meanwhile does not make that longer."""
+    def _cool_down(self, error: StoreError) -> None:
+        """Start the cool-down, unless it has started already: a failing reader must not extend it."""
         now = time.monotonic()
-        if now >= self._rest_until:
-            self._rest_until = now + _REST
-        self._fault = fault
+        if now >= self._cool_down_until:
+            self._cool_down_until = now + _COOL_DOWN
+        self._last_error = error
 
     def _open(self) -> sqlite3.Connection:
         if self.pid != os.getpid():
-            raise StoreUnavailable("it belongs to the process that this one was forked from")
+            raise StoreUnavailable("it was opened by the process that this one was forked from")
         try:
             connection = self._connect()
         except OSError as error:
-            fault = (ForeignDatabase if isinstance(error, FileNotFoundError) else StoreUnavailable)(str(error))
-            self._give_up(fault)
-            raise fault from error
-        except StoreError as fault:
-            if not isinstance(fault, StoreBusy):
-                self._give_up(fault)
+            mapped = (ForeignDatabase if isinstance(error, FileNotFoundError) else StoreUnavailable)(str(error))
+            self._handle_failure(mapped)
+            raise mapped from error
+        except StoreError as error:
+            if not isinstance(error, StoreBusy):
+                self._handle_failure(error)
             raise
         self._connection = connection
         suffixes = database_files.FILE_SUFFIXES
-        self._ours = {found for suffix in suffixes if (found := database_files.identity(self.path + suffix))}
+        self._known_files = {found for suffix in suffixes if (found := database_files.identity(self.path + suffix))}
         return connection
 
     def _connect(self) -> sqlite3.Connection:
-        database_files.create(self.path, self._ours)
+        database_files.create(self.path, self._known_files)
         self._identity = database_files.identity(self.path)
         if not Path(self.path).is_file():
             raise ForeignDatabase("it is not a regular file")
-        check_before_open(self.path)  # the next lines write, and the database may be another program's
+        check_before_open(self.path)  # the next lines write
         connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
-            self._set_up(connection)
+            self._configure(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _set_up(self, connection: sqlite3.Connection) -> None:
+    def _configure(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {self._synchronous.upper()}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_LAST_RESORT_PAGES}")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
         connection.execute("BEGIN IMMEDIATE")
         try:
-            base = prepare(connection)
+            epoch = ensure_schema(connection)
             if self._on_open is not None:
-                self._on_open(connection, base)
+                self._on_open(connection, epoch)
             connection.execute("COMMIT")
         except BaseException:
             _roll_back(connection)
             raise
 
-    def _disconnect(self) -> None:
+    def _close_connection(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None and self.pid == os.getpid():
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-    def _set_aside(self, fault: StoreError) -> None:
-        """Move a damaged file out of the way, unless somebody else has done so already."""
+    def _quarantine(self, error: StoreError) -> None:
+        """Move a damaged file away, unless another process has moved it already."""
         if self._on_quarantine is None or not self.is_same_file():
             return
-        was_spool = self._identity in self._ours or Path(f"{self.path}{LOCK_SUFFIX}").exists()
+        was_spool = self._identity in self._known_files or Path(f"{self.path}{LOCK_SUFFIX}").exists()
         if is_foreign(self.path, was_spool=was_spool):
-            self._rest(
-                ForeignDatabase(f"{fault}; nothing shows that it was a spool, so it is left alone: move it away")
+            self._cool_down(
+                ForeignDatabase(f"{error}; nothing shows that it was a spool, so it is not touched: move it away")
             )
             return
         try:
-            aside = database_files.set_aside(self.path)
-        except OSError as error:
-            self._rest(StoreUnavailable(str(error)))
+            moved_to = database_files.quarantine(self.path)
+        except OSError as failure:
+            self._cool_down(StoreUnavailable(str(failure)))
             return
         self._identity = None
-        self._on_quarantine(aside, str(fault))
+        self._on_quarantine(moved_to, str(error))
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

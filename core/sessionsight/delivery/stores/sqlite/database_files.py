@@ -1,4 +1,4 @@
-"""The files of a spool on the disk: created for the right user, set aside when damaged, and nothing else touched."""
+"""Creates a store's file, and moves it away if it is damaged, without touching other programs' files."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from secrets import token_hex
 from sessionsight.delivery.stores.errors import ForeignDatabase, StoreBusy
 from sessionsight.delivery.stores.sqlite.schema import is_log_of_spool
 
-__all__ = ["FILE_SUFFIXES", "Identity", "create", "identity", "set_aside"]
+__all__ = ["FILE_SUFFIXES", "Identity", "create", "identity", "quarantine"]
 
 FILE_SUFFIXES = ("", "-wal", "-shm")
-"""The database itself, and what SQLite keeps beside it."""
+"""The suffixes of the database and of the files that SQLite keeps beside it."""
 
 Identity = tuple[int, int]
 """Device and inode."""
 
 
 def identity(path: str) -> Identity | None:
-    """Return which file is at a path; None when there is none."""
+    """Return the identity of the file at a path; None if there is none."""
     try:
         found = Path(path).stat()
     except OSError:
@@ -32,18 +32,18 @@ def identity(path: str) -> Identity | None:
 
 
 def create(path: str, known: Collection[Identity]) -> None:
-    """Create an empty database for its user alone, if there is no file. SQLite gives the files beside it the same mode.
+    """Create an empty database that only its user can read, if there is none.
 
-    What lies beside it would be deleted by SQLite, which takes it for the log of a database that is gone. That may only
-    happen to our own.
+    SQLite gives the same mode to the files beside it. A log that lies there already would be deleted by SQLite, which
+    takes it for that of a deleted database, so it must be one of a store.
 
     Args:
-        path: Of the database.
-        known: Files beside a spool at this path that this process had open.
+        path: The database.
+        known: The files beside a store at this path that this process had open.
 
     Raises:
         StoreBusy: Another process is creating it.
-        ForeignDatabase: There is a log that may be somebody else's.
+        ForeignDatabase: There is a log that may belong to another program.
         OSError: It cannot be created.
     """
     if Path(path).exists():
@@ -52,31 +52,31 @@ def create(path: str, known: Collection[Identity]) -> None:
     with _locked(folder):
         if Path(path).exists():
             return
-        ours = is_log_of_spool(path)
-        for side in ("-journal", *FILE_SUFFIXES[1:]):
-            found = identity(path + side)
+        is_own = is_log_of_spool(path)
+        for suffix in ("-journal", *FILE_SUFFIXES[1:]):
+            found = identity(path + suffix)
             if found is None:
                 continue
-            if found not in known and not (ours and side in FILE_SUFFIXES):
+            if found not in known and not (is_own and suffix in FILE_SUFFIXES):
                 raise ForeignDatabase(
-                    f"there is {path}{side} without its database, and it may belong to something else; delete it if a "
-                    "spool has left it"
+                    f"there is {path}{suffix} without its database, and it may belong to another program; delete it "
+                    "if it belongs to a deleted spool"
                 )
             with contextlib.suppress(FileNotFoundError):
-                Path(path + side).unlink()
+                Path(path + suffix).unlink()
         _create_private(path, folder.stat())
 
 
 def _create_private(path: str, folder: os.stat_result) -> None:
-    """Create an empty file that is complete, and closed here, as soon as others can see it.
+    """Create an empty file under a temporary name, and link it to its path once it is closed.
 
-    To close a file drops all locks that the process has on it, those of another thread's connection included.
+    Closing a file drops all locks that the process has on it, including those of another thread's connection.
     """
     new = f"{path}.new-{token_hex(4)}"
     descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
-            if os.geteuid() == 0:  # a job of root's must leave a file that the app's own user can open
+            if os.geteuid() == 0:  # the app's own user must be able to open a file that a job of root creates
                 os.fchown(descriptor, folder.st_uid, folder.st_gid)
         finally:
             os.close(descriptor)
@@ -90,8 +90,8 @@ def _create_private(path: str, folder: os.stat_result) -> None:
         Path(new).unlink(missing_ok=True)
 
 
-def set_aside(path: str) -> str:
-    """Rename a damaged database with all that belongs to it.
+def quarantine(path: str) -> str:
+    """Rename a damaged database and the files beside it.
 
     Returns:
         Its new path.
@@ -99,11 +99,11 @@ def set_aside(path: str) -> str:
     Raises:
         OSError: It cannot be renamed.
     """
-    aside = f"{path}.corrupt-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{token_hex(2)}"
-    for side in FILE_SUFFIXES:
+    moved_to = f"{path}.corrupt-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{token_hex(2)}"
+    for suffix in FILE_SUFFIXES:
         with contextlib.suppress(FileNotFoundError):
-            Path(path + side).rename(aside + side)
-    return aside
+            Path(path + suffix).rename(moved_to + suffix)
+    return moved_to
 
 
 @contextlib.contextmanager
@@ -117,6 +117,6 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # also for a child that was forked meanwhile
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was forked meanwhile keeps the descriptor open
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Dead letters in a spool's file: found, tried again, dropped."""
+"""Finding, retrying and dropping the dead letters of a SQLite store."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import msgspec
 from msgspec import Struct
 
 from sessionsight.capture.records import DropReason
-from sessionsight.delivery.queue.base import DeadLetter
-from sessionsight.delivery.queue.codec import decode_entry
+from sessionsight.delivery.stores.base import DeadLetter
+from sessionsight.delivery.stores.codec import decode_entry
 from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED
-from sessionsight.delivery.stores.sqlite.queries import count
+from sessionsight.delivery.stores.sqlite.queries import increment
 
-__all__ = ["DeadLetterQuery", "StoredDeadLetter", "dead_letter_unreadable", "drop", "find", "of_lane", "retry"]
+__all__ = ["DeadLetterQuery", "StoredDeadLetter", "drop", "find", "of_lane", "retry"]
 
 
 class StoredDeadLetter(Struct, frozen=True, kw_only=True):
-    """A dead letter as it lies in the file."""
+    """A row of the table of dead letters."""
 
     id: int
-    died: float
+    died_at: float
     """Unix seconds."""
     letter: DeadLetter | None
-    """None when the record cannot be read."""
+    """None when the record cannot be decoded."""
     lane: str
     reason: str
     message: str
@@ -34,7 +34,7 @@ class StoredDeadLetter(Struct, frozen=True, kw_only=True):
 
 
 class DeadLetterQuery(Struct, frozen=True, kw_only=True):
-    """Which dead letters are meant: those that fit everything that is given."""
+    """A selection of dead letters: those that match every condition that is set."""
 
     ids: tuple[int, ...] = ()
     lane: str | None = None
@@ -44,42 +44,43 @@ class DeadLetterQuery(Struct, frozen=True, kw_only=True):
     died_after: float | None = None
 
     def where(self) -> tuple[str, list[object]]:
-        """The condition in SQL, and its parameters."""
+        """Return the condition in SQL, and its parameters."""
         conditions: dict[str, object] = {}
         if self.lane is not None:
-            conditions["dead.lane = (SELECT lane FROM lanes WHERE name = ?)"] = self.lane
+            conditions["dead_letters.lane = (SELECT lane FROM lanes WHERE name = ?)"] = self.lane
         if self.reason is not None:
-            conditions["dead.reason = ?"] = self.reason
+            conditions["dead_letters.reason = ?"] = self.reason
         if self.died_before is not None:
-            conditions["dead.died < ?"] = self.died_before
+            conditions["dead_letters.died_at < ?"] = self.died_before
         if self.died_after is not None:
-            conditions["dead.died > ?"] = self.died_after
+            conditions["dead_letters.died_at > ?"] = self.died_after
         parts = [*conditions]
         if self.ids:
-            parts.append(f"dead.id IN ({', '.join('?' * len(self.ids))})")
+            parts.append(f"dead_letters.id IN ({', '.join('?' * len(self.ids))})")
         return " AND ".join(parts) or "1", [*conditions.values(), *self.ids]
 
 
-_FOUND = (
-    "SELECT dead.id, lanes.name, dead.since, dead.record, records.body, dead.reason, dead.message, dead.status,"
-    " dead.attempts, dead.first_attempt, dead.last_attempt, dead.died"
-    " FROM dead JOIN lanes ON lanes.lane = dead.lane JOIN records ON records.id = dead.record"
+_SELECT = (
+    "SELECT dead_letters.id, lanes.name, dead_letters.enqueued_at, dead_letters.record, records.body,"
+    " dead_letters.reason, dead_letters.message, dead_letters.status, dead_letters.attempts,"
+    " dead_letters.first_attempt, dead_letters.last_attempt, dead_letters.died_at"
+    " FROM dead_letters JOIN lanes ON lanes.lane = dead_letters.lane JOIN records ON records.id = dead_letters.record"
 )
 
 
-def find(connection: sqlite3.Connection, chosen: DeadLetterQuery, limit: int = -1) -> list[StoredDeadLetter]:
-    """Those that are meant, oldest first."""
-    where, parameters = chosen.where()
+def find(connection: sqlite3.Connection, query: DeadLetterQuery, limit: int = -1) -> list[StoredDeadLetter]:
+    """Return the selected dead letters, oldest first."""
+    where, parameters = query.where()
     found: list[StoredDeadLetter] = []
-    for number, lane, since, row, body, reason, message, status, attempts, first, last, died in connection.execute(
-        f"{_FOUND} WHERE {where} ORDER BY dead.id LIMIT ?",  # the condition is made above
+    for number, lane, at, row_id, body, reason, message, status, attempts, first, last, died_at in connection.execute(
+        f"{_SELECT} WHERE {where} ORDER BY dead_letters.id LIMIT ?",  # the condition has placeholders only
         (*parameters, limit),
     ):
         letter = None
-        with contextlib.suppress(msgspec.MsgspecError):  # it is dead for just that
+        with contextlib.suppress(msgspec.MsgspecError):  # it became a dead letter because of that
             letter = DeadLetter(
                 destination=lane,
-                entry=decode_entry(body, since=since, row=row),
+                entry=decode_entry(body, enqueued_at=at, handle=row_id),
                 reason=reason,
                 message=message,
                 status=status,
@@ -88,54 +89,49 @@ def find(connection: sqlite3.Connection, chosen: DeadLetterQuery, limit: int = -
                 last_attempt=last,
             )
         found.append(
-            StoredDeadLetter(id=number, died=died, letter=letter, lane=lane, reason=reason, message=message, body=body)
+            StoredDeadLetter(
+                id=number, died_at=died_at, letter=letter, lane=lane, reason=reason, message=message, body=body
+            )
         )
     return found
 
 
 def of_lane(connection: sqlite3.Connection, lane: str) -> list[DeadLetter]:
-    """The dead letters of a lane, oldest first, as far as they can be read."""
+    """Return the dead letters of a lane, oldest first, without those that cannot be decoded."""
     return [stored.letter for stored in find(connection, DeadLetterQuery(lane=lane)) if stored.letter is not None]
 
 
-def retry(connection: sqlite3.Connection, chosen: DeadLetterQuery) -> int:
-    """Queue those that are meant again, as if they had been captured now. Their keys do not count as second ones.
+def retry(connection: sqlite3.Connection, query: DeadLetterQuery) -> int:
+    """Queue the selected dead letters again, as if they were captured now. Their keys are not checked.
 
     Returns:
-        How many.
+        Their number.
     """
-    where, parameters = chosen.where()
+    where, parameters = query.where()
     connection.execute(
-        f"UPDATE records SET users = users + (SELECT count(*) FROM dead WHERE dead.record = records.id AND {where})"  # noqa: S608
-        f" WHERE id IN (SELECT record FROM dead WHERE {where})",
+        "UPDATE records SET refcount = refcount"  # noqa: S608
+        f" + (SELECT count(*) FROM dead_letters WHERE dead_letters.record = records.id AND {where})"
+        f" WHERE id IN (SELECT record FROM dead_letters WHERE {where})",
         (*parameters, *parameters),
     )
     connection.execute(
-        "INSERT INTO queue (lane, owner, rank, record, size, since)"  # noqa: S608
-        f" SELECT lane, ?, rank, record, size, ? FROM dead WHERE {where}",
+        "INSERT INTO queue (lane, claimed_by, priority, record, size, enqueued_at)"  # noqa: S608
+        f" SELECT lane, ?, priority, record, size, ? FROM dead_letters WHERE {where}",
         (UNCLAIMED, time.time(), *parameters),
     )
-    return connection.execute(f"DELETE FROM dead WHERE {where}", parameters).rowcount  # noqa: S608
+    return connection.execute(f"DELETE FROM dead_letters WHERE {where}", parameters).rowcount  # noqa: S608
 
 
-def drop(connection: sqlite3.Connection, chosen: DeadLetterQuery) -> int:
-    """Throw away those that are meant, and count them so.
+def drop(connection: sqlite3.Connection, query: DeadLetterQuery) -> int:
+    """Delete the selected dead letters, and count them as dropped.
 
     Returns:
-        How many.
+        Their number.
     """
-    where, parameters = chosen.where()
-    lanes = connection.execute(f"SELECT lane, count(*) FROM dead WHERE {where} GROUP BY lane", parameters).fetchall()  # noqa: S608
-    count(connection, Counter({(lane, DropReason.DEAD_LETTER_DROPPED.value): number for lane, number in lanes}))
-    return connection.execute(f"DELETE FROM dead WHERE {where}", parameters).rowcount  # noqa: S608
-
-
-def dead_letter_unreadable(connection: sqlite3.Connection, lane: int, owner: int, *, row: int, message: str) -> None:
-    """Make a dead letter of a row whose body cannot be read."""
-    connection.execute(
-        "INSERT INTO dead (lane, rank, record, size, since, died, reason, message, attempts)"
-        " SELECT lane, rank, record, size, since, ?, 'internal_error', ?, 0 FROM queue"
-        " WHERE lane = ? AND owner = ? AND record = ?",
-        (time.time(), f"cannot be read: {message}", lane, owner, row),
-    )
-    connection.execute("DELETE FROM queue WHERE lane = ? AND owner = ? AND record = ?", (lane, owner, row))
+    where, parameters = query.where()
+    lanes = connection.execute(
+        f"SELECT lane, count(*) FROM dead_letters WHERE {where} GROUP BY lane",  # noqa: S608
+        parameters,
+    ).fetchall()
+    increment(connection, Counter({(lane, DropReason.DEAD_LETTER_DROPPED.value): number for lane, number in lanes}))
+    return connection.execute(f"DELETE FROM dead_letters WHERE {where}", parameters).rowcount  # noqa: S608

@@ -1,9 +1,9 @@
-"""No connection to a spool's file is open across a fork.
+"""Closes SQLite connections before a fork.
 
-SQLite's locks belong to a process, and so does what its library remembers of them: a child that uses an
-inherited connection, or opens the same file again, corrupts the file or waits for its own parent's lock
-until it ends. So connections are closed before a fork. A fork that skips Python's hooks leaves the child
-with an open one; such a child, and whatever is forked from it, never opens that file.
+SQLite's locks belong to a process, and so does its library's knowledge of them. A child that uses an inherited
+connection, or opens the same file again, corrupts the file or waits forever for its own parent's lock. So connections
+are closed before a fork. A fork that skips Python's hooks leaves the child with an open connection; that child and its
+own children never open the file.
 """
 
 from __future__ import annotations
@@ -12,74 +12,74 @@ import os
 from typing import Any, Protocol
 from weakref import WeakSet
 
-__all__ = ["ForkAware", "was_inherited", "watch"]
+__all__ = ["ForkAware", "register", "was_inherited"]
 
-# How long a fork may wait for a transaction of another thread's.
-_PATIENCE = 1.0
+# Seconds for which a fork waits for another thread's transaction.
+_FORK_TIMEOUT = 1.0
 
 
 class ForkAware(Protocol):
-    """What must not be open while the process forks."""
+    """An object that holds connections, which must be closed while the process forks."""
 
     pid: int
-    """The process that has opened it."""
+    """The process that has opened them."""
     path: str
 
-    def hold(self, seconds: float) -> None:
-        """Close, once nobody is in the midst of something, and stay closed until `let_go`."""
+    def before_fork(self, timeout: float) -> None:
+        """Close the connections once no thread uses them, and keep them closed until `after_fork_in_parent`."""
 
-    def let_go(self) -> None:
-        """It may be opened again."""
+    def after_fork_in_parent(self) -> None:
+        """Allow connections again."""
 
-    def renounce(self) -> list[object]:
-        """In a child: forget everything, without closing it. Returns what was open."""
+    def after_fork_in_child(self) -> list[object]:
+        """Drop all connections without closing them, and return those that were open."""
 
 
-_watched: WeakSet[ForkAware] = WeakSet()
-# Paths of files that were open when this process, or one that it descends from, was forked.
+_registered: WeakSet[ForkAware] = WeakSet()
+# Paths of files that were open when this process or one of its ancestors was forked.
 _inherited_paths: set[str] = set()
 _hooked = False
 
 
-def watch(forkable: ForkAware) -> None:
+def register(connection: ForkAware) -> None:
     """Close this before each fork from now on."""
-    global _hooked  # noqa: PLW0603  hooks cannot be taken back, so they are set once
-    _watched.add(forkable)
+    global _hooked  # noqa: PLW0603  hooks cannot be unregistered, so they are registered once
+    _registered.add(connection)
     if not _hooked:
         _hooked = True
         os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
 
 
 def was_inherited(path: str) -> bool:
-    """Return whether the file at this path was open when this process, or an ancestor of it, was forked."""
+    """Return whether the file at this path was open when this process or one of its ancestors was forked."""
     _in_child()
     return path in _inherited_paths
 
 
 def _before() -> None:
-    for forkable in sorted(_watched, key=id):
-        if forkable.pid == os.getpid():
-            forkable.hold(_PATIENCE)
+    for connection in sorted(_registered, key=id):
+        if connection.pid == os.getpid():
+            connection.before_fork(_FORK_TIMEOUT)
 
 
 def _in_parent() -> None:
-    for forkable in list(_watched):
-        if forkable.pid == os.getpid():
-            forkable.let_go()
+    for connection in list(_registered):
+        if connection.pid == os.getpid():
+            connection.after_fork_in_parent()
 
 
 def _in_child() -> None:
     pid = os.getpid()
-    for forkable in list(_watched):
-        if forkable.pid != pid:
-            for connection in forkable.renounce():
-                _inherited_paths.add(forkable.path)
-                _leak(connection)
-            _watched.discard(forkable)
+    for connection in list(_registered):
+        if connection.pid != pid:
+            for opened in connection.after_fork_in_child():
+                _inherited_paths.add(connection.path)
+                _leak(opened)
+            _registered.discard(connection)
 
 
 def _leak(connection: Any) -> None:
-    """Not even the end of the interpreter may close what is the parent's."""
+    """Keep the parent's connection open, even when the interpreter exits."""
     from ctypes import py_object, pythonapi
 
     pythonapi.Py_IncRef(py_object(connection))

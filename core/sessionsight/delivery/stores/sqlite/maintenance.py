@@ -1,93 +1,179 @@
-"""What keeps a spool's file small: checkpoints, old keys, old dead letters."""
+"""Bounds the size of a SQLite store: eviction, checkpoints, and removal of old keys and dead letters."""
 
 from __future__ import annotations
 
+import heapq
 import os
 import sqlite3
 import time
 from collections import Counter
 from pathlib import Path
 
-from sessionsight.capture.records import DropReason
+from sessionsight.capture.records import DropReason, record_id
 from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.stores.codec import decode_entry
 from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
-from sessionsight.delivery.stores.sqlite.queries import count
+from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED
+from sessionsight.delivery.stores.sqlite.queries import increment
+from sessionsight.delivery.stores.sqlite.stats import used_bytes
 
-__all__ = ["Maintenance"]
+__all__ = ["Maintenance", "Quota"]
 
-# A write-ahead log of this size is written back to the file; beyond the second, writers wait for it.
+# The size of the log from which it is checkpointed; from the second on, writers wait for that.
 _CHECKPOINT_BYTES = 4 * 1024 * 1024
 _RESTART_BYTES = 32 * 1024 * 1024
-# Where there is little room, or none: so often, whatever its size.
+# Seconds between checkpoints while the disk has less space than the log needs.
 _FULL_DISK_CHECKPOINT_EVERY = 1.0
-_CLEAN_EVERY = 60.0
-_PATIENCE = 1.0
-# So many keys go in one transaction, for requests wait meanwhile.
-_KEYS_AT_ONCE = 500
+_PRUNE_EVERY = 60.0
+_BUSY_TIMEOUT = 1.0
+# The number of keys that one transaction deletes; requests wait for it.
+_MAX_KEYS = 500
+
+# The number of bytes that this process writes between two measurements of the file.
+_MEASURE_EVERY = 64 * 1024
+# The number of records that are evicted at once, and of such rounds in one transaction; requests wait for it.
+_EVICT = 100
+_MAX_ROUNDS = 10
+
+
+class Quota:
+    """The upper bound of a file's size, dead letters and keys included."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._measure_every = min(_MEASURE_EVERY, max_bytes // 16)
+        self._unmeasured = self._measure_every  # other processes may have written
+
+    def enforce(self, connection: sqlite3.Connection, written: int) -> Counter[str]:
+        """Evict records if the file is too large.
+
+        Args:
+            connection: Within the transaction that enqueues.
+            written: The number of bytes that it has written.
+
+        Returns:
+            Lane to the number of evicted records.
+        """
+        evicted: Counter[str] = Counter()
+        self._unmeasured += written
+        if self._unmeasured < self._measure_every:
+            return evicted
+        self._unmeasured = 0
+        for _ in range(_MAX_ROUNDS):
+            if used_bytes(connection) <= self._max_bytes:
+                break
+            found = _evict(connection)
+            if not found:
+                break
+            evicted += found
+        else:
+            self._unmeasured = self._measure_every  # continue in the next transaction
+        return evicted
 
 
 class Maintenance:
-    """Done by a lane's thread, never while a request waits."""
+    """Periodic work on the file, done by a lane's thread."""
 
     def __init__(self, file: SqliteConnection, options: DeliveryOptions) -> None:
         self._file = file
         self._options = options
-        self._next_cleaning = 0.0
+        self._next_prune = 0.0
         self._next_full_disk_checkpoint = 0.0
 
     def checkpoint_if_needed(self, now: float) -> None:
-        """Write the log back to the file before it is too large for that.
+        """Checkpoint the log before it is larger than the free space on the disk, which a checkpoint may need.
 
-        That takes room, at most as much as the log itself; once all of it is done, the log begins anew where it is.
-        So it is due before the log is larger than what the disk has left. On a disk that is full already it still
-        helps where the file has pages to spare.
+        After a complete checkpoint the log is overwritten from its start. On a full disk a checkpoint still helps if
+        the file has free pages.
 
         Raises:
             StoreError: The file cannot be used.
         """
         try:
-            size = Path(f"{self._file.path}-wal").stat().st_size
-            room = _room_beside(self._file.path)
+            log = Path(f"{self._file.path}-wal").stat().st_size
+            space = _free_space(self._file.path)
         except OSError:
             return
-        if size >= room or self._file.is_full:
+        if log >= space or self._file.is_full:
             if now >= self._next_full_disk_checkpoint:
                 self._next_full_disk_checkpoint = now + _FULL_DISK_CHECKPOINT_EVERY
                 self._file.checkpoint(restart=True)
-        elif size >= _CHECKPOINT_BYTES:
-            self._file.checkpoint(restart=size >= _RESTART_BYTES)
+        elif log >= _CHECKPOINT_BYTES:
+            self._file.checkpoint(restart=log >= _RESTART_BYTES)
 
-    def clean(self, now: float) -> None:
-        """Forget what is old, if that is due.
+    def prune(self, now: float) -> None:
+        """Delete old keys and old dead letters, if that is due.
 
         Raises:
             StoreError: The file cannot be used.
         """
-        if now >= self._next_cleaning:
-            self._next_cleaning = now + _CLEAN_EVERY
-            while self._file.write(self._forget_keys, wait=_PATIENCE) == _KEYS_AT_ONCE:
+        if now >= self._next_prune:
+            self._next_prune = now + _PRUNE_EVERY
+            while self._file.write(self._delete_keys, timeout=_BUSY_TIMEOUT) == _MAX_KEYS:
                 pass
-            self._file.write(self._drop_letters, wait=_PATIENCE)
+            self._file.write(self._expire_dead_letters, timeout=_BUSY_TIMEOUT)
 
-    def _forget_keys(self, connection: sqlite3.Connection) -> int:
+    def _delete_keys(self, connection: sqlite3.Connection) -> int:
         now = time.time()
         window = self._options.dedupe_window
         return connection.execute(
-            "DELETE FROM keys WHERE (lane, scope) IN"
-            " (SELECT lane, scope FROM keys WHERE since < ? OR since > ? LIMIT ?)",
-            (now - window, now + window, _KEYS_AT_ONCE),
+            "DELETE FROM keys WHERE (lane, dedupe_key) IN"
+            " (SELECT lane, dedupe_key FROM keys WHERE seen_at < ? OR seen_at > ? LIMIT ?)",
+            (now - window, now + window, _MAX_KEYS),
         ).rowcount
 
-    def _drop_letters(self, connection: sqlite3.Connection) -> None:
-        now = time.time()
-        oldest = now - self._options.dead_letters_max_age
-        old = connection.execute("SELECT lane, count(*) FROM dead WHERE died < ? GROUP BY lane", (oldest,)).fetchall()
-        if old:
-            connection.execute("DELETE FROM dead WHERE died < ?", (oldest,))
-            count(connection, Counter({(lane, DropReason.DEAD_LETTERS_EXPIRED.value): number for lane, number in old}))
+    def _expire_dead_letters(self, connection: sqlite3.Connection) -> None:
+        oldest = time.time() - self._options.dead_letters_max_age
+        expired = connection.execute(
+            "SELECT lane, count(*) FROM dead_letters WHERE died_at < ? GROUP BY lane", (oldest,)
+        ).fetchall()
+        if expired:
+            connection.execute("DELETE FROM dead_letters WHERE died_at < ?", (oldest,))
+            increment(
+                connection,
+                Counter({(lane, DropReason.DEAD_LETTERS_EXPIRED.value): number for lane, number in expired}),
+            )
 
 
-def _room_beside(path: str) -> int:
-    """How many bytes the disk that a file is on has left."""
+def _free_space(path: str) -> int:
+    """Return the free bytes of the disk that a file is on."""
     disk = os.statvfs(path)
     return disk.f_bavail * disk.f_frsize
+
+
+def _evict(connection: sqlite3.Connection) -> Counter[str]:
+    """Drop the oldest unclaimed records, events before goals, and return their number by lane."""
+    lanes = dict(connection.execute("SELECT lane, name FROM lanes"))
+    for priority in (1, 0):
+        oldest = heapq.merge(
+            *(
+                connection.execute(
+                    "SELECT record, lane FROM queue WHERE lane = ? AND claimed_by = ? AND priority = ?"
+                    " ORDER BY record LIMIT ?",
+                    (lane, UNCLAIMED, priority, _EVICT),
+                ).fetchall()
+                for lane in lanes
+            )
+        )
+        rows = [(lane, UNCLAIMED, priority, record) for (record, lane), _ in zip(oldest, range(_EVICT), strict=False)]
+        if rows:
+            break
+    else:
+        return Counter()
+    for lane, _, _, record in rows:
+        _forget_key(connection, lane, record)
+    connection.executemany("DELETE FROM queue WHERE lane = ? AND claimed_by = ? AND priority = ? AND record = ?", rows)
+    evicted = Counter(lane for lane, _, _, _ in rows)
+    increment(connection, {(lane, DropReason.QUEUE_FULL.value): number for lane, number in evicted.items()})
+    return Counter({lanes[lane]: number for lane, number in evicted.items()})
+
+
+def _forget_key(connection: sqlite3.Connection, lane: int, record: int) -> None:
+    """Delete the key of a record that is dropped, so that a repeated call is not a duplicate."""
+    (body,) = connection.execute("SELECT body FROM records WHERE id = ?", (record,)).fetchone()
+    try:
+        found = decode_entry(body, enqueued_at=0.0, handle=record).record
+    except Exception:
+        return  # its key is unknown
+    if found.key is not None:
+        connection.execute("DELETE FROM keys WHERE lane = ? AND dedupe_key = ?", (lane, record_id(found)))

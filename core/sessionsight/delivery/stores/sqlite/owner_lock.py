@@ -1,10 +1,10 @@
-"""Which owners of claims are alive: each locks a byte of its own in one file beside the spool.
+"""The locks of owners of claims: each locks one byte of its own in a file beside the database.
 
-The lock goes with the process, however that ends. No clock is asked, so neither a clock that jumps nor a process that
-was stopped for a while makes anybody lose what they hold.
+The lock ends with the process, however it ends. It depends on no clock, so a clock that jumps or a process that is
+stopped does not lose any claim.
 
 All processes use the same file, whichever user they run as. It has the owner, group and mode of the database, as the
-files have that SQLite keeps beside it. So whoever may use the database can tell which owners are alive.
+files that SQLite keeps beside it do. So every user of the database can check which owners are alive.
 """
 
 from __future__ import annotations
@@ -24,20 +24,22 @@ LOCK_SUFFIX = "-lock"
 
 _ATTEMPTS = 5
 
-# A process never sees its own locks, and would take its own owners for dead.
+# A process cannot test its own locks, and would consider its own owners dead.
 _alive_here: set[tuple[int, int]] = set()
 
 
 class _LockFile:
-    """The file in which owners lock a byte. A process opens it once, because closing it anywhere drops all its locks.
+    """The file in which owners lock a byte.
+
+    A process opens it once, because closing it anywhere drops all of the process's locks.
 
     Raises:
-        OSError: It cannot be opened, or is something else.
+        OSError: It cannot be opened, or is not a lock file.
     """
 
     def __init__(self, database: str) -> None:
         self.path = f"{database}{LOCK_SUFFIX}"
-        self.users = 0
+        self.refcount = 0
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         created = True
         try:
@@ -49,13 +51,13 @@ class _LockFile:
             self._opened = found = os.fstat(self._descriptor)
             if not stat.S_ISREG(found.st_mode) or found.st_size:
                 raise OSError(f"{self.path} is not the lock of a spool; move it away, or choose another path")
-            _share_like(self._descriptor, Path(database).stat(), created=created)
+            _copy_permissions(self._descriptor, Path(database).stat(), created=created)
         except BaseException:
             os.close(self._descriptor)
             raise
 
     def is_current(self) -> bool:
-        """Return whether this file is still open, and the one at its path."""
+        """Return whether this file is still open, and still the one at its path."""
         try:
             return self._is_open() and os.path.samestat(self._opened, Path(self.path).stat())
         except OSError:
@@ -81,17 +83,17 @@ class _LockFile:
                 os.close(self._descriptor)
 
     def _is_open(self) -> bool:
-        """Return whether the descriptor is still ours: a daemon may have closed all, and opened something else."""
+        """Return whether the descriptor still refers to the file: a daemon may have closed and reused it."""
         return os.path.samestat(self._opened, os.fstat(self._descriptor))
 
 
-# By process, so that a child uses neither a lock that another thread held at the fork nor the parent's descriptor.
-_guards: dict[int, threading.RLock] = {}
-_files: dict[tuple[int, str], _LockFile] = {}
+# By process id, so that a child uses neither a lock that another thread held at the fork nor the parent's descriptor.
+_locks_by_pid: dict[int, threading.RLock] = {}
+_files_by_pid: dict[tuple[int, str], _LockFile] = {}
 
 
-def _guard() -> threading.RLock:
-    return _guards.setdefault(os.getpid(), threading.RLock())
+def _pid_lock() -> threading.RLock:
+    return _locks_by_pid.setdefault(os.getpid(), threading.RLock())
 
 
 class OwnerLock:
@@ -101,7 +103,7 @@ class OwnerLock:
         database: The path of the database, which exists.
 
     Raises:
-        OSError: There can be no lock beside it.
+        OSError: No lock file can be created beside it.
     """
 
     def __init__(self, database: str) -> None:
@@ -112,32 +114,32 @@ class OwnerLock:
             if self._acquire():
                 _alive_here.add((self.pid, self.id))
                 return
-        raise OSError(f"no lock can be had beside {database}")
+        raise OSError(f"no lock file can be created beside {database}")
 
     def is_alive(self, owner: int) -> bool:
-        """Return whether an owner holds its lock; also True where that cannot be told."""
+        """Return whether an owner holds its lock; True if that cannot be tested."""
         if (os.getpid(), owner) in _alive_here:
             return True
-        with _guard():
+        with _pid_lock():
             # Once this lock is released, the descriptor may be another file's.
             if not self._is_held():
                 return True
-            # A shared lock, so that two processes that ask at the same time do not take each other for the owner.
+            # A shared lock, so that two processes that test at the same time do not see each other as the owner.
             if not self._file.lock(owner, fcntl.LOCK_SH):
                 return True
             self._file.unlock(owner)
             return False
 
     def renew(self) -> bool:
-        """If somebody has deleted or replaced the file, lock the one that is there now.
+        """Lock the file that is at the path now, if it was deleted or replaced.
 
         Returns:
-            Whether that succeeded; until then nobody can tell which owners are alive. False after `release`.
+            Whether that succeeded; until then no process can test which owners are alive. False after `release`.
 
         Raises:
-            OSError: There can be no lock beside the database.
+            OSError: No lock file can be created beside the database.
         """
-        with _guard():
+        with _pid_lock():
             if not self._is_held():
                 return False
             lost = self._file
@@ -149,8 +151,8 @@ class OwnerLock:
             return True
 
     def release(self) -> None:
-        """Give up the lock: whatever this owner still claims may be recovered by others."""
-        with _guard():
+        """Release the lock. Other processes may recover the remaining claims of this owner."""
+        with _pid_lock():
             if self._is_held():
                 _alive_here.discard((self.pid, self.id))
                 self._file.unlock(self.id)
@@ -170,29 +172,29 @@ class OwnerLock:
 
 def _use(database: str) -> _LockFile:
     pid = os.getpid()
-    with _guard():
-        file = _files.get((pid, database))
+    with _pid_lock():
+        file = _files_by_pid.get((pid, database))
         if file is None or not file.is_current():
-            file = _files[pid, database] = _LockFile(database)
-        file.users += 1
+            file = _files_by_pid[pid, database] = _LockFile(database)
+        file.refcount += 1
         return file
 
 
 def _release(file: _LockFile) -> None:
     pid = os.getpid()
-    with _guard():
-        file.users -= 1
-        if not file.users:
+    with _pid_lock():
+        file.refcount -= 1
+        if not file.refcount:
             file.close()
             key = (pid, file.path.removesuffix(LOCK_SUFFIX))
-            if _files.get(key) is file:
-                del _files[key]
+            if _files_by_pid.get(key) is file:
+                del _files_by_pid[key]
 
 
-def _share_like(descriptor: int, database: os.stat_result, *, created: bool) -> None:
-    """Give the lock file to whoever may use the database.
+def _copy_permissions(descriptor: int, database: os.stat_result, *, created: bool) -> None:
+    """Give the lock file the mode and the group of the database, and its owner if this process runs as root.
 
-    Root changes a file only if it has just created it: the folder's owner may have put a link to another one there.
+    Root changes only a file that it has just created: the folder's owner may have put another one there.
     """
     if created or os.geteuid():
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The verbs of a spool's tables: enter, claim, mark, settle, bury, release. Each is a step within a transaction."""
+"""Statements on the tables of a SQLite store. Each function is a step within a transaction."""
 
 from __future__ import annotations
 
@@ -12,282 +12,304 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from sessionsight.capture.records import DropReason, Goal, QueuedRecord
-from sessionsight.delivery.queue.base import DeadLetter, LaneBatch
-from sessionsight.delivery.queue.codec import decode_entry, encode_entry
-from sessionsight.delivery.queue.dedupe import dedupe_key
-from sessionsight.delivery.queue.priority import size_of
+from sessionsight.capture.records import DropReason, Goal, QueuedRecord, record_id
+from sessionsight.delivery.stores.base import (
+    CAPTURED,
+    DELIVERED,
+    FALLBACK,
+    DeadLetter,
+    Enqueued,
+    LaneBatch,
+    record_size,
+)
+from sessionsight.delivery.stores.codec import decode_entry, encode_entry
 from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED
 
 __all__ = [
-    "CAPTURED",
-    "DELIVERED",
-    "FALLBACK",
     "Counts",
     "Row",
-    "bury",
     "claim",
     "clear_in_flight",
-    "count",
+    "dead_letter",
+    "delete",
     "drain_unclaimed",
+    "enqueue",
     "ensure_lanes",
-    "enter",
-    "import_fallback_counts",
+    "import_counts",
+    "increment",
     "mark_in_flight",
-    "remove",
     "trim_dead_letters",
 ]
 
-CAPTURED = "captured"
-DELIVERED = "delivered"
-FALLBACK = "bypassed"
-"""Waited in memory, because the file could not be written in time; no part of the ledger's sum."""
-
 Counts = dict[tuple[int, str], int]
-"""(Lane, what is counted) to number."""
+"""Lane and counter, to the number to add."""
 
 Row = tuple[int, float, bytes]
-"""Id, since when, and body of a queued record."""
+"""Id, time of enqueueing, and body of a queued record."""
 
-_RANK_GOAL, _RANK_OTHER = 0, 1
+_PRIORITY_GOAL, _PRIORITY_OTHER = 0, 1
 
-_ONE = "lane = ? AND owner = ? AND rank = ? AND record = ?"
+_ROW = "lane = ? AND claimed_by = ? AND priority = ? AND record = ?"
+_DEAD_LETTER_COLUMNS = (
+    "lane, priority, record, size, enqueued_at, died_at, reason, message, status, attempts, first_attempt, last_attempt"
+)
 
 
 def ensure_lanes(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
-    """The numbers of lanes, which the file gives to those that it does not know."""
+    """Add lanes that the file does not have yet, and return the numbers of all."""
     connection.executemany("INSERT OR IGNORE INTO lanes (name) VALUES (?)", [(name,) for name in names])
     return dict(connection.execute("SELECT name, lane FROM lanes"))
 
 
-def count(connection: sqlite3.Connection, counts: Counts) -> None:
-    """Add to the ledger."""
+def increment(connection: sqlite3.Connection, counts: Counts) -> None:
+    """Add to the counters."""
     connection.executemany(
-        "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT (lane, what) DO UPDATE SET number = number + excluded.number",
-        [(lane, what, number) for (lane, what), number in counts.items() if number],
+        "INSERT INTO counts VALUES (?, ?, ?)"
+        " ON CONFLICT (lane, counter) DO UPDATE SET number = number + excluded.number",
+        [(lane, counter, number) for (lane, counter), number in counts.items() if number],
     )
 
 
-def enter(
+def enqueue(
     connection: sqlite3.Connection,
-    shares: Sequence[LaneBatch],
+    batches: Sequence[LaneBatch],
     bodies: Mapping[int, bytes],
     *,
     lanes: Mapping[str, int],
-    base: int,
+    epoch: int,
     window: float,
-    placed: dict[tuple[str, bytes], int] | None = None,
-) -> dict[str, tuple[int, int]]:
-    """Take records in for all lanes that want them, each record once.
+) -> Enqueued:
+    """Add records to all lanes that accept them, each body once.
 
     Args:
         connection: Within a transaction.
-        shares: What each lane takes; those with the same record hold the same object.
-        bodies: The `id()` of each record to its bytes.
+        batches: The records of each lane. A record of several lanes is the same object in each of them.
+        bodies: The `id()` of each record to its encoded body.
         lanes: Names to numbers.
-        base: Where the file's row ids begin.
-        window: For how many seconds a key refuses the same key.
-        placed: Gets the lane and the random bytes of each record that is taken in, and its row.
-
-    Returns:
-        How many more wait in each lane now, and their size.
+        epoch: The file's first row id.
+        window: The number of seconds within which a key is a duplicate.
     """
-    (top,) = connection.execute("SELECT max(id) FROM records").fetchone()
-    free = base if top is None else top + 1
+    (newest,) = connection.execute("SELECT max(id) FROM records").fetchone()
+    next_id = epoch if newest is None else newest + 1
     counts: Counts = {}
-    entered: dict[str, tuple[int, int]] = {}
-    # Of each record, by its `id()`: rank, row, size, since.
-    facts: dict[int, tuple[int, int, int, float]] = {}
-    users: dict[int, int] = {}
+    handles: dict[tuple[str, bytes], int] = {}
+    added: dict[str, tuple[int, int]] = {}
+    # By the `id()` of each record: priority, row id, size and time of enqueueing; and the number of lanes.
+    rows: dict[int, tuple[int, int, int, float]] = {}
+    refcounts: dict[int, int] = {}
     queued: list[tuple[int, int, int, int, float]] = []
-    for share in shares:
-        lane = lanes[share.lane]
-        number, bytes_ = entered.get(share.lane, (0, 0))
-        for entry in share.entries:
+    for batch in batches:
+        lane = lanes[batch.lane]
+        number, size = added.get(batch.lane, (0, 0))
+        for entry in batch.entries:
             record = entry.record
-            if record.key is not None and not _claim_key(connection, lane, entry, window):
+            if record.key is not None and not _add_key(connection, lane, entry, window):
                 _add(counts, lane, DropReason.DUPLICATE.value)
                 continue
             known = id(record)
-            fact = facts.get(known)
-            if fact is None:
-                fact = facts[known] = (_rank(entry), free, size_of(entry), entry.enqueued_at)
-                users[known] = 0
-                free += 1
-            users[known] += 1
-            queued.append((lane, *fact))
-            if placed is not None:
-                placed[share.lane, record.random] = fact[1]
+            row = rows.get(known)
+            if row is None:
+                row = rows[known] = (_priority(entry), next_id, record_size(entry), entry.enqueued_at)
+                refcounts[known] = 0
+                next_id += 1
+            refcounts[known] += 1
+            queued.append((lane, *row))
+            handles[batch.lane, record.random] = row[1]
             number += 1
-            bytes_ += fact[2]
-        entered[share.lane] = number, bytes_
-        _add(counts, lane, CAPTURED, len(share.entries) + len(share.dropped))
-        for reason in share.dropped:
+            size += row[2]
+        added[batch.lane] = number, size
+        _add(counts, lane, CAPTURED, len(batch.entries) + len(batch.dropped))
+        for reason in batch.dropped:
             _add(counts, lane, reason.value)
     connection.executemany(
         "INSERT INTO records VALUES (?, ?, ?)",
-        [(row, users[known], bodies[known]) for known, (_, row, _, _) in facts.items()],
+        [(row_id, refcounts[known], bodies[known]) for known, (_, row_id, _, _) in rows.items()],
     )
     connection.executemany(
-        f"INSERT INTO queue (lane, owner, rank, record, size, since) VALUES (?, {UNCLAIMED}, ?, ?, ?, ?)",  # noqa: S608
+        "INSERT INTO queue (lane, claimed_by, priority, record, size, enqueued_at)"  # noqa: S608
+        f" VALUES (?, {UNCLAIMED}, ?, ?, ?, ?)",
         queued,
     )
-    count(connection, counts)
-    return entered
+    increment(connection, counts)
+    return Enqueued(handles, added, {})
 
 
 def claim(
     connection: sqlite3.Connection, lane: int, owner: int, *, max_records: int, max_bytes: int
 ) -> tuple[list[Row], bool]:
-    """Take the next rows of a lane for an owner, goals first.
+    """Claim the next rows of a lane for an owner, goals first.
 
     Returns:
-        The rows, at least one if there is any, and whether more are waiting.
+        The rows, at least one if there is any, and whether more are ready.
     """
     connection.execute("INSERT OR IGNORE INTO owners SELECT ?, ?, ?", (owner, os.getpid(), time.time()))
     found = connection.execute(
-        "SELECT queue.rank, queue.record, queue.size, queue.since, records.body"
+        "SELECT queue.priority, queue.record, queue.size, queue.enqueued_at, records.body"
         " FROM queue JOIN records ON records.id = queue.record"
-        " WHERE queue.lane = ? AND queue.owner = ? ORDER BY queue.rank, queue.record LIMIT ?",
+        " WHERE queue.lane = ? AND queue.claimed_by = ? ORDER BY queue.priority, queue.record LIMIT ?",
         (lane, UNCLAIMED, max_records + 1),
     ).fetchall()
-    total = taken = 0
+    total = claimed = 0
     for _, _, size, _, _ in found[:max_records]:
         total += size
-        if taken and total > max_bytes:
+        if claimed and total > max_bytes:
             break
-        taken += 1
-    if taken:
-        rank, record, *_ = found[taken - 1]
+        claimed += 1
+    if claimed:
+        priority, record, *_ = found[claimed - 1]
         connection.execute(
-            "UPDATE queue SET owner = ? WHERE lane = ? AND owner = ? AND (rank, record) <= (?, ?)",
-            (owner, lane, UNCLAIMED, rank, record),
+            "UPDATE queue SET claimed_by = ? WHERE lane = ? AND claimed_by = ? AND (priority, record) <= (?, ?)",
+            (owner, lane, UNCLAIMED, priority, record),
         )
-    return [(record, since, body) for _, record, _, since, body in found[:taken]], len(found) > taken
+    return [(record, at, body) for _, record, _, at, body in found[:claimed]], len(found) > claimed
 
 
 def mark_in_flight(connection: sqlite3.Connection, lane: int, owner: int, entries: Sequence[QueuedRecord]) -> set[int]:
-    """Set the in-flight flag of those entries that the owner still holds, and return their rows."""
+    """Set the in-flight flag of the rows that the owner still holds, and return their ids."""
     return {
-        key[-1]
-        for key in _keys(lane, owner, entries)
-        if connection.execute(f"UPDATE queue SET sent = 1 WHERE {_ONE}", key).rowcount  # noqa: S608
+        row[-1]
+        for row in _rows(lane, owner, entries)
+        if connection.execute(f"UPDATE queue SET in_flight = 1 WHERE {_ROW}", row).rowcount  # noqa: S608
     }
 
 
 def clear_in_flight(connection: sqlite3.Connection, lane: int, owner: int, entries: Sequence[QueuedRecord]) -> None:
-    """Clear the in-flight flag: the entries have certainly not arrived."""
-    connection.executemany(f"UPDATE queue SET sent = 0 WHERE {_ONE}", _keys(lane, owner, entries))  # noqa: S608
+    """Clear the in-flight flag."""
+    connection.executemany(f"UPDATE queue SET in_flight = 0 WHERE {_ROW}", _rows(lane, owner, entries))  # noqa: S608
 
 
-def remove(connection: sqlite3.Connection, lane: int, owner: int, entries: Sequence[QueuedRecord], what: str) -> None:
-    """These are done with, and counted as this: delivered, or the reason why they were dropped."""
-    cursor = connection.executemany(f"DELETE FROM queue WHERE {_ONE}", _keys(lane, owner, entries))  # noqa: S608
-    count(connection, {(lane, what): cursor.rowcount})
+def delete(
+    connection: sqlite3.Connection, lane: int, owner: int, entries: Sequence[QueuedRecord], counter: str
+) -> None:
+    """Delete rows that the owner holds, and count them as delivered or as dropped for a reason."""
+    cursor = connection.executemany(f"DELETE FROM queue WHERE {_ROW}", _rows(lane, owner, entries))  # noqa: S608
+    increment(connection, {(lane, counter): cursor.rowcount})
 
 
-def bury(connection: sqlite3.Connection, lane: int, owner: int, letters: Sequence[DeadLetter], *, keep: int) -> None:
-    """These become dead letters; the oldest ones beyond so many are dropped."""
+def dead_letter(
+    connection: sqlite3.Connection, lane: int, owner: int, dead_letters: Sequence[DeadLetter], *, keep: int
+) -> None:
+    """Make dead letters of rows that the owner holds, and drop the oldest ones of the lane above `keep`."""
     now = time.time()
     connection.executemany(
-        "INSERT INTO dead (lane, rank, record, size, since, died,"  # noqa: S608
-        " reason, message, status, attempts, first_attempt, last_attempt)"
-        " SELECT lane, rank, record, size, since, ?, ?, ?, ?, ?, ?, ?"
-        f" FROM queue WHERE {_ONE}",
-        [(now, *_facts(letter), lane, owner, _rank(letter.entry), letter.entry.handle) for letter in letters],
+        f"INSERT INTO dead_letters ({_DEAD_LETTER_COLUMNS})"  # noqa: S608
+        f" SELECT lane, priority, record, size, enqueued_at, ?, ?, ?, ?, ?, ?, ? FROM queue WHERE {_ROW}",
+        [
+            (now, *_failure(letter), lane, owner, _priority(letter.entry), letter.entry.handle)
+            for letter in dead_letters
+        ],
     )
-    entries = [letter.entry for letter in letters]
-    connection.executemany(f"DELETE FROM queue WHERE {_ONE}", _keys(lane, owner, entries))  # noqa: S608
+    entries = [letter.entry for letter in dead_letters]
+    connection.executemany(f"DELETE FROM queue WHERE {_ROW}", _rows(lane, owner, entries))  # noqa: S608
     trim_dead_letters(connection, lane, keep=keep)
 
 
-def import_fallback_counts(
+def dead_letter_unreadable(
+    connection: sqlite3.Connection, lane: int, owner: int, unreadable: Mapping[int, str], *, keep: int
+) -> None:
+    """Make dead letters of rows that the owner holds and whose body cannot be decoded."""
+    for row_id, error in unreadable.items():
+        connection.execute(
+            "INSERT INTO dead_letters (lane, priority, record, size, enqueued_at, died_at, reason, message, attempts)"
+            " SELECT lane, priority, record, size, enqueued_at, ?, 'internal_error', ?, 0 FROM queue"
+            " WHERE lane = ? AND claimed_by = ? AND record = ?",
+            (time.time(), f"cannot be read: {error}", lane, owner, row_id),
+        )
+        connection.execute("DELETE FROM queue WHERE lane = ? AND claimed_by = ? AND record = ?", (lane, owner, row_id))
+    trim_dead_letters(connection, lane, keep=keep)
+
+
+def import_counts(
     connection: sqlite3.Connection,
     lane: int,
-    owner: int,  # noqa: ARG001  as all of these take it
     *,
     delivered: int,
     dropped: Counter[DropReason],
-    letters: Sequence[DeadLetter],
+    dead_letters: Sequence[DeadLetter],
 ) -> int:
-    """Count what was captured and settled without ever having been in the file, and keep its dead letters.
+    """Count records that were resolved without ever having been in the file, and add their dead letters.
 
     Returns:
-        How many of those are kept without their records, which cannot be written.
+        The number of dead letters that are stored without their record because it cannot be encoded.
     """
     counts: Counts = {(lane, reason.value): number for reason, number in dropped.items()}
     counts[lane, DELIVERED] = delivered
-    counts[lane, CAPTURED] = delivered + dropped.total() + len(letters)
-    counts[lane, FALLBACK] = delivered + len(letters)
-    count(connection, counts)
-    unwritten = 0
-    for given in letters:
-        letter, body = _written(given)
-        unwritten += not body
+    counts[lane, CAPTURED] = delivered + dropped.total() + len(dead_letters)
+    counts[lane, FALLBACK] = delivered + len(dead_letters)
+    increment(connection, counts)
+    unencoded = 0
+    for given in dead_letters:
+        letter, body = _encode_dead_letter(given)
+        unencoded += not body
         entry = letter.entry
-        row = connection.execute("INSERT INTO records (users, body) VALUES (0, ?)", (body,)).lastrowid
+        row_id = connection.execute("INSERT INTO records (refcount, body) VALUES (0, ?)", (body,)).lastrowid
         connection.execute(
-            "INSERT INTO dead (lane, rank, record, size, since, died, reason, message, status, attempts, first_attempt,"
-            " last_attempt) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (lane, _rank(entry), row, size_of(entry), entry.enqueued_at, time.time(), *_facts(letter)),
-        )
-    return unwritten
+            f"INSERT INTO dead_letters ({_DEAD_LETTER_COLUMNS})"  # noqa: S608
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                lane, _priority(entry), row_id, record_size(entry), entry.enqueued_at, time.time(), *_failure(letter),
+            ),
+        )  # fmt: skip
+    return unencoded
 
 
 def trim_dead_letters(connection: sqlite3.Connection, lane: int, *, keep: int) -> None:
-    """Drop the oldest dead letters of a lane beyond so many."""
-    (number,) = connection.execute("SELECT count(*) FROM dead WHERE lane = ?", (lane,)).fetchone()
+    """Drop the oldest dead letters of a lane above `keep`."""
+    (number,) = connection.execute("SELECT count(*) FROM dead_letters WHERE lane = ?", (lane,)).fetchone()
     if number > keep:
         connection.execute(
-            "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE lane = ? ORDER BY id LIMIT ?)",
+            "DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE lane = ? ORDER BY id LIMIT ?)",
             (lane, number - keep),
         )
-        count(connection, {(lane, DropReason.DEAD_LETTERS_FULL.value): number - keep})
+        increment(connection, {(lane, DropReason.DEAD_LETTERS_FULL.value): number - keep})
 
 
 def drain_unclaimed(connection: sqlite3.Connection, owner: int) -> dict[str, list[QueuedRecord]]:
-    """Remove from a file that is given up what nobody has claimed, and what this owner has and did not send yet.
+    """Remove all unclaimed rows, and those that the owner holds and that are not in flight, from a replaced file.
 
     Returns:
-        What nobody had claimed, by lane, for another file to take it in. Its owner knows the rest.
+        Lane to unclaimed records. The owner knows its own.
     """
     found: dict[str, list[QueuedRecord]] = {}
-    for row, name, since, body in connection.execute(
-        "SELECT queue.record, lanes.name, queue.since, records.body FROM lanes"
-        " JOIN queue ON queue.lane = lanes.lane AND queue.owner = ? JOIN records ON records.id = queue.record",
+    for row_id, name, enqueued_at, body in connection.execute(
+        "SELECT queue.record, lanes.name, queue.enqueued_at, records.body FROM lanes"
+        " JOIN queue ON queue.lane = lanes.lane AND queue.claimed_by = ? JOIN records ON records.id = queue.record",
         (UNCLAIMED,),
     ).fetchall():
         with contextlib.suppress(msgspec.MsgspecError):
-            found.setdefault(name, []).append(decode_entry(body, since=since, row=row))
-    connection.execute("DELETE FROM queue WHERE owner = ? OR (owner = ? AND sent = 0)", (UNCLAIMED, owner))
+            found.setdefault(name, []).append(decode_entry(body, enqueued_at=enqueued_at, handle=row_id))
+    connection.execute(
+        "DELETE FROM queue WHERE claimed_by = ? OR (claimed_by = ? AND in_flight = 0)", (UNCLAIMED, owner)
+    )
     return found
 
 
-def _add(counts: Counts, lane: int, what: str, number: int = 1) -> None:
-    counts[lane, what] = counts.get((lane, what), 0) + number
+def _add(counts: Counts, lane: int, counter: str, number: int = 1) -> None:
+    counts[lane, counter] = counts.get((lane, counter), 0) + number
 
 
-def _claim_key(connection: sqlite3.Connection, lane: int, entry: QueuedRecord, window: float) -> bool:
-    """Whether the key is new within the window, into either direction: the clock may have been set back."""
+def _add_key(connection: sqlite3.Connection, lane: int, entry: QueuedRecord, window: float) -> bool:
+    """Remember a key, and return whether it is new within the window, before and after: the clock may be set back."""
     return bool(
         connection.execute(
-            "INSERT INTO keys VALUES (?, ?, ?) ON CONFLICT (lane, scope) DO UPDATE SET since = excluded.since"
-            " WHERE abs(keys.since - excluded.since) >= ?",
-            (lane, dedupe_key(entry), entry.enqueued_at, window),
+            "INSERT INTO keys VALUES (?, ?, ?)"
+            " ON CONFLICT (lane, dedupe_key) DO UPDATE SET seen_at = excluded.seen_at"
+            " WHERE abs(keys.seen_at - excluded.seen_at) >= ?",
+            (lane, record_id(entry.record), entry.enqueued_at, window),
         ).rowcount
     )
 
 
-def _written(letter: DeadLetter) -> tuple[DeadLetter, bytes]:
-    """A dead letter, and its record as bytes: none where that cannot be written, which the letter then says."""
+def _encode_dead_letter(letter: DeadLetter) -> tuple[DeadLetter, bytes]:
+    """Return a dead letter and its encoded record; empty if that cannot be encoded, which its message then says."""
     try:
         return letter, encode_entry(letter.entry)
-    except Exception as error:  # a context that was made by hand may hold anything
+    except Exception as error:  # a context that the application has created may contain any value
         why = f"the record itself cannot be written ({type(error).__name__}: {error})"
         return replace(letter, message=f"{letter.message}; {why}"), b""
 
 
-def _facts(letter: DeadLetter) -> tuple[object, ...]:
+def _failure(letter: DeadLetter) -> tuple[object, ...]:
     return (
         letter.reason,
         letter.message,
@@ -298,9 +320,9 @@ def _facts(letter: DeadLetter) -> tuple[object, ...]:
     )
 
 
-def _keys(lane: int, owner: int, entries: Sequence[QueuedRecord]) -> list[tuple[int, int, int, int]]:
-    return [(lane, owner, _rank(entry), entry.handle) for entry in entries]
+def _rows(lane: int, owner: int, entries: Sequence[QueuedRecord]) -> list[tuple[int, int, int, int]]:
+    return [(lane, owner, _priority(entry), entry.handle) for entry in entries]
 
 
-def _rank(entry: QueuedRecord) -> int:
-    return _RANK_GOAL if type(entry.record) is Goal else _RANK_OTHER
+def _priority(entry: QueuedRecord) -> int:
+    return _PRIORITY_GOAL if type(entry.record) is Goal else _PRIORITY_OTHER

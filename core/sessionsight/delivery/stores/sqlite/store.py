@@ -1,285 +1,304 @@
-"""A spool in a SQLite file that all processes of a host share."""
+"""A store in a SQLite file that all processes of a host share."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from weakref import WeakSet
+from typing import TypeVar
 
 from msgspec.structs import replace
 
-from sessionsight.capture.records import QueuedRecord
+from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.base import LaneBatch
-from sessionsight.delivery.queue.codec import encode_entry
-from sessionsight.delivery.queue.durable import DurableLaneQueue
-from sessionsight.delivery.stores.errors import (
-    ReentrantCall,
-    StoreBusy,
-    StoreError,
-    StoreUnavailable,
-    UnencodableRecord,
+from sessionsight.delivery.stores.base import (
+    DELIVERED,
+    FALLBACK,
+    Claim,
+    DeadLetter,
+    Enqueued,
+    LaneBatch,
+    Outcome,
 )
-from sessionsight.delivery.stores.sqlite import maintenance, queries, quota, recovery
+from sessionsight.delivery.stores.codec import decode_entry, encode_entry
+from sessionsight.delivery.stores.errors import StoreError, StoreUnavailable, UnencodableRecord
+from sessionsight.delivery.stores.sqlite import dead_letters, queries, recovery, stats
 from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
+from sessionsight.delivery.stores.sqlite.maintenance import Maintenance, Quota
 from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED, OwnerLock
 from sessionsight.log import ThrottledLogger
-from sessionsight.test_mode import test_mode
 
-__all__ = ["SqliteSpool"]
+__all__ = ["SqliteStore"]
 
-# For what is not done while a request waits.
-_PATIENCE = 1.0
+T = TypeVar("T")
 
-
-_spools: WeakSet[SqliteSpool] = WeakSet()
+# Seconds for which calls that no request waits for may wait for other writers.
+_BUSY_TIMEOUT = 1.0
 
 
-class SqliteSpool:
-    """A `Spool` in a file. What a finished request has captured survives the process.
-
-    Whatever is wrong with the file, records are taken in: they wait in memory until it can be used.
+class SqliteStore:
+    """A `Store` in a SQLite file.
 
     Args:
-        path: The file; it is made when it is needed. Its folder must exist.
+        path: The file, created by the first call that needs it. Its folder must exist.
         options: Bounds and time limits.
-        logger: Logs what an operator should know.
+        logger: For damaged, moved and deleted files.
     """
 
-    durable = True
-
     def __init__(self, path: str, options: DeliveryOptions, logger: ThrottledLogger) -> None:
-        self.options = options
-        self.logger = logger
-        self.path = path
+        self.name = path
+        self.epoch = 0
+        """The first row id of the open file; 0 before one is open."""
         self.file = SqliteConnection(
-            path, synchronous=options.spool_synchronous, on_open=self._opened, on_quarantine=self._set_aside
+            path, synchronous=options.spool_synchronous, on_open=self._opened, on_quarantine=self._quarantined
         )
-        self.lanes: dict[str, int] = {}
-        self.base = 0
-        """Where the row ids of the file begin that was opened last; another file has another one."""
-        self._lanes: dict[str, DurableLaneQueue] = {}
+        self._options = options
+        self._logger = logger
+        self._names: set[str] = set()
+        self._lanes: dict[str, int] = {}
         self._owner_lock: OwnerLock | None = None
-        self._owning = threading.RLock()
-        self._maintaining = threading.Lock()
-        self._quota = quota.Quota(options.spool_bytes)
-        self._maintenance = maintenance.Maintenance(self.file, options)
+        self._acquiring = threading.RLock()
+        self._quota = Quota(options.spool_bytes)
+        self._maintenance = Maintenance(self.file, options)
         self._closed = False
-        # Tests make a client for each value that settings have had, and none of them delivers.
-        if not test_mode.suppressed and any(
-            other.path == self.path and other.file.pid == os.getpid() and not other._closed for other in _spools
-        ):
-            logger.log(
-                logging.WARNING,
-                f"spool {self.path}: two clients of this process share it, so each may deliver the other's records "
-                "with its own keys; give each a file of its own",
-                key="shared",
+
+    @property
+    def owner_id(self) -> int:
+        """The id under which this process claims rows; `UNCLAIMED` before it has claimed any."""
+        return UNCLAIMED if self._owner_lock is None else self._owner_lock.id
+
+    def register(self, lane: str) -> None:
+        """Add a lane."""
+        self._names.add(lane)
+        self.file.disconnect()  # the next connection adds it to the file
+
+    def enqueue(
+        self,
+        batches: Sequence[LaneBatch],
+        *,
+        timeout: float,
+        on_request_path: bool = False,
+        from_fallback: bool = False,
+    ) -> Enqueued:
+        """Add records to all lanes that accept them, in one transaction."""
+        bodies = _encode(batches)
+
+        def work(connection: sqlite3.Connection) -> Enqueued:
+            enqueued = queries.enqueue(
+                connection,
+                batches,
+                bodies,
+                lanes=self._lanes,
+                epoch=self.epoch,
+                window=self._options.dedupe_window,
             )
-        _spools.add(self)
-        self.maintained = False
-        """Whether this process has looked after what others have left."""
+            if from_fallback:
+                counts = {(self._lanes[batch.lane], FALLBACK): len(batch.entries) for batch in batches}
+                queries.increment(connection, counts)
+            evicted = self._quota.enforce(connection, sum(map(len, bodies.values())))
+            return replace(enqueued, evicted=evicted)
 
-    def lane(self, lane: str) -> DurableLaneQueue:
-        """The queue of the lane of this name."""
-        queue = self._lanes.get(lane)
-        if queue is None:
-            queue = self._lanes[lane] = DurableLaneQueue(lane, self)
-            self.file.reopen()  # whereby the file learns the name
-        return queue
+        return self.file.write(work, timeout=timeout, on_request_path=on_request_path)
 
-    def enqueue(self, shares: Sequence[LaneBatch]) -> dict[tuple[str, bytes], int] | None:
-        """Write records down, for all lanes in one transaction; in memory where that is not possible in time."""
-        if not shares:
-            return None
-        for share in shares:
-            if share.lane not in self._lanes:
-                self.lane(share.lane)
+    def claim(self, lane: str, *, max_records: int, max_bytes: int, timeout: float) -> Claim:
+        """Claim a lane's next records, goals first."""
+        work = partial(queries.claim, max_records=max_records, max_bytes=max_bytes)
+        epoch, (rows, more) = self._write(lane, work, timeout)
+        entries: list[QueuedRecord] = []
+        unreadable: dict[int, str] = {}
+        for row_id, enqueued_at, body in rows:
+            try:
+                entries.append(decode_entry(body, enqueued_at=enqueued_at, handle=row_id))
+            except Exception as error:  # written by another release, or damaged
+                unreadable[row_id] = str(error)
+        return Claim(epoch, entries, unreadable, more)
+
+    def mark_in_flight(self, lane: str, entries: Sequence[QueuedRecord], *, timeout: float) -> tuple[int, set[int]]:
+        """Set the in-flight flag of the rows that this process still holds."""
+        return self._write(lane, partial(queries.mark_in_flight, entries=entries), timeout)
+
+    def resolve(self, lane: str, outcomes: Sequence[Outcome], *, timeout: float) -> None:
+        """Apply outcomes in one transaction."""
+        failures: list[Exception] = []
+
+        def work(connection: sqlite3.Connection) -> None:
+            failures.clear()  # the transaction may be retried
+            for outcome in outcomes:
+                try:
+                    self._apply(connection, self._lanes[lane], outcome)
+                except sqlite3.Error:
+                    raise
+                except Exception as error:  # a repetition would fail as well
+                    failures.append(error)
+
+        self.file.write(work, timeout=timeout)
+        if failures:
+            raise failures[0]
+
+    def import_counts(
+        self,
+        lane: str,
+        *,
+        delivered: int,
+        dropped: Counter[DropReason],
+        dead_letters: Sequence[DeadLetter],
+        timeout: float,
+    ) -> int:
+        """Count records that were resolved without ever having been in the file, and add their dead letters."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            return queries.import_counts(
+                connection, self._lanes[lane], delivered=delivered, dropped=dropped, dead_letters=dead_letters
+            )
+
+        return self.file.write(work, timeout=timeout)
+
+    def has_ready(self, lane: str) -> bool:
+        """Return whether the lane has records that no process has claimed."""
+        return self._read(partial(stats.has_ready, lane=lane))
+
+    def last_handle(self) -> int | None:
+        """Return the newest record's row id."""
+        return self._read(stats.last_id)
+
+    def count_unresolved(self, lane: str, *, last: int | None = None) -> int:
+        """Return the number of records that this process or no process has claimed, up to a hundred."""
+        return self._read(partial(stats.count_unresolved, lane=lane, owner=self.owner_id, last=last))
+
+    def owned_or_ready(self, lane: str, handles: Sequence[int], *, timeout: float) -> set[int]:
+        """Return those of the row ids that this process or no process has claimed."""
+        work = partial(stats.owned_or_ready, lane=lane, owner=self.owner_id, row_ids=handles)
+        return self.file.read(work, timeout=timeout)
+
+    def counts(self, lane: str) -> Counter[str]:
+        """Return the lane's counters."""
+        return self._read(partial(stats.lane_counts, lane=lane))
+
+    def dead_letters(self, lane: str) -> list[DeadLetter]:
+        """Return the lane's dead letters, oldest first, without those that cannot be decoded."""
+        return self._read(partial(dead_letters.of_lane, lane=lane))
+
+    def check(self) -> dict[str, list[QueuedRecord]]:
+        """If the file was moved or deleted, take its ready records out of it, so that a new file is created."""
+        if self.file.is_same_file():
+            return {}
+        found: dict[str, list[QueuedRecord]] = {}
+        with contextlib.suppress(StoreError):
+            found = self.file.write(partial(queries.drain_unclaimed, owner=self.owner_id), timeout=_BUSY_TIMEOUT)
+        self._logger.log(
+            logging.ERROR,
+            f"spool {self.name}: the file was moved or deleted; a new one is started with the records that were "
+            "waiting in it",
+            key="gone",
+        )
+        self.file.disconnect()
+        self.epoch = 0  # no claim is valid any more, even if no other file can be opened
+        return found
+
+    def recover(self) -> int:
+        """Recover the claims of processes that have ended, which their lock shows."""
+        lock = self._acquire_owner()
         try:
-            return self._enter(shares, wait=self.options.spool_busy_timeout, urgent=True)
-        except StoreError as fault:
-            self.report(fault)
-            if isinstance(fault, StoreBusy):
-                self.logger.log(
-                    logging.WARNING,
-                    f"spool {self.path}: others were writing for {self.options.spool_busy_timeout:g} s; a request's "
-                    "records wait in memory until they can be written",
-                    key="busy",
-                )
-            for share in shares:
-                self._lanes[share.lane].enqueue_in_fallback(share, fault)
-            return None
+            renewed = lock.renew()
+        except OSError as error:
+            raise StoreUnavailable(str(error)) from error
+        if not renewed:
+            raise StoreUnavailable("its -lock file was removed; it is locked again as soon as possible")
+        abandoned = [owner for owner in self._read(recovery.owners) if not lock.is_alive(owner)]
+        if not abandoned:
+            return 0
+        dead_letter = self._options.goals_on_unknown == "dead_letter"
+        work = partial(
+            recovery.recover_abandoned, abandoned=abandoned, dead_letter=dead_letter, keep=self._options.dead_letters
+        )
+        return self.file.write(work, timeout=_BUSY_TIMEOUT)
 
-    def enqueue_from_fallback(self, lane: str, entries: Sequence[QueuedRecord]) -> None:
-        """Write down what a lane had to keep in memory.
+    def maintain(self, now: float) -> None:
+        """Checkpoint the log, and delete old keys and dead letters."""
+        try:
+            self._maintenance.checkpoint_if_needed(now)
+        finally:
+            self._maintenance.prune(now)
+
+    def close(self) -> None:
+        """Release this process's claims that are not in flight, and close the file."""
+        with self._acquiring:
+            self._closed = True
+            lock, self._owner_lock = self._owner_lock, None
+        if lock is not None:
+            with contextlib.suppress(StoreError):  # other processes see that the lock is free
+                self.file.write(partial(recovery.release_owner, owner=lock.id), timeout=_BUSY_TIMEOUT)
+            lock.release()
+        self.file.close()
+
+    def _acquire_owner(self) -> OwnerLock:
+        """Return this process's lock, and acquire it first if need be.
 
         Raises:
-            StoreError: It still cannot be written.
+            StoreError: The file cannot be used, or no lock file can be created beside it.
         """
-        self._enter([LaneBatch(lane, entries)], wait=_PATIENCE, late=True)
-
-    def enqueue_again(self, lane: str, entries: Sequence[QueuedRecord]) -> None:
-        """Enter what was in another file before; in memory where that is not possible."""
-        if not entries:
-            return
-        share = LaneBatch(lane, [replace(entry, handle=0) for entry in entries])
-        try:
-            self._enter([share], wait=_PATIENCE)
-        except StoreError as fault:
-            self.report(fault)
-            self._lanes[lane].enqueue_in_fallback(share, fault)
-
-    def own(self) -> int:
-        """Return the id under which this process claims rows, and become an owner for it if need be.
-
-        Raises:
-            StoreError: The file cannot be used, or there can be no lock beside it.
-        """
-        return self._own().id
-
-    def _own(self) -> OwnerLock:
-        with self._owning:
+        with self._acquiring:
             if self._closed:
                 raise StoreUnavailable("the spool is closed")
             if self._owner_lock is None:
-                self.file.read(_nothing, wait=_PATIENCE)  # nothing is put beside a file that is not ours
+                self._read(_open)  # no lock file is created beside another program's database
                 try:
-                    self._owner_lock = OwnerLock(self.path)
+                    self._owner_lock = OwnerLock(self.name)
                 except OSError as error:
                     raise StoreUnavailable(str(error)) from error
             return self._owner_lock
 
-    @property
-    def owner_id(self) -> int:
-        """Under which this process claims rows."""
-        return UNCLAIMED if self._owner_lock is None else self._owner_lock.id
+    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return self.file.read(work, timeout=_BUSY_TIMEOUT)
 
-    def tend(self, now: float) -> None:
-        """Take over what dead processes have left, and keep the file in order. One thread at a time does."""
-        if self._closed or not self._maintaining.acquire(blocking=False):
-            return
-        self.maintained = True
-        try:
-            if not self.file.is_same_file():
-                self._rescue()
-            lock = self._own()
-            self._checkpoint_if_needed(now)
-            if not lock.renew():
-                raise StoreUnavailable("somebody has taken its -lock file away; it is locked again as soon as possible")
-            recovery.take_over(self, lock)
-            self._maintenance.clean(now)
-        except StoreError as fault:
-            self.report(fault)
-        except OSError as error:  # of the files beside it
-            self.report(StoreUnavailable(str(error)))
-        finally:
-            self._maintaining.release()
-
-    def report(self, fault: StoreError) -> None:
-        """Tell the operator; a file that is merely busy is no news to a lane."""
-        if not isinstance(fault, (StoreBusy, ReentrantCall)) and not self._closed:
-            self.logger.log(
-                logging.ERROR,
-                f"spool {self.path}: {fault}; records are kept in memory until it can be used",
-                key="spool",
-            )
-
-    def close(self) -> None:
-        """Let go of the file, and of all that this process owns in it."""
-        with self._owning:
-            self._closed = True
-            lock, self._owner_lock = self._owner_lock, None
-        if lock is not None:
-            with contextlib.suppress(StoreError):  # whoever comes next sees that the lock is free
-                self.file.write(partial(recovery.resign, owner=lock.id), wait=_PATIENCE)
-            lock.release()
-        self.file.close()
-
-    # --- inside ----------------------------------------------------------------------------------
-
-    def _checkpoint_if_needed(self, now: float) -> None:
-        try:
-            self._maintenance.checkpoint_if_needed(now)
-        except StoreError as fault:  # which keeps nobody from trying the rest
-            self.report(fault)
-
-    def _rescue(self) -> None:
-        """The file was moved or deleted: start a new one with what still waits in the old one."""
-        found: dict[str, list[QueuedRecord]] = {}
-        with contextlib.suppress(StoreError):
-            found = self.file.write(partial(queries.drain_unclaimed, owner=self.owner_id), wait=_PATIENCE)
-        self.logger.log(
-            logging.ERROR,
-            f"spool {self.path}: the file was moved or deleted; a new one is started with what was waiting in it",
-            key="gone",
+    def _write(self, lane: str, work: Callable[..., T], timeout: float) -> tuple[int, T]:
+        """Run a step for a lane and this owner, and return the epoch in which it was run, and its result."""
+        owner = self._acquire_owner().id
+        return self.file.write(
+            lambda connection: (self.epoch, work(connection, self._lanes[lane], owner)), timeout=timeout
         )
-        self.file.reopen()
-        self.base = 0  # so that lanes enter again what they had claimed, also where no other file can be opened
-        for lane, entries in found.items():
-            self.lane(lane)
-            self.enqueue_again(lane, entries)
 
-    def _enter(
-        self, shares: Sequence[LaneBatch], *, wait: float, urgent: bool = False, late: bool = False
-    ) -> dict[tuple[str, bytes], int]:
-        bodies = _bodies(shares)
+    def _apply(self, connection: sqlite3.Connection, lane: int, outcome: Outcome) -> None:
+        owner, keep = self.owner_id, self._options.dead_letters
+        if outcome.delivered:
+            queries.delete(connection, lane, owner, outcome.delivered, DELIVERED)
+        if outcome.dropped and outcome.reason is not None:
+            queries.delete(connection, lane, owner, outcome.dropped, outcome.reason.value)
+        if outcome.dead_letters:
+            queries.dead_letter(connection, lane, owner, outcome.dead_letters, keep=keep)
+        if outcome.unreadable:
+            queries.dead_letter_unreadable(connection, lane, owner, outcome.unreadable, keep=keep)
+        if outcome.not_sent:
+            queries.clear_in_flight(connection, lane, owner, outcome.not_sent)
 
-        placed: dict[tuple[str, bytes], int] = {}
+    def _opened(self, connection: sqlite3.Connection, epoch: int) -> None:
+        self.epoch = epoch
+        self._lanes = queries.ensure_lanes(connection, self._names)
 
-        def work(connection: sqlite3.Connection) -> tuple[dict[str, tuple[int, int]], Counter[str]]:
-            placed.clear()  # what is tried again may come elsewhere
-            entered = queries.enter(
-                connection,
-                shares,
-                bodies,
-                lanes=self.lanes,
-                base=self.base,
-                window=self.options.dedupe_window,
-                placed=placed,
-            )
-            if late:
-                counts = {(self.lanes[share.lane], queries.FALLBACK): len(share.entries) for share in shares}
-                queries.count(connection, counts)
-            return entered, self._quota.hold(connection, sum(map(len, bodies.values())))
-
-        entered, evicted = self.file.write(work, wait=wait, urgent=urgent)
-        for lane, (number, size) in entered.items():
-            if number:
-                self._lanes[lane].horizon.entered(number, size)
-        for lane, number in evicted.items():
-            if lane in self._lanes:
-                self._lanes[lane].add_evicted(number)
-        return placed
-
-    def _opened(self, connection: sqlite3.Connection, base: int) -> None:
-        self.base = base
-        self.lanes = queries.ensure_lanes(connection, self._lanes)
-
-    def _set_aside(self, aside: str, why: str) -> None:
-        """Tell the operator that a damaged file was moved."""
-        self.logger.log(
+    def _quarantined(self, moved_to: str, reason: str) -> None:
+        """Log that a damaged file was moved."""
+        self._logger.log(
             logging.ERROR,
-            f"spool {aside.rpartition('.corrupt-')[0]} is damaged ({why}); it was moved to {aside}, and a new one is "
-            "started",
+            f"spool {moved_to.rpartition('.corrupt-')[0]} is damaged ({reason}); it was moved to {moved_to}, and a "
+            "new one is started",
             key="corrupt",
         )
 
 
-def _nothing(connection: sqlite3.Connection) -> None:
+def _open(connection: sqlite3.Connection) -> None:
     """Open the file, and do nothing else."""
 
 
-def _bodies(shares: Sequence[LaneBatch]) -> dict[int, bytes]:
-    """The `id()` of each record to its bytes."""
+def _encode(batches: Sequence[LaneBatch]) -> dict[int, bytes]:
+    """Return the `id()` of each record to its encoded body."""
     bodies: dict[int, bytes] = {}
     try:
-        for share in shares:
-            for entry in share.entries:
+        for batch in batches:
+            for entry in batch.entries:
                 if (known := id(entry.record)) not in bodies:
                     bodies[known] = encode_entry(entry)
     except Exception as error:

@@ -1,4 +1,7 @@
-"""An entry as bytes, and back. `since` is not among them: it has a column, which a dead letter's retry changes."""
+"""Encoding of queued records in stores.
+
+`enqueued_at` is not part of it: it has a column of its own, which a dead letter's retry changes.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +23,21 @@ _decode = msgspec.msgpack.Decoder(
 
 
 def encode_entry(entry: QueuedRecord) -> bytes:
-    """The record and its context. Field names stand beside the values, so that later releases may add some."""
+    """Encode the record and its context, with the names of fields, so that later releases may add some."""
     record, context = entry.record, entry.context
     if isinstance(record, Goal) and isinstance(record.amount, int) and record.amount >= 2**64:
-        record = replace(record, amount=Decimal(record.amount))  # which is no integer to MessagePack
+        record = replace(record, amount=Decimal(record.amount))  # MessagePack integers have 64 bits
     try:
         return _encode((record, context))
-    except (UnicodeEncodeError, TypeError):  # a lone surrogate, which no vendor would see either, or marked-up text
+    except (UnicodeEncodeError, TypeError):  # a lone surrogate, or a subclass of str
         return _encode(replace_surrogates((record, context)))
 
 
-def decode_entry(body: bytes, *, since: float, row: int) -> QueuedRecord:
-    """The entry again."""
+def decode_entry(body: bytes, *, enqueued_at: float, handle: int) -> QueuedRecord:
+    """Decode a record.
+
+    Raises:
+        msgspec.MsgspecError: It was encoded by another release, or is damaged.
+    """
     record, context = _decode(body)
-    return QueuedRecord(record, context, since, row)
+    return QueuedRecord(record, context, enqueued_at, handle)

@@ -17,7 +17,7 @@ from sessionsight.capture.records import (
     QueuedRecord,
     Record,
 )
-from sessionsight.delivery.queue.codec import decode_entry, encode_entry
+from sessionsight.delivery.stores.codec import decode_entry, encode_entry
 from sessionsight.request.context import Page, SessionSightIds, SignalIds, TrackingContext
 
 COMMON: dict[str, Any] = {"random": b"0123456789", "time": 1_767_225_600.25}
@@ -31,7 +31,7 @@ CONTEXT = TrackingContext(
 
 
 def back(record: Record, context: TrackingContext = CONTEXT) -> QueuedRecord:
-    return decode_entry(encode_entry(QueuedRecord(record, context, 5.0)), since=5.0, row=7)
+    return decode_entry(encode_entry(QueuedRecord(record, context, 5.0)), enqueued_at=5.0, handle=7)
 
 
 @pytest.mark.parametrize(
