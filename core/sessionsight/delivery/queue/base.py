@@ -104,7 +104,7 @@ class Spool(Protocol):
 
     @property
     def durable(self) -> bool:
-        """Whether queued records outlive the process. `enqueue` then does blocking I/O."""
+        """True if queued records outlive the process. `enqueue` then does blocking I/O."""
 
     def lane(self, lane: str) -> LaneQueue:
         """Return the queue of a lane, the same one at each call."""

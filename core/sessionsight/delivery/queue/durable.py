@@ -367,7 +367,7 @@ class DurableLaneQueue:
         return self._read(lambda: self._store.count_unresolved(self.name, last=last), default=0)
 
     def _read(self, read: Callable[[], T], *, default: T) -> T:
-        """Read from the store. Return the default if no record of ours can be in it.
+        """Read from the store. Return the default if it cannot contain our records.
 
         Raises:
             StoreError: It cannot be read, which was logged.

@@ -46,7 +46,7 @@ class DurableSpool:
         self.options = options
         self.logger = logger
         self.maintained = False
-        """Whether this process has recovered abandoned records."""
+        """True once this process has recovered abandoned records."""
         self._pid = os.getpid()
         self._lanes: dict[str, DurableLaneQueue] = {}
         self._maintaining = threading.Lock()

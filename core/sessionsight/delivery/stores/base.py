@@ -86,7 +86,7 @@ class Claim(Struct, frozen=True):
     unreadable: Mapping[int, str]
     """Handles of claimed records that cannot be decoded, to the error."""
     more: bool
-    """Whether the lane has more records that are ready."""
+    """True if the lane has more records that are ready."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):

@@ -113,7 +113,7 @@ class SqliteConnection:
 
     @property
     def is_full(self) -> bool:
-        """Whether the last write has failed because of missing space."""
+        """True if the last write has failed because of missing space."""
         return isinstance(self._last_error, StoreFull)
 
     def is_same_file(self) -> bool:
