@@ -37,9 +37,9 @@ def steps() -> dict[str, tuple[Step, float | None]]:
         "goal increment": (_burst(lonely, _increment), None),
         "Analytics object creation": (_creation(lonely), None),
         "resolve: strings to context": (_resolve(), None),
-        "submitting a request's records": (_hand_over(lonely), None),
-        "in the background: context and lane of one record, one vendor": (_intake(lonely), None),
-        "in the background: context and lanes of one record, four vendors": (_intake(crowded), None),
+        "submitting a request's records": (_submit_step(lonely), None),
+        "in the background: context and lane of one record, one vendor": (_process_step(lonely), None),
+        "in the background: context and lanes of one record, four vendors": (_process_step(crowded), None),
     }
 
 
@@ -95,11 +95,11 @@ def _resolve() -> Step:
     return run
 
 
-def _hand_over(client: Client) -> Step:
-    """What a request's end pays: a batch goes into the intake, which is emptied after each five hundred, untimed."""
+def _submit_step(client: Client) -> Step:
+    """Submit a batch, as the end of a request does. The queue is emptied after every 500 batches, untimed."""
     batches = _batches(client)
-    intake = client._engine_for_process()._submit_queue
-    intake._idle = False  # as between the first request of a burst and the last: nobody is woken
+    submit_queue = client._engine_for_process()._submit_queue
+    submit_queue._idle = False  # as during a burst of requests, when no thread is woken
 
     def run(loops: int) -> float:
         total = 0.0
@@ -109,14 +109,14 @@ def _hand_over(client: Client) -> Step:
             for batch in some:
                 client.submit(batch)
             total += perf_counter() - started
-            intake._inbox.clear()
+            submit_queue._inbox.clear()
         return total
 
     return run
 
 
-def _intake(client: Client) -> Step:
-    """What the intake's thread does with a batch: work out its context, and give each lane its share."""
+def _process_step(client: Client) -> Step:
+    """Process a batch, as the submit queue's thread does: resolve its context, and enqueue its records in each lane."""
     engine = client._engine_for_process()
 
     def run(loops: int) -> float:

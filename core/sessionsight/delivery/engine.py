@@ -291,7 +291,7 @@ class Engine:
         number = sum(len(batch.records) for batch in lost)
         self.increment("rejected", number)
         message = f"internal error, {type(error).__name__}: {error}; {number} records are lost"
-        self.logger.log(logging.ERROR, message, key="intake")
+        self.logger.log(logging.ERROR, message, key="submit_queue")
 
     def flush(self, deadline: float) -> bool:
         """Wait until every lane is empty, or until the deadline on the monotonic clock."""
