@@ -1,4 +1,4 @@
-"""A destination that takes everything, and a transport that keeps what it is given."""
+"""A destination that accepts all records, and a transport that stores them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -13,7 +13,7 @@ from sessionsight.request.raw import HeaderNames, RequestData, from_any
 
 
 class BoxDestination:
-    """Takes every kind of record, as it is."""
+    """Accepts every kind of record unchanged."""
 
     limits = Limits()
 
@@ -34,7 +34,7 @@ class BoxDestination:
 
 
 class Box:
-    """A transport that keeps the entries of all calls, by destination."""
+    """A transport that stores the entries of all calls by destination."""
 
     def __init__(self) -> None:
         self.entries: dict[str, list[QueuedRecord]] = {}
@@ -49,14 +49,14 @@ class Box:
 
 
 class Recorder:
-    """A client and the box it delivers into."""
+    """A client and the box that it delivers to."""
 
     def __init__(self, client: Client, box: Box) -> None:
         self.client = client
         self.box = box
 
     def entries(self, destination: str = "box") -> list[QueuedRecord]:
-        """What has been delivered, after waiting for all of it."""
+        """Wait for delivery, and return the delivered records."""
         assert self.client.flush(10)
         assert all(lane.balanced for lane in self.client.stats().lanes.values())
         return self.box.entries.get(destination, [])
@@ -65,11 +65,11 @@ class Recorder:
         return [entry.record for entry in self.entries()]
 
     def events(self) -> dict[str, Any]:
-        """Names of the events to their properties."""
+        """The properties of the events by name."""
         return {record.name: decode(record.properties) for record in self.records() if isinstance(record, Event)}
 
     def users(self) -> list[str | None]:
-        """Who did each record, in order."""
+        """The user of each record, in order."""
         return [entry.user_id for entry in self.entries()]
 
     def dropped(self, destination: str = "box") -> dict[str, int]:
@@ -77,7 +77,7 @@ class Recorder:
 
 
 class Visit:
-    """A request as an adapter would hold it: anything `from_any` knows, and what the framework has found out."""
+    """A request as an adapter has it: any shape that `from_any` recognises, and the user and route of the framework."""
 
     def __init__(self, request: object = "", *, user: str | None = None, route: str | None = None) -> None:
         self.request = request
@@ -86,7 +86,7 @@ class Visit:
 
 
 class VisitReader:
-    """Reads a `Visit`, and counts how often."""
+    """Reads a `Visit`, and counts the calls."""
 
     def __init__(self) -> None:
         self.read = 0

@@ -1,4 +1,4 @@
-"""A client whose records can be looked at."""
+"""Clients that deliver to memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ MakeRecorder = Callable[..., Recorder]
 
 @pytest.fixture
 def make_recorder() -> MakeRecorder:
-    """Makes a client that delivers into a box; options are those of `Settings`."""
+    """Creates clients that deliver to a box; options are those of `Settings`."""
 
     def make(*names: str, **options: Any) -> Recorder:
         box = Box()
@@ -26,11 +26,11 @@ def make_recorder() -> MakeRecorder:
 
 @pytest.fixture
 def recorder(make_recorder: MakeRecorder) -> Recorder:
-    """A strict client that delivers into a box."""
+    """A strict client that delivers to a box."""
     return make_recorder(strict=True)
 
 
 @pytest.fixture
 def lenient(make_recorder: MakeRecorder) -> Recorder:
-    """The same as in production: a wrong call is logged."""
+    """A client as in production: an invalid call is logged."""
     return make_recorder()

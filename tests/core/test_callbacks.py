@@ -1,4 +1,4 @@
-"""Async functions where plain ones are expected: refused when they are set, and never taken for a yes."""
+"""Async functions as settings are rejected, and awaitables do not count as yes."""
 
 import asyncio
 import functools
@@ -64,7 +64,7 @@ ASYNC: dict[str, Any] = {
 
 
 class Later:
-    """An awaitable that is no coroutine."""
+    """An awaitable that is not a coroutine."""
 
     def __await__(self) -> Iterator[Any]:
         yield
@@ -96,7 +96,7 @@ LATE: dict[str, Callable[..., Any]] = {
 
 @pytest.fixture(autouse=True)
 def _no_coroutine_is_left_unawaited() -> Iterator[None]:
-    """Python's warning about one is an error here."""
+    """Turns Python's warning about coroutines that were never awaited into an error."""
     yield
     cached.cache_clear()
 
@@ -106,7 +106,7 @@ def _no_coroutine_is_left_unawaited() -> Iterator[None]:
 
 @pytest.mark.parametrize("kind", ASYNC)
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_setting_that_is_an_async_function_is_refused(name: str, kind: str) -> None:
+def test_an_async_function_as_a_setting_is_rejected(name: str, kind: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^{name} must be a plain function .*its result is not awaited"):
         Settings(**{name: ASYNC[kind]})
 
@@ -121,14 +121,14 @@ def test_a_setting_that_is_an_async_function_is_refused(name: str, kind: str) ->
         (Analyse, {"public_key": None}),
     ],
 )
-def test_a_key_that_an_async_function_gives_is_refused(vendor: Any, options: dict[str, Any], kind: str) -> None:
+def test_an_async_function_for_a_key_is_rejected(vendor: Any, options: dict[str, Any], kind: str) -> None:
     options = {name: ASYNC[kind] if value is None else value for name, value in options.items()}
     with pytest.raises(ConfigurationError, match=r"^destination '\w+': \w*key must be a plain function"):
         vendor(**options)
 
 
 @pytest.mark.parametrize("method", ["supports", "drop_reason", "build_requests", "classify"])
-def test_an_own_destination_with_an_async_method_is_refused(method: str) -> None:
+def test_a_custom_destination_with_an_async_method_is_rejected(method: str) -> None:
     destination = BoxDestination()
     setattr(destination, method, no)
     with pytest.raises(ConfigurationError, match=f"^destination 'box': {method} must be a plain function"):
@@ -144,20 +144,20 @@ def test_every_other_callable_may_be_a_plain_function(function: Callable[..., An
 
 
 @pytest.mark.parametrize("kind", [*ASYNC, *LATE])
-def test_what_has_to_be_awaited_is_no_answer(kind: str) -> None:
+def test_an_awaitable_is_not_a_result(kind: str) -> None:
     function = {**ASYNC, **LATE}[kind]
     for call in (run, decide):
         with pytest.raises(UnawaitedResult, match=r"^the function returned a .*, which is not awaited"):
             call(function)
 
 
-def test_a_generator_is_no_answer_to_a_question() -> None:
+def test_a_generator_is_not_a_truth_value() -> None:
     with pytest.raises(UnawaitedResult, match="generator; it must return True or False"):
         decide(lambda: (answer for answer in [False]))
     assert list(run(lambda: (name for name in ["box"]))) == ["box"]
 
 
-def test_a_task_that_somebody_else_runs_is_left_alone() -> None:
+def test_a_task_of_another_coroutine_is_not_closed() -> None:
     async def main() -> object:
         task = asyncio.ensure_future(asyncio.sleep(0, "done"))
         with pytest.raises(UnawaitedResult):
@@ -168,7 +168,7 @@ def test_a_task_that_somebody_else_runs_is_left_alone() -> None:
 
 
 def late(make_recorder: MakeRecorder, *names: str, **options: Any) -> tuple[Recorder, Analytics]:
-    """A request that captured an event, as a page, under such a setting."""
+    """Capture an event and a page view in a request with this setting."""
     recorder = make_recorder(*names, **options)
     analytics = Analytics(recorder.client, VisitReader(), Visit("ss_sid=session-1", user="framework"))
     analytics.capture("seen")
@@ -190,7 +190,7 @@ def late(make_recorder: MakeRecorder, *names: str, **options: Any) -> tuple[Reco
         ),
     ],
 )
-def test_without_an_answer_nothing_of_the_request_is_sent(
+def test_an_awaitable_from_consent_or_should_capture_drops_the_request(
     make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture, setting: tuple[str, str, str], kind: str
 ) -> None:
     name, reason, words = setting
@@ -203,7 +203,7 @@ def test_without_an_answer_nothing_of_the_request_is_sent(
 
 
 @pytest.mark.parametrize("kind", LATE)
-def test_without_an_answer_there_is_no_page_and_no_user(
+def test_an_awaitable_from_pageviews_or_user_counts_as_no_page_and_no_user(
     make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     recorder, _ = late(make_recorder, pageviews=LATE[kind], user=LATE[kind])
@@ -214,7 +214,7 @@ def test_without_an_answer_there_is_no_page_and_no_user(
 
 
 @pytest.mark.parametrize("kind", LATE)
-def test_a_record_without_an_answer_of_before_send_is_dropped(make_recorder: MakeRecorder, kind: str) -> None:
+def test_an_awaitable_from_before_send_drops_the_record(make_recorder: MakeRecorder, kind: str) -> None:
     recorder = make_recorder(before_send=LATE[kind])
     recorder.client.analytics.capture("seen")
     assert recorder.records() == []
@@ -227,7 +227,7 @@ def test_a_record_without_an_answer_of_before_send_is_dropped(make_recorder: Mak
 
 
 @pytest.mark.parametrize("kind", LATE)
-def test_a_key_is_never_what_would_have_to_be_awaited(kind: str) -> None:
+def test_an_awaitable_is_not_a_key(kind: str) -> None:
     with pytest.raises(ConfigurationError, match=r"the function returned a .*, which is not awaited"):
         resolve_secret(LATE[kind])
 
@@ -259,6 +259,8 @@ def flask(settings: dict[str, Any]) -> object:
 
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("framework", [asgi, wsgi, flask])
-def test_an_app_with_an_async_function_does_not_start(framework: Callable[..., object], name: str) -> None:
+def test_an_app_with_an_async_function_in_its_settings_does_not_start(
+    framework: Callable[..., object], name: str
+) -> None:
     with pytest.raises(ConfigurationError, match=f"^{name} must be a plain function"):
         framework({"destinations": {}, name: no})

@@ -34,7 +34,7 @@ COOKIE = "ss_sid=session-1; ss_vid=visitor-1"
 
 
 def serve(recorder: Recorder, request: object = COOKIE, *, reader: Any = None, **facts: Any) -> Analytics:
-    """One request that captures an event and ends."""
+    """Capture an event in a request, and end it."""
     analytics = Analytics(recorder.client, reader or VisitReader(), Visit(request, **facts))
     analytics.capture("x")
     analytics.end()
@@ -55,7 +55,7 @@ def test_a_bound_context_and_its_ids_are_on_every_record(recorder: Recorder) -> 
     assert (second.user_id, second.record.distinct_id, second.record.anonymous_id) == ("other", "d2", "a2")
 
 
-def test_a_context_that_travelled_as_a_carrier_binds_as_it_was(recorder: Recorder) -> None:
+def test_a_context_from_a_carrier_binds_unchanged(recorder: Recorder) -> None:
     analytics = Analytics(recorder.client, VisitReader(), Visit(COOKIE, user="user_1", route="/checkout"))
     carrier = analytics.context.to_carrier()
     recorder.client.bind(TrackingContext.from_carrier(carrier)).capture("paid")
@@ -64,7 +64,7 @@ def test_a_context_that_travelled_as_a_carrier_binds_as_it_was(recorder: Recorde
     assert entry.user_id == "user_1"
 
 
-def test_a_wrong_id_at_bind_raises_in_strict_mode_only(
+def test_an_invalid_id_in_bind_raises_in_strict_mode_only(
     recorder: Recorder, lenient: Recorder, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(InvalidEventError, match="user_id must be"):
@@ -82,7 +82,7 @@ HANDMADE = TrackingContext(
 )
 
 
-def test_a_context_made_by_hand_has_its_ids_as_text(recorder: Recorder) -> None:
+def test_ids_of_a_handwritten_context_are_converted_to_text(recorder: Recorder) -> None:
     recorder.client.bind(HANDMADE).capture("x")
     [entry] = recorder.entries()
     assert entry.context == TrackingContext(
@@ -108,7 +108,7 @@ def test_a_context_made_by_hand_has_its_ids_as_text(recorder: Recorder) -> None:
         ({"signal": None}, r"context.signal must be SignalIds\(...\), not None"),
     ],
 )
-def test_what_no_vendor_takes_of_a_context_counts_as_missing(
+def test_invalid_values_of_a_context_count_as_missing(
     recorder: Recorder, lenient: Recorder, caplog: pytest.LogCaptureFixture, wrong: dict[str, Any], message: str
 ) -> None:
     context = TrackingContext(**{"user_id": "user_1", "anonymous_id": "a1", **wrong})
@@ -121,7 +121,7 @@ def test_what_no_vendor_takes_of_a_context_counts_as_missing(
     assert re.search(f"{re.escape(__file__)}:\\d+: {message}", caplog.text)
 
 
-def test_a_carrier_is_no_context(recorder: Recorder, lenient: Recorder) -> None:
+def test_a_carrier_is_rejected_as_a_context(recorder: Recorder, lenient: Recorder) -> None:
     carrier: Any = {"ss_sid": "session-1"}
     with pytest.raises(InvalidEventError, match=r"not a dict; TrackingContext\.from_carrier\(\) reads"):
         recorder.client.bind(carrier)
@@ -141,7 +141,7 @@ REFUSED: Any = {"ss_opted_out": "1", "ss_sid": "session-1", "ss_user_id": "user_
     ],
     ids=["carrier", "handmade", "mistake"],
 )
-def test_nothing_is_sent_of_a_visitor_who_has_refused_whoever_is_named(lenient: Recorder, context: Any) -> None:
+def test_records_without_consent_are_dropped_even_for_a_named_user(lenient: Recorder, context: Any) -> None:
     analytics = lenient.client.bind(context, user_id="user_1", distinct_id="user_1", anonymous_id="a1")
     analytics.identify("user_1", {"plan": "pro"})
     analytics.capture("x", user_id="user_1", destinations="box")
@@ -151,7 +151,7 @@ def test_nothing_is_sent_of_a_visitor_who_has_refused_whoever_is_named(lenient: 
     assert lenient.dropped() == {"consent": 3}
 
 
-def test_a_refusal_is_dropped_for_a_reason_of_its_own_first(recorder: Recorder) -> None:
+def test_missing_consent_takes_precedence_over_other_drop_reasons(recorder: Recorder) -> None:
     analytics = Analytics.bound(recorder.client, OPTED_OUT, drop=DropReason.EXCLUDED)
     analytics.capture("x", user_id="user_1")
     assert recorder.dropped() == {"excluded": 1}
@@ -171,7 +171,7 @@ def test_a_refusal_is_dropped_for_a_reason_of_its_own_first(recorder: Recorder) 
         {"headers": {"Cookie": COOKIE}},
     ],
 )
-def test_analytics_of_any_request_are_under_its_ids_and_hand_over_at_once(recorder: Recorder, request_: object) -> None:
+def test_for_request_uses_the_requests_ids_and_submits_immediately(recorder: Recorder, request_: object) -> None:
     analytics = recorder.client.for_request(request_)
     analytics.capture("x")
     analytics.goals.increment("signups")
@@ -179,7 +179,7 @@ def test_analytics_of_any_request_are_under_its_ids_and_hand_over_at_once(record
     assert [entry.context.sessionsight for entry in recorder.entries()] == [ids, ids]
 
 
-def test_a_request_that_is_none_gives_analytics_without_ids(recorder: Recorder) -> None:
+def test_for_request_without_a_request_has_no_ids(recorder: Recorder) -> None:
     recorder.client.for_request(None).capture("x")
     assert recorder.entries()[0].context == EMPTY_CONTEXT
 
@@ -191,7 +191,7 @@ def test_the_sites_anonymous_id_is_found_by_the_settings(make_recorder: MakeReco
     assert recorder.client.for_request(both).context.anonymous_id == "h1"
 
 
-def test_the_clients_address_is_kept_only_when_asked_for(make_recorder: MakeRecorder) -> None:
+def test_the_clients_address_is_kept_only_if_enabled(make_recorder: MakeRecorder) -> None:
     environ = {"REQUEST_METHOD": "GET", "REMOTE_ADDR": "192.0.2.1", "HTTP_X_FORWARDED_FOR": "198.51.100.77"}
     assert make_recorder().client.for_request(environ).context.page.client_ip is None
     asked = make_recorder(client_ip="truncated", trusted_proxies=1)
@@ -219,7 +219,7 @@ def test_a_consent_function_decides_by_the_request(make_recorder: MakeRecorder) 
     assert recorder.dropped() == {"consent": 1}
 
 
-def test_a_consent_function_that_raises_is_a_refusal(
+def test_a_consent_function_that_raises_counts_as_a_refusal(
     make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder = make_recorder(consent=lambda data: 1 / 0)
@@ -266,14 +266,16 @@ def test_should_capture_sees_the_frameworks_request(make_recorder: MakeRecorder)
     assert seen == ["bot", COOKIE, "bot"]
 
 
-def test_should_capture_that_raises_is_a_yes(make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_should_capture_function_that_raises_counts_as_yes(
+    make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
     recorder = make_recorder(should_capture=lambda request: 1 / 0)
     serve(recorder)
     assert len(recorder.records()) == 1
     assert "should_capture failed, which is taken as yes: ZeroDivisionError" in caplog.text
 
 
-def test_a_request_that_is_not_captured_keeps_that_after_its_end(make_recorder: MakeRecorder) -> None:
+def test_an_excluded_request_stays_excluded_after_its_end(make_recorder: MakeRecorder) -> None:
     recorder = make_recorder(should_capture=lambda request: False)
     analytics = Analytics(recorder.client, VisitReader(), Visit())
     analytics.release()
@@ -285,7 +287,7 @@ def test_a_request_that_is_not_captured_keeps_that_after_its_end(make_recorder: 
 # --- ids -----------------------------------------------------------------------------------------------
 
 
-def test_refused_ids_are_counted_and_never_logged_whole(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_ids_are_counted_and_not_logged(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
     poison = "forged" * 50
     request = {"headers": {"cookie": f"ss_sid={poison}", "x-signal-distinct-id": poison}}
     for _ in range(3):
@@ -297,7 +299,7 @@ def test_refused_ids_are_counted_and_never_logged_whole(recorder: Recorder, capl
     assert len(caplog.records) == 2
 
 
-def test_a_browsers_id_that_is_not_the_users_is_counted_once_a_request(recorder: Recorder) -> None:
+def test_a_mismatch_of_browser_id_and_user_is_counted_once_per_request(recorder: Recorder) -> None:
     request = {"headers": {"x-signal-distinct-id": "browser"}}
     serve(recorder, request, user="user_1")
     serve(recorder, request, user="browser")
@@ -324,7 +326,7 @@ def test_a_user_function_sees_the_frameworks_request(make_recorder: MakeRecorder
 
 
 @pytest.mark.parametrize("found", [None, ""])
-def test_a_user_function_may_find_nobody(make_recorder: MakeRecorder, found: object) -> None:
+def test_a_user_function_may_return_none(make_recorder: MakeRecorder, found: object) -> None:
     recorder = make_recorder(user=lambda request: found)
     serve(recorder, user="framework")
     assert recorder.users() == [None]
@@ -338,7 +340,7 @@ def test_a_user_function_may_find_nobody(make_recorder: MakeRecorder, found: obj
         (lambda request: True, "not bool"),
     ],
 )
-def test_a_user_function_that_fails_is_told_of_and_finds_nobody(
+def test_a_failing_user_function_is_logged_and_counts_as_no_user(
     make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture, user: object, words: str
 ) -> None:
     recorder = make_recorder(user=user)
@@ -359,9 +361,7 @@ class BrokenReader(VisitReader):
         raise ZeroDivisionError
 
 
-def test_a_reader_that_fails_costs_the_ids_and_not_the_records(
-    recorder: Recorder, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failing_reader_loses_ids_but_no_records(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
     analytics = serve(recorder, reader=BrokenReader())
     assert analytics.context == EMPTY_CONTEXT
     assert len(recorder.records()) == 1
@@ -372,7 +372,7 @@ def test_a_reader_that_fails_costs_the_ids_and_not_the_records(
 # --- properties ----------------------------------------------------------------------------------------
 
 
-def test_redacted_properties_never_leave(make_recorder: MakeRecorder) -> None:
+def test_redacted_properties_are_not_sent(make_recorder: MakeRecorder) -> None:
     recorder = make_recorder(redact=("password", "card"))
     analytics = recorder.client.analytics
     analytics.capture("x", {"Password": "secret", "order": {"CARD": "secret", "total": 3}})
@@ -436,7 +436,7 @@ def test_every_id_of_another_library_is_its_python_value(make_recorder: MakeReco
     ]
 
 
-def test_times_without_a_zone_are_read_in_the_zone_of_the_settings(make_recorder: MakeRecorder) -> None:
+def test_naive_times_are_in_the_zone_of_the_settings(make_recorder: MakeRecorder) -> None:
     local, utc = datetime(2026, 7, 1, 12), datetime(2026, 7, 1, 10, tzinfo=UTC)
     for zone in ("Europe/Berlin", ZoneInfo("Europe/Berlin")):
         recorder = make_recorder(time_zone=zone)
@@ -449,7 +449,7 @@ def test_times_without_a_zone_are_read_in_the_zone_of_the_settings(make_recorder
         assert [record.time for record in recorder.records()] == [utc.timestamp()] * 2
 
 
-def test_without_a_zone_in_the_settings_such_times_stay_as_they_are_and_timestamps_are_utc(recorder: Recorder) -> None:
+def test_without_a_time_zone_setting_naive_times_are_unchanged_and_timestamps_are_utc(recorder: Recorder) -> None:
     local = datetime(2026, 7, 1, 12)
     recorder.client.analytics.capture("x", {"at": local}, timestamp=local)
     assert recorder.events()["x"] == {"at": "2026-07-01T12:00:00"}
@@ -459,7 +459,7 @@ def test_without_a_zone_in_the_settings_such_times_stay_as_they_are_and_timestam
 # --- the client itself ---------------------------------------------------------------------------------
 
 
-def test_with_no_destination_everything_works_and_one_warning_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_without_destinations_logs_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     client = Client()
     client.analytics.capture("x")
     client.analytics.goals.increment("g", destinations=["sessionsight"])
@@ -470,7 +470,7 @@ def test_with_no_destination_everything_works_and_one_warning_says_so(caplog: py
     assert repr(client) == "Client(no destinations)"
 
 
-def test_a_disabled_client_sends_nothing_and_says_nothing(
+def test_a_disabled_client_sends_and_logs_nothing(
     make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder = make_recorder(disabled=True)
@@ -499,7 +499,7 @@ def test_settings_come_from_the_environment_by_default(monkeypatch: pytest.Monke
     assert repr(Client()) == "Client(analyse)"
 
 
-def test_resuming_an_unknown_destination_names_the_nearest(recorder: Recorder) -> None:
+def test_resuming_an_unknown_destination_suggests_the_closest_name(recorder: Recorder) -> None:
     recorder.client.resume()
     recorder.client.resume("box")
     with pytest.raises(ConfigurationError, match="resume: unknown destination 'bax'; did you mean 'box'"):
@@ -522,7 +522,7 @@ async def test_aflush_waits_in_another_thread(recorder: Recorder) -> None:
     assert len(recorder.box.entries["box"]) == 1
 
 
-def test_records_reach_the_lane_with_everything_that_was_known(recorder: Recorder) -> None:
+def test_records_reach_the_lane_with_all_their_fields(recorder: Recorder) -> None:
     request = {"headers": {"cookie": COOKIE, "host": "shop.example", "referer": "https://blog.example/?token=1"}}
     analytics = Analytics(recorder.client, VisitReader(), Visit(request, user="user_1", route="/orders/<id>"))
     analytics.capture("order_processed", {"order_id": "ord_1"})

@@ -51,7 +51,7 @@ def client_of(server: Server, threads: Threads) -> Iterator[MakeClient]:
 
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[Threads]:
-    """Gives the threads that the test's clients have at the moment; none is left after it."""
+    """Returns the current threads of the test's clients; none is left after the test."""
     before = lane_threads()
 
     def threads() -> set[threading.Thread]:
@@ -70,9 +70,7 @@ def capture(client: Client, *names: str) -> None:
         client.analytics.capture(name, user_id="user_1")
 
 
-def test_a_full_batch_leaves_at_once_however_long_others_would_be_waited_for(
-    client_of: MakeClient, server: Server
-) -> None:
+def test_a_full_batch_is_sent_without_lingering(client_of: MakeClient, server: Server) -> None:
     client = client_of("saytics", linger=3600)
 
     capture(client, *"abcdefg")
@@ -94,7 +92,7 @@ def test_flush_waits_until_everything_is_delivered(client_of: MakeClient, server
     assert counts(client, "sessionsight") == {"captured": 1, "delivered": 1}
 
 
-def test_flush_says_when_something_is_left(client_of: MakeClient, server: Server) -> None:
+def test_flush_returns_false_if_records_are_left(client_of: MakeClient, server: Server) -> None:
     answered = threading.Event()
     server.will(after(answered, reply(200)))
     client = client_of()
@@ -107,7 +105,7 @@ def test_flush_says_when_something_is_left(client_of: MakeClient, server: Server
     assert client.flush(PATIENCE)
 
 
-def test_flush_waits_as_long_as_is_set_when_it_is_not_told(client_of: MakeClient, server: Server) -> None:
+def test_flush_without_an_argument_uses_the_setting(client_of: MakeClient, server: Server) -> None:
     server.will(silence())
     client = client_of(flush_timeout=0.05)
     capture(client, "a")
@@ -115,7 +113,7 @@ def test_flush_waits_as_long_as_is_set_when_it_is_not_told(client_of: MakeClient
     assert not client.flush()
 
 
-def test_flush_of_nothing_starts_nothing(client_of: MakeClient, threads: Threads) -> None:
+def test_flush_without_records_starts_no_thread(client_of: MakeClient, threads: Threads) -> None:
     client = client_of("signal", "saytics")
 
     assert client.flush()
@@ -143,7 +141,7 @@ def test_many_threads_may_flush_at_once(client_of: MakeClient, server: Server) -
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-async def test_the_event_loop_goes_on_while_aflush_waits(client_of: MakeClient, server: Server) -> None:
+async def test_aflush_does_not_block_the_event_loop(client_of: MakeClient, server: Server) -> None:
     answered = threading.Event()
     server.will(after(answered, reply(200)))
     client = client_of()
@@ -158,13 +156,13 @@ async def test_the_event_loop_goes_on_while_aflush_waits(client_of: MakeClient, 
         for _ in range(20):
             await anyio.lowlevel.checkpoint()
         assert flushed == []
-        answered.set()  # only a loop that goes on gets here
+        answered.set()  # reached only if the loop is not blocked
 
     assert flushed == [True]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-async def test_an_aflush_that_is_cancelled_lets_go_at_once(client_of: MakeClient, server: Server) -> None:
+async def test_a_cancelled_aflush_returns_immediately(client_of: MakeClient, server: Server) -> None:
     server.will(silence())
     client = client_of()
     capture(client, "a")
@@ -174,11 +172,11 @@ async def test_an_aflush_that_is_cancelled_lets_go_at_once(client_of: MakeClient
 
     assert scope.cancelled_caught
     assert counts(client) == {"captured": 1, "pending": 1}
-    client.shutdown(timeout=0)  # ends the wait of the thread that was left behind
+    client.shutdown(timeout=0)  # ends the wait of the abandoned thread
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-async def test_capturing_on_an_event_loop_waits_for_no_vendor(client_of: MakeClient, server: Server) -> None:
+async def test_capturing_on_an_event_loop_does_not_wait_for_vendors(client_of: MakeClient, server: Server) -> None:
     server.answer = silence()
     client = client_of("signal", "saytics", "analyse")
 
@@ -191,7 +189,7 @@ async def test_capturing_on_an_event_loop_waits_for_no_vendor(client_of: MakeCli
 # --- shutdown -------------------------------------------------------------------------------------
 
 
-def test_shutdown_delivers_what_it_can_and_ends_all_threads(
+def test_shutdown_delivers_pending_records_and_ends_all_threads(
     client_of: MakeClient, server: Server, threads: Threads
 ) -> None:
     client = client_of("signal", "sessionsight", linger=3600)
@@ -205,7 +203,7 @@ def test_shutdown_delivers_what_it_can_and_ends_all_threads(
     server.wait_until(lambda: not server._open, "all connections are closed")
 
 
-def test_shutdown_counts_and_names_what_is_lost(
+def test_shutdown_counts_and_logs_lost_records(
     client_of: MakeClient, server: Server, caplog: pytest.LogCaptureFixture, threads: Threads
 ) -> None:
     server.answer = silence()
@@ -222,9 +220,7 @@ def test_shutdown_counts_and_names_what_is_lost(
     until(lambda: not threads(), "all threads have ended, even those that waited for a reply")
 
 
-def test_after_shutdown_captures_are_counted_as_lost_and_nothing_breaks(
-    client_of: MakeClient, server: Server, threads: Threads
-) -> None:
+def test_captures_after_shutdown_are_counted_as_lost(client_of: MakeClient, server: Server, threads: Threads) -> None:
     client = client_of()
     assert client.shutdown()
 
@@ -241,7 +237,7 @@ def test_after_shutdown_captures_are_counted_as_lost_and_nothing_breaks(
 # --- nothing to send to ---------------------------------------------------------------------------
 
 
-def test_a_disabled_client_counts_nothing_sends_nothing_and_is_silent(
+def test_a_disabled_client_counts_sends_and_logs_nothing(
     client_of: MakeClient, server: Server, caplog: pytest.LogCaptureFixture, threads: Threads
 ) -> None:
     client = client_of("signal", "sessionsight", disabled=True)
@@ -258,7 +254,7 @@ def test_a_disabled_client_counts_nothing_sends_nothing_and_is_silent(
     assert server.requests == []
 
 
-def test_without_a_destination_everything_works_and_one_warning_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_destinations_calls_work_and_one_warning_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     client = Client(Settings())
 
     capture(client, "a", "b")
@@ -273,7 +269,7 @@ def test_without_a_destination_everything_works_and_one_warning_says_so(caplog: 
 # --- resume ---------------------------------------------------------------------------------------
 
 
-def test_resume_lets_one_lane_or_all_try_again_at_once(client_of: MakeClient, server: Server) -> None:
+def test_resume_retries_one_lane_or_all_immediately(client_of: MakeClient, server: Server) -> None:
     server.answer = reply(401)
     client = client_of("signal", "analyse", pause_interval=3600)
     capture(client, "a")
@@ -289,7 +285,7 @@ def test_resume_lets_one_lane_or_all_try_again_at_once(client_of: MakeClient, se
     assert counts(client) == {"captured": 1, "delivered": 1}
 
 
-def test_resume_knows_only_the_lanes_there_are(client_of: MakeClient) -> None:
+def test_resume_rejects_unknown_lanes(client_of: MakeClient) -> None:
     with pytest.raises(ConfigurationError, match="signal"):
         client_of("signal").resume("signl")
 
@@ -297,7 +293,7 @@ def test_resume_knows_only_the_lanes_there_are(client_of: MakeClient) -> None:
 # --- the ledger -----------------------------------------------------------------------------------
 
 
-def test_the_ledger_adds_up_and_no_goal_counts_twice_whatever_the_vendors_do(
+def test_the_ledger_adds_up_and_goals_count_once_whatever_vendors_respond(
     client_of: MakeClient, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)
@@ -317,7 +313,7 @@ def test_the_ledger_adds_up_and_no_goal_counts_twice_whatever_the_vendors_do(
                 goal = request.json["goalId"]
                 counted[goal] = counted.get(goal, 0) + 1
                 if chance.random() < 0.2:
-                    return reset()  # taken, but nobody hears of it
+                    return reset()  # accepted, but the connection is reset
             return reply(200)
 
     server.decide = decide
@@ -360,7 +356,7 @@ def test_dead_letters_of_all_lanes_are_listed(client_of: MakeClient, server: Ser
     ]
 
 
-def test_a_vendor_that_is_not_there_stops_nobody(client_of: MakeClient, server: Server) -> None:
+def test_an_unreachable_vendor_does_not_affect_other_lanes(client_of: MakeClient, server: Server) -> None:
     client = client_of(url=f"http://127.0.0.1:{free_port()}")
     alive = client_of()
 

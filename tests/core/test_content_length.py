@@ -6,7 +6,7 @@ from sessionsight.content_length import ContentLengthTracker
 
 
 def track(*sizes: int, method: str = "GET", status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> list[bool]:
-    """Whether the response is complete with its headers, and with each chunk of these sizes."""
+    """Return whether the response is complete after its headers, and after each chunk of these sizes."""
     tracker = ContentLengthTracker(method)
     return [tracker.response_started(status, headers), *map(tracker.about_to_write, sizes)]
 
@@ -19,24 +19,24 @@ def test_the_byte_that_completes_the_length_is_the_last() -> None:
     assert track(2, 2, 1, headers=length("5")) == [False, False, False, True]
 
 
-def test_whatever_comes_after_it_comes_after_the_end() -> None:
+def test_writes_after_the_last_byte_are_after_the_end() -> None:
     assert track(5, 0, 3, headers=length("5")) == [False, True, True, True]
 
 
-def test_a_chunk_that_is_too_long_completes_it_as_well() -> None:
+def test_a_chunk_beyond_the_length_completes_the_response() -> None:
     assert track(9, headers=length("5")) == [False, True]
 
 
-def test_too_few_bytes_complete_nothing() -> None:
+def test_too_few_bytes_do_not_complete_the_response() -> None:
     assert track(4, headers=length("5")) == [False, False]
 
 
 @pytest.mark.parametrize("value", ["", "five", "-1", "1.5", "\u0665", "5, 5"])
-def test_without_a_length_that_is_a_number_nothing_is_known(value: str) -> None:
+def test_a_length_that_is_not_a_number_is_ignored(value: str) -> None:
     assert track(5, headers=length(value)) == [False, False]
 
 
-def test_without_the_header_nothing_is_known() -> None:
+def test_without_content_length_the_end_is_unknown() -> None:
     assert track(5) == [False, False]
 
 
@@ -57,7 +57,7 @@ def test_names_may_be_bytes_in_any_case_and_values_may_have_spaces() -> None:
     assert tracker.about_to_write(3)
 
 
-def test_of_two_starts_the_second_counts() -> None:
+def test_a_second_response_start_overrides_the_first() -> None:
     tracker = ContentLengthTracker("GET")
     tracker.response_started(200, length("0"))
     tracker.response_started(500, length("3"))

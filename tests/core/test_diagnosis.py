@@ -1,4 +1,4 @@
-"""Checks, test events and the table of the ledger, against a real server and with real keys' looks."""
+"""Checks, test events and the ledger's table, with a real server and realistic keys."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +38,7 @@ def signal_at(server: Server) -> dict[str, Any]:
 # --- check ----------------------------------------------------------------------------------------
 
 
-def test_a_check_tells_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_distinguishes_settings_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found(check(client_for(SIGNAL)), "signal") == [("ok", "configured by the settings")]
     monkeypatch.setenv("SIGNAL_API_KEY", "key_1")
     monkeypatch.setenv("SIGNAL_PROJECT_ID", "shop")
@@ -54,17 +54,17 @@ def test_a_check_names_the_variable_that_is_missing() -> None:
     ]
 
 
-def test_a_check_without_destinations_says_what_to_set() -> None:
+def test_a_check_without_destinations_has_a_hint() -> None:
     [finding, *_] = check(client_for({}), environ={})
     assert (finding.level, finding.subject) == ("warning", "destinations")
     assert "SIGNAL_API_KEY" in finding.hint
 
 
-def test_a_check_says_that_analytics_are_disabled() -> None:
+def test_a_check_warns_of_disabled_analytics() -> None:
     assert found(check(client_for(SIGNAL, disabled=True)), "disabled") == [("warning", "is on: nothing is sent")]
 
 
-def test_a_check_finds_addresses_of_this_machine() -> None:
+def test_a_check_warns_of_urls_of_this_machine() -> None:
     findings = check(client_for({"signal": {"api_key": "k", "endpoint": "http://localhost:8000"}}))
     assert found(findings, "signal")[1] == (
         "warning",
@@ -72,9 +72,9 @@ def test_a_check_finds_addresses_of_this_machine() -> None:
     )
 
 
-# A key in the settings that holds a line end is refused when its destination is made; a function gives it later.
+# A key with a line end is rejected when its destination is created, so a function returns it.
 @pytest.mark.parametrize("key", ["...", "schlüssel", "two\nlines"])
-def test_a_check_finds_keys_that_are_none_and_does_not_show_them(key: str) -> None:
+def test_a_check_finds_invalid_keys_without_showing_them(key: str) -> None:
     findings = check(client_for({"signal": {"api_key": lambda: key}}))
     assert has_errors(findings)
     [(level, message)] = found(findings, "signal")
@@ -98,7 +98,7 @@ def test_a_check_finds_a_key_function_that_fails() -> None:
         ("sessionsight", "secret_api_key", "sessionsight_sec_123456"),
     ],
 )
-def test_a_production_key_in_debug_mode_is_worth_a_warning(name: str, option: str, key: str) -> None:
+def test_a_check_warns_of_production_keys_in_debug_mode(name: str, option: str, key: str) -> None:
     options = {option: key, **({"property_id": "p"} if name == "sessionsight" else {})}
     findings = check(client_for({name: options}, strict=True))
     assert [level for level, _ in found(findings, "strict")] == ["ok", "warning"]
@@ -106,12 +106,12 @@ def test_a_production_key_in_debug_mode_is_worth_a_warning(name: str, option: st
     assert len(found(check(client_for({name: options})), "strict")) == 1
 
 
-def test_keys_for_this_machine_are_not_taken_for_production() -> None:
+def test_keys_for_local_urls_are_not_production_keys() -> None:
     client = client_for({"saytics": {"secret_key": "sk_live_local", "api_url": "http://127.0.0.1:7717"}}, strict=True)
     assert [level for level, _ in found(check(client), "strict")] == ["ok"]
 
 
-def test_a_destination_of_the_users_own_is_checked_as_far_as_it_can_be() -> None:
+def test_a_custom_destination_is_checked() -> None:
     client = Client(Settings(destinations=(BoxDestination(),)))
     assert found(check(client), "box") == [("ok", "configured by the settings")]
 
@@ -119,7 +119,7 @@ def test_a_destination_of_the_users_own_is_checked_as_far_as_it_can_be() -> None
 # --- test events ----------------------------------------------------------------------------------
 
 
-def test_a_test_event_arrives_and_is_marked(server: Server) -> None:
+def test_a_test_event_is_delivered_and_marked(server: Server) -> None:
     findings = send_test_event(client_for(signal_at(server)), 10)
     assert found(findings, "signal") == [("ok", "delivered: event 'sessionsight_test'")]
     [request] = server.wait_for(1)
@@ -131,28 +131,28 @@ def test_a_test_event_arrives_and_is_marked(server: Server) -> None:
     )
 
 
-def test_a_refused_test_event_is_told_in_the_vendors_words(server: Server) -> None:
+def test_a_rejected_test_event_is_reported_with_the_vendors_message(server: Server) -> None:
     server.will(reply(400, body=b'{"error": "no such project"}'))
     findings = send_test_event(client_for(signal_at(server)), 10)
     assert found(findings, "signal") == [("error", "not delivered: refused, HTTP 400, no such project")]
     assert has_errors(findings)
 
 
-def test_a_refused_key_is_told_at_once(server: Server) -> None:
+def test_a_rejected_key_is_reported_immediately(server: Server) -> None:
     server.will(*[reply(401, body=b'{"error": "who are you?"}')] * 3)
     [finding] = send_test_event(client_for(signal_at(server)), 60)
     assert finding.message == "not delivered, the vendor rejects the key or the URL: who are you?"
     assert finding.hint == "check the key and the URL"
 
 
-def test_an_unreachable_vendor_is_told_after_the_timeout() -> None:
+def test_an_unreachable_vendor_is_reported_after_the_timeout() -> None:
     client = client_for({"signal": {"api_key": "k", "endpoint": f"http://127.0.0.1:{free_port()}"}})
     [finding] = send_test_event(client, 0.3)
     assert (finding.level, finding.hint) == ("error", "check the network, or wait longer")
     assert finding.message.startswith("not delivered within 0.3 s: ConnectError")
 
 
-def test_a_dropped_test_event_is_told_with_the_reason(server: Server) -> None:
+def test_a_dropped_test_event_is_reported_with_the_reason(server: Server) -> None:
     client = client_for(signal_at(server), before_send=lambda record, destination: None)
     assert found(send_test_event(client, 10), "signal") == [("error", "not delivered: dropped, before_send")]
 
@@ -161,21 +161,21 @@ def goals_at(server: Server) -> dict[str, Any]:
     return {"sessionsight": {"secret_api_key": "key_1", "property_id": "p", "api_url": server.url}}
 
 
-def test_no_goal_is_counted_unasked(server: Server) -> None:
+def test_no_goal_is_counted_by_default(server: Server) -> None:
     findings = send_test_event(client_for(goals_at(server)), 10)
     assert found(findings, "sessionsight") == [("warning", "not tested: it accepts goals, and none was named")]
     assert not has_errors(findings)
     assert not server.requests
 
 
-def test_a_goal_is_counted_for_the_session_that_was_named(server: Server) -> None:
+def test_a_goal_is_counted_for_the_given_session(server: Server) -> None:
     findings = send_test_event(client_for(goals_at(server)), 10, goal="signups", session_id="6f1d2c3b")
     assert found(findings, "sessionsight") == [("ok", "delivered: goal 'signups'")]
     [request] = server.wait_for(1)
     assert b"6f1d2c3b" in request.body
 
 
-def test_a_goal_without_a_session_is_told_what_it_lacks(server: Server) -> None:
+def test_a_goal_without_a_session_is_dropped_with_a_hint(server: Server) -> None:
     [finding] = send_test_event(client_for(goals_at(server)), 10, goal="signups")
     assert finding.message == "not delivered: dropped, no_session"
     assert "ss_sid" in finding.hint
@@ -183,7 +183,7 @@ def test_a_goal_without_a_session_is_told_what_it_lacks(server: Server) -> None:
         send_test_event(client_for(goals_at(server)), 10, goal=" ")
 
 
-def test_a_test_event_does_not_wait_behind_what_is_in_a_spools_file(server: Server, tmp_path: Path) -> None:
+def test_a_test_event_bypasses_a_durable_spool(server: Server, tmp_path: Path) -> None:
     spool = f"sqlite:///{tmp_path / 'spool.db'}"
     with Server(answer=silence()) as hanging:
         other = client_for(signal_at(hanging), spool=spool)
@@ -207,17 +207,17 @@ def test_each_destination_gets_its_own_test_event() -> None:
 
 
 @pytest.mark.parametrize("options", [{"destinations": {}}, {"destinations": SIGNAL, "disabled": True}])
-def test_a_test_event_that_can_go_nowhere_is_an_error(options: dict[str, Any]) -> None:
+def test_a_test_event_without_enabled_destinations_is_an_error(options: dict[str, Any]) -> None:
     assert has_errors(send_test_event(Client(Settings.from_mapping(options)), 1))
 
 
 # --- text -----------------------------------------------------------------------------------------
 
 
-def test_under_a_test_nothing_is_sent_and_both_say_so(server: Server) -> None:
+def test_suppressed_delivery_is_reported_by_checks_and_test_events(server: Server) -> None:
     client = client_for(signal_at(server))
     message = "nothing is delivered: this process runs under a test"
-    # This suite asks for delivery, which goes before; so this looks as a suite of users does.
+    # This suite allows delivery, which takes precedence over suppression.
     with suppress_delivery(), patch.object(test_mode, "_allowances", 0):
         assert found(check(client), "testing") == [("warning", message)]
         assert found(send_test_event(client), "testing") == [("error", message)]
@@ -241,11 +241,11 @@ def test_the_ledger_is_an_aligned_table() -> None:
     ]
 
 
-def test_a_vendors_words_cannot_write_over_the_terminal() -> None:
+def test_control_characters_in_findings_are_escaped() -> None:
     assert report_lines([Finding(level="error", subject="x", message="a\x1b[2Jb\nc")]) == ["error    x  a\\x1b[2Jb\\nc"]
 
 
-def test_a_check_says_what_a_spool_in_memory_means_for_keys(tmp_path: Path) -> None:
+def test_a_check_explains_the_memory_spool(tmp_path: Path) -> None:
     message = "is memory: a kill loses pending records, and key= deduplicates within one process only"
 
     assert found(check(client_for(SIGNAL)), "spool") == [("ok", message)]
@@ -260,7 +260,7 @@ def test_a_check_says_what_a_spool_in_memory_means_for_keys(tmp_path: Path) -> N
         ("folder", "folder is not a file"),
     ],
 )
-def test_a_check_finds_a_spool_that_cannot_be_there(tmp_path: Path, place: str, problem: str) -> None:
+def test_a_check_finds_an_invalid_spool_path(tmp_path: Path, place: str, problem: str) -> None:
     (tmp_path / "folder").mkdir()
     [(level, message)] = found(check(client_for(SIGNAL, spool=f"sqlite:///{tmp_path / place}")), "spool")
     assert level == "error"
@@ -268,7 +268,7 @@ def test_a_check_finds_a_spool_that_cannot_be_there(tmp_path: Path, place: str, 
 
 
 @pytest.mark.parametrize("refused", ["spool.db", "."])
-def test_a_check_finds_a_spool_that_this_user_must_not_write(tmp_path: Path, refused: str) -> None:
+def test_a_check_finds_a_spool_without_permissions(tmp_path: Path, refused: str) -> None:
     spool = tmp_path / "spool.db"
     spool.touch()
     wrong = (tmp_path / refused).resolve()

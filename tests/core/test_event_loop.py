@@ -21,11 +21,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_a_plain_thread_is_on_no_event_loop() -> None:
+def test_a_plain_thread_has_no_event_loop() -> None:
     assert not on_event_loop()
 
 
-async def test_a_coroutine_is_on_one_and_what_it_calls_too() -> None:
+async def test_coroutines_and_functions_that_they_call_have_an_event_loop() -> None:
     def called() -> bool:
         return on_event_loop()
 
@@ -33,18 +33,18 @@ async def test_a_coroutine_is_on_one_and_what_it_calls_too() -> None:
     assert called()
 
 
-async def test_a_worker_thread_is_on_none() -> None:
+async def test_a_worker_thread_has_no_event_loop() -> None:
     assert await anyio.to_thread.run_sync(on_event_loop) is False
     assert await run_in_worker(on_event_loop) is False
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_thread_of_the_loops_own_pool_is_on_none() -> None:
+async def test_a_thread_of_the_loops_pool_has_no_event_loop() -> None:
     assert await asyncio.to_thread(on_event_loop) is False
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_an_older_trio_tells_by_its_token(inside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_trio_is_detected_by_its_token(inside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     class Lowlevel:
         def current_trio_token(self) -> object:
             if not inside:
@@ -58,12 +58,12 @@ def test_an_older_trio_tells_by_its_token(inside: bool, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("trio", [None, ModuleType("trio")])
-def test_a_trio_that_is_not_there_or_is_being_imported_has_no_loop(trio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_or_partly_imported_trio_has_no_loop(trio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "trio", trio)
     assert not on_event_loop()
 
 
-async def test_the_work_of_a_worker_leaves_the_loop_alone_and_hands_its_result_and_error_on() -> None:
+async def test_run_in_worker_does_not_block_and_passes_results_and_exceptions() -> None:
     go_on = threading.Event()
     results: list[bool] = []
 
@@ -89,12 +89,12 @@ async def test_an_event_is_set_by_another_thread() -> None:
     assert await event.wait(0)
 
 
-async def test_an_event_that_nobody_sets_is_waited_for_no_longer_than_asked() -> None:
+async def test_waiting_for_an_event_ends_at_the_timeout() -> None:
     assert not await LoopEvent().wait(0.001)
 
 
 @pytest.mark.parametrize("run", [asyncio.run, "trio"])
-def test_an_event_may_be_set_when_its_loop_is_over(run: Any) -> None:
+def test_an_event_may_be_set_after_its_loop_has_ended(run: Any) -> None:
     import trio
 
     async def make() -> LoopEvent:
@@ -104,7 +104,7 @@ def test_an_event_may_be_set_when_its_loop_is_over(run: Any) -> None:
     event.set()
 
 
-async def test_an_event_may_be_set_when_whoever_waited_was_cancelled() -> None:
+async def test_an_event_may_be_set_after_its_waiter_was_cancelled() -> None:
     events: list[LoopEvent] = []
 
     async def wait() -> None:
@@ -120,7 +120,7 @@ async def test_an_event_may_be_set_when_whoever_waited_was_cancelled() -> None:
     await anyio.lowlevel.checkpoint()
 
 
-async def test_the_work_goes_on_when_whoever_waits_is_cancelled() -> None:
+async def test_the_work_continues_if_the_caller_is_cancelled() -> None:
     go_on, done = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -140,14 +140,14 @@ async def test_a_worker_sees_the_context_of_its_caller() -> None:
     assert await run_in_worker(variable.get) == "inside"
 
 
-async def test_a_forked_child_has_workers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_forked_child_has_its_own_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = {await run_in_worker(threading.current_thread)}
     monkeypatch.setattr(os, "getpid", lambda: -1)
     threads.add(await run_in_worker(threading.current_thread))
     assert len(threads) == 2
 
 
-async def test_while_the_interpreter_ends_the_work_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_at_interpreter_shutdown_the_work_runs_inline(monkeypatch: pytest.MonkeyPatch) -> None:
     class Ended:
         def submit(self, *_: object) -> None:
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")

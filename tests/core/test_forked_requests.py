@@ -1,4 +1,4 @@
-"""A fork within a request or a scope: the parent delivers what it has captured, and the child what it captures."""
+"""A fork within a request or a scope: parent and child each deliver their own records."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ with client.scope(TrackingContext(user_id="user_1")) as analytics:
     fork(work)
     analytics.capture("after")
 """
-# What the child does, and what arrives from it.
+# The child's code, and the records that it delivers.
 CHILD = {
     "captures": ("analytics.capture('child')", ["child"]),
     "captures much": ("[analytics.capture('child') for _ in range(120)]; analytics.flush()", ["child"] * 120),
@@ -69,7 +69,7 @@ def server() -> Iterator[Server]:
         ("captures", SCOPE, "in_multiprocessing", False),
     ],
 )
-def test_each_record_arrives_once(child: str, parent: str, fork: str, before: bool, server: Server) -> None:
+def test_each_record_is_delivered_once(child: str, parent: str, fork: str, before: bool, server: Server) -> None:
     does, arrives = CHILD[child]
     options = f"fork = {fork}\nBEFORE = {before}\nwork = lambda: exec({does!r}, globals())\n"
 
@@ -77,7 +77,7 @@ def test_each_record_arrives_once(child: str, parent: str, fork: str, before: bo
     assert names(server) == sorted(["after", *(["before"] if before else []), *arrives])
 
 
-def test_so_it_does_with_a_spool_in_a_file(server: Server, tmp_path: Path) -> None:
+def test_each_record_is_delivered_once_with_a_durable_spool(server: Server, tmp_path: Path) -> None:
     does, arrives = CHILD["captures much"]
     options = f"fork = in_os_fork\nBEFORE = True\nwork = lambda: exec({does!r}, globals())\n"
 
@@ -88,7 +88,7 @@ def test_so_it_does_with_a_spool_in_a_file(server: Server, tmp_path: Path) -> No
     assert names(server) == ["after", "before", *arrives]
 
 
-def test_the_child_drops_what_the_parent_counts(server: Server) -> None:
+def test_the_child_does_not_count_the_parents_records(server: Server) -> None:
     script = """
 client = make()
 analytics = Analytics(client, VisitReader(), Visit(user="user_1"))
@@ -109,7 +109,7 @@ print(client.stats().lanes["signal"].captured)
     assert run(SCRIPT + script, server) == ("1 1\n1\n", "")
 
 
-def test_a_child_of_a_request_that_waits_for_delivery_waits_for_its_own_alone(server: Server) -> None:
+def test_a_child_with_inline_flush_waits_for_its_own_records_only(server: Server) -> None:
     script = """
 client = make(flush="inline", flush_timeout=LONG)
 analytics = Analytics(client, VisitReader(), Visit(user="user_1"))

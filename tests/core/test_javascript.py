@@ -1,4 +1,4 @@
-"""What is white, and what a value becomes as a string, by JavaScript's rules."""
+"""White space and string conversion by JavaScript's rules."""
 
 import json
 import math
@@ -11,26 +11,26 @@ from hypothesis import strategies as st
 from sessionsight.javascript import WHITESPACE, is_blank, length, nonfinite_as_text, to_string, trim
 
 
-def test_white_space_is_that_of_javascript_alone() -> None:
-    # Of `Array.from({length: 65536}, (_, i) => i).filter(i => String.fromCharCode(i).trim() === "")`.
+def test_white_space_is_that_of_javascript() -> None:
+    # From `Array.from({length: 65536}, (_, i) => i).filter(i => String.fromCharCode(i).trim() === "")`.
     ranges = [(9, 13), (32, 32), (160, 160), (0x1680, 0x1680), (0x2000, 0x200A), (0x2028, 0x2029), (0x202F, 0x202F)]
     ranges += [(0x205F, 0x205F), (0x3000, 0x3000), (0xFEFF, 0xFEFF)]
     assert set(map(ord, WHITESPACE)) == {code for first, last in ranges for code in range(first, last + 1)}
 
 
 @pytest.mark.parametrize(("text", "units"), [("", 0), ("abc", 3), ("\xe9", 1), ("\U0001f600", 2), ("\ud800a", 2)])
-def test_a_text_is_as_long_as_javascript_counts(text: str, units: int) -> None:
+def test_length_is_that_of_javascript(text: str, units: int) -> None:
     assert length(text) == units
 
 
 @pytest.mark.parametrize("text", ["", " ", "\ufeff", "\u00a0\u202f", "\r\n\v\f"])
-def test_these_are_blank(text: str) -> None:
+def test_blank_text(text: str) -> None:
     assert is_blank(text)
     assert not trim(text)
 
 
 @pytest.mark.parametrize("text", ["\x1c", "\x1d", "\x1e", "\x1f", "\x85", "\u180e", "\u200b", "\x00", "a"])
-def test_these_are_not_blank(text: str) -> None:
+def test_text_that_is_not_blank(text: str) -> None:
     assert not is_blank(text)
     assert trim(f" {text}\ufeff") == text
 
@@ -76,7 +76,7 @@ def test_these_are_not_blank(text: str) -> None:
         ("  as it is ", "  as it is "),
     ],
 )
-def test_values_become_strings_as_in_javascript(value: object, text: str) -> None:
+def test_values_are_converted_to_strings_as_in_javascript(value: object, text: str) -> None:
     assert to_string(value) == text
 
 
@@ -116,11 +116,11 @@ def test_any_json_value_becomes_a_string(value: object) -> None:
         (None, None),
     ],
 )
-def test_numbers_that_json_lacks_become_texts_before_they_are_encoded(value: object, text: object) -> None:
+def test_nonfinite_numbers_become_text(value: object, text: object) -> None:
     assert nonfinite_as_text(value) == text
 
 
-def test_a_list_that_contains_itself_is_left_to_the_encoder() -> None:
+def test_a_recursive_list_is_left_to_the_encoder() -> None:
     circular: list[object] = []
     circular.append(circular)
     nonfinite_as_text(circular)

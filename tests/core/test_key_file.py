@@ -22,20 +22,20 @@ def file(tmp_path: Path) -> Path:
 
 
 def rewrite(file: Path, key: str) -> None:
-    """In one step, and as a file that looks different even to a coarse clock."""
+    """Replace a file atomically, with a different size or inode in case the clock is coarse."""
     fresh = file.with_suffix(".new")
     fresh.write_text(key, "utf-8")
     os.utime(fresh, ns=(0, time.time_ns() + 10**9))
     fresh.replace(file)
 
 
-def test_a_key_file_gives_its_key_without_the_line_end(file: Path) -> None:
+def test_a_key_file_returns_its_key_without_line_end(file: Path) -> None:
     assert KeyFile(file)() == "key_1"
     file.write_text("\ufeffkey_2\r\n", "utf-8")
     assert KeyFile(str(file))() == "key_2"
 
 
-def test_a_file_is_read_again_when_it_has_changed_and_only_then(file: Path) -> None:
+def test_a_file_is_read_again_only_if_it_has_changed(file: Path) -> None:
     key = KeyFile(file)
     assert key() == "key_1"
     before = file.stat()
@@ -55,7 +55,7 @@ def test_a_file_is_read_again_when_it_has_changed_and_only_then(file: Path) -> N
         (b"secret" * 20_000, "is larger than 65536 bytes"),
     ],
 )
-def test_a_file_without_a_key_is_named_and_its_content_is_not(file: Path, content: bytes, message: str) -> None:
+def test_errors_about_a_file_name_its_path_and_not_its_content(file: Path, content: bytes, message: str) -> None:
     file.write_bytes(content)
     with pytest.raises(ConfigurationError, match=message) as raised:
         resolve_secret(KeyFile(file))
@@ -63,14 +63,14 @@ def test_a_file_without_a_key_is_named_and_its_content_is_not(file: Path, conten
     assert "secret" not in str(raised.value).replace(str(file), "")
 
 
-def test_a_file_that_is_missing_is_named_when_the_key_is_needed(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_when_the_key_is_needed(tmp_path: Path) -> None:
     key = KeyFile(tmp_path / "missing")
     with pytest.raises(ConfigurationError, match=r"missing' cannot be read \(FileNotFoundError\)"):
         resolve_secret(key)
 
 
 @pytest.mark.parametrize("path", ["", None, 7])
-def test_a_path_that_is_none_is_refused_at_start(path: Any) -> None:
+def test_an_invalid_path_is_rejected_at_start(path: Any) -> None:
     with pytest.raises(ConfigurationError, match="a key file must be a path"):
         KeyFile(path)
 
@@ -83,17 +83,17 @@ def test_an_option_may_name_a_file(file: Path) -> None:
 
 
 @pytest.mark.parametrize("option", [{"path": "x"}, {}, {"file": "x", "mode": "r"}, {"file": ""}])
-def test_an_option_that_names_a_file_in_another_way_is_an_error(option: dict[str, str]) -> None:
+def test_an_invalid_mapping_for_a_key_file_is_an_error(option: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError, match=r"destination 'signal': api_key: (write )?a key "):
         from_options("signal", {"api_key": option})
 
 
-def test_only_keys_may_stand_in_files(file: Path) -> None:
+def test_only_keys_may_be_read_from_files(file: Path) -> None:
     with pytest.raises(ConfigurationError, match="project_id must be str"):
         from_options("signal", {"api_key": "k", "project_id": {"file": str(file)}})
 
 
-def test_a_variable_may_name_a_file(file: Path) -> None:
+def test_an_environment_variable_may_name_a_file(file: Path) -> None:
     environ = {"SIGNAL_API_KEY_FILE": str(file), "ANALYSE_KEY_FILE": str(file), "ANALYSE_HOST_FILE": "/nowhere"}
     made = Settings.from_env(environ)
     assert [destination.name for destination in made.destinations] == ["signal", "analyse"]
@@ -105,7 +105,7 @@ def test_a_variable_may_name_a_file(file: Path) -> None:
     )
 
 
-def test_a_key_and_its_file_at_once_are_an_error() -> None:
+def test_a_key_together_with_its_file_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match="both SIGNAL_API_KEY and SIGNAL_API_KEY_FILE are set"):
         Settings.from_env({"SIGNAL_API_KEY": "k", "SIGNAL_API_KEY_FILE": "/k"})
 
@@ -127,7 +127,7 @@ def test_a_rotated_key_resumes_a_paused_lane(file: Path) -> None:
         assert client.stats().lanes["signal"].delivered == 1
 
 
-def test_a_lane_waits_for_a_file_that_is_not_there_yet(file: Path) -> None:
+def test_a_lane_waits_for_a_missing_key_file(file: Path) -> None:
     file.unlink()
     with Server() as server:
         client = client_of(server, file)

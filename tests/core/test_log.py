@@ -16,7 +16,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> Messages:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
-    """A clock that stands still until a test moves it."""
+    """A clock that a test sets."""
     clock = types.SimpleNamespace(now=1000.0)
     monkeypatch.setattr(log, "time", types.SimpleNamespace(monotonic=lambda: clock.now))
     return clock

@@ -1,4 +1,4 @@
-"""What a request captures leaves before the request is over, when there is much of it or when it takes long."""
+"""Records are submitted before the end of a request that captures many or takes long."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def recorder(request: pytest.FixtureRequest, make: Make, tmp_path: Path) -> Reco
 
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits leaves at once, rather than after half a second."""
+    """Submits pending records immediately instead of after half a second."""
     monkeypatch.setattr("sessionsight.delivery.engine._OPEN_INTERVAL", 0.01)
 
 
@@ -53,7 +53,7 @@ def visit(recorder: Recorder, **more: Any) -> Analytics:
 
 
 def open_visit(recorder: Recorder, **more: Any) -> Analytics:
-    """The analytics of a response that has begun and goes on."""
+    """Return the analytics of an open response."""
     analytics = visit(recorder, **more)
     analytics.stays_open()
     return analytics
@@ -67,7 +67,7 @@ def captured(recorder: Recorder) -> int:
     return recorder.client.stats().lanes["box"].captured
 
 
-def test_one_record_leaves_although_nothing_follows(recorder: Recorder) -> None:
+def test_one_record_of_an_open_response_is_submitted(recorder: Recorder) -> None:
     analytics = open_visit(recorder, user="ada", route="/stream")
     analytics.capture("opened")
     until(lambda: arrived(recorder) == ["opened"], "it has left, and the request is still open")
@@ -80,16 +80,16 @@ def test_one_record_leaves_although_nothing_follows(recorder: Recorder) -> None:
 
 
 @pytest.mark.usefixtures("_soon")
-def test_it_leaves_again_and_again(recorder: Recorder) -> None:
+def test_records_of_an_open_response_are_submitted_repeatedly(recorder: Recorder) -> None:
     analytics = open_visit(recorder)
     for number in range(3):
         analytics.capture(f"tick {number}")
-        until(lambda number=number: len(arrived(recorder)) == number + 1, "it has left")  # type: ignore[misc]
+        until(lambda number=number: len(arrived(recorder)) == number + 1, "it is submitted")  # type: ignore[misc]
     analytics.release()
     assert arrived(recorder) == ["tick 0", "tick 1", "tick 2"]
 
 
-def test_a_request_keeps_no_more_than_a_hundred_records_and_drops_none(recorder: Recorder) -> None:
+def test_a_request_keeps_a_hundred_records_at_most_and_drops_none(recorder: Recorder) -> None:
     analytics = visit(recorder)
     kept: list[int] = []
     for number in range(1_050):
@@ -101,7 +101,7 @@ def test_a_request_keeps_no_more_than_a_hundred_records_and_drops_none(recorder:
     assert [entry.record.label for entry in recorder.entries()] == [f"row {number}" for number in range(1_050)]
 
 
-def test_more_records_than_a_queue_may_hold_are_captured_at_the_vendors_pace(make: Make) -> None:
+def test_more_records_than_fit_into_a_queue_are_captured_at_the_vendors_pace(make: Make) -> None:
     recorder = make(queue_records=200)
     analytics = visit(recorder)
     for number in range(1_000):
@@ -113,16 +113,16 @@ def test_more_records_than_a_queue_may_hold_are_captured_at_the_vendors_pace(mak
 
 
 @pytest.mark.usefixtures("_soon")
-def test_what_was_captured_before_the_response_began_leaves_as_well(make: Make) -> None:
+def test_records_from_before_the_response_are_submitted_as_well(make: Make) -> None:
     recorder = make()
     analytics = visit(recorder)
     analytics.capture("before")
     analytics.stays_open()
-    until(lambda: arrived(recorder) == ["before"], "it has left")
+    until(lambda: arrived(recorder) == ["before"], "it is submitted")
     analytics.release()
 
 
-def test_a_request_that_has_not_answered_yet_keeps_its_records_for_a_login(make: Make) -> None:
+def test_records_are_kept_for_a_login_until_the_response_starts(make: Make) -> None:
     recorder = make()
     analytics = visit(recorder)
     analytics.capture("before")
@@ -132,7 +132,7 @@ def test_a_request_that_has_not_answered_yet_keeps_its_records_for_a_login(make:
     assert recorder.users() == ["ada"] * 2
 
 
-def test_identify_completes_what_has_not_left_yet(recorder: Recorder) -> None:
+def test_identify_completes_records_that_are_not_submitted_yet(recorder: Recorder) -> None:
     analytics = visit(recorder)
     for _ in range(100):
         analytics.capture("before")
@@ -143,7 +143,7 @@ def test_identify_completes_what_has_not_left_yet(recorder: Recorder) -> None:
 
 
 @pytest.mark.usefixtures("_soon")
-def test_the_user_is_read_on_the_requests_own_thread_alone(make: Make) -> None:
+def test_the_user_is_only_read_on_the_requests_thread(make: Make) -> None:
     threads: set[threading.Thread] = set()
 
     class Reader(VisitReader):
@@ -155,24 +155,24 @@ def test_the_user_is_read_on_the_requests_own_thread_alone(make: Make) -> None:
     analytics = Analytics(recorder.client, Reader(), Visit(COOKIE, user="ada"))
     analytics.stays_open()
     analytics.capture("opened")
-    until(lambda: arrived(recorder) == ["opened"], "it has left")
+    until(lambda: arrived(recorder) == ["opened"], "it is submitted")
     assert threads == {threading.current_thread()}
     assert recorder.users() == ["ada"]
     analytics.release()
 
 
 @pytest.mark.usefixtures("_soon")
-def test_the_sites_functions_are_asked_for_it_as_well(make: Make) -> None:
+def test_functions_of_the_settings_apply_to_open_responses(make: Make) -> None:
     recorder = make("box", "other", choose_destinations=lambda request: "other", should_capture=lambda request: True)
     analytics = open_visit(recorder, user="ada")
     analytics.capture("opened")
-    until(lambda: arrived(recorder, "other") == ["opened"], "it has left")
+    until(lambda: arrived(recorder, "other") == ["opened"], "it is submitted")
     assert arrived(recorder) == []
     analytics.release()
 
 
 @pytest.mark.usefixtures("_soon")
-def test_a_refusal_holds_for_it_as_well(make: Make) -> None:
+def test_missing_consent_applies_to_open_responses(make: Make) -> None:
     recorder = make(consent=lambda data: False)
     analytics = open_visit(recorder, user="ada")
     analytics.capture("opened")
@@ -180,7 +180,7 @@ def test_a_refusal_holds_for_it_as_well(make: Make) -> None:
     analytics.release()
 
 
-def test_at_the_end_of_the_process_it_leaves_at_once(recorder: Recorder) -> None:
+def test_records_of_open_responses_are_submitted_at_shutdown(recorder: Recorder) -> None:
     analytics = open_visit(recorder)
     analytics.capture("opened")
     assert recorder.client.shutdown(PATIENCE)
@@ -188,7 +188,7 @@ def test_at_the_end_of_the_process_it_leaves_at_once(recorder: Recorder) -> None
     analytics.release()
 
 
-def test_a_response_that_captures_nothing_is_not_watched(make: Make) -> None:
+def test_a_response_without_records_is_not_watched(make: Make) -> None:
     recorder = make()
     analytics = open_visit(recorder)
     assert not recorder.client._engine_for_process()._open
@@ -196,7 +196,7 @@ def test_a_response_that_captures_nothing_is_not_watched(make: Make) -> None:
     assert recorder.client._engine_for_process()._submit_queue._thread is None
 
 
-def test_one_that_fails_keeps_the_others_from_nothing(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_response_does_not_affect_others(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     class Failing:
         def submit_pending(self) -> None:
             raise ZeroDivisionError
@@ -205,19 +205,21 @@ def test_one_that_fails_keeps_the_others_from_nothing(make: Make, caplog: pytest
     recorder.client.submit_soon(Failing())
     analytics = open_visit(recorder)
     analytics.capture("opened")
-    until(lambda: arrived(recorder) == ["opened"], "it has left")
+    until(lambda: arrived(recorder) == ["opened"], "it is submitted")
     assert "ZeroDivisionError" in caplog.text
     analytics.release()
 
 
-def test_while_a_test_suppresses_delivery_nobody_watches(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_responses_are_not_watched_while_delivery_is_suppressed(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recorder = make()
     monkeypatch.setattr("sessionsight.client.test_mode", TestMode(suppressed=True))
     open_visit(recorder).capture("opened")
     assert not recorder.client._engine_for_process()._open
 
 
-def test_records_of_many_threads_of_an_open_request_leave_once_each(recorder: Recorder) -> None:
+def test_records_of_many_threads_of_an_open_request_are_submitted_once(recorder: Recorder) -> None:
     analytics = open_visit(recorder)
     process = recorder.client._engine_for_process()
 

@@ -1,4 +1,4 @@
-"""The client of the process: which one counts, and what may configure it."""
+"""The default client of the process, and its configuration."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sessionsight.capture.current import enter, leave, set_default, set_default_
 from tests.core.box import Recorder
 
 
-def test_the_client_is_the_one_that_was_configured() -> None:
+def test_get_client_returns_the_configured_client() -> None:
     first = configure(disabled=True)
     assert get_client() is first
     second = configure(disabled=True)
     assert get_client() is second
 
 
-def test_inside_a_request_or_a_scope_it_is_that_ones_client(recorder: Recorder) -> None:
+def test_get_client_returns_the_client_of_the_request_or_scope(recorder: Recorder) -> None:
     process = Client(Settings())
     set_default(process)
     token = enter(recorder.client.analytics)
@@ -30,14 +30,14 @@ def test_inside_a_request_or_a_scope_it_is_that_ones_client(recorder: Recorder) 
     assert get_client() is process
 
 
-def test_a_dict_in_place_of_settings_is_refused_with_what_to_do() -> None:
+def test_a_dict_instead_of_settings_is_rejected_with_a_hint() -> None:
     options: Any = {"disabled": True}
     for make in (configure, Client):
         with pytest.raises(ConfigurationError, match=r"settings must be Settings, such as Settings\.from_mapping"):
             make(options)
 
 
-def test_configure_objects_where_a_frameworks_settings_configure_the_client(recorder: Recorder) -> None:
+def test_configure_raises_if_a_frameworks_settings_configure_the_client(recorder: Recorder) -> None:
     set_default_source(lambda: recorder.client, owner="settings.SESSIONSIGHT")
     with pytest.raises(
         ConfigurationError,

@@ -1,4 +1,4 @@
-"""Whether vendors answer, asked of real servers that do and do not."""
+"""Reachability checks with real servers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def client_for(url: str, **options: Any) -> Client:
 
 
 @pytest.mark.parametrize("status", [200, 301, 404, 401])
-def test_any_answer_will_do(status: int, server: Server) -> None:
+def test_any_response_counts_as_reachable(status: int, server: Server) -> None:
     server.will(reply(status, {"Location": "https://vendor.example/"}))
     assert check_reachability(client_for(server.url)) == [
         Finding(level="ok", subject="signal", message=f"{server.url} answers")
@@ -38,7 +38,7 @@ def test_neither_key_nor_record_is_sent(server: Server) -> None:
     assert request.headers.keys() <= {"host", "user-agent", "accept-encoding"}
 
 
-def test_a_vendors_own_failure_is_worth_a_warning(server: Server) -> None:
+def test_a_server_error_is_a_warning(server: Server) -> None:
     server.will(reply(502))
     [finding] = check_reachability(client_for(server.url))
     assert (finding.level, finding.message) == ("warning", f"{server.url} answers, but with HTTP 502")
@@ -50,13 +50,13 @@ def test_a_refused_connection_is_an_error() -> None:
     assert "does not answer: ConnectError" in finding.message
 
 
-def test_something_else_than_http_is_an_error(server: Server) -> None:
+def test_a_response_that_is_not_http_is_an_error(server: Server) -> None:
     server.will(raw(b"220 mail.example ESMTP\r\n"))
     [finding] = check_reachability(client_for(server.url))
     assert finding.level == "error"
 
 
-def test_silence_is_waited_for_no_longer_than_was_asked(server: Server) -> None:
+def test_a_vendor_without_a_response_is_an_error_after_the_timeout(server: Server) -> None:
     server.will(silence())
     [finding] = check_reachability(client_for(server.url), 0.2)
     assert finding.level == "error"
@@ -69,13 +69,13 @@ def test_the_settings_proxy_is_used(server: Server) -> None:
     assert server.requests[0].target.startswith("http://127.0.0.1:9")
 
 
-def test_certificates_that_cannot_be_read_are_an_error(server: Server) -> None:
+def test_unreadable_certificates_are_an_error(server: Server) -> None:
     [finding] = check_reachability(client_for(server.url, ca_bundle="/nowhere.pem"))
     assert finding.level == "error"
     assert "ca_bundle" in finding.message
 
 
-def test_all_are_asked_in_the_order_of_the_settings(server: Server) -> None:
+def test_findings_are_in_the_order_of_the_settings(server: Server) -> None:
     settings = Settings.from_mapping(
         {
             "destinations": {
@@ -91,6 +91,6 @@ def test_all_are_asked_in_the_order_of_the_settings(server: Server) -> None:
     ]
 
 
-def test_where_analytics_are_disabled_nobody_is_asked(server: Server) -> None:
+def test_no_request_is_sent_if_analytics_are_disabled(server: Server) -> None:
     assert check_reachability(client_for(server.url, disabled=True)) == []
     assert not server.requests

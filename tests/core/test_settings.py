@@ -78,12 +78,12 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "value", "expected"), WRONG, ids=map(str, range(len(WRONG))))
-def test_a_wrong_value_is_named_together_with_what_would_work(name: str, value: Any, expected: str) -> None:
+def test_an_invalid_value_is_rejected_with_the_accepted_ones(name: str, value: Any, expected: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"^{name} must be {expected}.*, not "):
         Settings(**{name: value})
 
 
-def test_a_list_of_names_is_told_how_to_name_vendors() -> None:
+def test_a_list_of_names_is_rejected_with_a_hint() -> None:
     with pytest.raises(ConfigurationError, match=r"'signal' is not a destination object; .*\{'signal': \{'api_key'"):
         Settings.from_mapping({"destinations": ["signal"]}, environ={})
 
@@ -109,7 +109,7 @@ def test_every_setting_is_checked() -> None:
         ("spool_synchronous", "full"),
     ],
 )
-def test_a_value_that_works_is_kept(name: str, value: Any) -> None:
+def test_a_valid_value_is_kept(name: str, value: Any) -> None:
     assert getattr(Settings(**{name: value}), name) == value
 
 
@@ -148,7 +148,7 @@ def test_a_mapping_names_options_in_any_case() -> None:
     assert (settings.exclude_paths, settings.redact, settings.strict) == (("/health*",), ("pin",), True)
 
 
-def test_an_option_goes_before_a_default() -> None:
+def test_an_option_overrides_a_default() -> None:
     assert Settings.from_mapping({"STRICT": False}, strict=True).strict is False
 
 
@@ -169,13 +169,13 @@ def test_an_option_goes_before_a_default() -> None:
     ],
     ids=map(str, range(11)),
 )
-def test_a_mapping_that_cannot_work_is_refused_with_the_nearest_that_would(options: Any, message: str) -> None:
+def test_an_invalid_mapping_is_rejected_with_a_suggestion(options: Any, message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Settings.from_mapping(options, where="SESSIONSIGHT")
     assert message in str(caught.value)
 
 
-def test_destinations_that_are_not_given_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_destinations_come_from_the_environment_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANALYSE_KEY", "pk")
     monkeypatch.setenv("SESSIONSIGHT_DISABLED", "1")
     assert [destination.name for destination in Settings.from_mapping({}).destinations] == ["analyse"]
@@ -183,7 +183,7 @@ def test_destinations_that_are_not_given_come_from_the_environment(monkeypatch: 
     assert Settings.from_mapping({"destinations": {}, "disabled": False}) == Settings()
 
 
-def test_with_destinations_given_the_environments_own_are_not_even_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_given_destinations_replace_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGNAL_API_KEY", "key")
     monkeypatch.setenv("SIGNAL_API_KEY_FILE", "/run/secrets/signal")
     with pytest.raises(ConfigurationError, match="both SIGNAL_API_KEY and SIGNAL_API_KEY_FILE are set"):
@@ -229,7 +229,7 @@ def test_the_environment_configures_every_destination() -> None:
         ({"SAYTICS_SECRET_KEY": "sk", "ANALYSE_KEY": "pk"}, ["saytics", "analyse"]),
     ],
 )
-def test_a_destination_is_on_when_its_keys_are_there(environ: dict[str, str], names: list[str]) -> None:
+def test_a_destination_is_configured_if_its_keys_are_set(environ: dict[str, str], names: list[str]) -> None:
     assert [destination.name for destination in Settings.from_env(environ).destinations] == names
 
 
@@ -243,28 +243,28 @@ def test_disabled_can_be_switched_on(value: str) -> None:
     assert Settings.from_env({"SESSIONSIGHT_DISABLED": value}).disabled
 
 
-def test_a_word_that_neither_disables_nor_enables_is_refused() -> None:
+def test_an_invalid_value_of_disabled_is_rejected() -> None:
     with pytest.raises(ConfigurationError, match="disabled must be True or False, not 'n'"):
         Settings.from_env({"SESSIONSIGHT_DISABLED": "n"})
 
 
-def test_values_given_go_before_the_environment() -> None:
+def test_given_values_override_the_environment() -> None:
     assert (
         Settings.from_env({**EVERYTHING, "SESSIONSIGHT_DISABLED": "1"}, disabled=False, destinations={}) == Settings()
     )
 
 
-def test_an_unknown_value_beside_the_environment_names_the_nearest() -> None:
+def test_an_unknown_option_of_from_env_is_rejected_with_a_suggestion() -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'linger'"):
         Settings.from_env({}, lingr=1)
 
 
-def test_a_spool_that_is_unknown_is_refused() -> None:
+def test_an_unknown_spool_is_rejected() -> None:
     with pytest.raises(ConfigurationError, match="spool must be one of"):
         Settings.from_env({"SESSIONSIGHT_SPOOL": "carrier-pigeon://"})
 
 
-def test_a_spool_that_is_unknown_does_not_show_its_password() -> None:
+def test_the_error_about_an_unknown_spool_does_not_show_its_password() -> None:
     with pytest.raises(ConfigurationError, match=r"not 'redis://cache\.example\.com/0'$"):
         Settings(spool="redis://:hunter2@cache.example.com/0?password=hunter2")
 
@@ -291,7 +291,7 @@ def test_no_secret_is_in_a_repr() -> None:
     assert "shop" in repr(settings)
 
 
-def test_a_repr_shows_what_differs_from_the_defaults() -> None:
+def test_a_repr_shows_values_that_differ_from_the_defaults() -> None:
     assert repr(Settings()) == "Settings()"
     assert repr(Settings(linger=1, proxy="http://p", strict=True)) == "Settings(linger=1, proxy=***, strict=True)"
 
@@ -323,11 +323,11 @@ def test_no_secret_is_in_an_error(make: Any) -> None:
     [("true", True), ("1", True), ("Yes", True), (" on ", True), ("0", False), ("false", False), ("No", False)],
 )
 @pytest.mark.parametrize("name", [*SWITCHES, "pageviews"])
-def test_a_truth_value_may_be_its_text(name: str, text: str, value: bool) -> None:
+def test_a_boolean_may_be_text(name: str, text: str, value: bool) -> None:
     assert getattr(Settings.from_mapping({name: text}), name) is value
 
 
-def test_a_number_may_be_its_text() -> None:
+def test_a_number_may_be_text() -> None:
     settings = Settings.from_mapping({"QUEUE_RECORDS": "5", "linger": " 0.5 ", "TRUSTED_PROXIES": "1", "MAX_AGE": "7"})
     assert (settings.queue_records, settings.linger, settings.trusted_proxies, settings.max_age) == (5, 0.5, 1, 7)
     assert Settings.from_env({}, queue_records="6").queue_records == 6
@@ -343,7 +343,7 @@ def test_options_of_a_destination_may_be_text_too() -> None:
 @pytest.mark.parametrize(
     ("name", "text"), [("strict", "maybe"), ("queue_records", "5.5"), ("linger", "nan"), ("pageviews", "some")]
 )
-def test_text_that_stands_for_no_such_value_is_refused(name: str, text: str) -> None:
+def test_text_that_cannot_be_converted_is_rejected(name: str, text: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{name} must be .*, not "):
         Settings.from_mapping({name: text})
 
@@ -353,20 +353,20 @@ def test_blank_text_counts_as_not_given(name: str) -> None:
     assert getattr(Settings.from_mapping({name: " "}), name) == getattr(Settings(), name)
 
 
-def test_what_an_environment_without_it_gives_counts_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_none_from_an_environment_counts_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SESSIONSIGHT_DISABLED", "1")
     monkeypatch.setenv("SESSIONSIGHT_SPOOL", "sqlite:///spool.db")
     settings = Settings.from_mapping({"SPOOL": None, "DISABLED": None})
     assert (settings.disabled, settings.spool) == (True, "sqlite:///spool.db")
 
 
-def test_an_option_in_two_spellings_is_refused() -> None:
+def test_an_option_in_two_spellings_is_rejected() -> None:
     with pytest.raises(ConfigurationError, match="strict is given twice"):
         Settings.from_mapping({"STRICT": True, "strict": False})
 
 
 @pytest.mark.parametrize("name", ["SIGNAL_API_KEY", "signal_api_key", "SIGNAL_API_KEY_FILE"])
-def test_the_name_of_a_variable_among_the_options_is_told_what_to_write(name: str) -> None:
+def test_an_environment_variable_as_an_option_is_rejected_with_a_hint(name: str) -> None:
     with pytest.raises(
         ConfigurationError, match=r'is the name of an environment variable; .*destinations = \{"signal": \{"api_key":'
     ):
@@ -411,12 +411,12 @@ def test_disabled_needs_no_keys_and_keeps_the_names(disabled: Any, monkeypatch: 
         ({"FLUSH": "now"}, "flush must be one of"),
     ],
 )
-def test_disabled_or_not_a_wrong_name_or_value_is_refused(options: dict[str, Any], message: str) -> None:
+def test_an_invalid_name_or_value_is_rejected_even_if_disabled(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         Settings.from_mapping({"DISABLED": True, **options})
 
 
-def test_when_nothing_is_disabled_keys_are_needed() -> None:
+def test_keys_are_required_unless_disabled() -> None:
     for name, options in WITHOUT_KEYS.items():
         if name != "console":
             with pytest.raises(ConfigurationError, match=r"is missing or blank|must be a path"):

@@ -1,4 +1,4 @@
-"""Several lanes of one vendor, and who selects_destinations between them."""
+"""Several lanes of one vendor, and the selection of destinations."""
 
 import threading
 from typing import Any
@@ -34,14 +34,14 @@ def labels(recorder: Recorder) -> dict[str, list[str]]:
 # --- lanes ----------------------------------------------------------------------------------------
 
 
-def test_a_vendor_may_be_there_twice_under_names_of_its_lanes() -> None:
+def test_a_vendor_may_be_configured_twice_under_different_names() -> None:
     made = Settings.from_mapping({"DESTINATIONS": TENANTS}).destinations
     assert made == (Signal(name="signal_eu", api_key="key_eu"), Signal(name="signal_us", api_key="key_us"))
     assert repr(made[0]).startswith("Signal(name='signal_eu', api_key=***")
     assert Signal(api_key="k").name == "signal"
 
 
-def test_each_lane_has_its_own_key_and_its_own_numbers(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_lane_has_its_own_key_and_ledger(caplog: pytest.LogCaptureFixture) -> None:
     with Server() as eu, Server() as us:
         us.will(reply(400, body=b'{"error": "no such project"}'))
         destinations = {
@@ -67,13 +67,13 @@ def test_each_lane_has_its_own_key_and_its_own_numbers(caplog: pytest.LogCapture
     [
         ("signal_eu", {"vendor": "signl"}, "destination 'signal_eu': unknown vendor 'signl'; did you mean 'signal'?"),
         ("signal_eu", {"vendor": None}, "destination 'signal_eu': unknown vendor None; known are analyse, console"),
-        ("signal_eu", {"api_key": "k"}, "(a name of your own needs a 'vendor' among its options)"),
+        ("signal_eu", {"api_key": "k"}, "(a custom name needs a 'vendor' in its options)"),
         ("signal_eu", {"vendor": "signal"}, "destination 'signal_eu': api_key is missing or blank"),
         ("signal_eu", {"vendor": "signal", "api_key": "k", "name": "x"}, "unknown option 'name'"),
         (" ", {"vendor": "signal", "api_key": "k"}, "Signal: name must be a string that is not blank"),
     ],
 )
-def test_a_lane_that_cannot_be_is_an_error_that_names_it(name: str, options: dict[str, Any], message: str) -> None:
+def test_an_invalid_lane_is_an_error_that_names_it(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         from_options(name, options)
     assert message in str(raised.value)
@@ -84,7 +84,7 @@ def test_two_lanes_of_one_name_are_an_error() -> None:
         Settings(destinations=(Analyse(public_key="a"), Analyse(public_key="b")))
 
 
-def test_the_vendors_own_name_is_unknown_where_its_lanes_have_others() -> None:
+def test_a_vendors_name_is_unknown_if_its_lanes_have_other_names() -> None:
     client = Client(Settings.from_mapping({"destinations": TENANTS, "strict": True}))
     with pytest.raises(InvalidEventError, match="unknown destination 'signal'; did you mean 'signal_"):
         client.analytics.capture("seen", destinations=["signal"])
@@ -94,7 +94,7 @@ def test_the_vendors_own_name_is_unknown_where_its_lanes_have_others() -> None:
 # --- only -----------------------------------------------------------------------------------------
 
 
-def test_code_may_choose_for_what_follows(make_recorder: MakeRecorder) -> None:
+def test_only_selects_destinations_for_later_calls(make_recorder: MakeRecorder) -> None:
     recorder = make_recorder("eu", "us", strict=True)
     analytics = visit(recorder, "")
     analytics.capture("before")
@@ -110,7 +110,7 @@ def test_code_may_choose_for_what_follows(make_recorder: MakeRecorder) -> None:
     }
 
 
-def test_outside_a_request_the_call_follows_at_once(make_recorder: MakeRecorder) -> None:
+def test_only_applies_outside_a_request(make_recorder: MakeRecorder) -> None:
     recorder = make_recorder("eu", "us", strict=True)
     recorder.client.analytics.only("us").capture("exported")
     recorder.client.bind(user_id="user_1").only("eu", "us").capture("paid")
@@ -118,13 +118,15 @@ def test_outside_a_request_the_call_follows_at_once(make_recorder: MakeRecorder)
 
 
 @pytest.mark.parametrize(("names", "message"), [(["e"], "unknown destination 'e'"), ([], "only.. needs the name")])
-def test_a_choice_that_cannot_be_is_a_wrong_call(make_recorder: MakeRecorder, names: list[str], message: str) -> None:
+def test_an_unknown_destination_in_only_is_an_invalid_call(
+    make_recorder: MakeRecorder, names: list[str], message: str
+) -> None:
     recorder = make_recorder("eu", "us", strict=True)
     with pytest.raises(InvalidEventError, match=message):
         recorder.client.analytics.only(*names)
 
 
-def test_in_production_a_wrong_choice_never_means_everybody(make_recorder: MakeRecorder) -> None:
+def test_an_invalid_selection_in_production_does_not_select_all(make_recorder: MakeRecorder) -> None:
     recorder = make_recorder("eu", "us")
     recorder.client.analytics.only("eu", "uss").capture("paid")
     recorder.client.analytics.only("nowhere").capture("lost")
@@ -136,7 +138,7 @@ def test_in_production_a_wrong_choice_never_means_everybody(make_recorder: MakeR
 # --- choose_destinations --------------------------------------------------------------------------
 
 
-def test_the_site_chooses_for_each_request(make_recorder: MakeRecorder) -> None:
+def test_choose_destinations_is_called_for_each_request(make_recorder: MakeRecorder) -> None:
     recorder = make_recorder("eu", "us", choose_destinations=host, strict=True)
     for request in ({"host": "eu"}, {"host": "us"}, ""):
         analytics = visit(recorder, request)
@@ -145,7 +147,7 @@ def test_the_site_chooses_for_each_request(make_recorder: MakeRecorder) -> None:
     assert labels(recorder) == {"eu": ["of {'host': 'eu'}", "of "], "us": ["of {'host': 'us'}", "of "]}
 
 
-def test_calls_and_code_go_before_the_sites_choice(make_recorder: MakeRecorder) -> None:
+def test_calls_and_only_override_choose_destinations(make_recorder: MakeRecorder) -> None:
     recorder = make_recorder("eu", "us", choose_destinations=host, strict=True)
     analytics = visit(recorder, {"host": "eu"})
     analytics.capture("chosen")
@@ -155,7 +157,7 @@ def test_calls_and_code_go_before_the_sites_choice(make_recorder: MakeRecorder) 
     assert labels(recorder) == {"eu": ["chosen"], "us": ["explicit", "only"]}
 
 
-def test_the_choice_holds_after_the_request_is_over(make_recorder: MakeRecorder) -> None:
+def test_the_selection_applies_after_the_request_has_ended(make_recorder: MakeRecorder) -> None:
     recorder = make_recorder("eu", "us", choose_destinations=host, strict=True)
     analytics = visit(recorder, {"host": "eu"})
     analytics.release()
@@ -167,7 +169,7 @@ def test_the_choice_holds_after_the_request_is_over(make_recorder: MakeRecorder)
 
 
 @pytest.mark.parametrize("answer", ["usa", ["eu", "usa"], 7, ValueError("no tenant")])
-def test_a_choice_that_fails_reaches_nobody_and_is_counted(
+def test_a_failing_choose_destinations_drops_and_counts_the_records(
     make_recorder: MakeRecorder, answer: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     def choose(request: object) -> Any:
@@ -188,7 +190,7 @@ def test_a_choice_that_fails_reaches_nobody_and_is_counted(
         assert "did you mean 'us'?" in caplog.text
 
 
-def test_what_may_not_be_sent_is_not_chosen_for(make_recorder: MakeRecorder) -> None:
+def test_choose_destinations_is_not_called_for_dropped_requests(make_recorder: MakeRecorder) -> None:
     recorder = make_recorder(
         "eu", "us", choose_destinations=lambda request: 1 / 0, should_capture=lambda request: False
     )

@@ -1,4 +1,4 @@
-"""Which records are delivered, recorded or discarded; on a test mode of its own, because this suite delivers."""
+"""Delivery, recording and suppression, with a test mode of its own, because this suite delivers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BATCH = Batch(records=RECORDS, context=EMPTY_CONTEXT)
 
 
 class Sink:
-    """Keeps what it receives."""
+    """Stores submitted records."""
 
     def __init__(self) -> None:
         self.received: list[tuple[list[Record], DropReason | None]] = []
@@ -131,7 +131,7 @@ def test_a_process_that_is_started_while_delivery_is_allowed_delivers_as_well(mo
         *((value, False, "this process delivers") for value in ("n", "none", "production", "2")),
     ],
 )
-def test_only_a_true_variable_stops_delivery_and_never_silently(
+def test_only_a_true_variable_suppresses_delivery_and_it_is_logged(
     value: str | None, suppressed: bool, logged: str
 ) -> None:
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Runs the command line, in this process and in one of its own."""
+"""Runs the command line in this process or in a new one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sessionsight.cli import main
 
 
 def run(*arguments: str, **options: Any) -> Result:
-    """In this process. An error that is no command's own fails the test."""
+    """Run a command in this process. Unexpected exceptions fail the test."""
     return CliRunner().invoke(main, arguments, catch_exceptions=False, **options)
 
 
 def start(
     *arguments: str, folder: Path, environ: Mapping[str, str] | None = None, stdout: int = subprocess.PIPE
 ) -> subprocess.CompletedProcess[str]:
-    """In a process of its own, in this folder."""
+    """Run a command in a new process, in this folder."""
     inherited = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
     return subprocess.run(
         [sys.executable, "-m", "sessionsight", *arguments],

@@ -17,7 +17,7 @@ WriteModule = Callable[[str], str]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current directory: an empty one, whose modules are forgotten after the test."""
+    """An empty current directory, whose modules are unloaded after the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def write(folder: Path) -> WriteModule:
-    """Writes a module with this code into the current directory, and tells its name."""
+    """Writes a module with this code into the current directory, and returns its name."""
 
     def write(code: str) -> str:
         name = f"module_{os.getpid()}_{next(_numbers)}"

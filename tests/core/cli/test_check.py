@@ -16,7 +16,7 @@ def configure(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("SIGNAL_ENDPOINT", url)
 
 
-def test_what_is_configured_from_where_and_whether_it_answers(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_reports_configuration_sources_and_reachability(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch, server.url)
     result = run("check")
     assert result.exit_code == 0
@@ -34,20 +34,20 @@ def test_what_is_configured_from_where_and_whether_it_answers(server: Server, mo
     assert KEY not in str(request)
 
 
-def test_a_vendor_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_vendor_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch, f"http://127.0.0.1:{free_port()}")
     result = run("check")
     assert result.exit_code == 1
     assert "does not answer: ConnectError" in result.output
 
 
-def test_offline_nobody_is_asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_sends_no_request(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch, server.url)
     result = run("check", "--offline")
     assert (result.exit_code, server.requests) == (0, [])
 
 
-def test_programs_get_json(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_output(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch, server.url)
     server.will(reply(503))
     result = run("check", "--json")
@@ -62,9 +62,7 @@ def test_programs_get_json(server: Server, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_a_configuration_that_cannot_work_is_an_error_among_the_findings(
-    options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_configuration_is_a_finding(options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch, "not an address")
     result = run("check", *options)
     assert result.exit_code == 1

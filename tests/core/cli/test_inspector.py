@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.measured_processes]
 
 @contextmanager
 def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The process and its address; it is ended by Ctrl-C, and must end well."""
+    """Start a process, yield it with its URL, and end it by Ctrl-C."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "sessionsight", "inspector", "--port", str(port), *options],
@@ -31,7 +31,7 @@ def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     )
     try:
         url = f"http://127.0.0.1:{port}"
-        transport = httpx.HTTPTransport(retries=12)  # which waits a little longer each time
+        transport = httpx.HTTPTransport(retries=12)  # with increasing delays
         with httpx.Client(transport=transport, timeout=30) as http:
             http.get(f"{url}/api/counts").raise_for_status()
         yield process, url
@@ -50,7 +50,7 @@ def output(process: subprocess.Popen[str]) -> str:
         return stdout.read()
 
 
-def test_it_tells_where_it_is_and_prints_a_line_a_record() -> None:
+def test_it_prints_its_url_and_a_line_per_record() -> None:
     with running("--tail") as (process, url):
         httpx.post(f"{url}/v1/goals/increment", json=goal(), headers=SECRET, trust_env=False).raise_for_status()
     greeting, _, table = output(process).partition("\n\ntime ")
@@ -68,7 +68,7 @@ def test_as_json_it_prints_records_and_nothing_else() -> None:
     assert (json.loads(line)["name"], json.loads(line)["accepted"]) == ("user-signups", False)
 
 
-def test_keys_may_be_named() -> None:
+def test_keys_may_be_given() -> None:
     with running("--key", "sessionsight=one-key", "--key", "sessionsight=two-keys") as (process, url):
         for key, status in (("one-key", 200), ("two-keys", 200), ("another", 401)):
             response = httpx.post(f"{url}/v1/goals/increment", json=goal(), headers={"x-api-key": key}, trust_env=False)
@@ -88,13 +88,13 @@ def test_keys_may_be_named() -> None:
         (["--max-records", "0"], "0 is not in the range"),
     ],
 )
-def test_wrong_options_are_told(options: list[str], message: str) -> None:
+def test_invalid_options_are_reported(options: list[str], message: str) -> None:
     result = CliRunner().invoke(main, ["inspector", "--port", "0", *options])
     assert result.exit_code == 2
     assert message in result.output
 
 
-def test_a_taken_port_is_told() -> None:
+def test_a_port_in_use_is_reported() -> None:
     with running() as (process, url):
         result = CliRunner().invoke(main, ["inspector", "--port", url.rpartition(":")[2]])
     assert result.exit_code == 1

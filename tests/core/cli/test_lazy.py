@@ -1,4 +1,4 @@
-"""Commands are imported when they are run, and say which extra they lack."""
+"""Commands are imported when they are run, and name missing extras."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def test_importing_the_package_does_not_import_click() -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--port", "8000", "now"), ("--help",)])
-def test_a_command_without_its_extra_names_it(arguments: tuple[str, ...], write: WriteModule, folder: object) -> None:
+def test_a_command_without_its_extra_names_the_extra(
+    arguments: tuple[str, ...], write: WriteModule, folder: object
+) -> None:
     result = run_one(loadable(write("import nowhere_to_be_found.at_all")), "look", *arguments)
     assert result.exit_code == 1
     assert result.output == (
@@ -50,7 +52,7 @@ def test_a_command_without_its_extra_names_it(arguments: tuple[str, ...], write:
 
 
 @pytest.mark.parametrize("package", ["jinja2", "starlette", "uvicorn"])
-def test_the_inspector_asks_for_its_extra(package: str) -> None:
+def test_the_inspector_requires_its_extra(package: str) -> None:
     code = f"import sys; sys.modules[{package!r}] = None\nfrom sessionsight.cli import main\nmain(['inspector'])"
     ran = python(code)
     assert ran.returncode == 1
@@ -59,7 +61,7 @@ def test_the_inspector_asks_for_its_extra(package: str) -> None:
 
 @pytest.mark.parametrize("name", ["spool", "dead-letters"])
 @pytest.mark.parametrize("module", ["fcntl", "sqlite3"])
-def test_a_python_without_file_locks_or_sqlite_has_no_file_to_look_into(name: str, module: str) -> None:
+def test_spool_commands_require_file_locks_and_sqlite(name: str, module: str) -> None:
     code = f"import sys; sys.modules[{module!r}] = None\nfrom sessionsight.cli import main\nmain([{name!r}, 'list'])"
     ran = python(code)
     assert ran.returncode == 1
@@ -69,7 +71,7 @@ def test_a_python_without_file_locks_or_sqlite_has_no_file_to_look_into(name: st
 @pytest.mark.parametrize(
     ("code", "extra"), [("import nowhere_to_be_found", None), ("import sessionsight.nowhere", "inspector")]
 )
-def test_a_fault_of_our_own_is_not_mistaken_for_a_missing_extra(
+def test_an_internal_import_error_is_not_reported_as_a_missing_extra(
     code: str, extra: str | None, write: WriteModule
 ) -> None:
     result = run_one(loadable(write(code)), "look", extra=extra)
@@ -82,7 +84,7 @@ def test_our_errors_end_a_command_without_a_traceback(write: WriteModule) -> Non
     assert (result.exit_code, result.output) == (1, "Error: no\n")
 
 
-def test_an_unknown_command_is_a_wrong_call() -> None:
+def test_an_unknown_command_exits_with_2() -> None:
     assert run("chekc").exit_code == 2
 
 
@@ -98,6 +100,6 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def loadable(module: str) -> str:
-    """From the current directory, as a command's own module is from anywhere."""
+    """Make a module in the current directory importable."""
     sys.path.insert(0, "")
     return module

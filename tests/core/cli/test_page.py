@@ -1,4 +1,4 @@
-"""docs/cli.md shows calls that work."""
+"""The calls in docs/cli.md are valid."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ CALLS = {" ".join(call): call for call in SHOWN}
 
 
 @pytest.mark.parametrize("arguments", CALLS.values(), ids=CALLS)
-def test_a_call_on_the_page_is_understood(arguments: list[str]) -> None:
+def test_a_call_on_the_page_is_valid(arguments: list[str]) -> None:
     name, *rest = arguments
     command = main.get_command(click.Context(main), name)
     assert command is not None
-    with suppress(click.exceptions.Exit):  # what --help ends with
+    with suppress(click.exceptions.Exit):  # raised by --help
         command.make_context(name, rest)
 
 

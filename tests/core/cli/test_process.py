@@ -1,4 +1,4 @@
-"""The command as a shell starts it."""
+"""The command in a process of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.server import Server
 pytestmark = [pytest.mark.processes, pytest.mark.measured_processes]
 
 
-def test_a_process_delivers_and_ends_with_the_findings_exit_code(server: Server, folder: Path) -> None:
+def test_the_exit_code_of_a_process_depends_on_the_findings(server: Server, folder: Path) -> None:
     environ = {"SIGNAL_API_KEY": "key_1", "SIGNAL_PROJECT_ID": "shop", "SIGNAL_ENDPOINT": server.url}
     ran = start("test-event", folder=folder, environ=environ)
     assert (ran.returncode, ran.stdout, ran.stderr) == (

@@ -29,7 +29,7 @@ def path(folder: Path) -> Path:
     return path
 
 
-def test_stats_tell_what_became_of_everything(path: Path) -> None:
+def test_stats_show_the_outcomes_of_all_records(path: Path) -> None:
     result = run("spool", "stats", "--spool", str(path))
 
     assert result.exit_code == 0
@@ -39,7 +39,7 @@ def test_stats_tell_what_became_of_everything(path: Path) -> None:
     assert rest.startswith("the oldest waits for 0 s; ")
 
 
-def test_stats_for_programs(path: Path) -> None:
+def test_stats_as_json(path: Path) -> None:
     told = json.loads(run("spool", "stats", "--spool", f"sqlite:///{path}", "--json").stdout)
 
     assert told["lanes"]["vendor"]["captured"] == 4
@@ -58,7 +58,7 @@ def test_a_ledger_that_does_not_add_up_is_an_error(path: Path) -> None:
     assert "does not add up" in result.output
 
 
-def test_the_spool_is_the_settings_unless_it_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_spool_is_that_of_the_settings_by_default(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SESSIONSIGHT_SPOOL", "sqlite:///spool.db")
     assert "vendor" in run("spool", "stats").output
 
@@ -68,7 +68,7 @@ def test_the_spool_is_the_settings_unless_it_is_named(path: Path, monkeypatch: p
     assert "the spool is 'memory', which is not a file" in result.output
 
 
-def test_a_spool_that_is_not_there_is_not_made(folder: Path) -> None:
+def test_a_missing_spool_is_not_created(folder: Path) -> None:
     result = run("spool", "stats", "--spool", "none.db")
 
     assert result.exit_code == 2
@@ -76,7 +76,7 @@ def test_a_spool_that_is_not_there_is_not_made(folder: Path) -> None:
     assert not (folder / "none.db").exists()
 
 
-def test_a_file_that_is_none_is_left_alone(folder: Path) -> None:
+def test_a_file_that_is_not_a_spool_is_not_changed(folder: Path) -> None:
     (folder / "notes.txt").write_text("my notes " * 1000)
 
     result = run("spool", "stats", "--spool", "notes.txt")
@@ -86,7 +86,7 @@ def test_a_file_that_is_none_is_left_alone(folder: Path) -> None:
     assert [file.name for file in folder.iterdir()] == ["notes.txt"]
 
 
-def test_a_database_of_something_else_stays_byte_for_byte_as_it_was(folder: Path) -> None:
+def test_a_foreign_database_is_not_changed(folder: Path) -> None:
     with closing(sqlite3.connect(folder / "db.sqlite3")) as connection:
         connection.execute("CREATE TABLE customers (name)")
     before = (folder / "db.sqlite3").read_bytes()
@@ -152,7 +152,7 @@ def test_filters(path: Path, filters: list[str], number: int) -> None:
     assert sound(path)
 
 
-def test_a_letter_that_is_tried_again_waits_as_if_it_were_new(path: Path) -> None:
+def test_a_retried_dead_letter_is_queued_as_new(path: Path) -> None:
     before = query(path, "SELECT max(enqueued_at) FROM queue")
 
     assert run("dead-letters", "retry", "1", "--spool", str(path)).exit_code == 0
@@ -162,13 +162,13 @@ def test_a_letter_that_is_tried_again_waits_as_if_it_were_new(path: Path) -> Non
     [again] = claim(spool.lane(LANE), 1)
     assert again.record.label == "signups"
     assert again.enqueued_at > before[0][0]
-    assert again.record.key == "order:1"  # no second one
+    assert again.record.key == "order:1"  # it is not duplicated
     spool.lane(LANE).close()
     spool.close()
     assert sound(path)
 
 
-def test_a_letter_that_is_dropped_is_counted(path: Path) -> None:
+def test_a_dropped_dead_letter_is_counted(path: Path) -> None:
     assert run("dead-letters", "drop", "--all", "--spool", str(path)).output == "1 dropped\n"
 
     assert "(1 dead_letter_dropped)" in run("spool", "stats", "--spool", str(path)).output
@@ -177,7 +177,7 @@ def test_a_letter_that_is_dropped_is_counted(path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["retry", "drop"])
-def test_nothing_is_done_to_all_by_mistake(path: Path, verb: str) -> None:
+def test_changing_all_dead_letters_requires_all(path: Path, verb: str) -> None:
     assert run("dead-letters", verb, "--spool", str(path)).exit_code == 2
     assert run("dead-letters", verb, "1", "--all", "--spool", str(path)).exit_code == 2
     assert query(path, "SELECT count(*) FROM dead_letters") == [(1,)]
@@ -186,21 +186,21 @@ def test_nothing_is_done_to_all_by_mistake(path: Path, verb: str) -> None:
 @pytest.mark.parametrize(
     "arguments", [("show", "9" * 20), ("retry", "9" * 20), ("drop", "0"), ("list", "--limit", "9" * 20)]
 )
-def test_a_number_that_no_letter_can_have_is_a_wrong_call(path: Path, arguments: tuple[str, ...]) -> None:
+def test_an_invalid_number_exits_with_2(path: Path, arguments: tuple[str, ...]) -> None:
     result = run("dead-letters", *arguments, "--spool", str(path))
 
     assert result.exit_code == 2
     assert "is not in the range" in result.output
 
 
-def test_a_length_of_time_has_a_unit(path: Path) -> None:
+def test_a_duration_has_a_unit(path: Path) -> None:
     result = run("dead-letters", "list", "--older-than", "7", "--spool", str(path))
 
     assert result.exit_code == 2
     assert "write 90s, 15m, 12h or 7d" in result.output
 
 
-def test_a_letter_that_cannot_be_read_is_shown_as_it_is(path: Path) -> None:
+def test_an_unreadable_dead_letter_is_shown_raw(path: Path) -> None:
     spool = sqlite_spool(path)
     spool.store.file.write(
         lambda it: it.execute("UPDATE records SET body = x'ff' WHERE id = (SELECT record FROM dead_letters)"), timeout=1

@@ -50,7 +50,7 @@ def test_an_apps_analytics_are_found(code: str, write: WriteModule) -> None:
     assert result.output.startswith(f"ok       settings  taken from the app {module}:app\n{FOUND}")
 
 
-def test_of_two_apps_the_one_that_was_named_counts(write: WriteModule) -> None:
+def test_the_named_one_of_two_apps_is_used(write: WriteModule) -> None:
     module = write(f"""
 from sessionsight.wsgi import AnalyticsMiddleware
 other = AnalyticsMiddleware(print, destinations={{}})
@@ -67,7 +67,7 @@ def test_a_factory_is_called(write: WriteModule) -> None:
     assert FOUND in run("check", "--offline", "--app", f"{module}:create_app()").output
 
 
-def test_an_apps_wrong_setting_is_told(write: WriteModule) -> None:
+def test_an_invalid_setting_of_an_app_is_reported(write: WriteModule) -> None:
     module = write(
         "from starlette.applications import Starlette\nfrom sessionsight_asgi import AnalyticsMiddleware\n"
         'app = Starlette()\napp.add_middleware(AnalyticsMiddleware, destinations={"signal": {"api_key": None}})'
@@ -78,7 +78,7 @@ def test_an_apps_wrong_setting_is_told(write: WriteModule) -> None:
     assert "destination 'signal': api_key is missing or blank" in finding["message"]
 
 
-def test_an_app_without_analytics_is_told_what_to_install(write: WriteModule) -> None:
+def test_an_app_without_analytics_is_reported(write: WriteModule) -> None:
     result = run("check", "--json", "--app", f"{write('app = print')}:app")
     assert result.exit_code == 1
     [finding] = json.loads(result.stdout)["findings"]
@@ -93,7 +93,7 @@ def test_an_app_without_analytics_is_told_what_to_install(write: WriteModule) ->
         ("json:app", "has no 'app'"),
     ],
 )
-def test_an_app_that_is_not_there_is_a_wrong_call(app: str, message: str) -> None:
+def test_a_missing_app_exits_with_2(app: str, message: str) -> None:
     result = run("check", "--app", app)
     assert result.exit_code == 2
     assert message in result.output
@@ -105,7 +105,7 @@ def test_an_app_that_fails_shows_its_own_traceback(write: WriteModule) -> None:
         run("check", "--app", f"{module}:app")
 
 
-def test_one_of_both_is_enough() -> None:
+def test_app_and_django_settings_exclude_each_other() -> None:
     assert run("check", "--app", "a:b", "--django-settings", "c").exit_code == 2
 
 
@@ -137,7 +137,7 @@ def test_a_django_projects_analytics_are_found(by: str, project: Path) -> None:
 
 
 @pytest.mark.processes
-def test_a_wrong_setting_of_a_project_is_an_error(project: Path) -> None:
+def test_an_invalid_setting_of_a_project_is_an_error(project: Path) -> None:
     (project / "shop_settings.py").write_text(PROJECT + "SESSIONSIGHT['LINGR'] = 1\n")
     ran = start("check", "--django-settings", "shop_settings", folder=project)
     assert (ran.returncode, ran.stderr) == (1, "")
@@ -145,7 +145,7 @@ def test_a_wrong_setting_of_a_project_is_an_error(project: Path) -> None:
 
 
 @pytest.mark.processes
-def test_a_project_without_our_app_is_told_so(project: Path) -> None:
+def test_a_project_without_the_app_is_reported(project: Path) -> None:
     (project / "shop_settings.py").write_text("SECRET_KEY = 'x'\n")
     ran = start("check", "--django-settings", "shop_settings", folder=project)
     assert ran.returncode == 1
@@ -153,13 +153,13 @@ def test_a_project_without_our_app_is_told_so(project: Path) -> None:
 
 
 @pytest.mark.processes
-def test_settings_that_are_not_there_are_a_wrong_call(folder: Path) -> None:
+def test_missing_settings_exit_with_2(folder: Path) -> None:
     ran = start("check", "--django-settings", "nowhere.settings", folder=folder)
     assert ran.returncode == 2
     assert ran.stderr.endswith("the Django settings nowhere.settings cannot be loaded: No module named 'nowhere'\n")
 
 
-def test_without_django_its_variable_means_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_django_its_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sessionsight.cli.target.find_spec", lambda name: None)
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "shop_settings")
     assert "taken from the environment" in run("check", "--offline").output

@@ -22,7 +22,7 @@ def test_an_event_is_delivered(server: Server) -> None:
     assert request.json["events"][0]["event"] == "sessionsight_test"
 
 
-def test_a_refused_event_ends_with_1_in_json_as_well(server: Server) -> None:
+def test_a_rejected_event_exits_with_1_also_with_json(server: Server) -> None:
     server.will(reply(422, body=b'{"error": "no such project"}'))
     result = run("test-event", "--json")
     assert result.exit_code == 1
@@ -39,7 +39,7 @@ def test_a_refused_event_ends_with_1_in_json_as_well(server: Server) -> None:
     }
 
 
-def test_a_goal_goes_where_goals_are_taken(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_goal_is_sent_to_destinations_that_accept_goals(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("SECRET_API_KEY", "key_2"), ("PROPERTY_ID", "p"), ("API_URL", server.url)):
         monkeypatch.setenv(f"SESSIONSIGHT_{name}", value)
     result = run("test-event", "--goal", "user-signups", "--session-id", "6f1d2c3b", "--timeout", "20")
@@ -48,7 +48,7 @@ def test_a_goal_goes_where_goals_are_taken(server: Server, monkeypatch: pytest.M
     assert any(b"6f1d2c3b" in request.body for request in server.wait_for(2))
 
 
-def test_a_goal_that_is_none_is_a_wrong_call(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_goal_exits_with_2(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("SECRET_API_KEY", "key_2"), ("PROPERTY_ID", "p"), ("API_URL", server.url)):
         monkeypatch.setenv(f"SESSIONSIGHT_{name}", value)
     result = run("test-event", "--goal", " ")

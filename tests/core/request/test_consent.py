@@ -27,7 +27,7 @@ def test_a_policy_obeys_the_signals_it_names(policy: ConsentPolicy, headers: dic
     assert consents(policy, RequestData(headers=headers)) is captured
 
 
-def test_a_function_decides_itself() -> None:
+def test_a_function_decides() -> None:
     def policy(data: RequestData) -> bool:
         return "consent=yes" in data.headers.get("cookie", "")
 
@@ -36,7 +36,7 @@ def test_a_function_decides_itself() -> None:
 
 
 @pytest.mark.parametrize("value", ["no", "0", "false", "yes"])
-def test_the_value_of_a_cookie_is_no_consent(value: str) -> None:
+def test_text_is_not_accepted_as_consent(value: str) -> None:
     def policy(data: RequestData) -> Any:
         return data.headers.get("x-consent")
 
@@ -62,7 +62,7 @@ json = st.recursive(
 
 
 @given(json)
-def test_nothing_under_a_redacted_name_is_left(value: Any) -> None:
+def test_nested_values_of_a_redacted_name_are_removed(value: Any) -> None:
     def check(item: Any) -> None:
         for name, member in item.items() if isinstance(item, dict) else ():
             assert name == "other" or member == "[redacted]"

@@ -40,11 +40,11 @@ long_contexts = st.builds(
 
 
 @given(contexts)
-def test_a_context_comes_out_of_the_carrier_as_it_went_in(context: TrackingContext) -> None:
+def test_a_context_survives_a_round_trip_through_a_carrier(context: TrackingContext) -> None:
     assert TrackingContext.from_carrier(context.to_carrier()) == context
 
 
-def test_no_field_is_forgotten_by_the_carrier() -> None:
+def test_a_carrier_contains_all_fields() -> None:
     assert len(FULL.to_carrier()) == 5 + 2 + len(Page.__struct_fields__)
     assert TrackingContext.from_carrier(FULL.to_carrier()) == FULL
 
@@ -57,12 +57,12 @@ def test_a_carrier_fits_the_limits_of_stripes_metadata(context: TrackingContext)
     assert all(0 < len(value) <= 500 for value in carrier.values())
 
 
-def test_a_page_fact_that_is_too_long_is_left_out_rather_than_cut() -> None:
+def test_a_page_fact_that_is_too_long_is_left_out() -> None:
     context = TrackingContext(page=Page(url="https://shop.example/" + "x" * 500, path="/x"))
     assert context.to_carrier() == {"ss_page_path": "/x"}
 
 
-def test_foreign_names_in_a_carrier_are_passed_over() -> None:
+def test_foreign_names_in_a_carrier_are_ignored() -> None:
     carrier = {"order_id": "o1", "ss_sid": "session-1", "ss_unknown": "x", "ss_page_unknown": "x", 5: "x"}
     assert TrackingContext.from_carrier(carrier) == TrackingContext(
         sessionsight=SessionSightIds(session_id="session-1")
@@ -70,7 +70,7 @@ def test_foreign_names_in_a_carrier_are_passed_over() -> None:
 
 
 class StripeObject:
-    """As stripe 15 and later give metadata: no mapping, and without `get`."""
+    """Metadata as in stripe 15 and later: not a mapping, and without `get`."""
 
     def __init__(self, **data: str) -> None:
         self._data = data
@@ -101,7 +101,7 @@ def test_no_metadata_is_an_empty_context(carrier: Any) -> None:
 
 
 @given(st.dictionaries(st.sampled_from(sorted(FULL.to_carrier())), st.none() | st.integers() | st.text() | st.binary()))
-def test_no_content_of_a_carrier_makes_it_raise_or_lets_an_unfit_id_in(carrier: dict[str, object]) -> None:
+def test_from_carrier_never_raises_and_accepts_valid_ids_only(carrier: dict[str, object]) -> None:
     context = TrackingContext.from_carrier(carrier)
     for session_id in (context.sessionsight.session_id, context.sessionsight.visitor_id):
         assert session_id is None or valid_session_id(session_id)
@@ -114,25 +114,25 @@ def test_no_content_of_a_carrier_makes_it_raise_or_lets_an_unfit_id_in(carrier: 
 
 
 @pytest.mark.parametrize("value", ["", "a b", "a" * 129, "a_b", "ä", "a\n", "\u0661"])
-def test_a_carrier_lets_no_session_id_in_that_sessionsight_would_refuse(value: str) -> None:
+def test_from_carrier_rejects_session_ids_that_sessionsight_rejects(value: str) -> None:
     assert TrackingContext.from_carrier({"ss_sid": value, "ss_vid": value}) == EMPTY_CONTEXT
 
 
 @pytest.mark.parametrize("value", ["", " ", "a" * 257, "a\nb", "a\x00", "a\x85", 5, None, ["a"]])
-def test_a_carrier_lets_no_other_unfit_id_in(value: Any) -> None:
+def test_from_carrier_rejects_other_invalid_ids(value: Any) -> None:
     assert TrackingContext.from_carrier({"ss_user_id": value, "ss_signal_distinct_id": value}) == EMPTY_CONTEXT
 
 
 # --- refusals -----------------------------------------------------------------------------------------
 
 
-def test_the_carrier_of_a_refusal_says_so_and_nothing_else() -> None:
+def test_the_carrier_of_a_refusal_contains_nothing_else() -> None:
     assert OPTED_OUT.to_carrier() == {"ss_opted_out": "1"}
     assert TrackingContext.from_carrier(OPTED_OUT.to_carrier()) == OPTED_OUT
 
 
 @given(contexts)
-def test_a_context_of_a_refusal_holds_nothing_else_however_it_is_made(context: TrackingContext) -> None:
+def test_a_context_without_consent_contains_nothing_else(context: TrackingContext) -> None:
     ways = [
         TrackingContext(**{**asdict(context), "opted_out": True}),
         replace(context, opted_out=True),
@@ -148,22 +148,22 @@ def test_a_context_of_a_refusal_holds_nothing_else_however_it_is_made(context: T
 
 
 @pytest.mark.parametrize("value", ["1", "0", "false", 1, True, 0, False, b"", ["x"]], ids=repr)
-def test_a_refusal_stays_one_whatever_the_carriage_has_made_of_it(value: object) -> None:
+def test_a_refusal_with_a_converted_value_is_still_a_refusal(value: object) -> None:
     assert TrackingContext.from_carrier({"ss_opted_out": value, "ss_user_id": "user_1"}) == OPTED_OUT
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_a_name_without_a_value_is_no_refusal(value: object) -> None:
+def test_an_empty_value_is_not_a_refusal(value: object) -> None:
     assert TrackingContext.from_carrier({"ss_opted_out": value, "ss_user_id": "user_1"}).user_id == "user_1"
 
 
-def test_the_session_id_for_people_is_signals_else_sessionsights() -> None:
+def test_the_session_id_for_display_is_signals_or_else_sessionsights() -> None:
     assert FULL.session_id == "s1"
     assert TrackingContext(sessionsight=SessionSightIds(session_id="x")).session_id == "x"
     assert EMPTY_CONTEXT.session_id is None
 
 
-def test_the_same_context_under_another_user_keeps_everything_else() -> None:
+def test_with_user_changes_the_user_only() -> None:
     other = FULL.with_user("user_2")
     assert other.user_id == "user_2"
     assert other.with_user("user_1") == FULL

@@ -1,4 +1,4 @@
-"""The host of odd addresses, as a browser's `new URL(address).hostname` reads it; empty where it throws."""
+"""The hosts of unusual URLs, as `new URL(url).hostname` returns them; empty where it throws."""
 
 import pytest
 from hypothesis import given
@@ -215,7 +215,7 @@ ADDRESSES = [
     ("https://a\u2028b.example", ""),
 ]  # fmt: skip
 
-# What the standard refuses, and Node 20 does not yet.
+# Rejected by the standard, but not yet by Node 20.
 REFUSED = [
     "https://0\u05d0.example",  # the bidi rule: https://www.rfc-editor.org/rfc/rfc5893#section-2
     "https://0a.\u05d0\u05d1",
@@ -235,17 +235,17 @@ LONG = [
 
 
 @pytest.mark.parametrize(("address", "host"), ADDRESSES, ids=[ascii(address) for address, _ in ADDRESSES])
-def test_an_address_has_the_host_that_a_browser_reads(address: str, host: str) -> None:
+def test_the_host_is_that_of_a_browser(address: str, host: str) -> None:
     assert hostname(address) == host
 
 
 @pytest.mark.parametrize("address", REFUSED, ids=ascii)
-def test_a_host_that_the_standard_refuses_is_none(address: str) -> None:
+def test_a_host_that_the_standard_rejects_is_empty(address: str) -> None:
     assert not hostname(address)
 
 
 @pytest.mark.parametrize(("address", "host"), LONG, ids=range(len(LONG)))
-def test_a_long_address_is_read_all_the_same(address: str, host: str) -> None:
+def test_a_long_url_is_parsed(address: str, host: str) -> None:
     assert hostname(address) == host
 
 
@@ -255,13 +255,13 @@ _PIECES = st.sampled_from(
 
 
 @given(st.text() | st.lists(_PIECES | st.text(max_size=3)).map("".join))
-def test_no_address_makes_reading_raise_and_a_web_host_is_ascii(address: str) -> None:
+def test_hostname_never_raises_and_a_web_host_is_ascii(address: str) -> None:
     host = hostname(address)
     assert host.isascii()
     assert not set(host) & set("/\\@?# \t\n")
 
 
 @given(st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z0-9])?(\.[a-z]{2,8}){1,3}", fullmatch=True), st.integers(0, 65535))
-def test_what_is_added_around_a_host_does_not_change_it(host: str, port: int) -> None:
+def test_other_parts_of_a_url_do_not_change_its_host(host: str, port: int) -> None:
     for address in (f"https://{host}", f"HTTP:\\\\{host.upper()}:{port}?@x", f" \thttps:u:p@{host}:{port}/@y"):
         assert hostname(address) == host

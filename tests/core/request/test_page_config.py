@@ -24,7 +24,7 @@ def content(script: str) -> object:
     return json.loads(text)
 
 
-def test_all_ids_and_nothing_else_are_told() -> None:
+def test_the_config_contains_all_ids_and_nothing_else() -> None:
     assert browser_config(EVERYTHING) == {
         "sessionsight": {"sessionId": "s-1", "visitorId": "v-1"},
         "signal": {"sessionId": "s-2", "windowId": "w-2", "distinctId": "d-2"},
@@ -33,7 +33,7 @@ def test_all_ids_and_nothing_else_are_told() -> None:
     }
 
 
-def test_what_is_not_known_is_left_out() -> None:
+def test_missing_ids_are_left_out() -> None:
     assert browser_config(TrackingContext()) == {}
     assert browser_config(TrackingContext(signal=SignalIds(window_id="w-2"))) == {"signal": {"windowId": "w-2"}}
 
@@ -55,7 +55,7 @@ def test_the_element_can_have_another_id() -> None:
         config_script(TrackingContext(), element_id='x" onload="')
 
 
-def test_jinja_prints_it_as_it_is() -> None:
+def test_jinja_does_not_escape_it() -> None:
     environment = jinja2.Environment(autoescape=True)
     environment.globals["sessionsight_config"] = sessionsight_config
     request = SimpleNamespace(analytics=SimpleNamespace(context=EVERYTHING))
@@ -68,7 +68,7 @@ def test_a_request_without_analytics_has_an_empty_element() -> None:
     assert content(sessionsight_config(object())) == {}
 
 
-def test_without_consent_nothing_is_told() -> None:
+def test_without_consent_the_config_is_empty() -> None:
     client = Client(Settings(consent=lambda data: False))
     request = SimpleNamespace(analytics=client.for_request("ss_sid=6f1d2c3b; ss_vid=5d0a61a5"))
     assert content(sessionsight_config(request)) == {}

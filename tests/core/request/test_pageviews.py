@@ -22,7 +22,7 @@ SCRIPT = {"sec-fetch-dest": "empty", "sec-fetch-mode": "cors"}
         {**NAVIGATION, "sec-purpose": "something-new"},
     ],
 )
-def test_a_visit(headers: dict[str, str]) -> None:
+def test_visits_are_recognised(headers: dict[str, str]) -> None:
     assert is_page_visit(headers)
 
 
@@ -32,7 +32,7 @@ def test_only_a_document_is_a_page(destination: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["cors", "no-cors", "same-origin", "websocket", ""])
-def test_only_a_navigation_loads_one(mode: str) -> None:
+def test_only_a_navigation_loads_a_page(mode: str) -> None:
     assert not is_page_visit({"sec-fetch-mode": mode})
 
 
@@ -41,7 +41,7 @@ def test_only_a_navigation_loads_one(mode: str) -> None:
     "value", ["prefetch", "Prefetch", "prefetch;prerender", "prefetch;anonymous-client-ip", "preview"]
 )
 @pytest.mark.parametrize("request_", [{}, NAVIGATION, {**SCRIPT, "hx-request": "true", "hx-boosted": "true"}])
-def test_what_is_fetched_in_advance_is_no_visit(name: str, value: str, request_: dict[str, str]) -> None:
+def test_a_prefetch_is_not_a_visit(name: str, value: str, request_: dict[str, str]) -> None:
     assert not is_page_visit({**request_, name: value})
 
 
@@ -59,7 +59,7 @@ def test_what_is_fetched_in_advance_is_no_visit(name: str, value: str, request_:
         {"x-requested-with": "fetch"},
     ],
 )
-def test_a_fragment_is_no_visit(headers: dict[str, str]) -> None:
+def test_a_fragment_is_not_a_visit(headers: dict[str, str]) -> None:
     assert not is_page_visit(headers)
 
 
@@ -88,7 +88,7 @@ def test_a_fragment_is_no_visit(headers: dict[str, str]) -> None:
         "Consul Health Check",
     ],
 )
-def test_a_bot_is_known_by_its_name(user_agent: str) -> None:
+def test_a_bot_is_recognised_by_its_name(user_agent: str) -> None:
     assert is_bot(user_agent)
 
 
@@ -106,5 +106,5 @@ def test_a_bot_is_known_by_its_name(user_agent: str) -> None:
         "python-httpx/0.28.1",
     ],
 )
-def test_a_browser_is_none(user_agent: str) -> None:
+def test_a_browser_is_not_a_bot(user_agent: str) -> None:
     assert not is_bot(user_agent)

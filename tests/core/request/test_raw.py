@@ -1,4 +1,4 @@
-"""Every shape of a request gives the same strings."""
+"""Requests of every shape have the same data."""
 
 import io
 import wsgiref.headers
@@ -99,7 +99,7 @@ NEITHER = (None, None)
 
 @pytest.fixture
 def _django_settings() -> Iterator[None]:
-    """Django's defaults for one test, whether or not other tests have configured it."""
+    """Django's defaults for one test, even if other tests have configured it."""
     before = settings._wrapped
     settings._wrapped = UserSettingsHolder(global_settings)
     yield
@@ -107,14 +107,14 @@ def _django_settings() -> Iterator[None]:
 
 
 class Plain:
-    """An object with whatever members."""
+    """An object with any members."""
 
     def __init__(self, **members: object) -> None:
         self.__dict__.update(members)
 
 
 class Getter:
-    """Something with `get` that is no mapping."""
+    """An object with `get` that is not a mapping."""
 
     def __init__(self, **values: object) -> None:
         self._values = values
@@ -124,7 +124,7 @@ class Getter:
 
 
 class Raising:
-    """Something whose every member raises."""
+    """An object whose members all raise."""
 
     def __getattr__(self, name: str) -> object:
         raise AttributeError(name) if name.startswith("__") else RuntimeError(name)
@@ -148,22 +148,22 @@ class RaisingGet:
         WebSocket(WEBSOCKET, nothing, nothing),
     ],
 )
-def test_every_frameworks_request_gives_the_same_strings(request_: object) -> None:
+def test_requests_of_all_frameworks_have_the_same_data(request_: object) -> None:
     assert from_any(request_) == EXPECTED
 
 
 @pytest.mark.usefixtures("_django_settings")
-def test_djangos_requests_give_the_same_strings() -> None:
+def test_requests_of_django_have_the_same_data() -> None:
     assert from_any(WSGIRequest(dict(ENVIRON))) == EXPECTED
     assert from_any(ASGIRequest(SCOPE, io.BytesIO())) == EXPECTED
 
 
-def test_flasks_request_proxy_gives_the_strings_of_the_request_behind_it() -> None:
+def test_flasks_request_proxy_has_the_data_of_its_request() -> None:
     with flask.Flask("app").request_context(ENVIRON):
         assert from_any(flask.request) == EXPECTED
 
 
-def test_flasks_request_proxy_gives_nothing_outside_a_request() -> None:
+def test_flasks_request_proxy_is_empty_outside_a_request() -> None:
     assert from_any(flask.request) == RequestData()
 
 
@@ -174,12 +174,12 @@ def test_a_django_request_without_an_environ_is_read_by_its_meta() -> None:
     assert ids(request) == BOTH
 
 
-def test_only_headers_that_are_read_later_are_taken() -> None:
+def test_only_known_headers_are_read() -> None:
     assert "authorization" not in from_environ(ENVIRON).headers
     assert "authorization" not in from_scope(SCOPE).headers
 
 
-def test_another_header_can_be_asked_for_in_any_case() -> None:
+def test_additional_headers_are_read_in_any_case() -> None:
     names = HeaderNames("X-Visitor", None)
     assert from_environ({"HTTP_X_VISITOR": "v1"}, names).headers == {"x-visitor": "v1"}
     assert from_scope({"type": "http", "headers": [(b"x-visitor", b"v1")]}, names).headers == {"x-visitor": "v1"}
@@ -192,7 +192,7 @@ def test_repeated_headers_are_joined_as_servers_do_for_wsgi() -> None:
 
 
 @pytest.mark.parametrize("empty", [{}, {"PATH_INFO": None, "SCRIPT_NAME": None}])
-def test_an_environ_with_nothing_in_it_gives_nothing(empty: dict[str, Any]) -> None:
+def test_an_empty_environ_has_no_data(empty: dict[str, Any]) -> None:
     assert from_environ(empty) == RequestData()
 
 
@@ -201,7 +201,7 @@ def test_a_scope_without_a_client_has_no_address() -> None:
 
 
 @given(st.binary(max_size=40))
-def test_wsgi_and_asgi_show_the_same_path(path: bytes) -> None:
+def test_wsgi_and_asgi_have_the_same_path(path: bytes) -> None:
     environ = {"PATH_INFO": path.decode("latin-1")}
     scope = {"type": "http", "path": path.decode("utf-8", "surrogateescape")}
     assert from_environ(environ).path == from_scope(scope).path
@@ -255,7 +255,7 @@ def test_the_ids_are_found_in_any_shape(request_: object) -> None:
 
 
 class First(dict[str, list[str]]):
-    """Cookies and forms of Sanic: lists of values, of which `get` gives the first, and every attribute."""
+    """Cookies and forms of Sanic: lists of values, of which `get` returns the first, with every attribute."""
 
     def get(self, name: str, default: Any = None) -> Any:
         return super().get(name, [default])[0]
@@ -265,14 +265,14 @@ class First(dict[str, list[str]]):
 
 
 class Storage(dict[str, object]):
-    """A request of aiohttp: a mapping of the app's own things, with headers and cookies as attributes."""
+    """A request of aiohttp: a mapping of the app's own objects, with headers and cookies as attributes."""
 
     headers = WerkzeugHeaders([("Cookie", "ss_sid=session-1"), ("Cookie", "ss_vid=visitor%2D1")])
     cookies: ClassVar[dict[str, str]] = {}
 
 
 class NeedsDefault:
-    """Something whose `get` has no default of its own."""
+    """An object whose `get` requires a default."""
 
     def __init__(self, **values: str) -> None:
         self._values = values
@@ -282,7 +282,7 @@ class NeedsDefault:
 
 
 class Raises:
-    """Something that raises for a name that is missing, and has no `get`."""
+    """An object without `get` that raises for missing names."""
 
     def __init__(self, **values: str) -> None:
         self._values = values
@@ -292,7 +292,7 @@ class Raises:
 
 
 class Jar(Mapping[str, object]):
-    """Cookies of requests: iterating gives whole cookies, `get` takes names."""
+    """Cookies of requests: iteration yields cookies, `get` takes names."""
 
     def __init__(self, cookies: list[tuple[str, str]]) -> None:
         self._cookies = dict(cookies)
@@ -308,7 +308,7 @@ class Jar(Mapping[str, object]):
 
 
 class Pair(NamedTuple):
-    """A piece of gRPC's metadata."""
+    """An entry of gRPC's metadata."""
 
     key: str
     value: str
@@ -393,7 +393,7 @@ CONTAINERS: dict[str, object] = {
 
 @pytest.mark.usefixtures("_django_settings")
 @pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS.keys())
-def test_the_ids_are_found_in_what_frameworks_call_cookies_headers_or_metadata(container: object) -> None:
+def test_the_ids_are_found_in_containers_of_frameworks(container: object) -> None:
     assert ids(container) == BOTH
 
 
@@ -402,19 +402,19 @@ def test_pairs_may_come_from_an_iterator_of_any_kind() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationWarning")  # imported by WebOb
-def test_pyramids_request_and_its_parts_are_shapes_too() -> None:
+def test_pyramids_request_and_its_parts_are_recognised() -> None:
     from webob import Request  # type: ignore[import-untyped]  # the base of Pyramid's
 
     request = Request({**ENVIRON, "HTTP_COOKIE": PLAIN_COOKIE})
     assert ids(request) == ids(request.headers) == ids(request.cookies) == BOTH
 
 
-async def test_quarts_request_and_its_parts_are_shapes_too() -> None:
+async def test_quarts_request_and_its_parts_are_recognised() -> None:
     async with quart.Quart("app").test_request_context("/", headers={"Cookie": "ss_sid=session-1; ss_vid=visitor-1"}):
         assert ids(quart.request) == ids(quart.request.headers) == ids(quart.request.cookies) == BOTH
 
 
-def test_the_sites_own_anonymous_id_comes_out_of_any_container() -> None:
+def test_the_sites_anonymous_id_is_found_in_any_container() -> None:
     names = HeaderNames("X-My-Id", cookie="my_id")
     for cookies in ({"my_id": "a1"}, SimpleCookie("my_id=a1"), First(my_id=["a1"]), [("my_id", "a1")]):
         assert resolve(from_any(cookies, names), anonymous_id_cookie="my_id").context.anonymous_id == "a1"
@@ -423,13 +423,13 @@ def test_the_sites_own_anonymous_id_comes_out_of_any_container() -> None:
     assert from_any([(b"x-my-id", b"a1")], names).headers == {"x-my-id": "a1"}
 
 
-def test_what_holds_itself_as_its_request_gives_nothing() -> None:
+def test_a_circular_request_has_no_data() -> None:
     circular = Plain()
     circular.request = Plain(request=circular)  # type: ignore[attr-defined]
     assert ids(circular) == NEITHER
 
 
-def test_a_message_of_the_standard_library_is_a_shape_too() -> None:
+def test_a_message_of_the_standard_library_is_recognised() -> None:
     message = Message()
     message["Cookie"] = COOKIE
     assert ids(Plain(headers=message)) == BOTH
@@ -451,23 +451,23 @@ def test_a_message_of_the_standard_library_is_a_shape_too() -> None:
         ("ss_sid=mine", ("mine", None)),
     ],
 )
-def test_finding_one_id_among_decoded_cookies_is_final(cookies: object, found: tuple[str | None, str | None]) -> None:
+def test_decoded_cookies_with_one_id_override_the_header(cookies: object, found: tuple[str | None, str | None]) -> None:
     assert ids({"cookies": cookies, "headers": {"cookie": COOKIE}}) == found
     assert ids(Plain(cookies=cookies, headers={"cookie": COOKIE})) == found
 
 
-def test_decoded_cookies_are_taken_as_they_are() -> None:
+def test_decoded_cookies_are_not_decoded_again() -> None:
     data = from_any({"cookies": {"ss_sid": "a%2Db"}})
     assert data.cookies == {"ss_sid": "a%2Db"}
 
 
-def test_the_lower_case_spelling_of_a_header_goes_first_and_they_are_not_merged() -> None:
+def test_the_lower_case_spelling_of_a_header_takes_precedence() -> None:
     assert ids({"headers": {"Cookie": "ss_sid=upper; ss_vid=upper", "cookie": "ss_sid=lower"}}) == ("lower", None)
     assert ids({"headers": {"cookie": "ss_sid=lower", "Cookie": "ss_vid=upper"}}) == ("lower", None)
     assert ids({"headers": {"cookie": "", "Cookie": "ss_sid=upper"}}) == ("upper", None)
 
 
-def test_cookies_by_name_serve_for_the_sites_own_anonymous_id() -> None:
+def test_cookies_by_name_contain_the_sites_anonymous_id() -> None:
     data = from_any({"my_id": "a1"})
     assert resolve(data, anonymous_id_cookie="my_id").context.anonymous_id == "a1"
 
@@ -481,7 +481,7 @@ def test_cookies_by_name_serve_for_the_sites_own_anonymous_id() -> None:
         Plain(scope={"type": "http", "headers": [5]}), Plain(environ=5, META=5, scope=5), {"cookies": [5, None]},
     ],
 )  # fmt: skip
-def test_what_is_no_request_gives_no_ids_and_no_exception(request_: object) -> None:
+def test_unrecognised_objects_have_no_ids_and_do_not_raise(request_: object) -> None:
     assert ids(request_) == NEITHER
 
 
@@ -497,7 +497,7 @@ class RaisingMapping(Mapping[str, object]):
 
 
 @pytest.mark.parametrize("holder", [RaisingMapping(), Plain(cookies=RaisingMapping()), {"headers": RaisingMapping()}])
-def test_a_mapping_that_raises_gives_no_ids_and_no_exception(holder: object) -> None:
+def test_a_mapping_that_raises_has_no_ids(holder: object) -> None:
     assert ids(holder) == NEITHER
 
 
@@ -510,7 +510,7 @@ json = st.recursive(
 
 
 @given(json)
-def test_no_value_makes_reading_raise(value: object) -> None:
+def test_from_any_never_raises(value: object) -> None:
     ids(value)
 
 

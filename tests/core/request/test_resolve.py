@@ -42,23 +42,23 @@ def request(cookie: str = "", **data: Any) -> RequestData:
         ("", {}),
     ],
 )
-def test_a_cookie_header_is_read_as_sessionsight_does(header: str, cookies: dict[str, str]) -> None:
+def test_cookies_are_parsed_as_sessionsight_does(header: str, cookies: dict[str, str]) -> None:
     assert parse_cookies(header) == cookies
 
 
-def test_a_session_behind_many_other_cookies_is_found() -> None:
+def test_a_session_after_many_other_cookies_is_found() -> None:
     others = "; ".join(f"other{number}={'x' * 1000}" for number in range(200))
     assert parse_cookies(f"{others}; ss_sid=session-1; ss_vid=visitor-1")["ss_sid"] == "session-1"
     assert resolve(request(f"{others}; ss_sid=session-1")).context.sessionsight.session_id == "session-1"
     assert resolve(request(f"ss_sid=session-1; {others}")).context.sessionsight.session_id == "session-1"
 
 
-def test_of_an_endless_cookie_header_the_end_is_read() -> None:
+def test_only_the_end_of_a_huge_cookie_header_is_read() -> None:
     header = f"ss_sid=first; x{'ss_sid=cut' * 200_000}; ss_sid=last"
     assert parse_cookies(header) == {"ss_sid": "last"}
 
 
-def test_a_name_of_white_space_is_no_name() -> None:
+def test_a_blank_name_is_ignored() -> None:
     assert parse_cookies("\xa0=1; a=2") == {"a": "2"}
 
 
@@ -73,12 +73,12 @@ def test_a_name_of_white_space_is_no_name() -> None:
         ("about:client", None),
     ],
 )
-def test_the_domain_of_a_referrer_is_what_a_browser_reads(referrer: str, domain: str | None) -> None:
+def test_the_domain_of_a_referrer_is_that_of_a_browser(referrer: str, domain: str | None) -> None:
     assert resolve(request(headers={"referer": referrer})).context.page.referrer_domain == domain
 
 
 @given(st.text())
-def test_no_cookie_header_makes_parsing_raise(header: str) -> None:
+def test_parse_cookies_never_raises(header: str) -> None:
     for name, value in parse_cookies(header).items():
         assert ";" not in name
         assert isinstance(value, str)
@@ -87,14 +87,14 @@ def test_no_cookie_header_makes_parsing_raise(header: str) -> None:
 @given(
     st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.from_regex(r"[A-Za-z0-9-]{0,20}", fullmatch=True))
 )
-def test_plain_cookies_come_out_as_they_went_in(cookies: dict[str, str]) -> None:
+def test_plain_cookies_are_unchanged(cookies: dict[str, str]) -> None:
     assert parse_cookies("; ".join(f"{name}={value}" for name, value in cookies.items())) == cookies
 
 
 # --- ids ---------------------------------------------------------------------------------------------
 
 
-def test_each_id_stays_under_its_vendor() -> None:
+def test_each_id_is_stored_under_its_vendor() -> None:
     signal = {"x_signal_session_id": " s1 ", "x_signal_window_id": "w1", "x_signal_distinct_id": "d1"}
     context = resolve(request("ss_sid=session-1; ss_vid=visitor-1", headers=signal)).context
     assert (context.sessionsight.session_id, context.sessionsight.visitor_id) == ("session-1", "visitor-1")
@@ -104,24 +104,24 @@ def test_each_id_stays_under_its_vendor() -> None:
 
 
 @pytest.mark.parametrize("value", ["a" * 129, "a_b", '"a"', "%20", "a%20b", "ä", "a%0Ab", "a%00"])
-def test_a_session_id_that_sessionsight_would_refuse_counts_as_missing(value: str) -> None:
+def test_a_session_id_that_sessionsight_rejects_counts_as_missing(value: str) -> None:
     assert resolve(request(f"ss_sid={value}; ss_vid={value}")) == Resolution(
         resolve(request()).context, ("ss_sid", "ss_vid")
     )
 
 
 @pytest.mark.parametrize("value", ["a" * 128, "6f1d2c3b-0000", "A-1"])
-def test_a_session_id_that_sessionsight_would_take_is_taken(value: str) -> None:
+def test_a_session_id_that_sessionsight_accepts_is_kept(value: str) -> None:
     assert resolve(request(f"ss_sid={value}")).context.sessionsight.session_id == value
 
 
 @pytest.mark.parametrize("cookie", ["", "ss_sid=", "ss_sid=%", "SS_SID=x", "ss_sid=a; ss_sid="])
-def test_no_session_id_is_none_whether_or_not_it_was_refused(cookie: str) -> None:
+def test_a_missing_and_an_invalid_session_id_are_none(cookie: str) -> None:
     assert resolve(request(cookie)).context.sessionsight.session_id is None
 
 
 @pytest.mark.parametrize("value", ["a" * 257, "a\nb", "a\x00b", "a\x7fb", "a\x85b"])
-def test_a_signal_id_that_could_inject_or_flood_counts_as_missing(value: str) -> None:
+def test_an_invalid_signal_id_counts_as_missing(value: str) -> None:
     resolution = resolve(request(headers={"x_signal_distinct_id": value}))
     assert resolution.context.signal.distinct_id is None
     assert resolution.refused == ("x-signal-distinct-id",)
@@ -135,14 +135,14 @@ def test_the_sites_anonymous_id_comes_from_its_header_then_its_cookie() -> None:
     assert resolve(data).context.anonymous_id is None
 
 
-def test_an_unfit_anonymous_header_leaves_the_cookie() -> None:
+def test_an_invalid_anonymous_header_does_not_override_the_cookie() -> None:
     data = request("my_id=c1", headers={"x_my_id": "a\nb"})
     resolution = resolve(data, anonymous_id_cookie="my_id", anonymous_id_header="x-my-id")
     assert resolution.context.anonymous_id == "c1"
     assert resolution.refused == ("x-my-id",)
 
 
-def test_decoded_cookies_go_before_the_header_and_other_types_are_no_ids() -> None:
+def test_decoded_cookies_override_the_header_and_other_types_are_ignored() -> None:
     data = request("ss_sid=header; ss_vid=header", cookies={"ss_sid": "decoded", "ss_vid": 5})
     context = resolve(data).context
     assert (context.sessionsight.session_id, context.sessionsight.visitor_id) == ("decoded", None)
@@ -151,7 +151,7 @@ def test_decoded_cookies_go_before_the_header_and_other_types_are_no_ids() -> No
 # --- page --------------------------------------------------------------------------------------------
 
 
-def test_the_page_facts_are_what_is_safe_to_keep() -> None:
+def test_page_facts_are_sanitized() -> None:
     page = resolve(
         RequestData(
             headers={
@@ -171,7 +171,7 @@ def test_the_page_facts_are_what_is_safe_to_keep() -> None:
     assert (page.route, page.client_ip) == (None, None)
 
 
-def test_page_facts_are_bounded_and_bear_no_control_characters() -> None:
+def test_page_facts_are_bounded_and_without_control_characters() -> None:
     page = resolve(
         RequestData(
             headers={
@@ -207,7 +207,7 @@ def test_page_facts_are_bounded_and_bear_no_control_characters() -> None:
         ("full", None, None),
     ],
 )
-def test_the_address_is_kept_as_the_setting_says(mode: ClientIP, remote: str | None, address: str | None) -> None:
+def test_the_address_is_kept_by_the_setting(mode: ClientIP, remote: str | None, address: str | None) -> None:
     assert resolve(RequestData(remote_addr=remote), client_ip=mode).context.page.client_ip == address
 
 
@@ -219,10 +219,10 @@ def test_the_address_is_kept_as_the_setting_says(mode: ClientIP, remote: str | N
         (1, "203.0.113.66, 198.51.100.1", "192.0.2.1", "198.51.100.1"),
         (2, "203.0.113.66, 198.51.100.1, 192.0.2.2", "192.0.2.1", "198.51.100.1"),
         (2, "203.0.113.66,198.51.100.1 ,192.0.2.2", "192.0.2.1", "198.51.100.1"),
-        # Fewer hops than proxies: the request came by another way, and only the peer is certain.
+        # Fewer hops than proxies: the request has bypassed them, and only the peer is certain.
         (2, "203.0.113.66", "192.0.2.1", "192.0.2.1"),
         (1, "", "192.0.2.1", "192.0.2.1"),
-        # A proxy on a Unix socket has no address, and is a hop all the same.
+        # A proxy on a Unix socket has no address, but counts as a hop.
         (1, "203.0.113.66, 198.51.100.1", None, "198.51.100.1"),
         (0, "203.0.113.66", None, None),
         (1, "198.51.100.1:4711", "192.0.2.1", "198.51.100.1"),
@@ -232,7 +232,7 @@ def test_the_address_is_kept_as_the_setting_says(mode: ClientIP, remote: str | N
         (1, "<script>", "192.0.2.1", None),
     ],
 )
-def test_a_client_cannot_choose_its_address(
+def test_a_client_cannot_forge_its_address(
     proxies: int, forwarded: str, remote: str | None, address: str | None
 ) -> None:
     data = RequestData(headers={"x-forwarded-for": forwarded}, remote_addr=remote)
@@ -257,7 +257,7 @@ texts = st.text() | st.text().map(lambda text: f"ss_sid={text}; ss_vid={text}; m
     mode=st.sampled_from(["off", "truncated", "full"]),
     proxies=st.integers(0, 3),
 )
-def test_resolving_never_raises_and_lets_no_unfit_id_in(  # noqa: PLR0917  # Hypothesis names them
+def test_resolve_never_raises_and_keeps_valid_ids_only(  # noqa: PLR0917  # Hypothesis names them
     headers: dict[str, str], path: str | None, query: str, remote: str | None, mode: ClientIP, proxies: int
 ) -> None:
     context = resolve(
@@ -274,6 +274,6 @@ def test_resolving_never_raises_and_lets_no_unfit_id_in(  # noqa: PLR0917  # Hyp
 
 
 @given(st.ip_addresses(v=4), st.ip_addresses(v=4), st.lists(st.ip_addresses().map(str)))
-def test_what_stands_left_of_the_trusted_proxies_changes_nothing(client: Any, proxy: Any, spoofed: list[str]) -> None:
+def test_hops_before_the_trusted_proxies_are_ignored(client: Any, proxy: Any, spoofed: list[str]) -> None:
     data = RequestData(headers={"x-forwarded-for": ", ".join([*spoofed, str(client)])}, remote_addr=str(proxy))
     assert resolve(data, client_ip="full", trusted_proxies=1).context.page.client_ip == str(client)

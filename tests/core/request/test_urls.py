@@ -8,7 +8,7 @@ from sessionsight.request.urls import page_url, quote_path, sanitize_url, utm_pa
 
 
 @given(st.binary())
-def test_a_quoted_path_is_ascii_and_can_be_read_back(path: bytes) -> None:
+def test_a_quoted_path_is_ascii_and_reversible(path: bytes) -> None:
     quoted = quote_path(path)
     assert quoted.isascii()
     assert quoted.isprintable()
@@ -40,7 +40,7 @@ def test_a_path_is_quoted_as_a_browser_does(path: bytes, quoted: str) -> None:
         ("xutm_source=1", ""),
     ],
 )
-def test_of_a_pages_query_only_the_campaign_is_kept(query: str, kept: str) -> None:
+def test_only_utm_parameters_of_a_pages_query_are_kept(query: str, kept: str) -> None:
     assert page_url("https", "shop.example", "/p", query) == f"https://shop.example/p{kept}"
 
 
@@ -65,12 +65,12 @@ def test_of_a_pages_query_only_the_campaign_is_kept(query: str, kept: str) -> No
         ("", ""),
     ],
 )
-def test_an_address_from_outside_loses_its_query_and_its_credentials(url: str, cut: str) -> None:
+def test_sanitize_url_removes_query_and_credentials(url: str, cut: str) -> None:
     assert sanitize_url(url) == cut
 
 
 @given(st.text())
-def test_cutting_an_address_never_raises_and_leaves_no_fragment(url: str) -> None:
+def test_sanitize_url_never_raises_and_removes_the_fragment(url: str) -> None:
     assert "#" not in sanitize_url(url)
     assert all(pair.startswith("utm_") for pair in sanitize_url(url).partition("?")[2].split("&") if pair)
 
@@ -90,5 +90,5 @@ def test_cutting_an_address_never_raises_and_leaves_no_fragment(url: str) -> Non
         ("utm_content=a=b", {"utm_content": "a=b"}),
     ],
 )
-def test_the_campaign_is_read_from_the_query(query: str, found: dict[str, str]) -> None:
+def test_utm_parameters_are_read_from_the_query(query: str, found: dict[str, str]) -> None:
     assert utm_parameters(query) == found

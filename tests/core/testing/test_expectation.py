@@ -1,4 +1,4 @@
-"""What counts as equal, and how a difference reads."""
+"""Comparison of records, and the text of differences."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def event(name: str, context: TrackingContext = EMPTY_CONTEXT, **properties: Any
         *({"a": {"b": [Decimal("1.10"), Plan.PRO]}}, {1: "one"}, {}, []),
     ],
 )
-def test_a_value_matches_what_it_becomes(value: Any) -> None:
+def test_a_value_matches_its_encoded_form(value: Any) -> None:
     found = decode(PropertyEncoder()({"value": value}))["value"]
     assert matches(value, found)
     assert matches([value], [found])
@@ -57,17 +57,17 @@ def test_different_values_do_not_match(expected: Any, found: Any) -> None:
 
 
 @pytest.mark.parametrize("found", [None, "text", 5, Decimal("49.90"), [], {}])
-def test_a_matcher_decides_for_itself(found: Any) -> None:
+def test_a_matcher_is_compared_by_its_own_equality(found: Any) -> None:
     assert matches(ANY, found)
     assert matches({"deep": [ANY]}, {"deep": [found]})
 
 
-def test_a_matcher_of_numbers_gets_a_float() -> None:
+def test_a_matcher_of_numbers_receives_a_float() -> None:
     assert matches(pytest.approx(49.9), Decimal("49.90000001"))
     assert not matches(pytest.approx(49.9), Decimal(50))
 
 
-def test_a_goals_amount_matches_whatever_kind_of_number_it_was() -> None:
+def test_a_goals_amount_matches_any_kind_of_number() -> None:
     for amount in (49.9, Decimal("49.90")):
         goal = Goal(goal_id="revenue", direction="increment", amount=amount, random=b"0123456789", time=0)
         captured = CapturedRecord.of(goal, EMPTY_CONTEXT)
@@ -76,7 +76,7 @@ def test_a_goals_amount_matches_whatever_kind_of_number_it_was() -> None:
         assert not Expectation(kind="goal", fields={"amount": 49}).matched_by(captured)
 
 
-def test_a_record_knows_its_session_and_user_from_the_call_or_else_from_the_request() -> None:
+def test_session_and_user_are_those_of_the_call_or_else_of_the_request() -> None:
     context = TrackingContext(sessionsight=SessionSightIds(session_id="request"), user_id="user_of_request")
     given: dict[str, Any] = {"random": b"0123456789", "time": 0, "goal_id": "g", "direction": "increment"}
     records: list[Record] = [Goal(**given), Goal(**given, session_id="call", user_id="user_of_call")]
@@ -120,13 +120,13 @@ def test_a_misspelt_name_and_a_missing_property_are_named() -> None:
     assert "plan: expected None, not captured" in told
 
 
-def test_many_and_long_records_are_cut_short() -> None:
+def test_many_and_long_records_are_truncated() -> None:
     told = Expectation(kind="goal", name="revenue").explain([event("seen", text="x" * 500)] * 25, [])
     assert told.count("event 'seen'") == 20
     assert told.endswith("…\n    and 5 more")
     assert max(map(len, told.splitlines())) < 200
 
 
-def test_where_nothing_was_captured_the_usual_reason_is_told() -> None:
+def test_the_usual_reason_for_no_records_is_shown() -> None:
     told = Expectation(kind="event", name="seen").explain([], [])
     assert told.endswith("nothing was captured; a request submits its records when its response has ended")

@@ -1,4 +1,4 @@
-"""An inspector for one test, and the records of real calls in it."""
+"""A local inspector that receives real requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def client_for(inspector: LocalInspector) -> Client:
     return Client(Settings.from_mapping({"linger": 0, "destinations": inspector.destinations}))
 
 
-def test_records_of_all_vendors_arrive_and_are_accepted(sessionsight_inspector: LocalInspector) -> None:
+def test_records_of_all_vendors_are_accepted(sessionsight_inspector: LocalInspector) -> None:
     client = client_for(sessionsight_inspector)
     context = TrackingContext(sessionsight=SessionSightIds(session_id="session-1"))
     analytics = client.bind(context, user_id="user_1")
@@ -47,14 +47,14 @@ def test_records_are_in_the_order_of_their_arrival(sessionsight_inspector: Local
     assert [record.name for record in sessionsight_inspector.wait(2)] == ["first", "second"]
 
 
-def test_what_was_dropped_is_shown_when_nothing_arrives(sessionsight_inspector: LocalInspector) -> None:
+def test_dropped_records_are_shown_if_none_is_received(sessionsight_inspector: LocalInspector) -> None:
     client = client_for(sessionsight_inspector)
     client.bind(TrackingContext.from_carrier({"ss_opted_out": "1"})).capture("seen", user_id="user_1")
     with pytest.raises(AssertionError, match=r"captured and dropped:\n    event 'seen'.* \(consent\)$"):
         sessionsight_inspector.wait(timeout=0)
 
 
-def test_what_does_not_arrive_fails_the_test_and_what_has_is_shown(sessionsight_inspector: LocalInspector) -> None:
+def test_a_missing_record_fails_the_test_and_received_ones_are_shown(sessionsight_inspector: LocalInspector) -> None:
     with pytest.raises(AssertionError, match="0 of 1 records arrived within 0 s\n\nnothing was captured"):
         sessionsight_inspector.wait(timeout=0)
     client_for(sessionsight_inspector).analytics.capture("seen", {"a": 1}, user_id="user_1", destinations=["signal"])
@@ -67,7 +67,7 @@ def test_what_does_not_arrive_fails_the_test_and_what_has_is_shown(sessionsight_
     assert lines[-2:] == ["captured:", "    event 'seen'  user_id='user_1'  {a=1}"]
 
 
-def test_a_refused_record_is_shown_with_the_rules_it_broke(sessionsight_inspector: LocalInspector) -> None:
+def test_a_rejected_record_is_shown_with_its_errors(sessionsight_inspector: LocalInspector) -> None:
     address = f"{sessionsight_inspector.url}/v1/goals/increment"
     httpx.post(address, json={"goalId": 7}, headers={"x-api-key": "test"}, timeout=10)
     [record] = sessionsight_inspector.wait(status="refused")
@@ -81,7 +81,7 @@ def test_a_filter_that_does_not_exist_is_an_error(sessionsight_inspector: LocalI
         sessionsight_inspector.records(evnt="seen")  # type: ignore[call-arg]
 
 
-def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sessionsight.inspector.server", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'sessionsight\[inspector\]'"), run_inspector():
         pass

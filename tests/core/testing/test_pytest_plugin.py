@@ -1,4 +1,4 @@
-"""The plugin, as suites of users meet it: each test here runs a suite of its own in a process of its own."""
+"""The plugin in suites of users: each test runs a suite in a new process."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ client.shutdown()
 
 
 def capture(name: str) -> str:
-    """Code that captures something, in a function, and waits for its delivery."""
+    """Return code that captures an event and waits for its delivery."""
     return CAPTURE.strip().replace("\n", "\n    ") % name
 
 
 def events(receiver: Receiver) -> set[str]:
-    """The names of the events that have arrived."""
+    """Return the names of the delivered events."""
     return {event["event_name"] for call in receiver.take() for event in json.loads(call.body)["events"]}
 
 
@@ -49,7 +49,7 @@ def receiver(pytester: pytest.Pytester) -> Receiver:
 
 
 def passed(pytester: pytest.Pytester, number: int, *options: str) -> None:
-    # Warnings are not counted: of an editable install there is one.
+    # Warnings are not counted, because an editable install has one.
     run_suite(pytester, *options).assert_outcomes(passed=number)
 
 
@@ -66,7 +66,7 @@ def test_a_suite_that_does_not_use_sessionsight_does_not_import_it(pytester: pyt
     passed(pytester, 1)
 
 
-def test_nothing_leaves_unless_a_test_asks_for_it(pytester: pytest.Pytester, receiver: Receiver) -> None:
+def test_nothing_is_delivered_unless_a_test_has_the_marker(pytester: pytest.Pytester, receiver: Receiver) -> None:
     pytester.makepyfile(
         f"""
 import subprocess, sys
@@ -74,10 +74,10 @@ import pytest
 
 CODE = {CAPTURE % "%s"!r}
 
-def test_which_imports_sessionsight_in_its_midst():
+def test_that_imports_sessionsight():
     {capture("held")}
 
-def test_which_starts_a_process():
+def test_that_starts_a_process():
     subprocess.run([sys.executable, "-c", CODE % "held_process"], check=True, timeout=30)
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def asked():
     {capture("asked_fixture")}
 
 @pytest.mark.sessionsight_delivery
-def test_which_asks(asked):
+def test_with_the_marker(asked):
     {capture("asked")}
     subprocess.run([sys.executable, "-c", CODE % "asked_process"], check=True, timeout=30)
 
@@ -98,7 +98,7 @@ def test_after_it():
         assert events(receiver) == {"asked", "asked_fixture", "asked_process"}
 
 
-def test_a_process_that_goes_on_after_its_tests_delivers_again(
+def test_a_process_that_continues_after_its_tests_delivers_again(
     pytester: pytest.Pytester, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(TESTING_VARIABLE, raising=False)
@@ -120,7 +120,7 @@ def test_workers_of_xdist_deliver_nothing(pytester: pytest.Pytester, receiver: R
         assert events(receiver) == set()
 
 
-def test_a_client_that_was_there_before_pytest_is_held_as_well(pytester: pytest.Pytester, receiver: Receiver) -> None:
+def test_delivery_of_a_client_from_before_pytest_is_suppressed(pytester: pytest.Pytester, receiver: Receiver) -> None:
     pytester.makeconftest("from shop import make_client\nclient = make_client()")
     pytester.makepyfile(
         """
@@ -137,7 +137,7 @@ def test_a_client_that_was_there_before_pytest_is_held_as_well(pytester: pytest.
         assert events(receiver) == set()
 
 
-def test_a_suite_may_ask_for_delivery_as_a_whole(pytester: pytest.Pytester, receiver: Receiver) -> None:
+def test_the_ini_option_enables_delivery_for_a_suite(pytester: pytest.Pytester, receiver: Receiver) -> None:
     pytester.makeini("[pytest]\nsessionsight_delivery = true")
     pytester.makepyfile(f"def test_it():\n    {capture('asked')}")
     with receiver:
@@ -173,9 +173,7 @@ def flask_view():
 """
 
 
-def test_apps_that_were_made_at_import_deliver_to_the_inspector_alone(
-    pytester: pytest.Pytester, receiver: Receiver
-) -> None:
+def test_apps_created_at_import_deliver_to_the_inspector_only(pytester: pytest.Pytester, receiver: Receiver) -> None:
     pytester.makepyfile(apps=APPS.format(destinations={"analyse": receiver.destinations()["analyse"]}))
     pytester.makepyfile(
         """
@@ -208,7 +206,7 @@ def test_apps_that_were_made_at_import_deliver_to_the_inspector_alone(
         assert events(receiver) == set()
 
 
-def test_the_fixture_records_each_test_by_itself_and_a_failure_can_be_read(pytester: pytest.Pytester) -> None:
+def test_the_fixture_records_each_test_separately_with_readable_failures(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import unittest
@@ -225,7 +223,7 @@ def test_the_fixture_records_each_test_by_itself_and_a_failure_can_be_read(pytes
         def test_another(analytics):
             analytics.assert_nothing_captured()
 
-        def test_which_fails(analytics):
+        def test_that_fails(analytics):
             client.analytics.capture("order_processed", {"order_id": "ord_1"})
             analytics.assert_captured("order_processed", order_id="ord_2")
 
@@ -253,5 +251,5 @@ def test_the_fixture_records_each_test_by_itself_and_a_failure_can_be_read(pytes
     run.stdout.no_fnmatch_line("*recorder.py*")
 
 
-def test_the_plugin_and_the_library_mean_the_same_variable() -> None:
+def test_the_plugin_and_the_library_use_the_same_variable() -> None:
     assert sessionsight_pytest._VARIABLE == TESTING_VARIABLE

@@ -1,4 +1,4 @@
-"""What a recorder keeps, of which clients, and what its assertions say."""
+"""Recorders and their assertions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def recorder() -> Iterator[Recorder]:
         yield recorder
 
 
-def test_events_people_and_goals_are_kept_in_their_order(client: Client, recorder: Recorder) -> None:
+def test_events_people_and_goals_are_recorded_in_order(client: Client, recorder: Recorder) -> None:
     context = TrackingContext(sessionsight=SessionSightIds(session_id="s1"))
     analytics = client.bind(context, user_id=7)
     analytics.capture("order_processed", {"order_id": 1})
@@ -70,7 +70,7 @@ def test_clients_of_every_kind_and_thread_are_recorded() -> None:
     assert len(recorder.events) == 3
 
 
-def test_recorders_may_be_nested_and_each_has_everything(client: Client, recorder: Recorder) -> None:
+def test_nested_recorders_receive_all_records(client: Client, recorder: Recorder) -> None:
     with record() as inner:
         client.analytics.capture("seen")
     client.analytics.capture("later")
@@ -78,8 +78,8 @@ def test_recorders_may_be_nested_and_each_has_everything(client: Client, recorde
     assert [event.name for event in recorder.events] == ["seen", "later"]
 
 
-def test_what_is_recorded_while_delivery_was_asked_for_is_delivered_as_well() -> None:
-    # This suite asks for delivery in each of its tests.
+def test_recorded_records_are_delivered_while_delivery_is_allowed() -> None:
+    # This suite allows delivery in each of its tests.
     heap = box.Box()
     client = Client(Settings(destinations=(box.BoxDestination(),), linger=0), make_transport=lambda _: heap)
     with record() as recorder, allow_delivery(), suppress_delivery():
@@ -88,7 +88,7 @@ def test_what_is_recorded_while_delivery_was_asked_for_is_delivered_as_well() ->
     assert box.Recorder(client, heap).events() == {"seen": {}}
 
 
-def test_what_may_not_be_sent_is_not_among_what_was_captured() -> None:
+def test_dropped_records_are_not_in_captured() -> None:
     def refuse(_: RequestData) -> bool:
         return False
 
@@ -101,7 +101,7 @@ def test_what_may_not_be_sent_is_not_among_what_was_captured() -> None:
         recorder.assert_captured("seen")
 
 
-def test_an_event_is_found_by_some_of_its_properties(client: Client, recorder: Recorder) -> None:
+def test_an_event_matches_by_some_of_its_properties(client: Client, recorder: Recorder) -> None:
     client.analytics.capture("order_processed", {"order_id": "ord_1", "amount": Decimal("49.90"), "line-items": [1]})
     client.analytics.capture("order_processed", {"order_id": "ord_2", "self": 1, "event": 2}, user_id=5)
     assert recorder.assert_captured("order_processed").properties["order_id"] == "ord_1"
@@ -116,7 +116,7 @@ def test_an_event_is_found_by_some_of_its_properties(client: Client, recorder: R
         recorder.assert_not_captured("order_processed", order_id="ord_2")
 
 
-def test_a_typed_event_is_asked_for_as_it_is_captured(client: Client, recorder: Recorder) -> None:
+def test_a_typed_event_matches_as_it_is_captured(client: Client, recorder: Recorder) -> None:
     event = CheckoutFinished(payment_type="one_time", amount=4900, currency="usd")
     client.analytics.capture(event, {"campaign": "spring"})
     recorder.assert_captured(event, campaign="spring")
@@ -124,7 +124,7 @@ def test_a_typed_event_is_asked_for_as_it_is_captured(client: Client, recorder: 
         recorder.assert_captured(CheckoutFinished(payment_type="one_time", amount=4901))
 
 
-def test_a_person_is_found_by_id_and_traits(client: Client, recorder: Recorder) -> None:
+def test_a_person_matches_by_id_and_traits(client: Client, recorder: Recorder) -> None:
     client.analytics.identify(7, {"plan": "pro", "seats": 3})
     recorder.assert_identified()
     recorder.assert_identified(7, plan="pro")
@@ -135,7 +135,7 @@ def test_a_person_is_found_by_id_and_traits(client: Client, recorder: Recorder) 
         recorder.assert_identified(plan="free")
 
 
-def test_a_goal_is_found_by_amount_direction_session_and_metadata(client: Client, recorder: Recorder) -> None:
+def test_a_goal_matches_by_amount_direction_session_and_metadata(client: Client, recorder: Recorder) -> None:
     client.analytics.goals.increment("monthly-revenue", amount=49, session_id="s1", metadata={"plan": "pro"})
     recorder.assert_goal("monthly-revenue", amount=49)
     recorder.assert_goal("monthly-revenue", Decimal(49), session_id="s1", metadata={"plan": "pro"})
@@ -150,15 +150,15 @@ def test_a_goal_is_found_by_amount_direction_session_and_metadata(client: Client
 
 
 @pytest.mark.processes
-def test_nothing_is_delivered_while_it_is_recorded() -> None:
-    # In a process of its own, since this suite asks for delivery.
+def test_nothing_is_delivered_while_recording() -> None:
+    # In a new process, because this suite allows delivery.
     program = "from sessionsight.testing import record; from sessionsight.test_mode import test_mode as d\n"
     program += "with record(): print(d.suppressed)\nprint(d.suppressed)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["True", "False"]
 
 
-def test_an_event_is_no_goal_of_the_same_name_and_no_identification(client: Client, recorder: Recorder) -> None:
+def test_an_event_does_not_match_a_goal_or_an_identification(client: Client, recorder: Recorder) -> None:
     client.analytics.capture("signup", user_id=7)
     with pytest.raises(AssertionError, match="no matching identify"):
         recorder.assert_identified(7)
@@ -188,7 +188,7 @@ def test_a_second_record_with_the_same_key_is_a_duplicate(client: Client, record
     recorder.assert_nothing_captured()
 
 
-def test_a_key_counts_for_one_kind_one_name_and_one_direction(client: Client, recorder: Recorder) -> None:
+def test_a_key_applies_to_one_kind_name_and_direction(client: Client, recorder: Recorder) -> None:
     analytics = client.analytics
     analytics.capture("order", key="1")
     analytics.capture("refund", key="1")
@@ -199,7 +199,7 @@ def test_a_key_counts_for_one_kind_one_name_and_one_direction(client: Client, re
     assert [(one.kind, one.dropped) for one in recorder.dropped] == [("goal", "duplicate")]
 
 
-def test_a_key_counts_for_each_destination(recorder: Recorder) -> None:
+def test_a_key_applies_to_each_destination(recorder: Recorder) -> None:
     destinations = (box.BoxDestination("a"), box.BoxDestination("b"))
     analytics = Client(Settings(destinations=destinations)).analytics
     analytics.capture("seen", key="1", destinations=["a"])
@@ -208,14 +208,14 @@ def test_a_key_counts_for_each_destination(recorder: Recorder) -> None:
     assert captured(recorder) == [("seen", None), ("seen", None), ("seen", "duplicate")]
 
 
-def test_what_was_dropped_does_not_use_its_key_up(recorder: Recorder) -> None:
+def test_dropped_records_do_not_use_their_key(recorder: Recorder) -> None:
     client = Client(Settings(consent="gpc"))
     client.for_request({"HTTP_SEC_GPC": "1", "REQUEST_METHOD": "GET"}).capture("seen", key="1")
     client.analytics.capture("seen", key="1")
     assert captured(recorder) == [("seen", None), ("seen", "consent")]
 
 
-def test_each_recorder_has_keys_of_its_own(client: Client, recorder: Recorder) -> None:
+def test_each_recorder_has_its_own_keys(client: Client, recorder: Recorder) -> None:
     client.analytics.capture("seen", key="1")
     with record() as inner:
         client.analytics.capture("seen", key="1")
@@ -226,7 +226,7 @@ def test_each_recorder_has_keys_of_its_own(client: Client, recorder: Recorder) -
 # --- what was dropped ----------------------------------------------------------------------------
 
 
-def test_a_reason_is_asserted_in_a_word(recorder: Recorder) -> None:
+def test_assert_dropped_checks_the_reason(recorder: Recorder) -> None:
     client = Client(Settings(consent="gpc", exclude_paths=("/health",)))
     client.for_request({"HTTP_SEC_GPC": "1", "REQUEST_METHOD": "GET"}).capture("refused", {"plan": "pro"})
     client.for_request({"PATH_INFO": "/health", "REQUEST_METHOD": "GET"}).goals.increment("checked")
@@ -250,7 +250,7 @@ def test_a_reason_is_asserted_in_a_word(recorder: Recorder) -> None:
         recorder.assert_dropped("refused", "duplicat")
 
 
-def test_a_vendor_that_skips_a_record_is_told_with_the_reason(recorder: Recorder) -> None:
+def test_a_vendor_that_skips_a_record_is_shown_with_the_reason(recorder: Recorder) -> None:
     analytics = Client(Settings()).analytics
     analytics.goals.increment("signups")
     analytics.capture("seen")
@@ -258,12 +258,12 @@ def test_a_vendor_that_skips_a_record_is_told_with_the_reason(recorder: Recorder
     assert recorder.assert_dropped("signups", "no_session").skipped == {"sessionsight": "no_session"}
     assert recorder.assert_dropped("seen", "no_identity").skipped["analyse"] == "no_identity"
     assert recorder.assert_captured("seen_by_user").skipped == {}
-    recorder.assert_goal("signups")  # a test client has no browser's ids, so the record still counts as captured
+    recorder.assert_goal("signups")  # without the ids of a browser, the record still counts as captured
     with pytest.raises(AssertionError, match=r"goal 'signups'.* \(sessionsight: no_session\)"):
         recorder.assert_dropped("signups", "consent")
 
 
-def test_only_the_destinations_of_the_client_and_of_the_call_count(recorder: Recorder) -> None:
+def test_only_destinations_of_the_client_and_the_call_are_considered(recorder: Recorder) -> None:
     options = {"destinations": {"analyse": {"public_key": "k"}, "saytics": {"secret_key": "k"}}}
     analytics = Client(Settings.from_mapping(options)).analytics
     analytics.capture("seen", destinations=["analyse"])
@@ -275,7 +275,7 @@ def test_only_the_destinations_of_the_client_and_of_the_call_count(recorder: Rec
 # --- wrong calls ---------------------------------------------------------------------------------
 
 
-def test_a_wrong_call_raises_while_a_test_records() -> None:
+def test_an_invalid_call_raises_while_recording() -> None:
     client = Client(Settings(strict=False))
     client.analytics.capture("")
     with record() as recorder:

@@ -38,7 +38,7 @@ def arrived(inspector: LocalInspector) -> set[tuple[str, str]]:
 
 
 def names(vendor: Receiver) -> list[str]:
-    """The events that have reached the configured vendor since the last call."""
+    """Return the events that the configured vendor has received since the last call."""
     return [event["event_name"] for call in vendor.take() for event in call.json()["events"]]
 
 
@@ -49,7 +49,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_clients_that_were_made_before_and_meanwhile_deliver_to_the_inspector(vendor: Receiver) -> None:
+def test_all_clients_deliver_to_the_inspector(vendor: Receiver) -> None:
     before = client_of(vendor)
     bound = before.bind(user_id="user_1")
     with run_inspector() as inspector:
@@ -97,7 +97,7 @@ def test_a_lane_keeps_its_name_and_its_options(vendor: Receiver) -> None:
     assert vendor.take() == []
 
 
-def test_a_transport_or_a_destination_of_ones_own_gets_nothing() -> None:
+def test_custom_transports_and_destinations_receive_nothing() -> None:
     box = Box()
     client = Client(Settings(destinations=(BoxDestination("box"),), linger=0), make_transport=lambda _: box)
     with run_inspector() as inspector:
@@ -108,7 +108,7 @@ def test_a_transport_or_a_destination_of_ones_own_gets_nothing() -> None:
     assert box.entries == {}
 
 
-def test_records_that_were_queued_before_leave_after_the_inspector_has_ended(vendor: Receiver) -> None:
+def test_records_queued_before_are_sent_after_the_inspector_has_ended(vendor: Receiver) -> None:
     vendor.script("/v1/batch", [Reply(status=503, headers={"retry-after": "300"})])
     client = client_of(vendor, "analyse")
     client.analytics.capture("queued", user_id="user_1")
@@ -117,7 +117,7 @@ def test_records_that_were_queued_before_leave_after_the_inspector_has_ended(ven
     own = client._engine
     with run_inspector() as inspector:
         own.resume()
-        assert not own.flush(time.monotonic() + 0.3)  # its lane is asked to send, and must not
+        assert not own.flush(time.monotonic() + 0.3)  # its lane must not send
         client.analytics.capture("meanwhile", user_id="user_1")
         assert client.flush(10)
         assert arrived(inspector) == {("analyse", "meanwhile")}
@@ -127,7 +127,7 @@ def test_records_that_were_queued_before_leave_after_the_inspector_has_ended(ven
     assert client.stats().lanes["analyse"].delivered == 1
 
 
-def test_nothing_else_overrides_an_inspector_and_the_state_before_it_comes_back(vendor: Receiver) -> None:
+def test_an_inspector_cannot_be_overridden_and_the_previous_state_is_restored(vendor: Receiver) -> None:
     client = client_of(vendor, "analyse")
     before = (test_mode.active, test_mode.suppressed, test_mode.recording, test_mode.strict)
     with run_inspector() as outer:
@@ -148,7 +148,7 @@ def test_nothing_else_overrides_an_inspector_and_the_state_before_it_comes_back(
     assert names(vendor) == ["after"]
 
 
-def test_a_durable_spool_holds_no_record_of_a_test(vendor: Receiver, tmp_path: object) -> None:
+def test_a_durable_spool_contains_no_record_of_a_test(vendor: Receiver, tmp_path: object) -> None:
     client = client_of(vendor, "analyse", spool=f"sqlite:///{tmp_path}/spool.db")
     with run_inspector() as inspector:
         client.analytics.capture("seen", user_id="user_1")
@@ -158,7 +158,7 @@ def test_a_durable_spool_holds_no_record_of_a_test(vendor: Receiver, tmp_path: o
     assert vendor.take() == []
 
 
-def test_the_engines_end_with_the_inspector(vendor: Receiver) -> None:
+def test_engines_are_stopped_with_the_inspector(vendor: Receiver) -> None:
     client, threads = client_of(vendor), set(threading.enumerate())
     with run_inspector() as inspector:
         client.analytics.capture("seen", user_id="user_1")
