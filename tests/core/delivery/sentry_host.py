@@ -15,6 +15,8 @@ from urllib.request import urlopen
 
 import sentry_sdk
 from sentry_sdk.envelope import Envelope
+from sentry_sdk.integrations.httpx import HttpxIntegration
+from sentry_sdk.integrations.httpx2 import Httpx2Integration
 from sentry_sdk.integrations.socket import SocketIntegration
 from sentry_sdk.transport import Transport
 
@@ -36,8 +38,10 @@ def main(library: str, lifecycle: str, elsewhere: str, vendor: str) -> None:
         transport=Printer,
         server_name="host",
         traces_sample_rate=1.0,
-        # Besides the default ones for HTTP: spans for connections and name lookups.
-        integrations=[SocketIntegration()],
+        # Those for HTTP, which are on by default, and spans for connections and name lookups. The other default ones
+        # would import each framework of the environment.
+        auto_enabling_integrations=False,
+        integrations=[HttpxIntegration(), Httpx2Integration(), SocketIntegration()],
         _experiments={"trace_lifecycle": "stream" if lifecycle == "stream" else "static"},
     )
     if library == "httpx":
