@@ -172,8 +172,9 @@ class Site:
             self.process.wait(END / 2)
             self.end()
             return
-        # On a busy machine granian was seen to pass the signal on to one of its two workers only.
-        self.signal(signal.SIGTERM)
+        # A worker of granian's WSGI waits in its main thread for Python's handler to run. A signal that comes right
+        # before it falls asleep wakes it only with the next one, which goes to all processes, as systemd's do.
+        self.signal(signal.SIGTERM, group=True)
         self.end()
 
     def log(self) -> str:
