@@ -10,6 +10,8 @@ import pytest
 from tests.core.delivery.processes import names, run
 from tests.support.server import Server
 
+pytestmark = pytest.mark.processes
+
 SCRIPT = """
 import sessionsight
 from sessionsight import Analytics, TrackingContext
