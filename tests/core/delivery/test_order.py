@@ -10,7 +10,7 @@ import pytest
 
 from sessionsight import Client, Settings
 from sessionsight.capture.records import Alias, Group, Identify, PersonProperties, QueuedRecord, Record
-from sessionsight.delivery.order import SendOrder
+from sessionsight.delivery.schedule import SendOrder
 from sessionsight.destinations import Analyse, Saytics, Signal
 from sessionsight.destinations.base import Destination
 from sessionsight.request.context import SignalIds, TrackingContext
