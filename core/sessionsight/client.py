@@ -12,6 +12,7 @@ from weakref import WeakMethod, finalize
 
 from msgspec.structs import replace
 
+from sessionsight.capture import pickling  # noqa: F401  # makes analytics picklable
 from sessionsight.capture.analytics import Analytics
 from sessionsight.capture.context_managers import Scope
 from sessionsight.capture.encoding import PropertyEncoder

@@ -12,7 +12,6 @@ from msgspec import UNSET
 
 from sessionsight.capture import signatures
 from sessionsight.capture.encoding import decode
-from sessionsight.capture.goals import Goals
 from sessionsight.capture.interfaces import CaptureClient
 from sessionsight.capture.records import (
     Alias,
@@ -45,7 +44,7 @@ from sessionsight.errors import CaptureError, InvalidEventError, InvalidProperti
 from sessionsight.javascript import nonfinite_as_text
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 
-__all__ = ["Analytics"]
+__all__ = ["Analytics", "Goals"]
 
 _forgiving = partial(signatures.forgiving, collector=attrgetter("_collector"))
 _CAPTURE_OPTIONS = signatures.capture.options
@@ -96,21 +95,6 @@ class Analytics(Gathering):
 
     def __deepcopy__(self, memo: object) -> Self:
         return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        from sessionsight.capture.pickling import restore  # above this module
-
-        context, drop = self._batch([]).resolve()
-        state = {
-            "_context": context,
-            "_drop": drop,
-            "_choice": self._choice,
-            "_only": self._only,
-            "_distinct_id": self._distinct_id,
-            "_anonymous_id": self._anonymous_id,
-            "_tags": self._plain_tags(),
-        }
-        return restore, (state,)
 
     @property
     def goals(self) -> Goals:
@@ -313,3 +297,23 @@ class Analytics(Gathering):
             self._add(PersonProperties(properties=encoded, once=once, **self._common(options)), options)
         except Exception as error:
             self._collector.handle_error(error)
+
+
+class Goals:
+    """The goals of one request; `request.analytics.goals`."""
+
+    __slots__ = ("_analytics",)
+
+    def __init__(self, analytics: Analytics) -> None:
+        self._analytics = analytics
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Goals, (self._analytics,)
+
+    @signatures.increment.implements
+    def increment(self, /, *given: Any, **options: Any) -> None:
+        self._analytics._goal("increment", given, options)
+
+    @signatures.decrement.implements
+    def decrement(self, /, *given: Any, **options: Any) -> None:
+        self._analytics._goal("decrement", given, options)

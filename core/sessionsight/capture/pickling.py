@@ -1,7 +1,8 @@
-"""Analytics out of a pickle: bound to the context that they had, and to the client of the process that loads them."""
+"""Pickles analytics: they keep their context, and use the default client of the process that loads them."""
 
 from __future__ import annotations
 
+import copyreg
 import logging
 from collections.abc import Mapping
 from typing import Any, cast
@@ -58,11 +59,29 @@ class _ProcessClient:
 
 
 def restore(state: Mapping[str, Any]) -> Analytics:
-    """Make analytics that submit each record at once.
+    """Return analytics that submit each record immediately.
 
     Args:
-        state: As `Analytics.__reduce__` gives it.
+        state: Attributes of the pickled analytics.
     """
     analytics = Analytics(cast("CaptureClient", _ProcessClient()))
     vars(analytics).update(state, _ended=True)
     return analytics
+
+
+def _reduce(analytics: Analytics) -> tuple[Any, ...]:
+    """Pickle the context and the selections, without the request and its pending records."""
+    context, drop = analytics._batch([]).resolve()
+    state = {
+        "_context": context,
+        "_drop": drop,
+        "_choice": analytics._choice,
+        "_only": analytics._only,
+        "_distinct_id": analytics._distinct_id,
+        "_anonymous_id": analytics._anonymous_id,
+        "_tags": analytics._plain_tags(),
+    }
+    return restore, (state,)
+
+
+copyreg.pickle(Analytics, _reduce)

@@ -19,7 +19,6 @@ from sessionsight.errors import CaptureError, InvalidEventError, InvalidGoalErro
 if TYPE_CHECKING:
     from types import FunctionType
 
-    from sessionsight.capture.analytics import Analytics
     from sessionsight.capture.interfaces import CaptureClient
     from sessionsight.capture.records import Amount
     from sessionsight.capture.typed_events import Event as TypedEvent
@@ -40,6 +39,7 @@ __all__ = [
 ]
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
+_Analytics = TypeVar("_Analytics")
 
 
 class Signature(Generic[_Method]):
@@ -238,7 +238,7 @@ def tag(self: Any, **properties: Any) -> None:
 
 
 @_signature(hint="names of destinations go by position")
-def only(self: Any, *destinations: str) -> Analytics:  # type: ignore[empty-body]
+def only(self: _Analytics, *destinations: str) -> _Analytics:  # type: ignore[empty-body]
     """Send what is captured from now on to these destinations alone; a call's own `destinations=` takes precedence.
 
     It overrides the `choose_destinations` setting. A name that does not exist is a wrong call: of

@@ -14,9 +14,9 @@ import pytest
 
 from sessionsight import Analytics, CaptureError
 from sessionsight.capture import pickling
+from sessionsight.capture.analytics import Goals
 from sessionsight.capture.current import set_default
 from sessionsight.capture.encoding import decode
-from sessionsight.capture.goals import Goals
 from sessionsight.log import ThrottledLogger
 from sessionsight.request.context import OPTED_OUT
 from tests.core.box import Recorder, Visit, VisitReader

@@ -24,8 +24,8 @@ from sessionsight import (
     TrackingContext,
 )
 from sessionsight.capture import signatures
+from sessionsight.capture.analytics import Goals
 from sessionsight.capture.current import set_default
-from sessionsight.capture.goals import Goals
 from tests.core.box import BoxDestination, Recorder
 
 METHODS: dict[str, Callable[[Analytics], Callable[..., Any]]] = {
