@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from sessionsight.capture.records import DropReason, QueuedRecord
+from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.stats import LaneStats
-from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
+from sessionsight.delivery.stores.base import DeadLetter, LaneBatch, Store
+from sessionsight.delivery.stores.errors import StoreError
+from sessionsight.log import ThrottledLogger
 
-__all__ = ["LaneQueue", "Spool"]
+__all__ = ["LaneQueue", "SharedStore", "Spool"]
 
 
 class LaneQueue(Protocol):
@@ -119,3 +123,38 @@ class Spool(Protocol):
 
     def close(self) -> None:
         """Release all resources, after all queues were closed."""
+
+
+class SharedStore(Protocol):
+    """The store of a durable spool, as the queues of its lanes use it."""
+
+    store: Store
+    options: DeliveryOptions
+    logger: ThrottledLogger
+    maintained: bool
+    """True once this process has recovered abandoned records."""
+
+    def maintain(self) -> None:
+        """Recover abandoned records and maintain the store, unless another thread does."""
+
+    def log_error(self, error: StoreError) -> None:
+        """Log an error of the store, unless it is only busy."""
+
+    def enqueue_again(self, lane: str, entries: Sequence[QueuedRecord]) -> None:
+        """Add records of a replaced store to the current one, or in memory if that fails."""
+
+    def enqueue_from_fallback(self, lane: str, entries: Sequence[QueuedRecord]) -> None:
+        """Add records to the store that have waited in memory.
+
+        Raises:
+            StoreError: The store still cannot be written.
+        """
+
+    def import_fallback_counts(
+        self, lane: str, delivered: int, dropped: Counter[DropReason], dead_letters: Sequence[DeadLetter]
+    ) -> None:
+        """Add the counts and dead letters of entries to the store that were resolved in memory.
+
+        Raises:
+            StoreError: The store still cannot be written.
+        """

@@ -8,17 +8,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from sessionsight.capture.records import DropReason, QueuedRecord
+from sessionsight.delivery.queue.base import SharedStore
 from sessionsight.delivery.queue.claims import Claims, ReadyHint, split_stored
 from sessionsight.delivery.queue.fallback import FallbackBuffer
 from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.stores.base import DeadLetter, LaneBatch, Outcome, lane_stats
 from sessionsight.delivery.stores.errors import ForeignDatabase, StoreError, UnencodableRecord
-
-if TYPE_CHECKING:
-    from sessionsight.delivery.queue.durable_spool import DurableSpool
 
 __all__ = ["DurableLaneQueue"]
 
@@ -47,7 +45,7 @@ class DurableLaneQueue:
     knows whether the key was seen before. At shutdown it is sent all the same, as far as time allows.
     """
 
-    def __init__(self, name: str, spool: DurableSpool) -> None:
+    def __init__(self, name: str, spool: SharedStore) -> None:
         self.name = name
         self._spool = spool
         self._store = spool.store

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.queue.base import SharedStore
 from sessionsight.delivery.queue.memory import MemoryQueue
 from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.stores.base import CAPTURED, DEAD, DELIVERED, PENDING, LaneBatch
-
-if TYPE_CHECKING:
-    from sessionsight.delivery.queue.durable_spool import DurableSpool
 
 __all__ = ["FallbackBuffer"]
 
@@ -48,7 +45,7 @@ class FallbackBuffer:
         """Return the counters of both queues."""
         return _as_counter(self.sendable.snapshot("")) + _as_counter(self.deferred.snapshot(""))
 
-    def drain_to(self, spool: DurableSpool, lane: str) -> int:
+    def drain_to(self, spool: SharedStore, lane: str) -> int:
         """Move all entries and counts to the store. Those that it does not accept stay here.
 
         Returns:
