@@ -76,12 +76,12 @@ class Client:
         kinds = {type(destination) for destination in settings.destinations}
         self.destination_names = self._configured | {name for name, kind in BY_NAME.items() if kind not in kinds}
         self.submit_before_last_byte = settings.flush == "inline" or settings.durable
-        """Whether a request's records must be handed over before the last byte of its response."""
+        """True if a request's records must be submitted before the last byte of its response."""
         self.inline = settings.flush == "inline"
         self.needs_start = settings.durable
-        """Whether this process has served no request yet, after which it delivers what others may have left."""
+        """True until this process has served a request, after which it delivers records that other processes left."""
         self.pageviews = settings.pageviews is not False
-        """Whether adapters must tell how a response begins."""
+        """True if adapters must report the start of a response."""
         self.policy = RequestPolicy(
             settings, self.destination_names, log=_weakly(self._log), count=_weakly(self._count)
         )

@@ -51,6 +51,24 @@ _CAPTURE_OPTIONS = signatures.capture.options
 _GOAL_OPTIONS = signatures.increment.options | {"amount"}
 
 
+@signatures.signature(hint="names of destinations go by position")
+def _only(self: Any, *destinations: str) -> Analytics:  # type: ignore[empty-body]
+    """Send later records to these destinations only, unless a call has `destinations=`.
+
+    It overrides the `choose_destinations` setting. An unknown name is an invalid call; only the known names of such a
+    list are used.
+
+    Args:
+        *destinations: Names of one or more lanes.
+
+    Returns:
+        These analytics, for chaining.
+
+    Example:
+        >>> client.analytics.only("signal_eu").capture("report_exported")  # doctest: +SKIP
+    """
+
+
 class Analytics(Gathering):
     """Captures events, people and goals under one tracking context.
 
@@ -222,12 +240,12 @@ class Analytics(Gathering):
         """Discard what has been captured and is not submitted yet; it is counted as discarded."""
         self._discard()
 
-    @signatures.only.implements
+    @_only.implements
     def only(self, /, *destinations: Any, **options: Any) -> Analytics:
         known = self._collector.destination_names
         try:
             self._only = frozenset(known.intersection(name for name in destinations if isinstance(name, str)))
-            signatures.only.bind((), options)
+            _only.bind((), options)
             if not destinations:
                 raise InvalidEventError("only() needs the name of a destination")
             self._only = validate_destinations(destinations, known)

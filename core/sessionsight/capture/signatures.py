@@ -32,14 +32,13 @@ __all__ = [
     "group",
     "identify",
     "increment",
-    "only",
     "set_person_properties",
     "set_person_properties_once",
+    "signature",
     "tag",
 ]
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
-_Analytics = TypeVar("_Analytics")
 
 
 class Signature(Generic[_Method]):
@@ -59,7 +58,7 @@ class Signature(Generic[_Method]):
         code, defaults = function.__code__, function.__defaults__ or ()
         names = code.co_varnames[1 : code.co_argcount]
         self._declared = declared
-        self._method = function.__name__
+        self._method = function.__name__.removeprefix("_")
         self._hint = hint
         self._error = error
         self._names = names
@@ -123,7 +122,7 @@ class Signature(Generic[_Method]):
         return f"{self._method}(): {'; '.join(problems)}"
 
 
-def _signature(
+def signature(
     *options: Iterable[str], hint: str, error: type[CaptureError] = InvalidEventError
 ) -> Callable[[_Method], Signature[_Method]]:
     """Make a `Signature` of a function that declares it; a decorator."""
@@ -168,7 +167,7 @@ _CALL = CallOptions.__optional_keys__
 _RECORD = RecordOptions.__optional_keys__
 
 
-@_signature(_CALL, hint="properties go into a mapping")
+@signature(_CALL, hint="properties go into a mapping")
 def capture(
     self: Any,
     event: str | TypedEvent,
@@ -191,7 +190,7 @@ def capture(
     """
 
 
-@_signature(_RECORD, hint="traits go into a mapping")
+@signature(_RECORD, hint="traits go into a mapping")
 def identify(
     self: Any, user_id: object = None, traits: Mapping[str, Any] | None = None, **options: Unpack[RecordOptions]
 ) -> None:
@@ -206,12 +205,12 @@ def identify(
     """
 
 
-@_signature(_CALL, hint="an alias has no properties")
+@signature(_CALL, hint="an alias has no properties")
 def alias(self: Any, alias: object, **options: Unpack[CallOptions]) -> None:
     """Say that `alias`, an earlier anonymous id, is the same person as the current user. Signal only."""
 
 
-@_signature(_CALL, hint="properties go into a mapping")
+@signature(_CALL, hint="properties go into a mapping")
 def group(
     self: Any,
     group_type: str,
@@ -222,40 +221,22 @@ def group(
     """Put the current user in a group, such as `("company", "acme-1")`, and describe the group. Signal only."""
 
 
-@_signature(_CALL, hint="properties go into a mapping")
+@signature(_CALL, hint="properties go into a mapping")
 def set_person_properties(self: Any, properties: Mapping[str, Any], **options: Unpack[CallOptions]) -> None:
     """Set properties of the current user, over what is there. Signal only."""
 
 
-@_signature(_CALL, hint="properties go into a mapping")
+@signature(_CALL, hint="properties go into a mapping")
 def set_person_properties_once(self: Any, properties: Mapping[str, Any], **options: Unpack[CallOptions]) -> None:
     """Set properties of the current user that are not set yet. Signal only."""
 
 
-@_signature(hint="properties go by keyword, such as plan='pro'")
+@signature(hint="properties go by keyword, such as plan='pro'")
 def tag(self: Any, **properties: Any) -> None:
     """Add these properties to every later event of this request; an event's own go before them."""
 
 
-@_signature(hint="names of destinations go by position")
-def only(self: _Analytics, *destinations: str) -> _Analytics:  # type: ignore[empty-body]
-    """Send what is captured from now on to these destinations alone; a call's own `destinations=` takes precedence.
-
-    It overrides the `choose_destinations` setting. A name that does not exist is a wrong call: of
-    such a list only the names that exist count, so that nothing goes where it must not.
-
-    Args:
-        *destinations: Names of lanes, one or more.
-
-    Returns:
-        These analytics, so that a call may follow at once.
-
-    Example:
-        >>> client.analytics.only("signal_eu").capture("report_exported")  # doctest: +SKIP
-    """
-
-
-@_signature(hint="metadata goes into a mapping", error=InvalidGoalError)
+@signature(hint="metadata goes into a mapping", error=InvalidGoalError)
 def increment(
     self: Any,
     goal_id: str,
@@ -289,7 +270,7 @@ def increment(
     """
 
 
-@_signature(hint="metadata goes into a mapping", error=InvalidGoalError)
+@signature(hint="metadata goes into a mapping", error=InvalidGoalError)
 def decrement(
     self: Any,
     goal_id: str,

@@ -17,7 +17,7 @@ from functools import partial
 from sessionsight.capture.interfaces import Batch, OpenScope
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery import lifecycle, threads
-from sessionsight.delivery.console import ConsoleTransport
+from sessionsight.delivery.console_transport import ConsoleTransport
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Spool

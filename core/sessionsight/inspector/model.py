@@ -17,7 +17,7 @@ __all__ = [
     "GoalTotal",
     "InspectedRecord",
     "Kind",
-    "Page",
+    "RecordPage",
     "RecordedRequest",
     "SessionSummary",
     "Source",
@@ -99,7 +99,7 @@ class InspectedRecord(Struct, frozen=True, kw_only=True):
     """Page or request of the app that caused it, if the record contains it."""
 
 
-class Page(Struct, frozen=True):
+class RecordPage(Struct, frozen=True):
     """Page of records, newest first."""
 
     records: list[InspectedRecord]

@@ -16,8 +16,8 @@ from sessionsight.inspector.model import (
     Counts,
     GoalTotal,
     InspectedRecord,
-    Page,
     RecordedRequest,
+    RecordPage,
     SessionSummary,
     VendorHealth,
 )
@@ -29,7 +29,7 @@ MAX_LIMIT = 1000
 MAX_WAIT = 60
 """Seconds."""
 
-_VALUES = (InspectedRecord, RecordedRequest, Page, SessionSummary, GoalTotal, VendorHealth, Counts)
+_VALUES = (InspectedRecord, RecordedRequest, RecordPage, SessionSummary, GoalTotal, VendorHealth, Counts)
 _ID = {"type": "integer", "minimum": 0, "maximum": MAX_ID}
 _HEADER = {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}
 """A pair without `prefixItems`, which readers of older drafts take for something else."""
@@ -58,7 +58,7 @@ def _paths() -> dict[str, Any]:
     goal = _object(goal=_ref(GoalTotal), series=_list({"type": "array", "items": {"type": "number"}}))
     return {
         "/api/records": {
-            "get": _operation("The records, newest first", _ref(Page), [*_filters(), *_paging()]),
+            "get": _operation("The records, newest first", _ref(RecordPage), [*_filters(), *_paging()]),
             "delete": _operation("Remove everything", _object(removed={"type": "integer"})),
         },
         "/api/records/{id}": {"get": _operation("One record", record, [_path("id", _ID)], missing=True)},

@@ -25,7 +25,7 @@ from starlette.staticfiles import StaticFiles
 from sessionsight.inspector import charts, template_filters
 from sessionsight.inspector.fault_injection import Faults, FaultsError, Injector
 from sessionsight.inspector.filters import MAX_ID, Filter, FilterError
-from sessionsight.inspector.model import KINDS, InspectedRecord, Page, Visit
+from sessionsight.inspector.model import KINDS, InspectedRecord, RecordPage, Visit
 from sessionsight.inspector.snippets import snippets
 from sessionsight.inspector.store import Store
 from sessionsight.inspector.timeline import lay_out
@@ -96,7 +96,7 @@ class _Pages:
     def _stream(self, request: Request) -> Response:
         given = {name: value for name in Filter.__struct_fields__ if (value := request.query_params.get(name))}
         before = _number(request.query_params.get("before", ""))
-        error, page, query, matching = "", Page([], None), "", 0
+        error, page, query, matching = "", RecordPage([], None), "", 0
         try:
             wanted = Filter.from_query(given)
             page = self._store.records(wanted, before=before)

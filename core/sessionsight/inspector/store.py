@@ -22,8 +22,8 @@ from sessionsight.inspector.model import (
     Counts,
     GoalTotal,
     InspectedRecord,
-    Page,
     RecordedRequest,
+    RecordPage,
     SessionSummary,
     VendorHealth,
     Visit,
@@ -135,13 +135,13 @@ class Store:
 
     # --- Reading ----------------------------------------------------------------------------------
 
-    def records(self, filter: Filter, *, before: int | None = None, limit: int = 50) -> Page:  # noqa: A002 - the word
+    def records(self, filter: Filter, *, before: int | None = None, limit: int = 50) -> RecordPage:  # noqa: A002 - the word
         """Return the newest matching records; `before` is the cursor of the next page."""
         where, values = schema.condition(filter)
         if before is not None:
             where, values = f"{where} AND id < ?", [*values, before]
         found = self._select(f"WHERE {where} ORDER BY id DESC LIMIT ?", *values, limit + 1)
-        return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+        return RecordPage(found[:limit], found[limit - 1].id if len(found) > limit else None)
 
     def count(self, filter: Filter) -> int:  # noqa: A002 - the word
         """Return the number of matching records."""

@@ -5,7 +5,7 @@ Django's `AnalyticsTestCase` is in `sessionsight_django.testing`.
 """
 
 from sessionsight.testing.captured import CapturedRecord
-from sessionsight.testing.inspector import LocalInspector, run_inspector
+from sessionsight.testing.local_inspector import LocalInspector, run_inspector
 from sessionsight.testing.recorder import Recorder, allow_delivery, lenient, record, suppress_delivery
 
 __all__ = [
