@@ -22,7 +22,7 @@ from benchmarks.timing import Calls, paced
 from benchmarks.workload import EVENT, PROPERTIES, environ
 from sessionsight import Client, Settings
 from sessionsight.capture.encoding import PropertyEncoder
-from sessionsight.capture.records import Event, QueuedRecord
+from sessionsight.capture.records import EventRecord, QueuedRecord
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.durable_spool import DurableSpool
 from sessionsight.delivery.stores.base import LaneBatch
@@ -58,7 +58,7 @@ def write(path: str, *, rate: int, calls: int) -> Written:
 
     def request() -> list[LaneBatch]:
         now = time.time()
-        records = [Event(random=os.urandom(10), time=now, name=EVENT, properties=properties) for _ in range(3)]
+        records = [EventRecord(random=os.urandom(10), time=now, name=EVENT, properties=properties) for _ in range(3)]
         entries = [QueuedRecord(record, context, now) for record in records]
         return [LaneBatch(lane, entries) for lane in LANES]
 

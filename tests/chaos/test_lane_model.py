@@ -19,7 +19,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sessionsight.capture.records import Event, Goal, Identify, QueuedRecord
+from sessionsight.capture.records import EventRecord, Goal, Identify, QueuedRecord
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Spool
@@ -177,10 +177,10 @@ class LaneModel(RuleBasedStateMachine):
             key = token if keyed else None
             entropy = len(self.offered).to_bytes(10, "big")
             now = self.clock.time()
-            record: Goal | Event = (
+            record: Goal | EventRecord = (
                 Goal(random=entropy, time=now, goal_id=token, direction="increment", key=key)
                 if goal
-                else Event(random=entropy, time=now, name=token, key=key)
+                else EventRecord(random=entropy, time=now, name=token, key=key)
             )
             times = 2 if keyed else 1
             entries += [QueuedRecord(record, USER, now)] * times

@@ -6,7 +6,7 @@ from typing import Any
 
 from sessionsight import Client, TrackingContext
 from sessionsight.capture.encoding import decode
-from sessionsight.capture.records import DropReason, Event, QueuedRecord, Record
+from sessionsight.capture.records import DropReason, EventRecord, QueuedRecord, Record
 from sessionsight.delivery.transport import TimeLimits
 from sessionsight.destinations.base import Action, Limits, VendorRequest, VendorResponse, Verdict
 from sessionsight.request.raw import HeaderNames, RequestData, from_any
@@ -66,7 +66,7 @@ class Recorder:
 
     def events(self) -> dict[str, Any]:
         """The properties of the events by name."""
-        return {record.name: decode(record.properties) for record in self.records() if isinstance(record, Event)}
+        return {record.name: decode(record.properties) for record in self.records() if isinstance(record, EventRecord)}
 
     def users(self) -> list[str | None]:
         """The user of each record, in order."""

@@ -12,7 +12,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from sessionsight import Analytics, ConfigurationError, Settings
 from sessionsight.callbacks import UnawaitedResult, decide, is_async, run
 from sessionsight.capture.encoding import encode
-from sessionsight.capture.records import Event, QueuedRecord
+from sessionsight.capture.records import EventRecord, QueuedRecord
 from sessionsight.delivery.before_send import apply
 from sessionsight.destinations import Analyse, Saytics, SessionSight, Signal
 from sessionsight.destinations.options import resolve_secret
@@ -220,7 +220,7 @@ def test_an_awaitable_from_before_send_drops_the_record(make_recorder: MakeRecor
     assert recorder.records() == []
     assert recorder.dropped() == {"before_send_error": 1}
     entry = QueuedRecord(
-        Event(random=bytes(10), time=0, name="seen", properties=encode({})), Analytics(recorder.client).context
+        EventRecord(random=bytes(10), time=0, name="seen", properties=encode({})), Analytics(recorder.client).context
     )
     with pytest.raises(UnawaitedResult):
         apply(LATE[kind], entry, "box")

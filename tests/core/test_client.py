@@ -24,7 +24,7 @@ from sessionsight import (
     configure,
 )
 from sessionsight.capture.encoding import decode
-from sessionsight.capture.records import DropReason, Event
+from sessionsight.capture.records import DropReason, EventRecord
 from sessionsight.request.context import EMPTY_CONTEXT, OPTED_OUT
 from sessionsight.request.raw import HeaderNames, RequestData
 from tests.core.box import BoxDestination, Recorder, Visit, VisitReader
@@ -528,7 +528,7 @@ def test_records_reach_the_lane_with_all_their_fields(recorder: Recorder) -> Non
     analytics.capture("order_processed", {"order_id": "ord_1"})
     analytics.release()
     [entry] = recorder.entries()
-    assert isinstance(entry.record, Event)
+    assert isinstance(entry.record, EventRecord)
     assert decode(entry.record.properties) == {"order_id": "ord_1"}
     assert entry.context == TrackingContext(
         sessionsight=SessionSightIds(session_id="session-1", visitor_id="visitor-1"),

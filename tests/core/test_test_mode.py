@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from sessionsight.capture.interfaces import Batch
-from sessionsight.capture.records import DropReason, Event, Record
+from sessionsight.capture.records import DropReason, EventRecord, Record
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.test_mode import TESTING_VARIABLE, TestMode
 
-RECORDS: list[Record] = [Event(name="seen", random=b"0123456789", time=0)]
+RECORDS: list[Record] = [EventRecord(name="seen", random=b"0123456789", time=0)]
 BATCH = Batch(records=RECORDS, context=EMPTY_CONTEXT)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from sessionsight import Client, Settings, TrackingContext
-from sessionsight.capture.records import DropReason, Event, QueuedRecord, Record
+from sessionsight.capture.records import DropReason, EventRecord, QueuedRecord, Record
 from sessionsight.destinations.base import (
     Destination,
     Limits,
@@ -22,7 +22,7 @@ class Warehouse:
     limits = Limits(max_records=500)
 
     def supports(self, kind: type[Record]) -> bool:
-        return kind is Event
+        return kind is EventRecord
 
     def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
         return None if record.user_id or context.user_id else DropReason.NO_IDENTITY

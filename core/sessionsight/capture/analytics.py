@@ -16,7 +16,7 @@ from sessionsight.capture.interfaces import CaptureClient
 from sessionsight.capture.records import (
     Alias,
     DropReason,
-    Event,
+    EventRecord,
     Goal,
     Group,
     Identify,
@@ -27,7 +27,7 @@ from sessionsight.capture.records import (
 from sessionsight.capture.scope import Gathering
 from sessionsight.capture.signatures import Signature
 from sessionsight.capture.standard_events import StandardEvent
-from sessionsight.capture.typed_events import Event as TypedEvent
+from sessionsight.capture.typed_events import Event
 from sessionsight.capture.validation import (
     merge_properties,
     plain_str,
@@ -131,7 +131,7 @@ class Analytics(Gathering):
                 given = (event, properties, *more) if more or properties is not None else (event,)
                 event, properties = signatures.capture.bind(() if event is UNSET else given, options)
             standard = False
-            if isinstance(event, TypedEvent):
+            if isinstance(event, Event):
                 standard = isinstance(event, StandardEvent)
                 problems = event.validation_errors()
                 if problems and not standard:
@@ -148,11 +148,13 @@ class Analytics(Gathering):
             grouped = validate_groups(groups) if groups else None
             if options:
                 common = self._common(options)
-                self._add(Event(name=name, properties=encoded, groups=grouped, standard=standard, **common), options)
+                self._add(
+                    EventRecord(name=name, properties=encoded, groups=grouped, standard=standard, **common), options
+                )
                 return
             # The same, spelled out: most calls come here, and half of their time would go into the dict.
             self._add(
-                Event(
+                EventRecord(
                     name=name,
                     properties=encoded,
                     groups=grouped,

@@ -25,7 +25,7 @@ __all__ = [
     "Alias",
     "Amount",
     "DropReason",
-    "Event",
+    "EventRecord",
     "Goal",
     "Group",
     "Identify",
@@ -87,7 +87,7 @@ class Record(Struct, frozen=True, kw_only=True, gc=False, tag=True):
     @property
     def kind(self) -> str:
         """The kind in lower case, as it stands in ids, logs and `before_send`."""
-        return type(self).__name__.lower()
+        return type(self).__name__.removesuffix("Record").lower()
 
     @property
     def label(self) -> str:
@@ -95,8 +95,8 @@ class Record(Struct, frozen=True, kw_only=True, gc=False, tag=True):
         return self.kind
 
 
-class Event(Record, frozen=True, kw_only=True, gc=False):
-    """Something that happened."""
+class EventRecord(Record, frozen=True, kw_only=True, gc=False, tag="Event"):
+    """Something that happened; `sessionsight.Event` is the base of typed events."""
 
     name: str
     groups: dict[str, str] | None = None

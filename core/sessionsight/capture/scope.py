@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from sessionsight.capture.interfaces import Batch, CaptureClient, ContextFactory, Receipt, RequestReader
 from sessionsight.capture.pending import Held, directed, drained
-from sessionsight.capture.records import DropReason, Event, Record, random_bytes
+from sessionsight.capture.records import DropReason, EventRecord, Record, random_bytes
 from sessionsight.capture.validation import record_fields
 from sessionsight.event_loop import on_event_loop, run_in_worker
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
@@ -266,7 +266,7 @@ class Gathering:
                 properties = {name: value for name, value in found.items() if value is not None}
                 encoded = self._collector.encoder({**(self._tags or {}), **properties})
                 # A page that was served was served, whatever becomes of a transaction around it.
-                self._add(Event(name="$pageview", properties=encoded, **self._common({})), {"on_commit": False})
+                self._add(EventRecord(name="$pageview", properties=encoded, **self._common({})), {"on_commit": False})
         except Exception as error:
             self._collector.handle_error(error)
 

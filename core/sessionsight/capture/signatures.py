@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sessionsight.capture.interfaces import CaptureClient
     from sessionsight.capture.records import Amount
-    from sessionsight.capture.typed_events import Event as TypedEvent
+    from sessionsight.capture.typed_events import Event
 
 __all__ = [
     "Signature",
@@ -170,7 +170,7 @@ _RECORD = RecordOptions.__optional_keys__
 @signature(_CALL, hint="properties go into a mapping")
 def capture(
     self: Any,
-    event: str | TypedEvent,
+    event: str | Event,
     properties: Mapping[str, Any] | None = None,
     *,
     groups: Mapping[str, object] | None = None,

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from sessionsight.callbacks import run
 from sessionsight.capture.encoding import decode, encode
-from sessionsight.capture.records import DropReason, Event, Goal, QueuedRecord, check_goal, record_id
+from sessionsight.capture.records import DropReason, EventRecord, Goal, QueuedRecord, check_goal, record_id
 from sessionsight.delivery.options import BeforeSend
 from sessionsight.delivery.queue.base import LaneQueue
 from sessionsight.destinations.base import Destination, rfc3339
@@ -92,7 +92,7 @@ def apply(before_send: BeforeSend, entry: QueuedRecord, destination: str) -> Que
         "session_id": entry.context.session_id,
         "properties": decode(record.properties),
     }
-    if isinstance(record, Event):
+    if isinstance(record, EventRecord):
         payload["name"] = record.name
     elif isinstance(record, Goal):
         payload.update(goal_id=record.goal_id, amount=record.amount)
@@ -106,7 +106,7 @@ def apply(before_send: BeforeSend, entry: QueuedRecord, destination: str) -> Que
         "user_id": _user_id(returned),
         "properties": _properties(returned, nonfinite_to_text=goal),
     }
-    if isinstance(record, Event):
+    if isinstance(record, EventRecord):
         changes["name"] = _name(returned)
     elif isinstance(record, Goal):
         changes["amount"] = check_goal(record.goal_id, returned.get("amount"), None)

@@ -14,7 +14,7 @@ from msgspec import Meta, Raw, Struct
 from msgspec.structs import force_setattr
 
 from sessionsight.capture.encoding import decode, encode
-from sessionsight.capture.records import DropReason, Event, Identify, QueuedRecord, Record
+from sessionsight.capture.records import DropReason, EventRecord, Identify, QueuedRecord, Record
 from sessionsight.destinations.base import (
     Limits,
     Secret,
@@ -50,7 +50,7 @@ class Analyse(VendorDestination, frozen=True, kw_only=True):
         'https://pulse.analyse.net'
     """
 
-    kinds: ClassVar[frozenset[type[Record]]] = frozenset({Event, Identify})
+    kinds: ClassVar[frozenset[type[Record]]] = frozenset({EventRecord, Identify})
     secrets: ClassVar[frozenset[str]] = frozenset({"public_key"})
 
     name: str = "analyse"

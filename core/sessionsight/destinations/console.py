@@ -6,7 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from sessionsight.capture.encoding import encode
-from sessionsight.capture.records import Alias, Event, Goal, Group, Identify, PersonProperties, QueuedRecord, Record
+from sessionsight.capture.records import (
+    Alias,
+    EventRecord,
+    Goal,
+    Group,
+    Identify,
+    PersonProperties,
+    QueuedRecord,
+    Record,
+)
 from sessionsight.destinations.base import Limits, VendorDestination, VendorRequest
 from sessionsight.errors import escape_control_characters
 
@@ -21,7 +30,7 @@ class Console(VendorDestination, frozen=True, kw_only=True):
         True
     """
 
-    kinds: ClassVar[frozenset[type[Record]]] = frozenset({Event, Identify, PersonProperties, Alias, Group, Goal})
+    kinds: ClassVar[frozenset[type[Record]]] = frozenset({EventRecord, Identify, PersonProperties, Alias, Group, Goal})
 
     name: str = "console"
     """Name of the lane, and the first word of each line."""
@@ -43,7 +52,7 @@ def _fields(entry: QueuedRecord) -> Iterator[str]:
     record, context = entry.record, entry.context
     yield record.kind
     match record:
-        case Event() | Goal():
+        case EventRecord() | Goal():
             yield _text(record.label)
         case Alias():
             yield f"alias={_text(record.alias)}"

@@ -15,7 +15,7 @@ from msgspec import Meta, Raw, Struct
 from msgspec.structs import force_setattr
 
 from sessionsight.capture.encoding import decode, encode
-from sessionsight.capture.records import DropReason, Event, Identify, QueuedRecord, Record
+from sessionsight.capture.records import DropReason, EventRecord, Identify, QueuedRecord, Record
 from sessionsight.destinations.base import (
     Limits,
     Secret,
@@ -54,7 +54,7 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
         500
     """
 
-    kinds: ClassVar[frozenset[type[Record]]] = frozenset({Event, Identify})
+    kinds: ClassVar[frozenset[type[Record]]] = frozenset({EventRecord, Identify})
     secrets: ClassVar[frozenset[str]] = frozenset({"secret_key"})
 
     name: str = "saytics"
@@ -142,7 +142,7 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
             max_string=self.max_string, max_array=self.max_array, nested=self.nested, nulls=self.nulls
         )
         for entry in entries:
-            if isinstance(entry.record, Event):
+            if isinstance(entry.record, EventRecord):
                 carried.append(entry)
                 events.append(self._event(entry, entry.record, limits, warnings))
             else:
@@ -154,7 +154,7 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
             calls.append(call("/v1/events/batch", {"events": events}, carried, warnings))
         return calls
 
-    def _event(self, entry: QueuedRecord, event: Event, limits: PropertyLimits, warnings: list[str]) -> _Event:
+    def _event(self, entry: QueuedRecord, event: EventRecord, limits: PropertyLimits, warnings: list[str]) -> _Event:
         user_id = entry.user_id
         anonymous = None
         if user_id is None or self.ids == "both":
@@ -192,7 +192,7 @@ def _properties(record: Record, limits: PropertyLimits) -> Raw | None:
     return Raw(encoded) if encoded != b"{}" else None
 
 
-def _with_major_units(event: Event, limits: PropertyLimits, warnings: list[str]) -> Raw:
+def _with_major_units(event: EventRecord, limits: PropertyLimits, warnings: list[str]) -> Raw:
     """Return the properties with `amount` in major units, or unchanged with a warning."""
     properties = decode(event.properties)
     amount, currency = properties.get("amount"), properties.get("currency")

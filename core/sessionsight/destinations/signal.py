@@ -16,7 +16,7 @@ from msgspec.structs import force_setattr
 from sessionsight.capture.records import (
     Alias,
     DropReason,
-    Event,
+    EventRecord,
     Group,
     Identify,
     PersonProperties,
@@ -57,7 +57,7 @@ class Signal(VendorDestination, frozen=True, kw_only=True):
         20
     """
 
-    kinds: ClassVar[frozenset[type[Record]]] = frozenset({Event, Identify, PersonProperties, Alias, Group})
+    kinds: ClassVar[frozenset[type[Record]]] = frozenset({EventRecord, Identify, PersonProperties, Alias, Group})
     secrets: ClassVar[frozenset[str]] = frozenset({"api_key"})
 
     name: str = "signal"
@@ -143,7 +143,7 @@ class Signal(VendorDestination, frozen=True, kw_only=True):
             )
 
         match record:
-            case Event():
+            case EventRecord():
                 yield event(record.name, record.properties, distinct_id=distinct_id, groups=record.groups)
             case Identify():
                 yield event("$identify", record.properties, distinct_id=distinct_id)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from msgspec.structs import replace
 
 from sessionsight.capture.interfaces import Batch
-from sessionsight.capture.records import Event, Goal, Record, check_goal, random_bytes, record_id
+from sessionsight.capture.records import EventRecord, Goal, Record, check_goal, random_bytes, record_id
 from sessionsight.client import Client
 from sessionsight.delivery.stats import LaneStats
 from sessionsight.destinations.base import Destination
@@ -93,8 +93,8 @@ def _send(client: Client, timeout: float, goal: str | None, session_id: str | No
 
 def _test_record(destination: Destination, goal: str | None, session_id: str | None) -> Record | None:
     only = frozenset({destination.name})
-    if destination.supports(Event):
-        return Event(
+    if destination.supports(EventRecord):
+        return EventRecord(
             name=TEST_EVENT,
             properties=b'{"test":true}',
             user_id=TEST_EVENT,

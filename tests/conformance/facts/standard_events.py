@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
-from sessionsight.capture.records import Event
+from sessionsight.capture.records import EventRecord
 from sessionsight.capture.standard_events import (
     CheckoutCancelled,
     CheckoutFinished,
@@ -110,12 +110,12 @@ EVENTS: list[tuple[StandardEvent, str, dict[str, Any]]] = [
 ]
 
 
-def paid(amount: Any, currency: str | None) -> Event:
+def paid(amount: Any, currency: str | None) -> EventRecord:
     properties = {"amount": amount} if currency is None else {"amount": amount, "currency": currency}
     return event("checkout_finished", properties, standard=True)
 
 
-def at_saytics(id_: str, record: Event, properties: dict[str, Any], **options: Any) -> Fact:
+def at_saytics(id_: str, record: EventRecord, properties: dict[str, Any], **options: Any) -> Fact:
     requests = saytics.sent(event=record.name, properties=properties)
     return Fact(f"money: Saytics, {id_}", OURS, "saytics", [record], requests, context=USER, options=options)
 

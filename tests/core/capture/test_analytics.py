@@ -24,7 +24,7 @@ from sessionsight import (
     TrialStarted,
 )
 from sessionsight.capture.encoding import decode
-from sessionsight.capture.records import Alias, Event, Group, Identify, PersonProperties
+from sessionsight.capture.records import Alias, EventRecord, Group, Identify, PersonProperties
 from sessionsight.destinations.serialization import rfc3339
 from tests.core.box import Recorder, Visit, VisitReader
 
@@ -43,7 +43,7 @@ def visit(recorder: Recorder, request: object = COOKIE, **facts: Any) -> Analyti
 def test_an_event_has_a_name_properties_and_groups(recorder: Recorder) -> None:
     recorder.client.analytics.capture("order_processed", {"amount": Decimal("49.90")}, groups={"company": 5})
     [event] = recorder.records()
-    assert isinstance(event, Event)
+    assert isinstance(event, EventRecord)
     assert (event.name, event.properties, event.groups) == ("order_processed", b'{"amount":49.90}', {"company": "5"})
     assert not event.standard
 
@@ -306,7 +306,7 @@ def test_a_typed_event_brings_its_name_and_properties(recorder: Recorder) -> Non
     event = CheckoutFinished(payment_type="one_time", amount=4900, currency="usd", extra={"shop": "a"})
     recorder.client.analytics.capture(event, {"shop": "b"})
     [record] = recorder.records()
-    assert isinstance(record, Event)
+    assert isinstance(record, EventRecord)
     assert record.standard
     assert record.name == "checkout_finished"
     assert decode(record.properties) == {"shop": "b", "payment_type": "one_time", "amount": 4900, "currency": "USD"}

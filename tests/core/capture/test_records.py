@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from sessionsight.capture.records import (
     Alias,
-    Event,
+    EventRecord,
     Goal,
     Group,
     Identify,
@@ -28,8 +28,8 @@ from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 ENTROPY = bytes(10)
 
 
-def event(name: str = "order_processed", **fields: Any) -> Event:
-    return Event(name=name, **{"random": ENTROPY, "time": 1767225600.0, **fields})
+def event(name: str = "order_processed", **fields: Any) -> EventRecord:
+    return EventRecord(name=name, **{"random": ENTROPY, "time": 1767225600.0, **fields})
 
 
 # --- ids ---------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_every_key_has_an_id(key: str) -> None:
 def test_each_record_says_its_kind_and_what_a_person_would_call_it() -> None:
     common: Any = {"random": ENTROPY, "time": 0.0}
     records: list[Record] = [
-        Event(name="order_processed", **common),
+        EventRecord(name="order_processed", **common),
         Goal(goal_id="signups", direction="increment", **common),
         Identify(**common),
         PersonProperties(**common),

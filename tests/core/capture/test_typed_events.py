@@ -13,7 +13,7 @@ import pytest
 
 from sessionsight import CheckoutFinished, InvalidEventError
 from sessionsight.capture.encoding import PropertyEncoder, decode
-from sessionsight.capture.records import Event as EventRecord
+from sessionsight.capture.records import EventRecord
 from sessionsight.capture.standard_events import StandardEvent
 from sessionsight.capture.typed_events import Event
 from sessionsight.destinations import Saytics

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sessionsight.capture.records import DropReason, Event, Goal, QueuedRecord, Record
+from sessionsight.capture.records import DropReason, EventRecord, Goal, QueuedRecord, Record
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.memory import MemoryQueue
@@ -34,7 +34,7 @@ USER = TrackingContext(user_id="user_1")
 
 def event(name: str = "seen", *, size: int = 0, key: str | None = None, since: float | None = None) -> QueuedRecord:
     properties = json.dumps({"x": "y" * size}).encode() if size else b"{}"
-    record = Event(random=os.urandom(10), time=time.time(), name=name, key=key, properties=properties)
+    record = EventRecord(random=os.urandom(10), time=time.time(), name=name, key=key, properties=properties)
     return QueuedRecord(record, USER, time.time() if since is None else since)
 
 

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from sessionsight.capture.encoding import encode
-from sessionsight.capture.records import Event, Goal, Identify, QueuedRecord
+from sessionsight.capture.records import EventRecord, Goal, Identify, QueuedRecord
 from sessionsight.delivery.before_send import apply
 from sessionsight.errors import CaptureError
 from sessionsight.request.context import SessionSightIds, TrackingContext
@@ -17,7 +17,7 @@ CONTEXT = TrackingContext(user_id="user_1", sessionsight=SessionSightIds(session
 
 def paid(**fields: Any) -> QueuedRecord:
     properties = encode({"amount": Decimal("49.90"), "card": "4242"})
-    record = Event(random=bytes(10), time=1_767_225_600.0, name="paid", properties=properties, **fields)
+    record = EventRecord(random=bytes(10), time=1_767_225_600.0, name="paid", properties=properties, **fields)
     return QueuedRecord(record, CONTEXT, 5.0)
 
 
@@ -73,7 +73,7 @@ def test_name_properties_and_user_can_be_changed_without_changing_the_original()
     changed = apply(change, entry, "signal")
 
     assert changed is not None
-    assert isinstance(changed.record, Event)
+    assert isinstance(changed.record, EventRecord)
     assert changed.record.name == "order paid"
     assert changed.record.properties == b'{"amount":49.90}'
     assert changed.user_id == "7"

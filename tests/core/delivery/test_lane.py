@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from sessionsight.capture.interfaces import Batch
-from sessionsight.capture.records import DropReason, Event, QueuedRecord, Record
+from sessionsight.capture.records import DropReason, EventRecord, QueuedRecord, Record
 from sessionsight.delivery.engine import Engine
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryProblem
@@ -681,10 +681,10 @@ def test_records_that_the_vendor_does_not_accept_are_counted_and_logged_once(
 def test_records_of_an_unsupported_kind_are_not_counted(make: MakeLane, server: Server) -> None:
     class EventsOnly(Vendor):
         def supports(self, kind: type[Record]) -> bool:
-            return kind is Event
+            return kind is EventRecord
 
     lane = make(EventsOnly(server.url))
-    record = Event(random=bytes(10), time=0, name="elsewhere", destinations=frozenset({"another"}))
+    record = EventRecord(random=bytes(10), time=0, name="elsewhere", destinations=frozenset({"another"}))
 
     offer(lane, [goal("G"), QueuedRecord(record, USER, time.time())])
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from sessionsight.capture.records import (
     Alias,
     Amount,
-    Event,
+    EventRecord,
     Goal,
     Group,
     Identify,
@@ -37,7 +37,7 @@ def back(record: Record, context: TrackingContext = CONTEXT) -> QueuedRecord:
 @pytest.mark.parametrize(
     "record",
     [
-        Event(**COMMON, name="seen", properties=b'{"a":1.10}', groups={"company": "c"}, standard=True, key="k"),
+        EventRecord(**COMMON, name="seen", properties=b'{"a":1.10}', groups={"company": "c"}, standard=True, key="k"),
         Identify(
             **COMMON, user_id="user_1", distinct_id="d", anonymous_id="a", destinations=frozenset({"signal", "saytics"})
         ),
@@ -75,13 +75,13 @@ class Marked(str):
 
 
 def test_text_of_a_kind_of_its_own_becomes_plain() -> None:
-    found = back(Event(**COMMON, name=Marked("seen")), replace(CONTEXT, user_id=Marked("user_1")))
+    found = back(EventRecord(**COMMON, name=Marked("seen")), replace(CONTEXT, user_id=Marked("user_1")))
 
-    assert found == QueuedRecord(Event(**COMMON, name="seen"), CONTEXT, 5.0, 7)
+    assert found == QueuedRecord(EventRecord(**COMMON, name="seen"), CONTEXT, 5.0, 7)
 
 
 def test_half_a_character_becomes_a_mark_as_it_would_on_the_wire() -> None:
-    record = Event(**COMMON, name="broken \ud800", groups={"company": "\udfff"})
+    record = EventRecord(**COMMON, name="broken \ud800", groups={"company": "\udfff"})
 
     found = back(record, replace(CONTEXT, user_id="user \ud83d"))
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sessionsight.capture.interfaces import Batch
-from sessionsight.capture.records import Event, Goal, Identify, Record, record_id
+from sessionsight.capture.records import EventRecord, Goal, Identify, Record, record_id
 from sessionsight.delivery.engine import Engine
 from sessionsight.destinations import Analyse, Saytics, SessionSight, Signal
 from sessionsight.destinations.base import Destination
@@ -48,8 +48,8 @@ def goal(name: str = "user-signups", number: int = 0) -> Goal:
     return Goal(random=number.to_bytes(10, "big"), time=0, goal_id=name, direction="increment")
 
 
-def event(name: str, number: int = 0) -> Event:
-    return Event(random=number.to_bytes(10, "big"), time=1_767_225_600.0, name=name)
+def event(name: str, number: int = 0) -> EventRecord:
+    return EventRecord(random=number.to_bytes(10, "big"), time=1_767_225_600.0, name=name)
 
 
 def counts(engine: Engine, name: str) -> dict[str, Any]:

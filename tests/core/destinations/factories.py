@@ -5,7 +5,16 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from sessionsight.capture.encoding import encode
-from sessionsight.capture.records import Alias, Event, Goal, Group, Identify, PersonProperties, QueuedRecord, Record
+from sessionsight.capture.records import (
+    Alias,
+    EventRecord,
+    Goal,
+    Group,
+    Identify,
+    PersonProperties,
+    QueuedRecord,
+    Record,
+)
 from sessionsight.capture.standard_events import StandardEvent
 from sessionsight.request.context import Page, SessionSightIds, SignalIds, TrackingContext
 
@@ -45,11 +54,11 @@ def entry(record: Record, context: TrackingContext = NOBODY) -> QueuedRecord:
     return QueuedRecord(record, context)
 
 
-def event(name: str = "Report Exported", properties: Mapping[str, Any] | None = None, **fields: Any) -> Event:
-    return Event(name=name, **_common(properties, fields))
+def event(name: str = "Report Exported", properties: Mapping[str, Any] | None = None, **fields: Any) -> EventRecord:
+    return EventRecord(name=name, **_common(properties, fields))
 
 
-def standard(typed: StandardEvent, **fields: Any) -> Event:
+def standard(typed: StandardEvent, **fields: Any) -> EventRecord:
     return event(typed.event_name, typed.properties(), standard=True, **fields)
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from sessionsight.capture.encoding import decode
 from sessionsight.capture.records import (
     Alias,
-    Event,
+    EventRecord,
     Goal,
     Group,
     Identify,
@@ -105,9 +105,9 @@ def test_the_same_entry_gives_the_same_call(vendor: Destination, one: QueuedReco
 def test_kinds_that_have_no_place_are_not_taken(vendor: Destination) -> None:
     taken = {
         "sessionsight": {Goal},
-        "signal": {Event, Identify, PersonProperties, Alias, Group},
-        "saytics": {Event, Identify},
-        "analyse": {Event, Identify},
+        "signal": {EventRecord, Identify, PersonProperties, Alias, Group},
+        "saytics": {EventRecord, Identify},
+        "analyse": {EventRecord, Identify},
     }[vendor.name]
     assert {type(record) for record in EVERY_KIND if vendor.supports(type(record))} == taken
 
@@ -150,7 +150,7 @@ def test_an_idempotency_key_is_the_records_own_id_except_at_sessionsight(vendor:
 @each_vendor
 def test_an_idempotency_key_stays_the_same_for_the_callers_key(vendor: Destination) -> None:
     first, second = event(key="order:1"), event(key="order:1", time=99.0, random=b"x" * 10)
-    if vendor.supports(Event):
+    if vendor.supports(EventRecord):
         [call], [later] = (vendor.build_requests([entry(record, EVERYBODY)], now=NOW) for record in (first, second))
         assert call.headers == later.headers
 
@@ -205,7 +205,7 @@ def test_a_destination_is_a_value(vendor: Destination) -> None:
 
 
 def test_an_anonymous_visitor_is_known_by_the_first_id_there_is() -> None:
-    def known(vendor: Destination, record: Event, context: TrackingContext) -> Any:
+    def known(vendor: Destination, record: EventRecord, context: TrackingContext) -> Any:
         [call] = vendor.build_requests([entry(record, context)], now=NOW)
         body = decode(call.body)
         return body.get("anonymousId") or body["events"][0]["anonymous_id"]

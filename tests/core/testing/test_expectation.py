@@ -12,7 +12,7 @@ from unittest.mock import ANY
 import pytest
 
 from sessionsight.capture.encoding import PropertyEncoder, decode
-from sessionsight.capture.records import Event, Goal, Record
+from sessionsight.capture.records import EventRecord, Goal, Record
 from sessionsight.request.context import EMPTY_CONTEXT, SessionSightIds, TrackingContext
 from sessionsight.testing.captured import CapturedRecord
 from sessionsight.testing.expectation import Expectation, matches
@@ -26,7 +26,9 @@ ORDER = uuid.UUID("0b0e1f9c-55a4-4d53-8a36-1a2a0b7c5c11")
 
 
 def event(name: str, context: TrackingContext = EMPTY_CONTEXT, **properties: Any) -> CapturedRecord:
-    record = Event(name=name, properties=PropertyEncoder()(properties), random=b"0123456789", time=0, user_id="user_1")
+    record = EventRecord(
+        name=name, properties=PropertyEncoder()(properties), random=b"0123456789", time=0, user_id="user_1"
+    )
     return CapturedRecord.of(record, context)
 
 
