@@ -33,13 +33,10 @@ T = TypeVar("T")
 
 # Seconds without an attempt to write after a failure; a full disk does not recover within a request.
 _COOL_DOWN = 1.0
-# Seconds between two attempts while another process writes: on a request's path, and elsewhere.
-_REQUEST_PAUSE = 0.0005
-_PAUSE = 0.005
-# Outside a request's path, seconds without a transaction after one, or as many as that one took.
-_GIVE_WAY = 0.001
-# Seconds for which a request waits after another one has timed out.
-_SHORT_WAIT = 0.05
+# Seconds between two attempts while another process writes.
+_POLL_INTERVAL = 0.001
+# Seconds for which a request waits during the cool-down after another one has timed out.
+_SHORT_TIMEOUT = 0.05
 # Commits do not checkpoint, because a request may wait for them, unless the log has reached 64 MiB.
 _LAST_RESORT_PAGES = 16_384
 # The size to which the log is truncated after a complete checkpoint.
@@ -92,8 +89,9 @@ class SqliteConnection:
         Args:
             work: Gets the connection. Called again if its transaction could not be committed.
             timeout: Seconds to wait for other writers.
-            on_request_path: Whether a request waits for this call, which then has priority over other writers. After
-                one has timed out, requests in the next second use a shorter timeout.
+            on_request_path: Whether a request waits for this call. Other calls first wait for as long as the last one
+                of them took, so that requests find gaps. After a request has timed out, those of the next second use
+                a shorter timeout.
 
         Raises:
             StoreError: Nothing was written.
@@ -101,7 +99,7 @@ class SqliteConnection:
         if on_request_path:
             return self._write_for_request(work, timeout)
         time.sleep(min(max(self._yield_until - time.monotonic(), 0), timeout))
-        return self._retry_until(time.monotonic() + timeout, _PAUSE, partial(self._write_once, work, yields=True))
+        return self._retry_until(time.monotonic() + timeout, partial(self._write_once, work, yields=True))
 
     def read(self, work: Callable[[sqlite3.Connection], T], *, timeout: float) -> T:
         """Run a function that only reads, outside a transaction. A full disk can be read during the cool-down.
@@ -109,7 +107,7 @@ class SqliteConnection:
         Raises:
             StoreError: The file cannot be read.
         """
-        return self._retry_until(time.monotonic() + timeout, _PAUSE, partial(self._read_once, work))
+        return self._retry_until(time.monotonic() + timeout, partial(self._read_once, work))
 
     @property
     def is_full(self) -> bool:
@@ -187,15 +185,15 @@ class SqliteConnection:
     def _write_for_request(self, work: Callable[[sqlite3.Connection], T], timeout: float) -> T:
         now = time.monotonic()
         is_short = now < self._short_wait_until
-        deadline = now + (min(timeout, _SHORT_WAIT) if is_short else timeout)
+        deadline = now + (min(timeout, _SHORT_TIMEOUT) if is_short else timeout)
         try:
-            return self._retry_until(deadline, _REQUEST_PAUSE, partial(self._write_once, work))
+            return self._retry_until(deadline, partial(self._write_once, work))
         except StoreBusy:
             if not is_short:
                 self._short_wait_until = time.monotonic() + _COOL_DOWN
             raise
 
-    def _retry_until(self, deadline: float, pause: float, attempt: Callable[[float], T]) -> T:
+    def _retry_until(self, deadline: float, attempt: Callable[[float], T]) -> T:
         """Call a function again while the file is busy.
 
         The sleep is outside the lock, so that other threads of this process can write meanwhile. SQLite's own busy
@@ -207,7 +205,7 @@ class SqliteConnection:
             except StoreBusy:
                 if time.monotonic() >= deadline:
                     raise
-            time.sleep(pause)
+            time.sleep(_POLL_INTERVAL)
 
     def _write_once(self, work: Callable[[sqlite3.Connection], T], deadline: float, *, yields: bool = False) -> T:
         if (last := self._last_error) is not None and time.monotonic() < self._cool_down_until:
@@ -224,7 +222,7 @@ class SqliteConnection:
             self._last_error = None
             if yields:
                 now = time.monotonic()
-                self._yield_until = now + max(now - started, _GIVE_WAY)
+                self._yield_until = now + (now - started)
             return result
 
     def _read_once(self, work: Callable[[sqlite3.Connection], T], deadline: float) -> T:
