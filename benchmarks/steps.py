@@ -29,7 +29,7 @@ Step = Callable[[int], float]
 
 
 def steps() -> dict[str, tuple[Step, float | None]]:
-    """What is measured, and its aim in microseconds."""
+    """Name of the measured step, and its target in microseconds."""
     lonely = _client(analyse(_NO_SERVER))
     crowded = _client(all_four(_NO_SERVER))
     return {

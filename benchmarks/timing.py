@@ -22,7 +22,7 @@ Serve = Callable[[int], float]
 
 
 def overhead(bare: Serve, served: Serve, settle: Callable[[], object], *, pairs: int = PAIRS) -> float:
-    """What a request costs more than the bare one, in microseconds: the median of differences, A B A B ...
+    """Additional cost of a request over the bare one, in microseconds: the median of differences, A B A B ...
 
     Args:
         bare: Serves requests without us.
@@ -92,7 +92,7 @@ def _each(
 
 
 class Used(NamedTuple):
-    """What a piece of work took, in seconds."""
+    """Duration of a piece of work, in seconds."""
 
     elapsed: float
     processor: float

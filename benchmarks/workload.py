@@ -32,7 +32,7 @@ _SYSTEMS = (
 
 
 class Visitor(NamedTuple):
-    """What the browser of one visitor sends with one request."""
+    """Headers that one visitor's browser sends with one request."""
 
     session_id: str
     visitor_id: str

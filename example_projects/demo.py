@@ -149,7 +149,7 @@ def show(shop: str, port: int, *, in_browser: bool) -> None:
 
 
 def check(shop: str, port: int) -> list[str]:
-    """What was wrong, after a visit that clicks everything once."""
+    """Return the problems after a visit that clicks everything once."""
     from visit import compare, expect, summary, visit
 
     with run_in_thread() as inspector:

@@ -14,7 +14,7 @@ EMAIL = "you@example.com"
 
 
 class Row(NamedTuple):
-    """What matters of a record."""
+    """Return the relevant fields of a record."""
 
     vendor: str
     name: str

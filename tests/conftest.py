@@ -1,4 +1,4 @@
-"""What holds for every test: no real network, no keys from outside, asyncio unless a test says trio."""
+"""Fixtures of every test: no real network, no keys from outside, asyncio unless a test says trio."""
 
 import gc
 import os
@@ -48,7 +48,7 @@ def _measured_processes(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
 
 @pytest.fixture(autouse=True)
 def _no_client_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test's clients have not delivered by its end is lost, before its patches are undone."""
+    """Discard records that a test's clients have not delivered by its end, before its patches are undone."""
     with closed_at_the_end():
         yield
 

@@ -1,6 +1,6 @@
-"""What users may rely on: the public names, their signatures, their docstrings and the examples in them.
+"""Public API: the public names, their signatures, their docstrings and the examples in them.
 
-After a change that is meant, `python -m tests.test_public_api` writes `tests/public_api.txt` anew.
+After a change that is meant, `python -m tests.test_public_api` rewrites `tests/public_api.txt`.
 """
 
 import dataclasses

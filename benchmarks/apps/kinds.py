@@ -1,4 +1,4 @@
-"""What the four small apps have in common."""
+"""Shared code of the four small apps."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 Look = Callable[[Analytics], object]
-"""What a view does with its request's analytics."""
+"""Captures that a view makes."""
 
 View = Callable[[], object]
-"""What a view does beside answering, without us."""
+"""Work of a view besides its response, without sessionsight."""
 
 
 class Served(NamedTuple):

@@ -1,4 +1,4 @@
-"""What is asked of each contender. Every one delivers by its own background thread, with its own defaults."""
+"""Interface of a contender. Every one delivers by its own background thread, with its own defaults."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ IMPORTS = {
     "segment": "import segment.analytics",
     "snowplow": "import snowplow_tracker",
 }
-"""What must be imported until the first event is delivered; ours imports its HTTP library only then."""
+"""Modules that are imported before the first event is delivered; ours imports its HTTP library only then."""

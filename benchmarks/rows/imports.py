@@ -1,4 +1,4 @@
-"""What an import costs a fresh interpreter: with and without it in turn, the median of the differences."""
+"""Cost of an import in a fresh interpreter: with and without it in turn, the median of the differences."""
 
 from __future__ import annotations
 

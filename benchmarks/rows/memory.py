@@ -1,4 +1,4 @@
-"""What a queued record takes, with its own context, while the vendor hangs."""
+"""Memory of a queued record, with its own context, while the vendor hangs."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def throughput(name: str) -> Iterator[Row]:
 
 
 def memory(name: str) -> Iterator[Row]:
-    """What is queued while the vendor hangs."""
+    """Memory of queued records while the vendor hangs."""
     logging.disable()
     with running(hang=True) as url:
 

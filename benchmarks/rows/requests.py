@@ -1,4 +1,4 @@
-"""What a request costs more with us: one framework, against the bare app, in interleaved pairs.
+"""Additional cost of a request with sessionsight: one framework, against the bare app, in interleaved pairs.
 
 Delivery goes to the local server, between the timed runs: what is timed is the request's own path, with
 submitting its records and waking the lane.

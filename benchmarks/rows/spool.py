@@ -1,4 +1,4 @@
-"""What a request pays for a durable spool: three records for four lanes, in one transaction.
+"""Cost of a request with a durable spool: three records for four lanes, in one transaction.
 
 Alone first; then four processes write, each 100 requests a second, while four others claim and settle.
 """
@@ -35,7 +35,7 @@ SECONDS = 5
 
 
 class Written(NamedTuple):
-    """What one process has measured."""
+    """Measurements of one process."""
 
     p50: float
     p99: float

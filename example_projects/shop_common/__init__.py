@@ -1,4 +1,4 @@
-"""What the three shops share, so that they differ only by their framework."""
+"""Shared code of the three shops, so that they differ only by their framework."""
 
 from pathlib import Path
 

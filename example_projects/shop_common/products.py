@@ -1,4 +1,4 @@
-"""What the shop sells. Prices are in cents; `dollars` is for the eye, and for goals."""
+"""Products of the shop. Prices are in cents; `dollars` is for the eye, and for goals."""
 
 from dataclasses import dataclass
 from decimal import Decimal

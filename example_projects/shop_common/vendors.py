@@ -1,4 +1,4 @@
-"""What a page tells its scripts: who is signed in, and where to send, under which public keys."""
+"""Configuration of a page's scripts: the signed-in user, and where to send, under which public keys."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What this shop needs and no more: no database, sessions in a signed cookie."""
+"""Minimal settings of the shop: no database, sessions in a signed cookie."""
 
 import secrets
 

@@ -16,7 +16,7 @@ accounts = Accounts()
 
 
 class Request(HttpRequest):
-    """What the middleware adds, for editors and type checkers; there is no need for it otherwise."""
+    """Request with the attribute that the middleware adds. Only editors and type checkers need it."""
 
     analytics: Analytics
 

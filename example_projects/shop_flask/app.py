@@ -26,7 +26,7 @@ app.secret_key = secrets.token_bytes()  # a new one each time, as the accounts a
 
 
 def user_id(_: Request) -> str | None:
-    """Who is signed in, in a shop with a login of its own; Flask-Login's users are known without this."""
+    """Return the signed-in user, in a shop with a login of its own; Flask-Login's users are known without this."""
     return session.get("user_id")
 
 

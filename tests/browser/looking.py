@@ -1,4 +1,4 @@
-"""What can be measured of how a page looks."""
+"""Measurable checks of a page's appearance."""
 
 from typing import Any
 
@@ -20,17 +20,17 @@ def width_of(page: Page) -> tuple[int, int]:
 
 
 def faint(page: Page) -> list[str]:
-    """What has less contrast than WCAG's level AA asks for: text 4.5 to 1 over what is behind it, a field's edge 3."""
+    """Return texts and fields with less contrast than WCAG level AA: 4.5 to 1 for text, 3 to 1 for borders."""
     return _listed(page.evaluate(_FAINT))
 
 
 def small(page: Page, least: int = 36) -> list[str]:
-    """What is to be pressed, outside of running text, but is less high than a finger needs, in pixels."""
+    """Return the controls outside of running text that are less high, in pixels, than a finger needs."""
     return _listed(page.evaluate(_SMALL, least))
 
 
 def misplaced(page: Page) -> list[str]:
-    """What a screen reader would stumble over: landmarks that are not there once, controls without a name."""
+    """Return accessibility problems of a screen reader: missing or repeated landmarks, controls without a name."""
     return _listed(page.evaluate(_MISPLACED))
 
 

@@ -1,4 +1,4 @@
-"""What makes the inspector quick to use: keys, copies, the way back, and the way to what is newest."""
+"""Conveniences of the inspector: keys, copies, the way back, and the way to what is newest."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What somebody does in an example shop is one visit in the inspector, with the browser's side and the server's."""
+"""A visit to an example shop is one visit in the inspector, with the browser's side and the server's."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a vendor does to its callers, and in which order: drawn from a seed that is printed and can be given again."""
+"""Outcomes of requests at a vendor, and their order: drawn from a seed that is printed and can be given again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SEED_VARIABLE = "SESSIONSIGHT_CHAOS_SEED"
 
 
 class Fate(StrEnum):
-    """What becomes of one request, or of one connection."""
+    """Outcome of one request, or of one connection."""
 
     # the request is read, and answered
     OK = "ok"

@@ -57,24 +57,24 @@ TIMEOUT = 120.0
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What has come of it."""
+    """Result of a run."""
 
     refused: str
-    """What the system says to a write while the disk is full: `ENOSPC`, `EFBIG`."""
+    """Error of a write while the disk is full: `ENOSPC`, `EFBIG`."""
     answers: dict[str, int]
-    """What visitors were answered, how often."""
+    """Responses to visitors by status."""
     full: dict[str, LaneStats]
     """The ledgers, after visits to a site whose disk is full."""
     in_memory: dict[str, int]
     """How many records were in memory by then, or had been there, of each lane."""
     flushed: bool
-    """Whether a flush said that everything was delivered, while the disk was full."""
+    """True if a flush reported that everything was delivered, while the disk was full."""
     end: dict[str, LaneStats]
     """The ledgers in the end."""
     bypassed: dict[str, int]
     """How many records the file says had to wait in memory, of each lane."""
     drained: bool
-    """Whether everything was delivered once there was room."""
+    """True if everything was delivered once there was room."""
     log: list[str]
     problems: list[str]
     """Whatever is not accounted for."""
@@ -156,7 +156,7 @@ DISKS: dict[str, Callable[[Path], Disk]] = {"small-disk": SmallDisk, "size-limit
 
 @cache
 def mounting() -> tuple[str, ...] | None:
-    """What a command begins with that may mount something, for itself alone; None where nobody lets us."""
+    """Return the prefix of a command that may mount something in its own namespace; None where nobody lets us."""
     with tempfile.TemporaryDirectory() as folder:
         for prefix in (("unshare", "--mount"), ("unshare", "--mount", "--map-root-user")):
             command = [*prefix, "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]
@@ -228,7 +228,7 @@ def fills_up_while_serving(disk: Disk, folder: Path) -> Report:
 
 
 def is_full_at_the_start(disk: Disk, folder: Path) -> Report:
-    """The site is started anew while the disk is full; its predecessor has left a file with records."""
+    """The site is restarted while the disk is full; its predecessor has left a file with records."""
     with _scene(folder) as scene:
         captured = Site(scene).come(range(VISITS))
     with _log() as log:
@@ -244,7 +244,7 @@ def delivers_from_a_file_with_pages_to_spare(disk: Disk, folder: Path) -> Report
         scene.calm()
         captured = site.come(range(VISITS), large=True)
         assert scene.client.flush(2 * PATIENCE)
-        spool.store.file.disconnect()  # whereby the log is written back, and begins anew
+        spool.store.file.disconnect()  # whereby the log is written back, and is restarted
         for vendor in scene.vendors.values():
             vendor.weather(BUSY)
         captured += site.come(range(VISITS, 2 * VISITS))
@@ -328,7 +328,7 @@ def _bypassed(spool: SqliteSpool, lane: str) -> int:
 
 @contextmanager
 def _log() -> Iterator[list[str]]:
-    """What an operator reads meanwhile."""
+    """Log messages during the run."""
     lines: list[str] = []
 
     class Lines(logging.Handler):

@@ -40,7 +40,7 @@ CONCURRENCY = {"sessionsight": 8, "signal": 1}
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does."""
+    """Parameters of a run."""
 
     seed: int
     captures: int
@@ -81,15 +81,15 @@ class Lane:
         self.dead_tokens = Counter(letter.entry.record.label for letter in self.dead)
 
     def lost(self) -> set[str]:
-        """What was captured and is nowhere."""
+        """Captured records that are neither delivered nor kept."""
         return self.served - self.counted.keys() - self.dead_tokens.keys()
 
     def twice(self) -> set[str]:
-        """What the vendor counted more than once."""
+        """Records that the vendor received more than once."""
         return {token for token, number in self.counted.items() if number > 1}
 
     def wrongly_repeated(self) -> set[str]:
-        """What was sent again although its worker must have known that it had arrived.
+        """Records that were sent again although its worker must have known that it had arrived.
 
         A worker that was killed may have had as many answers in hand, unread, as it makes calls at a time.
         """
@@ -111,7 +111,7 @@ class Lane:
         }
 
     def problems(self) -> list[str]:
-        """What should not be so."""
+        """Return the violations."""
         stats, problems = self.stats, []
         if not stats.balanced:
             problems.append(f"the ledger does not add up: {stats}")
@@ -139,7 +139,7 @@ class Lane:
 
 @dataclass
 class Result:
-    """What has come of it."""
+    """Result of a run."""
 
     plan: Plan
     lanes: list[Lane]
@@ -150,7 +150,7 @@ class Result:
     fates: Counter[Fate]
 
     def problems(self) -> list[str]:
-        """What should not be so."""
+        """Return the violations."""
         return [problem for lane in self.lanes for problem in lane.problems()]
 
     def __str__(self) -> str:
@@ -285,7 +285,7 @@ def _read(file: Path) -> tuple[list[int], list[int]]:
 
 
 def _drained(plan: Plan, told: Settings) -> tuple[dict[str, LaneStats], dict[str, list[DeadLetter]]]:
-    """What the spool says, once it says that nothing is pending any more."""
+    """Return the spool's counters once nothing is pending."""
     client = Client(told)
     try:
         deadline = time.monotonic() + plan.patience

@@ -17,7 +17,7 @@ from sessionsight.destinations.base import VendorRequest, VendorResponse
 
 
 class Outcome(Enum):
-    """What a caller knows of a call."""
+    """Outcome of a call as known to the caller."""
 
     TAKEN = "taken"
     REFUSED = "refused"
@@ -76,7 +76,7 @@ class Account:
     counted: Counter[str]
     """Token to how often the vendor has counted it."""
     repeats: bool
-    """Whether the lane sends again what may have arrived."""
+    """True if the lane sends again what may have arrived."""
     dead_tokens: Counter[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,7 +91,7 @@ class Account:
         return sum(each.outcome is Outcome.UNKNOWN for each in self.tries)
 
     def problems(self) -> list[str]:
-        """What should not be so; nothing, when every record is accounted for."""
+        """Return the violations; an empty list if every record is accounted for."""
         return [f"{self.lane}: {problem}" for problem in (*self._sums(), *self._losses(), *self._repetitions())]
 
     def _sums(self) -> list[str]:

@@ -55,7 +55,7 @@ def _signed(call: VendorRequest) -> VendorRequest:
 
 
 def settings(spool: str, goals: str, events: str) -> Settings:
-    """What all processes of a run are told."""
+    """Parameters of all processes of a run."""
     return Settings(
         destinations=(
             Goals(secret_api_key="sessionsight_sec_1", property_id="shop", api_url=goals),

@@ -45,7 +45,7 @@ HASTE = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does."""
+    """Parameters of a run."""
 
     seed: int
     visits: int
@@ -64,7 +64,7 @@ class Plan:
 
 @dataclass
 class Result:
-    """What has come of it."""
+    """Result of a run."""
 
     plan: Plan
     accounts: list[Account]
@@ -73,7 +73,7 @@ class Result:
     drained: bool
 
     def problems(self) -> list[str]:
-        """What should not be so."""
+        """Return the violations."""
         problems = [problem for account in self.accounts for problem in account.problems()]
         if not self.drained:
             problems.append("not everything was delivered although the weather was calm")
@@ -149,7 +149,7 @@ class Scene:
         self.client.resume()
 
     def account(self, lane: str, captured: Counter[str], *, repeats: bool) -> Account:
-        """What is known of a lane for which this was captured."""
+        """Outcomes of a lane for which this was captured."""
         return Account(
             lane=lane,
             stats=self.client.stats().lanes[lane],

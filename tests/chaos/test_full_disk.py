@@ -48,7 +48,7 @@ def test_a_site_whose_disk_is_full_serves_on_and_all_that_it_captures_is_deliver
     assert all(lane.balanced for lane in report.full.values())
     assert all(0 < number <= VISITS + len(KEYED) for number in report.in_memory.values())
     assert not report.flushed
-    if happening == "serving":  # A file that is open can be read, although others leave no room to open it anew.
+    if happening == "serving":  # A file that is open can be read, although others leave no room to open it again.
         assert not any("cannot be read" in (lane.last_error or "") for lane in report.full.values())
         captured = 2 * VISITS + len(KEYED)
         known = {name: sum(lane.dropped.values()) for name, lane in report.full.items()}

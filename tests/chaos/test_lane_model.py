@@ -97,7 +97,7 @@ class Hands:
 
 
 def token_of(entry: QueuedRecord) -> str:
-    """What the model calls a record: its name, or what an identification says."""
+    """Return the model's name of a record: its name, or the traits of an identification."""
     return entry.record.properties.decode() if isinstance(entry.record, Identify) else entry.record.label
 
 
@@ -119,9 +119,9 @@ class LaneModel(RuleBasedStateMachine):
         self.duplicates = 0
         self.said: dict[str, list[str]] = {}
         self.launched: set[str] = set()
-        """What has been on the wire since the process began."""
+        """Records sent since the process began."""
         self.gone: set[str] = set()
-        """What has been a dead letter, even if another one took its place at once."""
+        """Records that became a dead letter, even if another one took its place at once."""
         self.delivered: set[str] = set()
         self.refused: set[str] = set()
         self.doubtful: set[str] = set()
@@ -213,7 +213,7 @@ class LaneModel(RuleBasedStateMachine):
         self.note_deaths()
         assert self.wait >= 0
         if self.queue.pending and not self.hands.in_flight:
-            assert self.wait < math.inf, "records wait, and the lane sleeps for ever"
+            assert self.wait < math.inf, "records wait, and the lane sleeps forever"
 
     @precondition(lambda self: self.hands.calls)
     @rule(which=st.integers(0, 2), answer=st.sampled_from(sorted(ANSWERS)), noticed=st.booleans())

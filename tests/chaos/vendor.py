@@ -48,10 +48,10 @@ class Visit:
     """By arrival, from 0."""
     fate: Fate
     worker: str
-    """What the caller says it is, in an `x-worker` header."""
+    """Name of the caller, from an `x-worker` header."""
     tokens: tuple[str, ...] = ()
     read: bool = False
-    """Whether the vendor read it to its end."""
+    """True if the vendor read it to its end."""
     counted: bool = False
     told: int | None = None
     """The how-manieth reply this was that says that all is well."""
@@ -131,7 +131,7 @@ class Vendor:
         self.weather(None)
 
     def is_found(self) -> bool:
-        """Whether the next look-up of its name succeeds; see `names.py`."""
+        """True if the next look-up of its name succeeds; see `names.py`."""
         return self._lookups.draw() is Fate.OK
 
     # --- what the diary says -----------------------------------------------------------------------
@@ -141,7 +141,7 @@ class Vendor:
         return Counter(token for visit in list(self.diary) if visit.counted for token in visit.tokens)
 
     def fates(self) -> Counter[Fate]:
-        """What has happened to its callers, how often."""
+        """Outcomes by number."""
         return Counter(visit.fate for visit in list(self.diary))
 
     # --- the server ----------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ class Vendor:
             await _turns()  # for the connections to be closed in
 
     def _greet(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> int | None:
-        """What a TLS handshake meets."""
+        """Outcome of a TLS handshake."""
         fate = self._connections.draw()
         if fate is Fate.TLS_BROKEN:
             return int(ssl.ALERT_DESCRIPTION_INTERNAL_ERROR)

@@ -42,7 +42,7 @@ class ViewError(Exception):
 
 @dataclass(frozen=True)
 class Visit:
-    """What a view of the table gets from its app."""
+    """Arguments of a view from its app."""
 
     analytics: Analytics
     load_user: Callable[[], object]
@@ -54,7 +54,7 @@ class Visit:
 
 
 Result = str | dict[str, Any] | Iterator[bytes] | None
-"""What a view answers: a text, JSON, a stream; None is the text "ok"."""
+"""Response of a view: a text, JSON, a stream; None is the text "ok"."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Case:
     headers: tuple[tuple[str, str], ...] = ()
     query: str = ""
     rest: str = ""
-    """What follows in the path, percent-encoded."""
+    """Rest of the path, percent-encoded."""
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -417,5 +417,5 @@ def both(visit: Visit) -> None:
 
 
 def missing(analytics: Analytics) -> None:
-    """What each app's handler for unknown paths does."""
+    """Captures of each app's handler for unknown paths."""
     analytics.capture("page_missing")

@@ -98,7 +98,7 @@ class Receiver:
             self._replies[path].extend(replies)
 
     def take(self) -> list[Received]:
-        """What has come since the last call."""
+        """Return the requests since the last call."""
         with self._lock:
             taken, self._received = self._received, []
             return taken

@@ -19,7 +19,7 @@ class CookieFact(NamedTuple):
     id: str
     header: str
     value: str | None
-    """What the cookie named `c` holds."""
+    """Value of the cookie named `c`."""
 
 
 COOKIES = [
@@ -51,7 +51,7 @@ COOKIES = [
     CookieFact("one malformed escape keeps the whole value raw", "c=a%2Db%zz", "a%2Db%zz"),
     CookieFact("a cut escape keeps the whole value raw", "c=a%2Db%2", "a%2Db%2"),
     CookieFact("bytes that are no UTF-8 keep the whole value raw", "c=a%2Db%FF", "a%2Db%FF"),
-    CookieFact("an encoded surrogate is no UTF-8", "c=%ED%A0%80", "%ED%A0%80"),
+    CookieFact("an encoded surrogate is not UTF-8", "c=%ED%A0%80", "%ED%A0%80"),
     CookieFact("a plus is a plus", "c=a+b", "a+b"),
     CookieFact("decoded once", "c=%252D", "%2D"),
     CookieFact("decoded after the pairs are split", "c=a%3B%20d", "a; d"),
@@ -134,7 +134,7 @@ SHAPES: list[tuple[str, object, SessionSightIds]] = [
         BOTH,
     ),
     (
-        "an object with get: what is no string is missing",
+        "an object with get: a value that is not a string counts as missing",
         SimpleNamespace(cookies=Cookies(ss_sid=7, ss_vid=VID), headers={"cookie": HEADER}),
         SessionSightIds(visitor_id=VID),
     ),

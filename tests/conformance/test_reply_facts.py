@@ -1,4 +1,4 @@
-"""What each vendor answers, and what it means for the records; and how much each vendor takes.
+"""Responses of each vendor, and their meaning for the records; and how much each vendor takes.
 
 Sources: https://github.com/SessionSight/sdks (goals/src, goals/test),
 https://docs.saytics.com/api-reference/introduction, https://github.com/track/sdk (src/server.ts),

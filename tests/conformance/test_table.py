@@ -1,6 +1,6 @@
 """The same request gives the same bytes on the wire in every framework.
 
-`UPDATE_EXPECTED=1` writes the expectations anew, to be read before they are committed.
+`UPDATE_EXPECTED=1` rewrites the expectations, to be reviewed before they are committed.
 """
 
 from __future__ import annotations

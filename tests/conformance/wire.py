@@ -1,4 +1,4 @@
-"""What came over the wire, in a form that two runs can be compared by."""
+"""Received requests in a form in which two runs can be compared."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Demo:
             raise
 
     def records(self, side: str = "server") -> list[dict[str, Any]]:
-        """What has arrived from the shop's server, or from browsers, in its order."""
+        """Return the records of the shop's server, or of browsers, in their order."""
         arrived = json.loads(get(f"{self.inspector}api/records?limit=1000"))["records"]
         return [record for record in reversed(arrived) if record["side"] == side]
 

@@ -23,7 +23,7 @@ def test_what_the_service_does_not_know_is_told() -> None:
     assert verdict({"dependencies": [SOUND, STRANGE]}) == expected
 
 
-def test_a_service_that_knows_nothing_is_no_clean_bill() -> None:
+def test_a_service_that_knows_nothing_does_not_count_as_clean() -> None:
     status, [line] = verdict({"dependencies": [STRANGE]})
 
     assert status == 0

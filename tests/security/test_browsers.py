@@ -54,7 +54,7 @@ class Wire:
 
 
 class Lines(logging.Handler):
-    """What is logged."""
+    """Logged messages."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)

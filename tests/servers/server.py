@@ -178,7 +178,7 @@ class Site:
         self.end()
 
     def log(self) -> str:
-        """What the server has printed so far, but for the requests that it logs."""
+        """Return the server's output so far, but for the requests that it logs."""
         return "".join(line for line in list(self._lines) if "/capture/" not in line)
 
     def _read(self) -> None:

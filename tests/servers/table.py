@@ -30,7 +30,7 @@ _PLACES = {
 }
 _PACKAGES = {"uwsgi": "uWSGI", "uvicorn_worker": "uvicorn-worker"}
 
-# By itself SIGTERM makes uWSGI reload, and with `--die-on-term` it ends workers in the midst of a request.
+# By itself SIGTERM makes uWSGI reload, and with `--die-on-term` it ends workers during a request.
 _GRACEFUL = '--hook-master-start "unix_signal:15 gracefully_kill_them_all"'
 
 
@@ -44,7 +44,7 @@ class Row(NamedTuple):
     module: str | None = None
     """A module that it needs beside its program."""
     on_file: bool = False
-    """Whether it is tested with a spool in a file as well."""
+    """True if it is tested with a spool in a file as well."""
 
     @property
     def id(self) -> str:

@@ -47,7 +47,7 @@ def environment(folder: Path, vendor: Server, spool: str, options: Mapping[str, 
 
 
 def run(code: str, folder: Path, variables: Mapping[str, str]) -> None:
-    """What another process of the site does."""
+    """Work of another process of the site."""
     subprocess.run([sys.executable, "-c", code], cwd=folder, env=dict(variables), check=True, timeout=END)
 
 

@@ -1,4 +1,4 @@
-"""What a client has its answer to survives `kill -9` in a spool's file, and is delivered once."""
+"""A record whose request was answered survives `kill -9` in a spool's file, and is delivered once."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ SERVERS.append(Row("hypercorn --workers 2", "starlette"))
     ],
     ids=lambda row: row.id,
 )
-def test_workers_that_are_killed_in_the_midst_of_requests_are_replaced_and_lose_nothing(
-    row: Row, tmp_path: Path
-) -> None:
+def test_workers_that_are_killed_during_requests_are_replaced_and_lose_nothing(row: Row, tmp_path: Path) -> None:
     row.needed()
     with serve(row.line, tmp_path, options=OPTIONS, environment=spool_environment("sqlite", tmp_path)) as site:
         site.refuses = True

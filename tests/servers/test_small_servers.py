@@ -50,7 +50,7 @@ WAITING = {"linger": 3600.0, "shutdown_timeout": 20.0}
 
 
 def stop(site: Site, number: signal.Signals) -> None:
-    """Send the signal until the server ends: wsgiref swallows one that comes in the midst of a response."""
+    """Send the signal until the server ends: wsgiref swallows one that comes during a response."""
     deadline = time.monotonic() + PATIENCE
     while site.process.poll() is None:
         assert time.monotonic() < deadline, "the server does not end"

@@ -28,7 +28,7 @@ PATIENCE = 20.0
 
 
 class Request(NamedTuple):
-    """What arrived."""
+    """Received request."""
 
     method: str
     target: str
@@ -182,7 +182,7 @@ class Server:
         """Wait until something is so; looked at whenever something happens here."""
         with self._changed:
             if not self._changed.wait_for(condition, PATIENCE):
-                raise AssertionError(f"waited in vain for {what}; there are {len(self.requests)} requests")
+                raise AssertionError(f"timed out waiting for {what}; there are {len(self.requests)} requests")
 
     def _accept(self) -> None:
         while True:
@@ -235,7 +235,7 @@ def until(condition: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited in vain until {what}")
+            raise AssertionError(f"timed out waiting until {what}")
         time.sleep(0.002)
 
 

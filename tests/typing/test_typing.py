@@ -1,4 +1,4 @@
-"""Small programs of users, as two strict type checkers see them with no configuration of ours."""
+"""Small programs of users, as two strict type checkers see them without configuration."""
 
 import json
 import os
@@ -17,7 +17,7 @@ PACKAGES = [str(ROOT / "core"), str(ROOT)]
 
 
 def mypy(folder: Path) -> list[str]:
-    """What mypy has to say about all of them, in one run."""
+    """Output of mypy for all of them, in one run."""
     configuration = folder / "mypy.ini"
     configuration.write_text("[mypy]\nstrict = true\npython_version = 3.11\nexplicit_package_bases = true\n")
     ran = run(
@@ -28,7 +28,7 @@ def mypy(folder: Path) -> list[str]:
 
 
 def pyright(folder: Path) -> list[str]:
-    """What pyright has to say; it reads our own modules, and tells only of the programs."""
+    """Output of pyright; it reads sessionsight's modules, and reports only on the programs."""
     configuration = folder / "pyrightconfig.json"
     options = {
         "include": [str(HERE / program) for program in PROGRAMS],
@@ -49,7 +49,7 @@ def pyright(folder: Path) -> list[str]:
 
 
 def run(*command: str) -> str:
-    """What a checker prints, whether it is content or not."""
+    """Return a checker's output, also if it reports errors."""
     ran = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=HERE,
@@ -65,7 +65,7 @@ def run(*command: str) -> str:
 
 @pytest.fixture(scope="session", params=[mypy, pyright])
 def findings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What a checker finds in all of the programs."""
+    """Findings of a checker in all of the programs."""
     checker: Callable[[Path], list[str]] = request.param
     return checker(tmp_path_factory.mktemp("checker"))
 

@@ -149,7 +149,7 @@ class FinishedBody:
 
 
 def is_file(body: object, file_wrapper: Any) -> bool:
-    """Whether the server would send this body by sendfile, as long as nobody wraps it."""
+    """Return whether the server would send this body by sendfile, as long as nobody wraps it."""
     if isinstance(file_wrapper, type):
         return isinstance(body, file_wrapper)
     # uWSGI's is a function that gives the file itself back.

@@ -33,7 +33,7 @@ class AnonymousUser:
 
 
 def sign_in(name: str) -> None:
-    """What Flask-Login does in `login_user`, and in `current_user` when it has loaded the user."""
+    """Does the same as Flask-Login in `login_user`, and in `current_user` when it has loaded the user."""
     g._login_user = User(name)
 
 

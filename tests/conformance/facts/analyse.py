@@ -134,7 +134,7 @@ FACTS = [
         )
     ),
     page(
-        "a given domain goes before the referrer's",
+        "a given domain overrides the referrer's",
         Page(referrer="https://a.example.com/", referrer_domain="b.example.com"),
         referrer="https://a.example.com/",
         referrer_domain="b.example.com",

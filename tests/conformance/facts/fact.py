@@ -1,4 +1,4 @@
-"""What a vendor's wire fact is, as data: records in, requests out."""
+"""Wire fact of a vendor as data: records in, requests out."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType

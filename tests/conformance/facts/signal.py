@@ -119,7 +119,7 @@ FACTS = [
     ),
     *(
         case(
-            f"{name} bears the session and the window",
+            f"{name} contains the session and the window",
             source,
             record,
             sent(wire(name, distinct_id, properties, sessionId="signal-session", windowId="signal-window")),

@@ -62,5 +62,5 @@ def test_all_places_are_written(amount: int, text: str) -> None:
     assert str(to_major(amount, "USD")) == text
 
 
-def test_what_is_no_number_is_unknown() -> None:
+def test_a_value_that_is_not_a_number_is_unknown() -> None:
     assert to_major(Decimal("NaN"), "USD") is None

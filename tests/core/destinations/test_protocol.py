@@ -1,4 +1,4 @@
-"""What holds for each destination: one contract, four vendors."""
+"""Contract of the destination protocol, for all four vendors."""
 
 from collections import Counter
 from typing import Any

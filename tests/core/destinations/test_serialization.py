@@ -1,4 +1,4 @@
-"""What the vendors' calls are written with."""
+"""Serialization of the vendors' requests."""
 
 from decimal import Decimal
 

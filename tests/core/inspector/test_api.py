@@ -142,7 +142,7 @@ def test_waiting_ends_when_the_records_are_there(http: httpx.Client, inspector: 
     assert inspector.store._listeners == []
 
 
-def test_waiting_in_vain_tells_how_many_there_are(http: httpx.Client, inspector: RunningInspector) -> None:
+def test_waiting_until_the_timeout_returns_how_many_there_are(http: httpx.Client, inspector: RunningInspector) -> None:
     inspector.store.add(received(), [record()])
     assert get(http, "wait", count=2, timeout=0.01) == {"count": 1, "reached": False}
     assert get(http, "wait", count=0, timeout=0) == {"count": 1, "reached": True}

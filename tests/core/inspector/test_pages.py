@@ -33,7 +33,7 @@ HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}"
 
 
 def text(page: httpx.Response) -> str:
-    """What stands on a page, without its markup."""
+    """Return the text of a page, without its markup."""
     page.raise_for_status()
     return " ".join(
         html.unescape(re.sub(r"<(svg|script|style).*?</\1>|<[^>]+>", " ", page.text, flags=re.DOTALL)).split()
@@ -206,7 +206,7 @@ def test_another_vendors_record_of_the_same_moment_names_the_cause(
     assert "The request of your app /pay Saytics was not told, but a record of Analyse.net of the same moment" in page
 
 
-def test_a_body_that_is_no_json_is_shown_as_text_and_a_long_one_is_cut(
+def test_a_body_that_is_not_json_is_shown_as_text_and_a_long_one_is_cut(
     http: httpx.Client, inspector: RunningInspector
 ) -> None:
     [plain] = keep(inspector.store, record(), body=b"\xff<b>no json", fault="fail 500")

@@ -45,7 +45,7 @@ def test_wrong_faults_are_told_before_it_starts() -> None:
         run_in_thread(Options(port=0, faults=Faults(fail="x")))
 
 
-def test_a_file_that_is_no_database_is_told_and_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_reported_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("These are notes. " * 100)
     with pytest.raises(ConfigurationError, match="file is not a database"):

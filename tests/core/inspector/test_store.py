@@ -113,7 +113,7 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
         assert db.execute("SELECT * FROM records").fetchall() == [(7,)]
 
 
-def test_tables_of_another_version_are_made_anew(tmp_path: Path) -> None:
+def test_tables_of_another_version_are_created_again(tmp_path: Path) -> None:
     path = tmp_path / "inspector.db"
     with Store(path) as store:
         store.add(received(), [record()])

@@ -1,4 +1,4 @@
-"""A visit is put together from the sessions of all vendors, and from what bears none."""
+"""A visit is put together from the sessions of all vendors, and from records without one."""
 
 import itertools
 from typing import Any

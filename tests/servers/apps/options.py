@@ -1,4 +1,4 @@
-"""What a test tells the app that it starts: settings of ours by name, as JSON in the environment.
+"""Options from a test for the app that it starts: settings by name, as JSON in the environment.
 
 Destinations and the spool come from the variables that users set, so they are not among them.
 """

@@ -26,7 +26,7 @@ def test_an_empty_batch_is_none() -> None:
     assert ask(BATCH, pulses()).reply.status == 200
 
 
-def test_a_person_who_stands_in_as_anonymous_is_no_visitor() -> None:
+def test_a_person_whose_id_is_used_as_anonymous_id_is_not_a_visitor() -> None:
     record = one(ask(BATCH, pulses(pulse(anonymous_id="user_1", person_id="user_1"))))
     assert (record.user_id, record.visitor_id) == ("user_1", None)
 

@@ -1,4 +1,4 @@
-"""Whatever is sent: a vendor's answer, records that can be kept and shown, and never a fault of ours."""
+"""Whatever is sent: a vendor's answer, records that can be kept and shown, and never an internal error."""
 
 import zlib
 from collections.abc import Iterable

@@ -105,7 +105,7 @@ def test_a_recording_needs_the_public_key() -> None:
 # --- Without consent ------------------------------------------------------------------------------
 
 
-def test_what_is_counted_without_consent_bears_ids_of_the_page_alone() -> None:
+def test_what_is_counted_without_consent_has_ids_of_the_page_only() -> None:
     view = {"tag": "pageview", "path": "/plans", "referrerHost": None, "isFirstPageview": True, "ts": NOW * 1000 - 500}
     outcome = ask(ANONYMOUS, anonymous(view, {"tag": "goal_count", "goalId": "user-signups", "ts": NOW * 1000}))
     page, goal = outcome.records

@@ -108,7 +108,7 @@ def test_the_right_key_is_enough() -> None:
     assert one(ask(INCREMENT, goal(), {"x-api-key": "right"}, keys=("right",))).accepted
 
 
-def test_a_browsers_goal_bears_its_key_in_the_body_and_its_visitor_in_the_token() -> None:
+def test_a_browsers_goal_has_its_key_in_the_body_and_its_visitor_in_the_token() -> None:
     granted = ask("/v1/sdk/visitor/bootstrap", {"propertyId": "shop", "clientVisitorId": VISITOR}, SECRET_FREE).reply
     assert granted.json["visitorId"] == VISITOR
     assert granted.json["issuedAt"] == NOW * 1000
@@ -138,7 +138,7 @@ def test_a_secret_key_in_a_browser_is_refused() -> None:
     assert one(outcome).errors == ["apiKey: must be the public key, not sessions…"]
 
 
-def test_a_key_that_is_no_text_is_refused() -> None:
+def test_a_key_that_is_not_text_is_rejected() -> None:
     assert ask("/v1/sdk/goals/increment", goal(apiKey=7)).reply.status == 401
 
 
@@ -180,7 +180,7 @@ def test_flags_are_none_and_feedback_is_kept() -> None:
         (b'{"metadata":' + b"[" * 20_000 + b"]" * 20_000 + b"}", "body: must be JSON"),
     ],
 )
-def test_what_is_no_json_object_is_the_vendors_error_and_no_record(body: bytes, message: str) -> None:
+def test_invalid_json_is_the_vendors_error_and_no_record(body: bytes, message: str) -> None:
     outcome = ask(INCREMENT, body, SECRET)
     assert outcome.reply.status == 400
     assert outcome.reply.json["error"]["message"].startswith(message)
