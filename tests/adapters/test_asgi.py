@@ -281,7 +281,7 @@ async def test_a_silent_vendor_does_not_hold_up_the_shutdown_and_what_is_left_is
     recorder = Recorder(shutdown_timeout=0.1)
     recorder.open.clear()
     app = lifespan_app(lambda: recorder.client.bind(user_id="user_1").capture("stopped"))
-    sent = await run_lifespan(AnalyticsMiddleware(app, recorder.client))  # for ever, if it waited for the vendor
+    sent = await run_lifespan(AnalyticsMiddleware(app, recorder.client))  # forever, if it waited for the vendor
     assert sent[-1] == "lifespan.shutdown.complete"
     assert "the server stops while records are pending, which are lost with the process: 1 for " in caplog.text
     recorder.open.set()
@@ -509,7 +509,7 @@ def test_the_route_is_the_template_that_matched(recorder: Recorder) -> None:
     assert route_of(app, "/app/orders/1") == "/app/orders/{id:int}"
 
 
-def test_the_prefix_of_the_deployment_is_no_part_of_the_route(recorder: Recorder) -> None:
+def test_the_prefix_of_the_deployment_is_not_part_of_the_route(recorder: Recorder) -> None:
     app = starlette(recorder, Route("/orders/{id}", tell_route), Mount("/m", Router([Route("/{id}", tell_route)])))
     assert route_of(app, "/proxied/orders/1", root_path="/proxied") == "/orders/{id}"
     assert route_of(app, "/proxied/m/1", root_path="/proxied") == "/m/{id}"
@@ -601,7 +601,7 @@ class ExplodingUser:
         raise RuntimeError
 
 
-async def test_in_production_no_error_of_ours_reaches_the_app(caplog: pytest.LogCaptureFixture) -> None:
+async def test_in_production_no_internal_error_reaches_the_app(caplog: pytest.LogCaptureFixture) -> None:
     def explode(request: object) -> bool:
         raise RuntimeError
 

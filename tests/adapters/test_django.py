@@ -93,7 +93,7 @@ def environ(**more: Any) -> dict[str, Any]:
 
 
 def start_response(*_: Any) -> Callable[[bytes], object]:
-    """What a server gives to the app."""
+    """Messages from a server to the app."""
     return lambda _: None
 
 
@@ -812,7 +812,7 @@ def test_strictness_can_be_set() -> None:
         assert clients.client().settings.strict is False
 
 
-def test_in_production_no_error_of_ours_reaches_the_site(caplog: pytest.LogCaptureFixture) -> None:
+def test_in_production_no_internal_error_reaches_the_site(caplog: pytest.LogCaptureFixture) -> None:
     def explode(request: object) -> bool:
         raise RuntimeError
 

@@ -1,4 +1,4 @@
-"""What `manage.py check` says, and what happens at start when it is not heard."""
+"""Results of `manage.py check`, and behaviour at start if they are ignored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SIGNAL = {"signal": {"api_key": "...", "project_id": "shop"}}
 
 
 class OurOwn(AnalyticsMiddleware):
-    """A site's own middleware, made of ours."""
+    """A site's own middleware, derived from this package's."""
 
 
 def found(sessionsight: Any, *, using: tuple[str, ...] = (ANALYTICS,), **settings: Any) -> dict[str, Any]:

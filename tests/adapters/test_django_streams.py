@@ -41,7 +41,7 @@ def _collected() -> Iterator[None]:
 
 
 class Broken(Exception):
-    """What goes wrong in a stream."""
+    """Error in a stream."""
 
 
 def rows(request: Any) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""What is captured inside a transaction waits for its commit, and vanishes with a rollback."""
+"""Records captured inside a transaction wait for its commit, and are discarded with a rollback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What frameworks' own values become as properties."""
+"""Conversion of frameworks' own values to properties."""
 
 from __future__ import annotations
 

@@ -274,7 +274,7 @@ class AnonymousUser:
 
 
 def sign_in(name: str) -> None:
-    """What Flask-Login does when it loads the user, and in `login_user`."""
+    """Does the same as Flask-Login when it loads the user, and in `login_user`."""
     g._login_user = User(name)
 
 

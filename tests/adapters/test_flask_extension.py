@@ -274,7 +274,7 @@ def test_streams_of_several_requests_do_not_mix(recorder: Recorder) -> None:
 
 @pytest.fixture
 def asking() -> Iterator[Recorder]:
-    """Whose user is whoever Flask's session names."""
+    """App whose user is the one in Flask's session."""
     recorder = Recorder(user=lambda request: session.get("user") or g.get("user"), strict=False)
     yield recorder
     recorder.client.shutdown()
@@ -460,7 +460,7 @@ def test_extensions_that_wrap_request_context_go_on_working(recorder: Recorder) 
 
 
 @pytest.mark.parametrize("served", [True, False])
-def test_a_worker_that_a_request_starts_does_not_capture_as_its_visitor_for_ever(
+def test_a_worker_that_a_request_starts_does_not_capture_as_its_visitor_forever(
     served: bool, recorder: Recorder
 ) -> None:
     app = Flask("shop")

@@ -1,6 +1,6 @@
 """`flush="inline"`, on every way that a request may take: its records have arrived before it is over.
 
-The vendor is asked for an hour, so that a request that waits for another one's records is waited for in vain.
+The vendor is asked for an hour, so that a request that waits for another one's records is waited for until the timeout.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class Receive:
 
 
 async def released(app: Any, recorder: DurableRecorder, scope: dict[str, Any]) -> Released:
-    """Whether the record was in the file, at each message that the server got."""
+    """Return whether the record was in the file, at each message that the server got."""
     seen: Released = []
 
     async def send(message: Any) -> None:
@@ -188,7 +188,7 @@ async def test_of_starlettes_responses(
 
 
 def chunks_and_records(app: Any, recorder: DurableRecorder, method: str = "GET", **more: Any) -> Released:
-    """Whether the record was in the file when the app had returned, at each chunk, and after the last one."""
+    """Return whether the record was in the file when the app had returned, at each chunk, and after the last one."""
     environ = {**create_environ("/", method=method, headers={"Cookie": COOKIE}), **more}
     response: Any = app(environ, lambda *_: lambda _: None)
     seen = [recorder.on_disk > 0]

@@ -1,4 +1,4 @@
-"""What a request owned is freed when its response is over, without the garbage collector."""
+"""Objects of a request are freed when its response is over, without the garbage collector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a response captures that stays open arrives while it does: a stream, a websocket over WSGI, a long request."""
+"""Records of a response that stays open are delivered while it is open.
+
+That holds for a stream, a websocket over WSGI, a long request.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits leaves at once, rather than after half a second."""
+    """Pending records are sent immediately, rather than after half a second."""
     monkeypatch.setattr("sessionsight.delivery.engine._OPEN_INTERVAL", 0.01)
 
 

@@ -37,7 +37,7 @@ def answering(body: Iterable[bytes], headers: dict[str, str] | None = None) -> A
 
 
 def begin(app: App, recorder: Recorder, **more: Any) -> Any:
-    """What the server gets when it calls the app."""
+    """Response that the server gets from the app."""
     return AnalyticsMiddleware(app, recorder.client)(environ(**more), lambda *_: lambda _: None)
 
 
@@ -349,7 +349,7 @@ def test_configuration_is_as_for_every_adapter(monkeypatch: pytest.MonkeyPatch, 
     assert default() is first.client
 
 
-def test_in_production_no_error_of_ours_reaches_the_app() -> None:
+def test_in_production_no_internal_error_reaches_the_app() -> None:
     def explode(environ: object) -> bool:
         raise RuntimeError
 

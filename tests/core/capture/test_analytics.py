@@ -368,7 +368,7 @@ def test_identify_completes_earlier_records_and_changes_no_explicit_one(recorder
     assert recorder.users() == ["user_1", "other", "user_1", "user_1"]
 
 
-def test_identify_goes_before_the_frameworks_user(recorder: Recorder) -> None:
+def test_identify_takes_precedence_over_the_frameworks_user(recorder: Recorder) -> None:
     analytics = visit(recorder, user="signed-in")
     analytics.capture("seen")
     analytics.identify("user_1")
@@ -420,7 +420,7 @@ def test_another_login_gives_each_record_the_user_of_its_moment(recorder: Record
     assert recorder.users() == ["user_1", "user_2"]
 
 
-def test_a_bound_user_goes_before_the_contexts(recorder: Recorder) -> None:
+def test_a_bound_user_takes_precedence_over_the_contexts(recorder: Recorder) -> None:
     recorder.client.bind(TrackingContext(user_id="context"), user_id="bound").capture("x")
     recorder.client.bind(TrackingContext(user_id="context")).capture("y")
     assert recorder.users() == ["bound", "context"]

@@ -330,7 +330,7 @@ async def test_what_carried_work_starts_no_longer_finds_it_afterwards(recorder: 
     assert sessions(recorder) == [None]
 
 
-def test_what_is_no_function_cannot_be_carried(recorder: Recorder, lenient: Recorder) -> None:
+def test_a_value_that_is_not_a_function_cannot_be_carried(recorder: Recorder, lenient: Recorder) -> None:
     async def job() -> None:
         pass
 

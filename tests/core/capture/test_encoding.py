@@ -33,7 +33,7 @@ def strictly(encoded: bytes) -> Any:
 
 
 def written(value: Any) -> Any:
-    """What a property's value becomes, read by another JSON parser than our own."""
+    """Return the encoded value of a property, decoded by another JSON parser."""
     return strictly(PropertyEncoder()({"value": value}))["value"]
 
 

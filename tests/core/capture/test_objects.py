@@ -27,7 +27,7 @@ SECRET = "$argon2$secret"
 
 
 def sent(value: Any) -> Any:
-    """What a property becomes, when nothing warns."""
+    """Return the encoded property, and check that there is no warning."""
     found, told = sent_with_warnings(value)
     assert told == []
     return found
@@ -344,7 +344,7 @@ class Shelf:
 
 
 class Serialized(pydantic.BaseModel):
-    """What a model's own serializers hide stays hidden."""
+    """Fields that a model's own serializers hide stay hidden."""
 
     name: str = "a"
     token: str = SECRET

@@ -36,7 +36,7 @@ def event(name: str = "order_processed", **fields: Any) -> EventRecord:
 
 
 @given(st.binary(min_size=10, max_size=10), st.floats(0, 2**38 - 1))
-def test_an_id_is_a_uuid_of_version_7_that_bears_the_time(entropy: bytes, time: float) -> None:
+def test_an_id_is_a_uuid_of_version_7_that_contains_the_time(entropy: bytes, time: float) -> None:
     found = uuid.UUID(record_id(event(random=entropy, time=time)))
     assert (found.version, found.variant) == (7, uuid.RFC_4122)
     assert found.int >> 80 == round(time * 1000)
@@ -101,7 +101,7 @@ def test_each_record_says_its_kind_and_what_a_person_would_call_it() -> None:
     ]
 
 
-def test_the_records_own_user_goes_before_the_requests() -> None:
+def test_the_records_own_user_takes_precedence_over_the_requests() -> None:
     context = TrackingContext(user_id="request")
     assert QueuedRecord(event(user_id="record"), context).user_id == "record"
     assert QueuedRecord(event(), context).user_id == "request"

@@ -106,7 +106,7 @@ def test_an_id_is_the_python_value(value: Any, expected: str) -> None:
 
 
 @pytest.mark.parametrize("value", [pd.NA, pd.NaT, float("nan"), np.float64("nan"), np.datetime64("NaT", "s")], ids=repr)
-def test_a_missing_id_is_no_id(value: Any) -> None:
+def test_a_missing_id_is_not_an_id(value: Any) -> None:
     assert validate_id(value, "user_id") is None
 
 
@@ -153,7 +153,7 @@ def test_an_amount_may_be_an_enums_value_that_is_a_number() -> None:
 @pytest.mark.parametrize(
     "amount", [np.bool_(True), np.str_("5"), np.array([5]), pd.NA, pd.NaT, np.complex64(1)], ids=repr
 )
-def test_an_amount_that_is_no_number_is_refused(amount: Any) -> None:
+def test_an_amount_that_is_not_a_number_is_rejected(amount: Any) -> None:
     with pytest.raises(InvalidGoalError, match="amount must be a number, not"):
         check_goal("signups", amount, None)
 
@@ -180,6 +180,6 @@ def test_a_missing_timestamp_leaves_the_time_of_the_call(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [np.int64(5), pd.Timedelta("5s"), np.datetime64("12026-01-01T00", "s")], ids=repr)
-def test_a_timestamp_that_is_no_time_is_refused(value: Any) -> None:
+def test_a_timestamp_that_is_not_a_time_is_rejected(value: Any) -> None:
     with pytest.raises(InvalidEventError, match="timestamp must be a datetime, not"):
         to_timestamp(value)

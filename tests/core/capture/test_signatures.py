@@ -228,7 +228,7 @@ def test_no_arguments_whatever_raise_anything_of_pythons_own(
     method: str, arguments: list[Any], options: dict[str, Any]
 ) -> None:
     METHODS[method](_lenient.analytics)(*arguments, **options)
-    # An error of a value's own is passed on in strict mode, as a fault of ours would be.
+    # An error of a value's own is passed on in strict mode, like an internal error.
     with suppress(CaptureError, Ambiguous):
         METHODS[method](_strict.analytics)(*arguments, **options)
 

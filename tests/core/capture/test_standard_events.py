@@ -64,7 +64,7 @@ def test_a_currency_among_the_extra_keys_is_normalised_too() -> None:
     }
 
 
-def test_a_currency_that_is_no_string_stays() -> None:
+def test_a_currency_that_is_not_a_string_stays() -> None:
     wrong: Any = 840
     assert CheckoutStarted(payment_type="one_time", currency=wrong).properties()["currency"] == 840
 
@@ -77,7 +77,7 @@ def test_extra_keys_pass() -> None:
     }
 
 
-def test_a_field_that_is_set_goes_before_an_extra_key() -> None:
+def test_a_field_that_is_set_overrides_an_extra_key() -> None:
     assert ContentViewed(content_id="c", extra={"content_id": "x", "title": "t"}).properties() == {
         "content_id": "c",
         "title": "t",

@@ -269,7 +269,7 @@ def test_a_standard_event_without_its_fields_is_logged_and_sent_with_what_is_the
     assert "checkout_finished: amount is missing" in caplog.text
 
 
-def test_a_class_is_no_event(make_recorder: MakeRecorder) -> None:
+def test_a_class_is_not_an_event(make_recorder: MakeRecorder) -> None:
     wrong: Any = OrderShipped
     with pytest.raises(
         InvalidEventError,
