@@ -11,7 +11,7 @@ import pytest
 from sessionsight.capture.interfaces import Batch
 from sessionsight.capture.records import DropReason, EventRecord, Record
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
-from sessionsight.test_mode import TESTING_VARIABLE, TestMode
+from sessionsight.test_mode import TESTING_VARIABLE, TestMode, _is_suppressed_by_environment
 
 RECORDS: list[Record] = [EventRecord(name="seen", random=b"0123456789", time=0)]
 BATCH = Batch(records=RECORDS, context=EMPTY_CONTEXT)
@@ -121,7 +121,6 @@ def test_a_process_that_is_started_while_delivery_is_allowed_delivers_as_well(mo
     assert os.environ[TESTING_VARIABLE] == "1"
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize(
     ("value", "suppressed", "logged"),
     [
@@ -132,19 +131,33 @@ def test_a_process_that_is_started_while_delivery_is_allowed_delivers_as_well(mo
     ],
 )
 def test_only_a_true_variable_suppresses_delivery_and_it_is_logged(
-    value: str | None, suppressed: bool, logged: str
+    value: str | None,
+    suppressed: bool,
+    logged: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.delenv(TESTING_VARIABLE, raising=False)
+    if value is not None:
+        monkeypatch.setenv(TESTING_VARIABLE, value)
+
+    assert _is_suppressed_by_environment() is suppressed
+    assert logged in caplog.text
+    assert bool(caplog.text) == bool(logged)
+
+
+@pytest.mark.processes
+def test_a_process_reads_the_variable_when_it_imports_the_library() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from sessionsight.test_mode import test_mode as t; print(t.active, t.suppressed)"],
-        env={name: text for name, text in {**os.environ, TESTING_VARIABLE: value}.items() if text is not None},
+        env={**os.environ, TESTING_VARIABLE: "1"},
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    assert done.stdout.split() == [str(suppressed), str(suppressed)]
-    assert logged in done.stderr
-    assert bool(done.stderr) == bool(logged)
+    assert done.stdout.split() == ["True", "True"]
+    assert "SESSIONSIGHT_TESTING=1: this process delivers nothing" in done.stderr
 
 
 def test_no_context_is_resolved_unless_something_records() -> None:

@@ -126,6 +126,7 @@ def project(folder: Path) -> Path:
 
 
 @pytest.mark.processes
+@pytest.mark.measured_processes
 @pytest.mark.parametrize("by", ["option", "environment"])
 def test_a_django_projects_analytics_are_found(by: str, project: Path) -> None:
     if by == "option":
@@ -137,6 +138,7 @@ def test_a_django_projects_analytics_are_found(by: str, project: Path) -> None:
 
 
 @pytest.mark.processes
+@pytest.mark.measured_processes
 def test_an_invalid_setting_of_a_project_is_an_error(project: Path) -> None:
     (project / "shop_settings.py").write_text(PROJECT + "SESSIONSIGHT['LINGR'] = 1\n")
     ran = start("check", "--django-settings", "shop_settings", folder=project)
@@ -145,6 +147,7 @@ def test_an_invalid_setting_of_a_project_is_an_error(project: Path) -> None:
 
 
 @pytest.mark.processes
+@pytest.mark.measured_processes
 def test_a_project_without_the_app_is_reported(project: Path) -> None:
     (project / "shop_settings.py").write_text("SECRET_KEY = 'x'\n")
     ran = start("check", "--django-settings", "shop_settings", folder=project)
@@ -153,6 +156,7 @@ def test_a_project_without_the_app_is_reported(project: Path) -> None:
 
 
 @pytest.mark.processes
+@pytest.mark.measured_processes
 def test_missing_settings_exit_with_2(folder: Path) -> None:
     ran = start("check", "--django-settings", "nowhere.settings", folder=folder)
     assert ran.returncode == 2

@@ -16,7 +16,7 @@ from sessionsight.delivery import lifecycle
 from tests.core.delivery.processes import FORKS, finish, names, run, start_in_memory
 from tests.support.server import Server, after, drip, reply, silence
 
-pytestmark = [pytest.mark.processes, pytest.mark.measured_processes]
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture
@@ -47,6 +47,7 @@ gc.collect()
     assert names(server) == ["a"]
 
 
+@pytest.mark.measured_processes
 def test_records_captured_while_the_interpreter_exits_are_delivered(server: Server) -> None:
     script = """
 client = make(linger=LONG)
@@ -69,6 +70,7 @@ atexit.register(capture, client, "from atexit")
     assert names(server) == ["from atexit"]
 
 
+@pytest.mark.measured_processes
 def test_without_threads_all_lanes_deliver_at_exit(server: Server) -> None:
     script = """
 forbid_threads()
@@ -281,6 +283,7 @@ while True:
 """
 
 
+@pytest.mark.measured_processes
 def test_sigterm_delivers_queued_records_if_installed(server: Server) -> None:
     script = """
 from sessionsight.delivery.lifecycle import install_sigterm
@@ -299,6 +302,7 @@ capture(client, "a")
     assert names(server) == ["a"]
 
 
+@pytest.mark.measured_processes
 def test_an_existing_sigterm_handler_is_called_first(server: Server) -> None:
     script = """
 from sessionsight.delivery.lifecycle import install_sigterm
@@ -392,6 +396,7 @@ os._exit(0)
 # --- forks ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.measured_processes
 def test_parent_and_forked_child_each_deliver_their_own_records_once(server: Server) -> None:
     script = """
 client = make(linger=LONG)
@@ -409,6 +414,7 @@ capture(client, "parent after")
     assert names(server) == ["child", "parent after", "parent before"]
 
 
+@pytest.mark.measured_processes
 def test_a_child_that_captures_nothing_sends_nothing(server: Server) -> None:
     script = """
 client = make(linger=LONG)
@@ -500,6 +506,7 @@ reap(pid)
     assert names(server) == ["child"] * 8 + ["parent"]
 
 
+@pytest.mark.measured_processes
 def test_a_child_of_multiprocessing_delivers_without_atexit(server: Server) -> None:
     script = """
 client = make(linger=LONG)

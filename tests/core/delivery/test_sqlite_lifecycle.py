@@ -14,7 +14,7 @@ from tests.core.delivery.spool_processes import deliver, finish, ledgers, names,
 from tests.core.delivery.spools import files, query, sound
 from tests.support.server import Server, reply, silence
 
-pytestmark = [pytest.mark.processes, pytest.mark.measured_processes]
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture
@@ -134,6 +134,7 @@ while client.stats().lanes["signal"].delivered < 2:
     assert files(path) == [path.name, f"{path.name}-lock"]
 
 
+@pytest.mark.measured_processes
 @FORKS
 def test_a_child_that_lives_on_delivers_its_own(server: Server, path: Path, fork: str) -> None:
     script = f"""
@@ -158,6 +159,7 @@ capture(client, "parent again")
     assert files(path) == [path.name, f"{path.name}-lock"]
 
 
+@pytest.mark.measured_processes
 @FORKS
 def test_a_fork_in_the_midst_of_a_transaction_of_another_thread_hangs_nobody(
     server: Server, path: Path, fork: str
@@ -209,7 +211,7 @@ from sessionsight.settings import Settings
 
 client = Client(Settings(
     destinations=(Signal(api_key="key", endpoint=os.environ["VENDOR"]),), trust_env=False, linger=3600.0,
-    spool="sqlite:///" + os.environ["SPOOL"], spool_busy_timeout=20.0,
+    spool="sqlite:///" + os.environ["SPOOL"], spool_busy_timeout=20.0, shutdown_timeout=20.0,
 ))
 
 def work(name):

@@ -14,7 +14,7 @@ from tests.core.delivery.spool_processes import PRELUDE, deliver, finish, ledger
 from tests.core.delivery.spools import files, sound
 from tests.support.server import Server, reply, silence
 
-pytestmark = [pytest.mark.processes, pytest.mark.measured_processes]
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture
@@ -143,6 +143,7 @@ while client.stats().lanes["signal"].pending and time.monotonic() < deadline:
 # --- forks ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.measured_processes
 def test_a_forked_child_shares_the_file(server: Server, path: Path) -> None:
     script = """
 client = make()
@@ -191,6 +192,7 @@ assert client.flush(20)
     assert sound(path)
 
 
+@pytest.mark.measured_processes
 def test_a_child_that_python_knows_nothing_of_leaves_the_file_alone(server: Server, path: Path) -> None:
     """It logs one error, keeps its records in memory and delivers them, and so does what it forks in turn."""
     script = """
