@@ -238,7 +238,9 @@ class Client:
         return Stats(
             lanes=engine.stats(),
             rejected=counts["rejected"],
-            refused_ids={name[8:]: number for name, number in counts.items() if name.startswith("refused:")},
+            invalid_ids={
+                name.removeprefix("invalid:"): number for name, number in counts.items() if name.startswith("invalid:")
+            },
             mismatched_ids=counts["mismatched"],
         )
 
@@ -261,7 +263,7 @@ class Client:
     # --- what analytics need: the CaptureClient protocol ---------------------------------------------
 
     def submit(self, batch: Batch) -> None:
-        """Hand a request's records to delivery. Does no I/O and waits for nothing, but with a durable spool."""
+        """Submit a request's records for delivery. Performs I/O only with a durable spool."""
         engine = self._engine
         if test_mode.active or engine.pid != os.getpid():
             if test_mode.intercept(batch, self.settings.destinations):

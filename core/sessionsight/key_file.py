@@ -39,7 +39,7 @@ class KeyFile:
             raise ConfigurationError(f"a key file must be a path, not {describe(given)}")
         self._path = os.fsdecode(path)
         self._file = Path(self._path)
-        # What the file looked like, and the key: in one place, since several threads may ask.
+        # The file's signature and its key, in one attribute, because several threads may read it.
         self._read: tuple[tuple[int, ...], str] | None = None
 
     @property

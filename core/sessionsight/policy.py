@@ -164,9 +164,9 @@ class RequestPolicy:
             client_ip=settings.client_ip,
             trusted_proxies=settings.trusted_proxies,
         )
-        for name in resolution.refused:
-            self._count(f"refused:{name}")
-            self._log(logging.WARNING, f"{name} holds an id that no vendor would take; it counts as missing")
+        for name in resolution.invalid:
+            self._count(f"invalid:{name}")
+            self._log(logging.WARNING, f"{name} contains an invalid id, which counts as missing")
         drop = self._drop_reason(data, native)
         # Without consent the ids are not kept either; the carrier of a job or a webhook contains only the refusal.
         return OPTED_OUT if drop is DropReason.CONSENT else resolution.context, drop

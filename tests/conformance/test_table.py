@@ -105,7 +105,7 @@ def outcome(answer: Answer, receiver: Receiver, stats: Stats, since: float) -> d
         "wire": normalise(receiver.take(), since=since),
         "dropped": {name: lane.dropped for name, lane in stats.lanes.items() if lane.dropped},
         "rejected": stats.rejected,
-        "refused_ids": stats.refused_ids,
+        "invalid_ids": stats.invalid_ids,
         "mismatched_ids": stats.mismatched_ids,
     }
 

@@ -292,9 +292,9 @@ def test_invalid_ids_are_counted_and_not_logged(recorder: Recorder, caplog: pyte
     request = {"headers": {"cookie": f"ss_sid={poison}", "x-signal-distinct-id": poison}}
     for _ in range(3):
         serve(recorder, request)
-    assert recorder.client.stats().refused_ids == {"ss_sid": 3, "x-signal-distinct-id": 3}
+    assert recorder.client.stats().invalid_ids == {"ss_sid": 3, "x-signal-distinct-id": 3}
     assert len(recorder.records()) == 3
-    assert "ss_sid holds an id that no vendor would take" in caplog.text
+    assert "ss_sid contains an invalid id" in caplog.text
     assert "forged" not in caplog.text
     assert len(caplog.records) == 2
 

@@ -195,7 +195,7 @@ def test_oversized_ids_reach_neither_the_wire_nor_the_log(
     server(site)(given, b"/" + huge.encode(), huge)
     site.look(given)
 
-    assert site.client.stats().refused_ids.keys() == {
+    assert site.client.stats().invalid_ids.keys() == {
         "ss_sid", "ss_vid", "x-anonymous", "anon", "x-signal-session-id", "x-signal-window-id", "x-signal-distinct-id",
     }  # fmt: skip
 

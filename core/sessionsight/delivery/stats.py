@@ -43,7 +43,7 @@ class Stats(Struct, frozen=True, kw_only=True):
     lanes: dict[str, LaneStats]
     rejected: int
     """Invalid calls, which captured nothing."""
-    refused_ids: dict[str, int]
+    invalid_ids: dict[str, int]
     """Number of invalid ids by cookie or header; such an id counts as missing."""
     mismatched_ids: int
     """Requests whose `x-signal-distinct-id` was not the signed-in user's id."""

@@ -29,7 +29,7 @@ def stats_lines(client: Client) -> list[str]:
     lines = list(_aligned(rows)) if stats.lanes else ["no destinations"]
     if stats.rejected:
         lines.append(f"wrong calls, which captured nothing: {stats.rejected}")
-    lines += [f"ids that no vendor would take, in {name}: {number}" for name, number in stats.refused_ids.items()]
+    lines += [f"invalid ids in {name}: {number}" for name, number in stats.invalid_ids.items()]
     return lines
 
 

@@ -45,7 +45,7 @@ class Resolution(Struct, frozen=True):
     """A context, and the names of the cookies and headers whose ids are invalid."""
 
     context: TrackingContext
-    refused: tuple[str, ...] = ()
+    invalid: tuple[str, ...] = ()
 
 
 def parse_cookies(header: str) -> dict[str, str]:
@@ -92,14 +92,14 @@ def resolve(
     """
     headers = data.headers
     cookies: Mapping[str, object] = data.cookies or parse_cookies(headers.get("cookie") or "")
-    refused: list[str] = []
+    invalid: list[str] = []
 
     def validated(name: str, raw: object, is_valid: Callable[[str], bool]) -> str | None:
         if not isinstance(raw, str) or not raw:
             return None
         if is_valid(raw):
             return raw
-        refused.append(name)
+        invalid.append(name)
         return None
 
     def header(name: str) -> str | None:
@@ -121,7 +121,7 @@ def resolve(
         anonymous_id=anonymous_id,
         page=_page(data, client_ip, trusted_proxies),
     )
-    return Resolution(context, tuple(refused))
+    return Resolution(context, tuple(invalid))
 
 
 def _decode(value: str) -> str:

@@ -124,7 +124,7 @@ def test_a_missing_and_an_invalid_session_id_are_none(cookie: str) -> None:
 def test_an_invalid_signal_id_counts_as_missing(value: str) -> None:
     resolution = resolve(request(headers={"x_signal_distinct_id": value}))
     assert resolution.context.signal.distinct_id is None
-    assert resolution.refused == ("x-signal-distinct-id",)
+    assert resolution.invalid == ("x-signal-distinct-id",)
 
 
 def test_the_sites_anonymous_id_comes_from_its_header_then_its_cookie() -> None:
@@ -139,7 +139,7 @@ def test_an_invalid_anonymous_header_does_not_override_the_cookie() -> None:
     data = request("my_id=c1", headers={"x_my_id": "a\nb"})
     resolution = resolve(data, anonymous_id_cookie="my_id", anonymous_id_header="x-my-id")
     assert resolution.context.anonymous_id == "c1"
-    assert resolution.refused == ("x-my-id",)
+    assert resolution.invalid == ("x-my-id",)
 
 
 def test_decoded_cookies_override_the_header_and_other_types_are_ignored() -> None:
