@@ -1,4 +1,4 @@
-"""Spools for tests, of both kinds, and what is done with them."""
+"""Durable spools for tests, and operations on spools."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SqliteSpool(DurableSpool):
 
 
 def sqlite_spool(path: Path, *lanes: str, **options: Any) -> SqliteSpool:
-    """A spool on a file. Waiting for others takes long here: tests wait for nothing that does not happen."""
+    """Return a spool with lanes. Its busy timeout is long, so that a slow machine does not fail a test."""
     chosen, logger = DeliveryOptions(**{"spool_busy_timeout": 20.0, **options}), ThrottledLogger()
     spool = SqliteSpool(SqliteStore(str(path), chosen, logger), chosen, logger)
     for lane in lanes or (LANE,):
@@ -60,7 +60,7 @@ def counts(queue: LaneQueue) -> dict[str, int]:
 
 
 def claim(queue: LaneQueue, number: int) -> list[QueuedRecord]:
-    """So many entries, claimed in as many steps as it takes."""
+    """Claim up to `number` entries in as many steps as it takes."""
     claimed: list[QueuedRecord] = []
     while len(claimed) < number and (more := queue.claim(number - len(claimed), 10**9)):
         claimed += more
@@ -73,9 +73,9 @@ def query(path: Path, sql: str) -> list[tuple[Any, ...]]:
 
 
 def sound(path: Path) -> bool:
-    """Whether the file is whole, and each record is kept for exactly those that need it."""
+    """Return whether the file is intact, and the reference count of each record is right."""
     if not query(path, "SELECT 1 FROM sqlite_master WHERE name = 'records'"):
-        return True  # it never came to anything
+        return True  # it has no tables
     queued = "SELECT count(*) FROM queue WHERE record = records.id"
     dead = "SELECT count(*) FROM dead_letters WHERE record = records.id"
     wrong = query(path, f"SELECT id FROM records WHERE refcount <> ({queued}) + ({dead}) OR refcount < 1")
@@ -84,12 +84,12 @@ def sound(path: Path) -> bool:
 
 
 def files(path: Path) -> list[str]:
-    """The names of all that is beside a spool, and of the spool itself, in order."""
+    """Return the sorted names of all files in a spool's folder."""
     return sorted(file.name for file in path.parent.iterdir())
 
 
 def abandon(spool: SqliteSpool) -> None:
-    """Leave behind what the death of a process does: the file as it is, and no lock."""
+    """Leave a spool as a killed process does: the file as it is, and no lock."""
     lock, spool.store._owner_lock = spool.store._owner_lock, None
     if lock is not None:
         lock.release()

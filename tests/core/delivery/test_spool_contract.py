@@ -1,4 +1,4 @@
-"""What every spool promises."""
+"""The contract of every spool."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeSpool]:
         spool.close()
 
 
-def test_every_record_is_in_one_place_of_the_ledger(make: MakeSpool) -> None:
+def test_every_record_is_in_exactly_one_counter(make: MakeSpool) -> None:
     spool = make()
     queue = spool.lane(LANE)
     enter(spool, [event(name) for name in "abcdef"], [DropReason.NO_IDENTITY, DropReason.NO_IDENTITY])
@@ -72,7 +72,7 @@ def test_each_lane_has_a_queue_of_its_own(make: MakeSpool) -> None:
     assert spool.lane(LANE) is spool.lane(LANE)
 
 
-def test_what_comes_out_is_what_went_in(make: MakeSpool) -> None:
+def test_claimed_records_equal_the_enqueued_ones(make: MakeSpool) -> None:
     spool = make()
     entries = [event("seen", size=10, key="order:1"), event("b")]
     enter(spool, entries)
@@ -82,7 +82,7 @@ def test_what_comes_out_is_what_went_in(make: MakeSpool) -> None:
     assert [replace(entry, handle=0) for entry in claimed] == entries
 
 
-def test_goals_go_first_and_each_in_its_order(make: MakeSpool) -> None:
+def test_goals_are_claimed_before_events_and_in_fifo_order(make: MakeSpool) -> None:
     spool = make()
     enter(spool, [event("a"), goal("g"), event("b"), goal("h")])
     enter(spool, [goal("i")])
@@ -90,7 +90,7 @@ def test_goals_go_first_and_each_in_its_order(make: MakeSpool) -> None:
     assert labels(claim(spool.lane(LANE), 5)) == ["g", "h", "i", "a", "b"]
 
 
-def test_a_claim_keeps_to_its_size_but_takes_one_at_least(make: MakeSpool) -> None:
+def test_a_claim_is_bounded_in_size_but_has_at_least_one_record(make: MakeSpool) -> None:
     spool = make()
     queue = spool.lane(LANE)
     enter(spool, [event("a", size=500), event("b", size=500), event("c", size=500)])
@@ -100,7 +100,7 @@ def test_a_claim_keeps_to_its_size_but_takes_one_at_least(make: MakeSpool) -> No
     assert list(queue.claim(10, 1)) == []
 
 
-def test_the_oldest_dead_letters_make_room_and_are_counted(make: MakeSpool) -> None:
+def test_the_oldest_dead_letters_are_dropped_and_counted(make: MakeSpool) -> None:
     spool = make(dead_letters=2)
     queue = spool.lane(LANE)
     enter(spool, [event(name) for name in "abcd"])
@@ -111,7 +111,7 @@ def test_the_oldest_dead_letters_make_room_and_are_counted(make: MakeSpool) -> N
     assert counts(queue) == {"captured": 4, "dead": 2, "dead_letters_full": 2}
 
 
-def test_a_dead_letter_says_why(make: MakeSpool) -> None:
+def test_a_dead_letter_keeps_its_reason(make: MakeSpool) -> None:
     spool = make()
     queue = spool.lane(LANE)
     enter(spool, [goal("g")])
@@ -123,7 +123,7 @@ def test_a_dead_letter_says_why(make: MakeSpool) -> None:
     assert found == replace(letter(entry), first_attempt=found.first_attempt, last_attempt=found.last_attempt)
 
 
-def test_a_claimed_record_may_be_on_its_way_or_not(make: MakeSpool) -> None:
+def test_the_in_flight_flag_can_be_set_cleared_and_set_again(make: MakeSpool) -> None:
     spool = make()
     queue = spool.lane(LANE)
     enter(spool, [goal("g")])
@@ -137,7 +137,7 @@ def test_a_claimed_record_may_be_on_its_way_or_not(make: MakeSpool) -> None:
     assert counts(queue) == {"captured": 1, "delivered": 1}
 
 
-def test_it_is_known_that_something_waits(make: MakeSpool) -> None:
+def test_the_depth_counts_ready_records(make: MakeSpool) -> None:
     spool = make()
     queue = spool.lane(LANE)
     assert queue.depth() == (0, 0, None)
@@ -164,7 +164,7 @@ def test_each_reason_to_drop_a_record_has_a_counter_of_its_name(make: MakeSpool,
 # --- keys -----------------------------------------------------------------------------------------
 
 
-def test_a_second_record_of_the_same_kind_name_and_key_is_refused(make: MakeSpool) -> None:
+def test_a_second_record_with_the_same_kind_name_and_key_is_a_duplicate(make: MakeSpool) -> None:
     spool = make()
     enter(spool, [event("paid", key="order:1"), event("paid", key="order:1")])
     enter(spool, [event("paid", key="order:1")])
@@ -174,7 +174,7 @@ def test_a_second_record_of_the_same_kind_name_and_key_is_refused(make: MakeSpoo
     assert counts(spool.lane("other")) == {"captured": 1, "pending": 1}
 
 
-def test_another_kind_name_key_or_direction_is_another_record(make: MakeSpool) -> None:
+def test_a_record_with_another_kind_name_key_or_direction_is_not_a_duplicate(make: MakeSpool) -> None:
     spool = make()
     up = goal("paid", key="order:1")
     down = replace(up, record=replace(up.record, direction="decrement"))
@@ -184,7 +184,7 @@ def test_another_kind_name_key_or_direction_is_another_record(make: MakeSpool) -
     assert counts(spool.lane(LANE)) == {"captured": 5, "pending": 5}
 
 
-def test_a_key_is_free_again_after_its_window(make: MakeSpool) -> None:
+def test_a_key_is_accepted_again_after_its_window(make: MakeSpool) -> None:
     spool = make(dedupe_window=60)
     enter(spool, [event("paid", key="k", since=1000.0), event("paid", key="k", since=1059.0)])
     assert counts(spool.lane(LANE))["duplicate"] == 1
@@ -194,7 +194,7 @@ def test_a_key_is_free_again_after_its_window(make: MakeSpool) -> None:
     assert counts(spool.lane(LANE)) == {"captured": 3, "pending": 2, "duplicate": 1}
 
 
-def test_a_window_of_nothing_refuses_nothing(make: MakeSpool) -> None:
+def test_a_window_of_zero_seconds_has_no_duplicates(make: MakeSpool) -> None:
     spool = make(dedupe_window=0)
     enter(spool, [event("paid", key="k", since=1000.0), event("paid", key="k", since=1000.0)])
 
@@ -204,7 +204,7 @@ def test_a_window_of_nothing_refuses_nothing(make: MakeSpool) -> None:
 # --- threads --------------------------------------------------------------------------------------
 
 
-def test_waiting_ends_when_the_last_record_is_settled(make: MakeSpool) -> None:
+def test_join_returns_when_the_last_record_is_resolved(make: MakeSpool) -> None:
     spool = make()
     queue = spool.lane(LANE)
     enter(spool, [event("a"), event("b")])
@@ -219,7 +219,7 @@ def test_waiting_ends_when_the_last_record_is_settled(make: MakeSpool) -> None:
     assert ended == [True]
 
 
-def test_waiting_ends_at_its_deadline(make: MakeSpool) -> None:
+def test_join_returns_at_its_deadline(make: MakeSpool) -> None:
     spool = make()
     queue = spool.lane(LANE)
     assert queue.join(time.monotonic() - 1)
@@ -228,7 +228,7 @@ def test_waiting_ends_at_its_deadline(make: MakeSpool) -> None:
     assert not queue.join(time.monotonic() - 1)
 
 
-def test_threads_that_all_capture_at_once_are_all_counted(make: MakeSpool) -> None:
+def test_records_of_concurrent_threads_are_all_counted(make: MakeSpool) -> None:
     spool = make(queue_records=10**6)
     start = threading.Barrier(8)
 

@@ -1,4 +1,4 @@
-"""Whatever is wrong with the file: records are taken in, nothing is counted twice, and the operator is told."""
+"""Faults of a store's file: records are accepted, nothing is counted twice, and errors are logged."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that failed is tried again at once."""
+def no_cool_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disable the cool-down after a failure."""
     monkeypatch.setattr(spool_file, "_COOL_DOWN", 0.0)
 
 
 @pytest.fixture
 def spools() -> Iterator[list[SqliteSpool]]:
-    """Spools that are closed when the test is over."""
+    """Return a list of spools that are closed after the test."""
     spools: list[SqliteSpool] = []
     yield spools
     for spool in spools:
@@ -51,19 +51,19 @@ def spools() -> Iterator[list[SqliteSpool]]:
 
 
 def tend(spool: SqliteSpool) -> None:
-    """What the lane's thread does every few seconds."""
+    """Run the periodic maintenance of the lane's thread."""
     spool.lane(LANE)._next_maintenance = 0.0
     spool.lane(LANE).maintain()
 
 
-def query_as_it_stands(path: Path, sql: str) -> list[tuple[object, ...]]:
-    """What the file itself says, without its log."""
+def query_without_log(path: Path, sql: str) -> list[tuple[object, ...]]:
+    """Query the file without its log."""
     with closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as connection:
         return connection.execute(sql).fetchall()
 
 
 def fill_the_disk(spool: SqliteSpool) -> Callable[[], None]:
-    """From now on the file cannot grow; until what is returned is called."""
+    """Prevent the file from growing, until the returned function is called."""
     original = spool.store._opened
 
     def opened(connection: sqlite3.Connection, base: int) -> None:
@@ -85,7 +85,7 @@ def fill_the_disk(spool: SqliteSpool) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("damage", [b"this is no database" * 500, b"\0" * 8192])
-def test_a_file_that_is_no_database_is_set_aside(
+def test_a_file_that_is_not_a_database_is_quarantined(
     path: Path, damage: bytes, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
 ) -> None:
     path.write_bytes(damage)
@@ -103,13 +103,13 @@ def test_a_file_that_is_no_database_is_set_aside(
     assert f"is damaged (file is not a database); it was moved to {aside}" in caplog.text or not any(damage)
 
 
-def test_a_file_that_is_damaged_while_it_is_used_is_set_aside(
+def test_a_file_that_is_damaged_while_it_is_open_is_quarantined(
     path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
 ) -> None:
     spools.append(spool := sqlite_spool(path))
     for number in range(100):
         enter(spool, [event(str(number), size=2000)])
-    spool.store.file.disconnect()  # whereby the log is written back
+    spool.store.file.disconnect()  # checkpoints the log
     whole = path.read_bytes()
     path.write_bytes(whole[:4096] + os.urandom(len(whole) - 4096))
 
@@ -125,10 +125,10 @@ def test_a_file_that_is_damaged_while_it_is_used_is_set_aside(
 
 @pytest.mark.parametrize("emptied", [True, False], ids=["no-database", "database-in-wal-mode"])
 @pytest.mark.parametrize("length", [1, 31, 32, 33, 56, 155, 156, 4096, 4152, 8000])
-def test_a_process_that_was_killed_in_its_first_transaction_has_left_an_empty_spool(
+def test_a_process_killed_in_its_first_transaction_leaves_an_empty_spool(
     path: Path, spools: list[SqliteSpool], length: int, emptied: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SQLite writes the log's header and each page by a system call of its own, and may be killed between any two."""
+    """SQLite writes the header and each page of the log by separate system calls, between which it can be killed."""
     dead = sqlite_spool(path)
     enter(dead, [event("first")])
     database, log = path.read_bytes(), Path(f"{path}-wal").read_bytes()
@@ -145,9 +145,7 @@ def test_a_process_that_was_killed_in_its_first_transaction_has_left_an_empty_sp
     assert sound(path)
 
 
-def test_a_log_of_zeros_is_one_whose_pages_a_crash_of_the_system_has_lost(
-    path: Path, spools: list[SqliteSpool]
-) -> None:
+def test_a_log_of_zeros_left_by_a_system_crash_is_ignored(path: Path, spools: list[SqliteSpool]) -> None:
     path.touch()
     Path(f"{path}-wal").write_bytes(bytes(8192))
 
@@ -158,10 +156,10 @@ def test_a_log_of_zeros_is_one_whose_pages_a_crash_of_the_system_has_lost(
 
 
 @pytest.mark.parametrize("locked", [True, False])
-def test_a_process_that_died_while_it_wrote_the_log_back_has_damaged_nothing(
+def test_a_process_killed_during_a_checkpoint_leaves_a_usable_file(
     path: Path, spools: list[SqliteSpool], locked: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first page tells of pages that are in the log alone; who opens the file at that moment sees the same."""
+    """The first page refers to pages that are only in the log, which also happens while another process checkpoints."""
     dead = sqlite_spool(path)
     enter(dead, [event("first")])
     dead.store.file.checkpoint(restart=True)
@@ -184,7 +182,7 @@ def test_a_process_that_died_while_it_wrote_the_log_back_has_damaged_nothing(
     assert sound(path)
 
 
-def test_a_database_of_something_else_is_left_alone(path: Path, spools: list[SqliteSpool]) -> None:
+def test_another_programs_database_is_not_changed(path: Path, spools: list[SqliteSpool]) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE customers (name)")
     before = path.read_bytes()
@@ -192,21 +190,21 @@ def test_a_database_of_something_else_is_left_alone(path: Path, spools: list[Sql
 
     enter(spool, [event("a")])
 
-    assert labels(claim(spool.lane(LANE), 1)) == ["a"]  # out of memory
+    assert labels(claim(spool.lane(LANE), 1)) == ["a"]  # from memory
     assert path.read_bytes() == before
     assert query(path, "SELECT name FROM sqlite_master") == [("customers",)]
     assert list(path.parent.glob("*corrupt*")) == []
-    path.write_bytes(before[:200] + b"?" * (len(before) - 200))  # not even when it is damaged
+    path.write_bytes(before[:200] + b"?" * (len(before) - 200))  # also if it is damaged
     spool.store.file.disconnect()
     enter(spool, [event("b")])
     assert list(path.parent.glob("*corrupt*")) == []
 
 
 @pytest.mark.parametrize("written_back", [True, False])
-def test_what_waits_in_the_log_of_something_else_is_left_there(
+def test_the_log_of_another_programs_database_is_not_changed(
     path: Path, written_back: bool, spools: list[SqliteSpool]
 ) -> None:
-    """The database of a process that died: its last change is in the log alone, or all that it ever wrote."""
+    """The database of a process that was killed: its last change, or all of its changes, are only in the log."""
     other = path.parent / "other.db"
     with closing(sqlite3.connect(other)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -222,21 +220,21 @@ def test_what_waits_in_the_log_of_something_else_is_left_there(
     enter(spool, [event("a")])
     spool.store.file.disconnect()
 
-    assert labels(claim(spool.lane(LANE), 1)) == ["a"]  # out of memory
+    assert labels(claim(spool.lane(LANE), 1)) == ["a"]  # from memory
     assert (path.read_bytes(), Path(f"{path}-wal").read_bytes()) == before
 
 
-def test_a_new_spool_whose_tables_are_in_its_log_alone_is_ours(path: Path, spools: list[SqliteSpool]) -> None:
+def test_a_new_spool_whose_tables_are_only_in_its_log_is_recognised(path: Path, spools: list[SqliteSpool]) -> None:
     spools.append(first := sqlite_spool(path))
     enter(first, [event("a")])
-    assert query_as_it_stands(path, "SELECT name FROM sqlite_master") == []
+    assert query_without_log(path, "SELECT name FROM sqlite_master") == []
 
     spools.append(second := sqlite_spool(path))
 
     assert labels(claim(second.lane(LANE), 1)) == ["a"]
 
 
-def test_two_processes_set_a_damaged_file_aside_once(path: Path, spools: list[SqliteSpool]) -> None:
+def test_two_processes_quarantine_a_damaged_file_once(path: Path, spools: list[SqliteSpool]) -> None:
     spools += [sqlite_spool(path), sqlite_spool(path)]
     path.write_bytes(b"damage" * 1000)
     Path(f"{path}-lock").touch()
@@ -251,7 +249,7 @@ def test_two_processes_set_a_damaged_file_aside_once(path: Path, spools: list[Sq
     assert len(list(path.parent.glob("*corrupt*"))) == 1
 
 
-def test_a_record_that_cannot_be_read_is_buried_alone(
+def test_a_record_that_cannot_be_decoded_becomes_the_only_dead_letter(
     path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
 ) -> None:
     spools.append(spool := sqlite_spool(path))
@@ -269,7 +267,7 @@ def test_a_record_that_cannot_be_read_is_buried_alone(
 # --- a file that cannot be used -------------------------------------------------------------------
 
 
-def test_without_its_folder_records_wait_in_memory(
+def test_records_wait_in_memory_if_the_folder_is_missing(
     tmp_path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "not" / "yet" / "spool.db"
@@ -289,13 +287,13 @@ def test_without_its_folder_records_wait_in_memory(
 
     assert counts(queue) == {"captured": 4, "delivered": 1, "dead": 1, "pending": 2}
     assert labels(queue.dead_letters()) == ["b"]
-    assert query(path, "SELECT number FROM counts WHERE counter = 'captured'") == [(3,)]  # all but what is on its way
+    assert query(path, "SELECT number FROM counts WHERE counter = 'captured'") == [(3,)]  # except the one in flight
     assert sound(path)
 
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """As a user whom permissions bind: root may write everywhere."""
+    """Run as an unprivileged user, because root can write to read-only files."""
     if os.geteuid():
         yield
         return
@@ -308,7 +306,7 @@ def unprivileged() -> Iterator[None]:
 
 def test_a_read_only_file_is_not_written(spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture) -> None:
     with TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)  # whoever it is may come here
+        Path(folder).chmod(0o755)  # other users must be able to enter
         path = Path(folder) / "spool.db"
         spools.append(spool := sqlite_spool(path))
         enter(spool, [event("a")])
@@ -344,8 +342,8 @@ def test_on_a_full_disk_records_wait_in_memory(path: Path, spools: list[SqliteSp
     assert sound(path)
 
 
-def test_a_file_on_a_full_disk_stays_open(path: Path, spools: list[SqliteSpool]) -> None:
-    """To open it takes room for SQLite's index of the log, which others may have taken by then."""
+def test_a_file_on_a_full_disk_is_kept_open(path: Path, spools: list[SqliteSpool]) -> None:
+    """Opening it needs space for SQLite's index of the log, which may be used up by then."""
     spools.append(spool := sqlite_spool(path))
     empty = fill_the_disk(spool)
     enter(spool, [event("small")])
@@ -367,7 +365,7 @@ def test_a_file_on_a_full_disk_stays_open(path: Path, spools: list[SqliteSpool])
     ("code", "name"),
     [(sqlite3.SQLITE_IOERR_WRITE, "SQLITE_IOERR_WRITE"), (sqlite3.SQLITE_IOERR_SHMSIZE, "SQLITE_IOERR_SHMSIZE")],
 )
-def test_what_sqlite_takes_for_a_broken_disk_may_be_a_quota_or_a_limit(code: int, name: str) -> None:
+def test_io_errors_of_quotas_and_limits_count_as_a_full_disk(code: int, name: str) -> None:
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode, error.sqlite_errorname = code, name
 
@@ -377,13 +375,13 @@ def test_what_sqlite_takes_for_a_broken_disk_may_be_a_quota_or_a_limit(code: int
     assert str(fault) == f"disk I/O error ({name}: is the disk full, or a quota or a limit on files reached?)"
 
 
-def test_what_has_come_of_records_is_written_once_the_disk_has_room(path: Path, spools: list[SqliteSpool]) -> None:
+def test_outcomes_are_written_once_the_disk_has_space(path: Path, spools: list[SqliteSpool]) -> None:
     spools.append(spool := sqlite_spool(path))
     queue = spool.lane(LANE)
     enter(spool, [goal(name * 5000) for name in "abcd"])
     a, b, c, _ = claim(queue, 4)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")  # nobody can write
+        other.execute("BEGIN IMMEDIATE")  # blocks all writers
         queue._busy_timeout = 0.0
         assert queue.mark_in_flight([a], durably=True) is None
         queue.ack([a])
@@ -397,7 +395,7 @@ def test_what_has_come_of_records_is_written_once_the_disk_has_room(path: Path, 
     assert counts(queue) == {"captured": 4, "delivered": 1, "dead": 1, "pending": 2}
 
 
-def test_a_request_waits_for_other_writers_only_so_long(
+def test_a_request_waits_for_other_writers_until_the_busy_timeout(
     path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
 ) -> None:
     spools.append(spool := sqlite_spool(path, spool_busy_timeout=0.01))
@@ -414,7 +412,7 @@ def test_a_request_waits_for_other_writers_only_so_long(
     assert query(path, "SELECT number FROM counts WHERE counter = 'bypassed'") == [(1,)]
 
 
-def test_a_request_gets_its_turn_while_others_write(path: Path, spools: list[SqliteSpool]) -> None:
+def test_a_request_writes_once_the_other_writer_is_done(path: Path, spools: list[SqliteSpool]) -> None:
     spools.append(spool := sqlite_spool(path, spool_busy_timeout=PATIENCE))
     enter(spool, [event("a")])
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
@@ -427,8 +425,8 @@ def test_a_request_gets_its_turn_while_others_write(path: Path, spools: list[Sql
     assert query(path, "SELECT count(*) FROM queue") == [(2,)]
 
 
-def test_a_record_captured_in_the_midst_of_another_waits_in_memory(path: Path, spools: list[SqliteSpool]) -> None:
-    """As by a signal handler, on the thread that is writing."""
+def test_a_record_captured_during_a_write_by_the_same_thread_is_queued(path: Path, spools: list[SqliteSpool]) -> None:
+    """A signal handler captures it on the thread that writes."""
     spools.append(spool := sqlite_spool(path, spool_busy_timeout=PATIENCE))
 
     spool.store.file.write(lambda connection: enter(spool, [event("from a signal handler")]), timeout=PATIENCE)
@@ -438,7 +436,7 @@ def test_a_record_captured_in_the_midst_of_another_waits_in_memory(path: Path, s
     assert query(path, "SELECT count(*) FROM queue") == [(1,)]
 
 
-def test_what_was_sent_from_memory_is_counted_as_having_waited_there(
+def test_records_sent_from_memory_are_counted_as_bypassed(
     path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -458,7 +456,7 @@ def test_what_was_sent_from_memory_is_counted_as_having_waited_there(
     assert "vendor: the spool can be written again; 3 records had to wait in memory" in caplog.text
 
 
-def test_what_memory_holds_in_the_end_is_lost_and_counted(tmp_path: Path) -> None:
+def test_records_in_memory_at_the_end_are_counted_as_lost(tmp_path: Path) -> None:
     spool = sqlite_spool(tmp_path / "none" / "spool.db")
     enter(spool, [event("a"), event("b")])
 
@@ -470,13 +468,13 @@ def test_what_memory_holds_in_the_end_is_lost_and_counted(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("sides", [("",), ("", "-wal", "-shm"), ("", "-wal", "-shm", "-lock")])
-def test_a_deleted_file_is_begun_anew_with_what_waited(
+def test_a_new_file_replaces_a_deleted_one_with_its_records(
     path: Path, sides: tuple[str, ...], spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
 ) -> None:
     spools += [sqlite_spool(path), sqlite_spool(path)]
     for spool in spools:
         enter(spool, [event("a"), event("b")])
-    claimed = claim(spools[0].lane(LANE), 1)  # and three more, in advance
+    claimed = claim(spools[0].lane(LANE), 1)  # three more are prefetched
     for side in sides:
         Path(f"{path}{side}").unlink()
 
@@ -484,7 +482,7 @@ def test_a_deleted_file_is_begun_anew_with_what_waited(
         tend(spool)
     enter(spools[0], [event("c")])
 
-    assert spools[0].lane(LANE).mark_in_flight(claimed, durably=True) == []  # it waits in the new file
+    assert spools[0].lane(LANE).mark_in_flight(claimed, durably=True) == []  # it was enqueued in the new file
     assert counts(spools[0].lane(LANE)) == {"captured": 5, "pending": 5}
     assert "the file was moved or deleted" in caplog.text
     assert sound(path)
@@ -492,7 +490,7 @@ def test_a_deleted_file_is_begun_anew_with_what_waited(
 
 
 @pytest.mark.parametrize("replacement", ["nothing", "a directory", "another database"])
-def test_what_was_claimed_in_a_file_that_is_gone_for_good_is_sent_from_memory(
+def test_claimed_records_of_a_file_that_cannot_be_replaced_are_sent_from_memory(
     replacement: str, tmp_path: Path, spools: list[SqliteSpool]
 ) -> None:
     folder = tmp_path / "spool"
@@ -521,7 +519,7 @@ def test_what_was_claimed_in_a_file_that_is_gone_for_good_is_sent_from_memory(
     assert counts(queue) == {"captured": 2, "delivered": 2}
 
 
-def test_a_row_of_a_file_that_comes_back_is_not_taken_for_the_one_that_had_its_number() -> None:
+def test_a_row_id_that_a_returned_file_has_reused_does_not_hold_the_old_record() -> None:
     first, second = replace(event("a"), handle=7), replace(event("b"), handle=7)
     claims = Claims()
     claims.switch_epoch(1)
@@ -534,7 +532,7 @@ def test_a_row_of_a_file_that_comes_back_is_not_taken_for_the_one_that_had_its_n
     assert claims.still_held([second]) == [second]
 
 
-def test_a_moved_file_keeps_nothing_that_another_sends(path: Path, spools: list[SqliteSpool]) -> None:
+def test_a_moved_file_keeps_no_record_that_the_new_one_sends(path: Path, spools: list[SqliteSpool]) -> None:
     spools.append(spool := sqlite_spool(path))
     enter(spool, [event("a")])
     for side in FILE_SUFFIXES:
@@ -570,7 +568,7 @@ def test_a_file_with_another_schema_is_not_touched(
     assert query(path, "SELECT count(*) FROM queue") == [(1,)]
 
 
-def test_a_fault_is_told_once_and_a_busy_file_is_no_news_to_a_lane(
+def test_an_error_is_logged_once_and_a_busy_file_is_not_logged(
     path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -587,7 +585,7 @@ def test_a_fault_is_told_once_and_a_busy_file_is_no_news_to_a_lane(
     assert spool.lane(LANE).maintain() > time.monotonic() - PATIENCE
 
 
-def test_dead_letters_of_a_time_in_memory_move_to_the_file(tmp_path: Path, spools: list[SqliteSpool]) -> None:
+def test_dead_letters_in_memory_move_to_the_file(tmp_path: Path, spools: list[SqliteSpool]) -> None:
     path = tmp_path / "later" / "spool.db"
     spools.append(spool := sqlite_spool(path))
     queue = spool.lane(LANE)
@@ -605,7 +603,7 @@ def test_dead_letters_of_a_time_in_memory_move_to_the_file(tmp_path: Path, spool
     assert sound(path)
 
 
-def test_a_dead_letter_whose_record_cannot_be_written_keeps_its_reason(
+def test_a_dead_letter_whose_record_cannot_be_encoded_keeps_its_reason(
     path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
 ) -> None:
     spools.append(spool := sqlite_spool(path))
@@ -628,8 +626,8 @@ def test_a_dead_letter_whose_record_cannot_be_written_keeps_its_reason(
     assert sound(path)
 
 
-def test_what_cannot_be_written_waits_for_no_file(path: Path, spools: list[SqliteSpool]) -> None:
-    """Not even with a key, for which a record waits else until the file can be used again."""
+def test_a_record_that_cannot_be_encoded_is_not_deferred(path: Path, spools: list[SqliteSpool]) -> None:
+    """Other records with a key are deferred until the file can be used again."""
     spools.append(spool := sqlite_spool(path))
     by_hand = QueuedRecord(event("a", key="order:1").record, TrackingContext(user_id=object()))  # type: ignore[arg-type]
 
@@ -639,7 +637,7 @@ def test_what_cannot_be_written_waits_for_no_file(path: Path, spools: list[Sqlit
     assert labels(claim(spool.lane(LANE), 1)) == ["a"]
 
 
-def test_a_lane_that_is_new_to_the_spool_is_entered_all_the_same(path: Path, spools: list[SqliteSpool]) -> None:
+def test_a_lane_that_was_not_registered_is_added_by_its_first_record(path: Path, spools: list[SqliteSpool]) -> None:
     spools.append(spool := sqlite_spool(path))
     enter(spool, [event("a")])
 

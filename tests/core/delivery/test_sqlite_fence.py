@@ -1,4 +1,4 @@
-"""The fence before the wire: a lane sends only what is still its own, so that a goal is sent at most once."""
+"""The fence before each call: a lane sends only records that it still holds, so that a goal is sent at most once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def in_flight(path: Path) -> int:
 
 
 class Wire:
-    """A transport that remembers what it was given, and cannot be cut off."""
+    """A transport that records its calls and ignores being closed."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []
@@ -64,8 +64,8 @@ class Wire:
     def close(self) -> None: ...
 
 
-def test_a_goal_whose_call_is_prepared_while_the_process_ends_is_sent_by_the_next_one_only(path: Path) -> None:
-    """The key comes from a vault, and delivery is closed before the vault has answered."""
+def test_a_goal_whose_call_is_prepared_during_shutdown_is_sent_by_the_next_process_only(path: Path) -> None:
+    """The key comes from a callable, and delivery is closed before it returns."""
     asked, answered = threading.Event(), threading.Event()
     wire = Wire()
 
@@ -83,7 +83,7 @@ def test_a_goal_whose_call_is_prepared_while_the_process_ends_is_sent_by_the_nex
     first = client(key)
     first.analytics.goals.increment("signups", session_id="s1")
     assert asked.wait(PATIENCE)
-    first._engine.close()  # as when all is delivered that was there as the end began, and this came later
+    first._engine.close()  # as at shutdown, when all earlier records are delivered
     answered.set()
     for thread in lane_threads() - before:
         thread.join(PATIENCE)
@@ -114,8 +114,8 @@ def test_nothing_is_sent_once_the_queue_is_closed(make: MakeSpool, path: Path) -
     assert labels(claim(make().lane(LANE), 2)) == ["g", "a"]
 
 
-def test_nothing_is_sent_that_was_given_back_when_the_spool_was_closed(make: MakeSpool, path: Path) -> None:
-    """Although its queue know nothing of that yet."""
+def test_records_released_by_closing_the_spool_are_not_sent(make: MakeSpool, path: Path) -> None:
+    """The queue does not know of that yet."""
     spool = make()
     enter(spool, [goal("g")])
     claimed = claim(spool.lane(LANE), 1)
@@ -127,8 +127,8 @@ def test_nothing_is_sent_that_was_given_back_when_the_spool_was_closed(make: Mak
     assert labels(claim(make().lane(LANE), 1)) == ["g"]
 
 
-def test_nothing_is_sent_that_a_peer_has_taken_over(make: MakeSpool) -> None:
-    """As when a process looks dead, because somebody has deleted its lock."""
+def test_records_recovered_by_another_process_are_not_sent(make: MakeSpool) -> None:
+    """A process appears to have ended if its lock file was deleted."""
     lost, peer = make(), make()
     queue = lost.lane(LANE)
     enter(lost, [goal("g"), goal("h"), goal("i")])
@@ -145,12 +145,12 @@ def test_nothing_is_sent_that_a_peer_has_taken_over(make: MakeSpool) -> None:
 
     assert labels(claim(peer.lane(LANE), 2)) == ["h", "i"]
     assert [letter.reason for letter in peer.lane(LANE).dead_letters()] == ["unknown"]
-    queue.ack(claimed)  # of what was on its way: the ledger has it as a dead letter
+    queue.ack(claimed)  # of the record in flight, which is counted as a dead letter
     assert counts(peer.lane(LANE)) == {"captured": 3, "pending": 2, "dead": 1}
 
 
-def test_a_mark_is_not_cleared_by_what_had_to_wait_for_the_file(make: MakeSpool, path: Path) -> None:
-    """That an earlier call has not arrived is written down before the mark of the next one, never after it."""
+def test_a_pending_write_does_not_clear_a_later_in_flight_flag(make: MakeSpool, path: Path) -> None:
+    """The outcome of an earlier call is written before the flag of the next one."""
     spool = make()
     queue = spool.lane(LANE)
     enter(spool, [goal("g")])
@@ -171,16 +171,16 @@ def test_a_mark_is_not_cleared_by_what_had_to_wait_for_the_file(make: MakeSpool,
     assert in_flight(path) == 1
 
 
-def test_a_goal_in_flight_that_came_after_the_end_began_is_waited_for(
+def test_shutdown_waits_for_a_goal_in_flight_that_was_captured_after_it_began(
     make: MakeSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And no more is claimed: others deliver it, and at the end it would be cut off."""
+    """No more records are claimed then, because their calls would be cut off."""
     spool = make()
     queue = spool.lane(LANE)
     enter(spool, [goal("g"), goal("h")])
     claimed, prepared = claim(queue, 1), claim(queue, 1)
     assert queue.mark_in_flight(claimed, durably=True) == claimed
-    monkeypatch.setattr(stats, "last_id", lambda connection: 0)  # all of this came later
+    monkeypatch.setattr(stats, "last_id", lambda connection: 0)  # all records were captured after shutdown began
     ended: list[bool] = []
     queue.begin_shutdown()
     ending = threading.Thread(target=lambda: ended.append(queue.join(time.monotonic() + PATIENCE)))
@@ -205,7 +205,7 @@ def test_a_goal_in_flight_that_came_after_the_end_began_is_waited_for(
 # --- a file that is replaced ----------------------------------------------------------------------
 
 
-def test_what_was_claimed_in_a_file_that_is_gone_is_entered_in_the_new_one(make: MakeSpool, path: Path) -> None:
+def test_claimed_records_of_a_deleted_file_are_enqueued_in_the_new_one(make: MakeSpool, path: Path) -> None:
     spool = make()
     queue = spool.lane(LANE)
     enter(spool, [goal("in flight"), goal("comes back"), goal("claimed"), event("e")])
@@ -222,12 +222,12 @@ def test_what_was_claimed_in_a_file_that_is_gone_is_entered_in_the_new_one(make:
     assert sorted(labels(claim(queue, 3))) == ["claimed", "comes back", "e"]
     queue.ack(claimed[:1])
     assert counts(queue) == {"captured": 3, "pending": 3}
-    # The moved file holds what is in flight, and nothing that is sent from the new one.
+    # The moved file keeps the records in flight, and none that is sent from the new one.
     assert query(path.parent / "moved.db", "SELECT in_flight FROM queue") == [(1,), (1,)]
     assert sound(path)
 
 
-def test_what_was_claimed_in_a_damaged_file_is_entered_in_the_new_one(
+def test_claimed_records_of_a_damaged_file_are_enqueued_in_the_new_one(
     make: MakeSpool, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spool_file, "_COOL_DOWN", 0.0)
@@ -250,7 +250,7 @@ def test_what_was_claimed_in_a_damaged_file_is_entered_in_the_new_one(
     assert sound(path)
 
 
-def test_a_process_that_dies_leaves_what_it_had_marked_as_dead_letters_only(make: MakeSpool, path: Path) -> None:
+def test_only_records_in_flight_become_dead_letters_if_their_process_dies(make: MakeSpool, path: Path) -> None:
     spool, peer = make(), make()
     enter(spool, [goal("g"), goal("h")])
     claimed = claim(spool.lane(LANE), 2)

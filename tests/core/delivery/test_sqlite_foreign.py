@@ -1,4 +1,4 @@
-"""What lies beside a spool, or at its path, and is not ours: never opened to be written, renamed or removed."""
+"""Files of other programs, beside a spool or at its path: never opened for writing, renamed or removed."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeSpool]:
 
 
 def work(spool: SqliteSpool) -> list[str]:
-    """Have a spool do all that it ever does: take records in, claim and settle them, look after others, close."""
+    """Use a spool for everything: enqueue, claim and resolve records, maintain it, and close it."""
     queue = spool.lane(LANE)
     enter(spool, [goal("g", key="k"), event("a"), event("b")])
-    queue.begin_shutdown()  # what has a key waits for no file
+    queue.begin_shutdown()  # keyed records are not deferred
     for _ in range(2):
         queue._next_maintenance = 0.0
         queue.maintain()
@@ -70,7 +70,7 @@ def work(spool: SqliteSpool) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int, int]]:
-    """All files of a folder: what is in them, which they are, and when they were changed."""
+    """Return all files of a folder with their content, inode and time of change."""
     found = {}
     for file in folder.iterdir():
         stat = file.stat(follow_symlinks=False)
@@ -102,7 +102,7 @@ def foreign_database(path: Path) -> None:
         "other.db-wal",
     ],
 )
-def test_what_lies_beside_a_spool_is_left_alone(path: Path, make: MakeSpool, name: str) -> None:
+def test_other_files_beside_a_spool_are_not_changed(path: Path, make: MakeSpool, name: str) -> None:
     beside = path.parent / name
     beside.write_bytes(b"somebody else's")
     os.utime(beside, (0, 0))
@@ -113,8 +113,8 @@ def test_what_lies_beside_a_spool_is_left_alone(path: Path, make: MakeSpool, nam
     assert {name: contents(path.parent)[name]} == before
 
 
-def test_a_backup_of_a_spool_is_the_operators(path: Path, make: MakeSpool) -> None:
-    """Named after a date, which looks like a process; its maker is dead, and records wait in it."""
+def test_a_backup_of_a_spool_is_not_changed(path: Path, make: MakeSpool) -> None:
+    """Its name ends with a number like that of a process, and it contains records."""
     dead = make(path)
     enter(dead, [goal("g", key="order-1"), event("a")])
     claim(dead.lane(LANE), 1)
@@ -135,8 +135,8 @@ def test_a_backup_of_a_spool_is_the_operators(path: Path, make: MakeSpool) -> No
     assert backup.read_bytes() == before
 
 
-def test_a_damaged_spool_replaces_nothing_that_was_set_aside_before(path: Path, make: MakeSpool) -> None:
-    """Two within a second, and a file of the operator's with the time of now in its name."""
+def test_quarantining_a_file_replaces_no_earlier_one(path: Path, make: MakeSpool) -> None:
+    """Two within one second, and another file with the current time in its name."""
     for number in range(3):
         spool = make(path)
         enter(spool, [event("a")])
@@ -151,24 +151,22 @@ def test_a_damaged_spool_replaces_nothing_that_was_set_aside_before(path: Path, 
 
 
 @pytest.mark.parametrize("side", ["-wal", "-shm", "-journal"])
-def test_what_may_be_the_log_of_another_database_is_left_alone(
+def test_a_log_that_may_belong_to_another_database_is_not_changed(
     path: Path, make: MakeSpool, side: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its database was moved for a while. SQLite itself would delete a log without one."""
+    """Its database was moved away temporarily. SQLite itself would delete such a log."""
     log = Path(f"{path}{side}")
     log.write_bytes(b"somebody else's transactions" * 100)
     before = contents(path.parent)
 
-    assert work(make(path)) == ["a", "b", "g"]  # out of memory
+    assert work(make(path)) == ["a", "b", "g"]  # from memory
 
     assert contents(path.parent) == before
     assert f"there is {log} without its database" in caplog.text
 
 
-def test_the_log_that_a_deleted_spool_has_left_does_not_keep_the_next_one_from_starting(
-    path: Path, make: MakeSpool
-) -> None:
-    """As when a process was killed, and the file alone was deleted."""
+def test_a_new_spool_replaces_the_log_of_a_deleted_one(path: Path, make: MakeSpool) -> None:
+    """A process was killed, and only its database was deleted."""
     dead = make(path)
     enter(dead, [event("a")])
     connection = dead.store.file._connection
@@ -226,7 +224,7 @@ def a_socket(path: Path) -> None:
         folder = os.open(path.parent, os.O_RDONLY)
         here = Path.cwd()
         try:
-            os.fchdir(folder)  # a socket's path must be short
+            os.fchdir(folder)  # the path of a socket has a length limit
             made.bind(path.name)
         finally:
             os.chdir(here)
@@ -251,10 +249,10 @@ def a_link_to_nothing(path: Path) -> None:
         a_link_to_nothing,
     ],
 )
-def test_what_is_at_the_path_and_not_ours_is_left_alone(
+def test_another_file_at_the_path_is_not_changed(
     path: Path, make: MakeSpool, put: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The path is a mistake; records are delivered from memory, and the log says what is wrong."""
+    """The path is wrong: records are delivered from memory, and an error is logged."""
     put(path)
     before = contents(path.parent)
     caplog.set_level(logging.ERROR)
@@ -265,8 +263,8 @@ def test_what_is_at_the_path_and_not_ours_is_left_alone(
     assert "records are kept in memory until it can be used" in caplog.text
 
 
-def test_a_database_that_the_app_itself_has_open_is_not_touched(path: Path, make: MakeSpool) -> None:
-    """Django's own, say, in the midst of a transaction, with a log of its own."""
+def test_a_database_that_the_application_has_open_is_not_changed(path: Path, make: MakeSpool) -> None:
+    """For example Django's, during a transaction, with a log."""
     with closing(sqlite3.connect(path, isolation_level=None)) as app:
         app.execute("PRAGMA journal_mode = WAL")
         app.execute("CREATE TABLE orders (id)")
@@ -282,7 +280,7 @@ def test_a_database_that_the_app_itself_has_open_is_not_touched(path: Path, make
         assert app.execute("PRAGMA user_version").fetchall() == [(0,)]
 
 
-def test_a_foreign_file_is_not_even_opened_to_be_written(
+def test_another_programs_file_is_not_opened_for_writing(
     path: Path, make: MakeSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     foreign_database(path)
@@ -302,8 +300,8 @@ def test_a_foreign_file_is_not_even_opened_to_be_written(
     assert all(uri.endswith("?mode=ro&immutable=1") for uri in opened)
 
 
-def test_a_link_to_a_file_elsewhere_is_followed_once(path: Path, make: MakeSpool, tmp_path: Path) -> None:
-    """The spool of a volume: the setting resolves its path when it is read, and all files lie beside the real one."""
+def test_a_symbolic_link_is_resolved_once(path: Path, make: MakeSpool, tmp_path: Path) -> None:
+    """The setting's path is resolved when it is read, and all files are beside the target."""
     from sessionsight.delivery.queue.factory import sqlite_path
 
     volume = tmp_path / "volume"
@@ -318,7 +316,7 @@ def test_a_link_to_a_file_elsewhere_is_followed_once(path: Path, make: MakeSpool
     assert files(Path(real)) == ["real.db", "real.db-lock"]
 
 
-def test_a_file_where_the_lock_should_be_is_left_alone(
+def test_another_file_at_the_path_of_the_lock_is_not_changed(
     path: Path, make: MakeSpool, caplog: pytest.LogCaptureFixture
 ) -> None:
     lock = Path(f"{path}-lock")
@@ -328,12 +326,12 @@ def test_a_file_where_the_lock_should_be_is_left_alone(
 
     spool.maintain()
 
-    assert list(spool.lane(LANE).claim(1, 1)) == []  # nobody could tell whose it is
+    assert list(spool.lane(LANE).claim(1, 1)) == []  # its owner could not be tested
     assert f"{lock} is not the lock of a spool" in caplog.text
     assert lock.read_text() == "somebody else's"
 
 
-def test_a_lock_is_no_link(path: Path, make: MakeSpool, tmp_path: Path) -> None:
+def test_a_symbolic_link_is_not_used_as_lock_file(path: Path, make: MakeSpool, tmp_path: Path) -> None:
     target = tmp_path / "target"
     Path(f"{path}-lock").symlink_to(target)
     spool = make(path)

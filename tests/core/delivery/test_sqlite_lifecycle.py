@@ -1,4 +1,4 @@
-"""The ends and the forks of real processes whose records wait in a file. What is left there is the next one's."""
+"""Shutdown and forks of real processes with a durable spool. The next process delivers what they leave."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(script: str, server: Server, path: Path, *, code: int = 0) -> None:
 # --- the end --------------------------------------------------------------------------------------
 
 
-def test_the_interpreters_exit_delivers_what_waits_and_leaves_one_file(server: Server, path: Path) -> None:
+def test_interpreter_exit_delivers_queued_records_and_leaves_one_file(server: Server, path: Path) -> None:
     run("client = make(linger=LONG)\nfor i in range(30):\n    capture(client, f'e{i}')", server, path)
 
     assert names(server) == {f"e{i}": 1 for i in range(30)}
@@ -44,15 +44,15 @@ def test_the_interpreters_exit_delivers_what_waits_and_leaves_one_file(server: S
     assert files(path) == [path.name, f"{path.name}-lock"]
 
 
-def test_it_delivers_for_a_client_that_nobody_remembers(server: Server, path: Path) -> None:
+def test_interpreter_exit_delivers_for_a_dropped_client(server: Server, path: Path) -> None:
     run("def main():\n    capture(make(linger=LONG), 'a')\n\nmain()\ngc.collect()", server, path)
 
     assert names(server) == {"a": 1}
 
 
 @pytest.mark.parametrize("threads", ["as they are", "none"])
-def test_what_is_captured_while_the_interpreter_exits_is_delivered(server: Server, path: Path, threads: str) -> None:
-    # Python 3.12.0 to 3.12.2 start no thread any more by then.
+def test_records_captured_during_interpreter_exit_are_delivered(server: Server, path: Path, threads: str) -> None:
+    # Python 3.12.0 to 3.12.2 cannot start threads by then.
     script = """
 client = make(linger=LONG)
 atexit.register(capture, client, "first from atexit")
@@ -64,7 +64,7 @@ atexit.register(increment, client, "goal from atexit")
     assert files(path) == [path.name, f"{path.name}-lock"]
 
 
-def test_where_no_thread_can_be_started_it_delivers_what_a_dead_process_left(server: Server, path: Path) -> None:
+def test_a_process_without_threads_delivers_records_of_a_dead_process(server: Server, path: Path) -> None:
     server.answer = silence()
     run("client = make()\ncapture(client, 'left')\ndie()", server, path, code=-signal.SIGKILL)
     server.answer = reply(200)
@@ -75,7 +75,7 @@ def test_where_no_thread_can_be_started_it_delivers_what_a_dead_process_left(ser
     assert ledgers(path)["signal"] == {"captured": 2, "delivered": 2}
 
 
-def test_a_silent_vendor_costs_no_more_than_the_time_for_the_end_and_no_record(server: Server, path: Path) -> None:
+def test_a_silent_vendor_costs_only_the_shutdown_timeout_and_no_record(server: Server, path: Path) -> None:
     server.answer = silence()
     run("capture(make(shutdown_timeout=0.3, read_timeout=LONG, total_timeout=LONG), 'a')", server, path)
     assert ledgers(path)["signal"] == {"captured": 1, "pending": 1}
@@ -89,8 +89,8 @@ def test_a_silent_vendor_costs_no_more_than_the_time_for_the_end_and_no_record(s
 # --- forks ----------------------------------------------------------------------------------------
 
 
-def test_children_of_a_parent_that_has_captured_before_deliver_their_own(server: Server, path: Path) -> None:
-    """As under a server that imports the app before it forks its workers."""
+def test_children_of_a_parent_that_has_captured_deliver_their_own_records(server: Server, path: Path) -> None:
+    """A server that imports the application before it forks its workers."""
     script = """
 client = make(linger=LONG)
 capture(client, "parent")
@@ -112,7 +112,7 @@ print(client.stats().lanes["signal"].captured)
     assert files(path) == [path.name, f"{path.name}-lock"]
 
 
-def test_a_child_that_is_killed_leaves_its_records_to_its_parent(server: Server, path: Path) -> None:
+def test_the_parent_delivers_the_records_of_a_killed_child(server: Server, path: Path) -> None:
     script = """
 client = make(linger=LONG)
 capture(client, "parent")
@@ -136,7 +136,7 @@ while client.stats().lanes["signal"].delivered < 2:
 
 @pytest.mark.measured_processes
 @FORKS
-def test_a_child_that_lives_on_delivers_its_own(server: Server, path: Path, fork: str) -> None:
+def test_a_running_child_delivers_its_own_records(server: Server, path: Path, fork: str) -> None:
     script = f"""
 client = make()
 capture(client, "parent")
@@ -161,10 +161,8 @@ capture(client, "parent again")
 
 @pytest.mark.measured_processes
 @FORKS
-def test_a_fork_in_the_midst_of_a_transaction_of_another_thread_hangs_nobody(
-    server: Server, path: Path, fork: str
-) -> None:
-    """The child cannot use the file, which stays open across the fork; it delivers from memory."""
+def test_a_fork_during_another_threads_transaction_does_not_hang(server: Server, path: Path, fork: str) -> None:
+    """The file stays open across the fork, so the child cannot use it and delivers from memory."""
     script = f"""
 client = make(linger=LONG)
 capture(client, "parent")
@@ -199,8 +197,8 @@ capture(client, "parent again")
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-def test_the_workers_of_a_pool_deliver_at_their_end(server: Server, path: Path, method: str, tmp_path: Path) -> None:
-    """They leave without atexit, and deliver what their parent has captured as well, which is killed thereafter."""
+def test_pool_workers_deliver_when_they_end(server: Server, path: Path, method: str, tmp_path: Path) -> None:
+    """They end without atexit, and also deliver the records of their parent, which is killed afterwards."""
     site = tmp_path / "site"
     site.mkdir()
     module = """
@@ -250,7 +248,7 @@ PATCH = "from gevent import monkey\nmonkey.patch_all()\nimport gevent\n"
 
 
 @GEVENT
-def test_greenlets_that_capture_at_once_lose_nothing(server: Server, path: Path) -> None:
+def test_greenlets_that_capture_concurrently_lose_no_record(server: Server, path: Path) -> None:
     script = """
 client = make(linger=LONG)
 gevent.joinall([gevent.spawn(capture, client, f"e{i}") for i in range(200)], raise_error=True)

@@ -1,4 +1,4 @@
-"""Several processes on one file, in any order of events: each record is in exactly one place."""
+"""Model test of several processes that share a file: each record is in exactly one place at any time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ lanes = st.sampled_from(LANES)
 
 
 class Processes(RuleBasedStateMachine):
-    """Three processes that share a file, of which any may die and be followed by another."""
+    """Three processes that share a file; each can die and be replaced."""
 
     @initialize(keep=st.integers(1, 3))
     def begin(self, keep: int) -> None:
@@ -34,11 +34,11 @@ class Processes(RuleBasedStateMachine):
         self.spools = [self.new() for _ in range(3)]
         self.claimed: dict[tuple[int, str], list[QueuedRecord]] = {(at, lane): [] for at in range(3) for lane in LANES}
         self.captured: Counter[str] = Counter()
-        # Records that a lane has given out, but for those of processes that died before they were sent.
+        # Records that a lane has claimed, except those of processes that died before sending them.
         self.given: Counter[tuple[str, int]] = Counter()
-        # How often a record went on the wire of a lane, but for calls that came back.
+        # The number of calls for each record and lane, except those that were certainly not received.
         self.sent: Counter[tuple[str, bytes]] = Counter()
-        # What was claimed by processes that have ended in order, and might be about to send it.
+        # Records claimed by processes that have shut down, and that might still try to send them.
         self.left: list[tuple[DurableLaneQueue, list[QueuedRecord]]] = []
 
     def new(self) -> SqliteSpool:
@@ -79,7 +79,7 @@ class Processes(RuleBasedStateMachine):
     def some(self, at: int, lane: str, number: int) -> list[QueuedRecord]:
         held = self.claimed[at, lane]
         self.claimed[at, lane] = held[number:]
-        for entry in held[:number]:  # another record may get its row
+        for entry in held[:number]:  # another record may get its row id
             self.given.pop((lane, entry.handle), None)
         return held[:number]
 
@@ -92,7 +92,7 @@ class Processes(RuleBasedStateMachine):
         self.spools[at].lane(lane).drop(self.some(at, lane, number), DropReason.BEFORE_SEND)
 
     @rule(at=processes, lane=lanes, number=st.integers(0, 3))
-    def bury(self, at: int, lane: str, number: int) -> None:
+    def dead_letter(self, at: int, lane: str, number: int) -> None:
         self.spools[at].lane(lane).dead_letter([letter(entry) for entry in self.some(at, lane, number)])
 
     @rule(at=processes, lane=lanes, number=st.integers(0, 3), back=st.booleans())
@@ -115,8 +115,8 @@ class Processes(RuleBasedStateMachine):
             assert queue.mark_in_flight(entries, durably=True) == []
 
     @rule(at=processes)
-    def take_the_lock_away(self, at: int) -> None:
-        """Each owner locks again when it looks at the file next, and keeps its claims."""
+    def delete_the_lock_file(self, at: int) -> None:
+        """Each owner locks again at its next maintenance, and keeps its claims."""
         Path(f"{self.path}-lock").unlink(missing_ok=True)
         self.tend(at)
 
@@ -125,7 +125,7 @@ class Processes(RuleBasedStateMachine):
         self.spools[at].maintain()
 
     @rule(at=processes, lane=lanes, number=st.integers(1, 3), in_order=st.booleans())
-    def end_while_calls_are_on_their_way(self, at: int, lane: str, number: int, in_order: bool) -> None:
+    def end_with_calls_in_flight(self, at: int, lane: str, number: int, in_order: bool) -> None:
         self.enter(at, [goal(), goal(), event()], {lane}, [])
         self.claim(at, lane, number)
         self.send(at, lane, number, back=False)
@@ -149,7 +149,7 @@ class Processes(RuleBasedStateMachine):
             self.claimed[at, lane] = []
 
     @invariant()
-    def the_ledger_adds_up(self) -> None:
+    def the_counters_add_up(self) -> None:
         if not hasattr(self, "spools"):
             return
         for lane in LANES:

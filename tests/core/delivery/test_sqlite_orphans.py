@@ -1,4 +1,4 @@
-"""A process delivers what others have left from its first request on, also where that captures nothing."""
+"""A process delivers records of dead processes from its first request on, even if that captures nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A spool in which another process has left an event."""
+    """Return the path of a spool with an event of a dead process."""
     path = tmp_path / "spool.db"
     other = sqlite_spool(path, "signal")
     enter(other, [event("left")], lane="signal")
@@ -49,7 +49,7 @@ def request(client: Client) -> Analytics:
 
 
 @pytest.mark.parametrize("end", [Analytics.end, Analytics.finish, Analytics.release])
-def test_a_request_that_captures_nothing_has_left_records_delivered(
+def test_a_request_without_a_capture_starts_delivery_of_abandoned_records(
     end: Callable[[Analytics], None], client: Client, server: Server
 ) -> None:
     end(request(client))
@@ -58,7 +58,7 @@ def test_a_request_that_captures_nothing_has_left_records_delivered(
     assert call.json["events"][0]["event"] == "left"
 
 
-def test_only_the_first_request_looks(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_request_starts_delivery(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     woken: list[Engine] = []
 
     def start(engine: Engine) -> None:
@@ -72,14 +72,14 @@ def test_only_the_first_request_looks(client: Client, monkeypatch: pytest.Monkey
     assert len(woken) == 1
 
 
-def test_while_a_test_records_nobody_looks(client: Client) -> None:
+def test_no_delivery_starts_while_a_test_records(client: Client) -> None:
     with record():
         request(client).end()
 
     assert client.needs_start
 
 
-def test_records_in_memory_are_nobody_elses_to_look_for() -> None:
+def test_a_memory_spool_does_not_start_delivery() -> None:
     client = Client(Settings(destinations=(Signal(api_key="key"),)))
 
     assert not client.needs_start

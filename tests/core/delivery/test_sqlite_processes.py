@@ -1,4 +1,4 @@
-"""Real processes that share a spool: killed at any instruction, forked in any way, and ended in order."""
+"""Real processes that share a spool: killed at any instruction, forked in any way, and shut down."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> Path:
 # --- kill -9 --------------------------------------------------------------------------------------
 
 
-def test_what_was_acknowledged_survives_the_process(server: Server, path: Path) -> None:
+def test_acknowledged_records_survive_the_process(server: Server, path: Path) -> None:
     server.answer = silence()
     script = "client = make()\nfor i in range(50):\n    capture(client, f'e{i}')\ndie()"
     acknowledged = finish(start(script, server, path), code=-signal.SIGKILL)
@@ -47,7 +47,7 @@ def test_what_was_acknowledged_survives_the_process(server: Server, path: Path) 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_a_process_may_die_at_any_statement(server: Server, path: Path, seed: int) -> None:
-    """Nothing acknowledged is lost; a goal is doubled never, and nothing is in two places."""
+    """No acknowledged record is lost, no goal is sent twice, and no record is in two places."""
     number = random.Random(seed).randrange(1, 30 * (seed + 1))
     script = f"""
 die_at({number})
@@ -75,8 +75,8 @@ client.shutdown()
     assert sound(path)
 
 
-def test_processes_that_are_killed_and_followed_by_others_lose_and_double_nothing(server: Server, path: Path) -> None:
-    """Four at a time submit and drain; each is killed after a while, but for the last ones."""
+def test_processes_that_are_killed_and_replaced_lose_and_repeat_nothing(server: Server, path: Path) -> None:
+    """Four at a time submit and drain; each except the last ones is killed."""
     script = """
 who = sys.argv[3]
 client = make()
@@ -111,7 +111,7 @@ for i in range(15):
 # --- the end --------------------------------------------------------------------------------------
 
 
-def test_what_a_dead_vendor_leaves_is_no_loss_at_the_end(server: Server, path: Path) -> None:
+def test_records_for_an_unreachable_vendor_are_kept_at_exit(server: Server, path: Path) -> None:
     server.answer = reply(503)
     script = "client = make(shutdown_timeout=0.2)\ncapture(client, 'a')\nassert client.shutdown()"
     finish(start(script, server, path))
@@ -123,7 +123,7 @@ def test_what_a_dead_vendor_leaves_is_no_loss_at_the_end(server: Server, path: P
     assert ledgers(path)["signal"] == {"captured": 1, "delivered": 1}
 
 
-def test_a_peer_delivers_what_a_dead_process_left(server: Server, path: Path) -> None:
+def test_another_process_delivers_the_records_of_a_dead_one(server: Server, path: Path) -> None:
     server.answer = silence()
     finish(start("client = make()\ncapture(client, 'left')\ndie()", server, path), code=-signal.SIGKILL)
     server.answer = reply(200)
@@ -193,8 +193,8 @@ assert client.flush(20)
 
 
 @pytest.mark.measured_processes
-def test_a_child_that_python_knows_nothing_of_leaves_the_file_alone(server: Server, path: Path) -> None:
-    """It logs one error, keeps its records in memory and delivers them, and so does what it forks in turn."""
+def test_a_child_forked_by_c_code_does_not_use_the_file(server: Server, path: Path) -> None:
+    """The child, and its own child, log one error each and deliver their records from memory."""
     script = """
 logging.basicConfig(stream=sys.stdout, format="%(levelname)s")
 client = make()

@@ -1,4 +1,4 @@
-"""What a spool in a file promises beyond the contract: other processes, restarts, bounds."""
+"""A spool over a SQLite store beyond the contract: other processes, restarts and bounds."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def end(spool: SqliteSpool, *lanes: str) -> None:
     spool.close()
 
 
-def test_what_waits_is_there_for_the_next_process(path: Path) -> None:
+def test_the_next_process_finds_the_queued_records(path: Path) -> None:
     first = sqlite_spool(path)
     enter(first, [event("a"), goal("g")], [DropReason.CONSENT])
     claim(first.lane(LANE), 1)
@@ -58,7 +58,7 @@ def test_what_waits_is_there_for_the_next_process(path: Path) -> None:
     end(second)
 
 
-def test_a_record_is_stored_once_however_many_lanes_want_it(path: Path) -> None:
+def test_a_record_of_several_lanes_is_stored_once(path: Path) -> None:
     spool = sqlite_spool(path, "a", "b", "c")
     entry = event("seen", size=1000)
     spool.enqueue([LaneBatch(lane, [entry]) for lane in "abc"])
@@ -71,7 +71,7 @@ def test_a_record_is_stored_once_however_many_lanes_want_it(path: Path) -> None:
     end(spool, *"abc")
 
 
-def test_the_file_and_those_beside_it_are_for_their_owner_alone(path: Path) -> None:
+def test_only_their_owner_can_read_the_files(path: Path) -> None:
     spool = sqlite_spool(path)
     enter(spool, [event("a")])
     claim(spool.lane(LANE), 1)
@@ -82,10 +82,10 @@ def test_the_file_and_those_beside_it_are_for_their_owner_alone(path: Path) -> N
     assert files(path) == [path.name, f"{path.name}-lock"]
 
 
-# --- peers ----------------------------------------------------------------------------------------
+# --- other processes ----------------------------------------------------------------------------------------
 
 
-def test_two_processes_never_claim_the_same(path: Path) -> None:
+def test_two_processes_never_claim_the_same_record(path: Path) -> None:
     one, other = sqlite_spool(path), sqlite_spool(path)
     enter(one, [event(name) for name in "abcdef"])
 
@@ -98,7 +98,7 @@ def test_two_processes_never_claim_the_same(path: Path) -> None:
     end(other)
 
 
-def test_what_a_dead_process_had_claimed_is_taken_over(path: Path) -> None:
+def test_claims_of_a_dead_process_are_recovered(path: Path) -> None:
     dead, alive = sqlite_spool(path), sqlite_spool(path)
     enter(dead, [goal("g"), event("a")])
     claim(dead.lane(LANE), 2)
@@ -114,7 +114,7 @@ def test_what_a_dead_process_had_claimed_is_taken_over(path: Path) -> None:
     assert files(path) == [path.name, f"{path.name}-lock"]
 
 
-def test_what_a_dead_process_may_have_delivered_is_parked(path: Path) -> None:
+def test_records_in_flight_of_a_dead_process_become_dead_letters(path: Path) -> None:
     dead, alive = sqlite_spool(path), sqlite_spool(path)
     enter(dead, [goal("sent"), goal("came back"), goal("claimed")])
     sent, came_back, _ = claim(dead.lane(LANE), 3)
@@ -133,7 +133,7 @@ def test_what_a_dead_process_may_have_delivered_is_parked(path: Path) -> None:
     end(alive)
 
 
-def test_at_least_once_sends_again_what_a_dead_process_may_have_delivered(path: Path) -> None:
+def test_records_in_flight_of_a_dead_process_are_sent_again_with_retry(path: Path) -> None:
     dead, alive = sqlite_spool(path), sqlite_spool(path, goals_on_unknown="retry")
     enter(dead, [goal("g")])
     dead.lane(LANE).mark_in_flight(claim(dead.lane(LANE), 1), durably=True)
@@ -145,7 +145,7 @@ def test_at_least_once_sends_again_what_a_dead_process_may_have_delivered(path: 
     end(alive)
 
 
-def test_a_process_that_closes_leaves_what_is_on_the_wire_to_be_parked(path: Path) -> None:
+def test_records_in_flight_when_a_process_closes_become_dead_letters(path: Path) -> None:
     first, second = sqlite_spool(path), sqlite_spool(path)
     enter(first, [goal("sent"), goal("claimed")])
     sent, _ = claim(first.lane(LANE), 2)
@@ -159,9 +159,7 @@ def test_a_process_that_closes_leaves_what_is_on_the_wire_to_be_parked(path: Pat
     end(second)
 
 
-def test_a_stopped_process_keeps_what_it_has_claimed_whatever_the_clock_says(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_process_keeps_its_claims_if_the_clock_jumps(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped, alive = sqlite_spool(path), sqlite_spool(path)
     enter(stopped, [event("a")])
     [claimed] = claim(stopped.lane(LANE), 1)
@@ -178,7 +176,7 @@ def test_a_stopped_process_keeps_what_it_has_claimed_whatever_the_clock_says(
     end(alive)
 
 
-def test_a_peer_notices_what_another_has_entered(path: Path) -> None:
+def test_a_process_finds_records_that_another_has_enqueued(path: Path) -> None:
     one, other = sqlite_spool(path), sqlite_spool(path)
     other.lane(LANE).maintain()
     assert other.lane(LANE).depth()[2] is None
@@ -193,7 +191,7 @@ def test_a_peer_notices_what_another_has_entered(path: Path) -> None:
     end(other)
 
 
-def test_waiting_for_an_empty_spool_is_not_waiting_for_what_a_peer_has_claimed(path: Path) -> None:
+def test_join_does_not_wait_for_claims_of_other_processes(path: Path) -> None:
     one, other = sqlite_spool(path), sqlite_spool(path)
     enter(one, [event("a")])
     assert not one.lane(LANE).join(time.monotonic() - 1)
@@ -205,7 +203,7 @@ def test_waiting_for_an_empty_spool_is_not_waiting_for_what_a_peer_has_claimed(p
     end(other)
 
 
-def test_a_key_holds_across_processes_and_restarts(path: Path) -> None:
+def test_keys_are_shared_by_processes_and_survive_restarts(path: Path) -> None:
     one = sqlite_spool(path)
     enter(one, [event("paid", key="order:1")])
     end(one)
@@ -217,7 +215,7 @@ def test_a_key_holds_across_processes_and_restarts(path: Path) -> None:
     end(other)
 
 
-def test_a_key_from_a_clock_that_ran_ahead_does_not_hold_for_ever(path: Path) -> None:
+def test_a_key_of_a_clock_that_was_ahead_expires(path: Path) -> None:
     spool = sqlite_spool(path, dedupe_window=60)
     enter(spool, [event("paid", key="k", since=10_000.0), event("paid", key="k", since=1_000.0)])
 
@@ -228,7 +226,7 @@ def test_a_key_from_a_clock_that_ran_ahead_does_not_hold_for_ever(path: Path) ->
 # --- bounds ---------------------------------------------------------------------------------------
 
 
-def test_a_full_spool_loses_events_before_goals_the_oldest_first(path: Path) -> None:
+def test_a_full_spool_evicts_the_oldest_events_before_goals(path: Path) -> None:
     spool = sqlite_spool(path, spool_bytes=256 * 1024)
     enter(spool, [goal("g")])
     for number in range(400):
@@ -246,7 +244,7 @@ def test_a_full_spool_loses_events_before_goals_the_oldest_first(path: Path) -> 
     end(spool)
 
 
-def test_when_only_goals_are_left_the_oldest_goals_go(path: Path) -> None:
+def test_a_full_spool_of_goals_evicts_the_oldest(path: Path) -> None:
     spool = sqlite_spool(path, spool_bytes=128 * 1024)
     for number in range(300):
         enter(spool, [goal(f"{number}-{'x' * 1000}", key=f"{number}")])
@@ -255,12 +253,12 @@ def test_when_only_goals_are_left_the_oldest_goals_go(path: Path) -> None:
     assert numbers["queue_full"] > 0
     assert labels(claim(spool.lane(LANE), 300))[-1].startswith("299-")
     enter(spool, [goal(f"0-{'x' * 1000}", key="0")])
-    assert "duplicate" not in counts(spool.lane(LANE))  # a lost record's key is free again
+    assert "duplicate" not in counts(spool.lane(LANE))  # the key of an evicted record is forgotten
     end(spool)
 
 
-def test_keys_go_a_few_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that wants to write meanwhile waits for a few, and not for all of a day."""
+def test_old_keys_are_deleted_in_batches(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request waits for one batch at most."""
     monkeypatch.setattr(maintenance, "_MAX_KEYS", 2)
     spool = sqlite_spool(path, dedupe_window=100)
     enter(spool, [event(key=str(number)) for number in range(5)])
@@ -279,7 +277,7 @@ def test_keys_go_a_few_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) ->
     end(spool)
 
 
-def test_old_dead_letters_and_keys_go(path: Path) -> None:
+def test_old_dead_letters_and_keys_are_deleted(path: Path) -> None:
     spool = sqlite_spool(path, dead_letters_max_age=100, dedupe_window=100)
     enter(spool, [event("a", key="k"), event("b")])
     spool.lane(LANE).dead_letter([letter(entry) for entry in claim(spool.lane(LANE), 2)])
@@ -296,7 +294,7 @@ def test_old_dead_letters_and_keys_go(path: Path) -> None:
     end(spool)
 
 
-def test_the_log_is_written_back_without_keeping_requests_waiting(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_is_checkpointed_by_maintenance(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "_CHECKPOINT_BYTES", 64 * 1024)
     monkeypatch.setattr(maintenance, "_RESTART_BYTES", 128 * 1024)
     spool = sqlite_spool(path)
@@ -310,15 +308,13 @@ def test_the_log_is_written_back_without_keeping_requests_waiting(path: Path, mo
 
     assert path.stat().st_size > 200 * 3000
     enter(spool, [event("b")])
-    assert log.stat().st_size <= grown  # it has begun anew
+    assert log.stat().st_size <= grown  # overwritten from its start
     assert counts(spool.lane(LANE)) == {"captured": 201, "pending": 201}
     end(spool)
 
 
-def test_the_log_is_written_back_before_it_is_larger_than_the_room_on_the_disk(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For that takes room, and once the log has taken the last of it nothing could be written any more."""
+def test_the_log_is_checkpointed_before_it_exceeds_the_free_space(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint needs space, so without this a log that fills the disk would block all writes."""
     spool = sqlite_spool(path)
     log = Path(f"{path}-wal")
     for _ in range(20):
@@ -335,12 +331,12 @@ def test_the_log_is_written_back_before_it_is_larger_than_the_room_on_the_disk(
     assert path.stat().st_size > 20 * 3000
     for _ in range(20):
         enter(spool, [event("b", size=3000)])
-    spool.store.maintain(now)  # not again at once
+    spool.store.maintain(now)  # not repeated within a second
     assert path.stat().st_mtime_ns == written
     end(spool)
 
 
-def test_a_late_record_is_written_down_although_the_spool_is_closed(path: Path) -> None:
+def test_a_record_captured_after_closing_is_stored(path: Path) -> None:
     spool = sqlite_spool(path)
     end(spool)
 
@@ -376,9 +372,7 @@ def test_a_file_that_is_closed_within_an_operation_is_closed_at_its_end(path: Pa
     assert files(path) == [path.name]
 
 
-def test_upkeep_that_goes_on_while_the_spool_is_closed_leaves_nothing_open(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_maintenance_during_closing_leaves_nothing_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = sqlite_spool(path)
     enter(spool, [event("a")])
     monkeypatch.setattr(spool.store._maintenance, "checkpoint_if_needed", lambda now: spool.close())
@@ -391,7 +385,7 @@ def test_upkeep_that_goes_on_while_the_spool_is_closed_leaves_nothing_open(
     assert not [name for name in files(path) if name.endswith(("-wal", "-shm"))]
 
 
-def test_a_folder_that_gives_no_lock_leaves_the_records_in_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_are_not_claimed_without_a_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise OSError("no locks available")
 
@@ -400,17 +394,17 @@ def test_a_folder_that_gives_no_lock_leaves_the_records_in_memory(path: Path, mo
     spool.maintain()
     enter(spool, [event("a")])
 
-    assert list(spool.lane(LANE).claim(1, 1)) == []  # nobody could tell whose it is
+    assert list(spool.lane(LANE).claim(1, 1)) == []  # its owner could not be tested
     monkeypatch.undo()
     assert labels(claim(spool.lane(LANE), 1)) == ["a"]
     end(spool)
 
 
-def test_two_clients_of_one_process_should_not_share_a_file(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_two_clients_of_one_process_that_share_a_file_are_logged(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = sqlite_spool(path)
     end(first)
     second = sqlite_spool(path)
-    assert caplog.text == ""  # one after the other
+    assert caplog.text == ""  # the first one is closed
 
     third = sqlite_spool(path)
 

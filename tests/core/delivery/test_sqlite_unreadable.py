@@ -1,4 +1,4 @@
-"""A file that cannot be read is not an empty one: nobody says that all is delivered."""
+"""A file that cannot be read counts as not empty."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def spool(tmp_path: Path) -> Iterator[SqliteSpool]:
 
 @contextmanager
 def unreadable(spool: SqliteSpool) -> Iterator[None]:
-    """Within, the disk under the spool's file fails."""
+    """Make the disk of the spool's file fail."""
     original = spool.store._opened
 
     def opened(connection: sqlite3.Connection, base: int) -> None:
@@ -51,7 +51,7 @@ def client(path: Path, url: str, **options: Any) -> Client:
     return Client(Settings(destinations=(destination,), spool=f"sqlite:///{path}", trust_env=False, **options))
 
 
-def test_a_flush_waits_while_the_file_rests(tmp_path: Path) -> None:
+def test_a_flush_waits_during_the_cool_down(tmp_path: Path) -> None:
     shop = client(tmp_path / "spool.db", f"http://127.0.0.1:{free_port()}")
     try:
         for number in range(5):
@@ -66,7 +66,7 @@ def test_a_flush_waits_while_the_file_rests(tmp_path: Path) -> None:
         shop.shutdown(0)
 
 
-def test_a_file_that_rests_is_not_written_but_read(spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_only_read_during_the_cool_down(spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool_file, "_COOL_DOWN", PATIENCE)
     enter(spool, [event("a")])
     spool.store.file._handle_failure(StoreUnavailable("full"))
@@ -79,17 +79,17 @@ def test_a_file_that_rests_is_not_written_but_read(spool: SqliteSpool, monkeypat
     assert spool.lane(LANE)._fallback.sendable.pending == 2
 
 
-def test_a_reader_that_fails_does_not_prolong_the_rest(spool: SqliteSpool) -> None:
-    """Or whoever flushes, and so reads again and again, would keep the file from ever being written."""
+def test_a_failing_read_does_not_extend_the_cool_down(spool: SqliteSpool) -> None:
+    """Otherwise a flush, which reads repeatedly, would prevent all writes."""
     with unreadable(spool):
         enter(spool, [event("a")])
         until = spool.store.file._cool_down_until
-        assert spool.lane(LANE).pending == 2  # one of which is a guess
+        assert spool.lane(LANE).pending == 2  # one of them for the unreadable file
 
     assert spool.store.file._cool_down_until == until
 
 
-def test_nobody_calls_a_file_empty_that_cannot_be_read(spool: SqliteSpool) -> None:
+def test_a_file_that_cannot_be_read_counts_as_not_empty(spool: SqliteSpool) -> None:
     queue = spool.lane(LANE)
     with unreadable(spool):
         assert queue.pending == 1
@@ -99,7 +99,7 @@ def test_nobody_calls_a_file_empty_that_cannot_be_read(spool: SqliteSpool) -> No
     assert queue.join(time.monotonic() + PATIENCE)
 
 
-def test_statistics_keep_what_was_read_last_and_add_what_is_in_memory(spool: SqliteSpool) -> None:
+def test_statistics_add_the_last_known_counts_and_those_in_memory(spool: SqliteSpool) -> None:
     queue = spool.lane(LANE)
     enter(spool, [event(name) for name in "abc"])
     queue.ack(claim(queue, 1))
@@ -116,7 +116,7 @@ def test_statistics_keep_what_was_read_last_and_add_what_is_in_memory(spool: Sql
     assert queue.snapshot("closed").last_error is None
 
 
-def test_without_its_folder_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
+def test_a_flush_does_not_wait_for_a_missing_folder(tmp_path: Path) -> None:
     with Server() as server:
         shop = client(tmp_path / "none" / "spool.db", server.url)
         try:
@@ -130,7 +130,7 @@ def test_without_its_folder_there_is_nothing_to_wait_for(tmp_path: Path) -> None
 # --- keys -----------------------------------------------------------------------------------------
 
 
-def test_what_has_a_key_waits_for_the_file_that_knows_it(spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keyed_records_wait_until_the_file_can_be_used(spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool_file, "_COOL_DOWN", 0.0)
     queue = spool.lane(LANE)
     enter(spool, [event("a", key="k")])
@@ -151,7 +151,7 @@ def test_what_has_a_key_waits_for_the_file_that_knows_it(spool: SqliteSpool, mon
     assert counts(queue) == {"captured": 4, "delivered": 2, "pending": 1, "duplicate": 1}
 
 
-def test_what_has_a_key_is_sent_all_the_same_when_the_process_ends(spool: SqliteSpool) -> None:
+def test_deferred_records_are_sent_at_shutdown(spool: SqliteSpool) -> None:
     queue = spool.lane(LANE)
     enter(spool, [event("a", key="k")])
     queue.ack(claim(queue, 1))
@@ -169,7 +169,7 @@ def test_what_has_a_key_is_sent_all_the_same_when_the_process_ends(spool: Sqlite
     assert counts(queue) == {"captured": 4, "delivered": 3, "duplicate": 1}
 
 
-def test_what_has_a_key_goes_to_the_file_when_the_process_ends_and_the_file_is_back(spool: SqliteSpool) -> None:
+def test_deferred_records_are_stored_at_shutdown_if_the_file_can_be_used(spool: SqliteSpool) -> None:
     queue = spool.lane(LANE)
     with unreadable(spool):
         enter(spool, [event("a", key="k")])
@@ -180,15 +180,15 @@ def test_what_has_a_key_goes_to_the_file_when_the_process_ends_and_the_file_is_b
     assert counts(queue) == {"captured": 1, "pending": 1}
 
 
-def test_what_the_end_leaves_in_memory_is_lost_and_counted_with_or_without_a_key(spool: SqliteSpool) -> None:
+def test_records_in_memory_after_shutdown_are_lost_with_or_without_a_key(spool: SqliteSpool) -> None:
     queue = spool.lane(LANE)
     with unreadable(spool):
         enter(spool, [event("a", key="k"), event("b")])
         assert queue.close() == 2
 
 
-def test_a_key_that_went_to_the_file_is_not_held_against_later_ones(spool: SqliteSpool) -> None:
-    """The file may have had to drop its record, and with it the key."""
+def test_a_key_that_was_moved_to_the_file_is_forgotten_in_memory(spool: SqliteSpool) -> None:
+    """The file may have evicted its record, and with it the key."""
     queue = spool.lane(LANE)
     with unreadable(spool):
         enter(spool, [event("a", key="k")])

@@ -1,4 +1,4 @@
-"""A spool that several users of a host share: the app's own, root in a cron job or a container's shell, a group."""
+"""A spool that is shared by several users of a host: the app's user, root, and members of a group."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ exec(script)
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder of the app's user, where others may come."""
+    """Return a folder of the app's user that other users can enter."""
     with TemporaryDirectory() as name:
         os.chown(name, APP, APP) if os.geteuid() == 0 else None
         Path(name).chmod(0o755)
@@ -71,7 +71,7 @@ def path(folder: Path) -> Path:
 
 
 def run(uid: int, path: Path, script: str, *, gid: int | None = None, groups: tuple[int, ...] = ()) -> list[str]:
-    """Let a process of this user work on the spool. Returns the words that it has printed."""
+    """Run a script on the spool as a user, and return the words that it prints."""
     given = json.dumps([uid, uid if gid is None else gid, groups, str(path), script])
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", SCRIPT, given],
@@ -98,10 +98,10 @@ RECOVERED = ["g", "a", "sent:unknown"]
 @pytest.mark.parametrize(
     ("maker", "job", "heir"), [(APP, 0, APP), (0, 0, APP), (0, APP, 0), (APP, APP, 0), (0, APP, APP)]
 )
-def test_what_a_killed_job_had_claimed_is_recovered_whoever_it_ran_as(
+def test_claims_of_a_killed_job_are_recovered_whichever_user_it_ran_as(
     path: Path, maker: int, job: int, heir: int
 ) -> None:
-    """The spool is made by one user, a job of another is killed with claims, and a third one finds them."""
+    """One user creates the spool, a job of another one is killed with claims, and a third user recovers them."""
     run(maker, path, "enter(spool, [])\nspool.maintain()\nend()")
     run(job, path, ENTER + CLAIM + "die()")
 
@@ -110,7 +110,7 @@ def test_what_a_killed_job_had_claimed_is_recovered_whoever_it_ran_as(
 
 @needs_root
 @pytest.mark.parametrize("maker", [0, APP])
-def test_all_files_belong_to_the_apps_user_whoever_made_them(path: Path, maker: int) -> None:
+def test_all_files_belong_to_the_apps_user_whoever_creates_them(path: Path, maker: int) -> None:
     run(maker, path, ENTER + CLAIM + "die()")
     names = files(path)
     run(0, path, "claim(queue, 1)\ndie()")
@@ -121,14 +121,14 @@ def test_all_files_belong_to_the_apps_user_whoever_made_them(path: Path, maker: 
 
 
 @needs_root
-def test_a_group_that_may_use_the_database_may_use_its_lock(path: Path) -> None:
-    """Two services of different users, whose common group was given the spool, in a folder that hands its group on."""
+def test_a_group_with_access_to_the_database_can_use_its_lock(path: Path) -> None:
+    """Two services of different users with a common group, in a folder with the setgid bit."""
     os.chown(path.parent, APP, GROUP)
     path.parent.chmod(0o2770)
     run(APP, path, "enter(spool, [event('made')])\nspool.maintain()\nend()", groups=(GROUP,))
     os.chown(path, APP, GROUP)
     path.chmod(0o660)
-    run(APP, path, "claim(queue, 1)\nend()", groups=(GROUP,))  # whose lock was private until then
+    run(APP, path, "claim(queue, 1)\nend()", groups=(GROUP,))  # creates a private lock file
 
     run(JOB, path, ENTER + "assert len(claim(queue, 4)) == 4\ndie()", groups=(GROUP,))
 
@@ -138,7 +138,7 @@ def test_a_group_that_may_use_the_database_may_use_its_lock(path: Path) -> None:
 
 
 @needs_root
-def test_a_process_of_another_user_that_lives_keeps_its_claims(path: Path) -> None:
+def test_a_running_process_of_another_user_keeps_its_claims(path: Path) -> None:
     run(APP, path, "spool.maintain()\nend()")
     given = json.dumps([0, 0, [], str(path), ENTER + CLAIM + "print('claimed', flush=True)\nsys.stdin.read()\nend()"])
     with subprocess.Popen(
@@ -155,8 +155,8 @@ def test_a_process_of_another_user_that_lives_keeps_its_claims(path: Path) -> No
 
 
 @needs_root
-def test_root_gives_away_no_file_that_somebody_has_put_in_place_of_the_lock(folder: Path) -> None:
-    """The folder belongs to somebody else, who would like to own a file of root's."""
+def test_root_does_not_change_the_owner_of_an_existing_lock_file(folder: Path) -> None:
+    """The folder's owner could have linked one of root's files there."""
     path = folder / "spool.db"
     run(APP, path, "enter(spool, [event('a')])\nend()")
     secret = folder / "roots"
@@ -168,8 +168,8 @@ def test_root_gives_away_no_file_that_somebody_has_put_in_place_of_the_lock(fold
     assert (secret.stat().st_uid, stat.S_IMODE(secret.stat().st_mode)) == (0, 0o600)
 
 
-def test_owners_of_one_process_do_not_take_each_other_for_dead(path: Path) -> None:
-    """Nor does the end of one give up the lock of the other, although a process has its locks in common."""
+def test_owners_in_one_process_see_each_other_as_alive(path: Path) -> None:
+    """Releasing one lock does not release the other, although the process holds both on one file."""
     one, other = sqlite_spool(path), sqlite_spool(path)
     enter(one, [event("a"), goal("g")])
     claimed = claim(one.lane(LANE), 2)
@@ -183,7 +183,7 @@ def test_owners_of_one_process_do_not_take_each_other_for_dead(path: Path) -> No
     one.close()
 
 
-def test_an_owner_whose_lock_was_deleted_takes_it_again_and_keeps_its_claims(path: Path) -> None:
+def test_an_owner_whose_lock_file_was_deleted_locks_again_and_keeps_its_claims(path: Path) -> None:
     one, other = sqlite_spool(path), sqlite_spool(path)
     enter(one, [event("a"), goal("g"), goal("h")])
     claimed = claim(one.lane(LANE), 3)
@@ -203,7 +203,7 @@ def test_an_owner_whose_lock_was_deleted_takes_it_again_and_keeps_its_claims(pat
     other.close()
 
 
-def test_a_lock_is_opened_once_and_closed_by_the_last_who_uses_it(path: Path) -> None:
+def test_a_lock_file_is_opened_once_and_closed_with_its_last_lock(path: Path) -> None:
     def descriptors() -> int:
         return len(os.listdir("/dev/fd"))  # noqa: PTH208
 
@@ -224,7 +224,7 @@ def test_a_lock_is_opened_once_and_closed_by_the_last_who_uses_it(path: Path) ->
 
 
 def test_a_lock_that_was_released_is_not_taken_again(path: Path) -> None:
-    """Another thread may still look after the file when the spool is closed."""
+    """Another thread may still run maintenance when the spool is closed."""
     path.touch()
     lock, other = OwnerLock(str(path)), OwnerLock(str(path))
     lock.release()
@@ -232,7 +232,7 @@ def test_a_lock_that_was_released_is_not_taken_again(path: Path) -> None:
     assert not lock.renew()
     assert not other.is_alive(lock.id)
     other.release()
-    assert lock.is_alive(other.id), "it cannot be told"
+    assert lock.is_alive(other.id), "it cannot be tested"
     assert not lock.renew()
     assert not [database for _, database in owner_lock._files_by_pid if database == str(path)]
 
@@ -244,8 +244,8 @@ sys.exit(0 if OwnerLock(sys.argv[1]).is_alive(int(sys.argv[2])) else 1)
 """
 
 
-def test_a_daemon_that_has_closed_all_descriptors_locks_again(path: Path) -> None:
-    """And what it has opened since under the same number stays open."""
+def test_a_daemon_that_closes_all_descriptors_locks_again(path: Path) -> None:
+    """A file that it has opened under the same descriptor stays open."""
     path.touch()
     lock = OwnerLock(str(path))
 
@@ -264,6 +264,6 @@ def test_a_daemon_that_has_closed_all_descriptors_locks_again(path: Path) -> Non
     assert lock.renew()
 
     assert is_alive()
-    os.close(descriptor)  # is open
+    os.close(descriptor)  # fails if it is closed
     lock.release()
     assert not is_alive()

@@ -48,12 +48,12 @@ def back(record: Record, context: TrackingContext = CONTEXT) -> QueuedRecord:
     ],
     ids=lambda record: type(record).__name__,
 )
-def test_a_record_and_its_context_come_back_as_they_were(record: Record) -> None:
+def test_a_record_and_its_context_are_decoded_unchanged(record: Record) -> None:
     assert back(record) == QueuedRecord(record, CONTEXT, 5.0, 7)
 
 
 @pytest.mark.parametrize("amount", [1, 0.1, Decimal("49.90"), Decimal("1E+3"), 2**63, 2**70], ids=str)
-def test_an_amount_stays_exact(amount: Amount) -> None:
+def test_amounts_are_exact(amount: Amount) -> None:
     found = back(Goal(**COMMON, goal_id="revenue", direction="increment", amount=amount)).record
 
     assert isinstance(found, Goal)
@@ -61,7 +61,7 @@ def test_an_amount_stays_exact(amount: Amount) -> None:
     assert str(found.amount) == str(amount)
 
 
-def test_a_huge_amount_of_a_goal_with_half_a_character_is_written_too() -> None:
+def test_a_goal_with_a_huge_amount_and_a_lone_surrogate_is_encoded() -> None:
     found = back(Goal(**COMMON, goal_id="broken \ud800", direction="increment", amount=2**70)).record
 
     assert isinstance(found, Goal)
@@ -69,18 +69,18 @@ def test_a_huge_amount_of_a_goal_with_half_a_character_is_written_too() -> None:
 
 
 class Marked(str):
-    """As `markupsafe.Markup` is one."""
+    """A subclass of str, as `markupsafe.Markup` is."""
 
     __slots__ = ()
 
 
-def test_text_of_a_kind_of_its_own_becomes_plain() -> None:
+def test_subclasses_of_str_are_decoded_as_str() -> None:
     found = back(EventRecord(**COMMON, name=Marked("seen")), replace(CONTEXT, user_id=Marked("user_1")))
 
     assert found == QueuedRecord(EventRecord(**COMMON, name="seen"), CONTEXT, 5.0, 7)
 
 
-def test_half_a_character_becomes_a_mark_as_it_would_on_the_wire() -> None:
+def test_a_lone_surrogate_becomes_a_replacement_character() -> None:
     record = EventRecord(**COMMON, name="broken \ud800", groups={"company": "\udfff"})
 
     found = back(record, replace(CONTEXT, user_id="user \ud83d"))

@@ -25,35 +25,35 @@ from sessionsight.log import ThrottledLogger
         ("sqlite:////var/my%20shop.db", "/var/my shop.db"),
     ],
 )
-def test_where_a_spool_is(spool: str, path: str | None) -> None:
+def test_the_path_of_a_spool(spool: str, path: str | None) -> None:
     assert sqlite_path(spool) == (None if path is None else os.path.realpath(path))
     assert is_durable(spool) == (path is not None)
     assert Settings(spool=spool).durable == is_durable(spool)
 
 
-def test_a_path_that_no_file_can_have_is_refused() -> None:
+def test_a_path_with_a_null_character_is_invalid() -> None:
     with pytest.raises(ConfigurationError, match="spool must be one of"):
         Settings(spool="sqlite:///shop%00.db")
 
 
-def test_the_spool_that_a_setting_means(tmp_path: Path) -> None:
+def test_the_spool_of_a_setting(tmp_path: Path) -> None:
     assert type(open_spool("memory", DeliveryOptions(), ThrottledLogger())) is MemorySpool
     assert type(open_spool(f"sqlite:///{tmp_path}/a.db", DeliveryOptions(), ThrottledLogger())) is DurableSpool
-    assert list(tmp_path.iterdir()) == []  # it is made when it is needed
+    assert list(tmp_path.iterdir()) == []  # the file is created when it is needed
 
 
-def test_a_durable_spool_takes_records_in_before_the_response_ends(tmp_path: Path) -> None:
+def test_a_durable_spool_stores_records_before_the_response_ends(tmp_path: Path) -> None:
     assert Client(Settings(spool=f"sqlite:///{tmp_path}/a.db")).submit_before_last_byte
     assert not Client(Settings()).submit_before_last_byte
 
 
-def test_a_python_without_file_locks_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_without_file_locks_raises_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fcntl", None)
     with pytest.raises(ConfigurationError, match="needs fcntl, which this Python does not have"):
         open_spool("sqlite:///a.db", DeliveryOptions(), ThrottledLogger())
 
 
-def test_an_old_sqlite_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_sqlite_raises_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 23, 1))
     with pytest.raises(ConfigurationError, match=r"needs SQLite 3\.24"):
         open_spool("sqlite:///a.db", DeliveryOptions(), ThrottledLogger())

@@ -32,7 +32,7 @@ def counts(queue: MemoryQueue) -> dict[str, int]:
     return tally(queue.snapshot("closed"))
 
 
-def test_what_a_full_queue_costs_is_counted_and_told_once() -> None:
+def test_evicted_records_are_counted_and_reported_once() -> None:
     queue = make_queue(queue_records=2)
     queue.enqueue([event(name) for name in "abc"])
     queue.enqueue([event("d")])
@@ -42,14 +42,14 @@ def test_what_a_full_queue_costs_is_counted_and_told_once() -> None:
     assert queue.pop_evicted_count() == 0
 
 
-def test_closing_counts_what_is_left_as_lost_even_what_is_under_way() -> None:
+def test_closing_counts_all_pending_records_as_lost_even_claimed_ones() -> None:
     queue = make_queue()
     queue.enqueue([event(name) for name in "abc"])
     under_way = queue.claim(1, 10**9)
 
     assert queue.close() == 3
     assert queue.close() == 0
-    queue.ack(under_way)  # the reply comes too late
+    queue.ack(under_way)  # the response is too late
     queue.dead_letter([letter(entry) for entry in under_way])
     queue.drop(under_way, DropReason.BEFORE_SEND)
     queue.enqueue([event("d")], [DropReason.CONSENT])
@@ -58,7 +58,7 @@ def test_closing_counts_what_is_left_as_lost_even_what_is_under_way() -> None:
     assert queue.dead_letters() == []
 
 
-def test_it_is_known_since_when_something_waits() -> None:
+def test_the_depth_has_the_time_of_the_first_ready_record() -> None:
     queue = make_queue()
     assert queue.depth() == (0, 0, None)
 
@@ -79,7 +79,7 @@ def test_it_is_known_since_when_something_waits() -> None:
 # --- keys -----------------------------------------------------------------------------------------
 
 
-def test_as_many_keys_are_remembered_as_were_agreed_the_newest() -> None:
+def test_only_the_newest_keys_are_remembered() -> None:
     queue = make_queue(dedupe_keys=2)
     queue.enqueue([event("paid", key=key) for key in "abc"])
 
@@ -90,7 +90,7 @@ def test_as_many_keys_are_remembered_as_were_agreed_the_newest() -> None:
     assert counts(queue) == {"captured": 6, "pending": 4, "duplicate": 2}
 
 
-def test_a_record_that_a_full_queue_has_lost_may_be_captured_again() -> None:
+def test_the_key_of_an_evicted_record_is_accepted_again() -> None:
     queue = make_queue(queue_records=1)
     queue.enqueue([event("paid", key="k")])
     queue.enqueue([goal("G")])
@@ -105,7 +105,7 @@ def test_a_record_that_a_full_queue_has_lost_may_be_captured_again() -> None:
 # --- threads --------------------------------------------------------------------------------------
 
 
-def test_waiting_ends_when_the_queue_is_closed() -> None:
+def test_join_returns_when_the_queue_is_closed() -> None:
     queue = make_queue()
     queue.enqueue([event("a")])
     queue.claim(1, 10**9)
@@ -119,7 +119,7 @@ def test_waiting_ends_when_the_queue_is_closed() -> None:
     assert ended == [False]
 
 
-# --- in the place of a file that cannot be used ---------------------------------------------------
+# --- as a fallback --------------------------------------------------------------------------------
 
 
 def test_claimed_entries_can_be_requeued_or_moved_to_another_queue() -> None:
@@ -154,7 +154,7 @@ def test_outcomes_can_be_exported_to_another_queue_and_imported_again() -> None:
 
 
 class Interrupting(PriorityDeque):
-    """In the middle of `put`, the same thread captures something: a signal handler, or a finalizer."""
+    """Captures a record during `put` on the same thread, as a signal handler or a finalizer does."""
 
     queue: MemoryQueue
     interrupted = False
@@ -184,7 +184,7 @@ def test_a_capture_that_interrupts_another_on_the_same_thread_does_not_hang() ->
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Whatever happens in whatever order, each record is in exactly one place."""
+    """After any sequence of calls, each record is in exactly one counter."""
 
     @initialize(records=st.integers(1, 10), dead=st.integers(1, 3), keys=st.integers(1, 3))
     def begin(self, records: int, dead: int, keys: int) -> None:
@@ -228,7 +228,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue.drop(self.some(number), DropReason.BEFORE_SEND)
 
     @rule(number=st.integers(0, 4))
-    def bury(self, number: int) -> None:
+    def dead_letter(self, number: int) -> None:
         self.queue.dead_letter([letter(entry) for entry in self.some(number)])
 
     @rule(really=st.integers(0, 9))
@@ -239,7 +239,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.closed = True
 
     @invariant()
-    def the_ledger_adds_up(self) -> None:
+    def the_counters_add_up(self) -> None:
         stats = self.queue.snapshot("closed")
         assert stats.balanced
         assert stats.captured == self.captured

@@ -18,14 +18,14 @@ def queue(records: int = 100, size: int = 10**9) -> PriorityDeque:
     return PriorityDeque(max_records=records, max_bytes=size)
 
 
-def test_records_come_out_in_the_order_in_which_they_came_in_but_goals_before_events() -> None:
+def test_records_are_claimed_in_fifo_order_with_goals_before_events() -> None:
     full = queue()
     full.put([event("a"), goal("G"), event("b"), goal("H")])
 
     assert labels(full.claim(100, 10**9)) == ["G", "H", "a", "b"]
 
 
-def test_a_claim_takes_as_many_as_fit_in_number_and_bytes() -> None:
+def test_a_claim_is_bounded_in_records_and_bytes() -> None:
     full = queue()
     full.put([event(name, size=1000) for name in "abcdef"])
     each = record_size(event("a", size=1000))
@@ -36,7 +36,7 @@ def test_a_claim_takes_as_many_as_fit_in_number_and_bytes() -> None:
     assert full.pending == 6
 
 
-def test_a_record_that_is_too_large_for_any_batch_goes_alone() -> None:
+def test_a_record_larger_than_the_bound_is_claimed_alone() -> None:
     full = queue()
     full.put([event("large", size=10_000), event("b")])
 
@@ -45,7 +45,7 @@ def test_a_record_that_is_too_large_for_any_batch_goes_alone() -> None:
     assert full.claim(100, 500) == []
 
 
-def test_a_full_queue_loses_events_before_goals_and_the_oldest_first() -> None:
+def test_a_full_queue_evicts_the_oldest_events_before_goals() -> None:
     full = queue(records=4)
 
     assert full.put([event("a"), goal("G"), event("b"), goal("H")]) == []
@@ -56,7 +56,7 @@ def test_a_full_queue_loses_events_before_goals_and_the_oldest_first() -> None:
     assert labels(full.claim(100, 10**9)) == ["H", "I", "J", "K"]
 
 
-def test_a_queue_is_full_by_memory_as_well() -> None:
+def test_a_queue_is_also_bounded_by_memory() -> None:
     full = queue()
     full.put([event(name, size=1000) for name in "abc"])
     full = queue(size=full.memory)
@@ -68,13 +68,13 @@ def test_a_queue_is_full_by_memory_as_well() -> None:
 
 
 def visited(number: int, *, text: int = 0) -> QueuedRecord:
-    """A record with a context of its own."""
+    """Return a record with its own context."""
     page = Page(url=f"https://shop.example.com/{number}/{'x' * text}", user_agent="Mozilla/5.0 " + "y" * text)
     record = event(str(number)).record
     return QueuedRecord(record, TrackingContext(user_id=f"user_{number}", page=page), 0.0)
 
 
-def test_the_text_of_a_context_counts_and_is_given_back() -> None:
+def test_the_text_of_a_context_counts_until_its_record_is_claimed() -> None:
     short, long = queue(), queue()
     short.put([visited(1)])
     long.put([visited(1, text=50_000)])
@@ -85,7 +85,7 @@ def test_the_text_of_a_context_counts_and_is_given_back() -> None:
     assert long.memory == 0
 
 
-def test_a_context_that_records_share_counts_once() -> None:
+def test_a_shared_context_counts_once() -> None:
     alone, together = queue(), queue()
     entry = visited(1, text=50_000)
     alone.put([entry])
@@ -94,9 +94,9 @@ def test_a_context_that_records_share_counts_once() -> None:
     assert together.memory < alone.memory + 20_000
 
 
-def test_what_is_counted_is_near_what_python_allocates() -> None:
+def test_the_estimated_memory_is_close_to_what_python_allocates() -> None:
     full = queue(records=10**6)
-    full.put([visited(number) for number in range(100)])  # what is made once
+    full.put([visited(number) for number in range(100)])  # allocated only once
     tracemalloc.start()
     try:
         before, counted = tracemalloc.get_traced_memory()[0], full.memory
@@ -109,7 +109,7 @@ def test_what_is_counted_is_near_what_python_allocates() -> None:
     assert 0.8 * grown < full.memory - counted < 2 * grown
 
 
-def test_a_context_that_holds_anything_is_counted_as_well() -> None:
+def test_a_context_with_arbitrary_values_counts() -> None:
     odd = QueuedRecord(event("a").record, replace(USER, user_id=object()), 0.0)
     full = queue()
     full.put([odd])
@@ -118,7 +118,7 @@ def test_a_context_that_holds_anything_is_counted_as_well() -> None:
     assert full.memory == 0
 
 
-def test_records_under_way_count_towards_the_bound_but_are_never_lost_to_it() -> None:
+def test_claimed_records_count_towards_the_bound_but_are_never_evicted() -> None:
     full = queue(records=2)
     full.put([event("a"), event("b")])
     claimed = full.claim(2, 10**9)
@@ -130,7 +130,7 @@ def test_records_under_way_count_towards_the_bound_but_are_never_lost_to_it() ->
     assert full.pending == 2
 
 
-def test_what_is_drained_is_settled_and_what_is_under_way_is_not() -> None:
+def test_draining_removes_ready_records_and_keeps_claimed_ones() -> None:
     full = queue()
     full.put([event("a"), goal("G"), event("b")])
     full.claim(1, 10**9)
@@ -141,7 +141,7 @@ def test_what_is_drained_is_settled_and_what_is_under_way_is_not() -> None:
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Against a plain list that does the same the slow way."""
+    """Compares a queue with a list."""
 
     @initialize(records=st.integers(1, 8), events_worth=st.integers(1, 8))
     def begin(self, records: int, events_worth: int) -> None:
@@ -190,7 +190,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.claimed += claimed
 
     @rule(number=st.integers(0, 5))
-    def settle(self, number: int) -> None:
+    def done(self, number: int) -> None:
         done, self.claimed = self.claimed[:number], self.claimed[number:]
         self.queue.done(done)
 
