@@ -106,9 +106,10 @@ class DurableRecorder(Recorder):
             return 0
         connection = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)
         try:
-            [[number]] = connection.execute("SELECT coalesce(sum(number), 0) FROM counts WHERE what = ?", (what,))
-        except sqlite3.OperationalError:  # the tables are being made
-            return 0
+            connection.execute("BEGIN")  # both statements see the same file
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'counts'").fetchone():
+                return 0
+            [[number]] = connection.execute("SELECT coalesce(sum(number), 0) FROM counts WHERE counter = ?", (what,))
         finally:
             connection.close()
         return int(number)
