@@ -57,12 +57,13 @@ test: $(READY) ## Run all tests and check the coverage
 test-quick: $(READY) ## Run the tests of core and adapters that start no process, without coverage
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not processes' tests/core tests/adapters $(ARGS)
 
-lint: $(READY) ## Check style, format, types (also of users' programs) and layers
+lint: $(READY) ## Check style, format, types (also of users' programs), layers and prose
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/typing
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_prose.py
 
 format: $(READY) ## Format the code
 	$(BIN)/ruff check --fix .
