@@ -247,7 +247,7 @@ class SqliteStore:
             if self._owner_lock is None:
                 self._read(_open)  # no lock file is created beside another program's database
                 try:
-                    self._owner_lock = OwnerLock(self.name)
+                    self._owner_lock = OwnerLock(self.file.path)
                 except OSError as error:
                     raise StoreUnavailable(str(error)) from error
             return self._owner_lock
