@@ -62,7 +62,7 @@ def write(path: str, *, rate: int, calls: int) -> Written:
         entries = [QueuedRecord(record, context, now) for record in records]
         return [LaneBatch(lane, entries) for lane in LANES]
 
-    spool.enqueue(request())  # makes the file
+    spool.enqueue(request())  # creates the file
     timed: Calls = paced(request, spool.enqueue, lambda _: None, rate=rate, calls=calls)
     bypassed = sum(spool.lane(lane)._fallback.pending for lane in LANES) // 12
     for lane in LANES:
@@ -72,7 +72,7 @@ def write(path: str, *, rate: int, calls: int) -> Written:
 
 
 def drain(path: str, lane: str) -> None:
-    """Claim and settle until the file holds no more of this lane's for a while."""
+    """Claim and acknowledge records until the lane was empty 200 times in a row."""
     spool = make(path)
     queue = spool.lane(lane)
     idle = 0
@@ -81,7 +81,7 @@ def drain(path: str, lane: str) -> None:
         entries = queue.claim(100, 1 << 30)
         queue.ack(entries)
         idle = 0 if entries else idle + 1
-        time.sleep(0.01)  # the vendor's reply
+        time.sleep(0.01)  # the vendor's response time
     queue.close()
     spool.close()
 

@@ -1,4 +1,4 @@
-"""The seed of a run, and the spools that it is made with."""
+"""The seed and the spools of the chaos tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.chaos.fates import SEED_VARIABLE, chosen_seed
 
 @pytest.fixture
 def seed() -> int:
-    """The seed that was asked for, else a new one; a test that fails shows it."""
+    """Return the seed of `SESSIONSIGHT_CHAOS_SEED`, or a new one; a failing test shows it."""
     seed = chosen_seed()
     print(f"replay with {SEED_VARIABLE}={seed}")
     return seed
@@ -19,5 +19,5 @@ def seed() -> int:
 
 @pytest.fixture(params=["memory", "sqlite:///{folder}/spool.db"], ids=["memory", "sqlite"])
 def spool(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The `spool` setting, once for each spool there is."""
+    """Return the `spool` setting, for each kind of spool."""
     return str(request.param).format(folder=tmp_path)

@@ -14,38 +14,38 @@ SEED_VARIABLE = "SESSIONSIGHT_CHAOS_SEED"
 class Fate(StrEnum):
     """Outcome of one request, or of one connection."""
 
-    # the request is read, and answered
+    # the request is read and answered
     OK = "ok"
     LATE = "late"
-    """200, after a pause."""
+    """200, delayed."""
     BUSY_SECONDS = "429, seconds"
     BUSY_DATE = "429, date"
     BUSY = "503, Retry-After"
     TIMED_OUT = "408"
     TOO_LARGE = "413"
-    """Of a batch; a single record is taken."""
+    """413 for a batch; a single record is accepted."""
     KEY_REFUSED = "401"
-    """For a while: several requests in a row."""
+    """401 for several requests in a row."""
     MOVED = "307"
-    """A redirect to an address where nobody may call with our key."""
+    """A redirect to an address that must not receive the key."""
     BROKEN = "500"
     GATEWAY = "502"
-    # the request is read, perhaps counted, and not answered in a way that could be understood
+    # the request is read and may be counted, and the response is invalid or missing
     RESET_AFTER = "reset after the body"
     HANG_UP = "closed without a word"
     SILENT = "silence"
     GARBAGE = "garbage"
     CUT_HEAD = "head cut off"
     DRIP_HEAD = "head drips"
-    # it is counted, and the answer's first line says so
+    # it is counted, and the status line says so
     CUT_BODY = "body cut off"
     DRIP_BODY = "body drips"
-    # it is not even read
+    # it is not read
     RESET_BEFORE = "reset before the body"
-    # of a connection, with TLS
+    # connections with TLS
     TLS_STRANGER = "certificate of a stranger"
     TLS_BROKEN = "handshake breaks off"
-    # of a name
+    # name resolution
     NO_NAME = "name not found"
 
 
@@ -54,24 +54,24 @@ NAMES = (Fate.NO_NAME,)
 REQUESTS = tuple(fate for fate in Fate if fate not in {*TLS, *NAMES})
 
 UNREAD = (Fate.RESET_BEFORE,)
-"""The vendor has certainly not counted what it did not read."""
+"""The request was not read, so it was certainly not counted."""
 REFUSED = (
     Fate.BUSY_SECONDS, Fate.BUSY_DATE, Fate.BUSY, Fate.TIMED_OUT, Fate.TOO_LARGE, Fate.KEY_REFUSED, Fate.MOVED,
 )  # fmt: skip
-"""The answer says that nothing was counted."""
+"""The response says that nothing was counted."""
 TAKEN = (Fate.OK, Fate.LATE, Fate.CUT_BODY, Fate.DRIP_BODY)
-"""The answer says that everything was counted."""
+"""The response says that everything was counted."""
 DOUBTFUL = (
     Fate.BROKEN, Fate.GATEWAY, Fate.RESET_AFTER, Fate.HANG_UP, Fate.SILENT, Fate.GARBAGE, Fate.CUT_HEAD, Fate.DRIP_HEAD,
 )  # fmt: skip
-"""The vendor may have counted it or not, and the caller cannot know."""
+"""The caller cannot know whether the vendor has counted it."""
 
 SLOW = (Fate.SILENT, Fate.DRIP_HEAD, Fate.DRIP_BODY)
-"""Those that cost the caller the whole time that a call may take."""
+"""Fates that last until the caller's timeout."""
 
 
 def evenly(*fates: Fate, ok: float, slow: float = 1.0) -> dict[Fate, float]:
-    """Weights for a schedule: this part of the requests is answered well, the rest falls evenly on the fates.
+    """Return weights for a schedule: this share of the requests succeeds, the rest is divided evenly among the fates.
 
     Args:
         *fates: What else may happen.
@@ -96,7 +96,7 @@ class Schedule:
     """
 
     SPELL = (2, 6)
-    """How many requests in a row meet a key that is refused."""
+    """The number of consecutive requests with a rejected key."""
 
     def __init__(self, seed: int, name: str, weights: Mapping[Fate, float] | None = None) -> None:
         self._chance = random.Random(f"{seed}:{name}")
@@ -104,12 +104,12 @@ class Schedule:
         self._spell = 0
 
     def calm(self) -> None:
-        """From now on everything goes well."""
+        """Let all requests succeed from now on."""
         self._weights = {Fate.OK: 1.0}
         self._spell = 0
 
     def draw(self) -> Fate:
-        """The next fate."""
+        """Return the next fate."""
         if self._spell:
             self._spell -= 1
             return Fate.KEY_REFUSED
@@ -119,15 +119,15 @@ class Schedule:
         return fate
 
     def coin(self) -> bool:
-        """Heads or tails."""
+        """Return a random truth value."""
         return self._chance.random() < 0.5
 
     def number(self, lowest: float, highest: float) -> float:
-        """A number between the two."""
+        """Return a random number between the two."""
         return self._chance.uniform(lowest, highest)
 
 
 def chosen_seed() -> int:
-    """The seed that was asked for, else a new one."""
+    """Return the seed of `SESSIONSIGHT_CHAOS_SEED`, or a new one."""
     given = os.environ.get(SEED_VARIABLE, "").strip()
     return int(given) if given else secrets.randbits(32)

@@ -1,4 +1,4 @@
-"""A site whose spool lies on a disk that is full for a while, and what becomes of all that it captures.
+"""A site whose spool is on a disk that is temporarily full, and the outcome of its records.
 
     python -m tests.chaos.full_disk small-disk /tmp/folder serving
     python -m tests.chaos.full_disk size-limit /tmp/folder starting
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
 
 DISK_BYTES = 8 * 1024 * 1024
 BUSY = {Fate.BUSY: 1.0}
-"""Nobody takes anything."""
+"""No vendor accepts anything."""
 VISITS = 40
 KEYED = range(3, VISITS, 10)
-"""Visits whose records have a key; they come again while the disk is full."""
+"""Visits whose records have a key; they are repeated while the disk is full."""
 LARGE = 8 * 1024
-"""Bytes of properties that no gap of a full disk has room for."""
+"""Bytes of properties that do not fit into any free page of a full disk."""
 TIMEOUT = 120.0
-"""Seconds that a run takes at most."""
+"""The timeout of a run in seconds."""
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -64,37 +64,37 @@ class Report(Struct, frozen=True, kw_only=True):
     answers: dict[str, int]
     """Responses to visitors by status."""
     full: dict[str, LaneStats]
-    """The ledgers, after visits to a site whose disk is full."""
+    """The counters after visits while the disk is full."""
     in_memory: dict[str, int]
-    """How many records were in memory by then, or had been there, of each lane."""
+    """The number of records of each lane that were in memory by then, or had been there."""
     flushed: bool
     """True if a flush reported that everything was delivered, while the disk was full."""
     end: dict[str, LaneStats]
-    """The ledgers in the end."""
+    """The final counters."""
     bypassed: dict[str, int]
-    """How many records the file says had to wait in memory, of each lane."""
+    """The file's counter of records that waited in memory, for each lane."""
     drained: bool
-    """True if everything was delivered once there was room."""
+    """True if everything was delivered once there was space."""
     log: list[str]
     problems: list[str]
-    """Whatever is not accounted for."""
+    """Records that are not accounted for."""
 
 
 # --- disks ---------------------------------------------------------------------------------------------------
 
 
 class Disk(Protocol):
-    """Where the spool is, in a folder called `disk`."""
+    """The disk of the spool, mounted on a folder called `disk`."""
 
     def fill(self) -> str:
-        """From now on there is no room. Gives the system's word for that."""
+        """Use up all space, and return the name of the system's error."""
 
     def free(self) -> None:
-        """From now on there is room again."""
+        """Free the space."""
 
 
 class SmallDisk:
-    """A file system of its own, mounted on the folder. While it is full, a neighbour takes whatever becomes free."""
+    """A separate file system. While it is full, another process uses up whatever becomes free."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "neighbour.log"
@@ -102,13 +102,13 @@ class SmallDisk:
         self._neighbour = threading.Thread(target=self._eat, daemon=True)
 
     def fill(self) -> str:
-        """Take all the room there is, and go on taking."""
+        """Use up all space, and keep doing so."""
         refused = self._take()
         self._neighbour.start()
         return refused
 
     def free(self) -> None:
-        """Remove what the neighbour has written."""
+        """Remove the files of the other process."""
         self._sated.set()
         self._neighbour.join(PATIENCE)
         self._file.unlink()
@@ -128,7 +128,7 @@ class SmallDisk:
 
 
 class SizeLimit:
-    """A bound on the size of this process's files, as by `ulimit -f`: none may outgrow those that are there."""
+    """A limit on file sizes, as by `ulimit -f`: no file can exceed the largest existing one."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -147,7 +147,7 @@ class SizeLimit:
         raise AssertionError("there is no limit")
 
     def free(self) -> None:
-        """Lift it."""
+        """Remove the bound."""
         resource.setrlimit(resource.RLIMIT_FSIZE, self._before)
 
 
@@ -156,18 +156,18 @@ DISKS: dict[str, Callable[[Path], Disk]] = {"small-disk": SmallDisk, "size-limit
 
 @cache
 def mounting() -> tuple[str, ...] | None:
-    """Return the prefix of a command that may mount something in its own namespace; None where nobody lets us."""
+    """Return the prefix of a command that can mount file systems in its own namespace; None if it is not permitted."""
     with tempfile.TemporaryDirectory() as folder:
         for prefix in (("unshare", "--mount"), ("unshare", "--mount", "--map-root-user")):
             command = [*prefix, "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]
-            with contextlib.suppress(OSError):  # there is no such program
+            with contextlib.suppress(OSError):  # the program is missing
                 if subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode == 0:
                     return prefix
     return None
 
 
 def possible() -> list[str]:
-    """The disks that can be filled on this machine: at least one."""
+    """Return the disks that can be filled on this machine: at least one."""
     return [disk for disk in DISKS if disk != "small-disk" or mounting()]
 
 
@@ -175,14 +175,14 @@ def possible() -> list[str]:
 
 
 class Site:
-    """A WSGI app, and its visitors. Each visit captures an event and a goal, whose tokens its number gives."""
+    """A WSGI application and its visitors. Each visit captures an event and a goal, whose tokens contain its number."""
 
     def __init__(self, scene: Scene) -> None:
         self._app = AnalyticsMiddleware(self._visited, client=scene.client)
         self.answers: Counter[str] = Counter()
 
     def come(self, visits: Iterable[int], *, large: bool = False) -> Counter[str]:
-        """Serve these visits, several at a time. Gives the tokens that were captured."""
+        """Serve these visits concurrently, and return the captured tokens."""
         visits = list(visits)
         with ThreadPoolExecutor(4) as visitors:
             self.answers.update(visitors.map(lambda visit: self._serve(visit, LARGE if large else 0), visits))
@@ -195,7 +195,7 @@ class Site:
 
         def start_response(status: str, headers: Any, exc_info: Any = None) -> Callable[[bytes], object]:
             said.append(status)
-            return said.append  # type: ignore[return-value]  # nobody calls it
+            return said.append  # type: ignore[return-value]  # never called
 
         body: Any = self._app(environ, start_response)
         try:
@@ -216,11 +216,11 @@ class Site:
         return [b"welcome"]
 
 
-# --- what happens --------------------------------------------------------------------------------------------
+# --- scenarios --------------------------------------------------------------------------------------------
 
 
 def fills_up_while_serving(disk: Disk, folder: Path) -> Report:
-    """The disk fills up under a site that serves."""
+    """The disk fills up while the site serves requests."""
     with _scene(folder) as scene, _log() as log:
         site = Site(scene)
         captured = site.come(range(VISITS))
@@ -238,13 +238,13 @@ def is_full_at_the_start(disk: Disk, folder: Path) -> Report:
 
 
 def delivers_from_a_file_with_pages_to_spare(disk: Disk, folder: Path) -> Report:
-    """The disk fills up while records wait in a file that once held more."""
+    """The disk fills up while records wait in a file with free pages."""
     with _scene(folder) as scene, _log() as log:
         site, spool = Site(scene), _spool(scene)
         scene.calm()
         captured = site.come(range(VISITS), large=True)
         assert scene.client.flush(2 * PATIENCE)
-        spool.store.file.disconnect()  # whereby the log is written back, and is restarted
+        spool.store.file.disconnect()  # checkpoints the log
         for vendor in scene.vendors.values():
             vendor.weather(BUSY)
         captured += site.come(range(VISITS, 2 * VISITS))
@@ -266,7 +266,7 @@ HAPPENINGS: dict[str, Callable[[Disk, Path], Report]] = {
 def _through_it(
     disk: Disk, scene: Scene, site: Site, captured: Counter[str], log: list[str], *, refused: str | None = None
 ) -> Report:
-    """Visits to a full disk, at first while no vendor takes anything; then there is room."""
+    """Visit the site while the disk is full, at first while no vendor accepts anything; then free the disk."""
     spool = _spool(scene)
     refused = refused or disk.fill()
     captured += site.come([*range(VISITS, 2 * VISITS), *KEYED], large=True)
@@ -303,7 +303,7 @@ def _report(
 
 def _scene(folder: Path) -> Scene:
     weather, spool = dict.fromkeys(WEATHER, BUSY), f"sqlite:///{folder}/disk/spool.db"
-    # Nothing is in memory for other reasons than the disk's.
+    # A long timeout, so that the full disk is the only reason to keep records in memory.
     return Scene(1, weather, folder, spool=spool, spool_busy_timeout=PATIENCE, goals_on_unknown="retry")
 
 
@@ -317,7 +317,7 @@ def _in_memory(spool: SqliteSpool) -> dict[str, int]:
     for name, queue in spool._lanes.items():
         with queue._transfer_lock:
             in_memory[name] = queue._fallback.pending
-            with contextlib.suppress(StoreError):  # what was not open before its disk was full cannot be read
+            with contextlib.suppress(StoreError):  # a file that was not open before cannot be opened on a full disk
                 in_memory[name] += _bypassed(spool, name)
     return in_memory
 
@@ -343,7 +343,7 @@ def _log() -> Iterator[list[str]]:
 
 
 def run(disk: str, folder: Path, happening: str) -> Report:
-    """Let it happen in a process of its own."""
+    """Run a scenario in a separate process."""
     place = folder / "disk"
     place.mkdir()
     command = [sys.executable, "-m", "tests.chaos.full_disk", disk, str(folder), happening]
@@ -359,7 +359,7 @@ def run(disk: str, folder: Path, happening: str) -> Report:
 
 
 def main(disk: str, folder: str, happening: str) -> None:
-    """Let it happen here."""
+    """Run a scenario in this process."""
     report = HAPPENINGS[happening](DISKS[disk](Path(folder) / "disk"), Path(folder))
     os.write(sys.stdout.fileno(), msgspec.json.encode(report))
 

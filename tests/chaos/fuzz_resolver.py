@@ -1,4 +1,4 @@
-"""Feeds the resolver what no browser would send, guided by which of its lines that reaches.
+"""Fuzzes the resolver with coverage-guided input.
 
     python -m tests.chaos.fuzz_resolver -runs=200000
 
@@ -24,7 +24,7 @@ _MODULES = (
 
 
 def look_at(headers: dict[str, str], query: str, path: str) -> None:
-    """Resolve a request, and hold the context to what the vendors take."""
+    """Resolve a request, and check the context against the vendors' limits."""
     from sessionsight.request.context import MAX_ID, TrackingContext, valid_id, valid_session_id
     from sessionsight.request.raw import RequestData
     from sessionsight.request.resolve import resolve
@@ -47,7 +47,7 @@ def look_at(headers: dict[str, str], query: str, path: str) -> None:
 
 
 def main() -> None:
-    """Fuzz until the options say that it is enough."""
+    """Fuzz until the limits of the options are reached."""
     atheris: Any = importlib.import_module("atheris")
     with atheris.instrument_imports(include=list(_MODULES)):
         for module in _MODULES:
@@ -56,7 +56,7 @@ def main() -> None:
     def one(raw: bytes) -> None:
         source = atheris.FuzzedDataProvider(raw)
         headers = {name: source.ConsumeUnicode(source.ConsumeIntInRange(0, 400)) for name in HEADERS}
-        if source.ConsumeBool():  # most of what matters begins with a name that is looked for
+        if source.ConsumeBool():  # most branches need a name that the resolver reads
             headers["cookie"] = f"ss_sid={headers['cookie']}; anon={headers['x-anonymous']}"
         look_at(headers, source.ConsumeUnicode(200), source.ConsumeUnicode(200))
 

@@ -1,4 +1,4 @@
-"""A site under load, on a spool that its workers share, with a worker killed by -9 every now and then.
+"""A site under load whose workers share a spool and are killed with SIGKILL from time to time.
 
 What holds: a visit that was served to the end is delivered or accounted for; nothing is counted twice unless its worker
 died before it could write down that it had been.
@@ -32,9 +32,9 @@ HALF_DOWN = evenly(
     Fate.BROKEN, Fate.GATEWAY, Fate.BUSY_SECONDS, Fate.BUSY, Fate.TOO_LARGE, Fate.RESET_AFTER, Fate.RESET_BEFORE,
     Fate.HANG_UP, Fate.GARBAGE, Fate.CUT_HEAD, ok=0.5,
 ) | {Fate.OK: 0.2, Fate.LATE: 0.3}  # fmt: skip
-"""The vendor fails half the time, and is slow enough for a kill to find calls on their way."""
+"""The vendor fails half the time, and is slow enough that kills hit calls in flight."""
 PATIENCE = 0.2
-"""Seconds that it takes at most."""
+"""The timeout in seconds."""
 CONCURRENCY = {"sessionsight": 8, "signal": 1}
 
 
@@ -50,27 +50,27 @@ class Plan:
     kill_every: float = 1.0
     """Seconds between two kills."""
     kills: int | None = None
-    """No more than so many; until everything is delivered, by default."""
+    """The largest number of kills; by default until everything is delivered."""
     pace: float | None = None
-    """Visits in a second; as many as the site serves, by default."""
+    """Visits per second; by default as many as the site serves."""
     patience: float = 600.0
-    """Seconds that delivery may take after the last visit."""
+    """The timeout for delivery after the last visit, in seconds."""
 
     @property
     def visits(self) -> int:
-        """How many visits capture so much."""
+        """Return the number of visits that capture this many records."""
         return self.captures // (EVENTS_OF_A_VISIT + 1)
 
 
 @dataclass
 class Lane:
-    """One lane's figures."""
+    """The figures of one lane."""
 
     name: str
     served: set[str]
-    """Tokens of visits that were served to the end."""
+    """Tokens of visits with a complete response."""
     cut: set[str]
-    """Tokens of visits whose response broke off."""
+    """Tokens of visits with an incomplete response."""
     stats: LaneStats
     dead: list[DeadLetter]
     vendor: Vendor
@@ -89,7 +89,7 @@ class Lane:
         return {token for token, number in self.counted.items() if number > 1}
 
     def wrongly_repeated(self) -> set[str]:
-        """Records that were sent again although its worker must have known that it had arrived.
+        """Records that were sent again although their worker had received the response.
 
         A worker that was killed may have had as many answers in hand, unread, as it makes calls at a time.
         """
@@ -183,7 +183,7 @@ class Result:
 
 
 def run(plan: Plan, folder: Path) -> Result:
-    """Serve all visits, kill workers meanwhile, wait until everything is delivered, and count."""
+    """Serve all visits, kill workers meanwhile, wait until everything is delivered, and count records."""
     begun = time.monotonic()
     with ExitStack() as stack:
         goals = stack.enter_context(Vendor("sessionsight", seed=plan.seed, weights=HALF_DOWN, patience=PATIENCE))
@@ -214,7 +214,7 @@ def _events_of(visits: list[int]) -> set[str]:
 
 @contextmanager
 def _gunicorn(plan: Plan, port: int, environ: dict[str, str], folder: Path) -> Iterator[int]:
-    """The site, with a process of its own for each worker. Gives the master's pid."""
+    """Start the site with its workers, and yield the master's pid."""
     command = [
         sys.executable, "-m", "gunicorn", "tests.chaos.site:app", "--bind", f"127.0.0.1:{port}",
         "--worker-class", "gthread", "--workers", str(plan.workers), "--threads", str(plan.threads),
@@ -249,7 +249,7 @@ def _visitors(plan: Plan, port: int, folder: Path) -> Iterator[subprocess.Popen[
 
 @contextmanager
 def _kills(master: int, plan: Plan) -> Iterator[set[str]]:
-    """Kill a worker now and then. Gives the pids of those that were."""
+    """Kill a worker from time to time, and return the pids of the killed ones."""
     chance = random.Random(f"{plan.seed}: kills")
     killed: set[str] = set()
     enough = threading.Event()
@@ -272,7 +272,7 @@ def _kills(master: int, plan: Plan) -> Iterator[set[str]]:
 
 
 def _children(pid: int) -> list[int]:
-    """The processes that this one has started and that have begun to work; Linux only."""
+    """Return the child processes that have started working; Linux only."""
     try:
         return sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
     except OSError:

@@ -1,4 +1,4 @@
-"""Names that no server is asked for: this process's resolver knows the vendors of a run, and loses them at times."""
+"""Name resolution within the process: it knows the vendors of a run, and fails when their schedule says so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.chaos.vendor import Vendor
 
 @contextmanager
 def known(*vendors: Vendor) -> Iterator[None]:
-    """Within, the names under `.invalid` lead to these vendors, when their schedules say so, and to nobody else."""
+    """Resolve names under `.invalid` to these vendors, unless their schedules say otherwise."""
     by_host = {urlsplit(vendor.url).hostname: vendor for vendor in vendors}
     original = socket.getaddrinfo
 

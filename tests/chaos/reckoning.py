@@ -1,4 +1,4 @@
-"""Holds together what the client says of each lane, what its transport saw, and what the vendor wrote in its diary."""
+"""Compares the client's counters of each lane with the calls of its transport and the requests of the vendor."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Outcome(Enum):
 
 
 class Try(NamedTuple):
-    """A record on its way, once."""
+    """One attempt to send a record."""
 
     begun: float
     token: str
     outcome: Outcome
     late: bool
-    """It came back when its lane may have given it up, as one whose outcome is unknown."""
+    """The call returned when its lane may have timed it out, as one with an unknown outcome."""
 
 
 class Witness:
-    """A transport that writes down what comes back through it."""
+    """A transport that records the outcome of each call."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -65,18 +65,18 @@ class Witness:
 
 @dataclass
 class Account:
-    """All that is known of one lane, at rest."""
+    """The figures of one lane when nothing is pending."""
 
     lane: str
     stats: LaneStats
     captured: Counter[str]
-    """Token to how often it was captured for this lane."""
+    """Token to the number of times that it was captured for this lane."""
     dead: Sequence[DeadLetter]
     tries: Sequence[Try]
     counted: Counter[str]
-    """Token to how often the vendor has counted it."""
+    """Token to the number of times that the vendor has counted it."""
     repeats: bool
-    """True if the lane sends again what may have arrived."""
+    """True if the lane repeats records whose outcome is unknown."""
     dead_tokens: Counter[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -87,7 +87,7 @@ class Account:
         return sum(number > 1 for number in self.counted.values())
 
     def unknown(self) -> int:
-        """Tries of which nobody knows what came of them."""
+        """Attempts with an unknown outcome."""
         return sum(each.outcome is Outcome.UNKNOWN for each in self.tries)
 
     def problems(self) -> list[str]:
@@ -121,7 +121,7 @@ class Account:
     def _repetitions(self) -> list[str]:
         problems = []
         by_token: dict[str, list[Try]] = defaultdict(list)
-        for each in sorted(self.tries, key=lambda each: each.begun):  # one that hung comes back after its successor
+        for each in sorted(self.tries, key=lambda each: each.begun):  # one that hung may return after its successor
             by_token[each.token].append(each)
         for token, tries in by_token.items():
             settled = [each.outcome is Outcome.TAKEN and not each.late for each in tries[:-1]]
@@ -141,7 +141,7 @@ HEADINGS = ROW.format("lane", "captured", "delivered", "pending", "dead", "dropp
 
 
 def row(account: Account) -> str:
-    """One lane's figures."""
+    """The figures of one lane."""
     stats = account.stats
     return ROW.format(
         account.lane,

@@ -1,4 +1,4 @@
-"""The long form of the chaos suite: prints what became of every record, and fails if one is not accounted for.
+"""The long form of the chaos suite: prints the outcome of all records, and fails if one is not accounted for.
 
     python -m tests.chaos.run                      # all of it, five to ten minutes
     python -m tests.chaos.run --only kill --captures 100000
@@ -27,7 +27,7 @@ PARTS = ("storm", "kill", "fuzz")
 
 
 def main() -> int:
-    """Run the parts that are asked for. Gives the exit status."""
+    """Run the selected parts, and return the exit status."""
     arguments = _arguments()
     seed = chosen_seed()
     print(f"replay with {SEED_VARIABLE}={seed}\n")

@@ -1,4 +1,4 @@
-"""The site whose workers are killed: each visit captures some events and a goal, whose tokens its number gives.
+"""The site whose workers are killed. Each visit captures events and a goal with tokens derived from its number.
 
     CHAOS_SPOOL=sqlite:////tmp/spool.db CHAOS_GOALS=http://127.0.0.1:1234 CHAOS_EVENTS=http://127.0.0.1:1235 \\
         gunicorn --workers 4 tests.chaos.site:app
@@ -26,25 +26,25 @@ BATCH = 20
 
 
 def event_tokens(visit: int) -> list[str]:
-    """The events that a visit captures."""
+    """Return the events that a visit captures."""
     first = visit * EVENTS_OF_A_VISIT
     return [f"token-event-{number}" for number in range(first, first + EVENTS_OF_A_VISIT)]
 
 
 def goal_token(visit: int) -> str:
-    """The goal that a visit captures."""
+    """Return the goal that a visit captures."""
     return f"token-goal-{visit}"
 
 
 class Goals(SessionSight, frozen=True, kw_only=True):
-    """SessionSight; its calls say which process sends them."""
+    """SessionSight with the sending process in a header of each call."""
 
     def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
         return [_signed(call) for call in super().build_requests(entries, now=now)]
 
 
 class Events(Signal, frozen=True, kw_only=True):
-    """Signal; its calls say which process sends them."""
+    """Signal with the sending process in a header of each call."""
 
     def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
         return [_signed(call) for call in super().build_requests(entries, now=now)]
@@ -75,7 +75,7 @@ def settings(spool: str, goals: str, events: str) -> Settings:
 
 
 def visited(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """`/17`: the seventeenth visit."""
+    """Serve `/17`, the seventeenth visit."""
     analytics: Any = environ[KEY]
     visit = int(environ["PATH_INFO"].strip("/"))
     for token in event_tokens(visit):
@@ -87,7 +87,7 @@ def visited(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable
 
 
 def __getattr__(name: str) -> Any:
-    """`app`, made in the worker that asks for it."""
+    """Return `app`, created in the worker that imports it."""
     if name != "app":
         raise AttributeError(name)
     told = settings(os.environ["CHAOS_SPOOL"], os.environ["CHAOS_GOALS"], os.environ["CHAOS_EVENTS"])

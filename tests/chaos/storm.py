@@ -1,4 +1,4 @@
-"""Four vendors in every weather, and a client that captures for all of them; at the end every record is asked for."""
+"""Four vendors with random faults, and a client that captures for all of them; every record is accounted for."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ KEYS = {
     "analyse": "pk_live_of_the_storm",
 }
 STORM = evenly(*REQUESTS, ok=0.5, slow=0.1)
-"""Half of the requests go well."""
+"""Half of the requests succeed."""
 UNTRUSTED = {**STORM, Fate.TLS_STRANGER: 0.2, Fate.TLS_BROKEN: 0.1, Fate.NO_NAME: 0.2}
-"""And connections fail besides."""
+"""The same, with failing connections."""
 GOALS = "sessionsight"
 """The lane that counts goals; the others take events."""
 WEATHER = {"sessionsight": STORM, "signal": STORM, "saytics": UNTRUSTED, "analyse": UNTRUSTED}
@@ -40,7 +40,7 @@ HASTE = {
     "read_timeout": 0.3, "connect_timeout": 1.0, "total_timeout": 0.6, "breaker_failures": 3,
     "queue_records": 1_000_000, "dead_letters": 1_000_000, "dedupe_keys": 1_000_000, "trust_env": False,
 }  # fmt: skip
-"""Settings under which nothing takes long, and nothing is dropped for want of room."""
+"""Settings with short delays and large bounds."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ class Plan:
 
     seed: int
     visits: int
-    """Each captures an event and a goal; some do so twice, under one key."""
+    """The number of visits, each of which captures an event and a goal; some do so twice with one key."""
     spool: str = "memory"
     goals_on_unknown: Literal["dead_letter", "retry"] = "dead_letter"
     visitors: int = 4
-    """Threads that capture at the same time."""
+    """The number of threads that capture concurrently."""
     storm: float = 8.0
-    """Seconds that the weather stays at most, once the last visitor has gone."""
+    """Seconds for which faults last at most after the last visit."""
     patience: float = 60.0
-    """Seconds that the lanes have to deliver everything, once the weather is calm."""
+    """The timeout for delivery without faults, in seconds."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further settings."""
 
@@ -143,7 +143,7 @@ class Scene:
         self._stack.close()
 
     def calm(self) -> None:
-        """All vendors are well from now on, and all lanes hear of it."""
+        """Let all vendors succeed from now on, and resume all lanes."""
         for vendor in self.vendors.values():
             vendor.calm()
         self.client.resume()
@@ -167,7 +167,7 @@ class Scene:
 
 
 def run(plan: Plan, folder: Path) -> Result:
-    """Let the vendors rage while visitors come, then calm them, and ask for every record."""
+    """Capture while the vendors fail, then let them succeed, and account for every record."""
     options = {"spool": plan.spool, "goals_on_unknown": plan.goals_on_unknown, **plan.options}
     with Scene(plan.seed, WEATHER, folder, **options) as scene:
         events, goals = visit(scene.client, plan)
@@ -185,7 +185,7 @@ def run(plan: Plan, folder: Path) -> Result:
 
 
 def destinations(urls: Mapping[str, str]) -> list[Destination]:
-    """All four vendors, in batches small enough to meet many fates."""
+    """Return all four vendors, with small batches so that many requests are made."""
     return [
         SessionSight(secret_api_key=KEYS["sessionsight"], property_id="shop", api_url=urls["sessionsight"]),
         Signal(api_key=KEYS["signal"], project_id="shop", endpoint=urls["signal"], batch_size=7),
@@ -198,7 +198,7 @@ def destinations(urls: Mapping[str, str]) -> list[Destination]:
 
 
 def visit(client: Client, plan: Plan, *, first: int = 0) -> tuple[Counter[str], Counter[str]]:
-    """Capture by several threads. Gives the tokens of events and of goals, with how often each was captured.
+    """Capture in several threads, and return the tokens of events and of goals with their counts.
 
     Args:
         client: Captures.

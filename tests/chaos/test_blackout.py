@@ -1,4 +1,4 @@
-"""One vendor is well and three are ill for good: the one that is well gets everything, at once and in order."""
+"""One vendor works and three always fail: the working one receives everything without delay and in order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VISITS = 60
 
 
 @pytest.mark.parametrize("healthy", ["sessionsight", "signal", "saytics", "analyse"])
-def test_a_vendor_that_is_well_gets_everything_in_order_while_the_others_take_nothing(
+def test_a_working_vendor_receives_everything_in_order_while_the_others_fail(
     healthy: str, seed: int, spool: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)
@@ -44,7 +44,7 @@ def test_a_vendor_that_is_well_gets_everything_in_order_while_the_others_take_no
         lanes = scene.client.stats().lanes
         assert {name: (lanes[name].delivered, lanes[name].pending) for name in sick} == dict.fromkeys(sick, (0, VISITS))
         order = [token for visit in scene.vendors[healthy].diary for token in visit.tokens]
-        # Goals travel several at a time, and may overtake each other.
+        # Goals are sent concurrently, so their order may change.
         assert (sorted(order, key=list(captured).index) if healthy == GOALS else order) == list(captured)
 
         scene.calm()

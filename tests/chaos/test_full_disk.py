@@ -1,4 +1,4 @@
-"""The disk is full, for real: the host serves on, nothing is lost, and all of it is told and counted."""
+"""A disk that is really full: the site keeps serving, no record is lost, and everything is logged and counted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ERROR = "records are kept in memory until it can be used"
 
 
 def ledgers(stats: dict[str, LaneStats]) -> dict[str, tuple[int, int, int, dict[str, int]]]:
-    """Captured, delivered, pending, and what was dropped, of each lane."""
+    """Return captured, delivered, pending and dropped records of each lane."""
     assert not any(lane.dead for lane in stats.values())
     return {name: (lane.captured, lane.delivered, lane.pending, lane.dropped) for name, lane in stats.items()}
 
@@ -32,44 +32,40 @@ def errors(report: Report) -> list[str]:
 
 @pytest.mark.parametrize("disk", DISKS)
 @pytest.mark.parametrize("happening", ["serving", "starting"])
-def test_a_site_whose_disk_is_full_serves_on_and_all_that_it_captures_is_delivered(
-    disk: str, happening: str, tmp_path: Path
-) -> None:
+def test_a_site_with_a_full_disk_keeps_serving_and_loses_no_record(disk: str, happening: str, tmp_path: Path) -> None:
     report = full_disk.run(disk, tmp_path, happening)
 
     served = 3 * VISITS + len(KEYED)
-    before = VISITS if happening == "serving" else 0  # by this process
+    before = VISITS if happening == "serving" else 0  # captured by this process
     assert report.refused == REFUSED[disk]
     assert report.answers == {SERVED: served - VISITS + before}
-    # While it is full: what could not be written is in memory, and what has no key is delivered from there. A limit
-    # leaves room within the file, where the keys are: all that come twice may be known by then.
+    # While it is full: records that could not be written are in memory, and those without a key are delivered from
+    # there. A limit on file sizes leaves free pages in the file, so the keys may have been checked by then.
     seconds: list[dict[str, int]] = [{}] if disk == "small-disk" else [{}, {"duplicate": len(KEYED)}]
     assert all(lane.delivered == 0 and lane.dropped in seconds for lane in report.full.values())
     assert all(lane.balanced for lane in report.full.values())
     assert all(0 < number <= VISITS + len(KEYED) for number in report.in_memory.values())
     assert not report.flushed
-    if happening == "serving":  # A file that is open can be read, although others leave no room to open it again.
+    if happening == "serving":  # an open file can still be read
         assert not any("cannot be read" in (lane.last_error or "") for lane in report.full.values())
         captured = 2 * VISITS + len(KEYED)
         known = {name: sum(lane.dropped.values()) for name, lane in report.full.items()}
         assert {name: (lane.captured, lane.pending, lane.dead) for name, lane in report.full.items()} == {
             name: (captured, captured - number, 0) for name, number in known.items()
         }
-    # And afterwards.
+    # After the disk was freed.
     assert report.drained
     assert report.problems == []
     assert ledgers(report.end) == dict.fromkeys(LANES, (served, 3 * VISITS, 0, {"duplicate": len(KEYED)}))
     assert report.bypassed == report.in_memory
-    # The operator reads once what is wrong, and when it is over.
+    # The error is logged once, and so is its end.
     assert [ERROR in line and "full" in line for line in errors(report)] == [True]
     for lane in LANES:
         assert sum(line.startswith(f"INFO {lane}: the spool can be written again") for line in report.log) == 1
 
 
 @pytest.mark.parametrize("disk", DISKS)
-def test_what_waits_in_a_file_with_pages_to_spare_is_delivered_while_the_disk_is_full(
-    disk: str, tmp_path: Path
-) -> None:
+def test_records_in_a_file_with_free_pages_are_delivered_while_the_disk_is_full(disk: str, tmp_path: Path) -> None:
     report = full_disk.run(disk, tmp_path, "delivering")
 
     assert ledgers(report.full) == dict.fromkeys(LANES, (2 * VISITS, VISITS, VISITS, {}))

@@ -1,4 +1,4 @@
-"""Workers are killed while they serve and deliver; what a visitor was served is never lost, and never doubled."""
+"""Workers are killed while they serve and deliver: records of completed responses are neither lost nor sent twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 
-def test_nothing_is_lost_and_nothing_doubled_when_workers_are_killed(
+def test_killed_workers_neither_lose_nor_repeat_records(
     seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)

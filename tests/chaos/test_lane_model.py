@@ -1,4 +1,4 @@
-"""A lane against a model of it: whatever happens to it in whatever order, each record has one fate.
+"""Model test of a lane: after any sequence of events, each record has exactly one outcome.
 
 The clock stands still unless a rule moves it, and calls come back when a rule says so: no thread, no socket, no chance
 but Hypothesis's own.
@@ -52,7 +52,7 @@ MAX_AGE = 5_000.0
 
 
 class Clock:
-    """A `time` module whose hands are moved by rules."""
+    """A `time` module that is advanced by rules."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -68,7 +68,7 @@ class Clock:
 
 
 class Hands:
-    """`SenderPool` whose calls come back when they are told to."""
+    """A `SenderPool` whose calls return when a rule says so."""
 
     next_deadline = math.inf
 
@@ -106,7 +106,7 @@ def tokens_of(call: VendorRequest) -> list[str]:
 
 
 class LaneModel(RuleBasedStateMachine):
-    """One lane on a spool in memory."""
+    """One lane with a memory spool."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,12 +121,12 @@ class LaneModel(RuleBasedStateMachine):
         self.launched: set[str] = set()
         """Records sent since the process began."""
         self.gone: set[str] = set()
-        """Records that became a dead letter, even if another one took its place at once."""
+        """Records that became dead letters, including those that were replaced by later ones."""
         self.delivered: set[str] = set()
         self.refused: set[str] = set()
         self.doubtful: set[str] = set()
         self.unnoticed: list[tuple[list[str], str]] = []
-        """Answers that have come back, and that the lane has not looked at."""
+        """Responses that the lane has not processed yet."""
         self.seen = 0
         self.wait = 0.0
 
@@ -166,11 +166,11 @@ class LaneModel(RuleBasedStateMachine):
             self.vendor, self.queue, hands, self.options, LaneLogger("vendor", ThrottledLogger(buffered=True))
         )
 
-    # --- what may happen ---------------------------------------------------------------------------
+    # --- rules -------------------------------------------------------------------------------------
 
     @rule(number=st.integers(1, 5), goal=st.booleans(), keyed=st.booleans())
     def offer(self, number: int, goal: bool, keyed: bool) -> None:
-        """A request hands over some records, each of them twice if they bear a key."""
+        """Enqueue records of a request, keyed ones twice."""
         entries: list[QueuedRecord] = []
         for _ in range(number):
             token = f"{'goal' if goal else 'event'} {len(self.offered)}"
@@ -190,7 +190,7 @@ class LaneModel(RuleBasedStateMachine):
 
     @rule(people=st.lists(st.integers(0, 1), min_size=1, max_size=4))
     def identify(self, people: list[int]) -> None:
-        """Something is said about some people: what arrives last must be what was said last."""
+        """Enqueue identifications, which must arrive in their order."""
         entries: list[QueuedRecord] = []
         for person in people:
             token = f'{{"{person}": {len(self.offered)}}}'
@@ -204,7 +204,7 @@ class LaneModel(RuleBasedStateMachine):
 
     @rule()
     def turn(self) -> None:
-        """The lane does what it can do now."""
+        """Run the lane once."""
         self.wait = self.dispatcher.run_once()
         for tokens, answer in self.unnoticed:
             self.note(tokens, answer)
@@ -218,7 +218,7 @@ class LaneModel(RuleBasedStateMachine):
     @precondition(lambda self: self.hands.calls)
     @rule(which=st.integers(0, 2), answer=st.sampled_from(sorted(ANSWERS)), noticed=st.booleans())
     def answer(self, which: int, answer: str, noticed: bool) -> None:
-        """A call comes back, and the lane takes note at once or with the next ones."""
+        """Return from a call; the lane processes it now or with the next ones."""
         attempt = [*self.hands.calls][which % len(self.hands.calls)]
         self.unnoticed.append((tokens_of(self.hands.calls[attempt]), answer))
         self.hands.bring_back(attempt, ANSWERS[answer])
@@ -235,19 +235,19 @@ class LaneModel(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.2, 1.0, 4.0, 8.0, 15.0, 30.0, 60.0, MAX_AGE + 1]))
     def pass_time(self, seconds: float) -> None:
-        """Nothing happens for a while, or for so long that what waits becomes too old."""
+        """Advance the clock, possibly so far that records expire."""
         self.clock.now += seconds
         self.turn()
 
     @rule()
     def resume(self) -> None:
-        """The operator has mended something."""
+        """Resume the lane."""
         self.dispatcher.resume()
 
-    # --- what must hold ----------------------------------------------------------------------------
+    # --- invariants ---------------------------------------------------------------------------------
 
     def look_at_launches(self) -> None:
-        """Nothing leaves again that is settled, and no record is on its way twice."""
+        """No resolved record is sent again, and no record is in flight twice."""
         limits = self.vendor.limits
         assert self.hands.in_flight <= limits.concurrency
         for call in self.hands.submitted[self.seen :]:
@@ -263,7 +263,7 @@ class LaneModel(RuleBasedStateMachine):
         assert len(flying) == len(set(flying))
 
     def look_at_order(self, tokens: list[str]) -> None:
-        """Of what was said about a person, nothing leaves before something earlier is settled, but in the same call."""
+        """A record about a person is sent only after all earlier ones are resolved, or in the same call."""
         settled = self.delivered | self.gone
         for said in self.said.values():
             going = [token for token in tokens if token in said]
@@ -292,11 +292,11 @@ class LaneModel(RuleBasedStateMachine):
         assert stats.dead == len(self.queue.dead_letters()) <= self.options.dead_letters
         assert stats.dropped.get("duplicate", 0) <= self.duplicates
         assert stats.dropped.keys() <= {"duplicate", "queue_full", "dead_letters_full"}
-        # What a dead process had claimed counts as pending before anybody has taken it over.
+        # Claims of a dead process count as pending before they are recovered.
         assert self.queue.pending <= stats.pending if self.spool.durable else self.queue.pending == stats.pending
 
     def teardown(self) -> None:
-        """Once the vendor is well, everything comes to an end, and every record has had one."""
+        """Once the vendor works, every record is resolved."""
         try:
             if hasattr(self, "queue"):
                 self.drain()
@@ -305,7 +305,7 @@ class LaneModel(RuleBasedStateMachine):
             self.clean_up()
 
     def clean_up(self) -> None:
-        """Leave nothing behind."""
+        """Close the queue."""
 
     def drain(self) -> None:
         for _ in range(20 * len(self.offered) + 20):
@@ -326,7 +326,7 @@ class LaneModel(RuleBasedStateMachine):
 
 
 class DurableLaneModel(LaneModel):
-    """One lane on a spool in a file, whose process may be killed at any moment between two steps."""
+    """One lane with a durable spool, whose process can be killed between any two steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -338,7 +338,7 @@ class DurableLaneModel(LaneModel):
     @precondition(lambda self: hasattr(self, "queue"))
     @rule()
     def kill(self) -> None:
-        """The process is gone, and another one comes in its place. What it had on the wire may have arrived."""
+        """Kill the process and start another one. Records in flight may have arrived."""
         for call in self.hands.calls.values():
             self.doubtful |= set(tokens_of(call))
         for tokens, _ in self.unnoticed:
@@ -365,7 +365,7 @@ TestLaneInAFile = DurableLaneModel.TestCase
 TestLaneInAFile.settings = settings(max_examples=examples(0.5), stateful_step_count=40)
 
 
-def test_the_clock_of_every_module_of_delivery_stands_still() -> None:
+def test_every_module_of_delivery_uses_the_models_clock() -> None:
     model = LaneModel()
     try:
         for name in (Dispatcher.__module__, MemorySpool.__module__):

@@ -1,4 +1,4 @@
-"""There is no room: what is lost by that is counted with its reason, and nothing else is lost."""
+"""Bounds and full disks: dropped records are counted with their reason, and no others are lost."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def problems(scene: Scene, captured: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("bound", [{"queue_records": 30, "spool_bytes": 150_000}], ids=["little room"])
-def test_a_full_queue_loses_with_a_reason_and_goals_last(
+def test_a_full_queue_counts_what_it_evicts_and_keeps_goals_longest(
     bound: dict[str, Any], seed: int, spool: str, tmp_path: Path
 ) -> None:
-    # Nobody takes anything until all have come.
+    # No vendor accepts anything until all visits are made.
     weather = {name: {Fate.BUSY: 1.0} for name in WEATHER}
     with Scene(seed, weather, tmp_path, spool=spool, **bound) as scene:
         events, goals = visit(scene.client, Plan(seed, VISITS * 10))
@@ -53,7 +53,7 @@ def test_a_full_queue_loses_with_a_reason_and_goals_last(
 
 @contextmanager
 def a_full_disk(spool: SqliteSpool) -> Iterator[None]:
-    """Within, the spool's file cannot grow."""
+    """Prevent the spool's file from growing."""
     original = spool.store._opened
 
     def opened(connection: sqlite3.Connection, base: int) -> None:
@@ -68,7 +68,7 @@ def a_full_disk(spool: SqliteSpool) -> Iterator[None]:
     spool.store.file.disconnect()
 
 
-def test_a_disk_that_fills_up_in_the_storm_costs_nothing(seed: int, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_among_other_faults_loses_nothing(seed: int, tmp_path: Path) -> None:
     with Scene(seed, WEATHER, tmp_path, spool=f"sqlite:///{tmp_path}/spool.db") as scene:
         spool: Any = scene.client._engine_for_process()._spool
         before, goals_before = visit(scene.client, Plan(seed, VISITS))

@@ -1,4 +1,4 @@
-"""Every fault at once, over every spool."""
+"""All faults at once, with every kind of spool."""
 
 from __future__ import annotations
 

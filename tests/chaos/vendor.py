@@ -1,4 +1,4 @@
-"""A vendor that loses its temper: a real HTTP server that does to its callers what a schedule says, and keeps a diary.
+"""A vendor with faults: a real HTTP server that follows a schedule, and records its requests.
 
     with Vendor("signal", seed=7, weights=evenly(*REQUESTS, ok=0.5)) as vendor:
         ...
@@ -33,7 +33,7 @@ from tests.chaos.fates import DOUBTFUL, NAMES, REFUSED, TAKEN, TLS, UNREAD, Fate
 
 TOKEN = re.compile(rb"token-[a-z]+-[0-9]+")
 POISON = "token-poison-"
-"""Tokens that begin like this are refused, whatever the weather: by themselves, and with all that is sent with them."""
+"""Tokens with this prefix are always rejected, together with their batch."""
 
 _KEY_IN_BODY = re.compile(rb'"(?:apiKey|publicKey|public_key|key)": ?"([^"]+)"')
 _DRIP = 0.02
@@ -42,23 +42,23 @@ _LONGEST = 30.0
 
 @dataclass(slots=True)
 class Visit:
-    """One request in the diary."""
+    """One recorded request."""
 
     number: int
-    """By arrival, from 0."""
+    """Its number by arrival, from 0."""
     fate: Fate
     worker: str
     """Name of the caller, from an `x-worker` header."""
     tokens: tuple[str, ...] = ()
     read: bool = False
-    """True if the vendor read it to its end."""
+    """True if the vendor has read it completely."""
     counted: bool = False
     told: int | None = None
-    """The how-manieth reply this was that says that all is well."""
+    """The number of successful responses up to this one."""
 
 
 class Vendor:
-    """Listens on 127.0.0.1, on a thread of its own.
+    """Listens on 127.0.0.1, in its own thread.
 
     Args:
         name: Whose part it plays; part of the seed.
@@ -112,13 +112,13 @@ class Vendor:
         self.close()
 
     def close(self) -> None:
-        """Hang up, and listen no more."""
+        """Close all connections, and stop listening."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._main.cancel)
             self._thread.join(_LONGEST)
 
     def weather(self, weights: Mapping[Fate, float] | None) -> None:
-        """From now on these fates fall, from the seed's beginning."""
+        """Restart the schedule with these weights."""
         weights = dict(weights or {Fate.OK: 1.0})
         self._schedule = Schedule(
             self._seed, self.name, {fate: weight for fate, weight in weights.items() if fate not in {*TLS, *NAMES}}
@@ -127,21 +127,21 @@ class Vendor:
         self._lookups = Schedule(self._seed, f"{self.name}: lookups", _of(weights, *NAMES))
 
     def calm(self) -> None:
-        """From now on all goes well."""
+        """Let all requests succeed from now on."""
         self.weather(None)
 
     def is_found(self) -> bool:
-        """True if the next look-up of its name succeeds; see `names.py`."""
+        """Return whether the next resolution of its name succeeds; see `names.py`."""
         return self._lookups.draw() is Fate.OK
 
-    # --- what the diary says -----------------------------------------------------------------------
+    # --- recorded requests -------------------------------------------------------------------------
 
     def counted(self) -> Counter[str]:
-        """Token to how often it was counted."""
+        """Return the number of times that each token was counted."""
         return Counter(token for visit in list(self.diary) if visit.counted for token in visit.tokens)
 
     def fates(self) -> Counter[Fate]:
-        """Outcomes by number."""
+        """Return the number of requests by outcome."""
         return Counter(visit.fate for visit in list(self.diary))
 
     # --- the server ----------------------------------------------------------------------------------
@@ -161,15 +161,15 @@ class Vendor:
             await asyncio.Event().wait()
         finally:
             server.close()
-            await _turns()  # for what was just accepted: a task that is cancelled before it began closes nothing
+            await _turns()  # a connection's task must start before it is cancelled, or it closes nothing
             calls = [each for each in asyncio.all_tasks() if each is not task]
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
-            await _turns()  # for the connections to be closed in
+            await _turns()  # lets the connections close
 
     def _greet(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> int | None:
-        """Outcome of a TLS handshake."""
+        """Return the outcome of a TLS handshake."""
         fate = self._connections.draw()
         if fate is Fate.TLS_BROKEN:
             return int(ssl.ALERT_DESCRIPTION_INTERNAL_ERROR)
@@ -190,7 +190,7 @@ class Vendor:
             plain.abort()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request. Returns whether the connection may be used again."""
+        """Answer one request, and return whether the connection can be used again."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         headers = {
             name.strip().lower(): value.strip()
@@ -222,7 +222,7 @@ class Vendor:
         return await self._puzzle(visit.fate, said, reader, writer)
 
     async def _take(self, visit: Visit, writer: asyncio.StreamWriter) -> bool:
-        """Say that all is well, one way or another."""
+        """Respond with success, in one of several ways."""
         if visit.fate is Fate.LATE:
             await asyncio.sleep(self._schedule.number(0, self._busy_timeout))
         visit.told, self._replies = self._replies, self._replies + 1
@@ -235,7 +235,7 @@ class Vendor:
         return False
 
     async def _refuse(self, fate: Fate, said: str, writer: asyncio.StreamWriter) -> bool:
-        """Say that nothing was counted."""
+        """Respond that nothing was counted."""
         status = int(fate[:3])
         headers = {}
         if fate in {Fate.BUSY_SECONDS, Fate.BUSY}:
@@ -248,7 +248,7 @@ class Vendor:
         return True
 
     async def _puzzle(self, fate: Fate, said: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Leave the caller in doubt."""
+        """Leave the outcome unknown to the caller."""
         match fate:
             case Fate.BROKEN | Fate.GATEWAY:
                 await _write(writer, _reply(int(fate), body=_objection(said)))
@@ -256,7 +256,7 @@ class Vendor:
             case Fate.RESET_AFTER:
                 return _reset(writer)
             case Fate.SILENT:
-                await asyncio.wait_for(reader.read(), _LONGEST)  # until the caller hangs up
+                await asyncio.wait_for(reader.read(), _LONGEST)  # until the caller closes the connection
             case Fate.GARBAGE:
                 await _write(writer, f"\x16\x03\x01 HTCPCP/1.0 {said}\r\n\r\n".encode("latin-1"))
             case Fate.CUT_HEAD:
@@ -270,7 +270,7 @@ class Vendor:
 
 
 def _of(weights: Mapping[Fate, float], *fates: Fate) -> dict[Fate, float]:
-    """Weights for some of the fates: each falls as often, of all that is drawn, as it is said to."""
+    """Return weights for some of the fates, each with its share of all requests."""
     some = {fate: weights.get(fate, 0.0) for fate in fates}
     return {Fate.OK: max(1.0 - sum(some.values()), 0.0), **some}
 
@@ -292,7 +292,7 @@ def _objection(said: str) -> bytes:
 
 
 def _credentials(headers: Mapping[str, str], body: bytes) -> str:
-    """All that a request holds of keys."""
+    """Return all keys in a request."""
     found = [headers[name] for name in ("authorization", "x-api-key") if name in headers]
     found += [key.decode() for key in _KEY_IN_BODY.findall(body)]
     return f"who is {' or '.join(found)}?"
@@ -304,7 +304,7 @@ async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
 
 
 async def _drip(writer: asyncio.StreamWriter) -> None:
-    """A byte now and then, until the caller hangs up."""
+    """Send a byte from time to time, until the caller closes the connection."""
     for _ in range(int(_LONGEST / _DRIP)):
         await asyncio.sleep(_DRIP)
         if writer.is_closing():
@@ -320,6 +320,6 @@ def _reset(writer: asyncio.StreamWriter) -> bool:
 
 
 async def _turns() -> None:
-    """Let the loop do what it has begun: to accept a connection takes three turns, to close one takes one."""
+    """Run the loop's pending callbacks: accepting a connection takes three iterations, closing one takes one."""
     for _ in range(5):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Visitors that come to a site one after the other, and write down which of them were served to the end.
+"""Visitors of a site, who record which of their requests had a complete response.
 
     python -m tests.chaos.visitors PORT VISITS AT_ONCE FILE [VISITS_A_SECOND]
 
@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 
 _REFUSED_FOR = 20.0
-"""Seconds after which a site that takes no connection is given up."""
+"""The timeout for connecting to a site, in seconds."""
 
 
 def come(port: int, visits: int, at_once: int, pace: float = math.inf) -> tuple[list[int], list[int]]:
-    """Make all visits. Gives the numbers of those that were served, and of those whose response broke off."""
+    """Make all visits, and return the numbers of those with a complete and with an incomplete response."""
     served: list[int] = []
     cut: list[int] = []
     numbers = iter(range(visits))
@@ -57,7 +57,7 @@ def come(port: int, visits: int, at_once: int, pace: float = math.inf) -> tuple[
 
 
 def _connect(port: int) -> http.client.HTTPConnection:
-    """A connection, once the site takes one; no visit has begun before."""
+    """Connect as soon as the site accepts connections, before any visit begins."""
     deadline = time.monotonic() + _REFUSED_FOR
     for _ in itertools.count():
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_REFUSED_FOR)
