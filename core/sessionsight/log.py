@@ -13,7 +13,6 @@ import time
 import traceback
 from collections import deque
 from pathlib import PurePath
-from types import FrameType
 
 from sessionsight.errors import escape_control_characters
 
@@ -91,9 +90,7 @@ def _emit(level: int, message: str) -> None:
 
 def caller_location() -> str:
     """Return `file:line` of the code that called into our packages, for messages about a wrong call."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in _OWN_PACKAGES:
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    frame = sys._getframe(1)
+    while frame.f_globals.get("__name__", "").partition(".")[0] in _OWN_PACKAGES and frame.f_back is not None:
         frame = frame.f_back
-    return "unknown"
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

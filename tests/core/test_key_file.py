@@ -137,3 +137,7 @@ def test_a_lane_waits_for_a_missing_key_file(file: Path) -> None:
         file.write_text("key_1", "utf-8")
         assert client.flush(10)
         assert client.stats().lanes["signal"].delivered == 1
+
+
+def test_the_path_of_a_key_file_is_public(file: Path) -> None:
+    assert KeyFile(file).path == str(file)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,3 +51,11 @@ def test_configure_raises_if_a_frameworks_settings_configure_the_client(recorder
     assert get_client() is recorder.client
     current().capture("x")
     assert list(recorder.events()) == ["x"]
+
+
+def test_the_core_in_installed_apps_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    loading = SimpleNamespace(loading=True, apps_ready=False)
+    monkeypatch.setitem(sys.modules, "django.apps", SimpleNamespace(apps=loading))
+    monkeypatch.delitem(sys.modules, "sessionsight.apps", raising=False)
+    with pytest.raises(ConfigurationError, match='replace it by "sessionsight_django"'):
+        importlib.import_module("sessionsight.apps")

@@ -13,7 +13,17 @@ from typing import Any, Self
 import anyio
 import pytest
 
-from sessionsight import InvalidEventError, NoClientError, TrackingContext, bind, carry, current, get_client, scope
+from sessionsight import (
+    Analytics,
+    InvalidEventError,
+    NoClientError,
+    TrackingContext,
+    bind,
+    carry,
+    current,
+    get_client,
+    scope,
+)
 from sessionsight.capture.current import enter, leave, set_default
 from sessionsight.request.context import SessionSightIds
 from tests.core.box import Recorder, Visit, VisitReader
@@ -352,3 +362,20 @@ def test_a_carried_functions_exception_passes_through(recorder: Recorder) -> Non
         carry(fail)()
     assert recorder.users() == ["ada"]
     assert carry(fail).__name__ == "fail"
+
+
+async def test_an_error_of_the_flush_at_the_end_is_logged(
+    lenient: Recorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*arguments: object, **options: object) -> Any:
+        raise RuntimeError("no")
+
+    for name in ("flush", "aflush"):
+        monkeypatch.setattr(Analytics, name, fail)
+    with lenient.client.scope(user_id="ada", flush=True):
+        pass
+    assert caplog.text.count("RuntimeError") == 1
+    caplog.clear()
+    async with lenient.client.scope(user_id="ada", flush=True):
+        pass
+    assert caplog.text.count("RuntimeError") == 1

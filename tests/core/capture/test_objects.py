@@ -465,3 +465,22 @@ def test_a_mapping_of_results_may_be_the_properties_themselves(session: Session)
     session.commit()
     chosen: Mapping[str, Any] = session.execute(select(Customer.id)).one()._mapping  # type: ignore[assignment]
     assert decode(PropertyEncoder()(chosen)) == {"id": 1}
+
+
+def test_a_time_of_another_library_is_its_iso_text() -> None:
+    class Moment:
+        def isoformat(self) -> str:
+            return "2026-01-02T03:04:05"
+
+    assert decode(PropertyEncoder()({"at": Moment()})) == {"at": "2026-01-02T03:04:05"}
+
+
+def test_a_model_may_contain_dataclasses() -> None:
+    @dataclasses.dataclass
+    class Part:
+        number: int
+
+    class Order(pydantic.BaseModel):
+        parts: list[Part]
+
+    assert decode(PropertyEncoder()({"order": Order(parts=[Part(1)])})) == {"order": {"parts": [{"number": 1}]}}

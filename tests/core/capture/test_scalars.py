@@ -183,3 +183,18 @@ def test_a_missing_timestamp_leaves_the_time_of_the_call(value: Any) -> None:
 def test_a_timestamp_that_is_not_a_time_is_rejected(value: Any) -> None:
     with pytest.raises(InvalidEventError, match="timestamp must be a datetime, not"):
         to_timestamp(value)
+
+
+def test_scalars_of_pyarrow_and_bson_become_the_value_they_convert_to() -> None:
+    class Scalar:
+        def as_py(self) -> int:
+            return 5
+
+    class Decimal128:
+        def to_decimal(self) -> Decimal:
+            return Decimal("49.90")
+
+    assert decode(PropertyEncoder()({"arrow": Scalar(), "bson": Decimal128()})) == {
+        "arrow": 5,
+        "bson": Decimal("49.90"),
+    }

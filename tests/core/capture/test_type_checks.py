@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Literal, NewType, Protocol, TypedDict
+from types import GenericAlias
+from typing import Any, AnyStr, Literal, NewType, Protocol, TypedDict
 
 import numpy as np
 import pytest
@@ -66,6 +67,9 @@ VALUES: list[tuple[Any, Any, bool]] = [
     (UNSET, object, False),
     (UNSET, str | UnsetType, True),
     (None, None, True),
+    ({"a": None}, dict[str, None], True),
+    ({"a": 5}, dict[str, None], False),
+    (["a"], GenericAlias(list, (AnyStr,)), True),
     (None, str, False),
     ("a", OrderId, True),
     (5, OrderId, False),

@@ -170,3 +170,10 @@ def test_without_django_its_variable_is_ignored(monkeypatch: pytest.MonkeyPatch)
     result = run("check", "--django-settings", "shop_settings")
     assert result.exit_code == 1
     assert "pip install 'sessionsight[django]'" in result.output
+
+
+def test_a_default_client_of_another_type_is_reported(write: WriteModule) -> None:
+    module = write("from sessionsight.capture.current import set_default\nset_default(object())\napp = print")
+    result = run("check", "--offline", "--app", f"{module}:app")
+    assert result.exit_code == 1
+    assert "the app's client was replaced by another object" in result.output

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -272,6 +274,33 @@ def test_an_unregistered_engine_is_not_closed_again() -> None:
     lifecycle.close_all()
 
     assert log == []
+
+
+@pytest.mark.usefixtures("_nothing_else_to_close")
+def test_a_child_of_celery_closes_at_its_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers: list[Any] = []
+    shutdown = SimpleNamespace(connect=lambda handler, *, weak: handlers.append((handler, weak)))
+    monkeypatch.setitem(sys.modules, "celery.signals", SimpleNamespace(worker_process_shutdown=shutdown))
+    monkeypatch.setattr(lifecycle, "_hooked_pids", {os.getppid()})
+    log: list[tuple[str, float]] = []
+    client = Last(log)
+    lifecycle.register(client)
+
+    [(handler, weak)] = handlers
+    assert not weak
+    handler(sender=None, signal=None)
+    assert [step for step, _ in log] == ["begin", "close"]
+
+
+def test_a_job_of_rq_is_known_by_the_function_that_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("gunicorn.arbiter", "uwsgi", "billiard.process"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "rq", SimpleNamespace(get_current_job=lambda: None))
+    rq: dict[str, Any] = {"__name__": "rq.worker", "check": lifecycle.may_skip_exit_handlers}
+    exec("def main_work_horse(): return check()", rq)
+
+    assert rq["main_work_horse"]()
+    assert not lifecycle.may_skip_exit_handlers()
 
 
 # --- SIGTERM --------------------------------------------------------------------------------------

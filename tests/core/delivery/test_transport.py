@@ -694,3 +694,11 @@ def test_time_limits_are_bounded_by_the_shutdown_deadline() -> None:
     assert limits.within(float("inf")) == limits
     assert limits.within(7) == TimeLimits(connect=5, read=7, total=7)
     assert limits.within(-1).total > 0
+
+
+def test_without_an_installed_distribution_the_user_agent_has_version_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert module._user_agent.__wrapped__() == "sessionsight-python/0"

@@ -128,3 +128,9 @@ def test_a_single_worker_needs_no_warning(
 
     assert WARNING not in caplog.text
     client.shutdown()
+
+
+def test_a_child_of_multiprocessing_is_known_by_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "multiprocessing.process", SimpleNamespace(parent_process=object))
+
+    assert workers.may_have_peers(["app.py"], {})

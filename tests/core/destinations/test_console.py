@@ -1,5 +1,6 @@
 """The console prints what vendors would be given, one line a record."""
 
+import io
 import sys
 import threading
 from typing import Any
@@ -102,3 +103,18 @@ def test_what_a_test_leaves_is_not_printed_after_its_end(
 def test_a_console_needs_no_keys() -> None:
     assert repr(Console()) == "Console(name='console')"
     assert Settings.from_mapping({"destinations": {"console": {}}}).destinations == (Console(),)
+
+
+def test_records_are_kept_while_stderr_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
+    made = client()
+    made.analytics.capture("seen")
+    assert not made.flush(0.2)
+    assert made.stats().lanes["console"].pending == 1
+    assert made.stats().lanes["console"].last_error == "stderr cannot be written to: ValueError"
+
+
+def test_no_records_make_no_request() -> None:
+    assert Console().build_requests([], now=0) == []

@@ -7,6 +7,7 @@ import pytest
 
 from sessionsight.destinations import Saytics, SessionSight, Signal, from_options
 from sessionsight.destinations.base import VendorDestination, base_url, resolve_secret
+from sessionsight.destinations.options import type_error
 from sessionsight.errors import ConfigurationError
 from tests.conformance.facts.fact import KEYS, destination
 from tests.core.destinations.factories import EVERYBODY, NOW, USER, VISITOR, entry, event, goal, identify
@@ -210,3 +211,13 @@ def test_a_key_in_the_body_may_hold_anything() -> None:
 
 
 _KEY = {"sessionsight": "secret_api_key", "saytics": "secret_key", "signal": "api_key"}
+
+
+@pytest.mark.parametrize("key", ["", " \n", None])
+def test_a_function_that_returns_no_key_is_an_error(key: Any) -> None:
+    with pytest.raises(ConfigurationError, match="did not return one"):
+        resolve_secret(lambda: key)
+
+
+def test_a_type_that_msgspec_does_not_know_is_not_checked() -> None:
+    assert type_error("anything", int | list[int] | set[int]) is None

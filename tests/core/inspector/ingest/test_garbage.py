@@ -1,11 +1,14 @@
 """Whatever is sent: a vendor's answer, records that can be kept and shown, and never an internal error."""
 
+import gzip
+import re
 import zlib
 from collections.abc import Iterable
 from typing import Any
 
 import httpx
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,3 +128,17 @@ def test_too_much_is_refused_before_it_is_unzipped(http: httpx.Client, inspector
     short = http.post("/v1/goals/increment", content=cut, headers={**SECRET, "content-encoding": "gzip"})
     assert "ends too early" in short.json()["error"]["message"]
     assert inspector.store.counts().total == 0
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "message"),
+    [
+        ("br", b"{}", "content-encoding: must be gzip, not 'br'"),
+        ("gzip", b"{}", "body: is not gzip, as content-encoding says"),
+        ("gzip", gzip.compress(b"{}" * 500, mtime=0)[:-9], "body: the gzip data ends too early"),
+    ],
+    ids=["unknown", "not gzip", "cut"],
+)
+def test_a_body_that_cannot_be_decompressed_is_rejected(encoding: str, body: bytes, message: str) -> None:
+    with pytest.raises(base.RequestRejected, match=re.escape(message)):
+        base.unzip(body, encoding)
