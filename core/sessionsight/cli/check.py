@@ -14,7 +14,7 @@ __all__ = ["command"]
 
 @click.command("check")
 @target_options
-@click.option("--offline/--online", help="Send no requests to the vendors; by default with an app's own command.")
+@click.option("--offline/--online", help="Send no requests to the vendors; the default of flask and manage.py.")
 @click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the vendors' responses.")
 @json_option
 def command(app: str | None, django_settings: str | None, timeout: float, *, offline: bool, as_json: bool) -> None:
