@@ -90,6 +90,7 @@ def test_each_record_is_delivered_once_with_a_durable_spool(server: Server, tmp_
     assert names(server) == ["after", "before", *arrives]
 
 
+@pytest.mark.measured_processes
 def test_the_child_does_not_count_the_parents_records(server: Server) -> None:
     script = """
 client = make()
@@ -111,6 +112,7 @@ print(client.stats().lanes["signal"].captured)
     assert run(SCRIPT + script, server) == ("1 1\n1\n", "")
 
 
+@pytest.mark.measured_processes
 def test_a_child_with_inline_flush_waits_for_its_own_records_only(server: Server) -> None:
     script = """
 client = make(flush="inline", flush_timeout=LONG)

@@ -533,6 +533,21 @@ def test_a_discarded_record_is_counted_and_the_next_one_is_sent(recorder: Record
     assert recorder.dropped() == {"discarded": 2}
 
 
+def test_an_error_while_discarding_is_logged(
+    lenient: Recorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no")
+
+    analytics = visit(lenient)
+    analytics.capture("a")
+    monkeypatch.setattr(type(lenient.client), "submit", fail)
+
+    analytics.discard()
+
+    assert "RuntimeError" in caplog.text
+
+
 def test_flush_waits_for_what_has_been_captured(recorder: Recorder) -> None:
     analytics = visit(recorder)
     analytics.capture("x")
