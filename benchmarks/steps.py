@@ -15,13 +15,13 @@ import pyperf
 from benchmarks.vendors import all_four, analyse, nowhere
 from benchmarks.workload import EVENT, PROPERTIES, environ
 from sessionsight import Analytics, Client, Settings
+from sessionsight.adapters import RequestScope
 from sessionsight.capture.interfaces import Batch
 from sessionsight.request.raw import RequestData, from_environ
 from sessionsight.request.resolve import resolve
-from sessionsight.wsgi import EnvironReader
+from sessionsight.wsgi import EnvironRequest
 
 _NO_SERVER = "http://127.0.0.1:9"
-_READER = EnvironReader()
 _ENVIRONS = [environ(number) for number in range(100)]
 
 Step = Callable[[int], float]
@@ -61,7 +61,7 @@ def _burst(client: Client, call: Callable[[Analytics], None]) -> Step:
     def run(loops: int) -> float:
         total = 0.0
         for turn in range(-(-loops // 100)):
-            analytics = Analytics(client, _READER, _ENVIRONS[turn % 100])
+            analytics = Analytics(RequestScope(client, EnvironRequest(_ENVIRONS[turn % 100])))
             calls = range(min(100, loops - turn * 100))
             started = perf_counter()
             for _ in calls:
@@ -77,7 +77,7 @@ def _creation(client: Client) -> Step:
         request = _ENVIRONS[0]
         started = perf_counter()
         for _ in range(loops):
-            Analytics(client, _READER, request)
+            Analytics(RequestScope(client, EnvironRequest(request)))
         return perf_counter() - started
 
     return run
@@ -136,9 +136,9 @@ def _batches(client: Client) -> list[Batch]:
     """Five hundred requests' single records, whose contexts are not worked out yet."""
     batches: list[Batch] = []
     for number in range(500):
-        analytics = Analytics(client, _READER, _ENVIRONS[number % 100])
-        _capture(analytics)
-        batches.append(analytics._batch(analytics._records))
+        scope = RequestScope(client, EnvironRequest(_ENVIRONS[number % 100]))
+        _capture(Analytics(scope))
+        batches.append(scope._make_batch(scope._records))
     return batches
 
 

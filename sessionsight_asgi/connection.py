@@ -1,29 +1,28 @@
-"""Starlette's and FastAPI's own ways to the analytics of a request. Other ASGI frameworks use `scope["analytics"]`."""
+"""`request.analytics` for Starlette and FastAPI. Other ASGI frameworks use `scope["analytics"]`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from sessionsight import Analytics, NoClientError
+from sessionsight.adapters import scope_of
+from sessionsight_asgi.request import AsgiRequest, HTTPConnection, Request
 
 if TYPE_CHECKING:
-    from starlette.requests import HTTPConnection, Request
     from starlette.websockets import WebSocket
 else:
     try:
-        from starlette.requests import HTTPConnection, Request
         from starlette.websockets import WebSocket
     except ImportError:  # another ASGI framework, or none
-        HTTPConnection = None
-        Request = WebSocket = object
+        WebSocket = object
 
-__all__ = ["AnalyticsRequest", "AnalyticsWebSocket", "HTTPConnection", "Request", "get_analytics", "install_property"]
+__all__ = ["AnalyticsRequest", "AnalyticsWebSocket", "get_analytics", "install_property"]
 
 
 class AnalyticsRequest(Request):
     """Starlette's and FastAPI's request with `analytics` declared, for annotations.
 
-    The request that a view gets stays the framework's own.
+    It is never instantiated: a view gets the framework's own request.
 
     Example:
         >>> from fastapi import FastAPI
@@ -49,7 +48,7 @@ class AnalyticsWebSocket(WebSocket):
 
 
 async def get_analytics(connection: HTTPConnection) -> Analytics:
-    """The analytics of a request or websocket, as a dependency for FastAPI.
+    """Return the analytics of a request or websocket, as a dependency for FastAPI.
 
     It is async so that FastAPI need not call it in a thread. Elsewhere, `request.analytics` and
     `sessionsight.current()` give the same object.
@@ -75,10 +74,10 @@ def install_property() -> None:
 
 
 def _analytics(connection: HTTPConnection) -> Analytics:
-    """The analytics of this request; `sessionsight_asgi.AnalyticsMiddleware` must be installed."""
+    """Return the analytics of this request, which must have passed `sessionsight_asgi.AnalyticsMiddleware`."""
     analytics = connection.scope.get("analytics")
     if isinstance(analytics, Analytics):
-        analytics.follow(connection.scope)
+        scope_of(analytics).bind_request(AsgiRequest(connection.scope))
         return analytics
     raise NoClientError(
         "this request has no analytics, because the middleware does not serve its app: "

@@ -1,4 +1,4 @@
-"""Copies of a scope: where a middleware has put the user into one, the scope that we were given lacks the user."""
+"""Finds copies of a scope: a middleware may have put the user into a copy, which the original scope lacks."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 __all__ = ["scope_of_caller"]
 
-_DEPTH = 100  # frames; the innermost function that has a scope is seldom more than ten away
-_HOLDERS = ("self", "request", "websocket", "connection")
+_DEPTH = 100  # frames; the innermost function that has a scope is rarely more than ten away
+_OWNERS = ("self", "request", "websocket", "connection")
 
 
 def scope_of_caller(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any] | None:
     """Return the copy of a scope that the calling code works with, if it works with a copy.
 
-    Django Channels' middlewares, and others, hand on a copy with the user in it. Nothing leads from a scope to its
-    copies, but each holds the same analytics. So the copy is looked for among the functions that are being called
-    right now: as their `scope`, or as that of their `self` or `request`. Not where the scope has a user of its own.
+    Django Channels' middlewares, and others, pass on a copy that contains the user. A scope has no reference to its
+    copies, but each contains the same analytics. The copy is therefore searched in the frames of the call stack: as
+    their variable `scope`, or as the `scope` of their `self` or `request`. A scope that has a user is not searched for.
     """
     if "user" in scope:
         return None
@@ -28,29 +28,29 @@ def scope_of_caller(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]
         if frame is None:
             break
         code = frame.f_code
-        known = _known.get(id(code))
-        for name in _learn(frame) if known is None else known[1]:
+        known = _names_by_code.get(id(code))
+        for name in _remember(frame) if known is None else known[1]:
             value = frame.f_locals.get(name)
-            found = value if name == "scope" else getattr(value, "__dict__", _NOTHING).get("scope")
+            found = value if name == "scope" else getattr(value, "__dict__", _EMPTY).get("scope")
             if isinstance(found, MutableMapping) and found.get("analytics") is analytics:
                 return None if found is scope else found
         frame = frame.f_back
     return None
 
 
-_NOTHING: Mapping[str, Any] = {}
-_MAX_KNOWN = 10_000
-# Of functions that have been asked about, by id: to ask Python for the names of their variables takes longer than all
-# the rest. The function's code is kept, so that no other gets its id.
-_known: dict[int, tuple[CodeType, tuple[str, ...]]] = {}
+_EMPTY: Mapping[str, Any] = {}
+_MAX_CODES = 10_000
+# Variable names by the id of a code object, because reading them takes longer than the rest of the search. The code
+# object is kept, so that its id is not reused.
+_names_by_code: dict[int, tuple[CodeType, tuple[str, ...]]] = {}
 
 
-def _learn(frame: FrameType) -> tuple[str, ...]:
-    """Return the variables of a function that may lead to a scope; none of our own."""
+def _remember(frame: FrameType) -> tuple[str, ...]:
+    """Return the names of a function's variables that may lead to a scope; none for our own functions."""
     code, module = frame.f_code, frame.f_globals.get("__name__", "")
     variables = {*code.co_varnames, *code.co_freevars}
     ours = module.partition(".")[0] in {"sessionsight", "sessionsight_asgi"}
-    names = () if ours else tuple(name for name in ("scope", *_HOLDERS) if name in variables)
-    if len(_known) < _MAX_KNOWN:
-        _known[id(code)] = code, names
+    names = () if ours else tuple(name for name in ("scope", *_OWNERS) if name in variables)
+    if len(_names_by_code) < _MAX_CODES:
+        _names_by_code[id(code)] = code, names
     return names

@@ -1,4 +1,4 @@
-"""Whether Starlette's CORSMiddleware lets Signal's headers through."""
+"""Checks that Starlette's CORSMiddleware allows Signal's headers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SIGNAL_HEADERS = ("x-signal-session-id", "x-signal-window-id", "x-signal-distinc
 
 
 def blocked_headers(*apps: Any) -> list[str]:
-    """Which of Signal's headers a CORSMiddleware in or below these apps keeps from scripts of other origins."""
-    if "starlette.middleware.cors" not in sys.modules:  # then nobody can have made one
+    """Return those of Signal's headers that a CORSMiddleware in or below these apps does not allow."""
+    if "starlette.middleware.cors" not in sys.modules:  # then there is none
         return []
     try:
         allowed = [{name.lower() for name in found.allow_headers} for app in apps for found in _cors(app)]
-    except Exception:  # another's attributes may do anything; without an answer there is nothing to say
+    except Exception:  # attributes of foreign objects may raise anything; the check is then skipped
         return []
     return [name for name in SIGNAL_HEADERS if any(name not in names and "*" not in names for names in allowed)]
 

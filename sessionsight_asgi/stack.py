@@ -1,4 +1,4 @@
-"""The chain of a Starlette app's middlewares, as far as their attributes show it."""
+"""The chain of a Starlette app's middlewares, followed through their attributes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["is_added_to_starlette", "layers"]
 
-_DEPTH = 100  # no app has that many middlewares, unless its chain is a ring
+_DEPTH = 100  # no app has that many middlewares, unless its chain is cyclic
 
 
 def layers(app: Any) -> Iterator[Any]:
@@ -25,9 +25,9 @@ def layers(app: Any) -> Iterator[Any]:
 
 
 def is_added_to_starlette(app: Any) -> bool:
-    """Return whether what a middleware wraps is a part of a Starlette app: it was added by `add_middleware`.
+    """Return whether a middleware that wraps this app was added by Starlette's `add_middleware`.
 
-    Starlette makes such middlewares when it serves its first message, around its own `ExceptionMiddleware`.
+    Starlette instantiates such middlewares when it serves its first message, around its own `ExceptionMiddleware`.
     """
     module = sys.modules.get("starlette.middleware.exceptions")
     if module is None or hasattr(app, "middleware_stack"):

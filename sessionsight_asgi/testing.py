@@ -1,4 +1,4 @@
-"""For the tests of ASGI apps: analytics for requests and scopes that no middleware has seen."""
+"""Analytics for requests and scopes that a test has made, for the tests of ASGI apps."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from sessionsight import Analytics, Client
-from sessionsight.capture.current import default
+from sessionsight.adapters import RequestScope, default_client
 from sessionsight_asgi.connection import install_property
-from sessionsight_asgi.reader import ScopeReader
+from sessionsight_asgi.request import AsgiRequest
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -30,7 +30,7 @@ def with_analytics(connection: _Scope, client: Client | None = None) -> _Scope: 
 def with_analytics(
     connection: Request | WebSocket | MutableMapping[str, Any], client: Client | None = None
 ) -> Request | WebSocket | MutableMapping[str, Any]:
-    """Give a request that a test has made its analytics, as the middleware does with those of a server.
+    """Add analytics to a request that a test has made, as the middleware does to those of a server.
 
     Afterwards `request.analytics`, `scope["analytics"]` and the dependency `get_analytics` find them. Each record is
     submitted at once, because there is no response to wait for.
@@ -52,9 +52,9 @@ def with_analytics(
     """
     # A request is a mapping too, but not a mutable one.
     scope = connection if isinstance(connection, MutableMapping) else connection.scope
-    owner = cast("Client", default()) if client is None else client
-    analytics = Analytics(owner, ScopeReader(), scope)
-    analytics.end()
-    scope["analytics"] = analytics
+    owner = cast("Client", default_client()) if client is None else client
+    request_scope = RequestScope(owner, AsgiRequest(scope))
+    request_scope.end()
+    scope["analytics"] = Analytics(request_scope)
     install_property()
     return connection

@@ -9,7 +9,7 @@ from django.apps import AppConfig
 from django.core import checks
 
 from sessionsight import ConfigurationError
-from sessionsight.log import logger
+from sessionsight.adapters import logger
 from sessionsight_django.checks import check_configuration
 from sessionsight_django.clients import client
 
@@ -19,8 +19,8 @@ __all__ = ["SessionSightConfig"]
 class SessionSightConfig(AppConfig):
     """Checks the settings when Django starts, and makes `sessionsight.current()` work in commands and jobs.
 
-    A wrong setting stops servers, workers and scripts. A command of `manage.py` goes on and logs the error, so that
-    the system check `sessionsight.E001` can say it better, and `manage.py shell` can be used to find out.
+    A wrong setting stops servers, workers and scripts. A command of `manage.py` logs the error and goes on, so that the
+    system check `sessionsight.E001` can report it in detail, and `manage.py shell` remains usable.
 
     Example:
         >>> INSTALLED_APPS = ["sessionsight_django"]
@@ -37,10 +37,10 @@ class SessionSightConfig(AppConfig):
         except ConfigurationError as error:
             if not _is_command(sys.argv):
                 raise
-            logger.error("%s", error)  # where it was raised says nothing
+            logger.error("%s", error)  # the traceback would not help
 
 
 def _is_command(argv: list[str]) -> bool:
-    """Whether the process was started as `manage.py`, `django-admin` or `python -m django`."""
+    """Return whether the process was started as `manage.py`, `django-admin` or `python -m django`."""
     program = PurePath(argv[0]) if argv else PurePath()
     return program.stem in {"manage", "django-admin"} or program.parts[-2:] == ("django", "__main__.py")

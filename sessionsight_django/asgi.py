@@ -1,4 +1,4 @@
-"""Django's ASGI app, for servers that end a process without the interpreter's exit, as uvicorn does."""
+"""Django's ASGI app with a lifespan, for servers that end without the interpreter's exit, such as uvicorn."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.asgi import get_asgi_application as make_application
 
-from sessionsight.log import logger
+from sessionsight.adapters import flush_on_shutdown
 from sessionsight_django.clients import client
 
 __all__ = ["get_asgi_application"]
@@ -19,10 +19,11 @@ ASGIApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 
 def get_asgi_application() -> ASGIApp:
-    """Django's own `get_asgi_application`, but the server's shutdown waits for delivery, up to `shutdown_timeout`.
+    """Return Django's ASGI app; the server's shutdown then waits for delivery, up to `shutdown_timeout`.
 
-    Django answers no lifespan events, the only way in which a server tells an ASGI app about its end; and uvicorn
-    then ends by the signal that stopped it, without the interpreter's exit, where delivery is waited for elsewhere.
+    Django's own app does not handle lifespan events, the only way in which a server announces its shutdown to an ASGI
+    app. uvicorn then ends by the signal that stopped it, without the interpreter's exit, at which other processes wait
+    for delivery.
 
     Example:
         >>> from sessionsight_django.asgi import get_asgi_application
@@ -31,24 +32,17 @@ def get_asgi_application() -> ASGIApp:
     django: Any = make_application()
 
     async def application(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        await (_live(receive, send) if scope["type"] == "lifespan" else django(scope, receive, send))
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, flush_on_shutdown(send, client))
+        else:
+            await django(scope, receive, send)
 
     return application
 
 
-async def _live(receive: Receive, send: Send) -> None:
-    """The app's lifespan: https://asgi.readthedocs.io/en/latest/specs/lifespan.html."""
-    while True:
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Answer the lifespan events: https://asgi.readthedocs.io/en/latest/specs/lifespan.html."""
+    event = ""
+    while event != "lifespan.shutdown":
         event = (await receive())["type"]
-        if event == "lifespan.shutdown":
-            await _drain()
         await send({"type": f"{event}.complete"})
-        if event == "lifespan.shutdown":
-            return
-
-
-async def _drain() -> None:
-    try:
-        await client().adrain()
-    except Exception:
-        logger.exception("waiting for delivery at shutdown failed")

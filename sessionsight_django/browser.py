@@ -1,4 +1,4 @@
-"""What a page tells its own scripts."""
+"""Gives the visitor's ids to the scripts of a page."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_cache_control, patch_vary_headers
 
-from sessionsight.request import page_config
+from sessionsight import adapters
 
 __all__ = ["PRIVATE", "keep_private", "sessionsight_config"]
 
 PRIVATE = "_sessionsight_private"
-"""Stands in a request's own attributes when the visitor's ids are in its response."""
+"""The attribute of a request whose response contains the visitor's ids."""
 
 
-def sessionsight_config(request: Any) -> page_config.SafeHtml:
-    """The ids that the server knows of the visitor, as an element of JSON for scripts.
+def sessionsight_config(request: Any) -> adapters.SafeHtml:
+    """Return the visitor's ids that the server knows, as a JSON element for scripts.
 
-    The tag `{% sessionsight_config %}` prints it; for Django's Jinja2 templates it is a function. The response becomes
-    one visitor's own: no cache of Django's keeps it, and headers forbid it to others.
+    The tag `{% sessionsight_config %}` prints it; Jinja2 templates call this function. The response becomes private to
+    the visitor: Django's caches do not store it, and its headers forbid others to do so.
 
     Example:
         >>> from jinja2 import Environment
@@ -30,12 +30,12 @@ def sessionsight_config(request: Any) -> page_config.SafeHtml:
         ...     return made
     """
     if isinstance(request, HttpRequest):
-        # Django's own switch, by which cache_page and the cache's middleware learn that a response is not for them.
+        # Django's own attribute, with which cache_page and the cache middlewares skip a response.
         vars(request).update({PRIVATE: True, "_cache_update_cache": False})
-    return page_config.sessionsight_config(request)
+    return adapters.sessionsight_config(request)
 
 
 def keep_private(response: HttpResponseBase) -> None:
-    """Say to caches that the response is for one visitor."""
+    """Mark the response as private for caches."""
     patch_vary_headers(response, ("Cookie",))
     patch_cache_control(response, private=True)

@@ -11,10 +11,10 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  # Dja
 from django.utils.module_loading import import_string
 
 from sessionsight import ConfigurationError, Settings
+from sessionsight.adapters import VARIABLES, option_of
 from sessionsight.destinations import Signal
 from sessionsight.diagnosis import Finding
 from sessionsight.diagnosis.configuration import missing_destinations, production_keys
-from sessionsight.environment import VARIABLES, option_of
 from sessionsight_django.clients import current_settings, is_test_environment, set_test_mode
 from sessionsight_django.middleware import AnalyticsMiddleware
 

@@ -1,4 +1,4 @@
-"""The client of a Django process: one for each value that `settings.SESSIONSIGHT` has had."""
+"""The client of a Django process: one for each value of `settings.SESSIONSIGHT`, which tests override."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from django.core.signals import setting_changed
 from django.utils.timezone import get_default_timezone
 
 from sessionsight import Client, ConfigurationError, Settings
-from sessionsight.capture.current import set_default_source
-from sessionsight.test_mode import test_mode
+from sessionsight.adapters import set_default_source, test_mode
 from sessionsight_django.transactions import defer_until_commit
 
 __all__ = ["client", "current_settings", "is_test_environment", "set_test_mode"]
@@ -22,18 +21,18 @@ _WHERE = "settings.SESSIONSIGHT"
 
 _clients: list[Client] = []
 _present: Client | None = None
-"""The client for the settings as they are now, once somebody has asked for it."""
-_marks: list[int] = []
-"""For each `override_settings` that is in force, how many clients there were before it."""
-_retired: list[Client] = []
+"""The client for the current settings, once it has been requested."""
+_override_depths: list[int] = []
+"""The number of clients before each `override_settings` that is in force."""
+_closing_clients: list[Client] = []
 _lock = Lock()
 
 
 def client() -> Client:
-    """The client for the settings as they are now; made when they are new.
+    """Return the client for the current settings, and create it if they are new.
 
     Raises:
-        ConfigurationError: A setting that is unknown or wrong.
+        ConfigurationError: A setting is unknown or wrong.
     """
     global _present  # noqa: PLW0603  # the process's own
     settings = current_settings()
@@ -49,15 +48,15 @@ def client() -> Client:
 
 
 def _present_client() -> Client:
-    """Return the same as `client`, without reading the settings unless they have changed."""
+    """Return the same as `client`, but read the settings only if they have changed."""
     return _present or client()
 
 
 def current_settings() -> Settings:
-    """The settings as they are now.
+    """Return the current settings.
 
     Raises:
-        ConfigurationError: A setting that is unknown or wrong.
+        ConfigurationError: A setting is unknown or wrong.
     """
     options = getattr(django_settings, "SESSIONSIGHT", {})
     if not isinstance(options, Mapping):
@@ -67,10 +66,10 @@ def current_settings() -> Settings:
 
 
 def _setting_changed(setting: str, *, enter: bool, **_: Any) -> None:
-    """Give up the clients that were made for the settings of a test.
+    """Retire the clients that were created for the settings of a test.
 
-    They deliver what they have, and close when the next test changes the settings: a handler that was made under the
-    settings of a test may serve requests after them.
+    They go on delivering, and close when the next test changes the settings: a handler that was created under the
+    settings of a test may serve requests afterwards.
     """
     if setting not in {"SESSIONSIGHT", "DEBUG", "USE_TZ", "TIME_ZONE"}:
         return
@@ -79,31 +78,31 @@ def _setting_changed(setting: str, *, enter: bool, **_: Any) -> None:
     with _lock:
         _present = None
         if enter:
-            _marks.append(len(_clients))
-            closing, _retired[:] = _retired[:], []
-        elif _marks:
-            mark = _marks.pop()
-            _retired.extend(_clients[mark:])
-            del _clients[mark:]
+            _override_depths.append(len(_clients))
+            closing, _closing_clients[:] = _closing_clients[:], []
+        elif _override_depths:
+            depth = _override_depths.pop()
+            _closing_clients.extend(_clients[depth:])
+            del _clients[depth:]
     for client in closing:
-        # Not waited for: with a vendor that cannot be reached it takes as long as `shutdown_timeout` allows.
+        # In the background, because with an unreachable vendor it takes as long as `shutdown_timeout`.
         Thread(target=client.shutdown, name="sessionsight-retired", daemon=True).start()
 
 
 def is_test_environment() -> bool:
     """Return whether `setup_test_environment()` is in force, which every runner of Django's tests calls.
 
-    Mail backends, `RequestFactory` and `DEBUG` do not count: sites use them as well.
+    Mail backends, `RequestFactory` and `DEBUG` do not count, because sites use them as well.
     """
     utils = sys.modules.get("django.test.utils")
     return utils is not None and hasattr(getattr(utils, "_TestState", None), "saved_data")
 
 
 def set_test_mode() -> None:
-    """Let a handler that is made outside a test environment decide that this process serves a site.
+    """Suppress delivery in a test environment. Called when a handler is created.
 
-    From then on no submitted batch asks for the environment. A handler made inside one, as test clients make them,
-    turns the question on again.
+    A handler that is created outside a test environment serves a site: from then on the environment is not checked for
+    each batch. A handler that is created inside one, as test clients do, turns the check on again.
     """
     test_mode.suppress_when(is_test_environment if is_test_environment() else None)
 

@@ -1,4 +1,4 @@
-"""What templates can be given."""
+"""A context processor for templates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["analytics"]
 
 
 def analytics(request: HttpRequest) -> dict[str, Any]:
-    """The request's analytics as `analytics`; None for a request that has none.
+    """Add the request's analytics as `analytics`; None for a request without analytics.
 
     Example:
         >>> TEMPLATES = [

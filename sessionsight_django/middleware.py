@@ -1,4 +1,4 @@
-"""The middleware: attaches analytics to each request, and ends them with the final response."""
+"""Middleware for Django: adds analytics to each request, and ends them with the final response."""
 
 from __future__ import annotations
 
@@ -13,27 +13,32 @@ from django.http.response import HttpResponseBase
 from msgspec import Struct
 
 from sessionsight import Analytics
-from sessionsight.capture.current import enter, leave, within
-from sessionsight.content_length import ContentLengthTracker
-from sessionsight.event_loop import run_in_worker
-from sessionsight.log import logger
-from sessionsight.test_mode import test_mode
+from sessionsight.adapters import (
+    ContentLengthTracker,
+    RequestScope,
+    logger,
+    reset_current,
+    run_in_worker,
+    run_with,
+    scope_of,
+    set_current,
+)
 from sessionsight_django.browser import PRIVATE, keep_private
 from sessionsight_django.clients import client, set_test_mode
-from sessionsight_django.reader import DjangoReader
+from sessionsight_django.request import DjangoRequest, is_behind_proxy
 from sessionsight_django.transactions import sync_test_transactions
-from sessionsight_django.user import keep_as_is
+from sessionsight_django.user import freeze_user
 
 __all__ = ["AnalyticsMiddleware"]
 
 
 class AnalyticsMiddleware:
-    """Gives each request `request.analytics`. Sync and async, under WSGI and ASGI.
+    """Adds `request.analytics` to each request. Sync and async, under WSGI and ASGI.
 
-    Configured by the `SESSIONSIGHT` dict in settings. What a request captured is handed over when Django
-    closes its final response; later captures at once. `strict` follows `DEBUG` unless it is set.
+    Configured by the dict `SESSIONSIGHT` in the settings. The records of a request are submitted when Django closes its
+    final response; later ones at once. `strict` follows `DEBUG` unless it is set.
 
-    Its place in `MIDDLEWARE` is free: the higher, the more of the other middlewares can capture.
+    It may be anywhere in `MIDDLEWARE`; only middlewares below it can capture.
 
     Example:
         >>> MIDDLEWARE = ["sessionsight_django.AnalyticsMiddleware"]
@@ -47,126 +52,123 @@ class AnalyticsMiddleware:
         self.get_response = get_response
         self.client = client()
         set_test_mode()
-        _tell_without_app()
-        self._reader = DjangoReader(load=self.client.settings.user == "always")
+        _warn_if_not_installed()
+        self._loads_user = self.client.settings.user == "always"
+        self._behind_proxy = is_behind_proxy()
         self._async = iscoroutinefunction(get_response)
         if self._async:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Serve one request."""
-        if "analytics" in request.__dict__:  # this middleware stands twice in the list
+        if "analytics" in request.__dict__:  # this middleware is in the list twice
             return self.get_response(request)
         if self._async:
             return self._serve(request)
-        analytics = self._open(request)
+        analytics, scope = self._begin(request)
         try:
-            token = enter(analytics)
+            token = set_current(analytics)
             try:
                 response: HttpResponseBase = self.get_response(request)  # type: ignore[assignment]
             finally:
-                leave(token)
+                reset_current(token)
             if self.client.pageviews:
-                _announce(request, response, analytics)
-            if self._reader.load:
-                self._settle(request, analytics)
+                _response_started(scope, request, response)
+            if self._loads_user:
+                self._load_user_before_end(request, scope)
             if PRIVATE in request.__dict__:
                 keep_private(response)
-            if self._is_complete(request, response, analytics):
-                analytics.finish()
-            elif self._hands_over_early(analytics):
-                analytics.hand_over()
-        except BaseException as error:
-            if isinstance(error, Exception) and self.client.submit_before_last_byte:
-                analytics.finish()
-            _release(request, analytics)
+            if self._must_end_now(request, response, analytics):
+                scope.end_before_last_byte()
+            elif self._must_submit_now(scope):
+                scope.submit_now()
+        except BaseException:
+            _close(request, scope)
             raise
         return response
 
     async def _serve(self, request: HttpRequest) -> HttpResponseBase:
-        analytics = self._open(request)
+        analytics, scope = self._begin(request)
         try:
-            token = enter(analytics)
+            token = set_current(analytics)
             try:
                 response = await cast("Awaitable[HttpResponseBase]", self.get_response(request))
             finally:
-                leave(token)
+                reset_current(token)
             if self.client.pageviews:
-                _announce(request, response, analytics)
-            if self._reader.load:
-                await sync_to_async(self._settle)(request, analytics)
+                _response_started(scope, request, response)
+            if self._loads_user:
+                await sync_to_async(self._load_user_before_end)(request, scope)
             if PRIVATE in request.__dict__:
                 keep_private(response)
-            if self._is_complete(request, response, analytics):
-                await analytics.afinish()
-            elif self._hands_over_early(analytics):
-                await run_in_worker(analytics.hand_over)
-        except BaseException as error:  # a cancellation too: the client has gone, and nothing will be closed
-            if isinstance(error, Exception) and self.client.submit_before_last_byte:
-                await analytics.afinish()
-            _release(request, analytics)
+            if self._must_end_now(request, response, analytics):
+                await scope.aend_before_last_byte()
+            elif self._must_submit_now(scope):
+                await run_in_worker(scope.submit_now)
+        except BaseException as error:  # also a cancellation: the connection is lost, and nothing will be closed
+            if isinstance(error, Exception) and self.client.must_submit_early():
+                await scope.aend_before_last_byte()
+            _close(request, scope)
             raise
         return response
 
-    def _open(self, request: HttpRequest) -> Analytics:
-        analytics = Analytics(self.client, self._reader, request)
-        # Django calls it for whatever response is the final one, where a response's own closers are
-        # lost when another middleware puts a 304 in its place.
-        request.close = _Close(request, analytics, request.__dict__.get("close"))  # type: ignore[method-assign]
-        request.analytics = analytics  # type: ignore[attr-defined]
-        return analytics
+    def _begin(self, request: HttpRequest) -> tuple[Analytics, RequestScope]:
+        scope = RequestScope(self.client, DjangoRequest(request, self._loads_user, self._behind_proxy))
+        # Django calls it for whichever response is the final one; a response's own closers are
+        # lost when another middleware replaces it by a 304.
+        request.close = _CloseHook(request, scope, request.__dict__.get("close"))  # type: ignore[method-assign]
+        analytics = request.analytics = Analytics(scope)  # type: ignore[attr-defined]
+        return analytics, scope
 
-    def _settle(self, request: HttpRequest, analytics: Analytics) -> None:
-        """With `user="always"`: look the user up now if a record needs it, and never later on."""
-        if analytics.pending:
-            self.client.policy.user_id(self._reader, request)
-        keep_as_is(request)
+    def _load_user_before_end(self, request: HttpRequest, scope: RequestScope) -> None:
+        """With `user="always"`, look up the user now if a record needs it, and never later."""
+        if scope.has_pending:
+            self.client.policy.user_id(DjangoRequest(request, self._loads_user, self._behind_proxy))
+        freeze_user(request)
 
-    def _is_complete(self, request: HttpRequest, response: HttpResponseBase, analytics: Analytics) -> bool:
-        """Return whether the analytics must be finished now; a stream ends them at its own end."""
-        early = self.client.submit_before_last_byte or test_mode.recording
+    def _must_end_now(self, request: HttpRequest, response: HttpResponseBase, analytics: Analytics) -> bool:
+        """Return whether the scope must end now; a stream ends it at its own end."""
+        ends_early = self.client.must_submit_early()
         if not response.streaming:
-            return early
-        # A file captures nothing, and WSGI servers send it by sendfile as long as nobody wraps it.
+            return ends_early
+        # A file captures nothing, and WSGI servers send it by sendfile as long as it is not wrapped.
         is_file = getattr(response, "file_to_stream", None) is not None
         if not is_file or hasattr(request, "scope"):
             stream = cast("StreamingHttpResponse", response)
-            wrapped = _Stream(request, stream, analytics, early=early)
+            wrapped = _Stream(request, stream, analytics, ends_early=ends_early)
             content: Any = stream.streaming_content
             stream.streaming_content = wrapped.async_chunks(content) if stream.is_async else wrapped.chunks(content)
-        return early and (is_file or _length_of(request, response.status_code, response.headers).is_complete)
+        return ends_early and (is_file or _length_of(request, response.status_code, response.headers).is_complete)
 
-    def _hands_over_early(self, analytics: Analytics) -> bool:
+    def _must_submit_now(self, scope: RequestScope) -> bool:
         """Return whether to submit what a view captured before its stream begins.
 
-        Another middleware may answer with something else in its place, such as a 304, and then nobody reads the
-        stream.
+        Another middleware may replace the response, for instance by a 304, and then the stream is never read.
         """
-        return self.client.submit_before_last_byte and not self.client.inline and analytics.pending
+        return self.client.must_submit_early() and not self.client.inline and scope.has_pending
 
 
-def _announce(request: HttpRequest, response: HttpResponseBase, analytics: Analytics) -> None:
-    """Tell the analytics how the response begins."""
-    analytics.responds(request.method or "", response.status_code, response.headers.get("Content-Type"))
+def _response_started(scope: RequestScope, request: HttpRequest, response: HttpResponseBase) -> None:
+    scope.response_started(request.method or "", response.status_code, response.headers.get("Content-Type"))
 
 
 @cache
-def _tell_without_app() -> None:
-    """A warning, once a process: Django asks no system check of an app that is not installed."""
+def _warn_if_not_installed() -> None:
+    """Log a warning, once a process: Django runs no system checks of an app that is not installed."""
     if apps.apps_ready and not apps.is_installed("sessionsight_django"):
         logger.warning(
-            "sessionsight_django is not in INSTALLED_APPS: requests are served as they should be, but there are no "
+            "sessionsight_django is not in INSTALLED_APPS: requests are served as usual, but there are no "
             "system checks, and sessionsight.current() finds no client in commands and jobs"
         )
 
 
-class _Close(Struct, frozen=True):
-    """Stands in for a request's `close`: does what that does, and ends the analytics."""
+class _CloseHook(Struct, frozen=True):
+    """Replaces a request's `close`: calls the original method, then closes the scope."""
 
     request: HttpRequest
-    analytics: Analytics
+    scope: RequestScope
     replaced: Callable[[], None] | None
-    """What stood in its place for this request alone."""
+    """The `close` that this request alone had, if any."""
 
     def __call__(self) -> None:
         try:
@@ -175,10 +177,10 @@ class _Close(Struct, frozen=True):
             else:
                 self.replaced()
         finally:
-            _release(self.request, self.analytics)
+            _close(self.request, self.scope)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A deep copy or a pickle of the request is closed as if we were not there; its analytics are others' to end.
+        # A deep copy or a pickle of the request is closed without this hook; its scope is the original's.
         return _close_of, (self.request, self.replaced)
 
 
@@ -186,81 +188,82 @@ def _close_of(request: HttpRequest, replaced: Callable[[], None] | None) -> Call
     return request.close if replaced is None else replaced
 
 
-def _release(request: HttpRequest, analytics: Analytics) -> None:
-    """End the analytics. The hook comes off again: it and the request would keep each other alive."""
+def _close(request: HttpRequest, scope: RequestScope) -> None:
+    """Close the scope, and remove the hook, because it and the request would keep each other alive."""
     sync_test_transactions()
-    analytics.release()
+    scope.close()
     own = request.__dict__
-    if isinstance(hook := own.get("close"), _Close):
+    if isinstance(hook := own.get("close"), _CloseHook):
         del own["close"]
         if hook.replaced is not None:
             own["close"] = hook.replaced
 
 
 class _Stream:
-    """Makes the chunks of a stream under the request's analytics, and ends them when it is over.
+    """Makes the chunks of a stream with its request's analytics as the current ones, and ends their scope afterwards.
 
-    Also where it fails: under ASGI, Django closes a response only when it could be sent.
+    A stream that fails closes the scope: under ASGI, Django closes a response only if it was sent.
     """
 
-    __slots__ = ("_analytics", "_early", "_headers", "_request", "_status")
+    __slots__ = ("_analytics", "_ends_early", "_headers", "_request", "_scope", "_status")
 
-    def __init__(self, request: HttpRequest, response: HttpResponseBase, analytics: Analytics, *, early: bool) -> None:
+    def __init__(
+        self, request: HttpRequest, response: HttpResponseBase, analytics: Analytics, *, ends_early: bool
+    ) -> None:
         self._request = request
         self._analytics = analytics
-        self._early = early
-        analytics.stays_open()
-        # Not the response, which holds the chunks. The headers are read when the first chunk is asked for: other
+        self._scope = scope_of(analytics)
+        self._ends_early = ends_early
+        self._scope.stays_open()
+        # Not the response, which refers to the chunks. The headers are read at the first chunk, because other
         # middlewares may change them until then.
         self._headers = response.headers
         self._status = response.status_code
 
     def chunks(self, content: Iterator[bytes]) -> Iterator[bytes]:
-        """The chunks of a plain iterator."""
-        analytics = self._analytics
+        """Iterate over the chunks of a plain iterator."""
+        scope = self._scope
         length = self._length()
         end = object()
         try:
-            while (chunk := within(analytics, next, content, end)) is not end:
+            while (chunk := run_with(self._analytics, next, content, end)) is not end:
                 if length is not None and length.about_to_write(len(chunk)):
-                    analytics.finish()
+                    scope.end_before_last_byte()
                 yield chunk
-        except BaseException as error:
-            if self._early and isinstance(error, Exception):
-                analytics.finish()
-            _release(self._request, analytics)
+        except BaseException:
+            _close(self._request, scope)
             raise
-        if self._early:
-            analytics.finish()
+        if self._ends_early:
+            scope.end_before_last_byte()
 
     async def async_chunks(self, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The chunks of an async iterator."""
-        analytics = self._analytics
+        """Iterate over the chunks of an async iterator."""
+        scope = self._scope
         length = self._length()
         try:
             while (chunk := await self._next(content)) is not None:
                 if length is not None and length.about_to_write(len(chunk)):
-                    await analytics.afinish()
+                    await scope.aend_before_last_byte()
                 yield chunk
         except BaseException as error:
-            if self._early and isinstance(error, Exception):
-                await analytics.afinish()
-            _release(self._request, analytics)
+            if self._ends_early and isinstance(error, Exception):
+                await scope.aend_before_last_byte()
+            _close(self._request, scope)
             raise
-        if self._early:
-            await analytics.afinish()
+        if self._ends_early:
+            await scope.aend_before_last_byte()
 
     async def _next(self, content: AsyncIterator[bytes]) -> bytes | None:
-        token = enter(self._analytics)
+        token = set_current(self._analytics)
         try:
             return await anext(content)
         except StopAsyncIteration:
             return None
         finally:
-            leave(token)
+            reset_current(token)
 
     def _length(self) -> ContentLengthTracker | None:
-        return _length_of(self._request, self._status, self._headers) if self._early else None
+        return _length_of(self._request, self._status, self._headers) if self._ends_early else None
 
 
 def _length_of(request: HttpRequest, status: int, headers: Any) -> ContentLengthTracker:

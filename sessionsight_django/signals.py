@@ -1,4 +1,4 @@
-"""Django's signals of who logs in and out."""
+"""Receivers of Django's signals for logins and logouts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Any
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 
 from sessionsight import Analytics
-from sessionsight.callbacks import check_sync, run
-from sessionsight.log import logger
-from sessionsight.test_mode import test_mode
+from sessionsight.adapters import check_sync, logger, run, test_mode
 from sessionsight_django.clients import client
 from sessionsight_django.user import user_id
 
@@ -20,13 +18,12 @@ _UID = "sessionsight"
 
 
 def connect_auth_signals(*, traits: Callable[[Any], Mapping[str, Any] | None] | None = None) -> None:
-    """From now on a login identifies the user, and a logout keeps the user of what came before it.
+    """Identify the user at each login, and keep the user of records that were captured before a logout.
 
-    Connecting again puts the new `traits` in place of the old ones. The user is sent with a login only, not with each
-    request of a session.
+    Connecting again replaces `traits`. The user is identified at a login only, not with each request of a session.
 
     Args:
-        traits: A plain function that gives what is told of a user, such as the plan, from the user object.
+        traits: A plain function that returns a user's traits, such as the plan, from the user object.
 
     Raises:
         ConfigurationError: `traits` is an async function.
@@ -45,7 +42,7 @@ def connect_auth_signals(*, traits: Callable[[Any], Mapping[str, Any] | None] | 
     def logged_in(request: Any = None, user: Any = None, **_: Any) -> None:
         analytics, known = _analytics(request), user_id(user)
         if analytics is not None and known is not None:
-            analytics.identify(known, None if traits is None else _told(traits, user))
+            analytics.identify(known, None if traits is None else _traits_for(traits, user))
 
     disconnect_auth_signals()
     user_logged_in.connect(logged_in, weak=False, dispatch_uid=_UID)
@@ -53,7 +50,7 @@ def connect_auth_signals(*, traits: Callable[[Any], Mapping[str, Any] | None] | 
 
 
 def disconnect_auth_signals() -> None:
-    """Undo `connect_auth_signals`; harmless when there is nothing to undo."""
+    """Undo `connect_auth_signals`; without it, do nothing."""
     for signal in (user_logged_in, user_logged_out):
         signal.disconnect(dispatch_uid=_UID)
 
@@ -66,15 +63,15 @@ def _analytics(request: Any) -> Analytics | None:
 def _logged_out(request: Any = None, **_: Any) -> None:
     analytics = _analytics(request)
     if analytics is not None:
-        # Django has loaded the user for this signal: one look, and the analytics know who it was.
+        # Django has loaded the user for this signal and removes it afterwards; resolving the context reads it.
         analytics.context  # noqa: B018
 
 
-def _told(traits: Callable[[Any], Mapping[str, Any] | None], user: Any) -> Mapping[str, Any] | None:
+def _traits_for(traits: Callable[[Any], Mapping[str, Any] | None], user: Any) -> Mapping[str, Any] | None:
     try:
         return run(traits, user)
     except Exception:
         if client().settings.strict or test_mode.strict:
             raise
-        logger.exception("the function that gives a user's traits failed; the user is identified without any")
+        logger.exception("traits failed; the user is identified without traits")
         return None

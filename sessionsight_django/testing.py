@@ -1,4 +1,4 @@
-"""For the tests of Django apps: a recorder in each test, and analytics for requests that no middleware has seen."""
+"""A recorder in each test of a Django app, and analytics for requests that a test has made."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from django.http import HttpRequest
 from django.test import AsyncRequestFactory, RequestFactory
 
 from sessionsight import Analytics
+from sessionsight.adapters import RequestScope
 from sessionsight.testing import Recorder, record
 from sessionsight_django.clients import client
-from sessionsight_django.reader import DjangoReader
+from sessionsight_django.request import DjangoRequest, is_behind_proxy
 from sessionsight_django.typed import AnalyticsRequest
 
 if TYPE_CHECKING:  # django-stubs' generic bases, so that get(), post() and so on return an AnalyticsRequest
@@ -71,10 +72,11 @@ def with_analytics(request: HttpRequest) -> AnalyticsRequest:
         >>> response = create_order(request)  # doctest: +SKIP
     """
     settings_client = client()
-    analytics = Analytics(settings_client, DjangoReader(load=settings_client.settings.user == "always"), request)
-    analytics.end()
+    loads_user = settings_client.settings.user == "always"
+    scope = RequestScope(settings_client, DjangoRequest(request, loads_user, is_behind_proxy()))
+    scope.end()
     typed = cast("AnalyticsRequest", request)
-    typed.analytics = analytics
+    typed.analytics = Analytics(scope)
     return typed
 
 

@@ -14,10 +14,8 @@ from weakref import ref
 
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from sessionsight.capture.interfaces import TransactionListener
-from sessionsight.capture.records import Record
-from sessionsight.errors import InvalidEventError, describe, did_you_mean
-from sessionsight.test_mode import test_mode
+from sessionsight import InvalidEventError
+from sessionsight.adapters import Record, TransactionListener, describe, did_you_mean, test_mode
 
 __all__ = ["defer_until_commit", "sync_test_transactions"]
 

@@ -1,4 +1,4 @@
-"""A request class for the annotations of views, so that type checkers know of `request.analytics`."""
+"""A request class for the annotations of views, which declares `request.analytics` for type checkers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["AnalyticsRequest"]
 
 
 class AnalyticsRequest(HttpRequest):
-    """Django's request, with the analytics that the middleware adds. For annotations; nothing makes one.
+    """Django's request, with the analytics that the middleware adds. For annotations; it is never instantiated.
 
-    A project that annotates its own request class inherits from this one.
+    A project with a request class of its own derives it from this one.
 
     Example:
         >>> from django.http import HttpResponse

@@ -1,7 +1,7 @@
-"""Who is signed in, as far as Django knows it already.
+"""The signed-in user, as far as Django has loaded it already.
 
-Looking must cost no query, and must not touch the session: a session that was accessed makes Django
-send `Vary: Cookie`, and the page is cached no more.
+Reading it must neither cost a query nor access the session: for an accessed session Django sends `Vary: Cookie`, and
+the page is no longer cached.
 """
 
 from __future__ import annotations
@@ -12,24 +12,23 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.functional import LazyObject, empty
 
-__all__ = ["keep_as_is", "load_user", "loaded_user", "user_id"]
+__all__ = ["freeze_user", "load_user", "loaded_user", "user_id"]
 
-_OURS = "_sessionsight_user"
+_ATTRIBUTE = "_sessionsight_user"
 
 
 def user_id(user: Any) -> str | None:
-    """The primary key of a user who is signed in."""
+    """Return the primary key of a signed-in user; None for any other."""
     if user is None or not getattr(user, "is_authenticated", False) or user.pk is None:
         return None
     return str(user.pk)
 
 
 def loaded_user(request: HttpRequest) -> Any | None:
-    """The request's user, if somebody has loaded or set it.
+    """Return the request's user, if it has been loaded or set.
 
-    A plain object at `request.user` is there after login, after logout, and where an API framework has
-    authenticated. A lazy one counts when it has been evaluated; before that, `await request.auser()`
-    may have loaded the user.
+    `request.user` is a plain object after a login, after a logout, and where an API framework has authenticated. A lazy
+    object counts when it has been evaluated; before that, `await request.auser()` may have loaded the user.
     """
     own = request.__dict__
     user = own.get("user")
@@ -40,31 +39,31 @@ def loaded_user(request: HttpRequest) -> Any | None:
 
 
 def load_user(request: HttpRequest) -> Any | None:
-    """The user of the session, looked up once a request, without a trace in the request or the session.
+    """Return the user of the session, looked up once a request, without side effects on the request or the session.
 
-    Nothing on an event loop, where Django forbids queries: there the middleware looks later on.
+    Returns None on an event loop, where Django forbids queries; the middleware then does it later.
     """
     own = vars(request)
-    if _OURS not in own and "session" in own and "user" in own:
+    if _ATTRIBUTE not in own and "session" in own and "user" in own:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            own[_OURS] = _of_session(request)
-    return own.get(_OURS)
+            own[_ATTRIBUTE] = _session_user(request)
+    return own.get(_ATTRIBUTE)
 
 
-def keep_as_is(request: HttpRequest) -> None:
-    """From now on `load_user` looks nothing up."""
-    vars(request).setdefault(_OURS, None)
+def freeze_user(request: HttpRequest) -> None:
+    """Prevent further queries by `load_user`."""
+    vars(request).setdefault(_ATTRIBUTE, None)
 
 
-def _of_session(request: HttpRequest) -> Any:
+def _session_user(request: HttpRequest) -> Any:
     from django.contrib.auth import get_user
 
     session = request.session
     accessed, modified = session.accessed, session.modified
     user = get_user(request)
-    # A session that had to be changed, because its password has, must be saved as usual.
+    # A session that was changed, because its user's password was, must be saved as usual.
     if session.modified == modified:
         session.accessed = accessed
     return user

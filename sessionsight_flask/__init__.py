@@ -20,7 +20,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name when it is used, so that a missing Flask is reported by our own error."""
+    """Import a name when it is used, so that a missing Flask is reported as `MissingDependencyError`."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

@@ -1,4 +1,4 @@
-"""The settings in an app's config: options after `SESSIONSIGHT_`, and the documented environment variables."""
+"""Reads the settings in an app's config: options after `SESSIONSIGHT_`, and the documented environment variables."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from flask import Flask
 
 from sessionsight import ConfigurationError, Settings
-from sessionsight.environment import VARIABLES, from_text
+from sessionsight.adapters import VARIABLES, from_text
 
-__all__ = ["changed_settings", "late_message", "read_settings", "snapshot"]
+__all__ = ["changed_settings", "late_message", "read_settings", "settings_snapshot"]
 
 _WHERE = "app.config"
 _PREFIX = "SESSIONSIGHT_"
@@ -37,37 +37,37 @@ def read_settings(app: Flask) -> Settings:
             if value is not None:
                 environ[name] = value
                 if (other := VARIABLES[name]) is not None and other not in app.config:
-                    environ.pop(other, None)  # the process may have the same key in a file, or plain
+                    environ.pop(other, None)  # the environment may have the same key as a file, or in plain text
         elif name == "SESSIONSIGHT":
             raise ConfigurationError(
                 f"{_WHERE}: SESSIONSIGHT = {{...}} is the form for Django; in Flask each setting is a key of its own, "
                 'such as app.config["SESSIONSIGHT_DESTINATIONS"] = {...}'
             )
         elif name.startswith(_PREFIX) and name != _TESTING and os.environ.get(name) != value:
-            # What came from the environment with everything else may be of another program, such as Kubernetes.
+            # A name loaded from the environment with all others may belong to another program, such as Kubernetes.
             raise ConfigurationError.unknown(name, [*_OPTIONS, *VARIABLES], where=_WHERE)
     if options.get("destinations", ...) is None:
         del options["destinations"]
-    # The process's own variable is obeyed by all clients, and can be overruled by a test.
+    # The process's own variable applies to all clients, and a test can override it.
     if from_text(app.config.get(_TESTING), bool) is True and _TESTING not in os.environ:
         options.setdefault("disabled", True)
     return Settings.from_mapping(options, where=_WHERE, environ=environ, strict=bool(app.debug))
 
 
-def snapshot(app: Flask) -> dict[str, Any]:
-    """Return everything in the config that has the prefix of our settings, for `changed_settings`."""
+def settings_snapshot(app: Flask) -> dict[str, Any]:
+    """Return the config's values with the prefix of our settings, for `changed_settings`."""
     return {name: _copy(value) for name, value in app.config.items() if name.startswith(_PREFIX) or name in VARIABLES}
 
 
 def changed_settings(app: Flask, before: Mapping[str, Any]) -> list[str]:
     """Return the names of settings that are no longer what they were at the snapshot."""
-    now = snapshot(app)
+    now = settings_snapshot(app)
     return sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
 
 
 def late_message(names: Sequence[str]) -> str:
-    """Return what is wrong with settings that have changed since `init_app`, and what to do."""
-    be = "is" if len(names) == 1 else "are"
+    """Return the message about settings that were changed after `init_app`."""
+    be = "was" if len(names) == 1 else "were"
     return f"{', '.join(names)} {be} changed after init_app, without effect: set app.config first, then call init_app"
 
 

@@ -14,31 +14,39 @@ from msgspec import Struct
 from werkzeug.local import LocalProxy
 
 from sessionsight import Analytics, Client, ConfigurationError, NoClientError
-from sessionsight.capture.current import current_in, entered, register_framework
-from sessionsight.request.raw import HeaderNames, RequestData, snapshot_environ
-from sessionsight.wsgi import KEY, AnalyticsMiddleware
+from sessionsight.adapters import (
+    HeaderNames,
+    RequestData,
+    RequestScope,
+    current_in,
+    is_current,
+    register_framework,
+    scope_of,
+    snapshot_environ,
+)
+from sessionsight.wsgi import ENVIRON_KEY, AnalyticsMiddleware
 from sessionsight_flask.commands import commands
-from sessionsight_flask.config import changed_settings, late_message, read_settings, snapshot
+from sessionsight_flask.config import changed_settings, late_message, read_settings, settings_snapshot
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["FlaskReader", "SessionSight", "current_analytics"]
+__all__ = ["FlaskRequest", "SessionSight", "current_analytics"]
 
 _NAME = "sessionsight"
 
 
 class SessionSight:
-    """Adds `request.analytics` to an app's requests, in handlers of errors and of unknown paths as well.
+    """Adds `request.analytics` to an app's requests, also in error handlers and for unknown paths.
 
     Settings are taken from `app.config`, by their names in upper case after `SESSIONSIGHT_`:
-    `SESSIONSIGHT_DESTINATIONS`, `SESSIONSIGHT_CONSENT` and so on. Destinations that are not there come
+    `SESSIONSIGHT_DESTINATIONS`, `SESSIONSIGHT_CONSENT` and so on. Destinations that are not set there come
     from the environment. `SESSIONSIGHT_STRICT` follows `app.debug`.
 
-    The signed-in user is Flask-Login's, once the app has asked for it; for others, see `SESSIONSIGHT_USER`.
+    The signed-in user is Flask-Login's, once the app has loaded it; for other sources, see `SESSIONSIGHT_USER`.
 
     Args:
-        app: An app to set up at once; or call `init_app` later.
+        app: An app to set up at once; otherwise call `init_app` later.
         client: A client to share, in place of the configuration; a new one for each app by default.
 
     Example:
@@ -62,15 +70,15 @@ class SessionSight:
         """Set up an app.
 
         Raises:
-            ConfigurationError: A setting that is unknown or wrong, or the app has been set up already.
+            ConfigurationError: A setting is unknown or wrong, or the app has been set up already.
         """
         if _NAME in app.extensions:
             raise ConfigurationError(
                 f"SessionSight is set up for {app!r} already; call init_app once for each app, "
-                "and not at all for one that was given to SessionSight(app)"
+                "and not for one that was passed to SessionSight(app)"
             )
         client = self._client or Client(read_settings(app))
-        before = snapshot(app)
+        before = settings_snapshot(app)
 
         def late() -> list[str]:
             return [] if self._client is client else changed_settings(app, before)
@@ -94,24 +102,30 @@ class SessionSight:
         """
         client = current_app.extensions.get(_NAME)
         if client is None:
-            raise NoClientError(f"{current_app!r} has no analytics; call init_app with it when it is made")
+            raise NoClientError(f"{current_app!r} has no analytics; call init_app(app) when it is created")
         return cast("Client", client)
 
 
-class FlaskReader:
-    """Reads Flask's requests."""
+class FlaskRequest(Struct, eq=False):
+    """Reads Flask's request.
 
-    def snapshot(self, request: Request, names: HeaderNames) -> Callable[[], RequestData]:
-        """What gives the raw strings of the request, without holding it."""
-        return snapshot_environ(request.environ, names)
+    Args:
+        request: Flask's own.
+    """
 
-    def native(self, request: Request) -> Any:
-        """The request itself."""
-        return request
+    request: Request
 
-    def user_id(self, request: Request) -> str | None:
-        """The id of Flask-Login's user, if the app has asked for it, or has logged it in, in this request."""
-        if "flask_login" not in sys.modules:  # `g` is dear to look at
+    def snapshot(self, names: HeaderNames) -> Callable[[], RequestData]:
+        """Return a function that gives the raw strings of the request, without keeping it."""
+        return snapshot_environ(self.request.environ, names)
+
+    def framework_request(self) -> Any:
+        """Return the request itself."""
+        return self.request
+
+    def user_id(self) -> str | None:
+        """Return the id of Flask-Login's user, if the app has loaded it, or has logged it in, in this request."""
+        if "flask_login" not in sys.modules:  # accessing `g` is expensive
             return None
         user = g.get("_login_user") if has_app_context() else None
         if user is None or not getattr(user, "is_authenticated", False):
@@ -119,22 +133,21 @@ class FlaskReader:
         found = user.get_id()
         return None if found is None else str(found)
 
-    def route(self, request: Request) -> str | None:
-        """The rule of the matched route, such as `/orders/<int:order_id>`."""
-        rule = request.url_rule
+    def route(self) -> str | None:
+        """Return the rule of the matched route, such as `/orders/<int:order_id>`."""
+        rule = self.request.url_rule
         return None if rule is None else str(rule.rule)
 
 
-_READER = FlaskReader()
 # Flask 3.2 has one context for app and request. A copy of it shares the request and not the context.
 _context: Any = flask_globals.app_ctx if hasattr(AppContext, "from_environ") else flask_globals.request_ctx
 
 
 class _RequestContexts:
-    """An app's `request_context`: gives each request its analytics, whoever calls it and whatever class requests have.
+    """Wraps an app's `request_context` method, so that each request gets its analytics, whatever its class and caller.
 
     Args:
-        make: What stood in its place.
+        make: The method that it replaces.
         client: The app's client.
         before_first: Called once, before the first request.
     """
@@ -154,42 +167,44 @@ class _RequestContexts:
             self._before_first = None
         context = self._make(environ)
         request: Any = context.request
-        analytics: Analytics | None = environ.get(KEY)
+        analytics: Analytics | None = environ.get(ENVIRON_KEY)
         served = analytics is not None
         if analytics is None:
-            # `app.test_request_context()`, or a server that took `app.wsgi_app` before: no response to wait for.
-            analytics = Analytics(self._client, _READER, request)
-            analytics.end()
+            # `app.test_request_context()`, or a server that keeps an earlier `app.wsgi_app`: there is no response.
+            scope = RequestScope(self._client, FlaskRequest(request))
+            scope.end()
+            analytics = Analytics(scope)
         else:
-            analytics.attach(_READER, request, ask_while=_is_served)
+            scope = scope_of(analytics)
+            scope.bind_request(FlaskRequest(request), can_read_user=_is_active_request)
         request.analytics = analytics
-        # Flask calls it before `session` and `g` go; a function for the teardown would cost each request much more.
-        request.close = _Close(context, analytics, served)
+        # Flask calls it before `session` and `g` are removed; a teardown function would cost each request much more.
+        request.close = _CloseHook(context, scope, served)
         return context
 
 
-class _Close(Struct, frozen=True):
-    """Replaces a request's `close`: does what that does, after a last look at the request."""
+class _CloseHook(Struct, frozen=True):
+    """Replaces a request's `close`: takes a last snapshot of the request, then calls the original method."""
 
     context: RequestContext
-    analytics: Analytics
+    scope: RequestScope
     served: bool
-    """True when the middleware ends the analytics with the response."""
+    """True when the middleware ends the scope with the response."""
 
     def __call__(self) -> None:
         request = self.context.request
         if _context._get_current_object() is self.context:  # noqa: SLF001  # Werkzeug's documented way to the object
             del vars(request)["close"]  # it and the request would keep each other alive
             if not self.served:
-                self.analytics.release()
-            elif entered() is self.analytics:
-                self.analytics.look()
+                self.scope.close()
+            elif is_current(self.scope):
+                self.scope.snapshot()
         type(request).close(request)
 
 
-def _is_served(analytics: object) -> bool:
-    """Whether `session` and `g` are those of the request that these analytics belong to."""
-    return entered() is analytics and has_request_context()
+def _is_active_request(scope: RequestScope) -> bool:
+    """Return whether `session` and `g` are those of the request that the scope belongs to."""
+    return is_current(scope) and has_request_context()
 
 
 class _FlaskFramework:

@@ -12,7 +12,7 @@ __all__ = ["AnalyticsRequest", "request"]
 
 
 class AnalyticsRequest(flask.Request):
-    """Flask's request class with `analytics` declared, for annotations. Nothing makes one.
+    """Flask's request class with `analytics` declared, for annotations. It is never instantiated.
 
     Example:
         >>> from sessionsight_flask import request

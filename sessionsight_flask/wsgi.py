@@ -1,5 +1,5 @@
 """The WSGI middleware of `sessionsight.wsgi`, under the name that Flask projects look for."""
 
-from sessionsight.wsgi import KEY, AnalyticsMiddleware, EnvironReader
+from sessionsight.wsgi import ENVIRON_KEY, AnalyticsMiddleware, EnvironRequest
 
-__all__ = ["KEY", "AnalyticsMiddleware", "EnvironReader"]
+__all__ = ["ENVIRON_KEY", "AnalyticsMiddleware", "EnvironRequest"]

@@ -25,6 +25,7 @@ import sessionsight
 SNAPSHOT = Path(__file__).with_name("public_api.txt")
 MODULES = [
     "sessionsight",
+    "sessionsight.adapters",
     "sessionsight.diagnosis",
     "sessionsight.destinations",
     "sessionsight.destinations.base",
@@ -115,7 +116,7 @@ def describe_class(name: str, kind: type) -> Iterator[str]:
     if issubclass(kind, enum.Enum):
         yield from (f"    {member.name} = {member.value!r}" for member in kind)
     elif issubclass(kind, msgspec.Struct) or dataclasses.is_dataclass(kind):
-        yield from (f"    {field}" for field in fields(kind))
+        yield from (f"    {field}" for field in fields(kind) if not field.startswith("_"))
     elif any("__init__" in vars(base) for base in ours(kind)) and not getattr(kind, "_is_protocol", False):
         yield f"    __init__{signature(kind.__init__)}"
     for member_name, member in members(kind):
@@ -137,7 +138,7 @@ def describe() -> str:
                 lines.append(f"{name}: LocalProxy")
             elif isinstance(value, type):
                 lines += describe_class(name, value)
-            elif inspect.isroutine(value) or hasattr(value, "__wrapped__"):
+            elif not inspect.isbuiltin(value) and (inspect.isroutine(value) or hasattr(value, "__wrapped__")):
                 lines.append(f"def {name}{signature(value)}")
             else:
                 lines.append(f"{name}: {type(value).__name__}")

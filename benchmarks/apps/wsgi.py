@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.apps.kinds import Look, Served, View, wsgi_server
 from benchmarks.timing import Serve
 from benchmarks.vendors import Destinations
-from sessionsight.wsgi import KEY, AnalyticsMiddleware
+from sessionsight.wsgi import ENVIRON_KEY, AnalyticsMiddleware
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +29,7 @@ def bare(view: View) -> Serve:
 def ours(destinations: Destinations, look: Look | None) -> Served:
     def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if look is not None:
-            look(environ[KEY])
+            look(environ[ENVIRON_KEY])
         start_response("200 OK", _HEADERS)
         return [b"ok"]
 

@@ -12,14 +12,14 @@ from benchmarks.table import Row
 from benchmarks.vendors import analyse
 from benchmarks.workload import EVENT, PROPERTIES, scope
 from sessionsight import Analytics, Client, Settings
-from sessionsight_asgi.reader import ScopeReader
+from sessionsight.adapters import RequestScope
+from sessionsight_asgi.request import AsgiRequest
 
 REQUESTS = 20_000
 
 
 def measure() -> list[Row]:
     logging.disable()  # what is lost in the end is lost on purpose
-    reader = ScopeReader()
     with running(hang=True) as url:
 
         def filling(first: int) -> tuple[Client, Callable[[], None]]:
@@ -31,9 +31,9 @@ def measure() -> list[Row]:
 
             def fill(numbers: range) -> None:
                 for number in numbers:
-                    analytics = Analytics(client, reader, scope(number))
+                    analytics = Analytics(RequestScope(client, AsgiRequest(scope(number))))
                     analytics.capture(EVENT, PROPERTIES)
-                    analytics.release()
+                    analytics._scope.close()
 
             def hang() -> None:
                 fill(range(first + 500, first + 500 + REQUESTS))

@@ -11,28 +11,28 @@ from benchmarks.timing import paced
 from benchmarks.vendors import analyse
 from benchmarks.workload import EVENT, PROPERTIES, environ
 from sessionsight import Analytics, Client, Settings
-from sessionsight.wsgi import EnvironReader
+from sessionsight.adapters import RequestScope, scope_of
+from sessionsight.wsgi import EnvironRequest
 
 RATE = 2_000
 CALLS = 10_000
 
 
 def measure() -> list[Row]:
-    reader = EnvironReader()
     requests = [environ(number) for number in range(100)]
     numbers = count()
     with running() as url:
         client = Client(Settings.from_mapping({"destinations": analyse(url)}))
 
         def open_request() -> Analytics:
-            return Analytics(client, reader, requests[next(numbers) % 100])
+            return Analytics(RequestScope(client, EnvironRequest(requests[next(numbers) % 100])))
 
         def capture(analytics: Analytics) -> None:
             analytics.capture(EVENT, PROPERTIES)
 
         client.bind(open_request().context).capture(EVENT)
         client.flush(30)  # imports and connection are there
-        inside = paced(open_request, capture, Analytics.release, rate=RATE, calls=CALLS)
+        inside = paced(open_request, capture, lambda analytics: scope_of(analytics).close(), rate=RATE, calls=CALLS)
         context = open_request().context
         outside = paced(lambda: client.bind(context), capture, lambda _: None, rate=RATE, calls=CALLS)
         client.flush(30)

@@ -75,8 +75,7 @@ class Client:
         # A call may name a vendor whose keys are missing, as on a developer's machine.
         kinds = {type(destination) for destination in settings.destinations}
         self.destination_names = self._configured | {name for name, kind in BY_NAME.items() if kind not in kinds}
-        self.submit_before_last_byte = settings.flush == "inline" or settings.durable
-        """True if a request's records must be submitted before the last byte of its response."""
+        self._submit_blocks = settings.flush == "inline" or settings.durable
         self.inline = settings.flush == "inline"
         self.needs_start = settings.durable
         """True until this process has served a request, after which it delivers records that other processes left."""
@@ -120,7 +119,7 @@ class Client:
     @property
     def analytics(self) -> Analytics:
         """Analytics outside of requests; calls name their user or session themselves."""
-        return Analytics.bound(self)
+        return Analytics._for_context(self)
 
     @forgiving(_IDS_BY_KEYWORD)
     def bind(
@@ -143,7 +142,9 @@ class Client:
             InvalidEventError: In strict mode, an id is invalid. Otherwise that is logged, and the id is missing.
         """
         checked = validate_context(context, self.warn_or_raise)
-        return Analytics.bound(self, checked, user_id=user_id, distinct_id=distinct_id, anonymous_id=anonymous_id)
+        return Analytics._for_context(
+            self, checked, user_id=user_id, distinct_id=distinct_id, anonymous_id=anonymous_id
+        )
 
     @forgiving(_IDS_BY_KEYWORD)
     def scope(
@@ -159,10 +160,10 @@ class Client:
 
         def make() -> Analytics:
             analytics = self.bind(context, user_id=user_id, distinct_id=distinct_id, anonymous_id=anonymous_id)
-            analytics._ended = False  # its records are submitted together, when the block ends
+            analytics._scope._ended = False  # its records are submitted together, when the block ends
             return analytics
 
-        return Scope(make, blocking=self.submit_before_last_byte, flush=flush)
+        return Scope(make, blocking=self._submit_blocks, flush=flush)
 
     @forgiving("pass users to the calls that capture")
     def for_request(self, request: object) -> Analytics:
@@ -170,8 +171,8 @@ class Client:
 
         See `sessionsight.request.raw.from_any` for the shapes. Records are submitted immediately.
         """
-        context, drop, choice = self.policy.evaluate(request)
-        return Analytics.bound(self, context, drop=drop, choice=choice)
+        context, drop, selected = self.policy.evaluate(request)
+        return Analytics._for_context(self, context, drop=drop, selected=selected)
 
     # --- delivery --------------------------------------------------------------------------------
 
@@ -311,6 +312,15 @@ class Client:
     def warn(self, message: str, *, key: str) -> None:
         """Log a warning at most once a minute for each key."""
         self._log(logging.WARNING, message, key=key)
+
+    def must_submit_early(self) -> bool:
+        """Return whether an adapter must submit a request's records before the last byte of its response.
+
+        With `flush="inline"`, because the host may freeze the process after that byte; with a durable spool, because
+        the process may be killed; and while a recorder is active, because tests read it as soon as they have the
+        response, which test clients do not always close.
+        """
+        return self._submit_blocks or test_mode.recording
 
     # --- the Closable protocol --------------------------------
 

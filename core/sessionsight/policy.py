@@ -10,7 +10,6 @@ import fnmatch
 import logging
 import re
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -66,77 +65,77 @@ class RequestPolicy:
         self._is_bot = settings.is_bot or is_bot
         self._excluded = re.compile("|".join(map(fnmatch.translate, settings.exclude_paths)))
 
-    def inspect(self, reader: RequestReader, request: Any) -> tuple[ContextFactory, str | None, str | None]:
+    def inspect(self, request: RequestReader) -> tuple[ContextFactory, str | None, str | None]:
         """Return the results of `context_factory`, `user_id` and `route`, reading the request once."""
         if self._has_callbacks:
-            return self._inspect_stepwise(reader, request)
+            return self._inspect_stepwise(request)
         try:
-            snapshot, user_id = reader.snapshot(request, self._header_names), reader.user_id(request)
+            snapshot, user_id = request.snapshot(self._header_names), request.user_id()
             if user_id is not None:
                 user_id = validate_id(user_id, "user")
-            return LazyContext(self._evaluate, snapshot), user_id, reader.route(request)
+            return LazyContext(self._evaluate, snapshot), user_id, request.route()
         except Exception:
-            return self._inspect_stepwise(reader, request)
+            return self._inspect_stepwise(request)
 
-    def context_factory(self, reader: RequestReader, request: Any) -> ContextFactory:
+    def context_factory(self, request: RequestReader) -> ContextFactory:
         """Return a function that returns the request's context, and why its records are dropped, if they are."""
         try:
-            snapshot = reader.snapshot(request, self._header_names)
+            snapshot = request.snapshot(self._header_names)
         except Exception as error:
             self._log_callback_error("the request could not be read", error)
             snapshot = RequestData
         if self._eager:
-            evaluated = self._evaluate(snapshot, partial(reader.native, request))
+            evaluated = self._evaluate(snapshot, request.framework_request)
             return lambda: evaluated
         return LazyContext(self._evaluate, snapshot)
 
-    def should_capture_pageview(self, reader: RequestReader, request: Any) -> bool:
+    def should_capture_pageview(self, request: RequestReader) -> bool:
         """Return whether the page is captured: a person has opened it, and the `pageviews` setting allows it."""
         pageviews = self.settings.pageviews
-        if pageviews is False or not self._is_visited(reader, request):
+        if pageviews is False or not self._is_visited(request):
             return False
         if pageviews is True:
             return True
         try:
-            return decide(pageviews, reader.native(request))
+            return decide(pageviews, request.framework_request())
         except Exception as error:
             self._log_callback_error("pageviews failed, which is taken as no", error)
             return False
 
-    def _is_visited(self, reader: RequestReader, request: Any) -> bool:
+    def _is_visited(self, request: RequestReader) -> bool:
         """Return whether a person has opened the page, by the request's headers."""
         try:
-            headers = reader.snapshot(request, self._page_names)().headers
+            headers = request.snapshot(self._page_names)().headers
             return is_page_visit(headers) and not decide(self._is_bot, headers.get("user-agent", ""))
         except Exception as error:
             self._log_callback_error("is_bot failed, which is taken as yes", error)
             return False
 
-    def select_destinations(self, reader: RequestReader, request: Any) -> frozenset[str] | DropReason | None:
+    def select_destinations(self, request: RequestReader) -> frozenset[str] | DropReason | None:
         """Return the destinations of the request's records, by the `choose_destinations` setting; None means all."""
-        return self._select_destinations(partial(reader.native, request))
+        return self._select_destinations(request.framework_request)
 
-    def user_id(self, reader: RequestReader, request: Any) -> str | None:
+    def user_id(self, request: RequestReader) -> str | None:
         """Return the signed-in user's id, by the `user` setting."""
         try:
             callback = self._user_callback
-            found = reader.user_id(request) if callback is None else run(callback, reader.native(request))
+            found = request.user_id() if callback is None else run(callback, request.framework_request())
             return None if found is None else validate_id(found, "user")
         except Exception as error:
             self._log_callback_error("the user could not be read", error)
             return None
 
-    def route(self, reader: RequestReader, request: Any) -> str | None:
+    def route(self, request: RequestReader) -> str | None:
         """Return the template of the matched route, if there is one."""
         try:
-            return reader.route(request)
+            return request.route()
         except Exception as error:
             self._log_callback_error("the route could not be read", error)
             return None
 
-    def _inspect_stepwise(self, reader: RequestReader, request: Any) -> tuple[ContextFactory, str | None, str | None]:
+    def _inspect_stepwise(self, request: RequestReader) -> tuple[ContextFactory, str | None, str | None]:
         """Do as `inspect`, step by step, so that each failure is logged as its own."""
-        return self.context_factory(reader, request), self.user_id(reader, request), self.route(reader, request)
+        return self.context_factory(request), self.user_id(request), self.route(request)
 
     def evaluate(
         self, request: object
@@ -146,16 +145,18 @@ class RequestPolicy:
         return context, drop, self._select_destinations(lambda: request)
 
     def _evaluate(
-        self, snapshot: Callable[[], RequestData], native: Callable[[], Any]
+        self, snapshot: Callable[[], RequestData], framework_request: Callable[[], Any]
     ) -> tuple[TrackingContext, DropReason | None]:
         try:
             data = snapshot()
         except Exception as error:
             self._log_callback_error("the request could not be read", error)
             data = RequestData()
-        return self._resolve(data, native)
+        return self._resolve(data, framework_request)
 
-    def _resolve(self, data: RequestData, native: Callable[[], Any]) -> tuple[TrackingContext, DropReason | None]:
+    def _resolve(
+        self, data: RequestData, framework_request: Callable[[], Any]
+    ) -> tuple[TrackingContext, DropReason | None]:
         settings = self.settings
         resolution = resolve(
             data,
@@ -167,21 +168,21 @@ class RequestPolicy:
         for name in resolution.invalid:
             self._count(f"invalid:{name}")
             self._log(logging.WARNING, f"{name} contains an invalid id, which counts as missing")
-        drop = self._drop_reason(data, native)
+        drop = self._drop_reason(data, framework_request)
         # Without consent the ids are not kept either; the carrier of a job or a webhook contains only the refusal.
         return OPTED_OUT if drop is DropReason.CONSENT else resolution.context, drop
 
-    def _select_destinations(self, native: Callable[[], Any]) -> frozenset[str] | DropReason | None:
+    def _select_destinations(self, framework_request: Callable[[], Any]) -> frozenset[str] | DropReason | None:
         if self.settings.choose_destinations is None:
             return None
         try:
-            return validate_destinations(run(self.settings.choose_destinations, native()), self._names)
+            return validate_destinations(run(self.settings.choose_destinations, framework_request()), self._names)
         except Exception as error:
             # One tenant's records must not reach all the others.
             self._log_callback_error("choose_destinations failed, and the records it was asked for go nowhere", error)
             return DropReason.CHOICE_ERROR
 
-    def _drop_reason(self, data: RequestData, native: Any) -> DropReason | None:
+    def _drop_reason(self, data: RequestData, framework_request: Any) -> DropReason | None:
         settings = self.settings
         try:
             if settings.consent != "all" and not consents(settings.consent, data):
@@ -193,7 +194,7 @@ class RequestPolicy:
             return DropReason.EXCLUDED
         if settings.should_capture is not None:
             try:
-                if not decide(settings.should_capture, native()):
+                if not decide(settings.should_capture, framework_request()):
                     return DropReason.EXCLUDED
             except UnawaitedResult as error:
                 # An exception concerns one request; an awaitable is the unread answer to every request.

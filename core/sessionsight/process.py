@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 from sessionsight.capture.analytics import Analytics
 from sessionsight.capture.context_managers import Scope
-from sessionsight.capture.current import current_client, default_owner, set_default
+from sessionsight.capture.current import current_client, default_owner, set_default_client
 from sessionsight.client import Client
 from sessionsight.errors import ConfigurationError, describe
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
@@ -138,7 +138,7 @@ def configure(settings: Settings | None = None, **options: Any) -> Client:
             "sessionsight.get_client(), or make a further client by sessionsight.Client(...)"
         )
     client = Client(_settings(settings, options, "configure"))
-    set_default(client)
+    set_default_client(client)
     return client
 
 
@@ -165,7 +165,7 @@ def client_for_adapter(
     given: object = client
     if not isinstance(given, Client):
         raise ConfigurationError(f"{where}: client must be a Client, not {describe(given)}")
-    set_default(client, replace=False)
+    set_default_client(client, replace=False)
     return client
 
 

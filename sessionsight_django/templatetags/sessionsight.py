@@ -5,7 +5,7 @@ from __future__ import annotations
 from django import template
 from django.template import Context
 
-from sessionsight.request import page_config
+from sessionsight.adapters import SafeHtml
 from sessionsight_django import browser as django_browser
 
 __all__ = ["register", "sessionsight_config"]
@@ -14,7 +14,7 @@ register = template.Library()
 
 
 @register.simple_tag(takes_context=True)
-def sessionsight_config(context: Context) -> page_config.SafeHtml:
+def sessionsight_config(context: Context) -> SafeHtml:
     """Print the ids that the server knows of the visitor, as an element of JSON for scripts.
 
     Needs the request in the template's context, as Django's `context_processors.request` gives it. Without

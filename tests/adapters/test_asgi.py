@@ -20,7 +20,7 @@ from starlette.routing import Mount, Route, Router, WebSocketRoute
 from starlette.testclient import TestClient
 
 from sessionsight import Analytics, Client, ConfigurationError, NoClientError, Settings, current
-from sessionsight.capture.current import default, set_default
+from sessionsight.capture.current import default_client, set_default_client
 from sessionsight_asgi import AnalyticsMiddleware, get_analytics
 from tests.adapters.recording import COOKIE, Recorder
 from tests.support.server import PATIENCE
@@ -583,13 +583,13 @@ def test_each_middleware_has_a_client_of_its_own_and_the_first_serves_the_proces
     first = AnalyticsMiddleware(ignore, disabled=True)  # type: ignore[arg-type]
     second = AnalyticsMiddleware(ignore, disabled=True)  # type: ignore[arg-type]
     assert first.client is not second.client
-    assert default() is first.client
+    assert default_client() is first.client
 
 
 def test_a_client_that_the_site_has_chosen_for_the_process_stays(recorder: Recorder) -> None:
-    set_default(recorder.client)
+    set_default_client(recorder.client)
     AnalyticsMiddleware(ignore, disabled=True)  # type: ignore[arg-type]
-    assert default() is recorder.client
+    assert default_client() is recorder.client
 
 
 # --- The host comes first --------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from werkzeug.test import Client as Browser
 
 from sessionsight import Analytics, current
-from sessionsight.capture.current import set_default
+from sessionsight.capture.current import set_default_client
 from sessionsight.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from sessionsight_asgi import AnalyticsMiddleware
 from tests.adapters.django_site import browser, site
@@ -191,7 +191,7 @@ def test_behind_django_it_captures_as_nobodys_visitor_afterwards(worker: Worker,
         worker.start()
         return HttpResponse("ok")
 
-    set_default(recorder.client)
+    set_default_client(recorder.client)
     with site(recorder, view):
         assert browser().get("/view/").content == b"ok"
         worker.finish()

@@ -21,8 +21,8 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from werkzeug.test import run_wsgi_app
 
-from sessionsight.capture.current import set_default
-from sessionsight.wsgi import KEY
+from sessionsight.capture.current import set_default_client
+from sessionsight.wsgi import ENVIRON_KEY
 from sessionsight.wsgi import AnalyticsMiddleware as WSGIMiddleware
 from sessionsight_asgi import AnalyticsMiddleware
 from sessionsight_django import AnalyticsMiddleware as DjangoMiddleware
@@ -38,7 +38,7 @@ COPIES: list[Callable[[Any], Any]] = [copy.copy, copy.deepcopy]
 @pytest.fixture
 def recorder() -> Recorder:
     recorder = Recorder()
-    set_default(recorder.client)
+    set_default_client(recorder.client)
     return recorder
 
 
@@ -190,8 +190,8 @@ def test_the_analytics_of_a_scope_can_be_pickled(recorder: Recorder) -> None:
 def test_copies_of_an_environ_have_the_same_analytics(recorder: Recorder) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         for way in COPIES:
-            assert way(environ)[KEY] is environ[KEY]
-        pickle.loads(pickle.dumps(environ))[KEY].capture("unpickled")
+            assert way(environ)[ENVIRON_KEY] is environ[ENVIRON_KEY]
+        pickle.loads(pickle.dumps(environ))[ENVIRON_KEY].capture("unpickled")
         start_response("200 OK", [])
         return [b"ok"]
 

@@ -34,7 +34,7 @@ from django.utils.functional import SimpleLazyObject, empty
 from django.utils.version import get_version_tuple
 
 from sessionsight import ConfigurationError, InvalidEventError, current
-from sessionsight.capture.current import default, set_default
+from sessionsight.capture.current import default_client, set_default_client
 from sessionsight_django import AnalyticsMiddleware, clients
 from tests.adapters.recording import COOKIE, Recorder
 
@@ -182,7 +182,7 @@ def test_current_is_reset_when_the_response_is_out(recorder: Recorder) -> None:
     with site(recorder, view):
         browser().get("/view/1/")
         WSGIHandler()  # the process's client is the first that a middleware has taken up
-    set_default(recorder.client)
+    set_default_client(recorder.client)
     current().capture("outside", user_id="user_1")
     assert recorder.users() == [None, "user_1"]
 
@@ -776,7 +776,7 @@ def test_one_client_for_each_value_of_the_settings() -> None:
     with override_settings(SESSIONSIGHT=options):
         first = clients.client()
         assert AnalyticsMiddleware(lambda request: HttpResponse()).client is first
-        assert default() is first
+        assert default_client() is first
         with override_settings(SESSIONSIGHT={**options, "CONSENT": "gpc"}):
             second = AnalyticsMiddleware(lambda request: HttpResponse()).client
         assert second is not first

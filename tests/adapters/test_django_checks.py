@@ -171,10 +171,10 @@ def test_settings_that_the_dict_is_made_of_are_fine() -> None:
 
 @pytest.fixture
 def _told_afresh() -> Iterator[None]:
-    middleware._tell_without_app.cache_clear()
+    middleware._warn_if_not_installed.cache_clear()
     clients._clients.clear()
     yield
-    middleware._tell_without_app.cache_clear()
+    middleware._warn_if_not_installed.cache_clear()
     clients._clients.clear()
 
 

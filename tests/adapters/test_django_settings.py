@@ -24,7 +24,7 @@ from django.test import SimpleTestCase, override_settings
 from django.urls import path
 
 from sessionsight import Client, ConfigurationError
-from sessionsight.capture.current import default
+from sessionsight.capture.current import default_client
 from sessionsight_django import clients
 
 ORDERED = datetime(2026, 7, 1, 12)
@@ -46,11 +46,11 @@ urlpatterns = [path("view/", view), path("order/", order)]
 @pytest.fixture(autouse=True)
 def _own_urls_and_clients() -> Iterator[None]:
     clients._clients.clear()
-    clients._retired.clear()
+    clients._closing_clients.clear()
     with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=[ANALYTICS]):
         yield
     clients._clients.clear()
-    clients._retired.clear()
+    clients._closing_clients.clear()
 
 
 @pytest.fixture
@@ -161,4 +161,4 @@ def test_many_overrides_leave_neither_clients_nor_threads(receiver: Receiver) ->
         return not any(reference() for reference in known) and threading.active_count() <= threads
 
     wait_for(all_gone)
-    assert default() is clients.client()
+    assert default_client() is clients.client()

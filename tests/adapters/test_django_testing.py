@@ -48,13 +48,13 @@ urlpatterns = [path("orders/<str:name>/", order)]
 TESTS = """
 import sessionsight
 from django.test import SimpleTestCase, TestCase, TransactionTestCase, override_settings
-from sessionsight.capture.current import default
+from sessionsight.capture.current import default_client
 from sessionsight.testing import allow_delivery
 from sessionsight_django.testing import AnalyticsTestCase
 
 def order(test, name):
     test.assertEqual(test.client.get(f"/orders/{name}/").content, b"ok")
-    test.assertTrue(default().flush(10))
+    test.assertTrue(default_client().flush(10))
 
 class Mixed:
     def setUp(self):
@@ -83,9 +83,9 @@ class WithTransactions(Mixed, AnalyticsTestCase, TransactionTestCase):
 
 class WithoutMixin(TestCase):
     def test_held(self):
-        before = default().stats()
+        before = default_client().stats()
         order(self, "held")
-        self.assertEqual(default().stats(), before)
+        self.assertEqual(default_client().stats(), before)
 
     @override_settings(ALLOWED_HOSTS=["*"], EMAIL_BACKEND="django.core.mail.backends.dummy.EmailBackend")
     def test_held_under_other_settings(self):

@@ -21,7 +21,7 @@ from django.test.utils import CaptureQueriesContext
 
 import sessionsight
 from sessionsight import InvalidEventError, TrackingContext
-from sessionsight.capture.current import set_default
+from sessionsight.capture.current import set_default_client
 from sessionsight.capture.records import DropReason
 from sessionsight.testing import record
 from sessionsight_django import clients
@@ -77,8 +77,8 @@ def test_what_waits_is_sent_with_the_rest_of_its_request(recorder: Recorder) -> 
     def view(analytics: Any) -> None:
         with transaction.atomic():
             analytics.capture("inside")
-            captured.append(analytics.pending)
-        captured.append(analytics.pending)
+            captured.append(analytics._scope.has_pending)
+        captured.append(analytics._scope.has_pending)
         captured.append(recorder.handed_over)
 
     with site(recorder, view):
@@ -259,7 +259,7 @@ def test_a_record_waits_for_the_database_that_is_named(recorder: Recorder, outer
 
 
 def test_code_outside_requests_waits_as_well(recorder: Recorder) -> None:
-    set_default(recorder.client)
+    set_default_client(recorder.client)
     context = TrackingContext(user_id="user_1")
     with transaction.atomic(durable=True):
         recorder.client.bind(context).capture("in_a_job")
@@ -309,7 +309,7 @@ def test_looking_costs_no_query_and_opens_nothing(recorder: Recorder) -> None:
 def test_what_waits_for_its_transaction_stays_although_its_request_takes_long(recorder: Recorder) -> None:
     @view_of
     def long(analytics: Any) -> None:
-        analytics.stays_open()
+        analytics._scope.stays_open()
         with transaction.atomic():
             analytics.capture("inside")
             analytics.capture("outside", on_commit=False)

@@ -16,7 +16,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wsgi import FileWrapper
 
 from sessionsight import ConfigurationError, InvalidEventError, NoClientError, current
-from sessionsight.capture.current import default
+from sessionsight.capture.current import default_client
 from sessionsight_flask import SessionSight
 from tests.adapters.recording import COOKIE, Recorder
 
@@ -429,7 +429,7 @@ def test_settings_come_from_the_apps_configuration() -> None:
     analytics.init_app(app)
     with app.app_context():
         client = analytics.client
-    assert client is app.extensions["sessionsight"] is default()
+    assert client is app.extensions["sessionsight"] is default_client()
     assert [destination.name for destination in client.settings.destinations] == ["analyse"]
     assert (client.settings.consent, client.settings.exclude_paths) == ("gpc", ("/health",))
 

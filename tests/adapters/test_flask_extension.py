@@ -17,7 +17,7 @@ from werkzeug.test import Client as Browser
 from werkzeug.test import EnvironBuilder
 
 from sessionsight import ConfigurationError, NoClientError, carry, current, get_client, scope
-from sessionsight.capture.current import set_default
+from sessionsight.capture.current import set_default_client
 from sessionsight_flask import SessionSight, current_analytics
 from tests.adapters.recording import COOKIE, Recorder
 
@@ -180,7 +180,7 @@ def test_current_analytics_are_the_requests_own_wherever_flask_runs_code(recorde
 
 def test_current_analytics_in_a_command_are_the_apps_client(recorder: Recorder) -> None:
     other = Recorder()
-    set_default(other.client)
+    set_default_client(other.client)
     app = make(recorder)
 
     @app.cli.command("nightly")
@@ -209,7 +209,7 @@ def test_current_analytics_of_a_request_in_a_request_are_the_inner_ones(recorder
 def test_current_analytics_outside_everything_say_what_to_do(recorder: Recorder) -> None:
     with pytest.raises(NoClientError, match="install one of the middlewares"):
         current_analytics.capture("nowhere")
-    set_default(recorder.client)
+    set_default_client(recorder.client)
     current_analytics.capture("script", user_id="ada")
     with Flask("without").app_context():
         current_analytics.capture("app without set-up", user_id="ada")

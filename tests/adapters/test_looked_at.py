@@ -16,7 +16,7 @@ from werkzeug.test import EnvironBuilder
 
 from sessionsight import Client, Settings
 from sessionsight.testing import record
-from sessionsight.wsgi import KEY
+from sessionsight.wsgi import ENVIRON_KEY
 from sessionsight.wsgi import AnalyticsMiddleware as WSGIMiddleware
 from sessionsight_asgi import AnalyticsMiddleware as ASGIMiddleware
 
@@ -53,7 +53,7 @@ def test_of_a_django_view() -> None:
 
 def test_of_a_wsgi_app() -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        environ[KEY].capture("seen")
+        environ[ENVIRON_KEY].capture("seen")
         start_response("200 OK", [("Content-Length", "2")])
         return [b"ok"]
 

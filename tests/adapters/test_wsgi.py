@@ -14,7 +14,7 @@ from werkzeug.test import create_environ, run_wsgi_app
 from werkzeug.wsgi import FileWrapper
 
 from sessionsight import ConfigurationError, Settings, current
-from sessionsight.capture.current import default, entered
+from sessionsight.capture.current import default_client, get_current
 from sessionsight.wsgi import AnalyticsMiddleware
 from tests.adapters.recording import COOKIE, Recorder
 
@@ -324,14 +324,14 @@ def test_the_page_has_the_mount_point_and_the_scheme(recorder: Recorder) -> None
     assert recorder.events()[0]["url"] == "https://shop.example/shop/caf%C3%A9"
 
 
-def test_a_framework_may_bring_its_own_reader(recorder: Recorder) -> None:
-    from sessionsight.wsgi import EnvironReader
+def test_a_framework_may_have_a_request_class_of_its_own(recorder: Recorder) -> None:
+    from sessionsight.wsgi import EnvironRequest
 
-    class PyramidReader(EnvironReader):
-        def user_id(self, request: dict[str, Any]) -> str | None:
-            return str(request["pyramid.userid"])
+    class PyramidRequest(EnvironRequest):
+        def user_id(self) -> str | None:
+            return str(self.environ["pyramid.userid"])
 
-    app = AnalyticsMiddleware(answering([b"a"]), recorder.client, reader=PyramidReader())
+    app = AnalyticsMiddleware(answering([b"a"]), recorder.client, request_class=PyramidRequest)
     run_wsgi_app(app, environ(**{"pyramid.userid": 7}), buffered=True)
     assert recorder.users() == ["7"]
 
@@ -346,7 +346,7 @@ def test_configuration_is_as_for_every_adapter(monkeypatch: pytest.MonkeyPatch, 
     first = AnalyticsMiddleware(app)
     assert [destination.name for destination in first.client.settings.destinations] == ["analyse"]
     assert AnalyticsMiddleware(app, settings=Settings(disabled=True)).client is not first.client
-    assert default() is first.client
+    assert default_client() is first.client
 
 
 def test_in_production_no_internal_error_reaches_the_app() -> None:
@@ -377,7 +377,7 @@ def test_a_response_that_was_read_is_over_and_its_close_still_has_its_request(ma
             return iter(self.chunks)
 
         def close(self) -> None:
-            closed.append(current() is contexts[0].run(entered))
+            closed.append(current() is contexts[0].run(get_current))
 
     def app(environ: Any, start_response: Any) -> Any:
         contexts.append(contextvars.copy_context())
@@ -385,9 +385,9 @@ def test_a_response_that_was_read_is_over_and_its_close_still_has_its_request(ma
         return Closing([b"ok"]) if make is iter else [b"ok"]
 
     body = begin(app, recorder)
-    assert contexts[0].run(current) is contexts[0].run(entered)
+    assert contexts[0].run(current) is contexts[0].run(get_current)
     assert list(body) == [b"ok"]
-    assert contexts[0].run(current) is not contexts[0].run(entered)
+    assert contexts[0].run(current) is not contexts[0].run(get_current)
     body.close()
     assert closed == ([True] if make is iter else [])
-    assert contexts[0].run(current) is not contexts[0].run(entered)
+    assert contexts[0].run(current) is not contexts[0].run(get_current)

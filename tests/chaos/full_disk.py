@@ -35,7 +35,7 @@ from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.stores.base import FALLBACK
 from sessionsight.delivery.stores.errors import StoreError
 from sessionsight.delivery.stores.sqlite import stats
-from sessionsight.wsgi import KEY, AnalyticsMiddleware
+from sessionsight.wsgi import ENVIRON_KEY, AnalyticsMiddleware
 from tests.chaos.fates import Fate
 from tests.chaos.storm import WEATHER, Scene
 from tests.core.delivery.spools import SqliteSpool
@@ -207,7 +207,7 @@ class Site:
                 body.close()
 
     def _visited(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        analytics: Any = environ[KEY]
+        analytics: Any = environ[ENVIRON_KEY]
         visit, size = int(environ["PATH_INFO"].strip("/")), int(environ["QUERY_STRING"])
         key = f"order:{visit}" if visit in KEYED else None
         analytics.capture(f"token-plain-{visit}", {"note": "x" * size}, user_id="user_1", key=key)

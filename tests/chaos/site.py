@@ -16,7 +16,7 @@ from sessionsight import Settings
 from sessionsight.capture.records import QueuedRecord
 from sessionsight.destinations import SessionSight, Signal
 from sessionsight.destinations.base import VendorRequest
-from sessionsight.wsgi import KEY, AnalyticsMiddleware
+from sessionsight.wsgi import ENVIRON_KEY, AnalyticsMiddleware
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -76,7 +76,7 @@ def settings(spool: str, goals: str, events: str) -> Settings:
 
 def visited(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Serve `/17`, the seventeenth visit."""
-    analytics: Any = environ[KEY]
+    analytics: Any = environ[ENVIRON_KEY]
     visit = int(environ["PATH_INFO"].strip("/"))
     for token in event_tokens(visit):
         analytics.capture(token, {"visit": visit}, user_id="user_1")

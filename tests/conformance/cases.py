@@ -382,7 +382,7 @@ def consent_refused_travels(visit: Visit) -> str:
     visit.analytics.capture("page_seen", user_id="ada", distinct_id="ada")
     carrier = visit.analytics.context.to_carrier()
     for context in (TrackingContext.from_carrier(carrier), pickle.loads(pickle.dumps(visit.analytics.context))):
-        job = Analytics.bound(visit.analytics._collector, context, user_id="ada", distinct_id="ada")
+        job = Analytics._for_context(visit.analytics._scope._client, context, user_id="ada", distinct_id="ada")
         job.identify("ada")
         both(Visit(job, visit.load_user, visit.sign_in, visit.sign_out, visit.later))
         job.capture("order_processed", user_id="ada")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import django
 from django.conf import settings
 
-from sessionsight.capture.current import set_default
+from sessionsight.capture.current import set_default_client
 
 if not settings.configured:
     settings.configure(
@@ -24,4 +24,4 @@ if not settings.configured:
         USE_TZ=True,
     )
     django.setup()
-    set_default(None)
+    set_default_client(None)

@@ -18,7 +18,7 @@ from typing import Any, cast
 import pytest
 
 from sessionsight import Client
-from sessionsight.capture.current import default, set_default
+from sessionsight.capture.current import default_client, set_default_client
 from sessionsight.delivery.stats import Stats
 from sessionsight_django import clients as django_clients
 from tests.conformance.apps import django_app, fastapi_app, flask_app, plain_wsgi, starlette_app
@@ -66,8 +66,8 @@ def host(request: pytest.FixtureRequest) -> Host:
 def serving(host: Host, servers: dict[str, Served], options: dict[str, Any]) -> Iterator[Served]:
     """Serve the app under these settings; at the end its client is closed."""
     django_clients._clients.clear()
-    django_clients._retired.clear()
-    set_default(None)
+    django_clients._closing_clients.clear()
+    set_default_client(None)
     served = servers[host.server]
     served.app = host.make(options)
     try:
@@ -75,13 +75,13 @@ def serving(host: Host, servers: dict[str, Served], options: dict[str, Any]) -> 
         client_of_the_app().shutdown()
     finally:
         served.app = None
-        django_clients._retired.clear()
-        set_default(None)
+        django_clients._closing_clients.clear()
+        set_default_client(None)
 
 
 def client_of_the_app() -> Client:
     """Each adapter makes its client the process's own. Django's handler keeps the one it was made with."""
-    return django_clients._retired[-1] if django_clients._retired else cast("Client", default())
+    return django_clients._closing_clients[-1] if django_clients._closing_clients else cast("Client", default_client())
 
 
 def options_for(receiver: Receiver, **settings: Any) -> dict[str, Any]:

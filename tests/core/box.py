@@ -1,7 +1,6 @@
 """A destination that accepts all records, and a transport that stores them."""
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any
 
 from sessionsight import Client, TrackingContext
@@ -77,32 +76,28 @@ class Recorder:
 
 
 class Visit:
-    """A request as an adapter has it: any shape that `from_any` recognises, and the user and route of the framework."""
+    """A request of any shape that `from_any` reads, with its user and route. Counts how often it is read."""
 
     def __init__(self, request: object = "", *, user: str | None = None, route: str | None = None) -> None:
         self.request = request
         self.user = user
-        self.route = route
+        self.matched = route
+        self.reads: list[object] = []
 
+    def snapshot(self, names: HeaderNames) -> Callable[[], RequestData]:
+        request, reads = self.request, self.reads  # the snapshot must not keep the visit
 
-class VisitReader:
-    """Reads a `Visit`, and counts the calls."""
+        def read() -> RequestData:
+            reads.append(request)
+            return from_any(request, names)
 
-    def __init__(self) -> None:
-        self.read = 0
+        return read
 
-    def snapshot(self, request: Visit, names: HeaderNames) -> Callable[[], RequestData]:
-        return partial(self._data, request.request, names)
+    def framework_request(self) -> object:
+        return self.request
 
-    def _data(self, request: object, names: HeaderNames) -> RequestData:
-        self.read += 1
-        return from_any(request, names)
+    def user_id(self) -> str | None:
+        return self.user
 
-    def native(self, request: Visit) -> object:
-        return request.request
-
-    def user_id(self, request: Visit) -> str | None:
-        return request.user
-
-    def route(self, request: Visit) -> str | None:
-        return request.route
+    def route(self) -> str | None:
+        return self.matched

@@ -13,10 +13,11 @@ from sessionsight import Analytics, ConfigurationError, Settings
 from sessionsight.callbacks import UnawaitedResult, decide, is_async, run
 from sessionsight.capture.encoding import encode
 from sessionsight.capture.records import EventRecord, QueuedRecord
+from sessionsight.capture.scope import RequestScope
 from sessionsight.delivery.before_send import apply
 from sessionsight.destinations import Analyse, Saytics, SessionSight, Signal
 from sessionsight.destinations.options import resolve_secret
-from tests.core.box import BoxDestination, Recorder, Visit, VisitReader
+from tests.core.box import BoxDestination, Recorder, Visit
 from tests.core.conftest import MakeRecorder
 
 SETTINGS = [
@@ -170,10 +171,10 @@ def test_a_task_of_another_coroutine_is_not_closed() -> None:
 def late(make_recorder: MakeRecorder, *names: str, **options: Any) -> tuple[Recorder, Analytics]:
     """Capture an event and a page view in a request with this setting."""
     recorder = make_recorder(*names, **options)
-    analytics = Analytics(recorder.client, VisitReader(), Visit("ss_sid=session-1", user="framework"))
+    analytics = Analytics(RequestScope(recorder.client, Visit("ss_sid=session-1", user="framework")))
     analytics.capture("seen")
-    analytics.responds("GET", 200, "text/html")
-    analytics.end()
+    analytics._scope.response_started("GET", 200, "text/html")
+    analytics._scope.end()
     return recorder, analytics
 
 
@@ -220,7 +221,8 @@ def test_an_awaitable_from_before_send_drops_the_record(make_recorder: MakeRecor
     assert recorder.records() == []
     assert recorder.dropped() == {"before_send_error": 1}
     entry = QueuedRecord(
-        EventRecord(random=bytes(10), time=0, name="seen", properties=encode({})), Analytics(recorder.client).context
+        EventRecord(random=bytes(10), time=0, name="seen", properties=encode({})),
+        Analytics(RequestScope(recorder.client)).context,
     )
     with pytest.raises(UnawaitedResult):
         apply(LATE[kind], entry, "box")

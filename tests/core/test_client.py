@@ -25,19 +25,20 @@ from sessionsight import (
 )
 from sessionsight.capture.encoding import decode
 from sessionsight.capture.records import DropReason, EventRecord
+from sessionsight.capture.scope import RequestScope
 from sessionsight.request.context import EMPTY_CONTEXT, OPTED_OUT
 from sessionsight.request.raw import HeaderNames, RequestData
-from tests.core.box import BoxDestination, Recorder, Visit, VisitReader
+from tests.core.box import BoxDestination, Recorder, Visit
 
 MakeRecorder = Callable[..., Recorder]
 COOKIE = "ss_sid=session-1; ss_vid=visitor-1"
 
 
-def serve(recorder: Recorder, request: object = COOKIE, *, reader: Any = None, **facts: Any) -> Analytics:
+def serve(recorder: Recorder, request: object = COOKIE, *, kind: type[Visit] = Visit, **facts: Any) -> Analytics:
     """Capture an event in a request, and end it."""
-    analytics = Analytics(recorder.client, reader or VisitReader(), Visit(request, **facts))
+    analytics = Analytics(RequestScope(recorder.client, kind(request, **facts)))
     analytics.capture("x")
-    analytics.end()
+    analytics._scope.end()
     return analytics
 
 
@@ -56,7 +57,7 @@ def test_a_bound_context_and_its_ids_are_on_every_record(recorder: Recorder) -> 
 
 
 def test_a_context_from_a_carrier_binds_unchanged(recorder: Recorder) -> None:
-    analytics = Analytics(recorder.client, VisitReader(), Visit(COOKIE, user="user_1", route="/checkout"))
+    analytics = Analytics(RequestScope(recorder.client, Visit(COOKIE, user="user_1", route="/checkout")))
     carrier = analytics.context.to_carrier()
     recorder.client.bind(TrackingContext.from_carrier(carrier)).capture("paid")
     [entry] = recorder.entries()
@@ -152,7 +153,7 @@ def test_records_without_consent_are_dropped_even_for_a_named_user(lenient: Reco
 
 
 def test_missing_consent_takes_precedence_over_other_drop_reasons(recorder: Recorder) -> None:
-    analytics = Analytics.bound(recorder.client, OPTED_OUT, drop=DropReason.EXCLUDED)
+    analytics = Analytics._for_context(recorder.client, OPTED_OUT, drop=DropReason.EXCLUDED)
     analytics.capture("x", user_id="user_1")
     assert recorder.dropped() == {"excluded": 1}
 
@@ -277,8 +278,8 @@ def test_a_should_capture_function_that_raises_counts_as_yes(
 
 def test_an_excluded_request_stays_excluded_after_its_end(make_recorder: MakeRecorder) -> None:
     recorder = make_recorder(should_capture=lambda request: False)
-    analytics = Analytics(recorder.client, VisitReader(), Visit())
-    analytics.release()
+    analytics = Analytics(RequestScope(recorder.client, Visit()))
+    analytics._scope.close()
     analytics.capture("late")
     assert recorder.records() == []
     assert recorder.dropped() == {"excluded": 1}
@@ -350,19 +351,19 @@ def test_a_failing_user_function_is_logged_and_counts_as_no_user(
     assert words in caplog.text
 
 
-class BrokenReader(VisitReader):
-    def snapshot(self, request: Visit, names: HeaderNames) -> Callable[[], RequestData]:
+class BrokenRequest(Visit):
+    def snapshot(self, names: HeaderNames) -> Callable[[], RequestData]:
         raise ZeroDivisionError
 
-    def user_id(self, request: Visit) -> str | None:
+    def user_id(self) -> str | None:
         raise ZeroDivisionError
 
-    def route(self, request: Visit) -> str | None:
+    def route(self) -> str | None:
         raise ZeroDivisionError
 
 
 def test_a_failing_reader_loses_ids_but_no_records(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
-    analytics = serve(recorder, reader=BrokenReader())
+    analytics = serve(recorder, kind=BrokenRequest)
     assert analytics.context == EMPTY_CONTEXT
     assert len(recorder.records()) == 1
     for what in ("request", "user", "route"):
@@ -524,9 +525,9 @@ async def test_aflush_waits_in_another_thread(recorder: Recorder) -> None:
 
 def test_records_reach_the_lane_with_all_their_fields(recorder: Recorder) -> None:
     request = {"headers": {"cookie": COOKIE, "host": "shop.example", "referer": "https://blog.example/?token=1"}}
-    analytics = Analytics(recorder.client, VisitReader(), Visit(request, user="user_1", route="/orders/<id>"))
+    analytics = Analytics(RequestScope(recorder.client, Visit(request, user="user_1", route="/orders/<id>")))
     analytics.capture("order_processed", {"order_id": "ord_1"})
-    analytics.release()
+    analytics._scope.close()
     [entry] = recorder.entries()
     assert isinstance(entry.record, EventRecord)
     assert decode(entry.record.properties) == {"order_id": "ord_1"}

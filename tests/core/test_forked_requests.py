@@ -13,9 +13,10 @@ from tests.support.server import Server
 pytestmark = pytest.mark.processes
 
 SCRIPT = """
+from sessionsight.capture.scope import RequestScope
 import sessionsight
 from sessionsight import Analytics, TrackingContext
-from tests.core.box import Visit, VisitReader
+from tests.core.box import Visit
 
 def in_os_fork(work):
     if (pid := os.fork()) == 0:
@@ -29,13 +30,13 @@ def in_multiprocessing(work):
     child.join()
 """
 REQUEST = """
-analytics = Analytics(client, VisitReader(), Visit(user="user_1"))
+analytics = Analytics(RequestScope(client, Visit(user="user_1")))
 if BEFORE:
     analytics.capture("before")
 fork(work)
 analytics.capture("after")
-analytics.end()
-analytics.release()
+analytics._scope.end()
+analytics._scope.close()
 """
 SCOPE = """
 with client.scope(TrackingContext(user_id="user_1")) as analytics:
@@ -49,7 +50,7 @@ CHILD = {
     "captures": ("analytics.capture('child')", ["child"]),
     "captures much": ("[analytics.capture('child') for _ in range(120)]; analytics.flush()", ["child"] * 120),
     "flushes": ("analytics.flush()", []),
-    "ends": ("analytics.end(); analytics.release()", []),
+    "ends": ("analytics._scope.end(); analytics._scope.close()", []),
     "discards": ("analytics.discard(); analytics.capture('child')", ["child"]),
 }
 
@@ -94,7 +95,7 @@ def test_each_record_is_delivered_once_with_a_durable_spool(server: Server, tmp_
 def test_the_child_does_not_count_the_parents_records(server: Server) -> None:
     script = """
 client = make()
-analytics = Analytics(client, VisitReader(), Visit(user="user_1"))
+analytics = Analytics(RequestScope(client, Visit(user="user_1")))
 analytics.capture("before")
 
 def work():
@@ -105,7 +106,7 @@ def work():
     print(lane.captured, lane.delivered, flush=True)
 
 in_os_fork(work)
-analytics.end()
+analytics._scope.end()
 client.flush()
 print(client.stats().lanes["signal"].captured)
 """
@@ -116,16 +117,16 @@ print(client.stats().lanes["signal"].captured)
 def test_a_child_with_inline_flush_waits_for_its_own_records_only(server: Server) -> None:
     script = """
 client = make(flush="inline", flush_timeout=LONG)
-analytics = Analytics(client, VisitReader(), Visit(user="user_1"))
+analytics = Analytics(RequestScope(client, Visit(user="user_1")))
 analytics.capture("before")
 
 def work():
     analytics.capture("child")
-    analytics.finish()
-    analytics.release()
+    analytics._scope.end_before_last_byte()
+    analytics._scope.close()
 
 in_os_fork(work)
-analytics.finish()
+analytics._scope.end_before_last_byte()
 """
     assert run(SCRIPT + script, server) == ("", "")
     assert names(server) == ["before", "child"]

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from sessionsight import Analytics, Client, Settings
+from sessionsight.capture.scope import RequestScope
 from sessionsight.test_mode import TestMode
-from tests.core.box import Box, BoxDestination, Recorder, Visit, VisitReader
+from tests.core.box import Box, BoxDestination, Recorder, Visit
 from tests.support.server import PATIENCE, until
 
 COOKIE = "ss_vid=visitor-1"
@@ -49,13 +50,13 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def visit(recorder: Recorder, **more: Any) -> Analytics:
-    return Analytics(recorder.client, VisitReader(), Visit(COOKIE, **more))
+    return Analytics(RequestScope(recorder.client, Visit(COOKIE, **more)))
 
 
 def open_visit(recorder: Recorder, **more: Any) -> Analytics:
     """Return the analytics of an open response."""
     analytics = visit(recorder, **more)
-    analytics.stays_open()
+    analytics._scope.stays_open()
     return analytics
 
 
@@ -72,7 +73,7 @@ def test_one_record_of_an_open_response_is_submitted(recorder: Recorder) -> None
     analytics.capture("opened")
     until(lambda: arrived(recorder) == ["opened"], "it has left, and the request is still open")
     analytics.capture("closed")
-    analytics.release()
+    analytics._scope.close()
     [opened, closed] = recorder.entries()
     assert (opened.record.label, closed.record.label) == ("opened", "closed")
     assert opened.context == closed.context
@@ -85,7 +86,7 @@ def test_records_of_an_open_response_are_submitted_repeatedly(recorder: Recorder
     for number in range(3):
         analytics.capture(f"tick {number}")
         until(lambda number=number: len(arrived(recorder)) == number + 1, "it is submitted")  # type: ignore[misc]
-    analytics.release()
+    analytics._scope.close()
     assert arrived(recorder) == ["tick 0", "tick 1", "tick 2"]
 
 
@@ -94,10 +95,10 @@ def test_a_request_keeps_a_hundred_records_at_most_and_drops_none(recorder: Reco
     kept: list[int] = []
     for number in range(1_050):
         analytics.capture(f"row {number}")
-        kept.append(len(analytics._records))
+        kept.append(len(analytics._scope._records))
     assert max(kept) == 99
     assert captured(recorder) == 1_000
-    analytics.release()
+    analytics._scope.close()
     assert [entry.record.label for entry in recorder.entries()] == [f"row {number}" for number in range(1_050)]
 
 
@@ -108,7 +109,7 @@ def test_more_records_than_fit_into_a_queue_are_captured_at_the_vendors_pace(mak
         analytics.capture("row")
         if number % 100 == 99:
             assert recorder.client.flush(PATIENCE)
-    analytics.release()
+    analytics._scope.close()
     assert len(recorder.entries()) == 1_000
 
 
@@ -117,9 +118,9 @@ def test_records_from_before_the_response_are_submitted_as_well(make: Make) -> N
     recorder = make()
     analytics = visit(recorder)
     analytics.capture("before")
-    analytics.stays_open()
+    analytics._scope.stays_open()
     until(lambda: arrived(recorder) == ["before"], "it is submitted")
-    analytics.release()
+    analytics._scope.close()
 
 
 def test_records_are_kept_for_a_login_until_the_response_starts(make: Make) -> None:
@@ -128,7 +129,7 @@ def test_records_are_kept_for_a_login_until_the_response_starts(make: Make) -> N
     analytics.capture("before")
     assert not recorder.client._engine_for_process()._open
     analytics.identify("ada")
-    analytics.release()
+    analytics._scope.close()
     assert recorder.users() == ["ada"] * 2
 
 
@@ -138,7 +139,7 @@ def test_identify_completes_records_that_are_not_submitted_yet(recorder: Recorde
         analytics.capture("before")
     analytics.capture("after")
     analytics.identify("ada")
-    analytics.release()
+    analytics._scope.close()
     assert recorder.users() == [None] * 100 + ["ada"] * 2
 
 
@@ -146,19 +147,19 @@ def test_identify_completes_records_that_are_not_submitted_yet(recorder: Recorde
 def test_the_user_is_only_read_on_the_requests_thread(make: Make) -> None:
     threads: set[threading.Thread] = set()
 
-    class Reader(VisitReader):
-        def user_id(self, request: Visit) -> str | None:
+    class Signed(Visit):
+        def user_id(self) -> str | None:
             threads.add(threading.current_thread())
-            return request.user
+            return self.user
 
     recorder = make()
-    analytics = Analytics(recorder.client, Reader(), Visit(COOKIE, user="ada"))
-    analytics.stays_open()
+    analytics = Analytics(RequestScope(recorder.client, Signed(COOKIE, user="ada")))
+    analytics._scope.stays_open()
     analytics.capture("opened")
     until(lambda: arrived(recorder) == ["opened"], "it is submitted")
     assert threads == {threading.current_thread()}
     assert recorder.users() == ["ada"]
-    analytics.release()
+    analytics._scope.close()
 
 
 @pytest.mark.usefixtures("_soon")
@@ -168,7 +169,7 @@ def test_functions_of_the_settings_apply_to_open_responses(make: Make) -> None:
     analytics.capture("opened")
     until(lambda: arrived(recorder, "other") == ["opened"], "it is submitted")
     assert arrived(recorder) == []
-    analytics.release()
+    analytics._scope.close()
 
 
 @pytest.mark.usefixtures("_soon")
@@ -177,7 +178,7 @@ def test_missing_consent_applies_to_open_responses(make: Make) -> None:
     analytics = open_visit(recorder, user="ada")
     analytics.capture("opened")
     until(lambda: recorder.dropped() == {"consent": 1}, "it is counted")
-    analytics.release()
+    analytics._scope.close()
 
 
 def test_records_of_open_responses_are_submitted_at_shutdown(recorder: Recorder) -> None:
@@ -185,14 +186,14 @@ def test_records_of_open_responses_are_submitted_at_shutdown(recorder: Recorder)
     analytics.capture("opened")
     assert recorder.client.shutdown(PATIENCE)
     assert arrived(recorder) == ["opened"]
-    analytics.release()
+    analytics._scope.close()
 
 
 def test_a_response_without_records_is_not_watched(make: Make) -> None:
     recorder = make()
     analytics = open_visit(recorder)
     assert not recorder.client._engine_for_process()._open
-    analytics.release()
+    analytics._scope.close()
     assert recorder.client._engine_for_process()._submit_queue._thread is None
 
 
@@ -207,7 +208,7 @@ def test_a_failing_response_does_not_affect_others(make: Make, caplog: pytest.Lo
     analytics.capture("opened")
     until(lambda: arrived(recorder) == ["opened"], "it is submitted")
     assert "ZeroDivisionError" in caplog.text
-    analytics.release()
+    analytics._scope.close()
 
 
 def test_open_responses_are_not_watched_while_delivery_is_suppressed(
@@ -234,6 +235,6 @@ def test_records_of_many_threads_of_an_open_request_are_submitted_once(recorder:
         process._submit_open()
     for worker in workers:
         worker.join()
-    analytics.release()
+    analytics._scope.close()
     labels = [entry.record.label for entry in recorder.entries()]
     assert sorted(labels) == sorted(f"{thread} {number}" for thread in range(6) for number in range(200))

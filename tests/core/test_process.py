@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sessionsight import Client, ConfigurationError, Settings, configure, current, get_client
-from sessionsight.capture.current import enter, leave, set_default, set_default_source
+from sessionsight.capture.current import reset_current, set_current, set_default_client, set_default_source
 from tests.core.box import Recorder
 
 
@@ -23,13 +23,13 @@ def test_get_client_returns_the_configured_client() -> None:
 
 def test_get_client_returns_the_client_of_the_request_or_scope(recorder: Recorder) -> None:
     process = Client(Settings())
-    set_default(process)
-    token = enter(recorder.client.analytics)
+    set_default_client(process)
+    token = set_current(recorder.client.analytics)
     assert get_client() is recorder.client
     with process.scope():
         assert get_client() is process
     assert get_client() is recorder.client
-    leave(token)
+    reset_current(token)
     assert get_client() is process
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from sessionsight import Analytics, Client, ConfigurationError, InvalidEventError, Settings
+from sessionsight.capture.scope import RequestScope
 from sessionsight.destinations import Analyse, Signal, from_options
-from tests.core.box import Recorder, Visit, VisitReader
+from tests.core.box import Recorder, Visit
 from tests.core.conftest import MakeRecorder
 from tests.support.server import Server, reply, until
 
@@ -22,7 +23,7 @@ def host(request: Any) -> str | None:
 
 
 def visit(recorder: Recorder, request: object) -> Analytics:
-    return Analytics(recorder.client, VisitReader(), Visit(request))
+    return Analytics(RequestScope(recorder.client, Visit(request)))
 
 
 def labels(recorder: Recorder) -> dict[str, list[str]]:
@@ -103,7 +104,7 @@ def test_only_selects_destinations_for_later_calls(make_recorder: MakeRecorder) 
     analytics.goals.increment("goal")
     analytics.identify("user_1")
     analytics.capture("explicit", destinations="us")
-    analytics.end()
+    analytics._scope.end()
     assert {name: sorted(found) for name, found in labels(recorder).items()} == {
         "eu": ["after", "before", "goal", "identify"],
         "us": ["before", "explicit"],
@@ -143,7 +144,7 @@ def test_choose_destinations_is_called_for_each_request(make_recorder: MakeRecor
     for request in ({"host": "eu"}, {"host": "us"}, ""):
         analytics = visit(recorder, request)
         analytics.capture(f"of {request}")
-        analytics.end()
+        analytics._scope.end()
     assert labels(recorder) == {"eu": ["of {'host': 'eu'}", "of "], "us": ["of {'host': 'us'}", "of "]}
 
 
@@ -153,14 +154,14 @@ def test_calls_and_only_override_choose_destinations(make_recorder: MakeRecorder
     analytics.capture("chosen")
     analytics.capture("explicit", destinations=["us"])
     analytics.only("us").capture("only")
-    analytics.end()
+    analytics._scope.end()
     assert labels(recorder) == {"eu": ["chosen"], "us": ["explicit", "only"]}
 
 
 def test_the_selection_applies_after_the_request_has_ended(make_recorder: MakeRecorder) -> None:
     recorder = make_recorder("eu", "us", choose_destinations=host, strict=True)
     analytics = visit(recorder, {"host": "eu"})
-    analytics.release()
+    analytics._scope.close()
     thread = threading.Thread(target=analytics.capture, args=("late",))
     thread.start()
     thread.join()
@@ -181,7 +182,7 @@ def test_a_failing_choose_destinations_drops_and_counts_the_records(
     analytics = visit(recorder, "")
     analytics.capture("lost")
     analytics.capture("explicit", destinations="us")
-    analytics.release()
+    analytics._scope.close()
     analytics.capture("late")
     assert labels(recorder) == {"eu": [], "us": ["explicit"]}
     assert recorder.dropped("eu") == recorder.dropped("us") == {"choose_destinations_error": 2}
@@ -196,6 +197,6 @@ def test_choose_destinations_is_not_called_for_dropped_requests(make_recorder: M
     )
     analytics = visit(recorder, {"host": "eu"})
     analytics.capture("excluded")
-    analytics.end()
+    analytics._scope.end()
     assert labels(recorder) == {"eu": [], "us": []}
     assert recorder.dropped("eu") == {"excluded": 1}

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 import sessionsight
 from sessionsight import Client, Settings
-from sessionsight.capture.current import default, set_default
+from sessionsight.capture.current import default_client, set_default_client
 from sessionsight_asgi import AnalyticsMiddleware
 from tests.adapters.recording import Recorder
 from tests.docs.test_pages import _unreachable_vendors, block, blocks, run  # noqa: F401  # a fixture among them
@@ -30,11 +30,11 @@ NAMES = ["program", "types", "cors", "wrapped", "quart"]
 @pytest.fixture(autouse=True)
 def _no_default_client(_unreachable_vendors: None) -> None:  # noqa: F811
     """Each test's middleware is the first, which gives the process its client."""
-    set_default(None)
+    set_default_client(None)
 
 
 def captured() -> dict[str, int]:
-    client = default()
+    client = default_client()
     assert isinstance(client, Client)
     return {name: lane.captured for name, lane in client.stats().lanes.items()}
 

@@ -16,7 +16,7 @@ import signals
 from django.apps import apps
 from django.core import checks
 from django.test import Client
-from sessionsight.capture.current import default
+from sessionsight.capture.current import default_client
 
 client = Client()
 client.cookies["ss_vid"] = "visitor-1"
@@ -24,7 +24,7 @@ print(client.get("/page").content.decode())
 print(client.get("/page").headers["Vary"], client.get("/page").headers["Cache-Control"])
 print(checks.run_checks(tags=["sessionsight"]))
 signals.ShopConfig("shop", signals).ready()
-default().shutdown(0)
+default_client().shutdown(0)
 """
 
 

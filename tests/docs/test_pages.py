@@ -12,7 +12,7 @@ import pytest
 
 import sessionsight
 from scripts import settings_page
-from sessionsight.capture.current import default, set_default
+from sessionsight.capture.current import default_client, set_default_client
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"(?:<!-- (?:test: )?(?P<name>[\w-]+) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
@@ -41,12 +41,12 @@ def _unreachable_vendors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     yield
     try:
-        client = default()
+        client = default_client()
     except sessionsight.NoClientError:
         return
     assert isinstance(client, sessionsight.Client)
     client.shutdown(0)
-    set_default(None)
+    set_default_client(None)
 
 
 def test_the_readmes_flask_app_counts_a_sign_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ async def test_the_readmes_fastapi_app_captures_a_checkout(monkeypatch: pytest.M
     async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as browser:
         response = await browser.post("/checkout")
     assert response.json() == "Thank you"
-    client = default()
+    client = default_client()
     assert isinstance(client, sessionsight.Client)
     assert {name: lane.captured for name, lane in client.stats().lanes.items()} == {"saytics": 1, "analyse": 1}
 
@@ -85,9 +85,9 @@ def test_the_readmes_django_settings_and_view_serve_a_request(tmp_path: Path) ->
         "import django; django.setup()\n"
         "from django.test import Client\n"
         "print(Client().get('/pay').content)\n"
-        "from sessionsight.capture.current import default\n"
-        "print({name: lane.captured for name, lane in default().stats().lanes.items()})\n"
-        "default().shutdown(0)\n"
+        "from sessionsight.capture.current import default_client\n"
+        "print({name: lane.captured for name, lane in default_client().stats().lanes.items()})\n"
+        "default_client().shutdown(0)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -16,7 +16,7 @@ from sessionsight import Client, Settings
 from sessionsight.delivery.transport import TimeLimits
 from sessionsight.destinations.base import VendorRequest, VendorResponse
 from sessionsight.request.context import MAX_ID
-from sessionsight.wsgi import KEY
+from sessionsight.wsgi import ENVIRON_KEY
 from sessionsight.wsgi import AnalyticsMiddleware as WsgiMiddleware
 from sessionsight_asgi import AnalyticsMiddleware as AsgiMiddleware
 from tests.chaos.fuzz_resolver import HEADERS, look_at
@@ -115,7 +115,7 @@ def capture(analytics: Any) -> None:
 
 def wsgi(site: Site) -> Callable[[dict[str, str], bytes, str], None]:
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
-        capture(environ[KEY])
+        capture(environ[ENVIRON_KEY])
         start_response("200 OK", [])
         return [b"seen"]
 

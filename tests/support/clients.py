@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sessionsight.capture.current import set_default
+from sessionsight.capture.current import set_default_client
 from sessionsight.delivery import lifecycle
 from tests.support.server import PATIENCE
 
@@ -20,7 +20,7 @@ def closed_at_the_end() -> Iterator[None]:
     """
     clients, engines = set(lifecycle._open), lifecycle._engines.copy()
     yield
-    set_default(None)
+    set_default_client(None)
     for client in set(lifecycle._open) - clients:
         client.finish_shutdown(time.monotonic())
     for engine in lifecycle._engines - engines:

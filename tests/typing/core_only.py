@@ -20,7 +20,7 @@ from sessionsight import (
     get_client,
     scope,
 )
-from sessionsight.capture.current import enter, leave
+from sessionsight.capture.current import reset_current, set_current
 from sessionsight.destinations import SessionSight, Signal
 
 settings = Settings(
@@ -54,9 +54,9 @@ def webhook(metadata: Mapping[str, str] | None) -> None:
     analytics.group("company", 7, {"name": "Acme"}, distinct_id="d1")
     analytics.goals.increment("monthly-revenue", amount=49, metadata={"plan": "pro"}, destinations=["sessionsight"])
     assert_type(context.to_carrier(), dict[str, str])
-    token = enter(analytics)
+    token = set_current(analytics)
     current().tag(job="webhook")
-    leave(token)
+    reset_current(token)
 
 
 async def job() -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, Literal, Self, cast
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from sessionsight.capture import signatures
 from sessionsight.capture.encoding import decode
@@ -24,7 +24,7 @@ from sessionsight.capture.records import (
     check_goal,
     random_bytes,
 )
-from sessionsight.capture.scope import Gathering
+from sessionsight.capture.scope import RequestScope
 from sessionsight.capture.signatures import Signature
 from sessionsight.capture.standard_events import StandardEvent
 from sessionsight.capture.typed_events import Event
@@ -46,7 +46,7 @@ from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 
 __all__ = ["Analytics", "Goals"]
 
-_forgiving = partial(signatures.forgiving, collector=attrgetter("_collector"))
+_forgiving = partial(signatures.forgiving, client=attrgetter("_scope._client"))
 _CAPTURE_OPTIONS = signatures.capture.options
 _GOAL_OPTIONS = signatures.increment.options | {"amount"}
 
@@ -69,50 +69,57 @@ def _only(self: Any, *destinations: str) -> Analytics:  # type: ignore[empty-bod
     """
 
 
-class Analytics(Gathering):
+class Analytics(Struct, eq=False, weakref=True):
     """Captures events, people and goals under one tracking context.
 
-    An adapter makes one for each request; `client.bind` and `for_request` make one for code that
-    runs elsewhere, which hands over each record at once.
+    A middleware makes one for each request; `client.bind` and `for_request` make one for code that runs elsewhere,
+    which submits each record at once.
 
     Every capturing method takes the keywords of `CallOptions`. A wrong call raises a `CaptureError`
     in strict mode; otherwise it is logged with the caller's line, counted, and changes nothing.
     """
 
+    _scope: RequestScope  # a struct, because it takes less time to create, and each request has one
+
     @classmethod
-    def bound(
+    def _for_context(
         cls,
-        collector: CaptureClient,
+        client: CaptureClient,
         context: TrackingContext = EMPTY_CONTEXT,
         *,
         drop: DropReason | None = None,
-        choice: frozenset[str] | DropReason | None = None,
+        selected: frozenset[str] | DropReason | None = None,
         user_id: object = None,
         distinct_id: object = None,
         anonymous_id: object = None,
-    ) -> Analytics:
-        """Analytics under a given context, which hand over each record at once."""
-        analytics = cls(collector)
-        analytics._context = context
-        analytics._ended = True
-        analytics._drop = drop
-        analytics._choice = choice
+    ) -> Self:
+        """Return analytics under a given context, which submit each record at once."""
+        scope = RequestScope(client)
+        scope._context = context
+        scope._ended = True
+        scope._drop = drop
+        scope._selected = selected
         try:
-            analytics._user_id = validate_id(user_id, "user_id")
-            analytics._distinct_id = validate_id(distinct_id, "distinct_id")
-            analytics._anonymous_id = validate_anonymous_id(anonymous_id)
+            scope._user_id = validate_id(user_id, "user_id")
+            scope._distinct_id = validate_id(distinct_id, "distinct_id")
+            scope._anonymous_id = validate_anonymous_id(anonymous_id)
         except CaptureError as error:
-            collector.warn_or_raise(error)
-        return analytics
+            client.warn_or_raise(error)
+        return cls(scope)
 
-    # Requests are copied and pickled, by proxy middlewares and test clients for instance. The copy is served by the
-    # same client and ends with the same response; a pickle leaves the request, and what waits for its end, behind.
+    # Requests are copied and pickled, by proxy middlewares and test clients for instance. The copy belongs to the
+    # same client and ends with the same response; a pickle contains neither the request nor pending records.
 
     def __copy__(self) -> Self:
         return self
 
     def __deepcopy__(self, memo: object) -> Self:
         return self
+
+    @property
+    def context(self) -> TrackingContext:
+        """The tracking context as it is known now: the ids, the user and the page."""
+        return self._scope.context
 
     @property
     def goals(self) -> Goals:
@@ -123,8 +130,9 @@ class Analytics(Gathering):
     def capture(
         self, event: Any = UNSET, properties: Any = None, /, *more: Any, groups: Any = None, **options: Any
     ) -> None:
+        scope = self._scope
         try:
-            # Most calls need no sorting out, which would cost them a tenth of their time.
+            # Most calls need no sorting of arguments, which would cost them a tenth of their time.
             if options and properties is None and event is not UNSET:
                 properties = options.pop("properties", None)
             if more or event is UNSET or (options and not _CAPTURE_OPTIONS.issuperset(options)):
@@ -133,27 +141,27 @@ class Analytics(Gathering):
             standard = False
             if isinstance(event, Event):
                 standard = isinstance(event, StandardEvent)
-                problems = event.validation_errors()
-                if problems and not standard:
-                    raise InvalidEventError("; ".join(problems))
-                for problem in problems:
-                    self._collector.warn_or_raise(InvalidEventError(problem))
+                errors = event.validation_errors()
+                if errors and not standard:
+                    raise InvalidEventError("; ".join(errors))
+                for error in errors:
+                    scope._client.warn_or_raise(InvalidEventError(error))
                 properties = merge_properties(event.properties(), properties)
                 name = event.event_name
             else:
                 name = event if type(event) is str and event.strip() else validate_event_name(event)
-            if self._tags:
-                properties = merge_properties(self._tags, properties)
-            encoded = self._collector.encoder(properties)
+            if scope._tags:
+                properties = merge_properties(scope._tags, properties)
+            encoded = scope._client.encoder(properties)
             grouped = validate_groups(groups) if groups else None
             if options:
-                common = self._common(options)
-                self._add(
-                    EventRecord(name=name, properties=encoded, groups=grouped, standard=standard, **common), options
+                fields = scope._record_fields(options)
+                scope._add(
+                    EventRecord(name=name, properties=encoded, groups=grouped, standard=standard, **fields), options
                 )
                 return
-            # The same, spelled out: most calls come here, and half of their time would go into the dict.
-            self._add(
+            # The same without a dict of fields, which would take half the time of the calls that come here: most.
+            scope._add(
                 EventRecord(
                     name=name,
                     properties=encoded,
@@ -161,62 +169,68 @@ class Analytics(Gathering):
                     standard=standard,
                     random=random_bytes(),
                     time=time.time(),
-                    user_id=self._user_now(),
-                    distinct_id=self._distinct_id,
-                    anonymous_id=self._anonymous_id,
-                    destinations=self._only,
+                    user_id=scope._current_user(),
+                    distinct_id=scope._distinct_id,
+                    anonymous_id=scope._anonymous_id,
+                    destinations=scope._only,
                 )
             )
         except Exception as error:
-            self._collector.handle_error(error)
+            scope._client.handle_error(error)
 
     @signatures.identify.implements
     def identify(self, /, *given: Any, **options: Any) -> None:
+        scope = self._scope
         try:
             user_id, traits = signatures.identify.bind(given, options)
             user = validate_id(user_id, "user_id")
-            record = Identify(properties=self._collector.encoder(traits), **self._common({**options, "user_id": user}))
-            self._user_id = user or self._user_id
-            self._add(record, options)
+            encoded = scope._client.encoder(traits)
+            record = Identify(properties=encoded, **scope._record_fields({**options, "user_id": user}))
+            scope._user_id = user or scope._user_id
+            scope._add(record, options)
         except Exception as error:
-            self._collector.handle_error(error)
+            scope._client.handle_error(error)
 
     @signatures.alias.implements
     def alias(self, /, *given: Any, **options: Any) -> None:
+        scope = self._scope
         try:
             [alias] = signatures.alias.bind(given, options)
             earlier = validate_id(alias, "alias")
             if earlier is None:
                 raise InvalidEventError(f"alias must be the earlier id of the person, not {describe(alias)}")
-            self._add(Alias(alias=earlier, **self._common(options)), options)
+            scope._add(Alias(alias=earlier, **scope._record_fields(options)), options)
         except Exception as error:
-            self._collector.handle_error(error)
+            scope._client.handle_error(error)
 
     @signatures.group.implements
     def group(self, /, *given: Any, **options: Any) -> None:
+        scope = self._scope
         try:
             group_type, group_key, properties = signatures.group.bind(given, options)
             kind, key = validate_group(group_type, group_key)
-            encoded = self._collector.encoder(properties)
-            self._add(Group(group_type=kind, group_key=key, properties=encoded, **self._common(options)), options)
+            encoded = scope._client.encoder(properties)
+            fields = scope._record_fields(options)
+            scope._add(Group(group_type=kind, group_key=key, properties=encoded, **fields), options)
         except Exception as error:
-            self._collector.handle_error(error)
+            scope._client.handle_error(error)
 
     @signatures.set_person_properties.implements
     def set_person_properties(self, /, *given: Any, **options: Any) -> None:
-        self._person(signatures.set_person_properties, given, options, once=False)
+        self._set_person_properties(signatures.set_person_properties, given, options, once=False)
 
     @signatures.set_person_properties_once.implements
     def set_person_properties_once(self, /, *given: Any, **options: Any) -> None:
-        self._person(signatures.set_person_properties_once, given, options, once=True)
+        self._set_person_properties(signatures.set_person_properties_once, given, options, once=True)
 
     @signatures.tag.implements
     def tag(self, /, *given: Any, **properties: Any) -> None:
+        scope = self._scope
         try:
             signatures.tag.bind(given, {})
-            self._tags = {**(self._tags or {}), **properties}
+            scope._tags = {**(scope._tags or {}), **properties}
         except Exception as error:
-            self._collector.handle_error(error)
+            scope._client.handle_error(error)
 
     @_forgiving("it takes seconds and nothing else")
     def flush(self, timeout: float | None = None) -> bool:
@@ -226,101 +240,61 @@ class Analytics(Gathering):
             timeout: Seconds to wait at most; the `flush_timeout` setting by default.
 
         Returns:
-            Whether nothing is left.
+            True if everything was delivered.
         """
-        self._hand_over()
-        return self._collector.flush(timeout)
+        self._scope.submit_now()
+        return self._scope._client.flush(timeout)
 
     @_forgiving("it takes seconds and nothing else")
     async def aflush(self, timeout: float | None = None) -> bool:
         """As `flush`, without blocking the event loop."""
-        self._hand_over()
-        return await self._collector.aflush(timeout)
+        self._scope.submit_now()
+        return await self._scope._client.aflush(timeout)
 
     @_forgiving("everything that is not submitted yet is discarded")
     def discard(self) -> None:
         """Discard what has been captured and is not submitted yet; it is counted as discarded."""
-        self._discard()
+        self._scope._discard()
 
     @_only.implements
     def only(self, /, *destinations: Any, **options: Any) -> Analytics:
-        known = self._collector.destination_names
+        scope = self._scope
+        known = scope._client.destination_names
         try:
-            self._only = frozenset(known.intersection(name for name in destinations if isinstance(name, str)))
+            scope._only = frozenset(known.intersection(name for name in destinations if isinstance(name, str)))
             _only.bind((), options)
             if not destinations:
                 raise InvalidEventError("only() needs the name of a destination")
-            self._only = validate_destinations(destinations, known)
+            scope._only = validate_destinations(destinations, known)
         except Exception as error:
-            self._collector.handle_error(error)
+            scope._client.handle_error(error)
         return self
 
-    def _goal(
-        self, direction: Literal["increment", "decrement"], given: tuple[Any, ...], options: dict[str, Any]
-    ) -> None:
-        try:
-            get = options.get
-            if len(given) == 1 and _GOAL_OPTIONS.issuperset(options):  # as most calls
-                goal_id, amount = given[0], get("amount")
-            else:
-                goal_id, amount = getattr(signatures, direction).bind(given, options)
-            session_id, destinations = get("session_id"), get("destinations")
-            amount = check_goal(goal_id, amount, session_id)
-            validate_commit_options(options)
-            self._add(
-                Goal(
-                    goal_id=plain_str(goal_id),
-                    direction=direction,
-                    amount=amount,
-                    session_id=plain_str(session_id) if session_id else None,
-                    properties=self._goal_metadata(get("metadata")),
-                    random=random_bytes(),
-                    time=time.time(),
-                    key=validate_key(get("key")),
-                    destinations=self._only
-                    if destinations is None
-                    else validate_destinations(destinations, self._collector.destination_names),
-                ),
-                options,
-            )
-        except Exception as error:
-            self._collector.handle_error(error)
-
-    def _plain_tags(self) -> dict[str, Any] | None:
-        """The tags as they are sent, since others may be no matter for a pickle."""
-        if not self._tags:
-            return None
-        try:
-            return cast("dict[str, Any]", decode(self._collector.encoder(self._tags)))
-        except Exception as error:
-            self._collector.handle_error(error)
-            return None
-
-    def _goal_metadata(self, metadata: object) -> bytes:
-        """Encode a goal's metadata; like the vendor's SDK, leave out what is not an object and send the goal."""
-        if metadata is None:
-            return b"{}"
-        if not isinstance(metadata, Mapping):
-            self._collector.warn_or_raise(
-                InvalidPropertiesError(f"metadata must be a mapping of names to values, not {describe(metadata)}")
-            )
-            return b"{}"
-        # Its numbers become texts on the wire, and JSON has none for these.
-        return self._collector.encoder({name: nonfinite_as_text(value) for name, value in metadata.items()})
-
-    def _person(
+    def _set_person_properties(
         self, signature: Signature[Any], given: tuple[Any, ...], options: dict[str, Any], *, once: bool
     ) -> None:
+        scope = self._scope
         try:
             [properties] = signature.bind(given, options)
-            encoded = self._collector.encoder(properties)
-            self._add(PersonProperties(properties=encoded, once=once, **self._common(options)), options)
+            encoded = scope._client.encoder(properties)
+            scope._add(PersonProperties(properties=encoded, once=once, **scope._record_fields(options)), options)
         except Exception as error:
-            self._collector.handle_error(error)
+            scope._client.handle_error(error)
+
+    def _encodable_tags(self) -> dict[str, Any] | None:
+        """Return the tags as they are sent, because their values may not be picklable."""
+        scope = self._scope
+        if not scope._tags:
+            return None
+        try:
+            return cast("dict[str, Any]", decode(scope._client.encoder(scope._tags)))
+        except Exception as error:
+            scope._client.handle_error(error)
+            return None
 
 
 class Goals:
-    """The goals of one request; `request.analytics.goals`."""
+    """The goals of one request, as in SessionSight's own SDK; `request.analytics.goals`."""
 
     __slots__ = ("_analytics",)
 
@@ -332,8 +306,54 @@ class Goals:
 
     @signatures.increment.implements
     def increment(self, /, *given: Any, **options: Any) -> None:
-        self._analytics._goal("increment", given, options)
+        self._count("increment", given, options)
 
     @signatures.decrement.implements
     def decrement(self, /, *given: Any, **options: Any) -> None:
-        self._analytics._goal("decrement", given, options)
+        self._count("decrement", given, options)
+
+    def _count(
+        self, direction: Literal["increment", "decrement"], given: tuple[Any, ...], options: dict[str, Any]
+    ) -> None:
+        scope = self._analytics._scope
+        try:
+            get = options.get
+            if len(given) == 1 and _GOAL_OPTIONS.issuperset(options):  # as in most calls
+                goal_id, amount = given[0], get("amount")
+            else:
+                goal_id, amount = getattr(signatures, direction).bind(given, options)
+            session_id, destinations = get("session_id"), get("destinations")
+            amount = check_goal(goal_id, amount, session_id)
+            validate_commit_options(options)
+            client = scope._client
+            scope._add(
+                Goal(
+                    goal_id=plain_str(goal_id),
+                    direction=direction,
+                    amount=amount,
+                    session_id=plain_str(session_id) if session_id else None,
+                    properties=_encode_metadata(get("metadata"), client),
+                    random=random_bytes(),
+                    time=time.time(),
+                    key=validate_key(get("key")),
+                    destinations=scope._only
+                    if destinations is None
+                    else validate_destinations(destinations, client.destination_names),
+                ),
+                options,
+            )
+        except Exception as error:
+            scope._client.handle_error(error)
+
+
+def _encode_metadata(metadata: object, client: CaptureClient) -> bytes:
+    """Encode a goal's metadata; like the vendor's SDK, leave out what is not an object and send the goal."""
+    if metadata is None:
+        return b"{}"
+    if not isinstance(metadata, Mapping):
+        client.warn_or_raise(
+            InvalidPropertiesError(f"metadata must be a mapping of names to values, not {describe(metadata)}")
+        )
+        return b"{}"
+    # Its numbers become strings on the wire, and JSON has none for these.
+    return client.encoder({name: nonfinite_as_text(value) for name, value in metadata.items()})

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from sessionsight.capture.analytics import Analytics
-from sessionsight.capture.current import current, enter, entered, leave
+from sessionsight.capture.current import current, get_current, reset_current, set_current
+from sessionsight.capture.scope import RequestScope
 from sessionsight.errors import InvalidEventError, describe
 from sessionsight.event_loop import run_in_worker
 
@@ -42,7 +43,7 @@ class Scope:
 
     def __enter__(self) -> Analytics:
         analytics = self._make()
-        self._entered[analytics] = enter(analytics)
+        self._entered[analytics] = set_current(analytics)
         return analytics
 
     def __exit__(
@@ -54,7 +55,7 @@ class Scope:
             try:
                 analytics.flush()
             except Exception as failure:
-                analytics._collector.handle_error(failure)
+                analytics._scope._client.handle_error(failure)
 
     async def __aenter__(self) -> Analytics:
         return self.__enter__()
@@ -63,7 +64,7 @@ class Scope:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         analytics = self._leave()
-        if self._blocking and analytics.pending:
+        if self._blocking and analytics._scope.has_pending:
             from anyio import CancelScope  # costs more to import than all of ours
 
             with CancelScope(shield=True):  # a job that is cancelled has captured what it has captured
@@ -74,10 +75,10 @@ class Scope:
             try:
                 await analytics.aflush()
             except Exception as failure:
-                analytics._collector.handle_error(failure)
+                analytics._scope._client.handle_error(failure)
 
     def _leave(self) -> Analytics:
-        analytics = entered()
+        analytics = get_current()
         if analytics is None or analytics not in self._entered:  # the end runs in another context than the beginning
             analytics = next(reversed(self._entered))
         _reset(self._entered.pop(analytics))
@@ -94,12 +95,12 @@ class _Carried:
 
     def __enter__(self) -> Self:
         self._analytics = _detached(self._origin)
-        self._token = enter(self._analytics)
+        self._token = set_current(self._analytics)
         return self
 
     def __exit__(self, *_: object) -> None:
         _reset(self._token)
-        self._analytics.release()
+        self._analytics._scope.close()
 
 
 def carry(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
@@ -128,7 +129,7 @@ def carry(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Re
     given: object = function
     if not callable(given):
         what = "the function itself, not what it returns" if iscoroutine(given) else "a function"
-        analytics._collector.warn_or_raise(InvalidEventError(f"carry() takes {what}, not {describe(given)}"))
+        analytics._scope._client.warn_or_raise(InvalidEventError(f"carry() takes {what}, not {describe(given)}"))
         return function
     origin = _detached(analytics)
     if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004  # of an object
@@ -155,36 +156,37 @@ async def _await(origin: Analytics, coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 _CONTEXT = (
-    "_admit",
+    "_context_factory",
     "_context",
     "_user_id",
-    "_seen_user",
+    "_last_user",
     "_route",
     "_distinct_id",
     "_anonymous_id",
     "_tags",
     "_drop",
     "_only",
-    "_choice",
+    "_selected",
 )
 
 
 def _detached(analytics: Analytics) -> Analytics:
     """Return analytics under the same context, as it is known now, that need no request."""
-    analytics._batch([])  # reads from the request what leads to its context
-    copied = Analytics(analytics._collector)
-    known = vars(analytics)
+    scope = analytics._scope
+    scope._make_batch([])  # reads from the request what its context is resolved from
+    copied = RequestScope(scope._client)
+    known = vars(scope)
     vars(copied).update({name: known[name] for name in _CONTEXT if name in known})
     copied._ended = True
-    return copied
+    return Analytics(copied)
 
 
 def _end(analytics: Analytics) -> None:
-    analytics.end()
-    analytics.release()
+    analytics._scope.end()
+    analytics._scope.close()
 
 
 def _reset(token: Token[Analytics | None]) -> None:
     # Some frameworks run the end of a generator in a context other than its beginning.
     with suppress(ValueError):
-        leave(token)
+        reset_current(token)

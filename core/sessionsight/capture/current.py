@@ -1,7 +1,7 @@
-"""Finds the analytics of the request that is being served, anywhere below the view, and the client of the process.
+"""The analytics of the request that is being served, anywhere below the view, and the client of the process.
 
-The contextvar is set with a token by the adapter and reset in the frame that set it. Tasks and threads that were
-started meanwhile inherit it, and may outlive the request: once the request is over, it counts as unset there.
+A contextvar is set by the adapter and reset in the same frame. Tasks and threads that are started meanwhile inherit
+it and may outlive the request; once the request is over, it counts as unset there.
 """
 
 from __future__ import annotations
@@ -11,26 +11,28 @@ from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar, cast
 
 from sessionsight.capture.analytics import Analytics
+from sessionsight.capture.scope import RequestScope
 from sessionsight.errors import NoClientError
 from sessionsight.log import caller_location
 
 __all__ = [
     "DefaultClient",
     "Framework",
-    "close_within",
+    "close_response",
     "current",
     "current_client",
     "current_in",
-    "default",
+    "default_client",
     "default_owner",
-    "enter",
-    "entered",
-    "leave",
+    "get_current",
+    "is_current",
     "register_framework",
-    "set_default",
+    "reset_current",
+    "run_with",
+    "scope_of",
+    "set_current",
+    "set_default_client",
     "set_default_source",
-    "unbind",
-    "within",
 ]
 
 _Result = TypeVar("_Result")
@@ -39,7 +41,7 @@ _current: ContextVar[Analytics | None] = ContextVar("sessionsight_current", defa
 
 
 class DefaultClient(Protocol):
-    """A client, as far as this module is concerned."""
+    """The client as this module needs it."""
 
     @property
     def analytics(self) -> Analytics:
@@ -47,7 +49,7 @@ class DefaultClient(Protocol):
 
 
 class Framework(Protocol):
-    """A framework that keeps a current request and a current app of its own, as Flask does."""
+    """A framework that has a current request and a current app of its own, as Flask does."""
 
     def analytics(self) -> Analytics | None:
         """Return the analytics of its current request."""
@@ -66,8 +68,8 @@ def current() -> Analytics:
 
     Works in threadpools and tasks that copy the context, as `asyncio.to_thread`, Starlette's
     `run_in_threadpool` and asgiref's `sync_to_async` do, for as long as the request lives: until its response
-    has ended and its background tasks are done. Work that goes on longer is given its context by `carry`,
-    `scope` or `bind`; without that it gets what code outside a request gets, and a warning says so.
+    has ended and its background tasks are done. For work that takes longer, use `carry`, `scope` or `bind`;
+    without one of them it gets the same as code outside a request, and a warning is logged.
 
     Raises:
         NoClientError: Outside a request, when no client has been set up.
@@ -77,17 +79,18 @@ def current() -> Analytics:
         ...     current().capture("receipt_sent", {"order_id": order_id})
     """
     analytics = _current.get()
-    if analytics is not None and not analytics._over:
+    if analytics is not None and not analytics._scope._inactive:
         return analytics
     return _outside(analytics)
 
 
 def current_in(framework: Framework) -> Analytics:
-    """As `current`, where this framework's own current request may lie inside the one that is served."""
+    """As `current`, for a framework whose own current request may be nested in the one that is served."""
     analytics = _current.get()
-    if analytics is None or analytics._over or analytics._source is not None:  # not a scope, which would lie inside
+    # A `scope()` without a request is nested in the framework's request instead.
+    if analytics is None or analytics._scope._inactive or analytics._scope._request is not None:
         found = framework.analytics()
-        if found is not None and not found._over:
+        if found is not None and not found._scope._inactive:
             return found
     return current()
 
@@ -99,25 +102,25 @@ def current_client() -> DefaultClient:
         NoClientError: None has been set up.
     """
     analytics = _current.get()
-    if analytics is None or analytics._over:
+    if analytics is None or analytics._scope._inactive:
         analytics = _in_framework()
-    return _outer_client() if analytics is None else cast("DefaultClient", analytics._collector)
+    return _outer_client() if analytics is None else cast("DefaultClient", analytics._scope._client)
 
 
-# The variable's own methods, since each request calls them.
+# The variable's own methods, because each request calls them.
 
-enter = _current.set
-"""Make these the current analytics; give the token to `leave` in the same frame."""
+set_current = _current.set
+"""Make these analytics the current ones. The returned token must be passed to `reset_current` in the same frame."""
 
-entered = _current.get
-"""The analytics that were entered last, or None outside a request. For adapters."""
+get_current = _current.get
+"""Return the analytics that were set last, or None outside a request."""
 
-leave = _current.reset
-"""Make current again what was current before `enter`."""
+reset_current = _current.reset
+"""Restore what was current before `set_current`."""
 
 
-def within(analytics: Analytics, call: Callable[..., _Result], *args: Any) -> _Result:
-    """Call something, and make these the current analytics meanwhile."""
+def run_with(analytics: Analytics, call: Callable[..., _Result], *args: Any) -> _Result:
+    """Call a function with these analytics as the current ones."""
     token = _current.set(analytics)
     try:
         return call(*args)
@@ -125,21 +128,27 @@ def within(analytics: Analytics, call: Callable[..., _Result], *args: Any) -> _R
         _current.reset(token)
 
 
-def unbind(analytics: Analytics) -> None:
-    """Let work that inherited these analytics find them no longer: the response has ended, before `release`."""
-    analytics._over = True
+def scope_of(analytics: Analytics) -> RequestScope:
+    """Return the scope of a request by its analytics."""
+    return analytics._scope
 
 
-def close_within(analytics: Analytics, close: Callable[[], object]) -> None:
-    """Call the end of a response while its analytics are current, then release them."""
-    analytics._over = False
+def is_current(scope: RequestScope) -> bool:
+    """Return whether the analytics of this scope are the current ones."""
+    analytics = _current.get()
+    return analytics is not None and analytics._scope is scope
+
+
+def close_response(analytics: Analytics, close: Callable[[], object]) -> None:
+    """Call a response's own `close` with its analytics as the current ones, then close their scope."""
+    analytics._scope._inactive = False
     try:
-        within(analytics, close)
+        run_with(analytics, close)
     finally:
-        analytics.release()
+        analytics._scope.close()
 
 
-def default() -> DefaultClient:
+def default_client() -> DefaultClient:
     """Return the process's own client.
 
     Raises:
@@ -154,11 +163,11 @@ def default() -> DefaultClient:
 
 
 def default_owner() -> str | None:
-    """Return the name of what configures the process's own client, if that is not up to `configure()`."""
+    """Return the name of the configuration of the process's own client, if `configure()` must not replace it."""
     return _owner
 
 
-def set_default(client: DefaultClient | None, *, replace: bool = True) -> None:
+def set_default_client(client: DefaultClient | None, *, replace: bool = True) -> None:
     """Make this the client of code outside requests; with `replace=False` only if there is none."""
     global _default, _owner  # noqa: PLW0603  # one client a process
     if replace or _default is None:
@@ -167,7 +176,7 @@ def set_default(client: DefaultClient | None, *, replace: bool = True) -> None:
 
 
 def set_default_source(source: Callable[[], DefaultClient], *, owner: str) -> None:
-    """Let this function give the client of code outside requests, in place of any other.
+    """Set a function that returns the client of code outside requests, in place of any other.
 
     Args:
         source: Returns the client, the same as long as its configuration stays the same.
@@ -178,31 +187,31 @@ def set_default_source(source: Callable[[], DefaultClient], *, owner: str) -> No
 
 
 def register_framework(framework: Framework) -> None:
-    """Look for the current request and the current app in this framework as well."""
+    """Add a framework whose current request and current app `current` and `current_client` look up."""
     global _frameworks  # noqa: PLW0603  # the process's own
     if framework not in _frameworks:
         _frameworks += (framework,)
 
 
-def _outside(over: Analytics | None) -> Analytics:
-    """Return what counts where the contextvar holds no analytics, or those of a request that is over."""
+def _outside(closed: Analytics | None) -> Analytics:
+    """Return the analytics for code whose contextvar is unset, or holds those of a request that is over."""
     analytics = _in_framework()
     if analytics is not None:
         return analytics
-    if over is not None:
-        place = caller_location()
-        over._collector.warn(
-            f"{place}: the request in which this work was started is over, so current() no longer gives its analytics: "
-            "start the work with sessionsight.carry(function) to keep that visitor's ids, or open "
+    if closed is not None:
+        location = caller_location()
+        closed._scope._client.warn(
+            f"{location}: the request in which this work was started is over, so current() no longer gives its "
+            "analytics: start the work with sessionsight.carry(function) to keep that visitor's ids, or open "
             "sessionsight.scope(context, user_id=...) in it for another's",
-            key=f"over:{place}",
+            key=f"over:{location}",
         )
     return _outer_client().analytics
 
 
 def _in_framework() -> Analytics | None:
     for framework in _frameworks:
-        if (analytics := framework.analytics()) is not None and not analytics._over:
+        if (analytics := framework.analytics()) is not None and not analytics._scope._inactive:
             return analytics
     return None
 
@@ -211,4 +220,4 @@ def _outer_client() -> DefaultClient:
     for framework in _frameworks:
         if (client := framework.client()) is not None:
             return client
-    return default()
+    return default_client()

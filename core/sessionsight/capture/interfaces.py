@@ -99,51 +99,51 @@ The last argument is the alias of a database, if the caller gave one. Raises `In
 
 
 class RequestReader(Protocol):
-    """Reads one framework's requests for a client.
+    """One request of a framework, as its adapter reads it.
 
-    Where middlewares pass on copies of a request, it may have one more method, `copy_of_caller(request)`. It is called
-    during a capture, if the request has no user, and returns the copy that the calling code works with.
+    Where middlewares pass on copies of a request, it may have one more method, `copy_of_caller()`. It is called
+    during a capture, if the request has no user, and returns a reader of the copy that the calling code works with.
     """
 
-    def snapshot(self, request: Any, names: HeaderNames) -> Callable[[], RequestData]:
+    def snapshot(self, names: HeaderNames) -> Callable[[], RequestData]:
         """Return a function that gives the raw strings of the request, later and on any thread.
 
         It keeps no more of the request than that needs. It is made for every request, and called for few.
         """
 
-    def native(self, request: Any) -> Any:
+    def framework_request(self) -> Any:
         """Return the framework's request object, for the callables in the settings."""
 
-    def user_id(self, request: Any) -> str | None:
+    def user_id(self) -> str | None:
         """Return the signed-in user, if the framework has loaded it already."""
 
-    def route(self, request: Any) -> str | None:
+    def route(self) -> str | None:
         """Return the template of the matched route, if there is one."""
 
 
 class Policy(Protocol):
     """Applies the settings to one request: its context, user, route and destinations."""
 
-    def user_id(self, reader: RequestReader, request: Any) -> str | None:
+    def user_id(self, request: RequestReader) -> str | None:
         """Return the signed-in user, if it is known already."""
 
-    def route(self, reader: RequestReader, request: Any) -> str | None:
+    def route(self, request: RequestReader) -> str | None:
         """Return the template of the matched route, if there is one."""
 
     @property
     def selects_destinations(self) -> bool:
         """True if `select_destinations` must be called."""
 
-    def inspect(self, reader: RequestReader, request: Any) -> tuple[ContextFactory, str | None, str | None]:
+    def inspect(self, request: RequestReader) -> tuple[ContextFactory, str | None, str | None]:
         """Return the results of `context_factory`, `user_id` and `route` in one call."""
 
-    def context_factory(self, reader: RequestReader, request: Any) -> ContextFactory:
+    def context_factory(self, request: RequestReader) -> ContextFactory:
         """Return a function that resolves the request's context on any thread, without keeping the request."""
 
-    def should_capture_pageview(self, reader: RequestReader, request: Any) -> bool:
+    def should_capture_pageview(self, request: RequestReader) -> bool:
         """Return whether the page that answers this request is captured automatically."""
 
-    def select_destinations(self, reader: RequestReader, request: Any) -> frozenset[str] | DropReason | None:
+    def select_destinations(self, request: RequestReader) -> frozenset[str] | DropReason | None:
         """Return the destinations of this request's records; None means all, a reason means that this failed."""
 
 
@@ -151,12 +151,12 @@ class CaptureClient(Protocol):
     """The client as capturing needs it. Only `handle_error` and `warn_or_raise` raise, in strict mode."""
 
     @property
-    def policy(self) -> Policy:
-        """Applies the settings to requests."""
-
-    @property
     def encoder(self) -> PropertyEncoder:
         """Encodes properties by the client's rules."""
+
+    @property
+    def policy(self) -> Policy:
+        """Applies the settings to requests."""
 
     @property
     def defer_record(self) -> DeferRecord | None:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from sessionsight.capture.analytics import Analytics
-from sessionsight.capture.current import default
+from sessionsight.capture.current import default_client
 from sessionsight.capture.interfaces import CaptureClient
+from sessionsight.capture.scope import RequestScope
 from sessionsight.errors import CaptureError, NoClientError
 from sessionsight.log import ThrottledLogger
 
@@ -25,7 +26,7 @@ class _ProcessClient:
     """
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(default(), name)
+        return getattr(default_client(), name)
 
     def handle_error(self, error: Exception) -> None:
         """Handle a call that went wrong, as the client does."""
@@ -64,22 +65,23 @@ def restore(state: Mapping[str, Any]) -> Analytics:
     Args:
         state: Attributes of the pickled analytics.
     """
-    analytics = Analytics(cast("CaptureClient", _ProcessClient()))
-    vars(analytics).update(state, _ended=True)
-    return analytics
+    scope = RequestScope(cast("CaptureClient", _ProcessClient()))
+    vars(scope).update(state, _ended=True)
+    return Analytics(scope)
 
 
 def _reduce(analytics: Analytics) -> tuple[Any, ...]:
     """Pickle the context and the selections, without the request and its pending records."""
-    context, drop = analytics._batch([]).resolve()
+    scope = analytics._scope
+    context, drop = scope._make_batch([]).resolve()
     state = {
         "_context": context,
         "_drop": drop,
-        "_choice": analytics._choice,
-        "_only": analytics._only,
-        "_distinct_id": analytics._distinct_id,
-        "_anonymous_id": analytics._anonymous_id,
-        "_tags": analytics._plain_tags(),
+        "_selected": scope._selected,
+        "_only": scope._only,
+        "_distinct_id": scope._distinct_id,
+        "_anonymous_id": scope._anonymous_id,
+        "_tags": analytics._encodable_tags(),
     }
     return restore, (state,)
 

@@ -1,7 +1,7 @@
-"""What is known of a request, and what it has captured, until its response has ended.
+"""The records and the tracking context of one request, from its beginning until after its response.
 
-Nothing is read from the request until it is needed, and nothing here waits. The request is let go
-when it is over; what a later capture would need stays.
+Nothing is read from the request until it is needed, and nothing here waits. When the request is over, it is
+released; what later captures need of it stays.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from typing import Any
 from msgspec.structs import replace
 
 from sessionsight.capture.interfaces import Batch, CaptureClient, ContextFactory, Receipt, RequestReader
-from sessionsight.capture.pending import Held, directed, drained
+from sessionsight.capture.pending import DeferredRecords, apply_selection, drain
 from sessionsight.capture.records import DropReason, EventRecord, Record, random_bytes
 from sessionsight.capture.validation import record_fields
 from sessionsight.event_loop import on_event_loop, run_in_worker
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 
-__all__ = ["Gathering"]
+__all__ = ["RequestScope"]
 
 _NO_OPTIONS: Mapping[str, Any] = {}
-# Records that a request keeps until it is over. More are handed over in parts.
-_MOST = 100
-# How often this process was forked off, counted from the first that has imported this.
+_HTML = frozenset({"text/html", "application/xhtml+xml"})
+# Records that are kept until the request is over. If there are more, they are submitted in parts.
+_MAX_RECORDS = 100
+# How many forks lie between the process that imported this module and this one.
 _generation = 0
 
 
@@ -38,221 +39,244 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_count_fork)
 
 
-class Gathering:
-    """Gathers records under one tracking context, and hands them over when the response ends."""
+class RequestScope:
+    """One request from beginning to end, as its adapter drives it; its records are submitted when its response ends.
 
-    # Most requests capture nothing: what differs for few stands here, and costs them nothing.
-    _admit: ContextFactory | None = None
+    See `sessionsight.adapters` for the order of the calls. Code outside requests has a scope without a request.
+
+    Args:
+        client: Delivers the records.
+        request: Reads the request; None for code outside requests.
+    """
+
+    # Most requests capture nothing: attributes that they do not set are defaults of the class, and cost nothing.
+    _context_factory: ContextFactory | None = None
     _context: TrackingContext | None = None
     _user_id: str | None = None
-    _seen_user: str | None = None
+    _last_user: str | None = None
     _route: str | None = None
-    _ask_while: Callable[[Gathering], bool] | None = None
+    _can_read_user: Callable[[RequestScope], bool] | None = None
     _distinct_id: str | None = None
     _anonymous_id: str | None = None
     _tags: dict[str, Any] | None = None
     _drop: DropReason | None = None
     _only: frozenset[str] | None = None
     _page_status: int | None = None
-    _choice: frozenset[str] | DropReason | None = None
-    _held: Held | None = None
+    _selected: frozenset[str] | DropReason | None = None
+    _deferred: DeferredRecords | None = None
     _receipt: Receipt | None = None
     _ended = False
-    _looked = False
+    _snapshotted = False
     _stays_open = False
-    _watched = False
-    _over = False
+    _submits_soon = False
+    _inactive = False
 
-    def __init__(self, collector: CaptureClient, reader: RequestReader | None = None, request: Any = None) -> None:
-        self._collector = collector
-        # In one place, so that a thread sees both or neither when the request is let go.
-        self._source = None if reader is None else (reader, request)
+    def __init__(self, client: CaptureClient, request: RequestReader | None = None) -> None:
+        self._client = client
+        self._request = request
         self._records: list[Record] = []
         self._generation = _generation
 
     @property
     def context(self) -> TrackingContext:
         """The tracking context as it is known now: the ids, the user and the page."""
-        return self._batch([]).resolve()[0]
+        return self._make_batch([]).resolve()[0]
 
-    def attach(
-        self, reader: RequestReader, request: Any, *, ask_while: Callable[[Gathering], bool] | None = None
+    @property
+    def has_pending(self) -> bool:
+        """True if a record is not submitted yet, or a page view will be captured at the end."""
+        return bool(self._records) or self._page_status is not None
+
+    def bind_request(
+        self, request: RequestReader, *, can_read_user: Callable[[RequestScope], bool] | None = None
     ) -> None:
-        """Read from this request from now on: a framework's own, which it has made of the server's. For adapters.
+        """Read from this request from now on: a framework's request, or a copy that a middleware has passed on.
 
         Args:
-            reader: Reads it.
-            request: The framework's request.
-            ask_while: Whether the user may be asked for here and now, where that needs the framework's own
-                context; otherwise whoever was seen last is the user.
+            request: Reads it. Ignored once the scope is closed.
+            can_read_user: Returns whether the user can be read at this moment and on this thread, where that needs the
+                framework's own context. Otherwise the last user that was read counts.
         """
-        if self._source is not None:
-            self._source = (reader, request)
-            self._ask_while = ask_while
+        if self._request is not None:
+            self._request = request
+            self._can_read_user = can_read_user
 
-    def follow(self, request: Any) -> None:
-        """Read from this copy of the request from now on, which a middleware may have put more into. For adapters."""
-        source = self._source
-        if source is not None and source[1] is not request:
-            self._source = (source[0], request)
+    def response_started(self, method: str, status: int, content_type: str | None) -> None:
+        """Record how the response begins, so that a page view is captured at its end. Needed if `client.pageviews`.
 
-    def responds(self, method: str, status: int, content_type: str | None) -> None:
-        """Say how the response begins, so that a page is captured when it ends. For adapters, where the client asks.
-
-        A page is what a GET request gets as HTML, with a status below 300, or 304.
+        A page is the HTML response to a GET request, with a status below 300, or 304.
 
         Args:
-            method: The request's, in capitals.
-            status: The response's.
-            content_type: Its header, if it has one.
+            method: The request's method, in capitals.
+            status: The HTTP status.
+            content_type: The response's header, if it has one.
         """
         is_page = method == "GET" and (status < 300 or status == 304) and _is_html(content_type)
         self._page_status = status if is_page else None
 
     def stays_open(self) -> None:
-        """Say that the response has begun and goes on, or that there is none, as of a websocket. For adapters.
+        """Mark the response as one that has begun and goes on, or a connection without one, such as a websocket.
 
-        What is captured leaves within a second from now on.
+        From now on records are submitted within a second.
         """
         if not self._stays_open:
             self._stays_open = True
             if self._records:
-                self._watch()
+                self._submit_soon()
 
-    def look(self) -> None:
-        """Take from the request what leads to its context, as far as it tells by now.
+    def snapshot(self) -> None:
+        """Read from the request what its context is resolved from.
 
-        Adapters call it where some of that is about to go, before the response has ended.
+        Adapters call it when a part of that is about to be removed, before the response has ended.
         """
-        if (source := self._source) is None:
+        if (request := self._request) is None:
             return
-        self._looked = True
-        collector = self._collector
-        reader, request = source
-        if self._admit is None and (self._ask_while is None or self._ask_while(self)):
-            self._admit, user_id, self._route = collector.policy.inspect(reader, request)
+        self._snapshotted = True
+        policy = self._client.policy
+        if self._context_factory is None and (self._can_read_user is None or self._can_read_user(self)):
+            self._context_factory, user_id, self._route = policy.inspect(request)
             if user_id is not None:
-                self._seen_user = user_id
+                self._last_user = user_id
         else:
-            self._admit = self._admit or collector.policy.context_factory(reader, request)
-            self._route = self._route or collector.policy.route(reader, request)
-            self._see_user(source)
-        if collector.policy.selects_destinations and self._admit()[1] is None:  # what is not sent needs no choice
-            self._choice = collector.policy.select_destinations(reader, request)
+            self._context_factory = self._context_factory or policy.context_factory(request)
+            self._route = self._route or policy.route(request)
+            self._read_user(request)
+        if policy.selects_destinations and self._context_factory()[1] is None:  # dropped records need no selection
+            self._selected = policy.select_destinations(request)
 
-    def _look_from_elsewhere(self) -> None:
-        """As `look`, but the user is whoever was seen at the last capture: reading it may need the request's thread."""
-        if (source := self._source) is None:
-            return
-        collector = self._collector
-        self._admit = self._admit or collector.policy.context_factory(*source)
-        self._route = self._route or collector.policy.route(*source)
-        if collector.policy.selects_destinations and self._choice is None and self._admit()[1] is None:
-            self._choice = collector.policy.select_destinations(*source)
-
-    def _discard(self) -> None:
+    def submit_now(self) -> None:
+        """Submit what has been captured so far, while the response goes on. With a durable spool it may block."""
         if self._generation != _generation:
             self._leave_to_parent()
-        records = drained(self._records)
-        if self._held is not None:
-            records += self._held.give_up()
-        if records:
-            try:
-                self._collector.submit(Batch(records, EMPTY_CONTEXT, drop=DropReason.DISCARDED))
-            except Exception as error:
-                self._collector.handle_error(error)
-
-    def transaction_ended(self, record: Record, *, committed: bool) -> None:
-        """Say what became of a record that was held. For adapters; see `collector.TransactionListener`."""
-        held = self._held
-        if held is None or held.waiting.pop(id(record), None) is None:
-            return  # settled before, or discarded
-        (self._records if committed else held.rolled_back).append(record)
-        if self._ended:
-            self._hand_over()
-
-    def hand_over(self) -> None:
-        """Hand over what has been captured by now, while the response goes on. With a durable spool it may block."""
-        self._hand_over()
+        if records := drain(self._records):
+            self._submit(records)
+        if self._deferred is not None and (records := drain(self._deferred.rolled_back)):
+            self._submit(records, DropReason.ROLLED_BACK)
 
     def end(self) -> None:
-        """The response has ended: hand everything over. Later records are handed over at once."""
+        """Submit everything, because the response has ended. Later records are submitted at once."""
         if self._page_status is not None:
             self._capture_page()
         self._ended = True
-        if self._records or self._held is not None:
-            self._hand_over()
-        elif self._collector.needs_start:
-            self._collector.start_delivery()
+        if self._records or self._deferred is not None:
+            self.submit_now()
+        elif self._client.needs_start:
+            self._client.start_delivery()
 
-    def finish(self) -> None:
-        """As `end`, for the moment before the last byte: with `flush="inline"`, deliver as well.
+    def end_before_last_byte(self) -> None:
+        """As `end`, just before the last byte of the response; with `flush="inline"`, wait for delivery.
 
-        May block, but never an event loop.
+        May block, but never an event loop. Needed if `client.must_submit_early()`.
         """
         self.end()
         self._wait_for_delivery()
 
-    async def afinish(self) -> None:
-        """As `finish`, without blocking the event loop (asyncio or trio)."""
-        if not self.pending and (self._receipt is None or self._receipt.settled):
+    async def aend_before_last_byte(self) -> None:
+        """As `end_before_last_byte`, without blocking the event loop (asyncio or trio)."""
+        if not self.has_pending and (self._receipt is None or self._receipt.settled):
             self.end()
             return
         await run_in_worker(self._end_and_start_waiting)
         if self._receipt is not None:
             await self._receipt.wait_async()
 
-    def release(self) -> None:
-        """The request is over: end, keep the ids, and let go of the request object."""
-        if self._source is not None:
+    def deactivate(self) -> None:
+        """Hide the analytics from work that inherited them through the context; called between `end` and `close`."""
+        self._inactive = True
+
+    def close(self) -> None:
+        """End the scope if that has not happened, keep the ids, and release the request, which is over."""
+        if self._request is not None:
             try:
                 if self._page_status is not None:
                     self._capture_page()
                 self._ended = True
-                if not self._looked:
-                    self.look()  # later captures need it, and the request must go
+                if not self._snapshotted:
+                    self.snapshot()  # later captures need it, and the request is released
             except Exception as error:
-                self._collector.handle_error(error)
+                self._client.handle_error(error)
             finally:
-                self._source = None
-        if self._records or self._held is not None:
-            self._hand_over()
-        elif self._collector.needs_start:
-            self._collector.start_delivery()
+                self._request = None
+        if self._records or self._deferred is not None:
+            self.submit_now()
+        elif self._client.needs_start:
+            self._client.start_delivery()
         if self._receipt is not None:
             self._wait_for_delivery()
-        self._over = True  # for whoever finds these analytics by an inherited context, see `current`
+        self._inactive = True
 
-    @property
-    def pending(self) -> bool:
-        """Whether something has been captured that is not handed over yet, or will be at the end."""
-        return bool(self._records) or self._page_status is not None
+    def submit_pending(self) -> None:
+        """Submit what has been captured so far, on a thread of delivery. See `interfaces.OpenScope`."""
+        self._submits_soon = False  # first, so that a capture meanwhile asks for another submission
+        if records := drain(self._records):
+            self._submit(records, on_request_thread=False)
 
-    def _common(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields that every record has, from a call's options and what is known of the user."""
-        common: dict[str, Any] = {
+    def transaction_ended(self, record: Record, *, committed: bool) -> None:
+        """Submit a deferred record, or count it as rolled back. See `interfaces.TransactionListener`."""
+        deferred = self._deferred
+        if deferred is None or deferred.pending.pop(id(record), None) is None:
+            return  # reported before, or discarded
+        (self._records if committed else deferred.rolled_back).append(record)
+        if self._ended:
+            self.submit_now()
+
+    # --- for `Analytics` -------------------------------------------------------------------------
+
+    def _record_fields(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that every kind of record has, from a call's options and what is known of the user."""
+        fields: dict[str, Any] = {
             "random": random_bytes(),
             "time": time.time(),
-            "user_id": self._user_now(),
+            "user_id": self._current_user(),
             "distinct_id": self._distinct_id,
             "anonymous_id": self._anonymous_id,
             "destinations": self._only,
         }
         if options:
-            common.update(record_fields(options, self._collector.destination_names, self._collector.encoder.time_zone))
-        return common
+            fields.update(record_fields(options, self._client.destination_names, self._client.encoder.time_zone))
+        return fields
 
-    def _user_now(self) -> str | None:
-        """Who is known to be the user. Read at each call and at the end: a logout in between must not lose its user."""
-        if self._user_id is not None or (source := self._source) is None:
+    def _current_user(self) -> str | None:
+        """Return the user at this moment, read at each call and at the end because of logouts in between."""
+        if self._user_id is not None or (request := self._request) is None:
             return self._user_id
-        user_id = self._see_user(source)
-        if user_id is None and (copy_of_caller := getattr(source[0], "copy_of_caller", None)) is not None:
-            copied = copy_of_caller(source[1])
-            if copied is not None and self._source is source:
-                self._source = source = (source[0], copied)  # where the end of the request is to look as well
-                user_id = self._see_user(source)
+        user_id = self._read_user(request)
+        if user_id is None and (copy_of_caller := getattr(request, "copy_of_caller", None)) is not None:
+            copied: RequestReader | None = copy_of_caller()
+            if copied is not None and self._request is request:
+                self._request = copied  # the end of the request reads from it as well
+                user_id = self._read_user(copied)
         return user_id
+
+    def _add(self, record: Record, options: Mapping[str, Any] = _NO_OPTIONS) -> None:
+        if self._generation != _generation:
+            self._leave_to_parent()
+        defer = self._client.defer_record
+        if defer is not None and options.get("on_commit") is not False and defer(self, record, options.get("using")):
+            # In one step, because two threads may defer the first records of a request at once.
+            vars(self).setdefault("_deferred", DeferredRecords()).pending[id(record)] = record
+            return
+        # Appending before reading the flag, and setting the flag before draining, leaves no gap
+        # between a thread that captures and the end of the response.
+        self._records.append(record)
+        if self._ended or len(self._records) >= _MAX_RECORDS:
+            self.submit_now()
+        elif self._stays_open and not self._submits_soon:
+            self._submit_soon()
+
+    def _discard(self) -> None:
+        if self._generation != _generation:
+            self._leave_to_parent()
+        records = drain(self._records)
+        if self._deferred is not None:
+            records += self._deferred.drain()
+        if records:
+            try:
+                self._client.submit(Batch(records, EMPTY_CONTEXT, drop=DropReason.DISCARDED))
+            except Exception as error:
+                self._client.handle_error(error)
+
+    # --- inside ----------------------------------------------------------------------------------
 
     def _capture_page(self) -> None:
         if self._generation != _generation:
@@ -260,73 +284,45 @@ class Gathering:
             return
         status, self._page_status = self._page_status, None
         try:
-            if (source := self._source) is not None and self._collector.policy.should_capture_pageview(*source):
+            if (request := self._request) is not None and self._client.policy.should_capture_pageview(request):
                 page = self.context.page
                 found = {"path": page.path, "route": page.route, "status": status}
                 properties = {name: value for name, value in found.items() if value is not None}
-                encoded = self._collector.encoder({**(self._tags or {}), **properties})
-                # A page that was served was served, whatever becomes of a transaction around it.
-                self._add(EventRecord(name="$pageview", properties=encoded, **self._common({})), {"on_commit": False})
+                encoded = self._client.encoder({**(self._tags or {}), **properties})
+                # The page has been served, whatever becomes of a transaction around it.
+                self._add(
+                    EventRecord(name="$pageview", properties=encoded, **self._record_fields({})), {"on_commit": False}
+                )
         except Exception as error:
-            self._collector.handle_error(error)
+            self._client.handle_error(error)
 
-    def _add(self, record: Record, options: Mapping[str, Any] = _NO_OPTIONS) -> None:
-        if self._generation != _generation:
-            self._leave_to_parent()
-        hold = self._collector.defer_record
-        if hold is not None and options.get("on_commit") is not False and hold(self, record, options.get("using")):
-            # In one step, since two threads may hold the first records of a request at once.
-            vars(self).setdefault("_held", Held()).waiting[id(record)] = record
-            return
-        # Appending before looking at the flag, and setting the flag before draining, leaves no gap
-        # between a thread that captures and the end of the response.
-        self._records.append(record)
-        if self._ended or len(self._records) >= _MOST:
-            self._hand_over()
-        elif self._stays_open and not self._watched:
-            self._watch()
-
-    def _watch(self) -> None:
-        self._watched = True
-        self._collector.submit_soon(self)
-
-    def submit_pending(self) -> None:
-        """Submit what has been captured by now, on a thread of delivery. See `collector.OpenScope`."""
-        self._watched = False  # first, so that whoever captures something meanwhile is watched again
-        if records := drained(self._records):
-            self._submit(records, elsewhere=True)
-
-    def _hand_over(self) -> None:
-        if self._generation != _generation:
-            self._leave_to_parent()
-        if records := drained(self._records):
-            self._submit(records)
-        if self._held is not None and (records := drained(self._held.rolled_back)):
-            self._submit(records, DropReason.ROLLED_BACK)
+    def _submit_soon(self) -> None:
+        self._submits_soon = True
+        self._client.submit_soon(self)
 
     def _leave_to_parent(self) -> None:
-        """In a child that was forked during the request: leave to the parent what was captured before the fork.
+        """Leave what was captured before a fork to the parent process, whose response it is.
 
-        What is captured here is submitted at once, since the response ends in the parent.
+        What the child captures is submitted at once.
         """
         self._generation = _generation
-        self._records, self._held, self._page_status = [], None, None
+        self._records, self._deferred, self._page_status = [], None, None
         try:
-            self._context, self._drop = self._batch([]).resolve()
+            self._context, self._drop = self._make_batch([]).resolve()
         except Exception as error:
-            self._collector.handle_error(error)
-        self._admit = self._source = self._receipt = None
+            self._client.handle_error(error)
+        self._context_factory = self._request = self._receipt = None
         self._ended = True
 
-    def _submit(self, records: list[Record], drop: DropReason | None = None, *, elsewhere: bool = False) -> None:
+    def _submit(self, records: list[Record], drop: DropReason | None = None, *, on_request_thread: bool = True) -> None:
         try:
-            batch = self._batch(records, elsewhere=elsewhere)
+            batch = self._make_batch(records, on_request_thread=on_request_thread)
             if drop is not None:
                 batch = replace(batch, drop=drop)
-            for part in (batch,) if self._choice is None else directed(batch, self._choice):
-                self._collector.submit(part)
+            for part in (batch,) if self._selected is None else apply_selection(batch, self._selected):
+                self._client.submit(part)
         except Exception as error:
-            self._collector.handle_error(error)
+            self._client.handle_error(error)
 
     def _end_and_start_waiting(self) -> None:
         self.end()
@@ -334,7 +330,7 @@ class Gathering:
             self._receipt.start()
 
     def _wait_for_delivery(self) -> None:
-        """With `flush="inline"`, wait for what this request has captured, and for nobody else's records."""
+        """With `flush="inline"`, wait for the records of this request, and for no others."""
         if (receipt := self._receipt) is None or self._generation != _generation:
             return
         if receipt.settled or on_event_loop():
@@ -342,37 +338,44 @@ class Gathering:
         try:
             receipt.wait()
         except Exception as error:
-            self._collector.handle_error(error)
+            self._client.handle_error(error)
 
-    def _batch(self, records: list[Record], *, elsewhere: bool = False) -> Batch:
-        """The records, and what leads to their context as far as it is known now.
+    def _make_batch(self, records: list[Record], *, on_request_thread: bool = True) -> Batch:
+        """Return the records with what their context is resolved from, as far as it is known now.
 
         Args:
-            records: To be handed over.
-            elsewhere: This is not the request's own thread, where its user could be read.
+            records: To be submitted.
+            on_request_thread: False where the request's user cannot be read.
         """
-        if self._context is None and self._receipt is None and self._collector.inline:
-            # In one step, since two threads may hand over the first records of a request at once.
-            vars(self).setdefault("_receipt", self._collector.new_receipt())
-        if elsewhere:
-            self._look_from_elsewhere()
+        if self._context is None and self._receipt is None and self._client.inline:
+            # In one step, because two threads may submit the first records of a request at once.
+            vars(self).setdefault("_receipt", self._client.new_receipt())
+        if on_request_thread:
+            self.snapshot()
+            self._snapshotted = self._ended  # a snapshot from before the end is taken again at the end
         else:
-            self.look()
-            self._looked = self._ended  # what was looked at before the end has to be looked at again
-        origin = self._admit or self._context or EMPTY_CONTEXT
-        return Batch(records, origin, self._user_id or self._seen_user, self._route, self._drop, self._receipt)
+            self._snapshot_without_user()
+        origin = self._context_factory or self._context or EMPTY_CONTEXT
+        return Batch(records, origin, self._user_id or self._last_user, self._route, self._drop, self._receipt)
 
-    def _see_user(self, source: tuple[RequestReader, Any]) -> str | None:
-        if self._ask_while is not None and not self._ask_while(self):
-            return self._seen_user
-        user_id = self._collector.policy.user_id(*source)
+    def _snapshot_without_user(self) -> None:
+        """As `snapshot`, but keep the user that the last capture has read: that may need the request's thread."""
+        if (request := self._request) is None:
+            return
+        policy = self._client.policy
+        self._context_factory = self._context_factory or policy.context_factory(request)
+        self._route = self._route or policy.route(request)
+        if policy.selects_destinations and self._selected is None and self._context_factory()[1] is None:
+            self._selected = policy.select_destinations(request)
+
+    def _read_user(self, request: RequestReader) -> str | None:
+        if self._can_read_user is not None and not self._can_read_user(self):
+            return self._last_user
+        user_id = self._client.policy.user_id(request)
         if user_id is not None:
-            self._seen_user = user_id
+            self._last_user = user_id
         return user_id
 
 
 def _is_html(content_type: str | None) -> bool:
     return content_type is not None and content_type.partition(";")[0].strip().lower() in _HTML
-
-
-_HTML = frozenset({"text/html", "application/xhtml+xml"})

@@ -133,22 +133,22 @@ def signature(
     return make
 
 
-def forgiving(hint: str, *, collector: Callable[[Any], CaptureClient] | None = None) -> Callable[[_Method], _Method]:
+def forgiving(hint: str, *, client: Callable[[Any], CaptureClient] | None = None) -> Callable[[_Method], _Method]:
     """Decorate a method, so that outside strict mode it is called without the arguments that are wrong.
 
     They are logged by the client's `warn_or_raise`. This costs each call a frame, which a capture must not pay.
 
     Args:
         hint: What to do about an argument that does not exist.
-        collector: Returns the client of the object that has the method; the object itself by default.
+        client: Returns the client of the object that has the method; the object itself by default.
     """
 
     def decorate(method: _Method) -> _Method:
         signature = Signature(method, (), hint)
 
         def bind(owner: Any, given: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, ...]:
-            client: CaptureClient = owner if collector is None else collector(owner)
-            return signature.bind(given, options, warn_or_raise=client.warn_or_raise)
+            capture_client: CaptureClient = owner if client is None else client(owner)
+            return signature.bind(given, options, warn_or_raise=capture_client.warn_or_raise)
 
         @wraps(method)
         def call(self: Any, /, *given: Any, **options: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 from msgspec import Struct
 
-from sessionsight.capture.current import default
+from sessionsight.capture.current import default_client
 from sessionsight.cli.lazy import ADAPTER_TARGET
 from sessionsight.client import Client
 from sessionsight.diagnosis import Finding
@@ -128,7 +128,7 @@ def _client_of(app: Any) -> Client:
             return client
         if isinstance(error := getattr(layer, "configuration_error", None), ConfigurationError):
             raise error
-    client = default()  # the first that was made while the app was loaded
+    client = default_client()  # the first that was made while the app was loaded
     if isinstance(client, Client):
         return client
     raise NoClientError("the app's client was replaced by another object, which these commands do not support")

@@ -113,8 +113,8 @@ def snapshot_environ(environ: Mapping[str, Any], names: HeaderNames = DEFAULT_HE
             get("HTTP_X_FORWARDED_FOR"),
             get("HTTP_SEC_GPC"),
             get("HTTP_DNT"),
-            *map(get, names.extra),
         ),
+        tuple(map(get, names.extra)) if names.extra else (),
     )
 
 
@@ -134,10 +134,11 @@ class EnvironSnapshot(Struct, frozen=True, gc=False):
     remote_addr: str | None
     scheme: str | None
     headers: tuple[str | None, ...]
+    extra: tuple[str | None, ...]
 
     def __call__(self) -> RequestData:
         path = (self.script_name or "") + (self.path_info or "")
-        headers = zip(self.names.asgi.values(), self.headers, strict=True)
+        headers = zip(self.names.asgi.values(), (*self.headers, *self.extra), strict=True)
         return RequestData(
             headers={name: value for name, value in headers if value is not None},
             scheme=self.scheme or "http",

@@ -1,5 +1,5 @@
 """sessionsight for any WSGI app: Pyramid, Bottle, Falcon, or a function."""
 
-from sessionsight.wsgi.middleware import KEY, AnalyticsMiddleware, EnvironReader
+from sessionsight.wsgi.middleware import ENVIRON_KEY, AnalyticsMiddleware, EnvironRequest
 
-__all__ = ["KEY", "AnalyticsMiddleware", "EnvironReader"]
+__all__ = ["ENVIRON_KEY", "AnalyticsMiddleware", "EnvironRequest"]

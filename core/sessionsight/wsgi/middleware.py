@@ -1,65 +1,87 @@
-"""Middleware for any WSGI app: attaches analytics to each request, and ends them with the response."""
+"""Middleware for any WSGI app: adds analytics to each request, and ends them with the response."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from sessionsight import Analytics, Client, Settings
-from sessionsight.capture.current import enter, leave
-from sessionsight.capture.interfaces import RequestReader
-from sessionsight.process import client_for_adapter
-from sessionsight.request.raw import snapshot_environ
-from sessionsight.test_mode import test_mode
-from sessionsight.wsgi.response_body import Body, FinishedBody, LastByte, SizedBody, announcing, end_with_file, is_file
+from sessionsight.adapters import (
+    HeaderNames,
+    RequestData,
+    RequestReader,
+    RequestScope,
+    client_for_adapter,
+    reset_current,
+    set_current,
+    snapshot_environ,
+)
+from sessionsight.wsgi.response_body import (
+    CompletedResponseBody,
+    LastByteHook,
+    ResponseBody,
+    SizedResponseBody,
+    close_with_file,
+    is_file,
+    observe_start_response,
+)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["KEY", "AnalyticsMiddleware", "EnvironReader"]
+__all__ = ["ENVIRON_KEY", "AnalyticsMiddleware", "EnvironRequest"]
 
-KEY = "sessionsight.analytics"
-"""Where a request's analytics are in its environ."""
+ENVIRON_KEY = "sessionsight.analytics"
+"""The key of a request's analytics in its environ."""
 
 
-class EnvironReader:
-    """Reads WSGI environs. They tell neither user nor route: give the `user` setting a function of the environ."""
+class EnvironRequest(Struct, eq=False):
+    """Reads a WSGI environ, which has neither user nor route: set the `user` setting to a function of the environ.
 
-    snapshot = staticmethod(snapshot_environ)
+    Args:
+        environ: As the server passes it.
+    """
 
-    def native(self, request: WSGIEnvironment) -> Any:
-        """The environ itself."""
-        return request
+    environ: dict[str, Any]
 
-    def user_id(self, request: WSGIEnvironment) -> str | None:
-        """None. `REMOTE_USER` is not taken: behind a password for the whole site it is the same for all."""
+    def snapshot(self, names: HeaderNames) -> Callable[[], RequestData]:
+        """Return a function that gives the raw strings of the request."""
+        return snapshot_environ(self.environ, names)
+
+    def framework_request(self) -> Any:
+        """Return the environ itself."""
+        return self.environ
+
+    def user_id(self) -> str | None:
+        """Return None. `REMOTE_USER` is not used: with one password for the whole site it is the same for everybody."""
         return None
 
-    def route(self, request: WSGIEnvironment) -> str | None:
-        """None: routes are a framework's business."""
+    def route(self) -> str | None:
+        """Return None, because WSGI has no routes."""
         return None
 
 
-_READER = EnvironReader()
-# Not their subclasses, which may make chunks as they are asked for them.
-_FINISHED = frozenset({list, tuple})
+# Not their subclasses, which may make their chunks during the iteration.
+_COMPLETED = frozenset({list, tuple})
 
 
 class AnalyticsMiddleware:
     """Puts analytics into each request of a WSGI app, as `environ["sessionsight.analytics"]`.
 
-    What a request captured is handed over when its response is closed; later captures at once. Around
+    The records of a request are submitted when its response is closed; later ones at once. Around
     an app that is served by this middleware already, it does nothing.
 
     Args:
         app: The app.
-        client: A client to share; a new one by default, which keeps its own connections and queues.
+        client: A client to share; a new one by default, which has its own connections and queues.
         settings: For a new client, in place of options.
-        reader: Knows more of the requests than their environs: their routes, their users.
+        request_class: Returns the reader of an environ: a subclass of `EnvironRequest` that knows routes or users.
         **options: Settings for a new client, by name in lower case; without any, the environment.
 
     Raises:
-        ConfigurationError: A setting that is unknown or wrong.
+        ConfigurationError: A setting is unknown or wrong.
 
     Example:
         >>> def app(environ, start_response):
@@ -75,44 +97,44 @@ class AnalyticsMiddleware:
         client: Client | None = None,
         settings: Settings | None = None,
         *,
-        reader: RequestReader = _READER,
+        request_class: Callable[[WSGIEnvironment], RequestReader] = EnvironRequest,
         **options: Any,
     ) -> None:
         self.app = app
         self.client = client_for_adapter(client, settings, options, where="AnalyticsMiddleware")
-        self.reader = reader
+        self.request_class = request_class
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        if KEY in environ:
+        if ENVIRON_KEY in environ:
             return self.app(environ, start_response)
-        analytics = environ[KEY] = Analytics(self.client, self.reader, environ)
-        if "HTTP_UPGRADE" in environ:  # a websocket, whose view goes on for as long as it is open
-            analytics.stays_open()
-        # Test clients do not close a response of which a test reads nothing but the status.
-        early = self.client.submit_before_last_byte or test_mode.recording
-        last_byte = LastByte(analytics, environ["REQUEST_METHOD"]) if early else None
+        client = self.client
+        scope = RequestScope(client, self.request_class(environ))
+        analytics = environ[ENVIRON_KEY] = Analytics(scope)
+        if "HTTP_UPGRADE" in environ:  # a websocket, whose view runs for as long as it is open
+            scope.stays_open()
+        last_byte = LastByteHook(scope, environ["REQUEST_METHOD"]) if client.must_submit_early() else None
         if last_byte is not None:
-            start_response = last_byte.watch(start_response)
-        if self.client.pageviews:
-            start_response = announcing(start_response, analytics, environ["REQUEST_METHOD"])
+            start_response = last_byte.observe(start_response)
+        if client.pageviews:
+            start_response = observe_start_response(start_response, scope, environ["REQUEST_METHOD"])
         try:
-            token = enter(analytics)
+            token = set_current(analytics)
             try:
                 body = self.app(environ, start_response)
             finally:
-                leave(token)
+                reset_current(token)
             if last_byte is not None:
                 last_byte.app_returned()
-            elif type(body) in _FINISHED:
-                return FinishedBody(body, analytics)  # type: ignore[arg-type]
+            elif type(body) in _COMPLETED:
+                return CompletedResponseBody(body, scope)  # type: ignore[arg-type]
             file_wrapper = environ.get("wsgi.file_wrapper")
             if file_wrapper is not None and is_file(body, file_wrapper):
-                end_with_file(body, analytics, early=self.client.submit_before_last_byte)
+                if last_byte is not None:
+                    scope.end_before_last_byte()
+                close_with_file(body, analytics)
                 return body
-            return (SizedBody if hasattr(body, "__len__") else Body)(body, analytics, last_byte)
-        except BaseException as error:
-            if last_byte is not None and isinstance(error, Exception):
-                analytics.finish()
-            analytics.release()
+            return (SizedResponseBody if hasattr(body, "__len__") else ResponseBody)(body, analytics, last_byte)
+        except BaseException:
+            scope.close()
             raise

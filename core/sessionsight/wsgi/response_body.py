@@ -1,45 +1,61 @@
-"""The end of a WSGI response: when its body is used up, when it is closed, or just before its last byte."""
+"""The end of a WSGI response: when its body is exhausted, when it is closed, or just before its last byte."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from sessionsight import Analytics
-from sessionsight.capture.current import close_within, enter, leave, unbind
-from sessionsight.content_length import ContentLengthTracker
+from msgspec import Struct
+
+from sessionsight.adapters import (
+    Analytics,
+    ContentLengthTracker,
+    RequestScope,
+    close_response,
+    reset_current,
+    scope_of,
+    set_current,
+)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
-__all__ = ["Body", "FinishedBody", "LastByte", "SizedBody", "announcing", "end_with_file", "is_file"]
+__all__ = [
+    "CompletedResponseBody",
+    "LastByteHook",
+    "ResponseBody",
+    "SizedResponseBody",
+    "close_with_file",
+    "is_file",
+    "observe_start_response",
+]
 
 
-def announcing(start_response: StartResponse, analytics: Analytics, method: str) -> StartResponse:
-    """A `start_response` that tells the analytics how the response begins."""
+def observe_start_response(start_response: StartResponse, scope: RequestScope, method: str) -> StartResponse:
+    """Wrap `start_response`, so that the scope gets to know how the response begins."""
 
     def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
         types = [value for name, value in headers if name.lower() == "content-type"]
-        analytics.responds(method, _code(status), types[0] if types else None)
+        scope.response_started(method, _code(status), types[0] if types else None)
         return start_response(status, headers, *exc_info)
 
     return start
 
 
-class LastByte:
-    """Finishes analytics before the byte that completes a response goes to the server."""
+class LastByteHook:
+    """Ends a scope before the byte that completes its response is passed to the server."""
 
-    __slots__ = ("_analytics", "_tracker")
+    __slots__ = ("_scope", "_tracker")
 
-    def __init__(self, analytics: Analytics, method: str) -> None:
-        self._analytics = analytics
+    def __init__(self, scope: RequestScope, method: str) -> None:
+        self._scope = scope
         self._tracker = ContentLengthTracker(method)
 
-    def watch(self, start_response: StartResponse) -> StartResponse:
-        """A `start_response` that reads the length, and counts what is written by the old `write` function."""
+    def observe(self, start_response: StartResponse) -> StartResponse:
+        """Wrap `start_response`, so that the length is read, and what the legacy `write` function sends is counted."""
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
-            # Nothing leaves yet: PEP 3333 keeps the headers back until there is a chunk, or no more of them.
+            # Nothing is sent yet: by PEP 3333 the headers wait for the first chunk, or for the end of the body.
             self._tracker.response_started(_code(status), headers)
             write = start_response(status, headers, *exc_info)
 
@@ -52,126 +68,123 @@ class LastByte:
         return start
 
     def app_returned(self) -> None:
-        """Finish now if there is no byte to wait for: not every server asks for a body that it does not send."""
+        """End the scope now if no byte follows: not every server iterates over a body that it does not send."""
         if self._tracker.is_complete:
-            self._analytics.finish()
+            self._scope.end_before_last_byte()
 
     def about_to_write(self, size: int) -> None:
-        """Count a chunk that goes next."""
+        """Count a chunk before it is sent."""
         if self._tracker.about_to_write(size):
-            self._analytics.finish()
+            self._scope.end_before_last_byte()
 
 
-class Body:
-    """A response's body, whose chunks are made while its request's analytics are current."""
+class ResponseBody:
+    """A response's body, whose chunks are made while its request's analytics are the current ones."""
 
-    __slots__ = ("_analytics", "_body", "_chunks", "_last_byte")
+    __slots__ = ("_analytics", "_body", "_chunks", "_last_byte", "_scope")
 
-    def __init__(self, body: Iterable[bytes], analytics: Analytics, last_byte: LastByte | None) -> None:
+    def __init__(self, body: Iterable[bytes], analytics: Analytics, last_byte: LastByteHook | None) -> None:
         self._body = body
         self._analytics = analytics
+        self._scope = scope_of(analytics)
         self._last_byte = last_byte
-        token = enter(analytics)
+        token = set_current(analytics)
         try:
             self._chunks: Iterator[bytes] = iter(body)
         finally:
-            leave(token)
+            reset_current(token)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        token = enter(self._analytics)
+        token = set_current(self._analytics)
         try:
             chunk = next(self._chunks)
         except StopIteration:
             if self._last_byte is None:
-                self._analytics.end()
+                self._scope.end()
             else:
-                self._analytics.finish()
-            unbind(self._analytics)
+                self._scope.end_before_last_byte()
+            self._scope.deactivate()
             raise
         except Exception:
             if self._last_byte is not None:
-                self._analytics.finish()
+                self._scope.end_before_last_byte()
             raise
         finally:
-            leave(token)
-        self._analytics.stays_open()
+            reset_current(token)
+        self._scope.stays_open()
         if self._last_byte is not None:
             self._last_byte.about_to_write(len(chunk))
         return chunk
 
     def close(self) -> None:
-        """The server is done with the response, or has lost its client."""
+        """Close the scope, because the server has sent the response, or has lost the connection."""
         close = getattr(self._body, "close", None)
         if close is None:
-            self._analytics.release()
+            self._scope.close()
         else:
-            close_within(self._analytics, close)
+            close_response(self._analytics, close)
 
 
-class SizedBody(Body):
-    """A body of a known number of chunks: of a single one, servers compute the Content-Length themselves."""
+class SizedResponseBody(ResponseBody):
+    """A body of a known number of chunks. If there is one chunk, servers compute the Content-Length themselves."""
 
     __slots__ = ()
 
     def __next__(self) -> bytes:
         chunk = super().__next__()
         if self._last_byte is not None and len(self) == 1:
-            self._analytics.finish()
+            self._scope.end_before_last_byte()
         return chunk
 
     def __len__(self) -> int:
         return len(self._body)  # type: ignore[arg-type]
 
 
-class FinishedBody:
-    """A list or tuple whose chunks have all been made, so that only the end is left to be seen."""
+class CompletedResponseBody(Struct, eq=False):
+    """A list or tuple whose chunks are complete, so that only the end has to be observed."""
 
-    __slots__ = ("_analytics", "_body")
-
-    def __init__(self, body: list[bytes] | tuple[bytes, ...], analytics: Analytics) -> None:
-        self._body = body
-        self._analytics = analytics
+    body: list[bytes] | tuple[bytes, ...]
+    scope: RequestScope
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._body
-        self._analytics.end()
-        unbind(self._analytics)
+        yield from self.body
+        self.scope.end()
+        self.scope.deactivate()
 
     def __len__(self) -> int:
-        return len(self._body)
+        return len(self.body)
 
     def close(self) -> None:
-        """The server is done with the response."""
-        self._analytics.release()
+        """Close the scope, because the server has sent the response."""
+        self.scope.close()
 
 
 def is_file(body: object, file_wrapper: Any) -> bool:
-    """Return whether the server would send this body by sendfile, as long as nobody wraps it."""
+    """Return whether the server would send this body by sendfile, as long as it is not wrapped."""
     if isinstance(file_wrapper, type):
         return isinstance(body, file_wrapper)
-    # uWSGI's is a function that gives the file itself back.
+    # uWSGI's is a function that returns the file itself.
     return hasattr(body, "fileno")
 
 
-def end_with_file(body: Any, analytics: Analytics, *, early: bool) -> None:
-    """Leave the body as it is, and end its analytics when the server closes it."""
-    if early:
-        analytics.finish()
+def close_with_file(body: Any, analytics: Analytics) -> None:
+    """Leave the body unwrapped, and close the scope when the server closes the body."""
     close = getattr(body, "close", None)
+    scope = scope_of(analytics)
 
-    def close_and_release() -> None:
+    def close_both() -> None:
         if close is None:
-            analytics.release()
+            scope.close()
         else:
-            close_within(analytics, close)
+            close_response(analytics, close)
 
     try:
-        body.close = close_and_release
-    except AttributeError:  # a file made in C
-        analytics.release()
+        body.close = close_both
+    except AttributeError:  # a file object implemented in C
+        scope.close()
 
 
 def _code(status: str) -> int:

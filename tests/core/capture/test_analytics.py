@@ -25,8 +25,9 @@ from sessionsight import (
 )
 from sessionsight.capture.encoding import decode
 from sessionsight.capture.records import Alias, EventRecord, Group, Identify, PersonProperties
+from sessionsight.capture.scope import RequestScope
 from sessionsight.destinations.serialization import rfc3339
-from tests.core.box import Recorder, Visit, VisitReader
+from tests.core.box import Recorder, Visit
 
 MakeRecorder = Callable[..., Recorder]
 COOKIE = "ss_sid=session-1"
@@ -34,7 +35,7 @@ COOKIE = "ss_sid=session-1"
 
 def visit(recorder: Recorder, request: object = COOKIE, **facts: Any) -> Analytics:
     """The analytics of a request that is being served."""
-    return Analytics(recorder.client, VisitReader(), Visit(request, **facts))
+    return Analytics(RequestScope(recorder.client, Visit(request, **facts)))
 
 
 # --- the capturing calls -----------------------------------------------------------------------------
@@ -155,7 +156,7 @@ def test_what_the_caller_changes_later_changes_nothing(recorder: Recorder) -> No
     analytics.capture("x", properties, groups=groups)
     properties["items"].append("b")
     groups["company"] = "b"
-    analytics.end()
+    analytics._scope.end()
     [event] = recorder.records()
     assert (event.properties, event.groups) == (b'{"items":["a"]}', {"company": "a"})  # type: ignore[attr-defined]
 
@@ -268,7 +269,7 @@ def test_a_wrong_call_leaves_the_others_alone(lenient: Recorder) -> None:
     analytics.capture("before")
     analytics.capture("")
     analytics.capture("after")
-    analytics.end()
+    analytics._scope.end()
     assert list(lenient.events()) == ["before", "after"]
 
 
@@ -345,7 +346,7 @@ def test_tags_are_on_every_later_event_and_an_events_own_properties_go_before_th
     analytics.capture("own", {"shop": "b"})
     analytics.capture(TrialStarted(plan="pro", trial_days=14))
     analytics.identify("user_1")
-    analytics.end()
+    analytics._scope.end()
     assert recorder.events() == {
         "before": {},
         "plain": {"shop": "a", "lang": "de"},
@@ -364,7 +365,7 @@ def test_identify_completes_earlier_records_and_changes_no_explicit_one(recorder
     analytics.capture("explicit", user_id="other")
     analytics.identify("user_1")
     analytics.capture("later")
-    analytics.end()
+    analytics._scope.end()
     assert recorder.users() == ["user_1", "other", "user_1", "user_1"]
 
 
@@ -373,14 +374,14 @@ def test_identify_takes_precedence_over_the_frameworks_user(recorder: Recorder) 
     analytics.capture("seen")
     analytics.identify("user_1")
     analytics.capture("later")
-    analytics.end()
+    analytics._scope.end()
     assert recorder.users() == ["signed-in", "user_1", "user_1"]
 
 
 def test_identify_without_an_id_is_about_the_signed_in_user(recorder: Recorder) -> None:
     analytics = visit(recorder, user="signed-in")
     analytics.identify(traits={"plan": "pro"})
-    analytics.end()
+    analytics._scope.end()
     assert recorder.users() == ["signed-in"]
 
 
@@ -388,35 +389,35 @@ def test_a_wrong_identify_identifies_nobody(lenient: Recorder) -> None:
     analytics = visit(lenient)
     analytics.identify("user_1", {"a": nested()})
     analytics.capture("x")
-    analytics.end()
+    analytics._scope.end()
     assert lenient.users() == [None]
 
 
 def test_a_user_seen_at_the_capture_survives_the_logout(recorder: Recorder) -> None:
     request = Visit(user="user_1")
-    analytics = Analytics(recorder.client, VisitReader(), request)
+    analytics = Analytics(RequestScope(recorder.client, request))
     analytics.capture("logged_out")
     request.user = None
-    analytics.end()
+    analytics._scope.end()
     assert recorder.users() == ["user_1"]
 
 
 def test_a_login_after_the_capture_completes_it(recorder: Recorder) -> None:
     request = Visit()
-    analytics = Analytics(recorder.client, VisitReader(), request)
+    analytics = Analytics(RequestScope(recorder.client, request))
     analytics.capture("logged_in")
     request.user = "user_1"
-    analytics.end()
+    analytics._scope.end()
     assert recorder.users() == ["user_1"]
 
 
 def test_another_login_gives_each_record_the_user_of_its_moment(recorder: Recorder) -> None:
     request = Visit(user="user_1")
-    analytics = Analytics(recorder.client, VisitReader(), request)
+    analytics = Analytics(RequestScope(recorder.client, request))
     analytics.capture("first")
     request.user = "user_2"
     analytics.capture("second")
-    analytics.end()
+    analytics._scope.end()
     assert recorder.users() == ["user_1", "user_2"]
 
 
@@ -431,10 +432,10 @@ def test_a_bound_user_takes_precedence_over_the_contexts(recorder: Recorder) -> 
 
 def test_the_context_shows_what_is_known_of_the_request(recorder: Recorder) -> None:
     request = Visit({"headers": {"cookie": COOKIE, "host": "shop.example"}})
-    analytics = Analytics(recorder.client, VisitReader(), request)
+    analytics = Analytics(RequestScope(recorder.client, request))
     assert analytics.context.session_id == "session-1"
     assert (analytics.context.user_id, analytics.context.page.route) == (None, None)
-    request.user, request.route = "user_1", "/orders/<id>"
+    request.user, request.matched = "user_1", "/orders/<id>"
     assert (analytics.context.user_id, analytics.context.page.route) == ("user_1", "/orders/<id>")
     assert analytics.context.page.hostname == "shop.example"
     analytics.identify("user_2")
@@ -442,21 +443,21 @@ def test_the_context_shows_what_is_known_of_the_request(recorder: Recorder) -> N
 
 
 def test_a_request_is_read_once_and_only_when_it_is_needed(recorder: Recorder) -> None:
-    reader = VisitReader()
-    analytics = Analytics(recorder.client, reader, Visit(COOKIE))
+    request = Visit(COOKIE)
+    analytics = Analytics(RequestScope(recorder.client, request))
     analytics.capture("x")
-    assert reader.read == 0
-    analytics.end()
+    assert not request.reads
+    analytics._scope.end()
     assert analytics.context.session_id == "session-1"
-    analytics.release()
-    assert reader.read == 1
+    analytics._scope.close()
+    assert len(request.reads) == 1
 
 
 def test_all_records_of_a_request_share_its_context(recorder: Recorder) -> None:
     analytics = visit(recorder, route="/x")
     analytics.capture("a")
     analytics.goals.increment("signups")
-    analytics.end()
+    analytics._scope.end()
     first, second = recorder.entries()
     assert first.context is second.context
     assert first.context.page.route == "/x"
@@ -468,12 +469,12 @@ def test_all_records_of_a_request_share_its_context(recorder: Recorder) -> None:
 
 def test_nothing_is_handed_over_before_the_end(recorder: Recorder) -> None:
     analytics = visit(recorder)
-    pending = [analytics.pending]
+    pending = [analytics._scope.has_pending]
     analytics.capture("x")
-    pending.append(analytics.pending)
+    pending.append(analytics._scope.has_pending)
     assert recorder.records() == []
-    analytics.end()
-    pending.append(analytics.pending)
+    analytics._scope.end()
+    pending.append(analytics._scope.has_pending)
     assert pending == [False, True, False]
     assert len(recorder.records()) == 1
 
@@ -482,25 +483,25 @@ def test_records_keep_their_order(recorder: Recorder) -> None:
     analytics = visit(recorder)
     for number in range(50):
         analytics.capture(f"event_{number}")
-    analytics.end()
+    analytics._scope.end()
     assert list(recorder.events()) == [f"event_{number}" for number in range(50)]
 
 
-@pytest.mark.parametrize("end", ["end", "finish", "release"])
+@pytest.mark.parametrize("end", ["end", "end_before_last_byte", "close"])
 def test_ending_twice_is_harmless(recorder: Recorder, end: str) -> None:
     analytics = visit(recorder)
     analytics.capture("x")
     for _ in range(2):
-        getattr(analytics, end)()
-    analytics.release()
-    analytics.end()
+        getattr(analytics._scope, end)()
+    analytics._scope.close()
+    analytics._scope.end()
     assert list(recorder.events()) == ["x"]
 
 
-@pytest.mark.parametrize("end", ["end", "finish", "release"])
+@pytest.mark.parametrize("end", ["end", "end_before_last_byte", "close"])
 def test_a_capture_after_the_end_is_handed_over_at_once_under_the_same_context(recorder: Recorder, end: str) -> None:
     analytics = visit(recorder, user="user_1")
-    getattr(analytics, end)()
+    getattr(analytics._scope, end)()
     analytics.capture("late")
     [entry] = recorder.entries()
     assert (entry.context.session_id, entry.user_id) == ("session-1", "user_1")
@@ -511,9 +512,9 @@ def test_a_released_request_is_let_go_and_its_ids_are_kept(recorder: Recorder) -
         pass
 
     request = Request(COOKIE, user="user_1", route="/x")
-    analytics = Analytics(recorder.client, VisitReader(), request)
+    analytics = Analytics(RequestScope(recorder.client, request))
     gone = weakref.ref(request)
-    analytics.release()
+    analytics._scope.close()
     del request
     gc.collect()
     assert gone() is None
@@ -528,7 +529,7 @@ def test_a_discarded_record_is_counted_and_the_next_one_is_sent(recorder: Record
     analytics.goals.increment("b")
     analytics.discard()
     analytics.capture("c")
-    analytics.end()
+    analytics._scope.end()
     assert list(recorder.events()) == ["c"]
     assert recorder.dropped() == {"discarded": 2}
 
@@ -566,13 +567,13 @@ def test_finish_delivers_before_the_response_ends_when_asked_to(make_recorder: M
     recorder = make_recorder(flush="inline")
     analytics = visit(recorder)
     analytics.capture("x")
-    analytics.finish()
+    analytics._scope.end_before_last_byte()
     assert len(recorder.box.entries["box"]) == 1
 
 
 def test_threads_that_capture_while_the_response_ends_lose_and_double_nothing(recorder: Recorder) -> None:
     threads, each = 8, 50
-    for end in ("end", "release", "finish"):
+    for end in ("end", "close", "end_before_last_byte"):
         analytics = visit(recorder, user="user_1")
         start = threading.Barrier(threads + 1)
 
@@ -587,12 +588,12 @@ def test_threads_that_capture_while_the_response_ends_lose_and_double_nothing(re
         for worker in workers:
             worker.start()
         start.wait()
-        getattr(analytics, end)()
+        getattr(analytics._scope, end)()
         for worker in workers:
             worker.join()
     names = [entry.record.label for entry in recorder.entries()]
     assert sorted(names) == sorted(
-        f"{e} {t} {n}" for e in ("end", "release", "finish") for t in range(threads) for n in range(each)
+        f"{e} {t} {n}" for e in ("end", "close", "end_before_last_byte") for t in range(threads) for n in range(each)
     )
     assert {entry.context.session_id for entry in recorder.entries()} == {"session-1"}
     assert set(recorder.users()) == {"user_1"}
@@ -602,18 +603,18 @@ def test_threads_that_capture_while_the_response_ends_lose_and_double_nothing(re
 
 
 def test_a_frameworks_user_whose_id_no_vendor_takes_is_nobody(lenient: Recorder) -> None:
-    analytics = Analytics(lenient.client, VisitReader(), Visit(COOKIE, user="a" * 300))
-    analytics.release()
+    analytics = Analytics(RequestScope(lenient.client, Visit(COOKIE, user="a" * 300)))
+    analytics._scope.close()
     analytics.capture("late")
     assert lenient.users() == [None]
 
 
 def test_who_signs_in_after_an_early_look_is_known_to_what_is_captured_late(recorder: Recorder) -> None:
     visit = Visit(COOKIE)
-    analytics = Analytics(recorder.client, VisitReader(), visit)
+    analytics = Analytics(RequestScope(recorder.client, visit))
     assert analytics.context.user_id is None
     visit.user = "ada"
-    analytics.release()
+    analytics._scope.close()
     analytics.capture("late")
     assert recorder.users() == ["ada"]
 

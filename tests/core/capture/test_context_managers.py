@@ -24,9 +24,10 @@ from sessionsight import (
     get_client,
     scope,
 )
-from sessionsight.capture.current import enter, leave, set_default
+from sessionsight.capture.current import reset_current, set_current, set_default_client
+from sessionsight.capture.scope import RequestScope
 from sessionsight.request.context import SessionSightIds
-from tests.core.box import Recorder, Visit, VisitReader
+from tests.core.box import Recorder, Visit
 from tests.core.conftest import MakeRecorder
 
 CONTEXT = TrackingContext(sessionsight=SessionSightIds(session_id="s-1", visitor_id="v-1"), user_id="ada")
@@ -39,9 +40,9 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def _default(recorder: Recorder) -> Iterator[None]:
-    set_default(recorder.client)
+    set_default_client(recorder.client)
     yield
-    set_default(None)
+    set_default_client(None)
 
 
 def sessions(recorder: Recorder) -> list[str | None]:
@@ -224,7 +225,7 @@ def test_wrong_ids_are_told_as_those_of_bind_are(recorder: Recorder) -> None:
 
 
 def test_without_a_client_nothing_can_be_bound() -> None:
-    set_default(None)
+    set_default_client(None)
     for make in (get_client, bind, scope, lambda: carry(print)):
         with pytest.raises(NoClientError, match=r"call sessionsight\.configure"):
             make()
@@ -239,16 +240,17 @@ class Request:
     def __init__(self, recorder: Recorder, cookie: str = "ss_sid=s-1", *, user: str | None = "ada") -> None:
         from sessionsight import Analytics
 
-        self.analytics = Analytics(recorder.client, VisitReader(), Visit(cookie, user=user))
+        self.visit = Visit(cookie, user=user)
+        self.analytics = Analytics(RequestScope(recorder.client, self.visit))
 
     def __enter__(self) -> Self:
-        self._token = enter(self.analytics)
+        self._token = set_current(self.analytics)
         return self
 
     def __exit__(self, *_: object) -> None:
-        leave(self._token)
-        self.analytics.end()
-        self.analytics.release()
+        reset_current(self._token)
+        self.analytics._scope.end()
+        self.analytics._scope.close()
 
 
 def test_a_carried_function_keeps_the_ids_after_the_request(recorder: Recorder) -> None:
@@ -306,7 +308,7 @@ def test_carried_work_passes_on_what_was_said_of_the_visitor(recorder: Recorder)
 def test_carrying_changes_nothing_of_the_request(recorder: Recorder) -> None:
     with Request(recorder, user=None) as request:
         carry(print)
-        request.analytics._source[1].user = "late"  # type: ignore[index]  # a login after it
+        request.visit.user = "late"  # a login after it
         request.analytics.capture("x")
     assert recorder.users() == ["late"]
 
@@ -348,7 +350,7 @@ def test_a_value_that_is_not_a_function_cannot_be_carried(recorder: Recorder, le
     with pytest.raises(InvalidEventError, match=r"carry\(\) takes the function itself, not what it returns"):
         carry(coroutine)
     coroutine.close()
-    set_default(lenient.client)
+    set_default_client(lenient.client)
     wrong: Any = "job"
     assert carry(wrong) is wrong
 

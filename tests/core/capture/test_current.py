@@ -5,19 +5,20 @@ import threading
 import pytest
 
 from sessionsight import Analytics, Client, NoClientError, Settings, configure, current, for_request
-from sessionsight.capture.current import enter, leave, set_default
-from tests.core.box import Recorder, Visit, VisitReader
+from sessionsight.capture.current import reset_current, set_current, set_default_client
+from sessionsight.capture.scope import RequestScope
+from tests.core.box import Recorder, Visit
 
 
 def test_inside_a_request_its_analytics_are_current(recorder: Recorder) -> None:
     outer, inner = recorder.client.analytics, recorder.client.analytics
-    token = enter(outer)
+    token = set_current(outer)
     assert current() is outer
-    nested = enter(inner)
+    nested = set_current(inner)
     assert current() is inner
-    leave(nested)
+    reset_current(nested)
     assert current() is outer
-    leave(token)
+    reset_current(token)
     with pytest.raises(NoClientError):
         current()
 
@@ -33,7 +34,7 @@ def test_without_a_client_the_error_says_what_to_do() -> None:
 
 
 def test_outside_a_request_the_processs_client_serves(recorder: Recorder) -> None:
-    set_default(recorder.client)
+    set_default_client(recorder.client)
     current().capture("job_done")
     for_request("ss_sid=session-1").capture("webhook")
     assert list(recorder.events()) == ["job_done", "webhook"]
@@ -42,11 +43,11 @@ def test_outside_a_request_the_processs_client_serves(recorder: Recorder) -> Non
 
 def test_the_first_client_stays_unless_it_is_replaced(recorder: Recorder) -> None:
     other = Client(Settings())
-    set_default(recorder.client)
-    set_default(other, replace=False)
+    set_default_client(recorder.client)
+    set_default_client(other, replace=False)
     current().capture("first")
     assert list(recorder.events()) == ["first"]
-    set_default(other)
+    set_default_client(other)
     current().capture("second")
     assert list(recorder.events()) == ["first"]
 
@@ -60,16 +61,16 @@ def test_configure_makes_the_processs_client() -> None:
 def test_once_a_request_is_over_inherited_work_gets_what_counts_outside(
     recorder: Recorder, lenient: Recorder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    analytics = Analytics(recorder.client, VisitReader(), Visit("ss_sid=session-1"))
-    token = enter(analytics)
+    analytics = Analytics(RequestScope(recorder.client, Visit("ss_sid=session-1")))
+    token = set_current(analytics)
     inherited = contextvars.copy_context()
-    leave(token)
-    analytics.end()
+    reset_current(token)
+    analytics._scope.end()
     assert inherited.run(current) is analytics  # its background tasks are not done yet
-    analytics.release()
+    analytics._scope.close()
     with pytest.raises(NoClientError):
         inherited.run(current)
-    set_default(lenient.client)
+    set_default_client(lenient.client)
     caplog.clear()
     for _ in range(3):
         inherited.run(lambda: current().capture("mail_sent", user_id="bob"))
@@ -91,9 +92,9 @@ def test_a_thread_has_no_current_request_unless_the_context_is_copied(recorder: 
         except NoClientError:
             found.append(None)
 
-    token = enter(analytics)
+    token = set_current(analytics)
     context = contextvars.copy_context()
-    leave(token)
+    reset_current(token)
     for target in (look, lambda: context.run(look)):
         thread = threading.Thread(target=target)
         thread.start()
@@ -105,14 +106,14 @@ async def test_tasks_and_to_thread_see_the_request_they_were_started_in(recorder
     first, second = recorder.client.analytics, recorder.client.analytics
 
     async def serve(analytics: object) -> bool:
-        token = enter(analytics)  # type: ignore[arg-type]
+        token = set_current(analytics)  # type: ignore[arg-type]
         try:
             await asyncio.sleep(0)
             in_thread = await asyncio.to_thread(current)
             in_task = await asyncio.create_task(find())
             return current() is in_thread is in_task is analytics
         finally:
-            leave(token)
+            reset_current(token)
 
     async def find() -> object:
         return current()

@@ -15,11 +15,12 @@ import pytest
 from sessionsight import Analytics, CaptureError
 from sessionsight.capture import pickling
 from sessionsight.capture.analytics import Goals
-from sessionsight.capture.current import set_default
+from sessionsight.capture.current import set_default_client
 from sessionsight.capture.encoding import decode
+from sessionsight.capture.scope import RequestScope
 from sessionsight.log import ThrottledLogger
 from sessionsight.request.context import OPTED_OUT
-from tests.core.box import Recorder, Visit, VisitReader
+from tests.core.box import Recorder, Visit
 from tests.core.conftest import MakeRecorder
 from tests.support.server import Server
 
@@ -29,14 +30,14 @@ PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 @pytest.fixture(autouse=True)
 def _no_default_client() -> Iterator[None]:
-    set_default(None)
+    set_default_client(None)
     pickling._logger = ThrottledLogger()
     yield
-    set_default(None)
+    set_default_client(None)
 
 
 def visit(recorder: Recorder, request: object = COOKIE, **facts: Any) -> Analytics:
-    return Analytics(recorder.client, VisitReader(), Visit(request, **facts))
+    return Analytics(RequestScope(recorder.client, Visit(request, **facts)))
 
 
 def pickled(value: Any, protocol: int = pickle.HIGHEST_PROTOCOL) -> Any:
@@ -71,7 +72,7 @@ def test_copies_of_goals_count_for_the_same_request(recorder: Recorder) -> None:
     for goals in (copy.copy(analytics.goals), copy.deepcopy(analytics.goals)):
         goals.increment("signups")
     assert recorder.records() == [], "the response has not ended"
-    analytics.end()
+    analytics._scope.end()
     assert len(recorder.records()) == 2
 
 
@@ -90,7 +91,7 @@ def test_out_of_a_pickle_analytics_capture_at_once_as_whoever_they_were(recorder
     analytics.tag(experiment="b")
     copied = pickled(analytics, protocol)
     assert copied.context == analytics.context
-    set_default(recorder.client)
+    set_default_client(recorder.client)
     copied.capture("seen")
     copied.goals.increment("signups")
     event, goal = recorder.entries()
@@ -102,7 +103,7 @@ def test_out_of_a_pickle_analytics_capture_at_once_as_whoever_they_were(recorder
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_goals_are_pickled_with_their_analytics(recorder: Recorder, protocol: int) -> None:
-    set_default(recorder.client)
+    set_default_client(recorder.client)
     goals = pickled(visit(recorder).goals, protocol)
     assert isinstance(goals, Goals)
     goals.increment("signups")
@@ -110,7 +111,7 @@ def test_goals_are_pickled_with_their_analytics(recorder: Recorder, protocol: in
 
 
 def test_what_was_bound_or_identified_stays_so(recorder: Recorder) -> None:
-    set_default(recorder.client)
+    set_default_client(recorder.client)
     bound = recorder.client.bind(user_id="user_1", distinct_id="d1", anonymous_id="a1")
     pickled(bound).capture("bound")
     identified = visit(recorder, user="framework")
@@ -125,7 +126,7 @@ def test_what_was_bound_or_identified_stays_so(recorder: Recorder) -> None:
 
 def test_where_records_may_go_travels_as_well(make_recorder: MakeRecorder) -> None:
     recorder = make_recorder("one", "two", choose_destinations=lambda request: "one")
-    set_default(recorder.client)
+    set_default_client(recorder.client)
     pickled(visit(recorder)).capture("chosen")
     pickled(visit(recorder).only("two")).capture("only")
     assert [entry.record.label for entry in recorder.entries("one")] == ["chosen"]
@@ -140,7 +141,7 @@ def test_what_must_not_be_sent_of_the_request_must_not_be_sent_later(
     make_recorder: MakeRecorder, settings: dict[str, Any], reason: str
 ) -> None:
     recorder = make_recorder(**settings)
-    set_default(recorder.client)
+    set_default_client(recorder.client)
     copied = pickled(visit(recorder, user="user_1"))
     copied.identify("user_1")
     copied.capture("x", user_id="user_1")
@@ -152,7 +153,7 @@ def test_what_must_not_be_sent_of_the_request_must_not_be_sent_later(
 def test_tags_travel_as_they_are_sent(recorder: Recorder, lenient: Recorder) -> None:
     analytics = visit(lenient)
     analytics.tag(lock=threading.Lock(), when=dataclasses.make_dataclass("When", ["day"])(1))
-    set_default(lenient.client)
+    set_default_client(lenient.client)
     pickled(analytics).capture("x")
     assert lenient.events() == {"x": {"lock": "<lock>", "when": {"day": 1}}}
 
@@ -162,7 +163,7 @@ def test_tags_that_cannot_be_sent_stay_behind(recorder: Recorder, lenient: Recor
     circular.append(circular)
     analytics = visit(lenient)
     analytics.tag(circular=circular)
-    set_default(lenient.client)
+    set_default_client(lenient.client)
     pickled(analytics).capture("x")
     assert lenient.events() == {"x": {}}
     strict = visit(recorder)
@@ -191,7 +192,7 @@ async def test_without_a_client_nothing_is_captured_and_nothing_raised(
 
 async def test_a_client_may_be_set_up_after_the_pickle_was_loaded(recorder: Recorder, lenient: Recorder) -> None:
     copied = pickled(visit(recorder))
-    set_default(lenient.client)
+    set_default_client(lenient.client)
     copied.capture("x")
     copied.capture("")
     assert copied.flush(10)

@@ -25,7 +25,7 @@ from sessionsight import (
 )
 from sessionsight.capture import signatures
 from sessionsight.capture.analytics import Goals
-from sessionsight.capture.current import set_default
+from sessionsight.capture.current import set_default_client
 from tests.core.box import BoxDestination, Recorder
 
 METHODS: dict[str, Callable[[Analytics], Callable[..., Any]]] = {
@@ -265,11 +265,11 @@ def here(request: pytest.FixtureRequest) -> Iterator[Callable[[Recorder], Any]]:
     """Where the functions are called: on the client, or as those of the package."""
 
     def choose(recorder: Recorder) -> Any:
-        set_default(recorder.client)
+        set_default_client(recorder.client)
         return recorder.client if request.param == "client" else sessionsight
 
     yield choose
-    set_default(None)
+    set_default_client(None)
 
 
 @pytest.mark.parametrize("case", OUTSIDE, ids=[str(number) for number in range(len(OUTSIDE))])

@@ -16,10 +16,11 @@ import pytest
 
 from sessionsight import Analytics, Client, Settings
 from sessionsight.capture.records import DropReason, QueuedRecord, Record
+from sessionsight.capture.scope import RequestScope
 from sessionsight.delivery.transport import TimeLimits
 from sessionsight.destinations.base import Action, Limits, VendorRequest, VendorResponse, Verdict
 from sessionsight.request.context import TrackingContext
-from tests.core.box import BoxDestination, Visit, VisitReader
+from tests.core.box import BoxDestination, Visit
 from tests.support.server import PATIENCE, auntil, until
 
 HOUR = 3600.0
@@ -79,16 +80,16 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
 
 
 def request_of(client: Client) -> Analytics:
-    return Analytics(client, VisitReader(), Visit())
+    return Analytics(RequestScope(client, Visit()))
 
 
-@pytest.mark.parametrize("end", [Analytics.finish, Analytics.release])
-def test_a_request_waits_for_its_records(end: Callable[[Analytics], None], make: Make) -> None:
+@pytest.mark.parametrize("end", [RequestScope.end_before_last_byte, RequestScope.close])
+def test_a_request_waits_for_its_records(end: Callable[[RequestScope], None], make: Make) -> None:
     client, vendor = make()
     analytics = request_of(client)
     for number in range(5):
         analytics.capture(f"seen {number}")
-    end(analytics)
+    end(analytics._scope)
     assert sorted(vendor.taken) == [f"seen {number}" for number in range(5)]
 
 
@@ -97,14 +98,14 @@ def test_a_request_does_not_wait_for_others(make: Make) -> None:
     client.bind(user_id="another").capture("stalled")
     analytics = request_of(client)
     analytics.capture("seen")
-    analytics.finish()
+    analytics._scope.end_before_last_byte()
     assert vendor.taken == ["seen"]
 
 
 def test_a_request_without_records_does_not_wait(make: Make) -> None:
     client, vendor = make()
     client.bind(user_id="another").capture("stalled")
-    request_of(client).finish()
+    request_of(client)._scope.end_before_last_byte()
     assert vendor.taken == []
 
 
@@ -112,17 +113,17 @@ def test_a_request_waits_for_records_submitted_earlier(make: Make) -> None:
     client, vendor = make()
     analytics = request_of(client)
     analytics.capture("early")
-    analytics.hand_over()
-    analytics.finish()
+    analytics._scope.submit_now()
+    analytics._scope.end_before_last_byte()
     assert vendor.taken == ["early"]
 
 
 def test_a_request_waits_for_records_captured_after_its_response(make: Make) -> None:
     client, vendor = make()
     analytics = request_of(client)
-    analytics.finish()
+    analytics._scope.end_before_last_byte()
     analytics.capture("in_the_background")
-    analytics.release()
+    analytics._scope.close()
     assert vendor.taken == ["in_the_background"]
 
 
@@ -141,7 +142,7 @@ def test_the_wait_ends_for_records_that_are_not_delivered(
     analytics = request_of(client)
     for name in names:
         analytics.capture(name)
-    analytics.finish()
+    analytics._scope.end_before_last_byte()
     assert client.stats().lanes["box"].pending == 0
 
 
@@ -150,7 +151,7 @@ def test_a_request_does_not_wait_for_a_duplicate(make: Make) -> None:
     for _ in range(2):
         analytics = request_of(client)
         analytics.capture("paid", key="order:1")
-        analytics.finish()
+        analytics._scope.end_before_last_byte()
     assert vendor.taken == ["paid"]
     assert client.stats().lanes["box"].dropped == {"duplicate": 1}
 
@@ -161,7 +162,7 @@ def test_a_request_does_not_wait_for_records_dropped_by_a_full_queue(make: Make)
     until(lambda: client.stats().lanes["box"].pending == 1, "it is in flight")
     analytics = request_of(client)
     analytics.capture("dropped")
-    waiting = threading.Thread(target=analytics.finish)
+    waiting = threading.Thread(target=analytics._scope.end_before_last_byte)
     waiting.start()
     until(lambda: client.stats().lanes["box"].pending == 2, "it is queued")
     client.bind(user_id="another").capture("newer")
@@ -174,7 +175,7 @@ def test_the_wait_ends_when_the_client_is_closed(make: Make) -> None:
     client, _ = make()
     analytics = request_of(client)
     analytics.capture("stalled")
-    waiting = threading.Thread(target=analytics.finish)
+    waiting = threading.Thread(target=analytics._scope.end_before_last_byte)
     waiting.start()
     until(lambda: client.stats().lanes["box"].pending == 1, "it is queued")
     client.shutdown(0)
@@ -186,9 +187,9 @@ def test_all_waits_of_a_request_together_take_at_most_flush_timeout(make: Make) 
     client, _ = make(flush_timeout=0.01)
     analytics = request_of(client)
     analytics.capture("stalled")
-    analytics.finish()
+    analytics._scope.end_before_last_byte()
     analytics.capture("stalled")
-    analytics.release()  # does not wait, because the timeout is over
+    analytics._scope.close()  # does not wait, because the timeout is over
     assert client.stats().lanes["box"].pending == 2
     assert client._engine_for_process()._receipts._waiting == {}
 
@@ -205,7 +206,7 @@ async def test_coroutines_wait_without_a_thread(make: Make) -> None:
 
     async def end(analytics: Analytics) -> None:
         analytics.capture("stalled")
-        await analytics.afinish()
+        await analytics._scope.aend_before_last_byte()
         over.append(analytics)
 
     async with anyio.create_task_group() as tasks:
@@ -216,8 +217,8 @@ async def test_coroutines_wait_without_a_thread(make: Make) -> None:
             assert over == []
             other = request_of(client)
             other.capture("nobody")
-            await other.afinish()
-            await request_of(client).afinish()
+            await other._scope.aend_before_last_byte()
+            await request_of(client)._scope.aend_before_last_byte()
         vendor.open.set()
     assert len(over) == len(requests)
     assert vendor.taken.count("stalled") == len(requests)
@@ -227,17 +228,17 @@ async def test_the_sync_methods_do_not_wait_on_an_event_loop(make: Make) -> None
     client, _ = make()
     analytics = request_of(client)
     analytics.capture("stalled")
-    analytics.finish()
-    analytics.release()
+    analytics._scope.end_before_last_byte()
+    analytics._scope.close()
 
 
 async def test_all_waits_of_a_coroutine_together_take_at_most_flush_timeout(make: Make) -> None:
     client, _ = make(flush_timeout=0.01)
     analytics = request_of(client)
     analytics.capture("stalled")
-    await analytics.afinish()
+    await analytics._scope.aend_before_last_byte()
     analytics.capture("stalled")
-    await analytics.afinish()
+    await analytics._scope.aend_before_last_byte()
     assert not client._engine_for_process()._receipts._waiting
 
 
@@ -257,7 +258,7 @@ def test_the_wait_ends_for_records_claimed_by_another_process(tmp_path: Path) ->
         until(lambda: rows("claimed_by > 0") == 1, "it is in flight, and occupies the lane")
         analytics = request_of(client)
         analytics.capture("seen")
-        waiting = threading.Thread(target=analytics.finish)
+        waiting = threading.Thread(target=analytics._scope.end_before_last_byte)
         waiting.start()
         until(lambda: rows() == 2, "it is in the file")
         connection.execute("UPDATE queue SET claimed_by = 1000 WHERE record = (SELECT max(record) FROM queue)")

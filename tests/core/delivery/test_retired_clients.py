@@ -14,7 +14,7 @@ import pytest
 
 import sessionsight
 from sessionsight import Client, Settings
-from sessionsight.capture.current import set_default
+from sessionsight.capture.current import set_default_client
 from sessionsight.delivery import lifecycle
 from sessionsight.delivery.queue.durable_spool import DurableSpool
 from sessionsight.delivery.stores.sqlite.store import SqliteStore
@@ -119,7 +119,7 @@ def test_a_replaced_default_client_ends(server: Server) -> None:
             sessionsight.configure(destinations=destinations)
             sessionsight.current().capture(f"run {number}", user_id="user_1")
     finally:
-        set_default(None)
+        set_default_client(None)
 
     until(lambda: not ours() - before, "all threads have ended")
     assert sum(request.body.count(b'"run ') for request in server.requests) == 5

@@ -97,15 +97,16 @@ def test_a_server_that_forks_for_each_request_delivers_its_records(spool: str, s
     script = f"""
 import socket, socketserver
 from sessionsight import Analytics
-from tests.core.box import Visit, VisitReader
+from sessionsight.adapters import RequestScope
+from tests.core.box import Visit
 
 client = make(spool={where!r}, flush_timeout=LONG)
 
 class Handler(socketserver.BaseRequestHandler):
     def handle(self):
-        analytics = Analytics(client, VisitReader(), Visit(user="user_1"))
+        analytics = Analytics(RequestScope(client, Visit(user="user_1")))
         analytics.capture("a")
-        analytics.release()
+        analytics._scope.close()
 
 class ForkingServer(socketserver.ForkingMixIn, socketserver.TCPServer): ...
 

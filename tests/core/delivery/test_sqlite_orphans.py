@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sessionsight.capture.analytics import Analytics
+from sessionsight.capture.scope import RequestScope
 from sessionsight.client import Client
 from sessionsight.delivery.engine import Engine
 from sessionsight.destinations import Signal
 from sessionsight.settings import Settings
 from sessionsight.testing import record
-from tests.core.box import Visit, VisitReader
+from tests.core.box import Visit
 from tests.core.delivery.kit import event
 from tests.core.delivery.spools import enter, sqlite_spool
 from tests.support.server import Server
@@ -44,13 +44,13 @@ def client(server: Server, path: Path) -> Iterator[Client]:
     client.shutdown(0)
 
 
-def request(client: Client) -> Analytics:
-    return Analytics(client, VisitReader(), Visit())
+def request(client: Client) -> RequestScope:
+    return RequestScope(client, Visit())
 
 
-@pytest.mark.parametrize("end", [Analytics.end, Analytics.finish, Analytics.release])
+@pytest.mark.parametrize("end", [RequestScope.end, RequestScope.end_before_last_byte, RequestScope.close])
 def test_a_request_without_a_capture_starts_delivery_of_abandoned_records(
-    end: Callable[[Analytics], None], client: Client, server: Server
+    end: Callable[[RequestScope], None], client: Client, server: Server
 ) -> None:
     end(request(client))
 
@@ -67,7 +67,7 @@ def test_only_the_first_request_starts_delivery(client: Client, monkeypatch: pyt
     monkeypatch.setattr(Engine, "start", start)
 
     for _ in range(3):
-        request(client).release()
+        request(client).close()
 
     assert len(woken) == 1
 

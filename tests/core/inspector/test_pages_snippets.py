@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 import sessionsight
-from sessionsight.capture.current import default, set_default
+from sessionsight.capture.current import default_client, set_default_client
 from sessionsight.inspector.options import DEFAULT_PORT
 from sessionsight.inspector.server import RunningInspector
 from sessionsight.inspector.snippets import snippets
@@ -123,9 +123,9 @@ def test_the_documentation_has_the_same_environment_and_runs(capsys: pytest.Capt
 def _no_default_client_is_left() -> Any:
     yield
     try:
-        client = default()
+        client = default_client()
     except sessionsight.NoClientError:
         return
     assert isinstance(client, sessionsight.Client)
     client.shutdown(1)
-    set_default(None)
+    set_default_client(None)

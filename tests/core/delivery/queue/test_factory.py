@@ -43,8 +43,8 @@ def test_the_spool_of_a_setting(tmp_path: Path) -> None:
 
 
 def test_a_durable_spool_stores_records_before_the_response_ends(tmp_path: Path) -> None:
-    assert Client(Settings(spool=f"sqlite:///{tmp_path}/a.db")).submit_before_last_byte
-    assert not Client(Settings()).submit_before_last_byte
+    assert Client(Settings(spool=f"sqlite:///{tmp_path}/a.db")).must_submit_early()
+    assert not Client(Settings()).must_submit_early()
 
 
 def test_a_python_without_file_locks_raises_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
