@@ -89,7 +89,7 @@ def _emit(level: int, message: str) -> None:
 
 
 def caller_location() -> str:
-    """Return `file:line` of the code that called into our packages, for messages about a wrong call."""
+    """Return `file:line` of the code that called into our packages, for messages about an invalid call."""
     frame = sys._getframe(1)
     while frame.f_globals.get("__name__", "").partition(".")[0] in _OWN_PACKAGES and frame.f_back is not None:
         frame = frame.f_back

@@ -99,7 +99,7 @@ class RequestPolicy:
         try:
             return decide(pageviews, request.framework_request())
         except Exception as error:
-            self._log_callback_error("pageviews failed, which is taken as no", error)
+            self._log_callback_error("pageviews failed, which counts as no", error)
             return False
 
     def _is_visited(self, request: RequestReader) -> bool:
@@ -108,7 +108,7 @@ class RequestPolicy:
             headers = request.snapshot(self._page_names)().headers
             return is_page_visit(headers) and not decide(self._is_bot, headers.get("user-agent", ""))
         except Exception as error:
-            self._log_callback_error("is_bot failed, which is taken as yes", error)
+            self._log_callback_error("is_bot failed, which counts as yes", error)
             return False
 
     def select_destinations(self, request: RequestReader) -> frozenset[str] | DropReason | None:
@@ -179,7 +179,7 @@ class RequestPolicy:
             return validate_destinations(run(self.settings.choose_destinations, framework_request()), self._names)
         except Exception as error:
             # One tenant's records must not reach all the others.
-            self._log_callback_error("choose_destinations failed, and the records it was asked for go nowhere", error)
+            self._log_callback_error("choose_destinations failed, so the records are dropped", error)
             return DropReason.CHOICE_ERROR
 
     def _drop_reason(self, data: RequestData, framework_request: Any) -> DropReason | None:
@@ -188,7 +188,7 @@ class RequestPolicy:
             if settings.consent != "all" and not consents(settings.consent, data):
                 return DropReason.CONSENT
         except Exception as error:
-            self._log_callback_error("consent failed, which is taken as a refusal", error)
+            self._log_callback_error("consent failed, which counts as a refusal", error)
             return DropReason.CONSENT
         if data.path is not None and settings.exclude_paths and self._excluded.match(unquote(data.path)):
             return DropReason.EXCLUDED
@@ -198,10 +198,10 @@ class RequestPolicy:
                     return DropReason.EXCLUDED
             except UnawaitedResult as error:
                 # An exception concerns one request; an awaitable is the unread answer to every request.
-                self._log_callback_error("should_capture gave no answer, which is taken as no", error)
+                self._log_callback_error("should_capture returned no result, which counts as no", error)
                 return DropReason.EXCLUDED
             except Exception as error:
-                self._log_callback_error("should_capture failed, which is taken as yes", error)
+                self._log_callback_error("should_capture failed, which counts as yes", error)
         return None
 
     def _log_callback_error(self, what: str, error: Exception) -> None:

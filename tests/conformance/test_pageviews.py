@@ -234,7 +234,7 @@ def test_a_function_that_fails_means_no_and_the_page_is_served(host: Any, caplog
     for visit in host(recorder):
         assert visit("GET", "/html/") == 200
     assert pages(recorder) == []
-    assert "pageviews failed, which is taken as no: ZeroDivisionError" in caplog.text
+    assert "pageviews failed, which counts as no: ZeroDivisionError" in caplog.text
 
 
 def test_a_page_that_is_excluded_is_not_sent(host: Any) -> None:
@@ -309,7 +309,7 @@ def test_a_rule_for_bots_that_fails_means_no(host: Any, caplog: pytest.LogCaptur
     for visit in host(recorder):
         assert visit("GET", "/html/") == 200
     assert pages(recorder) == []
-    assert "is_bot failed, which is taken as yes: ZeroDivisionError" in caplog.text
+    assert "is_bot failed, which counts as yes: ZeroDivisionError" in caplog.text
 
 
 def test_a_function_of_the_request_is_asked_of_visits_alone(host: Any) -> None:

@@ -182,12 +182,12 @@ def late(make_recorder: MakeRecorder, *names: str, **options: Any) -> tuple[Reco
 @pytest.mark.parametrize(
     "setting",
     [
-        ("consent", "consent", "consent failed, which is taken as a refusal"),
-        ("should_capture", "excluded", "should_capture gave no answer, which is taken as no"),
+        ("consent", "consent", "consent failed, which counts as a refusal"),
+        ("should_capture", "excluded", "should_capture returned no result, which counts as no"),
         (
             "choose_destinations",
             "choose_destinations_error",
-            "choose_destinations failed, and the records it was asked for go nowhere",
+            "choose_destinations failed, so the records are dropped",
         ),
     ],
 )
@@ -210,7 +210,7 @@ def test_an_awaitable_from_pageviews_or_user_counts_as_no_page_and_no_user(
     recorder, _ = late(make_recorder, pageviews=LATE[kind], user=LATE[kind])
     assert list(recorder.events()) == ["seen"]
     assert recorder.users() == [None]
-    assert "pageviews failed, which is taken as no: UnawaitedResult" in caplog.text
+    assert "pageviews failed, which counts as no: UnawaitedResult" in caplog.text
     assert "the user could not be read: UnawaitedResult" in caplog.text
 
 

@@ -226,7 +226,7 @@ def test_a_consent_function_that_raises_counts_as_a_refusal(
     recorder = make_recorder(consent=lambda data: 1 / 0)
     serve(recorder)
     assert recorder.dropped() == {"consent": 1}
-    assert "consent failed, which is taken as a refusal: ZeroDivisionError" in caplog.text
+    assert "consent failed, which counts as a refusal: ZeroDivisionError" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_a_should_capture_function_that_raises_counts_as_yes(
     recorder = make_recorder(should_capture=lambda request: 1 / 0)
     serve(recorder)
     assert len(recorder.records()) == 1
-    assert "should_capture failed, which is taken as yes: ZeroDivisionError" in caplog.text
+    assert "should_capture failed, which counts as yes: ZeroDivisionError" in caplog.text
 
 
 def test_an_excluded_request_stays_excluded_after_its_end(make_recorder: MakeRecorder) -> None:

@@ -186,7 +186,7 @@ def test_a_failing_choose_destinations_drops_and_counts_the_records(
     analytics.capture("late")
     assert labels(recorder) == {"eu": [], "us": ["explicit"]}
     assert recorder.dropped("eu") == recorder.dropped("us") == {"choose_destinations_error": 2}
-    assert "choose_destinations failed, and the records it was asked for go nowhere" in caplog.text
+    assert "choose_destinations failed, so the records are dropped" in caplog.text
     if "usa" in str(answer):
         assert "did you mean 'us'?" in caplog.text
 

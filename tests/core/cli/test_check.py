@@ -51,9 +51,9 @@ def test_json_output(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch, server.url)
     server.will(reply(503))
     result = run("check", "--json")
-    told = json.loads(result.stdout)
-    assert (result.exit_code, told["ok"]) == (0, True)
-    assert told["findings"][-1] == {
+    output = json.loads(result.stdout)
+    assert (result.exit_code, output["ok"]) == (0, True)
+    assert output["findings"][-1] == {
         "level": "warning",
         "subject": "signal",
         "message": f"{server.url} answers, but with HTTP 503",
@@ -67,8 +67,8 @@ def test_an_invalid_configuration_is_a_finding(options: tuple[str, ...], monkeyp
     result = run("check", *options)
     assert result.exit_code == 1
     if options:
-        told = json.loads(result.stdout)
-        assert (told["ok"], [finding["subject"] for finding in told["findings"]]) == (False, ["settings"])
+        output = json.loads(result.stdout)
+        assert (output["ok"], [finding["subject"] for finding in output["findings"]]) == (False, ["settings"])
     else:
         assert result.output.startswith("error    settings  destination 'signal': endpoint")
 

@@ -41,11 +41,11 @@ def test_stats_show_the_outcomes_of_all_records(path: Path) -> None:
 
 
 def test_stats_as_json(path: Path) -> None:
-    told = json.loads(run("spool", "stats", "--spool", f"sqlite:///{path}", "--json").stdout)
+    output = json.loads(run("spool", "stats", "--spool", f"sqlite:///{path}", "--json").stdout)
 
-    assert told["lanes"]["vendor"]["captured"] == 4
-    assert told["lanes"]["vendor"]["pending"] == 2
-    assert told["used_bytes"] > 0
+    assert output["lanes"]["vendor"]["captured"] == 4
+    assert output["lanes"]["vendor"]["pending"] == 2
+    assert output["used_bytes"] > 0
 
 
 def test_a_ledger_that_does_not_add_up_is_an_error(path: Path) -> None:

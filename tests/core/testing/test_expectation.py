@@ -116,19 +116,19 @@ def test_the_closest_record_is_shown_with_its_differences() -> None:
 
 def test_a_misspelt_name_and_a_missing_property_are_named() -> None:
     wanted = Expectation(kind="event", name="order_proccessed", properties={"plan": None})
-    told = wanted.explain([event("seen", plan=None), event("order_processed")], [])
-    assert "closest:\n    event 'order_processed'" in told
-    assert "name: expected 'order_proccessed', captured 'order_processed'" in told
-    assert "plan: expected None, not captured" in told
+    message = wanted.explain([event("seen", plan=None), event("order_processed")], [])
+    assert "closest:\n    event 'order_processed'" in message
+    assert "name: expected 'order_proccessed', captured 'order_processed'" in message
+    assert "plan: expected None, not captured" in message
 
 
 def test_many_and_long_records_are_truncated() -> None:
-    told = Expectation(kind="goal", name="revenue").explain([event("seen", text="x" * 500)] * 25, [])
-    assert told.count("event 'seen'") == 20
-    assert told.endswith("…\n    and 5 more")
-    assert max(map(len, told.splitlines())) < 200
+    message = Expectation(kind="goal", name="revenue").explain([event("seen", text="x" * 500)] * 25, [])
+    assert message.count("event 'seen'") == 20
+    assert message.endswith("…\n    and 5 more")
+    assert max(map(len, message.splitlines())) < 200
 
 
 def test_the_usual_reason_for_no_records_is_shown() -> None:
-    told = Expectation(kind="event", name="seen").explain([], [])
-    assert told.endswith("nothing was captured; a request submits its records when its response has ended")
+    message = Expectation(kind="event", name="seen").explain([], [])
+    assert message.endswith("nothing was captured; a request submits its records when its response has ended")

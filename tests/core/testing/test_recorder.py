@@ -139,13 +139,13 @@ def test_a_goal_matches_by_amount_direction_session_and_metadata(client: Client,
     client.analytics.goals.increment("monthly-revenue", amount=49, session_id="s1", metadata={"plan": "pro"})
     recorder.assert_goal("monthly-revenue", amount=49)
     recorder.assert_goal("monthly-revenue", Decimal(49), session_id="s1", metadata={"plan": "pro"})
-    for wrong, told in [
+    for wrong, message in [
         ({"amount": 50}, "amount: expected 50, captured 49"),
         ({"direction": "decrement"}, "direction: expected 'decrement', captured 'increment'"),
         ({"session_id": "s2"}, "session_id: expected 's2', captured 's1'"),
         ({"metadata": {"plan": "free"}}, "plan: expected 'free', captured 'pro'"),
     ]:
-        with pytest.raises(AssertionError, match=told):
+        with pytest.raises(AssertionError, match=message):
             recorder.assert_goal("monthly-revenue", **wrong)  # type: ignore[arg-type]
 
 
