@@ -1,4 +1,4 @@
-"""Starts one of the example shops beside the inspector, which plays all four vendors, on this machine only.
+"""Starts one of the example shops and the inspector, which emulates all four vendors, on this machine only.
 
     python example_projects/demo.py --shop django
 
@@ -136,7 +136,7 @@ def show(shop: str, port: int, *, in_browser: bool) -> None:
         serving(shop, port, inspector) as (url, log),
         suppress(KeyboardInterrupt),
     ):
-        print(f"\nAn example shop on {shop}, and the inspector, which plays all four vendors:\n")
+        print(f"\nAn example shop on {shop}, and the inspector, which emulates all four vendors:\n")
         print(f"  Shop       {url}")
         print(f"  Inspector  {inspector.url}/")
         print(f"  Log        {log}")

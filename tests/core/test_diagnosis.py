@@ -50,7 +50,7 @@ def test_a_check_distinguishes_settings_and_environment(monkeypatch: pytest.Monk
 def test_a_check_names_the_variable_that_is_missing() -> None:
     findings = check(client_for(SIGNAL), environ={"SESSIONSIGHT_SECRET_API_KEY": "sessionsight_sec_1"})
     assert found(findings, "sessionsight") == [
-        ("warning", "is off: SESSIONSIGHT_SECRET_API_KEY is set in the environment, SESSIONSIGHT_PROPERTY_ID is not")
+        ("warning", "is off: the environment has SESSIONSIGHT_SECRET_API_KEY, but not SESSIONSIGHT_PROPERTY_ID")
     ]
 
 

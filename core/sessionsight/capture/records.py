@@ -11,7 +11,7 @@ import math
 import os
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 from msgspec import Struct
@@ -70,6 +70,8 @@ class DropReason(StrEnum):
 class Record(Struct, frozen=True, kw_only=True, gc=False, tag=True):
     """What every kind of record has. The ids are those given with the call itself."""
 
+    kind: ClassVar[str]
+    """Name of the kind in ids, logs and `before_send`."""
     random: bytes
     """Ten random bytes from the operating system: half of the record's id."""
     time: float
@@ -85,11 +87,6 @@ class Record(Struct, frozen=True, kw_only=True, gc=False, tag=True):
     """Only for these destinations; None means all that take this kind."""
 
     @property
-    def kind(self) -> str:
-        """The kind in lower case, as it stands in ids, logs and `before_send`."""
-        return type(self).__name__.removesuffix("Record").lower()
-
-    @property
     def label(self) -> str:
         """What a person would call this record: the event's name, the goal's id."""
         return self.kind
@@ -98,6 +95,7 @@ class Record(Struct, frozen=True, kw_only=True, gc=False, tag=True):
 class EventRecord(Record, frozen=True, kw_only=True, gc=False, tag="Event"):
     """Something that happened; `sessionsight.Event` is the base of typed events."""
 
+    kind: ClassVar[str] = "event"
     name: str
     groups: dict[str, str] | None = None
     """Group type to group key; Signal only."""
@@ -113,10 +111,13 @@ class EventRecord(Record, frozen=True, kw_only=True, gc=False, tag="Event"):
 class Identify(Record, frozen=True, kw_only=True, gc=False):
     """A person's id and traits."""
 
+    kind: ClassVar[str] = "identify"
+
 
 class PersonProperties(Record, frozen=True, kw_only=True, gc=False):
     """Properties of a person, without an identification; Signal only."""
 
+    kind: ClassVar[str] = "person_properties"
     once: bool = False
     """Set only what is not set yet."""
 
@@ -124,12 +125,14 @@ class PersonProperties(Record, frozen=True, kw_only=True, gc=False):
 class Alias(Record, frozen=True, kw_only=True, gc=False):
     """Two ids that are one person; Signal only."""
 
+    kind: ClassVar[str] = "alias"
     alias: str
 
 
 class Group(Record, frozen=True, kw_only=True, gc=False):
     """A group, its properties, and the person's membership; Signal only."""
 
+    kind: ClassVar[str] = "group"
     group_type: str
     group_key: str
 
@@ -137,6 +140,7 @@ class Group(Record, frozen=True, kw_only=True, gc=False):
 class Goal(Record, frozen=True, kw_only=True, gc=False):
     """A step towards or away from a goal; SessionSight only."""
 
+    kind: ClassVar[str] = "goal"
     goal_id: str
     direction: Literal["increment", "decrement"]
     amount: Amount = 1

@@ -79,7 +79,7 @@ def command() -> None:
 def list_(
     spool: str | None, app: str | None, django_settings: str | None, *, limit: int, as_json: bool, **filters: Any
 ) -> None:
-    """List them, oldest first."""
+    """List dead letters, oldest first."""
     found = SpoolAccess(spool, app, django_settings).read(
         partial(dead_letters.find, query=_query(**filters), limit=limit)
     )
@@ -97,7 +97,7 @@ def list_(
 @click.argument("number", type=_NUMBER)
 @spool_options
 def show(spool: str | None, app: str | None, django_settings: str | None, *, number: int) -> None:
-    """Show one as JSON, with the vendor's message and the payload."""
+    """Show a dead letter as JSON, with the vendor's message and the payload."""
     found = SpoolAccess(spool, app, django_settings).read(
         partial(dead_letters.find, query=DeadLetterQuery(ids=(number,)))
     )
@@ -110,7 +110,7 @@ def show(spool: str | None, app: str | None, django_settings: str | None, *, num
 @_selection_options
 @spool_options
 def retry(spool: str | None, app: str | None, django_settings: str | None, **selection: Any) -> None:
-    """Queue them again; a running process sends them within seconds.
+    """Queue dead letters again; a running process sends them within seconds.
 
     A goal with the reason `unknown` may have arrived: check the vendor's figures first.
     """
@@ -123,7 +123,7 @@ def retry(spool: str | None, app: str | None, django_settings: str | None, **sel
 @_selection_options
 @spool_options
 def drop(spool: str | None, app: str | None, django_settings: str | None, **selection: Any) -> None:
-    """Remove them; the ledger counts them as `dead_letter_dropped`."""
+    """Remove dead letters; the ledger counts them as `dead_letter_dropped`."""
     query = _required_query(**selection)
     number = SpoolAccess(spool, app, django_settings).write(partial(dead_letters.drop, query=query))
     click.echo(f"{number} dropped")

@@ -294,7 +294,7 @@ class Dispatcher:
         self._queue.dead_letter(job.dead_letters(self._destination.name, entries, reason, message, status))
         self._queue.set_last_error(message)
         why = {
-            "unknown": "nobody knows whether they arrived, and sending them again might count them twice",
+            "unknown": "they may have arrived, and sending them again might count them twice",
             "expired": "they were too old",
             "internal_error": "of an internal error",
         }.get(reason, "the vendor rejects them")

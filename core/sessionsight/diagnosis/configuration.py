@@ -148,7 +148,7 @@ def _check_environment(settings: Settings, environ: Mapping[str, str]) -> Iterat
             yield Finding(
                 level="warning",
                 subject=name,
-                message=f"is off: {', '.join(given)} is set in the environment, {', '.join(missing)} is not",
+                message=f"is off: the environment has {', '.join(given)}, but not {', '.join(missing)}",
                 hint=f"set {', '.join(missing)}",
             )
 

@@ -21,7 +21,7 @@ class CapturedRecord(Struct, frozen=True, kw_only=True):
     """
 
     kind: str
-    """`"event"`, `"identify"`, `"goal"`, `"alias"`, `"group"` or `"personproperties"`."""
+    """`"event"`, `"identify"`, `"goal"`, `"alias"`, `"group"` or `"person_properties"`."""
     name: str
     """The event's name or the goal's id; for other records their kind."""
     properties: dict[str, Any]

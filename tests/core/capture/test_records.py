@@ -95,7 +95,7 @@ def test_each_record_says_its_kind_and_what_a_person_would_call_it() -> None:
         ("event", "order_processed"),
         ("goal", "signups"),
         ("identify", "identify"),
-        ("personproperties", "personproperties"),
+        ("person_properties", "person_properties"),
         ("alias", "alias"),
         ("group", "group"),
     ]

@@ -42,7 +42,7 @@ def test_each_record_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         "console: goal monthly-revenue -49 user=user_1 anonymous=visitor-1 session=other",
         "console: group company=acme-1 user=user_2 anonymous=visitor-1 session=session-1",
         'console: identify user=user_2 anonymous=visitor-1 session=session-1 {"plan":"pro"}',
-        'console: personproperties user=user_2 anonymous=visitor-1 session=session-1 {"plan":"pro"}',
+        'console: person_properties user=user_2 anonymous=visitor-1 session=session-1 {"plan":"pro"}',
     ]
 
 

@@ -188,7 +188,7 @@ class DurableSpool:
             self.logger.log(
                 logging.WARNING,
                 f"{dead_lettered} records became dead letters (unknown), because a process ended while they were in "
-                "flight: nobody knows whether they arrived, and sending them again might count them twice",
+                "flight: they may have arrived, and sending them again might count them twice",
                 key="dead:unknown:owner",
             )
 
