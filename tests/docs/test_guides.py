@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
+from http.server import ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 import sessionsight
@@ -93,3 +96,32 @@ def test_the_page_on_privacy_drops_what_a_visitor_has_refused() -> None:
     for _, code in blocks("docs/privacy.md"):
         run(code, namespace)
     assert namespace["context"].opted_out
+
+
+def test_the_adapter_on_its_page_captures_and_knows_the_visitor() -> None:
+    namespace: dict[str, Any] = {"__name__": "example"}
+    for _, code in blocks("docs/adapters.md"):
+        run(code, namespace)
+    client = sessionsight.Client(
+        sessionsight.Settings.from_mapping({"destinations": {"analyse": {"public_key": "..."}}, "pageviews": True})
+    )
+
+    seen: list[sessionsight.TrackingContext] = []
+
+    def log_message(handler: Any, *arguments: object) -> None:
+        seen.append(handler.analytics.context)
+
+    shop = type("QuietShop", (namespace["Shop"],), {"client": client, "log_message": log_message})
+    with ThreadingHTTPServer(("127.0.0.1", 0), shop) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/shop%20one?utm_source=mail&token=t"
+        answer = httpx.get(url, headers={"Cookie": "ss_vid=visitor-1"}, trust_env=False)
+        server.shutdown()
+        thread.join()
+    assert answer.text == "<h1>Shop</h1>"
+    assert (client.stats().lanes["analyse"].captured, client.stats().lanes["analyse"].dropped) == (3, {})
+    assert seen[0].sessionsight.visitor_id == "visitor-1"
+    assert (seen[0].page.path, seen[0].page.url) == ("/shop%20one", f"{url.partition('&')[0]}")
+    for one in (client, namespace["Shop"].client):
+        one.shutdown(0)
