@@ -7,10 +7,11 @@ tracing libraries that wrap the client do not see our calls.
 from __future__ import annotations
 
 import gzip
+import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from types import ModuleType
@@ -278,7 +279,7 @@ class HttpxTransport:
 
     def _create_transport(self, library: ModuleType, proxy: str | None) -> Any:
         return library.HTTPTransport(
-            verify=library.create_ssl_context(verify=self._verify(), trust_env=self._trust_env),
+            verify=self._ssl_context(library),
             trust_env=self._trust_env,
             limits=library.Limits(
                 max_connections=self._connections,
@@ -290,15 +291,29 @@ class HttpxTransport:
             proxy=proxy,
         )
 
-    def _verify(self) -> Any:
-        if self._ca_bundle is None:
-            return True
+    def _ssl_context(self, library: ModuleType) -> Any:
         import ssl
 
+        if self._ca_bundle is None:
+            variables = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")) if self._trust_env else ()
+            return _default_ssl_context(library.create_ssl_context, ssl.SSLContext, *variables)
         try:
-            return ssl.create_default_context(cafile=self._ca_bundle)
+            verify = ssl.create_default_context(cafile=self._ca_bundle)
         except OSError as error:
             raise InvalidCall(f"ca_bundle {self._ca_bundle!r} cannot be used: {error}") from None
+        return library.create_ssl_context(verify=verify, trust_env=self._trust_env)
+
+
+@lru_cache(maxsize=4)
+def _default_ssl_context(create: Callable[..., Any], kind: type, *variables: str | None) -> Any:  # noqa: ARG001  # part of the key
+    """Return the context for the default certificates. Lanes share it, because it takes long to load them.
+
+    Args:
+        create: The function of the HTTP library.
+        kind: The class of contexts, which gevent replaces.
+        *variables: The environment's certificates; none if the environment is not trusted.
+    """
+    return create(verify=True, trust_env=bool(variables))
 
 
 def _shutdown(connection: socket.socket) -> None:

@@ -229,6 +229,24 @@ def test_an_error_of_the_interpreters_shutdown_means_not_sent(
     assert transport.send(call(server.url), AMPLE).status == 200
 
 
+def test_transports_share_one_context_of_the_default_certificates(
+    make: MakeTransport, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created: list[object] = []
+    for library in (httpx, httpx2):
+        create = library.create_ssl_context
+
+        def counted(create: Any = create, **options: Any) -> Any:
+            created.append(options)
+            return create(**options)
+
+        monkeypatch.setattr(library, "create_ssl_context", counted)
+
+    for _ in range(3):
+        assert make().send(call(server.url), AMPLE).status == 200
+    assert len(created) == 1
+
+
 # --- unknown outcomes -----------------------------------------------------------------------------
 
 
