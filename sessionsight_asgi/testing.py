@@ -1,4 +1,4 @@
-"""Analytics for requests and scopes that a test has made, for the tests of ASGI apps."""
+"""Analytics for requests and scopes that the tests of ASGI apps have made."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class AnalyticsTestCase(unittest.TestCase):
     """
 
     analytics: Recorder
-    """What was captured since the test began."""
+    """The records that were captured since the test began."""
 
     def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
         """Run the test, recording."""

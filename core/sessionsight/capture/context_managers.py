@@ -23,7 +23,7 @@ _Result = TypeVar("_Result")
 
 
 class Scope:
-    """A stretch of code with analytics of its own, for `with` and `async with`; `scope` makes one.
+    """A block of code with its own analytics, for `with` and `async with`; the result of `scope`.
 
     It may be nested, entered again, and entered by several threads and tasks at a time.
 
@@ -65,9 +65,9 @@ class Scope:
     ) -> None:
         analytics = self._leave()
         if self._blocking and analytics._scope.has_pending:
-            from anyio import CancelScope  # costs more to import than all of ours
+            from anyio import CancelScope  # takes longer to import than this whole package
 
-            with CancelScope(shield=True):  # a job that is cancelled has captured what it has captured
+            with CancelScope(shield=True):  # the records of a cancelled job are kept
                 await run_in_worker(partial(_end, analytics))
         else:
             _end(analytics)
@@ -79,14 +79,14 @@ class Scope:
 
     def _leave(self) -> Analytics:
         analytics = get_current()
-        if analytics is None or analytics not in self._entered:  # the end runs in another context than the beginning
+        if analytics is None or analytics not in self._entered:  # `__exit__` runs in another context than `__enter__`
             analytics = next(reversed(self._entered))
         _reset(self._entered.pop(analytics))
         return analytics
 
 
 class _Carried:
-    """The context that a function takes along: one entry for each call, with analytics that end with the call."""
+    """The analytics of one call of a carried function, which end with the call."""
 
     __slots__ = ("_analytics", "_origin", "_token")
 
@@ -104,7 +104,7 @@ class _Carried:
 
 
 def carry(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-    """Give a function the tracking context that is current now, for a thread, a task or an executor to call it.
+    """Bind a function to the current tracking context, so that a thread, a task or an executor can call it.
 
     In the function, and in what it calls, `current()` gives analytics under the ids and the user that are known now,
     also after the request has ended; they submit each record at once. A refusal of consent is taken along as well.

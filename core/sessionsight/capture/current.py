@@ -180,7 +180,7 @@ def set_default_source(source: Callable[[], DefaultClient], *, owner: str) -> No
 
     Args:
         source: Returns the client, the same as long as its configuration stays the same.
-        owner: The name of that configuration, for the error of `configure()`.
+        owner: The name of that configuration, which the error of `configure()` contains.
     """
     global _default, _owner  # one client a process
     _default, _owner = source, owner

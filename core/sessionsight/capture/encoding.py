@@ -1,4 +1,4 @@
-"""Values to JSON bytes, once: the one table of types, sizes and depths.
+"""Encodes values as JSON once, at the capture: the table of types, sizes and depths.
 
 What consists of plain types alone is written by msgspec as it stands. Anything else becomes plain
 by a `_Converter` first, which is where each other type is decided.
@@ -30,8 +30,8 @@ __all__ = ["MAX_BYTES", "MAX_DEPTH", "PropertyEncoder", "decode", "encode", "rep
 MAX_BYTES = 64 * 1024
 _MAX_BITS = 10_000  # Python writes no integer of more than 4,300 digits
 
-# Written by msgspec as our users expect it: dates and times as ISO 8601, bytes as base64, and
-# float's NaN and infinities as null. A Decimal's it would write as they are, which is not JSON.
+# msgspec writes these as documented: dates and times as ISO 8601, bytes as base64, and
+# float's NaN and infinities as null. Those of a Decimal it would write unchanged, which is not JSON.
 _PLAIN: frozenset[type] = frozenset({str, int, float, bool, type(None), bytes, datetime, date, time, timedelta, UUID})
 _SCALARS = _PLAIN | {Decimal}
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -123,13 +123,13 @@ def _encode(value: Any, plain: frozenset[type], converter: _Converter) -> bytes:
                 pass  # a lone surrogate, or an integer of thousands of digits
         return _ENCODER.encode(converter.convert(value, MAX_DEPTH))
     except InvalidPropertiesError as error:
-        raise error.with_traceback(None) from None  # whose hundred frames tell nothing
+        raise error.with_traceback(None) from None  # its hundred frames do not help
     except RecursionError:
         raise InvalidPropertiesError("the properties contain themselves, or are nested too deeply") from None
 
 
 def _as_dict(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping's members, which code of the mapping's own gives."""
+    """Return a mapping's members, which its own code provides."""
     try:
         return dict(properties.items())
     except Exception as error:
@@ -142,7 +142,7 @@ def decode(encoded: bytes) -> Any:
 
 
 def replace_surrogates(value: Any) -> Any:
-    """A value whose texts, at any depth, are as encoders write them: plain strings without lone surrogates.
+    """Return a value whose strings, at any depth, are plain strings without lone surrogates, as encoders write them.
 
     Example:
         >>> replace_surrogates({"name": ["a", chr(0xD800)]}) == {"name": ["a", chr(0xFFFD)]}
@@ -162,7 +162,7 @@ def replace_surrogates(value: Any) -> Any:
 
 
 def _is_plain(value: dict[Any, Any] | list[Any] | tuple[Any, ...], depth: int, plain: frozenset[type]) -> bool:
-    """Whether msgspec may write each member as it stands."""
+    """Return whether msgspec may write each member unchanged."""
     items: Iterable[Any] = value
     if type(value) is dict:
         items = value.values()
@@ -219,7 +219,7 @@ class _Converter(msgspec.Struct, frozen=True):
             return [self.convert(item, depth - 1) for item in value]
         if kind in _SCALARS:
             return self._scalar(value)
-        # Proxies, such as Django's lazy objects and Werkzeug's, say by this attribute what they stand for.
+        # Proxies, such as Django's lazy objects and Werkzeug's, return the type of their object here.
         if is_row(value.__class__):
             key = primary_key(value)
             return key if key is msgspec.UNSET else self.convert(key, depth - 1)
@@ -253,7 +253,7 @@ class _Converter(msgspec.Struct, frozen=True):
         return plain if isinstance(plain, str) else _ENCODER.encode(plain).decode()
 
     def _scalar(self, value: Any) -> Any:
-        """A value without members in plain types; `UNSET` for anything else."""
+        """Return a value without members as a plain type; `UNSET` for anything else."""
         match value:
             case str():
                 return replace_surrogates(value)
@@ -285,7 +285,7 @@ def _iso(text: str) -> str:
 
 
 def _array_values(value: Any) -> Any:
-    """An element takes two bytes at least, with its comma."""
+    """Return the values of an array that can fit: an element takes at least two bytes, with its comma."""
     return array_values(value, MAX_BYTES // 2)
 
 

@@ -112,7 +112,7 @@ class RequestReader(Protocol):
         """
 
     def framework_request(self) -> Any:
-        """Return the framework's request object, for the callables in the settings."""
+        """Return the framework's request object, which the functions in the settings are called with."""
 
     def user_id(self) -> str | None:
         """Return the signed-in user, if the framework has loaded it already."""

@@ -1,4 +1,4 @@
-"""Objects as the values they stand for: rows as their keys, models as their fields, arrays as lists, others as text.
+"""Converts objects to the values that are sent: rows to keys, models to fields, arrays to lists, others to text.
 
 A row of a database is its primary key and nothing else, because its columns may be private and reading them may
 cost queries. No library is imported here: types are recognized by their attributes, or by the names of their bases.
@@ -25,7 +25,7 @@ MAX_DEPTH = 100
 
 _MASK = "**********"
 
-# The bases of rows and documents, and what gives their primary key from memory; None where nothing does.
+# The base classes of rows and documents, and a function that reads their primary key without a query, if there is one.
 _ROWS: dict[tuple[str, str], Callable[[Any], Any] | None] = {
     ("django", "Model"): attrgetter("pk"),
     ("django", "Page"): None,  # of a paginator, whose rows are queried when it is read
@@ -67,7 +67,7 @@ _ARRAYS = {"numpy", "pandas", "polars", "pyarrow"}
 
 
 def is_row(kind: type) -> bool:
-    """Tell whether a class is mapped to a database, or is a result of one."""
+    """Return whether a class is mapped to a database, or is a result of one."""
     return hasattr(kind, "_sa_class_manager") or any(base in _ROWS for base in _bases(kind))
 
 
@@ -75,8 +75,8 @@ def primary_key(value: Any) -> Any:
     """Return the primary key of a row that `is_row` recognizes, without a query.
 
     Returns:
-        The key, a list for several columns, None for a row that has none yet, or `msgspec.UNSET` where the mapper does
-        not tell it.
+        The key, a list for several columns, None for a row that has none yet, or `msgspec.UNSET` if the mapper
+        does not provide it.
     """
     kind = value.__class__
     if hasattr(kind, "_sa_class_manager"):
@@ -90,7 +90,7 @@ def _bases(kind: type) -> Iterable[tuple[str, str]]:
 
 
 def _sqlalchemy_key(attributes: dict[str, Any]) -> Any:
-    """The key in the row's own state, which detached and expired rows keep, or among its attributes before a flush."""
+    """Return the key of the row state, which detached and expired rows keep, or of the attributes before a flush."""
     state = attributes.get("_sa_instance_state")
     if state is None:
         return UNSET
@@ -153,7 +153,7 @@ def _excluded(kind: type) -> set[str]:
 
 
 def _hidden(kind: type) -> set[str]:
-    """Names of fields that are not sent, although the serializer of a model around it would write them."""
+    """Return the names of fields that are not sent, although the serializer of an outer model would write them."""
     if _is_pydantic(kind):
         return {name for name, field in _pydantic_fields(kind).items() if not getattr(field, "repr", True)}
     if not _is_dataclass(kind):
@@ -163,7 +163,7 @@ def _hidden(kind: type) -> set[str]:
 
 
 def _dump(model: Any, kind: Any) -> Any:
-    """A model as its own serializer writes it, except for fields that hold rows or hidden fields."""
+    """Return a model as its own serializer writes it, except for fields that contain rows or hidden fields."""
     hidden = _hidden(kind)
     attributes = {**vars(model), **(getattr(model, "__pydantic_extra__", None) or {})}
     skipped = hidden | _excluded(kind)

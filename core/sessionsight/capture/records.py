@@ -1,4 +1,4 @@
-"""What is captured: events, identifications, goals and Signal's person and group records.
+"""Captured records: events, identifications, goals and Signal's person and group records.
 
 A record is frozen at the capture call. Its properties are JSON bytes by then, so later changes of
 the caller's objects change nothing. The context is added when the response ends, which makes a
@@ -48,7 +48,7 @@ _pool_pid = os.getpid()
 
 
 class DropReason(StrEnum):
-    """Why a lane did not deliver a record. Every loss has one of these and a number."""
+    """The reason why a lane did not deliver a record. Each reason has a counter."""
 
     NO_SESSION = "no_session"
     NO_IDENTITY = "no_identity"
@@ -68,7 +68,7 @@ class DropReason(StrEnum):
 
 
 class Record(Struct, frozen=True, kw_only=True, gc=False, tag=True):
-    """What every kind of record has. The ids are those given with the call itself."""
+    """The fields of every kind of record. The ids are those of the call itself."""
 
     kind: ClassVar[str]
     """Name of the kind in ids, logs and `before_send`."""
@@ -84,11 +84,11 @@ class Record(Struct, frozen=True, kw_only=True, gc=False, tag=True):
     key: str | None = None
     """The caller's idempotency key."""
     destinations: frozenset[str] | None = None
-    """Only for these destinations; None means all that take this kind."""
+    """Only for these destinations; None means all that support this kind."""
 
     @property
     def label(self) -> str:
-        """What a person would call this record: the event's name, the goal's id."""
+        """The name for people: the event's name, the goal's id."""
         return self.kind
 
 
@@ -183,7 +183,7 @@ def check_goal(goal_id: object, amount: object, session_id: object) -> Amount:
 
 
 def _as_amount(value: Any) -> Amount | None:
-    """A number in a type that the encoders write, which do not write subclasses; None for anything else."""
+    """Return a number in a type that the encoders support, which excludes subclasses; None for anything else."""
     number: Amount
     if type(number := value) in _PLAIN_AMOUNTS:
         return number
@@ -194,7 +194,7 @@ def _as_amount(value: Any) -> Amount | None:
 
 
 class QueuedRecord(Struct, frozen=True, gc=False):
-    """A record and the context it goes out under. This is what lanes queue, send and account for."""
+    """A record and its context: the unit that lanes queue, send and count."""
 
     record: Record
     context: TrackingContext
@@ -205,19 +205,19 @@ class QueuedRecord(Struct, frozen=True, gc=False):
 
     @property
     def user_id(self) -> str | None:
-        """Who did it: the record's own user, else the request's."""
+        """The user: the record's own, else the request's."""
         return self.record.user_id or self.context.user_id
 
 
 def record_id(record: Record) -> str:
-    """The record's id, the same at every attempt and in every lane.
+    """Return the record's id, the same at every attempt and in every lane.
 
     A UUIDv7 of the capture time and the random bytes; with a `key`, a UUIDv8 that is derived from
     (kind, name, key) alone, so that a repeated call has the same id. A goal's increments and its decrements
     are two kinds there.
     """
     if record.key is not None:
-        kind = record.direction if isinstance(record, Goal) else record.kind  # a refund is no second purchase
+        kind = record.direction if isinstance(record, Goal) else record.kind  # a refund differs from a second purchase
         source = f"{kind}\0{record.label}\0{record.key}"
         from hashlib import sha256  # slow to import, and only keys need it
 

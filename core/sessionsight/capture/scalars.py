@@ -1,4 +1,4 @@
-"""Scalars of other libraries as Python values: numpy's, pandas', pyarrow's, and other numbers and ids.
+"""Converts scalars of other libraries to Python values: numpy's, pandas', pyarrow's, and other numbers and ids.
 
 None of these libraries is imported. Their types are recognized by their attributes and by their names.
 """
@@ -15,7 +15,7 @@ from msgspec import UNSET
 __all__ = ["packages", "to_microseconds", "to_python"]
 
 _FINE = ("[ns]", "[ps]", "[fs]", "[as]")
-# Package and type name of ids that are no UUID of the standard library: MongoDB's, and two of PyPI's.
+# Package and type name of ids other than the standard library's UUID: MongoDB's, and two from PyPI.
 _IDS = {("bson", "ObjectId"), ("ulid", "ULID"), ("uuid_utils", "UUID")}
 
 
@@ -77,7 +77,7 @@ def to_microseconds(value: Any) -> Any:
 
 
 def _from_numpy(value: Any) -> Any:
-    """A scalar, or an array without dimensions."""
+    """Convert a scalar, or an array without dimensions."""
     kind = getattr(value.dtype, "kind", "")
     found = to_microseconds(value).tolist()
     if kind == "f" and type(found) is type(value):

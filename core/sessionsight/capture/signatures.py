@@ -95,7 +95,7 @@ class Signature(Generic[_Method]):
         """
         count, names = len(given), self._names
         if self._required <= count <= len(names) and self.options.issuperset(options):
-            return given + self._defaults[count:]  # a right call, as nearly all are
+            return given + self._defaults[count:]  # a valid call, as nearly all are
         values = (*given, *[options.pop(name, default) for name, default in self._parameters[count:]])
         missing = any(value is UNSET for value in values[count:])
         if count <= len(names) and not missing and self.options.issuperset(options):
@@ -194,7 +194,7 @@ def capture(
 def identify(
     self: Any, user_id: object = None, traits: Mapping[str, Any] | None = None, **options: Unpack[RecordOptions]
 ) -> None:
-    """Say who the visitor is, and what is known of them.
+    """Set the visitor's user id and traits.
 
     Earlier records of this request that have no user are completed with this one.
 
@@ -207,7 +207,7 @@ def identify(
 
 @signature(_CALL, hint="an alias has no properties")
 def alias(self: Any, alias: object, **options: Unpack[CallOptions]) -> None:
-    """Say that `alias`, an earlier anonymous id, is the same person as the current user. Signal only."""
+    """Link `alias`, an earlier anonymous id, to the current user. Signal only."""
 
 
 @signature(_CALL, hint="properties go into a mapping")

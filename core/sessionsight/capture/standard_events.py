@@ -1,4 +1,4 @@
-"""Standard events, typed: the names, properties and enums that Analyse.net documents.
+"""Typed standard events, with the names, properties and enums that Analyse.net documents.
 
 Every destination that takes events gets them. Amounts are in minor units (4900 is 49.00 dollars), and
 each destination gets them in the unit its vendor wants.
@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from msgspec import UNSET, UnsetType
 
 from sessionsight.capture.scalars import to_python
-from sessionsight.capture.type_checks import is_finite, shown_value
+from sessionsight.capture.type_checks import describe_value, is_finite
 from sessionsight.capture.typed_events import Event
 from sessionsight.javascript import is_blank, trim
 
@@ -60,7 +60,7 @@ class StandardEvent(Event):
         return cls.event_name if inherited else super()._default_name()
 
     def properties(self) -> dict[str, Any]:
-        """The properties by their names on the wire.
+        """Return the properties by their names on the wire.
 
         Unset ones are left out. A currency is trimmed and upper-cased, and disappears when it is empty.
 
@@ -127,7 +127,7 @@ class SignupCompleted(StandardEvent):
 
 
 class _Checkout(StandardEvent):
-    """What the three checkout events have in common."""
+    """Fields of the three checkout events."""
 
     payment_type: PaymentType
     billing_interval: BillingInterval | UnsetType | None = UNSET
@@ -192,7 +192,7 @@ class CheckoutFinished(_Checkout):
 
     event_name: ClassVar[str] = "checkout_finished"
 
-    amount: Number = field()  # said outright, or type checkers take over the default of the checkout's
+    amount: Number = field()  # explicit, because type checkers would otherwise inherit the default
     """In minor units: 4900 for 49.00 dollars, 4900 for 4900 yen. Zero for a free order."""
     order_id: Text = UNSET
     subscription_id: Text = UNSET
@@ -225,7 +225,7 @@ class TrialEnded(StandardEvent):
 
     plan: str
     converted: bool
-    """Whether it became a paid subscription."""
+    """True if it became a paid subscription."""
     reason: Literal["expired", "converted", "cancelled"] | UnsetType | None = UNSET
     payment_type: Literal["subscription"] | UnsetType | None = UNSET
 
@@ -240,18 +240,18 @@ class SubscriptionCancelled(StandardEvent):
     billing_interval: BillingInterval | UnsetType | None = UNSET
     reason: Literal["user_request", "payment_failed", "admin", "other"] | UnsetType | None = UNSET
     effective_at: date | datetime | Text = UNSET
-    """When it ends: a date, a time, or such a thing as ISO 8601 text."""
+    """When it ends: a date, a datetime, or either as an ISO 8601 string."""
 
     def _extra_errors(self) -> list[str]:
         if isinstance(self.effective_at, str):
             try:
                 datetime.fromisoformat(self.effective_at)
             except ValueError:
-                return [f"effective_at must be a date of ISO 8601, not {shown_value(self.effective_at)}"]
+                return [f"effective_at must be a date of ISO 8601, not {describe_value(self.effective_at)}"]
         return []
 
 
 def _plain(value: Any) -> Any:
-    """A number of another library as Python's."""
+    """Return a number of another library as Python's."""
     plain = to_python(value)
     return value if plain is UNSET else plain

@@ -1,4 +1,4 @@
-"""Values against type annotations, as far as typed events need it."""
+"""Checks values against type annotations, as far as typed events need it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from msgspec import UNSET, UnsetType
 
 from sessionsight.capture.scalars import to_python
 
-__all__ = ["TypeCheck", "is_finite", "shown_value"]
+__all__ = ["TypeCheck", "describe_value", "is_finite"]
 
 _NUMBERS: dict[type, tuple[type, ...]] = {int: (int,), float: (int, float), Decimal: (int, Decimal)}
-_WORDS = {str: "a string", bool: "True or False", int: "an integer", float: "a number"}
+_TYPE_NAMES = {str: "a string", bool: "True or False", int: "an integer", float: "a number"}
 
 
 class TypeCheck:
-    """Holds values against one annotation.
+    """Checks values against one annotation.
 
-    A value counts as what it is sent as: an Enum as its value, numpy's numbers as Python's. NaN and infinities are no
+    A value is checked as it is sent: an Enum as its value, numpy's numbers as Python's. NaN and infinities are not
     numbers; an int is a number and a Decimal. Annotations that cannot be checked accept anything.
 
     Example:
@@ -35,7 +35,7 @@ class TypeCheck:
 
     def __init__(self, hint: Any) -> None:
         self._hint = hint
-        # Almost every value is of one of these types, which is found out at once.
+        # A fast check, because almost every value is of one of these types.
         self._types = frozenset(_exact_types(hint))
         self._choices = frozenset(choice for choice in _choices(hint) if type(choice) is str)
 
@@ -69,11 +69,11 @@ def _choices(hint: Any) -> Iterator[Any]:
 
 
 def is_finite(value: object) -> bool:
-    """Tell whether a value is anything but a NaN or an infinity."""
+    """Return whether a value is neither NaN nor infinite."""
     return value.is_finite() if isinstance(value, Decimal) else not isinstance(value, float) or math.isfinite(value)
 
 
-def shown_value(value: object) -> str:
+def describe_value(value: object) -> str:
     """Return a wrong value as an error shows it."""
     text = repr(value)
     return text if len(text) <= 60 else f"a {type(value).__name__}"
@@ -98,7 +98,7 @@ def _fits_as_given(value: Any, hint: Any) -> bool:
     if hint is None:
         return value is None
     if not isinstance(origin, type):
-        return value is not UNSET  # Any, and what this module does not know
+        return value is not UNSET  # Any, and annotations that this module does not support
     if not isinstance(value, origin):
         return False
     if isinstance(value, Mapping) and len(arguments) == 2:
@@ -109,7 +109,7 @@ def _fits_as_given(value: Any, hint: Any) -> bool:
 
 
 def _resolved(hint: Any) -> Any:
-    """The type that a NewType, or an alias by the `type` statement, stands for."""
+    """Return the type behind a NewType, or behind an alias by the `type` statement."""
     while (aliased := getattr(hint, "__supertype__", None) or getattr(hint, "__value__", None)) is not None:
         hint = aliased
     return hint
@@ -151,4 +151,4 @@ def _word(hint: Any) -> str:
     if issubclass(hint, Enum):
         return f"a member of {hint.__name__}"
     article = "an" if hint.__name__[0] in "AEIOUaeiou" else "a"
-    return _WORDS.get(hint, f"{article} {hint.__name__}")
+    return _TYPE_NAMES.get(hint, f"{article} {hint.__name__}")

@@ -1,4 +1,4 @@
-"""Events as classes: a team's own, and the base of the standard ones.
+"""The base class of typed events: a team's own and the standard ones.
 
 A class is a frozen dataclass whose fields are the event's properties. An event is made where no client is known, so a
 wrong one is not refused there: it keeps what is wrong with it, and `capture` deals with that as with any wrong call.
@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from msgspec import UNSET
 
-from sessionsight.capture.type_checks import TypeCheck, shown_value
+from sessionsight.capture.type_checks import TypeCheck, describe_value
 from sessionsight.errors import InvalidEventError, did_you_mean
 
 __all__ = ["Event"]
@@ -25,7 +25,7 @@ _WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field,))
 class Event:
-    """Base of a team's own typed events.
+    """Base class of a team's own typed events.
 
     A subclass names its properties as fields, with types and defaults as in a dataclass; it becomes a frozen dataclass
     whose fields are given by name. Its name on the wire is the class's in snake case, or what the class says with
@@ -87,7 +87,7 @@ class Event:
                     attributes[name] = make()
             if not wrong and (check := getattr(self, "__post_init__", None)) is not None:
                 check()
-        except Exception as error:  # code of the class itself ran
+        except Exception as error:  # raised by code of the class itself
             wrong.append(f"{type(error).__name__}: {error}")
         attributes["_unknown"], attributes["_wrong"] = unknown, wrong
 
@@ -115,10 +115,10 @@ class Event:
         for name, check in _fields(type(self)).items():
             value = getattr(self, name)
             if value is self._defaults[name] and value is not UNSET:
-                continue  # a default is right by definition
+                continue  # a default is always valid
             if (expected := check(value)) is not None:
                 missing = value is UNSET or value is None
-                wrong = "is missing" if missing else f"must be {expected}, not {shown_value(value)}"
+                wrong = "is missing" if missing else f"must be {expected}, not {describe_value(value)}"
                 found.append(f"{name} {wrong}")
         return found
 
@@ -130,7 +130,7 @@ _checks: WeakKeyDictionary[type, dict[str, TypeCheck]] = WeakKeyDictionary()
 
 
 def _fields(event: type) -> dict[str, TypeCheck]:
-    """The fields that are properties, with checks of their types, which accept anything where types cannot be read."""
+    """Return the fields that are properties with their type checks, which accept anything if a type cannot be read."""
     if (known := _checks.get(event)) is not None:
         return known
     hints = _type_hints(event)
@@ -140,7 +140,7 @@ def _fields(event: type) -> dict[str, TypeCheck]:
 
 
 def _type_hints(event: type) -> dict[str, Any]:
-    """The types of the fields, except for those that cannot be read, such as names that only type checkers import."""
+    """Return the types of the fields, except for unreadable ones, such as names that only type checkers import."""
     with suppress(Exception):
         return get_type_hints(event)
     hints: dict[str, Any] = {}

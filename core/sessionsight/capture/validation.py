@@ -1,4 +1,4 @@
-"""What a caller may give with a capture, checked and made plain."""
+"""Validates the arguments of capturing calls, and converts them to plain types."""
 
 from __future__ import annotations
 
@@ -57,36 +57,36 @@ _FIRST_SECOND, _LAST_SECOND = -62_135_596_800.0, 253_402_300_799.0
 
 
 class CommitOptions(TypedDict, total=False):
-    """Whether a record waits for a database transaction. Means something with Django, and nothing elsewhere."""
+    """Options for database transactions. They have an effect with Django only."""
 
     on_commit: bool | None
-    """False: it goes out whatever becomes of the transaction. By default a rollback takes it along."""
+    """False: the record is sent even if the transaction is rolled back. By default it is then dropped."""
     using: str | None
-    """The alias of the database whose transaction it waits for; `"default"` by default."""
+    """The alias of the database whose transaction the record waits for; `"default"` by default."""
 
 
 class RecordOptions(CommitOptions, total=False):
-    """What `identify` accepts, by keyword."""
+    """The keyword arguments of `identify`."""
 
     distinct_id: object
     """Signal's id for the person, in place of the user id."""
     anonymous_id: object
     """An anonymous id for Saytics and Analyse.net, in place of the request's."""
     timestamp: datetime | None
-    """When it happened; now by default. Without a time zone of its own it is read in that of the `time_zone` setting,
-    which is UTC by default, and Django's `TIME_ZONE` where `USE_TZ` is False."""
+    """When it happened; now by default. A naive datetime is in the time zone of the `time_zone` setting, which is UTC
+    by default, and Django's `TIME_ZONE` if `USE_TZ` is False."""
     key: str | None
     """An idempotency key: a second call of this kind, name and key is not delivered."""
     destinations: Iterable[str] | None
-    """Names of the destinations to go to; all by default."""
+    """Names of the destinations that the record is sent to; all by default."""
 
 
 class CallOptions(RecordOptions, total=False):
-    """What every other capturing call accepts, by keyword."""
+    """The keyword arguments of every other capturing call."""
 
     user_id: object
-    """The app's own user id: a string, an integer (numpy's as well) or a UUID. Takes precedence over everything else
-    that is known of the user."""
+    """The app's own user id: a string, an integer (numpy's as well) or a UUID. Overrides any other
+    source of the user."""
 
 
 _COMMIT = CommitOptions.__optional_keys__
@@ -124,29 +124,29 @@ def validate_id(value: object, name: str) -> str | None:
 
 
 def validate_anonymous_id(value: object) -> str | None:
-    """An anonymous id as `validate_id` takes it; an empty one stays, because Analyse.net refuses it."""
+    """Return an anonymous id as `validate_id` does; an empty one is kept, because Analyse.net rejects it."""
     return "" if isinstance(value, str) and not value else validate_id(value, "anonymous_id")
 
 
 def plain_str(text: str) -> str:
-    """Text as a plain string, where an Enum, a lazy or a safe string may have been given."""
+    """Return a string as a plain `str`; it may be an Enum, a lazy or a safe string."""
     return text if type(text) is str else str.__str__(text)
 
 
 def validate_text(value: object, name: str) -> str:
-    """A string that is not blank. Raises `InvalidEventError`."""
+    """Return a string that is not blank, or raise `InvalidEventError`."""
     if isinstance(value, str) and value.strip():
         return plain_str(value)
     raise InvalidEventError(f"{name} must be a string that is not blank, not {describe(value)}")
 
 
 def validate_key(key: object) -> str | None:
-    """An idempotency key, or None. Raises `InvalidEventError`."""
+    """Return an idempotency key or None, or raise `InvalidEventError`."""
     return None if key is None else validate_text(key, "key")
 
 
 def merge_properties(base: Mapping[str, Any], properties: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The properties over these others."""
+    """Return `base` updated with the properties."""
     if properties is None:
         return base
     given: object = properties
@@ -178,14 +178,14 @@ def to_timestamp(timestamp: object, time_zone: tzinfo | None = None) -> float | 
 
 
 def validate_groups(groups: object) -> dict[str, str]:
-    """Group types to group keys. Raises `InvalidEventError`."""
+    """Return group types with their keys, or raise `InvalidEventError`."""
     if not isinstance(groups, Mapping):
         raise InvalidEventError(f"groups must be a mapping of group types to group keys, not {describe(groups)}")
     return dict(validate_group(kind, key) for kind, key in groups.items())
 
 
 def validate_group(kind: object, key: object) -> tuple[str, str]:
-    """A group's type and key. Raises `InvalidEventError`."""
+    """Return a group's type and key, or raise `InvalidEventError`."""
     group_type = validate_text(kind, "a group's type")
     group_key = validate_id(key, f"the key of group {group_type!r}")
     if group_key is None:
@@ -194,7 +194,7 @@ def validate_group(kind: object, key: object) -> tuple[str, str]:
 
 
 def validate_event_name(event: object) -> str:
-    """A name that is not blank. Raises `InvalidEventError`, with a hint where a class was given for its instance."""
+    """Return an event name that is not blank, or raise `InvalidEventError`, with a hint if it is an event class."""
     if isinstance(event, type):
         hint = f"{event.__name__} is a class; make an event of it: {event.__name__}(...)"
         raise InvalidEventError(f"an event must be a name or a typed event, and {hint}")
@@ -202,7 +202,7 @@ def validate_event_name(event: object) -> str:
 
 
 def validate_context(context: object, warn_or_raise: Callable[[CaptureError], None]) -> TrackingContext:
-    """A context from elsewhere with what vendors take in it, for one that was made by hand may hold anything.
+    """Return a context with its valid parts, because one that was made by hand may contain anything.
 
     Args:
         context: As `client.bind` is given it.
@@ -211,7 +211,7 @@ def validate_context(context: object, warn_or_raise: Callable[[CaptureError], No
     if not isinstance(context, TrackingContext):
         hint = "; TrackingContext.from_carrier() reads a carrier" if isinstance(context, Mapping) else ""
         warn_or_raise(InvalidEventError(f"context must be a TrackingContext, not {describe(context)}{hint}"))
-        with suppress(Exception):  # a carrier, perhaps: a mistake must not turn its refusal into consent
+        with suppress(Exception):  # it may be a carrier, whose refusal must not become consent
             if TrackingContext.from_carrier(context).opted_out:  # type: ignore[arg-type]
                 return OPTED_OUT
         return EMPTY_CONTEXT
@@ -226,7 +226,7 @@ def validate_context(context: object, warn_or_raise: Callable[[CaptureError], No
         anonymous_id=_validate_field(context.anonymous_id, validate_id, "context.anonymous_id", warn_or_raise),
         page=_validate_struct(context.page, NO_PAGE, _validate_text_field, "context.page", warn_or_raise),
     )
-    # The same object where it can be: a lane writes what one context makes of an envelope but once.
+    # The same object if possible: a lane encodes the part of an envelope that depends on the context once for each.
     return context if checked == context else checked
 
 
@@ -256,7 +256,7 @@ def _validate_field(
 
 
 def _validate_session_id(value: object, name: str) -> str | None:
-    """As `validate_id`, for what goes to SessionSight."""
+    """Validate an id that is sent to SessionSight."""
     given = validate_id(value, name)
     if given is not None and not valid_session_id(given):
         raise InvalidEventError(f"{name} must be at most 128 letters, digits and hyphens, not {describe(given)}")
@@ -264,14 +264,14 @@ def _validate_session_id(value: object, name: str) -> str | None:
 
 
 def _validate_text_field(value: object, name: str) -> str | None:
-    """What is known of a page."""
+    """Validate a field of a page."""
     if isinstance(value, str):
         return plain_str(value)
     raise InvalidEventError(f"{name} must be a string, not {describe(value)}")
 
 
 def validate_destinations(names: object, known: frozenset[str]) -> frozenset[str] | None:
-    """Names of destinations; None means all. Raises `InvalidEventError` for one that is not known."""
+    """Return names of destinations, None for all, or raise `InvalidEventError` for an unknown name."""
     if names is None:
         return None
     if not isinstance(names, Iterable):
@@ -295,7 +295,7 @@ def validate_commit_options(options: Mapping[str, Any]) -> None:
 def record_fields(
     options: Mapping[str, Any], destinations: frozenset[str], time_zone: tzinfo | None = None
 ) -> dict[str, Any]:
-    """The fields of a record that a call's options say something about.
+    """Return the fields of a record that a call's options set.
 
     Args:
         options: As in `CallOptions`.

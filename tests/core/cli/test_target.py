@@ -173,7 +173,9 @@ def test_without_django_its_variable_is_ignored(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_default_client_of_another_type_is_reported(write: WriteModule) -> None:
-    module = write("from sessionsight.capture.current import set_default\nset_default(object())\napp = print")
+    module = write(
+        "from sessionsight.capture.current import set_default_client\nset_default_client(object())\napp = print"
+    )
     result = run("check", "--offline", "--app", f"{module}:app")
     assert result.exit_code == 1
     assert "the app's client was replaced by another object" in result.output
