@@ -256,14 +256,16 @@ class Dispatcher:
         self._credentials.start(job, now)
         self.schedule.schedule_retry(job, now)
         self._queue.set_last_error(verdict.message)
-        options = ", ".join(sorted(getattr(self._destination, "secrets", ()))) or "its key"
-        url = redact_url(job.call.url, self._destination) if job.call else "its address"
+        cause = f"no request can be sent ({verdict.message})"
+        if job.call is not None and status is not None:
+            options = ", ".join(sorted(getattr(self._destination, "secrets", ()))) or "its key"
+            url = redact_url(job.call.url, self._destination)
+            cause = f"the vendor rejects our calls ({verdict.message}); check {options} and the address {url}"
         if is_new:
             self._logger.log(
                 logging.ERROR,
-                f"paused, because the vendor rejects our calls ({verdict.message}); check {options} and the address "
-                f"{url}. Records are kept; the next try is in {self._options.pause_interval:g} s, or as soon as a "
-                "key changes",
+                f"paused, because {cause}. Records are kept; the next try is in {self._options.pause_interval:g} s, or "
+                "as soon as a key changes",
                 key="paused",
             )
         self._report_problem("paused", verdict.message, records=len(job.entries), status=status)

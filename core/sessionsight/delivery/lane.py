@@ -25,7 +25,7 @@ __all__ = ["Lane"]
 _HINTS = {
     DropReason.NO_SESSION: "no session id: is SessionSight's browser script on the page, and does the request "
     "carry its ss_sid cookie? Elsewhere give session_id=, or bind a context",
-    DropReason.NO_IDENTITY: "nobody to attribute them to: give user_id= or anonymous_id= (not empty), "
+    DropReason.NO_IDENTITY: "no user or visitor to attribute it to: give user_id= or anonymous_id= (not empty), "
     "call identify(), or let the browser send its ids",
 }
 

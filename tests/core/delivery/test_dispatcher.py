@@ -433,6 +433,18 @@ def test_a_pause_is_logged_once_however_often_it_probes(
     assert "vendor: paused, because the vendor rejects our calls (HTTP 401); check key" in caplog.text
 
 
+def test_a_pause_without_a_response_does_not_blame_the_vendor(
+    make_harness: MakeHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    harness = make_harness(batches(URL))
+    harness.enqueue(event("a"))
+    harness.round(InvalidCall("ca_bundle '/none' cannot be used"))
+    harness.finish()
+
+    [line] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert line.startswith("vendor: paused, because no request can be sent (ca_bundle '/none' cannot be used). Records")
+
+
 # --- poison ---------------------------------------------------------------------------------------
 
 

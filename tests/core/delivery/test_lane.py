@@ -675,7 +675,7 @@ def test_records_that_the_vendor_does_not_accept_are_counted_and_logged_once(
 
     assert deliver(lane) == {"captured": 3, "delivered": 1, "no_identity": 2}
     [line] = lines(caplog)
-    assert line.startswith("vendor: event 'nobody' skipped, nobody to attribute them to: give user_id=")
+    assert line.startswith("vendor: event 'nobody' skipped, no user or visitor to attribute it to: give user_id=")
 
 
 def test_records_of_an_unsupported_kind_are_not_counted(make: MakeLane, server: Server) -> None:
