@@ -113,8 +113,8 @@ def the_visit_is_one_session(page: Page) -> None:
     expect(page.locator(".lane-name").filter(has_text=re.compile("^Window"))).to_have_count(2)
 
     # The account's page counts no goal of its own, so that its session is known by the time of the refund alone.
-    expect(steps.filter(has_text="tied by time")).to_have_count(1)
-    expect(steps.filter(has_text="tied by time")).to_contain_text("\N{MINUS SIGN}18.5")
+    expect(steps.filter(has_text="linked by time")).to_have_count(1)
+    expect(steps.filter(has_text="linked by time")).to_contain_text("\N{MINUS SIGN}18.5")
     page.get_by_role("link", name="Sessions", exact=True).first.click()
     expect(page.locator(".sessions .row")).to_have_count(1)
 

@@ -286,8 +286,8 @@ def test_a_visit_is_listed_once_and_its_page_says_what_its_time_alone_ties(
     for session in ("s-1", "page-1"):
         page = http.get(f"/sessions/{session}")
         assert names(page) == ["order_processed", "user-signups"]
-        assert "user-signups tied by time" in text(page)
-        assert "order_processed tied by time" not in text(page)
+        assert "user-signups linked by time" in text(page)
+        assert "order_processed linked by time" not in text(page)
         assert "Sessions / s-1" in text(page)
 
 
