@@ -121,11 +121,20 @@ class _Pool:
         self.transport = transport
         self.users = 0
         self.retired = False
-        self.sockets: WeakSet[socket.socket] = WeakSet()
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        # Re-entrant: a finalizer may close a transport. A set that another thread adds to cannot be iterated over.
+        self._lock = threading.RLock()
+
+    def add_socket(self, connection: socket.socket) -> None:
+        """Add the socket of a new connection."""
+        with self._lock:
+            self._sockets.add(connection)
 
     def shutdown_sockets(self) -> None:
         """End all waits for a reply."""
-        for connection in list(self.sockets):
+        with self._lock:
+            connections = list(self._sockets)
+        for connection in connections:
             _shutdown(connection)
 
 
@@ -142,7 +151,7 @@ class _CallTrace:
         """Handle an event; see https://www.encode.io/httpcore/extensions/#trace."""
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             connection = info["return_value"].get_extra_info("socket")
-            self._pool.sockets.add(connection)
+            self._pool.add_socket(connection)
             if self._pool.retired or time.monotonic() >= self._deadline:
                 _shutdown(connection)  # the call has timed out
         elif event.endswith(".send_request_headers.started"):

@@ -304,19 +304,23 @@ def test_an_incomplete_body_does_not_change_the_status(make: MakeTransport, serv
 
 
 def test_a_body_that_drips_is_read_until_the_time_limit(make: MakeTransport, server: Server) -> None:
-    server.will(drip(b"HTTP/1.1 200 OK\r\n\r\n", b"x"))
+    server.will(reply(), drip(b"HTTP/1.1 200 OK\r\n\r\n", b"x"))
+    transport = make()
+    transport.send(call(server.url), AMPLE)  # opens the connection, which the limit below would include
 
-    got = reply_of(make, server, TimeLimits(connect=PATIENCE, read=PATIENCE, total=1.0))
+    got = transport.send(call(server.url), TimeLimits(connect=PATIENCE, read=PATIENCE, total=1.0))
 
     assert got.status == 200
     assert set(got.body) == {ord("x")}
 
 
 def test_a_missing_body_is_waited_for_until_the_total_time_limit(make: MakeTransport, server: Server) -> None:
-    server.will(silence(HEAD))
+    server.will(reply(), silence(HEAD))
+    transport = make()
+    transport.send(call(server.url), AMPLE)  # opens the connection, which the limit below would include
     replies: list[VendorResponse] = []
     limits = TimeLimits(connect=PATIENCE, read=10 * PATIENCE, total=1.0)
-    sender = threading.Thread(target=lambda: replies.append(reply_of(make, server, limits)), daemon=True)
+    sender = threading.Thread(target=lambda: replies.append(transport.send(call(server.url), limits)), daemon=True)
 
     sender.start()
     sender.join(PATIENCE)
@@ -459,6 +463,37 @@ def test_a_call_whose_connection_opens_too_late_is_not_sent(make: MakeTransport,
 
     assert error is not None
     assert server.requests == []
+
+
+def test_connections_may_be_opened_while_others_are_shut_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Connection:
+        pass
+
+    monkeypatch.setattr(module, "_shutdown", lambda connection: None)
+    pool, over = module._Pool(None), threading.Event()
+    opened: Any = [Connection() for _ in range(200)]
+    for connection in opened:
+        pool.add_socket(connection)
+
+    def connect() -> None:
+        while not over.is_set():
+            more: Any = [Connection() for _ in range(50)]
+            for connection in more:
+                pool.add_socket(connection)
+
+    threads = [threading.Thread(target=connect) for _ in range(2)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(2_000):
+            pool.shutdown_sockets()
+    finally:
+        over.set()
+        sys.setswitchinterval(interval)
+        for thread in threads:
+            thread.join()
 
 
 # --- TLS ------------------------------------------------------------------------------------------
