@@ -175,7 +175,7 @@ def test_a_refused_record_says_which_rule_it_broke(http: httpx.Client, inspector
 def test_a_record_whose_cause_is_unknown_leads_to_its_session(http: httpx.Client, inspector: RunningInspector) -> None:
     http.post("/v1/goals/increment", json=goal(), headers=SECRET)
     page = http.get(f"/records/{inspector.store.since(0)[0].id}")
-    assert "SessionSight was not told which request it was." in text(page)
+    assert "This record does not name the request." in text(page)
     assert f'href="/sessions/{SESSION}"' in page.text
 
 
@@ -203,7 +203,7 @@ def test_another_vendors_record_of_the_same_moment_names_the_cause(
     ):
         keep(inspector.store, record(seconds, vendor="analyse", side=side, page_url=url, **tie))
     page = text(http.get(f"/records/{wanted.id}"))
-    assert "The request of your app /pay Saytics was not told, but a record of Analyse.net of the same moment" in page
+    assert "This record does not name the request, but a record of Analyse.net of the same moment does" in page
 
 
 def test_a_body_that_is_not_json_is_shown_as_text_and_a_long_one_is_cut(
@@ -211,7 +211,7 @@ def test_a_body_that_is_not_json_is_shown_as_text_and_a_long_one_is_cut(
 ) -> None:
     [plain] = keep(inspector.store, record(), body=b"\xff<b>no json", fault="fail 500")
     assert "\N{REPLACEMENT CHARACTER}<b>no json" in text(page := http.get(f"/records/{plain.id}"))
-    assert "by a fault that you asked for: fail 500" in text(page)
+    assert "because of an injected fault: fail 500" in text(page)
     [long] = keep(inspector.store, record(), body=b"x" * 100_000)
     assert "… 34,464 more characters" in text(http.get(f"/records/{long.id}"))
     [wide] = keep(inspector.store, record(), body=json.dumps(["y" * 100_000]).encode())
@@ -342,11 +342,11 @@ def test_faults_are_set_by_the_form_and_bite(http: httpx.Client, inspector: Runn
 def test_every_page_says_that_faults_are_on(http: httpx.Client) -> None:
     http.post("/health", data={"fail": "503:0.5", "rate_limit": "10/s"})
     for path in (*PAGES, "/records/0"):
-        assert "Faults are on: fail 503:0.5, rate limit 10/s" in re.sub("<.*?>", "", http.get(path).text)
+        assert "Fault injection is on: fail 503:0.5, rate limit 10/s" in re.sub("<.*?>", "", http.get(path).text)
     assert "Turn all off" in http.get("/health").text
     http.post("/health")
     for path in PAGES:
-        assert "Faults are on" not in http.get(path).text
+        assert "Fault injection is on" not in http.get(path).text
 
 
 def test_a_fault_that_is_none_is_said_beside_its_field(http: httpx.Client) -> None:

@@ -1,7 +1,7 @@
-// Keeps a page up to date, filters at once, and copies. Without this script every page is whole, too.
+// Updates pages, filters immediately, and copies. Pages also work without this script.
 //
-// The server draws. When the stream of server-sent events says that records have arrived, the page's own address is
-// asked for again, and the elements marked `data-live` take over what has changed.
+// The server renders. When the stream of server-sent events reports new records, the page's own URL is requested
+// again, and the elements marked `data-live` are updated with what has changed.
 "use strict";
 
 (() => {
@@ -10,7 +10,7 @@
   const find = (selector, root = document) => root.querySelector(selector);
   const findAll = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-  // --- Taking over what has changed ---------------------------------------------------------------
+  // --- Update changed elements --------------------------------------------------------------------
 
   // Makes `from` equal to `to` in as few steps as possible, so that focus, selection and scroll position stay.
   // Children with an id are recognised by it.
@@ -85,7 +85,7 @@
     find("#live-text").textContent = text;
   }
 
-  // What has come unseen stands in the title as well, where it can be read while another tab is in front.
+  // The number of unseen records is in the title too, where it is visible while another tab is in front.
   function miss(number) {
     live.missed = number;
     document.title = number ? `(${number}) ${title}` : title;
@@ -134,11 +134,11 @@
     }
   }
 
-  // --- What is newer than what is looked at -------------------------------------------------------
+  // --- Records newer than those on the screen -----------------------------------------------------
 
   const newest = { rows: 0 };
 
-  // Rows have come above those that are on the screen, or on a newer page.
+  // New rows are above those on the screen, or on a newer page.
   function showNewer(rows) {
     if (rows > 0 && (older() || scrollY > SCROLLED)) newest.rows += rows;
     find("#newest").textContent = `${newest.rows} newer`;
@@ -183,7 +183,7 @@
     });
   }
 
-  // Which records were looked at, for the way back from one of them.
+  // The list of records, for the way back from one of them.
   function remember() {
     if (location.pathname === "/") sessionStorage.setItem("stream", location.search);
     for (const link of findAll('.crumbs a[href="/"]')) link.href = `/${sessionStorage.getItem("stream") ?? ""}`;

@@ -1,5 +1,5 @@
-// Single keys that move through the pages, and the dialog that lists them; there they can be switched off, too, for those
-// whose speech or hands press keys unawares.
+// Single-key shortcuts, and the dialog that lists them. It can switch them off for people who press keys unintentionally,
+// for instance by speech input.
 "use strict";
 
 (() => {
