@@ -118,4 +118,4 @@ def test_a_server_that_does_not_is_told_at_the_first_request(command: str, shop:
     with started(command.format(port=port), shop):
         until(asked, "it answers")
         assert asked() == 500
-    assert (shop / "log").read_text("utf-8").count(f"{SAID}; no request is served until this is right") == 1
+    assert (shop / "log").read_text("utf-8").count(f"{SAID}; no request is served until this is corrected") == 1
