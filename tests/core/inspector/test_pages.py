@@ -203,7 +203,7 @@ def test_another_vendors_record_of_the_same_moment_names_the_cause(
     ):
         keep(inspector.store, record(seconds, vendor="analyse", side=side, page_url=url, **tie))
     page = text(http.get(f"/records/{wanted.id}"))
-    assert "This record does not name the request, but a record of Analyse.net of the same moment does" in page
+    assert "The request of your app /pay This record does not name the request, but a record of Analyse.net of" in page
 
 
 def test_a_body_that_is_not_json_is_shown_as_text_and_a_long_one_is_cut(
