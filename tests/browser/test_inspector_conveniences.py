@@ -60,7 +60,7 @@ def test_ids_json_and_the_address_of_a_view_are_copied(window: Window, inspector
     page = live(window.open("/?user=%3Cuser%3E", permissions=["clipboard-read", "clipboard-write"]))
     page.add_init_script("window.setTimeout = () => 0")  # or the word is gone before a busy machine has seen it
     page.reload()
-    live(page).get_by_role("button", name="Copy the address of this view").click()
+    live(page).get_by_role("button", name="Copy the URL of this view").click()
     expect(page.locator("#said")).to_have_text("Copied")
     assert copied(page) == f"{inspector.url}/?user=%3Cuser%3E"
 

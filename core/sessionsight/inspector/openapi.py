@@ -74,7 +74,7 @@ def _paths() -> dict[str, Any]:
         },
         "/api/sessions/{id}": {
             "get": _operation(
-                "A session's records as they occurred, and those tied to it",
+                "Records of a session, and those linked to it, in the order in which they occurred",
                 _object(session_id={"type": "string"}, records=_list(record)),
                 [_path("id")],
                 missing=True,

@@ -39,7 +39,7 @@ _LONGEST = 500
 _SAME_MOMENT = 1.0
 """Seconds between records that one request of the app may have caused."""
 _SESSIONS_ASKED = 5
-"""Sessions of the same people that are asked whether a record is tied to them."""
+"""Most sessions of the same people that are searched for a record."""
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _BATCHED = 30.0
 """Seconds by which vendors' batches may arrive apart."""
@@ -126,7 +126,7 @@ class _Pages:
         record = None if number is None else self._store.record(number)
         if record is None:
             return self._not_found_page(
-                request, "No such record", "It may have been cleared, or given way to newer ones."
+                request, "No such record", "It may have been cleared, or removed for newer ones."
             )
         received = self._store.request(record.request_id)
         near = self._related(record)
@@ -185,7 +185,7 @@ class _Pages:
     def _session(self, request: Request) -> Response:
         visit = self._store.visit(request.path_params["id"])
         if visit is None:
-            return self._not_found_page(request, "No such session", "None of the records that are here belongs to it.")
+            return self._not_found_page(request, "No such session", "None of the records belongs to it.")
         records = visit.records
         shown = records[-_LONGEST:]
         return self._page(
@@ -219,7 +219,7 @@ class _Pages:
         goal = self._store.goal(goal_id)
         if goal is None:
             return self._not_found_page(
-                request, "No such goal", "No accepted record has reached it, of those that are here."
+                request, "No such goal", "None of the accepted records is for this goal."
             )
         points = self._store.goal_series(goal_id, buckets=120)
         low, high = charts.bounds(points)
@@ -276,7 +276,7 @@ class _Pages:
         """For people a page; for programs, which may have a vendor's address slightly wrong, what they expect."""
         if "text/html" not in request.headers.get("accept", ""):
             raise HTTPException(404)
-        return self._not_found_page(request, "No such page", "The address may be mistyped, or from another version.")
+        return self._not_found_page(request, "No such page", "The URL may be mistyped, or from another version.")
 
     def _not_found_page(self, request: Request, what: str, why: str) -> Response:
         return self._page(request, "missing.html", here="", status=404, what=what, why=why)

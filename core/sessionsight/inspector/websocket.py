@@ -2,7 +2,7 @@
 
 The vendor's script prefers it and falls back to `POST /v1/ingest`, whose bodies are its messages:
 https://github.com/SessionSight/sdks (insights/src). A server without a websocket library gets a plain request here,
-which is told the same.
+which gets the same response.
 """
 
 from __future__ import annotations
