@@ -127,7 +127,8 @@ class Dispatcher:
             self.schedule.schedule_retry(job, now + self._backoff(1))
             return
         if len(ours) < len(job.entries):  # the others were given back while the call was prepared
-            job.pop_entries()
+            kept = {entry.record.random for entry in ours}
+            self.schedule.unblock([entry for entry in job.pop_entries() if entry.record.random not in kept])
             if ours:
                 self.schedule.push_front([job.subset(ours)])
             return

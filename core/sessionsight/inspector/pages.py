@@ -218,9 +218,7 @@ class _Pages:
         goal_id = request.path_params["id"]
         goal = self._store.goal(goal_id)
         if goal is None:
-            return self._not_found_page(
-                request, "No such goal", "None of the accepted records is for this goal."
-            )
+            return self._not_found_page(request, "No such goal", "None of the accepted records is for this goal.")
         points = self._store.goal_series(goal_id, buckets=120)
         low, high = charts.bounds(points)
         grid = charts.round_steps(low, high, whole=not goal.money)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessionsight.capture.records import QueuedRecord
+from sessionsight.capture.records import Alias, Identify, QueuedRecord
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.queue.memory import MemoryQueue
 from sessionsight.delivery.sender_pool import SenderPool
@@ -22,6 +22,7 @@ from sessionsight.delivery.threads import WakeEvent
 from sessionsight.delivery.transport import InvalidCall, NotSent, OutcomeUnknown, TimeLimits
 from sessionsight.destinations.base import Action, VendorRequest, VendorResponse, Verdict
 from sessionsight.log import LaneLogger, ThrottledLogger
+from sessionsight.request.context import TrackingContext
 from tests.core.delivery.kit import Vendor, batches, deaths, event, goal, labels, make_queue, quick, singles, tally
 from tests.support.examples import examples
 from tests.support.server import PATIENCE
@@ -719,6 +720,20 @@ def test_the_rest_of_a_call_is_sent_without_the_records_given_back() -> None:
     harness.run_once(in_flight=1)
 
     assert harness.answer(OK) == ["a", "c"]
+    harness.run_once(in_flight=0)
+
+
+def test_records_about_a_person_do_not_wait_for_one_that_was_given_back() -> None:
+    harness, marks = marking(batches(URL))
+    marks.given_back = {"identify"}
+    context, now = TrackingContext(), time.time()
+    harness.enqueue(QueuedRecord(Identify(random=b"1" * 10, time=now, user_id="user_1"), context, now))
+    harness.run_once(in_flight=0)
+
+    harness.enqueue(QueuedRecord(Alias(random=b"2" * 10, time=now, user_id="user_1", alias="visitor"), context, now))
+
+    assert harness.next_call() == ["alias"]
+    harness.answer(OK)
     harness.run_once(in_flight=0)
 
 
