@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 BENCH_READY := $(VENV)/.installed-bench
 CHAOS_READY := $(VENV)/.installed-chaos
-DOCS_READY := $(VENV)/.installed-docs
+DOCS_VENV := $(VENV)-docs
+DOCS_READY := $(DOCS_VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The tests start hundreds of Python processes, each of which would compile every module again.
@@ -40,8 +41,10 @@ $(CHAOS_READY): $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[chaos]'
 	@touch $@
 
-$(DOCS_READY): $(READY)
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+# Apart from the tests, because servers reload by watchdog where it is installed.
+$(DOCS_READY): pyproject.toml
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --quiet --editable '.[docs]'
 	@touch $@
 
 $(BENCH_READY): $(READY)
@@ -81,7 +84,7 @@ chaos: $(CHAOS_READY) ## Inject faults, kill workers and fuzz for minutes, and a
 	$(BIN)/python -m tests.chaos.run $(ARGS)
 
 docs: $(DOCS_READY) ## Build the documentation site into site/ and check its links
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
 
 screenshots: $(READY) ## Create the screenshots of the inspector in docs/images (needs Chromium)
 	$(BIN)/python scripts/screenshots.py
@@ -98,6 +101,6 @@ build: $(READY) ## Build wheel and sdist into dist/ and check their contents
 	$(BIN)/python scripts/check_dist.py dist
 
 clean: ## Remove the virtual environment and all generated files
-	rm -rf $(VENV) build dist site htmlcov .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(DOCS_VENV) build dist site htmlcov .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -f .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
