@@ -27,6 +27,9 @@ __all__ = [
     "unregister_engine",
 ]
 
+# Seconds until a signal that has interrupted delivery is sent again.
+_SIGNAL_AGAIN = 0.01
+
 
 class Closable(Protocol):
     """An object that has to be closed before the process ends."""
@@ -169,8 +172,25 @@ def install_sigterm() -> None:
     previous = signal.getsignal(signal.SIGTERM)
 
     def handle(number: int, frame: FrameType | None) -> None:
+        if _is_delivering(frame):
+            again = threading.Timer(_SIGNAL_AGAIN, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
         if callable(previous):
             previous(number, frame)
         sys.exit(128 + number)
 
     signal.signal(signal.SIGTERM, handle)
+
+
+def _is_delivering(frame: FrameType | None) -> bool:
+    """Return True if a signal has interrupted a thread of delivery, which must account for its records first.
+
+    Signals are handled on the main thread, which runs all threads where gevent or eventlet has replaced them.
+    """
+    while frame is not None:
+        if frame.f_code.co_name == "_run" and frame.f_globals.get("__name__", "").startswith(f"{__package__}."):
+            return True
+        frame = frame.f_back
+    return False

@@ -350,6 +350,29 @@ install_sigterm()
     assert names(server) == ["signal 15"]
 
 
+def test_sigterm_waits_for_a_thread_of_delivery_that_runs_on_the_main_thread(server: Server) -> None:
+    """As all threads do where gevent or eventlet has replaced them."""
+    script = """
+from sessionsight.delivery.lifecycle import install_sigterm
+from sessionsight.delivery.submit_queue import SubmitQueue
+
+def process(batches):
+    signal.raise_signal(signal.SIGTERM)
+    print(*batches, flush=True)
+    submit_queue._stopped = True
+
+install_sigterm()
+submit_queue = SubmitQueue(process, print, linger=0)
+submit_queue._inbox.append("batch")
+submit_queue._run()
+"""
+    process = start_in_memory(script + WAIT_FOR_TERM, server)
+
+    out, _ = finish(process, code=128 + signal.SIGTERM)
+
+    assert out.startswith("batch\n"), out
+
+
 def test_no_sigterm_handler_is_installed_by_default(server: Server) -> None:
     out, _ = run(
         "client = make()\ncapture(client, 'a')\nprint(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)", server
