@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -65,6 +67,31 @@ def test_repeatedly_created_clients_leave_no_threads(server: Server, spool: str,
     until(lambda: len(lifecycle._engines) == kept, "no engine is left to be closed at exit")
     arrived = b"".join(request.body for request in server.requests)
     assert arrived.count(b"seen") == arrived.count(b"signups") == 2 * 5, "each vendor accepts both"
+
+
+@pytest.mark.parametrize("fault", ["busy", "unusable"])
+def test_a_client_whose_file_failed_ends_without_garbage_collection(server: Server, tmp_path: Path, fault: str) -> None:
+    """A traceback that is kept would keep the client that called."""
+    path = tmp_path / "spool.db"
+    client = make(server, spool=f"sqlite:///{path}", spool_busy_timeout=0.01)
+    if fault == "busy":
+        capture(client)
+        assert client.flush(20.0)
+    else:
+        path.mkdir()
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.ExitStack() as stack:
+            if fault == "busy":
+                other = stack.enter_context(contextlib.closing(sqlite3.connect(path, isolation_level=None)))
+                other.execute("BEGIN IMMEDIATE")
+            capture(client)
+        gone = weakref.ref(client)
+        del client
+        until(lambda: gone() is None, "the client is gone")
+    finally:
+        gc.enable()
 
 
 def test_a_client_ends_without_a_garbage_collection(server: Server) -> None:

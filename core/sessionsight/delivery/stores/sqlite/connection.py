@@ -241,16 +241,23 @@ class SqliteConnection:
             try:
                 yield self._connection or self._open()
             except sqlite3.Error as error:
-                mapped = map_sqlite_error(error)
-                if not isinstance(mapped, StoreBusy):
-                    self._handle_failure(mapped)
-                raise mapped from error
+                raise self._handled(map_sqlite_error(error)) from error
             finally:
                 self._inside = False
                 if self._closed:
                     self._close_connection()
         finally:
             self._lock.release()
+
+    def _handled(self, error: StoreError) -> StoreError:
+        """Handle an error, and return it to be raised.
+
+        An exception that a frame of its own traceback names would keep all callers alive, the request included, until
+        the garbage collector runs.
+        """
+        if not isinstance(error, StoreBusy):
+            self._handle_failure(error)
+        return error
 
     def _handle_failure(self, error: StoreError) -> None:
         # Opening a file needs space, so the connection stays open on a full disk.
@@ -266,7 +273,7 @@ class SqliteConnection:
         now = time.monotonic()
         if now >= self._cool_down_until:
             self._cool_down_until = now + _COOL_DOWN
-        self._last_error = error
+        self._last_error = type(error)(*error.args)  # without the traceback
 
     def _open(self) -> sqlite3.Connection:
         if self.pid != os.getpid():
@@ -274,12 +281,10 @@ class SqliteConnection:
         try:
             connection = self._connect()
         except OSError as error:
-            mapped = (ForeignDatabase if isinstance(error, FileNotFoundError) else StoreUnavailable)(str(error))
-            self._handle_failure(mapped)
-            raise mapped from error
+            kind = ForeignDatabase if isinstance(error, FileNotFoundError) else StoreUnavailable
+            raise self._handled(kind(str(error))) from error
         except StoreError as error:
-            if not isinstance(error, StoreBusy):
-                self._handle_failure(error)
+            self._handled(error)
             raise
         self._connection = connection
         suffixes = database_files.FILE_SUFFIXES
