@@ -187,7 +187,10 @@ class Vendor:
                 pass
             plain.close()
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            plain.abort()
+            pass
+        finally:
+            if not plain.is_closing():
+                plain.abort()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request, and return whether the connection can be used again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import sqlite3
@@ -108,9 +109,13 @@ class _Server(uvicorn.Server):
         )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End all."""
+        """End all streams and connections."""
         self._app.state.feed.close()
         await super().shutdown(sockets)
+        # uvicorn does not close a connection that was accepted during the shutdown.
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)
 
 
 def _listen(options: Options) -> socket.socket:

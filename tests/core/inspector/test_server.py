@@ -1,6 +1,7 @@
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -31,6 +32,17 @@ def test_stopping_ends_streams_and_those_who_wait() -> None:
     assert stream.text == "retry: 1000\n\n"
     assert wait.json() == {"count": 0, "reached": False}
     assert not inspector._thread.is_alive()
+
+
+def test_stopping_closes_a_connection_that_uvicorn_leaves_open() -> None:
+    late = Mock()
+    inspector = run_in_thread()
+    inspector._server.config.timeout_graceful_shutdown = 0
+    inspector._server.server_state.connections.add(late)
+
+    inspector.stop()
+
+    late.transport.abort.assert_called_once_with()
 
 
 def test_a_taken_port_is_told_with_a_remedy() -> None:
