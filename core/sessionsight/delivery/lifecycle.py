@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Protocol
 
+from sessionsight.delivery import threads
 from sessionsight.log import logger
 
 __all__ = [
@@ -84,6 +85,7 @@ def close_all() -> None:
     _engines.clear()
     if not closables:
         return
+    _log_exceptions(threads.prepare_gevent_for_exit)
     deadline = time.monotonic() + max(closable.shutdown_timeout for closable in closables)
     for closable in closables:
         _log_exceptions(closable.begin_shutdown, deadline)
@@ -91,9 +93,9 @@ def close_all() -> None:
         _log_exceptions(closable.finish_shutdown, deadline)
 
 
-def _log_exceptions(step: Callable[[float], object], deadline: float) -> None:
+def _log_exceptions(step: Callable[..., object], *arguments: float) -> None:
     try:
-        step(deadline)
+        step(*arguments)
     except Exception:
         logger.exception("internal error at the end of the process")
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from contextvars import Context
 from threading import Thread
 
-__all__ = ["WakeEvent", "available", "hide_trio", "start_in_empty_context"]
+__all__ = ["WakeEvent", "available", "hide_trio", "prepare_gevent_for_exit", "start_in_empty_context"]
 
 # Seconds; far below what the operating system can count, and waking once too often does no harm.
 _LONGEST_WAIT = 3600.0
@@ -40,6 +40,29 @@ def hide_trio() -> None:
     patcher = sys.modules.get("eventlet.patcher")
     if patcher is not None and patcher.is_monkey_patched("socket"):
         sys.modules.setdefault("trio", None)  # type: ignore[arg-type]  # Python's own way to say "not installed"
+
+
+def prepare_gevent_for_exit() -> None:
+    """Let gevent's greenlets send at exit without new threads and processes.
+
+    Python 3.12.0 to 3.12.2 cannot start any at exit (https://github.com/python/cpython/issues/113964), and gevent
+    resolves host names in a thread.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("socket"):
+        return
+    # httpcore imports trio where it is installed, which starts a process. trio does not run under gevent anyway.
+    sys.modules.setdefault("trio", None)  # type: ignore[arg-type]  # as above
+    try:
+        monkey.get_original("_thread", "start_new_thread")(int, ())
+    except RuntimeError:
+        from gevent import get_hub  # type: ignore[import-untyped]
+        from gevent.resolver import blocking, thread  # type: ignore[import-untyped]
+
+        hub = get_hub()
+        if isinstance(hub.resolver, thread.Resolver):
+            # It blocks all greenlets during a lookup, but at exit only delivery runs.
+            hub.resolver = blocking.Resolver()
 
 
 class WakeEvent:
