@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -107,7 +107,7 @@ class SqliteConnection:
         Raises:
             StoreError: The file cannot be read.
         """
-        return self._retry_until(time.monotonic() + timeout, partial(self._read_once, work))
+        return self._retry_until(time.monotonic() + timeout, partial(self._exclusive, work))
 
     @property
     def is_full(self) -> bool:
@@ -210,28 +210,27 @@ class SqliteConnection:
     def _write_once(self, work: Callable[[sqlite3.Connection], T], deadline: float, *, yields: bool = False) -> T:
         if (last := self._last_error) is not None and time.monotonic() < self._cool_down_until:
             raise type(last)(*last.args)
-        with self._exclusive(deadline) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            started = time.monotonic()
-            try:
-                result = work(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                _roll_back(connection)
-                raise
-            self._last_error = None
-            if yields:
-                now = time.monotonic()
-                self._yield_until = now + (now - started)
-            return result
+        return self._exclusive(partial(self._transaction, work, yields=yields), deadline)
 
-    def _read_once(self, work: Callable[[sqlite3.Connection], T], deadline: float) -> T:
-        with self._exclusive(deadline) as connection:
-            return work(connection)
+    def _transaction(
+        self, work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection, *, yields: bool
+    ) -> T:
+        connection.execute("BEGIN IMMEDIATE")
+        started = time.monotonic()
+        try:
+            result = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            _roll_back(connection)
+            raise
+        self._last_error = None
+        if yields:
+            now = time.monotonic()
+            self._yield_until = now + (now - started)
+        return result
 
-    @contextlib.contextmanager
-    def _exclusive(self, deadline: float) -> Iterator[sqlite3.Connection]:
-        """Return the connection for exclusive use by this thread; map errors, and close it after most of them."""
+    def _exclusive(self, work: Callable[[sqlite3.Connection], T], deadline: float) -> T:
+        """Use the connection on this thread alone; map errors, and close it after most of them."""
         if not self._lock.acquire(timeout=max(deadline - time.monotonic(), 0)):
             raise StoreBusy("another thread is writing")
         try:
@@ -239,7 +238,7 @@ class SqliteConnection:
                 raise ReentrantCall("this thread is writing already")
             self._inside = True
             try:
-                yield self._connection or self._open()
+                return work(self._connection or self._open())
             except sqlite3.Error as error:
                 raise self._handled(map_sqlite_error(error)) from error
             finally:
