@@ -31,6 +31,7 @@ import django
 from django.conf import settings
 INSTALLED_APPS, MIDDLEWARE = [], []
 {lines}
+SESSIONSIGHT["SHUTDOWN_TIMEOUT"] = 20.0  # for a busy machine
 settings.configure(
     INSTALLED_APPS=INSTALLED_APPS, MIDDLEWARE=MIDDLEWARE, SESSIONSIGHT=SESSIONSIGHT, ROOT_URLCONF="__main__",
     ALLOWED_HOSTS=["testserver"],
