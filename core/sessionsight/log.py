@@ -14,6 +14,7 @@ import traceback
 from collections import deque
 from pathlib import PurePath
 
+from sessionsight.clock import Clock
 from sessionsight.errors import escape_control_characters
 
 __all__ = ["LaneLogger", "ThrottledLogger", "caller_location", "logger"]
@@ -31,9 +32,11 @@ class ThrottledLogger:
 
     Args:
         buffered: Keep messages until `flush_buffered` is called.
+        clock: Measures the minute.
     """
 
-    def __init__(self, *, buffered: bool = False) -> None:
+    def __init__(self, *, buffered: bool = False, clock: Clock = time) -> None:
+        self._clock = clock
         self._buffered = buffered
         self._buffer: deque[tuple[int, str]] = deque(maxlen=_MAX_BUFFERED)
         self._last: dict[str, tuple[float, int]] = {}
@@ -41,7 +44,7 @@ class ThrottledLogger:
     def log(self, level: int, message: str, *, key: str | None = None) -> None:
         """Log a message, unless one with the same key, by default the message itself, was logged in the last minute."""
         key = message if key is None else key
-        now = time.monotonic()
+        now = self._clock.monotonic()
         last, suppressed = self._last.get(key, (float("-inf"), 0))
         if now - last < _INTERVAL:
             self._last[key] = (last, suppressed + 1)

@@ -7,9 +7,8 @@ but Hypothesis's own.
 from __future__ import annotations
 
 import math
-import sys
+import random
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -33,6 +32,7 @@ from sessionsight.destinations.base import VendorRequest, VendorResponse
 from sessionsight.log import LaneLogger, ThrottledLogger
 from tests.core.delivery.kit import USER, Vendor, quick
 from tests.core.delivery.spools import abandon
+from tests.support.clock import FrozenClock
 from tests.support.examples import examples
 
 ANSWERS: dict[str, VendorResponse | TransportError] = {
@@ -49,22 +49,6 @@ ANSWERS: dict[str, VendorResponse | TransportError] = {
 }
 UNKNOWN = {"broken", "hung up"}
 MAX_AGE = 5_000.0
-
-
-class Clock:
-    """A `time` module that is advanced by rules."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def time(self) -> float:
-        return 1_767_225_600.0 + self.now
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(time, name)
 
 
 class Hands:
@@ -110,11 +94,8 @@ class LaneModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock = Clock()
+        self.clock = FrozenClock()
         self.patch = pytest.MonkeyPatch()
-        for name, module in list(sys.modules.items()):
-            if name.startswith("sessionsight.delivery") and getattr(module, "time", None) is time:
-                self.patch.setattr(module, "time", self.clock)
         self.offered: Counter[str] = Counter()
         self.duplicates = 0
         self.said: dict[str, list[str]] = {}
@@ -131,7 +112,7 @@ class LaneModel(RuleBasedStateMachine):
         self.wait = 0.0
 
     def open_spool(self, options: DeliveryOptions) -> Spool:
-        return MemorySpool(options)
+        return MemorySpool(options, clock=self.clock)
 
     @initialize(
         idempotent=st.booleans(),
@@ -163,7 +144,13 @@ class LaneModel(RuleBasedStateMachine):
 
         self.patch.setattr(self.queue, "dead_letter", note_and_die)
         self.dispatcher = Dispatcher(
-            self.vendor, self.queue, hands, self.options, LaneLogger("vendor", ThrottledLogger(buffered=True))
+            self.vendor,
+            self.queue,
+            hands,
+            self.options,
+            LaneLogger("vendor", ThrottledLogger(buffered=True)),
+            clock=self.clock,
+            random=random.Random(0).random,
         )
 
     # --- rules -------------------------------------------------------------------------------------
@@ -333,7 +320,9 @@ class DurableLaneModel(LaneModel):
         self.folder = tempfile.TemporaryDirectory()
 
     def open_spool(self, options: DeliveryOptions) -> Spool:
-        return open_spool(f"sqlite:///{self.folder.name}/spool.db", options, ThrottledLogger(buffered=True))
+        return open_spool(
+            f"sqlite:///{self.folder.name}/spool.db", options, ThrottledLogger(buffered=True), clock=self.clock
+        )
 
     @precondition(lambda self: hasattr(self, "queue"))
     @rule()
@@ -363,12 +352,3 @@ TestLaneInMemory = LaneModel.TestCase
 TestLaneInMemory.settings = settings(max_examples=examples(1.5), stateful_step_count=40)
 TestLaneInAFile = DurableLaneModel.TestCase
 TestLaneInAFile.settings = settings(max_examples=examples(0.5), stateful_step_count=40)
-
-
-def test_every_module_of_delivery_uses_the_models_clock() -> None:
-    model = LaneModel()
-    try:
-        for name in (Dispatcher.__module__, MemorySpool.__module__):
-            assert vars(sys.modules[name])["time"] is model.clock
-    finally:
-        model.patch.undo()

@@ -1,10 +1,10 @@
 import logging
-import types
 
 import pytest
 
 from sessionsight import log
 from sessionsight.log import ThrottledLogger, caller_location
+from tests.support.clock import FrozenClock
 
 Messages = list[tuple[str, str]]
 
@@ -14,26 +14,19 @@ def messages(caplog: pytest.LogCaptureFixture) -> Messages:
     return [(record.levelname, record.getMessage()) for record in caplog.records]
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
-    """A clock that a test sets."""
-    clock = types.SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(log, "time", types.SimpleNamespace(monotonic=lambda: clock.now))
-    return clock
-
-
 def test_a_message_is_logged_once_a_minute_and_its_repetitions_are_counted(
-    caplog: pytest.LogCaptureFixture, clock: types.SimpleNamespace
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    throttled = ThrottledLogger()
+    clock = FrozenClock()
+    throttled = ThrottledLogger(clock=clock)
     for _ in range(4):
         throttled.log(logging.WARNING, "the vendor is down")
     throttled.log(logging.ERROR, "something else")
-    clock.now += 59.9
+    clock.sleep(59.9)
     throttled.log(logging.WARNING, "the vendor is down")
-    clock.now += 0.1
+    clock.sleep(0.1)
     throttled.log(logging.WARNING, "the vendor is down")
-    clock.now += 60
+    clock.sleep(60)
     throttled.log(logging.WARNING, "the vendor is down")
     assert messages(caplog) == [
         ("WARNING", "the vendor is down"),

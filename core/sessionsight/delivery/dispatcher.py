@@ -12,6 +12,7 @@ from os import urandom
 
 from sessionsight.callbacks import run
 from sessionsight.capture.records import QueuedRecord
+from sessionsight.clock import Clock
 from sessionsight.delivery.before_send import BeforeSendFilter
 from sessionsight.delivery.credential_watch import CredentialWatcher
 from sessionsight.delivery.options import DeliveryOptions, DeliveryProblem
@@ -38,8 +39,23 @@ _SUPPRESSED_INTERVAL = 0.05
 _ANY = (Exception, SystemExit)
 
 
+def _random() -> float:
+    # Not the random module, which takes longer to import than all of delivery.
+    return int.from_bytes(urandom(4), "big") / 2**32
+
+
 class Dispatcher:
-    """Decides what one lane sends, and what happens to it then."""
+    """Decides what one lane sends, and what happens to it then.
+
+    Args:
+        destination: The lane's vendor.
+        queue: The lane's queue.
+        senders: Sends the calls.
+        options: Time limits and callbacks.
+        logger: For problems with the vendor.
+        clock: The time of ages, retries and pauses.
+        random: Returns numbers from 0 up to 1, which give retries their jitter.
+    """
 
     def __init__(
         self,
@@ -48,7 +64,12 @@ class Dispatcher:
         senders: SenderPool,
         options: DeliveryOptions,
         logger: LaneLogger,
+        *,
+        clock: Clock = time,
+        random: Callable[[], float] = _random,
     ) -> None:
+        self._clock = clock
+        self._random = random
         self._destination = destination
         self._limits = destination.limits
         self._max_age = self._limits.max_age or options.max_age
@@ -77,7 +98,7 @@ class Dispatcher:
     @property
     def state(self) -> str:
         """The state of the gate, for statistics."""
-        return self._gate.state(time.monotonic())
+        return self._gate.state(self._clock.monotonic())
 
     def resume(self) -> None:
         """End a pause or a backoff. May be called from any thread."""
@@ -100,7 +121,7 @@ class Dispatcher:
                 f"the queue is full, {evicted} records were dropped; the vendor is down or slower than the app",
                 key="queue_full",
             )
-        while (now := time.monotonic()) < self.deadline:
+        while (now := self._clock.monotonic()) < self.deadline:
             if test_mode.active and test_mode.blocks(self._destination):
                 return _SUPPRESSED_INTERVAL
             self._resume_if_credentials_changed(now)
@@ -146,7 +167,7 @@ class Dispatcher:
     def _render(self, job: Job, now: float) -> VendorRequest | None:
         """Return the job's call. None if it needs several, which become jobs of their own, or if none can be made."""
         job.call = None
-        job.rendered_at = time.time()
+        job.rendered_at = self._clock.time()
         try:
             calls = list(self._destination.build_requests(job.entries, now=job.rendered_at))
             sizes = [len(call.entries) for call in calls]
@@ -169,7 +190,7 @@ class Dispatcher:
 
     def _expire(self, job: Job) -> bool:
         """Dead-letter entries over the maximum age. Return True if any entry is left."""
-        oldest = time.time() - self._max_age
+        oldest = self._clock.time() - self._max_age
         if any(entry.enqueued_at < oldest for entry in job.entries):
             entries = job.entries
             job.entries = [entry for entry in entries if entry.enqueued_at >= oldest]
@@ -180,7 +201,7 @@ class Dispatcher:
     # --- results ---------------------------------------------------------------------------------
 
     def _handle_result(self, job: Job, call: VendorRequest, result: VendorResponse | TransportError) -> None:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if isinstance(result, VendorResponse):
             try:
                 verdict = self._destination.classify(call, result)
@@ -346,12 +367,7 @@ class Dispatcher:
 
     def _retry_after(self, reply: VendorResponse | None) -> float | None:
         header = reply.headers.get("retry-after") if reply else None
-        return parse_retry_after(header, now=time.time(), limit=self._options.retry_after_max)
+        return parse_retry_after(header, now=self._clock.time(), limit=self._options.retry_after_max)
 
     def _backoff(self, failures: int) -> float:
-        return backoff(failures, base=self._options.backoff_base, limit=self._options.backoff_max, random=_random)
-
-
-def _random() -> float:
-    # Not the random module, which takes longer to import than all of delivery.
-    return int.from_bytes(urandom(4), "big") / 2**32
+        return backoff(failures, base=self._options.backoff_base, limit=self._options.backoff_max, random=self._random)

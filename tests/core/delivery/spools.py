@@ -17,20 +17,23 @@ from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
 from sessionsight.delivery.stores.sqlite.store import SqliteStore
 from sessionsight.log import ThrottledLogger
 from tests.core.delivery.kit import tally
+from tests.support.clock import RunningClock
 
 LANE = "vendor"
 
 
 class SqliteSpool(DurableSpool):
-    """A spool over a SQLite store."""
+    """A spool over a SQLite store, whose clock a test advances."""
 
     store: SqliteStore
+    clock: RunningClock
 
 
 def sqlite_spool(path: Path, *lanes: str, **options: Any) -> SqliteSpool:
     """Return a spool with lanes. Its busy timeout is long, so that a slow machine does not fail a test."""
     chosen, logger = DeliveryOptions(**{"spool_busy_timeout": 20.0, **options}), ThrottledLogger()
-    spool = SqliteSpool(SqliteStore(str(path), chosen, logger), chosen, logger)
+    clock = RunningClock()
+    spool = SqliteSpool(SqliteStore(str(path), chosen, logger, clock=clock), chosen, logger, clock=clock)
     for lane in lanes or (LANE,):
         spool.lane(lane)
     return spool
@@ -40,6 +43,12 @@ def enter(
     spool: Spool, entries: Iterable[QueuedRecord], dropped: Sequence[DropReason] = (), *, lane: str = LANE
 ) -> None:
     spool.enqueue([LaneBatch(lane, list(entries), dropped)])
+
+
+def maintain(spool: SqliteSpool) -> None:
+    """Run the maintenance of a lane when it is due next. A cool-down after a failure is over by then."""
+    spool.clock.advance(2.0)
+    spool.lane(LANE).maintain()
 
 
 def letter(entry: QueuedRecord, reason: str = "refused") -> DeadLetter:

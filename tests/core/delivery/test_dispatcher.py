@@ -24,6 +24,7 @@ from sessionsight.destinations.base import Action, VendorRequest, VendorResponse
 from sessionsight.log import LaneLogger, ThrottledLogger
 from sessionsight.request.context import TrackingContext
 from tests.core.delivery.kit import Vendor, batches, deaths, event, goal, labels, make_queue, quick, singles, tally
+from tests.support.clock import RunningClock
 from tests.support.examples import examples
 from tests.support.server import PATIENCE
 
@@ -82,8 +83,15 @@ class Harness:
         self.wake = WakeEvent()
         self.queue = queue or make_queue(**options)
         self.senders = SenderPool(self.transport, name="harness", wake=self.wake)
+        self.clock = RunningClock()
         self.dispatcher = Dispatcher(
-            vendor, self.queue, self.senders, quick(**options), LaneLogger(vendor.name, ThrottledLogger())
+            vendor,
+            self.queue,
+            self.senders,
+            quick(**options),
+            LaneLogger(vendor.name, ThrottledLogger(clock=self.clock)),
+            clock=self.clock,
+            random=lambda: 0.9,
         )
 
     def enqueue(self, *entries: QueuedRecord) -> None:
@@ -212,10 +220,7 @@ def test_retry_after_is_obeyed_when_the_outcome_is_unknown(make_harness: MakeHar
     assert harness.counts == {"captured": 2, "dead": 1, "pending": 1}
 
 
-def test_a_few_failures_delay_only_their_own_records(
-    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sessionsight.delivery.dispatcher._random", lambda: 0.9)
+def test_a_few_failures_delay_only_their_own_records(make_harness: MakeHarness) -> None:
     harness = make_harness(batches(URL), backoff_base=LONG, backoff_max=LONG)
     harness.enqueue(event("a"))
     assert harness.round(http(500)) == ["a"]
@@ -391,8 +396,8 @@ def test_a_key_that_changes_on_every_call_does_not_defeat_the_pause(make_harness
     for _ in range(6):
         harness.round(http(401))
         harness.run_once(in_flight=0)
-        intervals.append(round(watch.next_check - time.monotonic()))
-        watch.next_check = 0.0  # that time has passed
+        intervals.append(round(watch.next_check - harness.clock.monotonic()))
+        harness.clock.advance(intervals[-1])
 
     assert intervals == [1, 2, 4, 8, 10, 10]
 
@@ -411,23 +416,23 @@ def test_a_key_that_cannot_be_read_during_a_pause_does_not_count_as_changed(make
     for state in (RuntimeError("the vault is sealed"), "old"):
         keys.append(state)
         harness.run_once(in_flight=0)
-        harness.dispatcher._credentials.next_check = 0.0  # that time has passed
+        harness.clock.advance(1.0)
         assert harness.run_once(in_flight=0) > 0
 
     keys.append("new")
-    harness.dispatcher._credentials.next_check = 0.0
+    harness.clock.advance(1.0)
     harness.run_once(in_flight=1)
     assert harness.counts == {"captured": 1, "pending": 1}
 
 
 def test_a_pause_is_logged_once_however_often_it_probes(
-    make_harness: MakeHarness, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    make_harness: MakeHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("sessionsight.log._INTERVAL", 0.0)  # as if a minute passed between any two lines
     harness = make_harness(batches(URL))
     harness.enqueue(event("a"))
     for _ in range(5):
         harness.round(http(401))
+        harness.clock.advance(60.0)  # the same line may be logged again
     harness.finish()
 
     assert [record.levelname for record in caplog.records if record.levelno >= logging.WARNING] == ["ERROR"]

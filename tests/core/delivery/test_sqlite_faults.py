@@ -19,25 +19,29 @@ from msgspec.structs import replace
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.queue.claims import Claims
 from sessionsight.delivery.stores.errors import StoreFull
-from sessionsight.delivery.stores.sqlite import connection as spool_file
 from sessionsight.delivery.stores.sqlite import schema
 from sessionsight.delivery.stores.sqlite.database_files import FILE_SUFFIXES
 from sessionsight.delivery.stores.sqlite.errors import map_sqlite_error
 from sessionsight.request.context import TrackingContext
 from tests.core.delivery.kit import event, goal, labels
-from tests.core.delivery.spools import LANE, SqliteSpool, claim, counts, enter, letter, query, sound, sqlite_spool
+from tests.core.delivery.spools import (
+    LANE,
+    SqliteSpool,
+    claim,
+    counts,
+    enter,
+    letter,
+    maintain,
+    query,
+    sound,
+    sqlite_spool,
+)
 from tests.support.server import PATIENCE
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "spool.db"
-
-
-@pytest.fixture(autouse=True)
-def no_cool_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Disable the cool-down after a failure."""
-    monkeypatch.setattr(spool_file, "_COOL_DOWN", 0.0)
 
 
 @pytest.fixture
@@ -48,12 +52,6 @@ def spools() -> Iterator[list[SqliteSpool]]:
     for spool in spools:
         spool.lane(LANE).close()
         spool.close()
-
-
-def tend(spool: SqliteSpool) -> None:
-    """Run the periodic maintenance of the lane's thread."""
-    spool.lane(LANE)._next_maintenance = 0.0
-    spool.lane(LANE).maintain()
 
 
 def query_without_log(path: Path, sql: str) -> list[tuple[object, ...]]:
@@ -94,7 +92,7 @@ def test_a_file_that_is_not_a_database_is_quarantined(
 
     enter(spool, [event("a")])
     enter(spool, [event("b")])
-    tend(spool)
+    maintain(spool)
 
     assert counts(spool.lane(LANE)) == {"captured": 2, "pending": 2}
     assert sorted(labels(claim(spool.lane(LANE), 2))) == ["a", "b"]
@@ -115,7 +113,7 @@ def test_a_file_that_is_damaged_while_it_is_open_is_quarantined(
 
     for name in "abc":
         enter(spool, [event(name)])
-        tend(spool)
+        maintain(spool)
 
     assert counts(spool.lane(LANE)) == {"captured": 3, "pending": 3}
     assert len(list(path.parent.glob("spool.db.corrupt-*"))) == 1
@@ -174,7 +172,7 @@ def test_a_process_killed_during_a_checkpoint_leaves_a_usable_file(
         Path(f"{path}-lock").touch()
 
     spools.append(spool := sqlite_spool(path))
-    tend(spool)
+    maintain(spool)
 
     assert counts(spool.lane(LANE)) == {"captured": 101, "pending": 101}
     assert list(path.parent.glob("*corrupt*")) == []
@@ -243,7 +241,7 @@ def test_two_processes_quarantine_a_damaged_file_once(path: Path, spools: list[S
         enter(spool, [event("a")])
     for spool in spools:
         enter(spool, [event("b")])
-        tend(spool)
+        maintain(spool)
 
     assert counts(spools[0].lane(LANE)) == {"captured": 4, "pending": 4}
     assert len(list(path.parent.glob("*corrupt*"))) == 1
@@ -283,7 +281,7 @@ def test_records_wait_in_memory_if_the_folder_is_missing(
 
     path.parent.mkdir(parents=True)
     enter(spool, [event("d")])
-    tend(spool)
+    maintain(spool)
 
     assert counts(queue) == {"captured": 4, "delivered": 1, "dead": 1, "pending": 2}
     assert labels(queue.dead_letters()) == ["b"]
@@ -317,7 +315,7 @@ def test_a_read_only_file_is_not_written(spools: list[SqliteSpool], caplog: pyte
         assert "records are kept in memory until it can be used" in caplog.text
 
         path.chmod(0o600)
-        tend(spool)
+        maintain(spool)
 
         assert counts(spool.lane(LANE)) == {"captured": 2, "pending": 2}
 
@@ -330,10 +328,10 @@ def test_on_a_full_disk_records_wait_in_memory(path: Path, spools: list[SqliteSp
 
     for name in "abcde":
         enter(spool, [event(name, size=5000)])
-    tend(spool)
+    maintain(spool)
     numbers = counts(queue)
     empty()
-    tend(spool)
+    maintain(spool)
 
     assert numbers == {"captured": 6, "pending": 4, "queue_full": 2}
     assert counts(queue) == {"captured": 6, "pending": 4, "queue_full": 2}
@@ -356,7 +354,7 @@ def test_a_file_on_a_full_disk_is_kept_open(path: Path, spools: list[SqliteSpool
     assert opened is not None
     assert not opened.in_transaction
     empty()
-    tend(spool)
+    maintain(spool)
     assert [*full, spool.store.file.is_full] == [True, False]
     assert counts(spool.lane(LANE)) == {"captured": 2, "pending": 2}
 
@@ -382,14 +380,14 @@ def test_outcomes_are_written_once_the_disk_has_space(path: Path, spools: list[S
     a, b, c, _ = claim(queue, 4)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")  # blocks all writers
-        queue._busy_timeout = 0.0
+        spool.clock.skips_pauses = True
         assert queue.mark_in_flight([a], durably=True) is None
         queue.ack([a])
         queue.dead_letter([letter(b)])
         queue.clear_in_flight([c])
         other.execute("ROLLBACK")
 
-    tend(spool)
+    maintain(spool)
 
     assert query(path, "SELECT count(*) FROM queue") == [(2,)]
     assert counts(queue) == {"captured": 4, "delivered": 1, "dead": 1, "pending": 2}
@@ -406,7 +404,7 @@ def test_a_request_waits_for_other_writers_until_the_busy_timeout(
         assert "others were writing for 0.01 s" in caplog.text
         other.execute("ROLLBACK")
 
-    tend(spool)
+    maintain(spool)
 
     assert labels(claim(spool.lane(LANE), 2)) == ["a", "b"]
     assert query(path, "SELECT number FROM counts WHERE counter = 'bypassed'") == [(1,)]
@@ -430,7 +428,7 @@ def test_a_record_captured_during_a_write_by_the_same_thread_is_queued(path: Pat
     spools.append(spool := sqlite_spool(path, spool_busy_timeout=PATIENCE))
 
     spool.store.file.write(lambda connection: enter(spool, [event("from a signal handler")]), timeout=PATIENCE)
-    tend(spool)
+    maintain(spool)
 
     assert labels(claim(spool.lane(LANE), 1)) == ["from a signal handler"]
     assert query(path, "SELECT count(*) FROM queue") == [(1,)]
@@ -449,7 +447,7 @@ def test_records_sent_from_memory_are_counted_as_bypassed(
     queue.dead_letter([letter(b)])
     empty()
 
-    tend(spool)
+    maintain(spool)
 
     assert counts(queue) == {"captured": 4, "delivered": 1, "dead": 1, "pending": 1, "consent": 1}
     assert query(path, "SELECT number FROM counts WHERE counter = 'bypassed'") == [(3,)]
@@ -479,7 +477,7 @@ def test_a_new_file_replaces_a_deleted_one_with_its_records(
         Path(f"{path}{side}").unlink()
 
     for spool in [*spools, *spools]:
-        tend(spool)
+        maintain(spool)
     enter(spools[0], [event("c")])
 
     assert spools[0].lane(LANE).mark_in_flight(claimed, durably=True) == []  # it was enqueued in the new file
@@ -509,7 +507,7 @@ def test_claimed_records_of_a_file_that_cannot_be_replaced_are_sent_from_memory(
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("CREATE TABLE shop (id)")
 
-    tend(spool)
+    maintain(spool)
 
     assert queue.mark_in_flight(claimed, durably=True) == []
     again = claim(queue, 2)
@@ -538,7 +536,7 @@ def test_a_moved_file_keeps_no_record_that_the_new_one_sends(path: Path, spools:
     for side in FILE_SUFFIXES:
         Path(f"{path}{side}").rename(f"{path.parent}/moved.db{side}")
 
-    tend(spool)
+    maintain(spool)
 
     assert query(path, "SELECT count(*) FROM queue") == [(1,)]
     assert query(path.parent / "moved.db", "SELECT count(*) FROM queue") == [(0,)]
@@ -576,13 +574,13 @@ def test_an_error_is_logged_once_and_a_busy_file_is_not_logged(
     enter(spool, [event("a")])
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        spool.lane(LANE)._busy_timeout = 0.0
+        spool.clock.skips_pauses = True
         assert list(spool.lane(LANE).claim(1, 1)) == []
         other.execute("ROLLBACK")
 
     assert caplog.text == ""
     assert labels(claim(spool.lane(LANE), 1)) == ["a"]
-    assert spool.lane(LANE).maintain() > time.monotonic() - PATIENCE
+    assert spool.lane(LANE).maintain() > spool.clock.monotonic()
 
 
 def test_dead_letters_in_memory_move_to_the_file(tmp_path: Path, spools: list[SqliteSpool]) -> None:
@@ -595,7 +593,7 @@ def test_dead_letters_in_memory_move_to_the_file(tmp_path: Path, spools: list[Sq
     queue.drop([b], DropReason.BEFORE_SEND)
     path.parent.mkdir()
 
-    tend(spool)
+    maintain(spool)
 
     assert labels(queue._fallback.sendable.dead_letters()) == []
     assert labels(queue.dead_letters()) == ["a"]
@@ -614,7 +612,7 @@ def test_a_dead_letter_whose_record_cannot_be_encoded_keeps_its_reason(
     queue.dead_letter([letter(a), letter(b)])
     queue.ack([c])
 
-    tend(spool)
+    maintain(spool)
 
     assert counts(queue) == {"captured": 3, "dead": 2, "delivered": 1}
     assert labels(queue.dead_letters()) == ["b"]
@@ -632,7 +630,7 @@ def test_a_record_that_cannot_be_encoded_is_not_deferred(path: Path, spools: lis
     by_hand = QueuedRecord(event("a", key="order:1").record, TrackingContext(user_id=object()))  # type: ignore[arg-type]
 
     enter(spool, [by_hand])
-    tend(spool)
+    maintain(spool)
 
     assert labels(claim(spool.lane(LANE), 1)) == ["a"]
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from sessionsight.client import Client
-from sessionsight.delivery.stores.sqlite import connection as spool_file
 from sessionsight.delivery.stores.sqlite import stats
 from sessionsight.delivery.stores.sqlite.database_files import FILE_SUFFIXES
 from sessionsight.delivery.transport import TimeLimits
@@ -21,7 +20,18 @@ from sessionsight.destinations import SessionSight
 from sessionsight.destinations.base import VendorRequest, VendorResponse
 from sessionsight.settings import Settings
 from tests.core.delivery.kit import event, goal, labels, lane_threads
-from tests.core.delivery.spools import LANE, SqliteSpool, abandon, claim, counts, enter, query, sound, sqlite_spool
+from tests.core.delivery.spools import (
+    LANE,
+    SqliteSpool,
+    abandon,
+    claim,
+    counts,
+    enter,
+    maintain,
+    query,
+    sound,
+    sqlite_spool,
+)
 from tests.support.server import PATIENCE
 
 MakeSpool = Callable[[], SqliteSpool]
@@ -156,17 +166,15 @@ def test_a_pending_write_does_not_clear_a_later_in_flight_flag(make: MakeSpool, 
     enter(spool, [goal("g")])
     claimed = claim(queue, 1)
     assert queue.mark_in_flight(claimed, durably=True) == claimed
-    queue._busy_timeout = 0.0
+    spool.clock.skips_pauses = True
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         queue.clear_in_flight(claimed)
         assert queue.mark_in_flight(claimed, durably=True) is None
         other.execute("ROLLBACK")
-    queue._busy_timeout = 1.0
 
     assert queue.mark_in_flight(claimed, durably=True) == claimed
-    queue._next_maintenance = 0.0
-    queue.maintain()
+    maintain(spool)
 
     assert in_flight(path) == 1
 
@@ -214,8 +222,7 @@ def test_claimed_records_of_a_deleted_file_are_enqueued_in_the_new_one(make: Mak
     for side in FILE_SUFFIXES:
         Path(f"{path}{side}").rename(f"{path.parent}/moved.db{side}")
 
-    queue._next_maintenance = 0.0
-    queue.maintain()
+    maintain(spool)
     queue.clear_in_flight(claimed[1:2])
 
     assert queue.mark_in_flight(claimed, durably=True) == []
@@ -227,10 +234,7 @@ def test_claimed_records_of_a_deleted_file_are_enqueued_in_the_new_one(make: Mak
     assert sound(path)
 
 
-def test_claimed_records_of_a_damaged_file_are_enqueued_in_the_new_one(
-    make: MakeSpool, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spool_file, "_COOL_DOWN", 0.0)
+def test_claimed_records_of_a_damaged_file_are_enqueued_in_the_new_one(make: MakeSpool, path: Path) -> None:
     spool = make()
     queue = spool.lane(LANE)
     for number in range(100):
@@ -241,8 +245,7 @@ def test_claimed_records_of_a_damaged_file_are_enqueued_in_the_new_one(
     path.write_bytes(whole[:4096] + os.urandom(len(whole) - 4096))
 
     sent = [queue.mark_in_flight(claimed, durably=True) for _ in range(2)]
-    queue._next_maintenance = 0.0
-    queue.maintain()
+    maintain(spool)
 
     assert not any(sent)
     assert len(list(path.parent.glob("spool.db.corrupt-*"))) == 1

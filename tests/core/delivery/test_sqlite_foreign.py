@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from sessionsight.delivery.stores.sqlite import connection as spool_file
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import (
     LANE,
@@ -24,6 +23,7 @@ from tests.core.delivery.spools import (
     enter,
     files,
     letter,
+    maintain,
     query,
     sqlite_spool,
 )
@@ -37,8 +37,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeSpool]:
-    monkeypatch.setattr(spool_file, "_COOL_DOWN", 0.0)
+def make() -> Iterator[MakeSpool]:
     spools: list[SqliteSpool] = []
 
     def make_spool(path: Path) -> SqliteSpool:
@@ -57,8 +56,7 @@ def work(spool: SqliteSpool) -> list[str]:
     enter(spool, [goal("g", key="k"), event("a"), event("b")])
     queue.begin_shutdown()  # keyed records are not deferred
     for _ in range(2):
-        queue._next_maintenance = 0.0
-        queue.maintain()
+        maintain(spool)
     claimed = claim(queue, 3)
     assert queue.mark_in_flight(claimed, durably=True) == claimed
     queue.ack(claimed[:2])

@@ -12,37 +12,20 @@ import pytest
 
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.stores.errors import StoreBusy
-from sessionsight.delivery.stores.sqlite import connection as spool_file
 from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
+from tests.support.clock import FrozenClock
 
 WAIT = DeliveryOptions().spool_busy_timeout
 
 
-class Clock:
-    """A clock that advances only by calls of `sleep`."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.pauses: list[float] = []
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self.pauses.append(seconds)
+@pytest.fixture
+def clock() -> FrozenClock:
+    return FrozenClock()
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(spool_file, "time", clock)
-    return clock
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Iterator[SqliteConnection]:
-    file = SqliteConnection(str(tmp_path / "spool.db"), synchronous="normal")
+def file(tmp_path: Path, clock: FrozenClock) -> Iterator[SqliteConnection]:
+    file = SqliteConnection(str(tmp_path / "spool.db"), synchronous="normal", clock=clock)
     yield file
     file.disconnect()
 
@@ -60,7 +43,7 @@ def nothing(connection: sqlite3.Connection) -> None:
     """Write nothing; the transaction acquires the lock all the same."""
 
 
-def seconds(clock: Clock, file: SqliteConnection, **options: Any) -> float:
+def seconds(clock: FrozenClock, file: SqliteConnection, **options: Any) -> float:
     """Return how long a write waits before it fails."""
     begun = clock.now
     with pytest.raises(StoreBusy):
@@ -71,7 +54,7 @@ def seconds(clock: Clock, file: SqliteConnection, **options: Any) -> float:
 @pytest.mark.parametrize("is_open", [True, False])
 @pytest.mark.parametrize("on_request_path", [True, False])
 def test_a_write_is_tried_every_millisecond_while_another_process_writes(
-    clock: Clock, file: SqliteConnection, is_open: bool, on_request_path: bool
+    clock: FrozenClock, file: SqliteConnection, is_open: bool, on_request_path: bool
 ) -> None:
     with another_writing(file):
         if not is_open:
@@ -82,7 +65,7 @@ def test_a_write_is_tried_every_millisecond_while_another_process_writes(
     assert {pause for pause in clock.pauses if pause} == {0.001}
 
 
-def test_a_read_waits_while_another_process_keeps_the_file_locked(clock: Clock, file: SqliteConnection) -> None:
+def test_a_read_waits_while_another_process_keeps_the_file_locked(clock: FrozenClock, file: SqliteConnection) -> None:
     with another_writing(file):
         file.disconnect()
         with pytest.raises(StoreBusy):
@@ -92,7 +75,7 @@ def test_a_read_waits_while_another_process_keeps_the_file_locked(clock: Clock, 
 
 
 def test_after_a_request_has_timed_out_the_next_ones_use_a_shorter_timeout(
-    clock: Clock, file: SqliteConnection
+    clock: FrozenClock, file: SqliteConnection
 ) -> None:
     with another_writing(file):
         waits = [seconds(clock, file, on_request_path=True) for _ in range(3)]
@@ -102,7 +85,7 @@ def test_after_a_request_has_timed_out_the_next_ones_use_a_shorter_timeout(
     assert waits == pytest.approx([WAIT, 0.05, 0.05, WAIT, 0.05], abs=0.01)
 
 
-def test_delivery_pauses_for_as_long_as_its_last_transaction_took(clock: Clock, file: SqliteConnection) -> None:
+def test_delivery_pauses_for_as_long_as_its_last_transaction_took(clock: FrozenClock, file: SqliteConnection) -> None:
     file.write(lambda _: clock.sleep(0.2), timeout=WAIT)
     clock.pauses = []
 

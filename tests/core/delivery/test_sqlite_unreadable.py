@@ -14,11 +14,10 @@ import pytest
 from sessionsight.capture.records import DropReason
 from sessionsight.client import Client
 from sessionsight.delivery.stores.errors import StoreUnavailable
-from sessionsight.delivery.stores.sqlite import connection as spool_file
 from sessionsight.destinations import Signal
 from sessionsight.settings import Settings
 from tests.core.delivery.kit import event, labels
-from tests.core.delivery.spools import LANE, SqliteSpool, claim, counts, enter, sqlite_spool
+from tests.core.delivery.spools import LANE, SqliteSpool, claim, counts, enter, maintain, sqlite_spool
 from tests.support.server import PATIENCE, Server, free_port
 
 SOON = 0.01
@@ -66,8 +65,7 @@ def test_a_flush_waits_during_the_cool_down(tmp_path: Path) -> None:
         shop.shutdown(0)
 
 
-def test_the_file_is_only_read_during_the_cool_down(spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_file, "_COOL_DOWN", PATIENCE)
+def test_the_file_is_only_read_during_the_cool_down(spool: SqliteSpool) -> None:
     enter(spool, [event("a")])
     spool.store.file._handle_failure(StoreUnavailable("full"))
 
@@ -130,8 +128,7 @@ def test_a_flush_does_not_wait_for_a_missing_folder(tmp_path: Path) -> None:
 # --- keys -----------------------------------------------------------------------------------------
 
 
-def test_keyed_records_wait_until_the_file_can_be_used(spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_file, "_COOL_DOWN", 0.0)
+def test_keyed_records_wait_until_the_file_can_be_used(spool: SqliteSpool) -> None:
     queue = spool.lane(LANE)
     enter(spool, [event("a", key="k")])
     queue.ack(claim(queue, 1))
@@ -143,8 +140,7 @@ def test_keyed_records_wait_until_the_file_can_be_used(spool: SqliteSpool, monke
         assert not queue.claim(10, 10**9)
         queue.ack(sent)
         assert counts(queue) == {"captured": 4, "delivered": 2, "pending": 2}
-    queue._next_maintenance = 0.0
-    queue.maintain()
+    maintain(spool)
 
     assert labels(sent) == ["c"]
     assert labels(claim(queue, 1)) == ["b"]
@@ -173,7 +169,7 @@ def test_deferred_records_are_stored_at_shutdown_if_the_file_can_be_used(spool: 
     queue = spool.lane(LANE)
     with unreadable(spool):
         enter(spool, [event("a", key="k")])
-    spool.store.file._cool_down_until = 0.0
+    spool.clock.advance(1.0)
 
     queue.begin_shutdown()
     assert queue.close() == 0
@@ -192,7 +188,7 @@ def test_a_key_that_was_moved_to_the_file_is_forgotten_in_memory(spool: SqliteSp
     queue = spool.lane(LANE)
     with unreadable(spool):
         enter(spool, [event("a", key="k")])
-    spool.store.file._cool_down_until = 0.0
+    spool.clock.advance(1.0)
     queue.maintain()
     queue.drop(claim(queue, 1), DropReason.QUEUE_FULL)
     spool.store.file.write(lambda connection: connection.execute("DELETE FROM keys"), timeout=PATIENCE)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from sessionsight.capture.records import DropReason, QueuedRecord
+from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.stores.base import DeadLetter, LaneBatch, Store
@@ -131,6 +132,7 @@ class SharedStore(Protocol):
     store: Store
     options: DeliveryOptions
     logger: ThrottledLogger
+    clock: Clock
     maintained: bool
     """True once this process has recovered abandoned records."""
 

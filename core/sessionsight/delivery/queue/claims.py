@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Collection, Sequence
 
 from sessionsight.capture.records import QueuedRecord
+from sessionsight.clock import Clock
 
 __all__ = ["Claims", "ReadyHint", "split_stored"]
 
@@ -118,7 +118,8 @@ class Claims:
 class ReadyHint:
     """A local estimate of the entries that are ready in the store, kept to avoid polling it."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
         self._lock = threading.RLock()
         self.number = 0
@@ -132,7 +133,7 @@ class ReadyHint:
             self.number += number
             self.size += size
             if self.since is None:
-                self.since = time.monotonic()
+                self.since = self._clock.monotonic()
 
     def reset(self) -> None:
         """Forget all entries. Called before a claim, so that entries which are added during it are kept."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
@@ -49,14 +48,14 @@ class DurableLaneQueue:
         self.name = name
         self._spool = spool
         self._store = spool.store
-        self._fallback = FallbackBuffer(spool.options)
+        self._fallback = FallbackBuffer(spool.options, clock=spool.clock)
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
         self._changed = threading.Condition(threading.RLock())
         # Held during transfers to the store, so that nothing is counted twice or not at all. Never held by a request.
         self._transfer_lock = threading.RLock()
         self._pending_writes: list[Outcome] = []
         self._claims = Claims()
-        self.ready_hint = ReadyHint()
+        self.ready_hint = ReadyHint(spool.clock)
         self._evicted = 0
         self.on_resolved: Callable[[Sequence[QueuedRecord]], None] | None = None
         self._fallback.sendable.on_resolved = self._fallback.deferred.on_resolved = self._notify_resolved
@@ -80,7 +79,7 @@ class DurableLaneQueue:
 
     def maintain(self) -> float:
         """Recover abandoned entries, write pending outcomes, and move the fallback buffer to the store."""
-        now = time.monotonic()
+        now = self._spool.clock.monotonic()
         if self._closed:
             return float("inf")
         self._check_epoch(self._store.epoch)
@@ -348,7 +347,7 @@ class DurableLaneQueue:
 
     def _retry_soon(self, error: StoreError) -> None:
         self._spool.log_error(error)
-        self._next_maintenance = min(self._next_maintenance, time.monotonic() + _RETRY_AFTER)
+        self._next_maintenance = min(self._next_maintenance, self._spool.clock.monotonic() + _RETRY_AFTER)
 
     def _is_empty(self, last: list[int | None]) -> bool:
         """Return whether no entry is left up to the newest one, which is read once and kept in `last`."""
@@ -380,7 +379,7 @@ class DurableLaneQueue:
 
     def _wait(self, deadline: float) -> bool:
         """Wait until an entry is resolved or it is time to poll, and return whether the deadline is not reached."""
-        remaining = deadline - time.monotonic()
+        remaining = deadline - self._spool.clock.monotonic()
         if remaining <= 0 or self._closed:
             return False
         with self._changed:

@@ -13,6 +13,7 @@ from weakref import WeakSet
 from msgspec.structs import replace
 
 from sessionsight.capture.records import DropReason, QueuedRecord
+from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.durable import DurableLaneQueue
 from sessionsight.delivery.stores.base import DeadLetter, LaneBatch, Store
@@ -37,14 +38,16 @@ class DurableSpool:
         store: The store, of this process.
         options: Bounds and time limits.
         logger: For errors of the store.
+        clock: The time of maintenance and retries.
     """
 
     durable = True
 
-    def __init__(self, store: Store, options: DeliveryOptions, logger: ThrottledLogger) -> None:
+    def __init__(self, store: Store, options: DeliveryOptions, logger: ThrottledLogger, *, clock: Clock = time) -> None:
         self.store = store
         self.options = options
         self.logger = logger
+        self.clock = clock
         self.maintained = False
         """True once this process has recovered abandoned records."""
         self._pid = os.getpid()
@@ -180,7 +183,7 @@ class DurableSpool:
             self.enqueue_again(lane, entries)
 
     def _maintain_store(self) -> None:
-        self.store.maintain(time.monotonic())
+        self.store.maintain()
 
     def _recover(self) -> None:
         dead_lettered = self.store.recover()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from urllib.parse import unquote
 
+from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Spool
 from sessionsight.delivery.queue.memory import MemorySpool
@@ -19,7 +21,7 @@ _SQLITE = "sqlite:///"
 _OLDEST_SQLITE = (3, 24)
 
 
-def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger) -> Spool:
+def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger, *, clock: Clock = time) -> Spool:
     """Open a spool for this process.
 
     A process that was forked while the file was open gets a spool in memory, because SQLite cannot open that file
@@ -29,13 +31,14 @@ def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger) ->
         spool: `"memory"`, `"sqlite:///relative/path"` or `"sqlite:////absolute/path"`.
         options: Its bounds and time limits.
         logger: For errors of the store.
+        clock: The time of maintenance, retries and ages.
 
     Raises:
         ConfigurationError: This Python does not support SQLite files.
     """
     path = sqlite_path(spool)
     if path is None:
-        return MemorySpool(options)
+        return MemorySpool(options, clock=clock)
     try:
         import fcntl  # noqa: F401
         import sqlite3
@@ -54,8 +57,8 @@ def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger) ->
             "cannot use the file; its records are kept in memory, and lost if it is killed. Fork before the first "
             "record is captured, or with os.fork()",
         )
-        return MemorySpool(options)
-    return DurableSpool(SqliteStore(path, options, logger), options, logger)
+        return MemorySpool(options, clock=clock)
+    return DurableSpool(SqliteStore(path, options, logger, clock=clock), options, logger, clock=clock)
 
 
 def is_durable(spool: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import SharedStore
 from sessionsight.delivery.queue.memory import MemoryQueue
@@ -19,9 +20,9 @@ _MAX_RECORDS = 500
 class FallbackBuffer:
     """Two memory queues: entries that may be sent now, and keyed ones that wait for the store to deduplicate them."""
 
-    def __init__(self, options: DeliveryOptions) -> None:
-        self.sendable = MemoryQueue(options)
-        self.deferred = MemoryQueue(options)
+    def __init__(self, options: DeliveryOptions, *, clock: Clock) -> None:
+        self.sendable = MemoryQueue(options, clock=clock)
+        self.deferred = MemoryQueue(options, clock=clock)
         self._moved = 0
 
     @property

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from sessionsight.capture.records import DropReason, QueuedRecord
+from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.dedupe import DedupeWindow
 from sessionsight.delivery.queue.priority import PriorityDeque
@@ -23,15 +24,16 @@ class MemorySpool:
 
     durable = False
 
-    def __init__(self, options: DeliveryOptions) -> None:
+    def __init__(self, options: DeliveryOptions, *, clock: Clock = time) -> None:
         self._options = options
+        self._clock = clock
         self._lanes: dict[str, MemoryQueue] = {}
 
     def lane(self, lane: str) -> MemoryQueue:
         """Return the queue of a lane."""
         queue = self._lanes.get(lane)
         if queue is None:
-            queue = self._lanes[lane] = MemoryQueue(self._options)
+            queue = self._lanes[lane] = MemoryQueue(self._options, clock=self._clock)
         return queue
 
     def enqueue(self, batches: Sequence[LaneBatch]) -> None:
@@ -46,7 +48,8 @@ class MemorySpool:
 class MemoryQueue:
     """The `LaneQueue` of one lane, under one lock."""
 
-    def __init__(self, options: DeliveryOptions) -> None:
+    def __init__(self, options: DeliveryOptions, *, clock: Clock = time) -> None:
+        self._clock = clock
         self._entries = PriorityDeque(max_records=options.queue_records, max_bytes=options.queue_bytes)
         self._ledger = LaneCounters()
         self._dead_letters: deque[DeadLetter] = deque()
@@ -86,7 +89,7 @@ class MemoryQueue:
                 kept = {id(entry) for entry in accepted} - {id(entry) for entry in evicted}
                 self._notify_resolved([entry for entry in entries if id(entry) not in kept] + evicted)
             if self._ready_since is None and self._entries.ready:
-                self._ready_since = time.monotonic()
+                self._ready_since = self._clock.monotonic()
             return self._entries.ready
 
     def claim(self, max_records: int, max_bytes: int) -> list[QueuedRecord]:
@@ -119,7 +122,7 @@ class MemoryQueue:
         with self._lock:
             self._entries.requeue(entries)
             if self._ready_since is None and self._entries.ready:
-                self._ready_since = time.monotonic()
+                self._ready_since = self._clock.monotonic()
 
     def export_counts(self) -> tuple[int, Counter[DropReason], list[DeadLetter]]:
         """Remove outcomes that another queue counts from now on, and return them: delivered, dropped, dead letters."""
@@ -198,7 +201,7 @@ class MemoryQueue:
         self._waiters.append(wake)
         try:
             while self._entries.pending:
-                remaining = deadline - time.monotonic()
+                remaining = deadline - self._clock.monotonic()
                 if remaining <= 0 or self._closed:
                     return False
                 wake.wait(remaining)

@@ -215,12 +215,8 @@ class Store(Protocol):
             The number of records that became dead letters.
         """
 
-    def maintain(self, now: float) -> None:
-        """Free space: remove old keys and old dead letters, and compact, as far as that is due.
-
-        Args:
-            now: The monotonic clock.
-        """
+    def maintain(self) -> None:
+        """Free space: remove old keys and old dead letters, and compact, as far as that is due."""
 
     def close(self) -> None:
         """Release this process's claims that are not in flight, and all resources."""

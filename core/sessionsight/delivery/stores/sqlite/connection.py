@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from sessionsight.clock import Clock
 from sessionsight.delivery.stores.errors import (
     CorruptStore,
     ForeignDatabase,
@@ -51,6 +52,7 @@ class SqliteConnection:
         synchronous: `"normal"`, or `"full"` to wait for the disk at each commit.
         on_open: Called with each new connection and the file's epoch, within the transaction that creates the tables.
         on_quarantine: Called with the new path of a damaged file, and the reason. Without it such a file is not moved.
+        clock: The time of waits and of the cool-down.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class SqliteConnection:
         synchronous: str,
         on_open: Callable[[sqlite3.Connection, int], None] | None = None,
         on_quarantine: Callable[[str, str], None] | None = None,
+        clock: Clock = time,
     ) -> None:
+        self._clock = clock
         self.pid = os.getpid()
         self.path = path
         self._synchronous = synchronous
@@ -98,8 +102,8 @@ class SqliteConnection:
         """
         if on_request_path:
             return self._write_for_request(work, timeout)
-        time.sleep(min(max(self._yield_until - time.monotonic(), 0), timeout))
-        return self._retry_until(time.monotonic() + timeout, partial(self._write_once, work, yields=True))
+        self._clock.sleep(min(max(self._yield_until - self._clock.monotonic(), 0), timeout))
+        return self._retry_until(self._clock.monotonic() + timeout, partial(self._write_once, work, yields=True))
 
     def read(self, work: Callable[[sqlite3.Connection], T], *, timeout: float) -> T:
         """Run a function that only reads, outside a transaction. A full disk can be read during the cool-down.
@@ -107,7 +111,7 @@ class SqliteConnection:
         Raises:
             StoreError: The file cannot be read.
         """
-        return self._retry_until(time.monotonic() + timeout, partial(self._exclusive, work))
+        return self._retry_until(self._clock.monotonic() + timeout, partial(self._exclusive, work))
 
     @property
     def is_full(self) -> bool:
@@ -183,14 +187,14 @@ class SqliteConnection:
     # --- inside ----------------------------------------------------------------------------------
 
     def _write_for_request(self, work: Callable[[sqlite3.Connection], T], timeout: float) -> T:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         is_short = now < self._short_wait_until
         deadline = now + (min(timeout, _SHORT_TIMEOUT) if is_short else timeout)
         try:
             return self._retry_until(deadline, partial(self._write_once, work))
         except StoreBusy:
             if not is_short:
-                self._short_wait_until = time.monotonic() + _COOL_DOWN
+                self._short_wait_until = self._clock.monotonic() + _COOL_DOWN
             raise
 
     def _retry_until(self, deadline: float, attempt: Callable[[float], T]) -> T:
@@ -203,12 +207,12 @@ class SqliteConnection:
             try:
                 return attempt(deadline)
             except StoreBusy:
-                if time.monotonic() >= deadline:
+                if self._clock.monotonic() >= deadline:
                     raise
-            time.sleep(_POLL_INTERVAL)
+            self._clock.sleep(_POLL_INTERVAL)
 
     def _write_once(self, work: Callable[[sqlite3.Connection], T], deadline: float, *, yields: bool = False) -> T:
-        if (last := self._last_error) is not None and time.monotonic() < self._cool_down_until:
+        if (last := self._last_error) is not None and self._clock.monotonic() < self._cool_down_until:
             raise type(last)(*last.args)
         return self._exclusive(partial(self._transaction, work, yields=yields), deadline)
 
@@ -216,7 +220,7 @@ class SqliteConnection:
         self, work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection, *, yields: bool
     ) -> T:
         connection.execute("BEGIN IMMEDIATE")
-        started = time.monotonic()
+        started = self._clock.monotonic()
         try:
             result = work(connection)
             connection.execute("COMMIT")
@@ -225,13 +229,13 @@ class SqliteConnection:
             raise
         self._last_error = None
         if yields:
-            now = time.monotonic()
+            now = self._clock.monotonic()
             self._yield_until = now + (now - started)
         return result
 
     def _exclusive(self, work: Callable[[sqlite3.Connection], T], deadline: float) -> T:
         """Use the connection on this thread alone; map errors, and close it after most of them."""
-        if not self._lock.acquire(timeout=max(deadline - time.monotonic(), 0)):
+        if not self._lock.acquire(timeout=max(deadline - self._clock.monotonic(), 0)):
             raise StoreBusy("another thread is writing")
         try:
             if self._inside:
@@ -269,7 +273,7 @@ class SqliteConnection:
 
     def _cool_down(self, error: StoreError) -> None:
         """Start the cool-down, unless it has started already: a failing reader must not extend it."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if now >= self._cool_down_until:
             self._cool_down_until = now + _COOL_DOWN
         self._last_error = type(error)(*error.args)  # without the traceback

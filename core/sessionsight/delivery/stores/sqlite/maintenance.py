@@ -5,11 +5,11 @@ from __future__ import annotations
 import heapq
 import os
 import sqlite3
-import time
 from collections import Counter
 from pathlib import Path
 
 from sessionsight.capture.records import DropReason, record_id
+from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.stores.codec import decode_entry
 from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
@@ -74,13 +74,14 @@ class Quota:
 class Maintenance:
     """Periodic work on the file, done by a lane's thread."""
 
-    def __init__(self, file: SqliteConnection, options: DeliveryOptions) -> None:
+    def __init__(self, file: SqliteConnection, options: DeliveryOptions, clock: Clock) -> None:
         self._file = file
         self._options = options
+        self._clock = clock
         self._next_prune = 0.0
         self._next_full_disk_checkpoint = 0.0
 
-    def checkpoint_if_needed(self, now: float) -> None:
+    def checkpoint_if_needed(self) -> None:
         """Checkpoint the log before it is larger than the free space on the disk, which a checkpoint may need.
 
         After a complete checkpoint the log is overwritten from its start. On a full disk a checkpoint still helps if
@@ -95,18 +96,20 @@ class Maintenance:
         except OSError:
             return
         if log >= space or self._file.is_full:
+            now = self._clock.monotonic()
             if now >= self._next_full_disk_checkpoint:
                 self._next_full_disk_checkpoint = now + _FULL_DISK_CHECKPOINT_EVERY
                 self._file.checkpoint(restart=True)
         elif log >= _CHECKPOINT_BYTES:
             self._file.checkpoint(restart=log >= _RESTART_BYTES)
 
-    def prune(self, now: float) -> None:
+    def prune(self) -> None:
         """Delete old keys and old dead letters, if that is due.
 
         Raises:
             StoreError: The file cannot be used.
         """
+        now = self._clock.monotonic()
         if now >= self._next_prune:
             self._next_prune = now + _PRUNE_EVERY
             while self._file.write(self._delete_keys, timeout=_BUSY_TIMEOUT) == _MAX_KEYS:
@@ -114,7 +117,7 @@ class Maintenance:
             self._file.write(self._expire_dead_letters, timeout=_BUSY_TIMEOUT)
 
     def _delete_keys(self, connection: sqlite3.Connection) -> int:
-        now = time.time()
+        now = self._clock.time()
         window = self._options.dedupe_window
         return connection.execute(
             "DELETE FROM keys WHERE (lane, dedupe_key) IN"
@@ -123,7 +126,7 @@ class Maintenance:
         ).rowcount
 
     def _expire_dead_letters(self, connection: sqlite3.Connection) -> None:
-        oldest = time.time() - self._options.dead_letters_max_age
+        oldest = self._clock.time() - self._options.dead_letters_max_age
         expired = connection.execute(
             "SELECT lane, count(*) FROM dead_letters WHERE died_at < ? GROUP BY lane", (oldest,)
         ).fetchall()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -135,14 +134,14 @@ def enqueue(
 
 
 def claim(
-    connection: sqlite3.Connection, lane: int, owner: int, *, max_records: int, max_bytes: int
+    connection: sqlite3.Connection, lane: int, owner: int, *, max_records: int, max_bytes: int, now: float
 ) -> tuple[list[Row], bool]:
     """Claim the next rows of a lane for an owner, goals first.
 
     Returns:
         The rows, at least one if there is any, and whether more are ready.
     """
-    connection.execute("INSERT OR IGNORE INTO owners SELECT ?, ?, ?", (owner, os.getpid(), time.time()))
+    connection.execute("INSERT OR IGNORE INTO owners SELECT ?, ?, ?", (owner, os.getpid(), now))
     found = connection.execute(
         "SELECT queue.priority, queue.record, queue.size, queue.enqueued_at, records.body"
         " FROM queue JOIN records ON records.id = queue.record"
@@ -187,10 +186,9 @@ def delete(
 
 
 def dead_letter(
-    connection: sqlite3.Connection, lane: int, owner: int, dead_letters: Sequence[DeadLetter], *, keep: int
+    connection: sqlite3.Connection, lane: int, owner: int, dead_letters: Sequence[DeadLetter], *, keep: int, now: float
 ) -> None:
     """Make dead letters of rows that the owner holds, and drop the oldest ones of the lane above `keep`."""
-    now = time.time()
     connection.executemany(
         f"INSERT INTO dead_letters ({_DEAD_LETTER_COLUMNS})"  # noqa: S608
         f" SELECT lane, priority, record, size, enqueued_at, ?, ?, ?, ?, ?, ?, ? FROM queue WHERE {_ROW}",
@@ -205,7 +203,7 @@ def dead_letter(
 
 
 def dead_letter_unreadable(
-    connection: sqlite3.Connection, lane: int, owner: int, unreadable: Mapping[int, str], *, keep: int
+    connection: sqlite3.Connection, lane: int, owner: int, unreadable: Mapping[int, str], *, keep: int, now: float
 ) -> None:
     """Make dead letters of rows that the owner holds and whose body cannot be decoded."""
     for row_id, error in unreadable.items():
@@ -213,7 +211,7 @@ def dead_letter_unreadable(
             "INSERT INTO dead_letters (lane, priority, record, size, enqueued_at, died_at, reason, message, attempts)"
             " SELECT lane, priority, record, size, enqueued_at, ?, 'internal_error', ?, 0 FROM queue"
             " WHERE lane = ? AND claimed_by = ? AND record = ?",
-            (time.time(), f"cannot be read: {error}", lane, owner, row_id),
+            (now, f"cannot be read: {error}", lane, owner, row_id),
         )
         connection.execute("DELETE FROM queue WHERE lane = ? AND claimed_by = ? AND record = ?", (lane, owner, row_id))
     trim_dead_letters(connection, lane, keep=keep)
@@ -226,6 +224,7 @@ def import_counts(
     delivered: int,
     dropped: Counter[DropReason],
     dead_letters: Sequence[DeadLetter],
+    now: float,
 ) -> int:
     """Count records that were resolved without ever having been in the file, and add their dead letters.
 
@@ -247,7 +246,7 @@ def import_counts(
             f"INSERT INTO dead_letters ({_DEAD_LETTER_COLUMNS})"  # noqa: S608
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                lane, _priority(entry), row_id, record_size(entry), entry.enqueued_at, time.time(), *_failure(letter),
+                lane, _priority(entry), row_id, record_size(entry), entry.enqueued_at, now, *_failure(letter),
             ),
         )  # fmt: skip
     return unencoded

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 
 from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED
 from sessionsight.delivery.stores.sqlite.queries import trim_dead_letters
@@ -18,7 +17,9 @@ def owners(connection: sqlite3.Connection) -> list[int]:
     return [owner for (owner,) in connection.execute("SELECT owner FROM owners")]
 
 
-def recover_abandoned(connection: sqlite3.Connection, abandoned: list[int], *, dead_letter: bool, keep: int) -> int:
+def recover_abandoned(
+    connection: sqlite3.Connection, abandoned: list[int], *, dead_letter: bool, keep: int, now: float
+) -> int:
     """Release all claims of owners that have ended.
 
     Args:
@@ -26,6 +27,7 @@ def recover_abandoned(connection: sqlite3.Connection, abandoned: list[int], *, d
         abandoned: The ids of these owners.
         dead_letter: Make dead letters of records that were in flight; otherwise they are sent again.
         keep: The number of dead letters that each lane keeps.
+        now: The time of the dead letters, in seconds since 1970.
 
     Returns:
         The number of records that became dead letters.
@@ -40,7 +42,7 @@ def recover_abandoned(connection: sqlite3.Connection, abandoned: list[int], *, d
                     " (lane, priority, record, size, enqueued_at, died_at, reason, message, attempts)"
                     " SELECT lane, priority, record, size, enqueued_at, ?, 'unknown', ?, 1 FROM queue"
                     " WHERE lane = ? AND claimed_by = ? AND in_flight = 1",
-                    (time.time(), _MESSAGE, lane, owner),
+                    (now, _MESSAGE, lane, owner),
                 ).rowcount
                 if number:
                     dead_lettered += number

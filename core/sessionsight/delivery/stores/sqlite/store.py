@@ -6,6 +6,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,6 +15,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from sessionsight.capture.records import DropReason, QueuedRecord
+from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.stores.base import (
     DELIVERED,
@@ -47,14 +49,20 @@ class SqliteStore:
         path: The file, created by the first call that needs it. Its folder must exist.
         options: Bounds and time limits.
         logger: For damaged, moved and deleted files.
+        clock: The time of maintenance, retries and ages.
     """
 
-    def __init__(self, path: str, options: DeliveryOptions, logger: ThrottledLogger) -> None:
+    def __init__(self, path: str, options: DeliveryOptions, logger: ThrottledLogger, *, clock: Clock = time) -> None:
+        self._clock = clock
         self.name = path
         self.epoch = 0
         """The first row id of the open file; 0 before one is open."""
         self.file = SqliteConnection(
-            path, synchronous=options.spool_synchronous, on_open=self._opened, on_quarantine=self._quarantined
+            path,
+            synchronous=options.spool_synchronous,
+            on_open=self._opened,
+            on_quarantine=self._quarantined,
+            clock=clock,
         )
         self._options = options
         self._logger = logger
@@ -63,7 +71,7 @@ class SqliteStore:
         self._owner_lock: OwnerLock | None = None
         self._acquiring = threading.RLock()
         self._quota = Quota(options.spool_bytes)
-        self._maintenance = Maintenance(self.file, options)
+        self._maintenance = Maintenance(self.file, options, clock)
         self._closed = False
 
     @property
@@ -106,7 +114,7 @@ class SqliteStore:
 
     def claim(self, lane: str, *, max_records: int, max_bytes: int, timeout: float) -> Claim:
         """Claim a lane's next records, goals first."""
-        work = partial(queries.claim, max_records=max_records, max_bytes=max_bytes)
+        work = partial(queries.claim, max_records=max_records, max_bytes=max_bytes, now=self._clock.time())
         epoch, (rows, more) = self._write(lane, work, timeout)
         entries: list[QueuedRecord] = []
         unreadable: dict[int, str] = {}
@@ -152,7 +160,12 @@ class SqliteStore:
 
         def work(connection: sqlite3.Connection) -> int:
             return queries.import_counts(
-                connection, self._lanes[lane], delivered=delivered, dropped=dropped, dead_letters=dead_letters
+                connection,
+                self._lanes[lane],
+                delivered=delivered,
+                dropped=dropped,
+                dead_letters=dead_letters,
+                now=self._clock.time(),
             )
 
         return self.file.write(work, timeout=timeout)
@@ -213,16 +226,20 @@ class SqliteStore:
             return 0
         dead_letter = self._options.goals_on_unknown == "dead_letter"
         work = partial(
-            recovery.recover_abandoned, abandoned=abandoned, dead_letter=dead_letter, keep=self._options.dead_letters
+            recovery.recover_abandoned,
+            abandoned=abandoned,
+            dead_letter=dead_letter,
+            keep=self._options.dead_letters,
+            now=self._clock.time(),
         )
         return self.file.write(work, timeout=_BUSY_TIMEOUT)
 
-    def maintain(self, now: float) -> None:
+    def maintain(self) -> None:
         """Checkpoint the log, and delete old keys and dead letters."""
         try:
-            self._maintenance.checkpoint_if_needed(now)
+            self._maintenance.checkpoint_if_needed()
         finally:
-            self._maintenance.prune(now)
+            self._maintenance.prune()
 
     def close(self) -> None:
         """Release this process's claims that are not in flight, and close the file."""
@@ -263,15 +280,15 @@ class SqliteStore:
         )
 
     def _apply(self, connection: sqlite3.Connection, lane: int, outcome: Outcome) -> None:
-        owner, keep = self.owner_id, self._options.dead_letters
+        owner, keep, now = self.owner_id, self._options.dead_letters, self._clock.time()
         if outcome.delivered:
             queries.delete(connection, lane, owner, outcome.delivered, DELIVERED)
         if outcome.dropped and outcome.reason is not None:
             queries.delete(connection, lane, owner, outcome.dropped, outcome.reason.value)
         if outcome.dead_letters:
-            queries.dead_letter(connection, lane, owner, outcome.dead_letters, keep=keep)
+            queries.dead_letter(connection, lane, owner, outcome.dead_letters, keep=keep, now=now)
         if outcome.unreadable:
-            queries.dead_letter_unreadable(connection, lane, owner, outcome.unreadable, keep=keep)
+            queries.dead_letter_unreadable(connection, lane, owner, outcome.unreadable, keep=keep, now=now)
         if outcome.not_sent:
             queries.clear_in_flight(connection, lane, owner, outcome.not_sent)
 
