@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Protocol
+from collections.abc import Callable
 
 from msgspec import Struct
 from msgspec.structs import asdict, fields, force_setattr, replace
+
+from sessionsight.request.carrier import Metadata, reader
 
 __all__ = ["Page", "SessionSightIds", "SignalIds", "TrackingContext", "valid_id", "valid_session_id"]
 
 # Stripe's metadata limits, which are the tightest of the carriers in common use:
 # https://docs.stripe.com/api/metadata
 CARRIER_MAX_VALUE = 500
+
+# The largest integer that every JSON parser reads exactly; a rounded id would be somebody else's.
+MAX_EXACT_INTEGER = 2**53 - 1
 
 _OPTED_OUT = "ss_opted_out"
 _logger = logging.getLogger("sessionsight")
@@ -93,17 +98,6 @@ NO_SIGNAL = SignalIds()
 NO_PAGE = Page()
 
 
-class Carrier(Protocol):
-    """A source of a context: a mapping, or any object that returns a value for a name.
-
-    Metadata of Stripe's own package is not a mapping since its version 15:
-    https://github.com/stripe/stripe-python/wiki/Migration-guide-for-v15
-    """
-
-    def __getitem__(self, name: str, /) -> object:
-        """Return the value of this name. Raises `KeyError` if it is missing."""
-
-
 class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
     """The ids and page facts of one request, or the fact that its visitor has refused consent.
 
@@ -149,51 +143,56 @@ class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
         return {name: value for name, value in self._flat().items() if value and len(value) <= CARRIER_MAX_VALUE}
 
     @classmethod
-    def from_carrier(cls, carrier: Carrier | None) -> TrackingContext:
+    def from_carrier(cls, carrier: Metadata | None) -> TrackingContext:
         """Return the context in a carrier, which may contain other values as well.
+
+        The carrier may have any shape in which payment providers return metadata: a mapping or an object that returns
+        values by name (https://docs.stripe.com/metadata), a list of pairs such as `{"name": ..., "value": ...}`
+        (https://shopify.dev/docs/api/admin-graphql/latest/objects/Attribute), JSON text of either
+        (https://paystack.com/docs/api/transaction/), or an object that has one of these in its field `metadata`,
+        `custom_data`, `custom_fields`, `notes`, `note_attributes` or `meta_data`, such as `meta` of Lemon Squeezy
+        (https://docs.lemonsqueezy.com/help/checkout/passing-custom-data). Integers are accepted as ids, because some
+        providers convert digits to numbers (https://docs.moyasar.com/api/metadata).
 
         Never raises because of a carrier's content: unknown names are ignored, and an invalid value counts as missing.
         None, as of an object without metadata, is an empty context. A refusal of consent takes precedence over ids,
-        which a carrier may contain as well if it was written twice. Anything that does not return values by name, such
-        as JSON text or a list, is logged as an error and counts as a refusal, because it may contain one.
+        which a carrier may contain as well if it was written twice. Anything that cannot be read, such as truncated
+        JSON text, is logged as an error and counts as a refusal, because it may contain one.
+
+        Example:
+            >>> TrackingContext.from_carrier([{"name": "ss_user_id", "value": 42}]).user_id
+            '42'
         """
-        given: object = carrier
-        if carrier is None or (isinstance(given, str) and not given):
+        if carrier is None or (isinstance(carrier, str) and not carrier):
             return EMPTY_CONTEXT
-
-        def get(name: str) -> object:
-            try:
-                return carrier[name]
-            except LookupError:
-                return None
-
         try:
-            refusal = get(_OPTED_OUT)
-        except TypeError:
+            get = reader(carrier)
+        except (TypeError, ValueError) as error:
             _logger.error(  # noqa: TRY400  # the caller's mistake, which our traceback does not explain
-                "from_carrier(): a carrier is a mapping of names to strings, not a %s, so nothing is captured "
-                "under it; decode JSON text first",
+                "from_carrier(): no names and values can be read from this %s (%s), so nothing is captured under it; "
+                "pass the metadata as the provider returned it: a mapping, a list of pairs, or JSON text",
                 type(carrier).__name__,
+                error,
             )
             return OPTED_OUT
-        # A job queue may have converted the value: any value except a missing or empty one is a refusal.
-        if refusal is not None and not (isinstance(refusal, str) and not refusal):
+        # A provider may have converted the value: any value except a missing or empty one is a refusal.
+        if get(_OPTED_OUT) is not None:
             return OPTED_OUT
 
         def text(name: str) -> str | None:
             value = get(name)
             return value if isinstance(value, str) and 0 < len(value) <= CARRIER_MAX_VALUE else None
 
-        def id_(name: str) -> str | None:
-            value = text(name)
-            return value if value is not None and valid_id(value) else None
-
-        def session_id(name: str) -> str | None:
-            value = text(name)
-            return value if value is not None and valid_session_id(value) else None
+        def id_(name: str, is_valid: Callable[[str], bool] = valid_id) -> str | None:
+            value = get(name)
+            if type(value) is int and abs(value) <= MAX_EXACT_INTEGER:
+                value = str(value)
+            return value if isinstance(value, str) and is_valid(value) else None
 
         return cls(
-            sessionsight=SessionSightIds(session_id=session_id("ss_sid"), visitor_id=session_id("ss_vid")),
+            sessionsight=SessionSightIds(
+                session_id=id_("ss_sid", valid_session_id), visitor_id=id_("ss_vid", valid_session_id)
+            ),
             signal=SignalIds(
                 session_id=id_("ss_signal_session_id"),
                 window_id=id_("ss_signal_window_id"),

@@ -69,31 +69,6 @@ def test_foreign_names_in_a_carrier_are_ignored() -> None:
     )
 
 
-class StripeObject:
-    """Metadata as in stripe 15 and later: not a mapping, and without `get`."""
-
-    def __init__(self, **data: str) -> None:
-        self._data = data
-
-    def __getitem__(self, name: str) -> str:
-        return self._data[name]
-
-
-def test_a_carrier_need_not_be_a_mapping() -> None:
-    carrier = StripeObject(ss_sid="session-1", plan="pro")
-    assert TrackingContext.from_carrier(carrier) == TrackingContext(
-        sessionsight=SessionSightIds(session_id="session-1")
-    )
-
-
-@pytest.mark.parametrize("carrier", ['{"ss_opted_out": "1"}', b"{}", ["ss_sid", "session-1"], 5])
-def test_what_is_not_a_carrier_counts_as_a_refusal_and_is_logged(
-    carrier: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert TrackingContext.from_carrier(carrier).opted_out
-    assert f"not a {type(carrier).__name__}" in caplog.text
-
-
 @pytest.mark.parametrize("carrier", [None, {}, ""])
 def test_no_metadata_is_an_empty_context(carrier: Any) -> None:
     assert TrackingContext.from_carrier(carrier) == EMPTY_CONTEXT
@@ -118,7 +93,7 @@ def test_from_carrier_rejects_session_ids_that_sessionsight_rejects(value: str) 
     assert TrackingContext.from_carrier({"ss_sid": value, "ss_vid": value}) == EMPTY_CONTEXT
 
 
-@pytest.mark.parametrize("value", ["", " ", "a" * 257, "a\nb", "a\x00", "a\x85", 5, None, ["a"]])
+@pytest.mark.parametrize("value", ["", " ", "a" * 257, "a\nb", "a\x00", "a\x85", 5.0, True, None, ["a"]])
 def test_from_carrier_rejects_other_invalid_ids(value: Any) -> None:
     assert TrackingContext.from_carrier({"ss_user_id": value, "ss_signal_distinct_id": value}) == EMPTY_CONTEXT
 
