@@ -48,7 +48,9 @@ def with_analytics(
     Example:
         >>> from sessionsight import Settings
         >>> scope = {"type": "http", "method": "GET", "path": "/orders", "headers": []}
-        >>> with_analytics(scope, Client(Settings(disabled=True)))["analytics"].capture("order_processed")
+        >>> analytics = with_analytics(scope, Client(Settings(disabled=True)))["analytics"]
+        >>> analytics.capture("order_processed").accepted
+        True
     """
     # A request is a mapping too, but not a mutable one.
     scope = connection if isinstance(connection, MutableMapping) else connection.scope

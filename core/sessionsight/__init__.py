@@ -3,6 +3,7 @@
 from sessionsight.capture.analytics import Analytics
 from sessionsight.capture.context_managers import carry
 from sessionsight.capture.current import current
+from sessionsight.capture.receipt import Receipt
 from sessionsight.capture.standard_events import (
     CheckoutCancelled,
     CheckoutFinished,
@@ -49,6 +50,7 @@ __all__ = [
     "MissingDependencyError",
     "NoClientError",
     "Page",
+    "Receipt",
     "RequestData",
     "SessionSightError",
     "SessionSightIds",

@@ -16,7 +16,7 @@ from sessionsight.capture import pickling  # noqa: F401  # makes analytics pickl
 from sessionsight.capture.analytics import Analytics
 from sessionsight.capture.context_managers import Scope
 from sessionsight.capture.encoding import PropertyEncoder
-from sessionsight.capture.interfaces import Batch, DeferRecord, OpenScope, Receipt
+from sessionsight.capture.interfaces import Batch, DeferRecord, OpenScope, Waiter
 from sessionsight.capture.signatures import forgiving
 from sessionsight.capture.validation import validate_context
 from sessionsight.delivery import lifecycle, threads
@@ -48,7 +48,7 @@ class Client:
 
     Example:
         >>> client = Client(Settings(destinations=()))
-        >>> client.analytics.capture("report_exported", {"rows": 120}, user_id="user_1")
+        >>> receipt = client.analytics.capture("report_exported", {"rows": 120}, user_id="user_1")
         >>> client.shutdown()
         True
     """
@@ -281,9 +281,9 @@ class Client:
             engine = self._engine_for_process()
         engine.submit_soon(scope)
 
-    def new_receipt(self) -> Receipt:
-        """Return a receipt for the batches of one request."""
-        return self._engine_for_process().new_receipt()
+    def new_waiter(self) -> Waiter:
+        """Return a waiter for the batches of one request."""
+        return self._engine_for_process().new_waiter()
 
     def start_delivery(self) -> None:
         """A first request has ended: deliver what others may have left in a durable spool, on the lanes' threads."""

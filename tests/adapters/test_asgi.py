@@ -239,7 +239,7 @@ async def test_scopes_of_other_types_pass_untouched(recorder: Recorder) -> None:
     assert other == {"type": "mqtt"}
 
 
-def lifespan_app(on_shutdown: Callable[[], None]) -> Any:
+def lifespan_app(on_shutdown: Callable[[], object]) -> Any:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> Any:
         yield {"ready": True}

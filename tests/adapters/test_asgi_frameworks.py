@@ -87,7 +87,7 @@ async def lifespan(app: Any) -> list[str]:
     return sent
 
 
-def quart_app(on_shutdown: Callable[[], None]) -> Any:
+def quart_app(on_shutdown: Callable[[], object]) -> Any:
     from quart import Quart, Response, request, stream_with_context, websocket
 
     app = Quart("shop")
@@ -122,14 +122,14 @@ def quart_app(on_shutdown: Callable[[], None]) -> Any:
     return app
 
 
-def _awaited(call: Callable[[], None]) -> Any:
+def _awaited(call: Callable[[], object]) -> Any:
     async def awaited() -> None:
         call()
 
     return awaited
 
 
-def litestar_app(on_shutdown: Callable[[], None]) -> Any:
+def litestar_app(on_shutdown: Callable[[], object]) -> Any:
     from litestar import Litestar, WebSocket, websocket
     from litestar import Request as LitestarRequest
     from litestar import get as route
@@ -173,7 +173,7 @@ def litestar_app(on_shutdown: Callable[[], None]) -> Any:
     )
 
 
-def django_app(on_shutdown: Callable[[], None]) -> Any:
+def django_app(on_shutdown: Callable[[], object]) -> Any:
     from django.core.handlers.asgi import ASGIHandler
     from django.http import HttpResponse, StreamingHttpResponse
     from django.test import override_settings

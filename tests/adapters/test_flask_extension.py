@@ -104,8 +104,14 @@ def test_a_second_set_up_is_refused_with_the_remedy() -> None:
 def test_a_blueprints_own_hooks_and_error_handlers_have_analytics(recorder: Recorder) -> None:
     app = make(recorder)
     orders = Blueprint("orders", __name__)
-    orders.before_request(lambda: current_analytics.capture("before"))
-    orders.teardown_request(lambda error: current_analytics.capture("teardown"))
+
+    @orders.before_request
+    def before() -> None:
+        current_analytics.capture("before")
+
+    @orders.teardown_request
+    def teardown(error: BaseException | None) -> None:
+        current_analytics.capture("teardown")
 
     @orders.errorhandler(LookupError)
     def handle(error: LookupError) -> tuple[str, int]:
@@ -160,7 +166,10 @@ def test_a_prefixed_variable_that_json_reads_as_a_number_is_refused_by_name(monk
 
 def test_current_analytics_are_the_requests_own_wherever_flask_runs_code(recorder: Recorder) -> None:
     app = make(recorder)
-    app.teardown_appcontext(lambda error: current_analytics.capture("teardown of the app's context"))
+
+    @app.teardown_appcontext
+    def teardown(error: BaseException | None) -> None:
+        current_analytics.capture("teardown of the app's context")
 
     @app.get("/")
     async def view() -> Response:

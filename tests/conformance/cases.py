@@ -49,7 +49,7 @@ class Visit:
     """Make the framework load the signed-in user, as a view does that asks for it."""
     sign_in: Callable[[str], None]
     sign_out: Callable[[], None]
-    later: list[Callable[[], None]]
+    later: list[Callable[[], object]]
     """To be run in a thread when the response has long ended."""
 
 

@@ -36,7 +36,7 @@ class Host:
 
     make: Callable[[dict[str, Any]], Any]
     server: str
-    later: list[Callable[[], None]]
+    later: list[Callable[[], object]]
     route: str | None
     """How this framework writes the template of the table's route."""
 

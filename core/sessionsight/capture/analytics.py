@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct
 from sessionsight.capture import signatures
 from sessionsight.capture.encoding import decode
 from sessionsight.capture.interfaces import CaptureClient
+from sessionsight.capture.receipt import Receipt
 from sessionsight.capture.records import (
     Alias,
     DropReason,
@@ -97,7 +98,7 @@ class Analytics(Struct, eq=False, weakref=True):
         scope = RequestScope(client)
         scope._context = context
         scope._ended = True
-        scope._drop = drop
+        scope._drop = DropReason.CONSENT if drop is None and context.opted_out else drop
         scope._selected = selected
         try:
             scope._user_id = validate_id(user_id, "user_id")
@@ -129,7 +130,7 @@ class Analytics(Struct, eq=False, weakref=True):
     @signatures.capture.implements
     def capture(
         self, event: Any = UNSET, properties: Any = None, /, *more: Any, groups: Any = None, **options: Any
-    ) -> None:
+    ) -> Receipt:
         scope = self._scope
         try:
             # Most calls need no sorting of arguments, which would cost them a tenth of their time.
@@ -156,12 +157,11 @@ class Analytics(Struct, eq=False, weakref=True):
             grouped = validate_groups(groups) if groups else None
             if options:
                 fields = scope._record_fields(options)
-                scope._add(
+                return scope._add(
                     EventRecord(name=name, properties=encoded, groups=grouped, standard=standard, **fields), options
                 )
-                return
             # The same without a dict of fields, which would take half the time of the calls that come here: most.
-            scope._add(
+            return scope._add(
                 EventRecord(
                     name=name,
                     properties=encoded,
@@ -176,10 +176,10 @@ class Analytics(Struct, eq=False, weakref=True):
                 )
             )
         except Exception as error:
-            scope._client.handle_error(error)
+            return scope._refuse(error)
 
     @signatures.identify.implements
-    def identify(self, /, *given: Any, **options: Any) -> None:
+    def identify(self, /, *given: Any, **options: Any) -> Receipt:
         scope = self._scope
         try:
             user_id, traits = signatures.identify.bind(given, options)
@@ -187,41 +187,41 @@ class Analytics(Struct, eq=False, weakref=True):
             encoded = scope._client.encoder(traits)
             record = Identify(properties=encoded, **scope._record_fields({**options, "user_id": user}))
             scope._user_id = user or scope._user_id
-            scope._add(record, options)
+            return scope._add(record, options)
         except Exception as error:
-            scope._client.handle_error(error)
+            return scope._refuse(error)
 
     @signatures.alias.implements
-    def alias(self, /, *given: Any, **options: Any) -> None:
+    def alias(self, /, *given: Any, **options: Any) -> Receipt:
         scope = self._scope
         try:
             [alias] = signatures.alias.bind(given, options)
             earlier = validate_id(alias, "alias")
             if earlier is None:
                 raise InvalidEventError(f"alias must be the earlier id of the person, not {describe(alias)}")
-            scope._add(Alias(alias=earlier, **scope._record_fields(options)), options)
+            return scope._add(Alias(alias=earlier, **scope._record_fields(options)), options)
         except Exception as error:
-            scope._client.handle_error(error)
+            return scope._refuse(error)
 
     @signatures.group.implements
-    def group(self, /, *given: Any, **options: Any) -> None:
+    def group(self, /, *given: Any, **options: Any) -> Receipt:
         scope = self._scope
         try:
             group_type, group_key, properties = signatures.group.bind(given, options)
             kind, key = validate_group(group_type, group_key)
             encoded = scope._client.encoder(properties)
             fields = scope._record_fields(options)
-            scope._add(Group(group_type=kind, group_key=key, properties=encoded, **fields), options)
+            return scope._add(Group(group_type=kind, group_key=key, properties=encoded, **fields), options)
         except Exception as error:
-            scope._client.handle_error(error)
+            return scope._refuse(error)
 
     @signatures.set_person_properties.implements
-    def set_person_properties(self, /, *given: Any, **options: Any) -> None:
-        self._set_person_properties(signatures.set_person_properties, given, options, once=False)
+    def set_person_properties(self, /, *given: Any, **options: Any) -> Receipt:
+        return self._set_person_properties(signatures.set_person_properties, given, options, once=False)
 
     @signatures.set_person_properties_once.implements
-    def set_person_properties_once(self, /, *given: Any, **options: Any) -> None:
-        self._set_person_properties(signatures.set_person_properties_once, given, options, once=True)
+    def set_person_properties_once(self, /, *given: Any, **options: Any) -> Receipt:
+        return self._set_person_properties(signatures.set_person_properties_once, given, options, once=True)
 
     @signatures.tag.implements
     def tag(self, /, *given: Any, **properties: Any) -> None:
@@ -272,14 +272,14 @@ class Analytics(Struct, eq=False, weakref=True):
 
     def _set_person_properties(
         self, signature: Signature[Any], given: tuple[Any, ...], options: dict[str, Any], *, once: bool
-    ) -> None:
+    ) -> Receipt:
         scope = self._scope
         try:
             [properties] = signature.bind(given, options)
             encoded = scope._client.encoder(properties)
-            scope._add(PersonProperties(properties=encoded, once=once, **scope._record_fields(options)), options)
+            return scope._add(PersonProperties(properties=encoded, once=once, **scope._record_fields(options)), options)
         except Exception as error:
-            scope._client.handle_error(error)
+            return scope._refuse(error)
 
     def _encodable_tags(self) -> dict[str, Any] | None:
         """Return the tags as they are sent, because their values may not be picklable."""
@@ -305,16 +305,16 @@ class Goals:
         return Goals, (self._analytics,)
 
     @signatures.increment.implements
-    def increment(self, /, *given: Any, **options: Any) -> None:
-        self._count("increment", given, options)
+    def increment(self, /, *given: Any, **options: Any) -> Receipt:
+        return self._count("increment", given, options)
 
     @signatures.decrement.implements
-    def decrement(self, /, *given: Any, **options: Any) -> None:
-        self._count("decrement", given, options)
+    def decrement(self, /, *given: Any, **options: Any) -> Receipt:
+        return self._count("decrement", given, options)
 
     def _count(
         self, direction: Literal["increment", "decrement"], given: tuple[Any, ...], options: dict[str, Any]
-    ) -> None:
+    ) -> Receipt:
         scope = self._analytics._scope
         try:
             get = options.get
@@ -326,7 +326,7 @@ class Goals:
             amount = check_goal(goal_id, amount, session_id)
             validate_commit_options(options)
             client = scope._client
-            scope._add(
+            return scope._add(
                 Goal(
                     goal_id=plain_str(goal_id),
                     direction=direction,
@@ -343,7 +343,7 @@ class Goals:
                 options,
             )
         except Exception as error:
-            scope._client.handle_error(error)
+            return scope._refuse(error)
 
 
 def _encode_metadata(metadata: object, client: CaptureClient) -> bytes:

@@ -21,27 +21,27 @@ __all__ = [
     "DeferRecord",
     "OpenScope",
     "Policy",
-    "Receipt",
     "RequestReader",
     "TransactionListener",
+    "Waiter",
 ]
 
 ContextFactory = Callable[[], tuple[TrackingContext, DropReason | None]]
 """Returns a request's context, and the reason to drop its records, if there is one. The result never changes."""
 
 
-class Receipt(Protocol):
+class Waiter(Protocol):
     """Reports when the records of one request are delivered, or are known not to be."""
 
     @property
-    def settled(self) -> bool:
-        """True when nothing is left to wait for."""
+    def resolved(self) -> bool:
+        """True when no record is left to wait for."""
 
     def start(self) -> None:
         """Start the time limit of the wait. Not for event loops, because it may write to a spool."""
 
     def wait(self) -> None:
-        """Block this thread until everything is settled, or the time limit is reached."""
+        """Block this thread until everything is resolved, or the time limit is reached."""
 
     async def wait_async(self) -> None:
         """As `wait` after `start`, without blocking the event loop."""
@@ -58,7 +58,7 @@ class Batch(Struct, frozen=True, gc=False):
     """The template of the matched route, for a context that has none."""
     drop: DropReason | None = None
     """The reason to count the records as dropped."""
-    receipt: Receipt | None = None
+    waiter: Waiter | None = None
     """Notified by the lanes of the outcome of the records."""
 
     def resolve(self) -> tuple[TrackingContext, DropReason | None]:
@@ -173,8 +173,8 @@ class CaptureClient(Protocol):
     def submit_soon(self, scope: OpenScope) -> None:
         """Submit the records of an open response within a second."""
 
-    def new_receipt(self) -> Receipt:
-        """Return a receipt for the batches of one request, whose response waits for their delivery."""
+    def new_waiter(self) -> Waiter:
+        """Return a waiter for the batches of one request, whose response waits for their delivery."""
 
     @property
     def needs_start(self) -> bool:

@@ -13,8 +13,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sessionsight.capture.interfaces import Batch, CaptureClient, ContextFactory, Receipt, RequestReader
+from sessionsight.capture.interfaces import Batch, CaptureClient, ContextFactory, RequestReader, Waiter
 from sessionsight.capture.pending import DeferredRecords, apply_selection, drain
+from sessionsight.capture.receipt import Receipt
 from sessionsight.capture.records import DropReason, EventRecord, Record, random_bytes
 from sessionsight.capture.validation import record_fields
 from sessionsight.event_loop import on_event_loop, run_in_worker
@@ -64,7 +65,7 @@ class RequestScope:
     _page_status: int | None = None
     _selected: frozenset[str] | DropReason | None = None
     _deferred: DeferredRecords | None = None
-    _receipt: Receipt | None = None
+    _waiter: Waiter | None = None
     _ended = False
     _snapshotted = False
     _stays_open = False
@@ -173,12 +174,12 @@ class RequestScope:
 
     async def aend_before_last_byte(self) -> None:
         """As `end_before_last_byte`, without blocking the event loop (asyncio or trio)."""
-        if not self.has_pending and (self._receipt is None or self._receipt.settled):
+        if not self.has_pending and (self._waiter is None or self._waiter.resolved):
             self.end()
             return
         await run_in_worker(self._end_and_start_waiting)
-        if self._receipt is not None:
-            await self._receipt.wait_async()
+        if self._waiter is not None:
+            await self._waiter.wait_async()
 
     def deactivate(self) -> None:
         """Hide the analytics from work that inherited them through the context; called between `end` and `close`."""
@@ -201,7 +202,7 @@ class RequestScope:
             self.submit_now()
         elif self._client.needs_start:
             self._client.start_delivery()
-        if self._receipt is not None:
+        if self._waiter is not None:
             self._wait_for_delivery()
         self._inactive = True
 
@@ -248,14 +249,14 @@ class RequestScope:
                 user_id = self._read_user(copied)
         return user_id
 
-    def _add(self, record: Record, options: Mapping[str, Any] = _NO_OPTIONS) -> None:
+    def _add(self, record: Record, options: Mapping[str, Any] = _NO_OPTIONS) -> Receipt:
         if self._generation != _generation:
             self._leave_to_parent()
         defer = self._client.defer_record
         if defer is not None and options.get("on_commit") is not False and defer(self, record, options.get("using")):
             # In one step, because two threads may defer the first records of a request at once.
             vars(self).setdefault("_deferred", DeferredRecords()).pending[id(record)] = record
-            return
+            return Receipt(record, self._drop)
         # Appending before reading the flag, and setting the flag before draining, leaves no gap
         # between a thread that captures and the end of the response.
         self._records.append(record)
@@ -263,6 +264,12 @@ class RequestScope:
             self.submit_now()
         elif self._stays_open and not self._submits_soon:
             self._submit_soon()
+        return Receipt(record, self._drop)
+
+    def _refuse(self, error: Exception) -> Receipt:
+        """Raise the error of a failed call in strict mode; otherwise log it, and return a receipt with it."""
+        self._client.handle_error(error)
+        return Receipt(None, str(error) or type(error).__name__)
 
     def _discard(self) -> None:
         if self._generation != _generation:
@@ -311,7 +318,7 @@ class RequestScope:
             self._context, self._drop = self._make_batch([]).resolve()
         except Exception as error:
             self._client.handle_error(error)
-        self._context_factory = self._request = self._receipt = None
+        self._context_factory = self._request = self._waiter = None
         self._ended = True
 
     def _submit(self, records: list[Record], drop: DropReason | None = None, *, on_request_thread: bool = True) -> None:
@@ -326,17 +333,17 @@ class RequestScope:
 
     def _end_and_start_waiting(self) -> None:
         self.end()
-        if self._receipt is not None:
-            self._receipt.start()
+        if self._waiter is not None:
+            self._waiter.start()
 
     def _wait_for_delivery(self) -> None:
         """With `flush="inline"`, wait for the records of this request, and for no others."""
-        if (receipt := self._receipt) is None or self._generation != _generation:
+        if (waiter := self._waiter) is None or self._generation != _generation:
             return
-        if receipt.settled or on_event_loop():
+        if waiter.resolved or on_event_loop():
             return
         try:
-            receipt.wait()
+            waiter.wait()
         except Exception as error:
             self._client.handle_error(error)
 
@@ -347,16 +354,16 @@ class RequestScope:
             records: To be submitted.
             on_request_thread: False where the request's user cannot be read.
         """
-        if self._context is None and self._receipt is None and self._client.inline:
+        if self._context is None and self._waiter is None and self._client.inline:
             # In one step, because two threads may submit the first records of a request at once.
-            vars(self).setdefault("_receipt", self._client.new_receipt())
+            vars(self).setdefault("_waiter", self._client.new_waiter())
         if on_request_thread:
             self.snapshot()
             self._snapshotted = self._ended  # a snapshot from before the end is taken again at the end
         else:
             self._snapshot_without_user()
         origin = self._context_factory or self._context or EMPTY_CONTEXT
-        return Batch(records, origin, self._user_id or self._last_user, self._route, self._drop, self._receipt)
+        return Batch(records, origin, self._user_id or self._last_user, self._route, self._drop, self._waiter)
 
     def _snapshot_without_user(self) -> None:
         """As `snapshot`, but keep the user that the last capture has read: that may need the request's thread."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast
 
 from msgspec import UNSET
 
+from sessionsight.capture.receipt import Receipt
 from sessionsight.capture.validation import CallOptions, RecordOptions
 from sessionsight.errors import CaptureError, InvalidEventError, InvalidGoalError, did_you_mean
 
@@ -168,14 +169,14 @@ _RECORD = RecordOptions.__optional_keys__
 
 
 @signature(_CALL, hint="properties go into a mapping")
-def capture(
+def capture(  # type: ignore[empty-body]
     self: Any,
     event: str | Event,
     properties: Mapping[str, Any] | None = None,
     *,
     groups: Mapping[str, object] | None = None,
     **options: Unpack[CallOptions],
-) -> None:
+) -> Receipt:
     """Capture an event.
 
     Args:
@@ -191,9 +192,9 @@ def capture(
 
 
 @signature(_RECORD, hint="traits go into a mapping")
-def identify(
+def identify(  # type: ignore[empty-body]
     self: Any, user_id: object = None, traits: Mapping[str, Any] | None = None, **options: Unpack[RecordOptions]
-) -> None:
+) -> Receipt:
     """Set the visitor's user id and traits.
 
     Earlier records of this request that have no user are completed with this one.
@@ -206,28 +207,28 @@ def identify(
 
 
 @signature(_CALL, hint="an alias has no properties")
-def alias(self: Any, alias: object, **options: Unpack[CallOptions]) -> None:
+def alias(self: Any, alias: object, **options: Unpack[CallOptions]) -> Receipt:  # type: ignore[empty-body]
     """Link `alias`, an earlier anonymous id, to the current user. Signal only."""
 
 
 @signature(_CALL, hint="properties go into a mapping")
-def group(
+def group(  # type: ignore[empty-body]
     self: Any,
     group_type: str,
     group_key: object,
     properties: Mapping[str, Any] | None = None,
     **options: Unpack[CallOptions],
-) -> None:
+) -> Receipt:
     """Put the current user in a group, such as `("company", "acme-1")`, and describe the group. Signal only."""
 
 
 @signature(_CALL, hint="properties go into a mapping")
-def set_person_properties(self: Any, properties: Mapping[str, Any], **options: Unpack[CallOptions]) -> None:
+def set_person_properties(self: Any, properties: Mapping[str, Any], **options: Unpack[CallOptions]) -> Receipt:  # type: ignore[empty-body]
     """Set properties of the current user, over what is there. Signal only."""
 
 
 @signature(_CALL, hint="properties go into a mapping")
-def set_person_properties_once(self: Any, properties: Mapping[str, Any], **options: Unpack[CallOptions]) -> None:
+def set_person_properties_once(self: Any, properties: Mapping[str, Any], **options: Unpack[CallOptions]) -> Receipt:  # type: ignore[empty-body]
     """Set properties of the current user that are not set yet. Signal only."""
 
 
@@ -237,7 +238,7 @@ def tag(self: Any, **properties: Any) -> None:
 
 
 @signature(hint="metadata goes into a mapping", error=InvalidGoalError)
-def increment(
+def increment(  # type: ignore[empty-body]
     self: Any,
     goal_id: str,
     amount: Amount | None = None,
@@ -248,7 +249,7 @@ def increment(
     destinations: Iterable[str] | None = None,
     on_commit: bool | None = None,
     using: str | None = None,
-) -> None:
+) -> Receipt:
     """Count a step towards a goal.
 
     Args:
@@ -271,7 +272,7 @@ def increment(
 
 
 @signature(hint="metadata goes into a mapping", error=InvalidGoalError)
-def decrement(
+def decrement(  # type: ignore[empty-body]
     self: Any,
     goal_id: str,
     amount: Amount | None = None,
@@ -282,7 +283,7 @@ def decrement(
     destinations: Iterable[str] | None = None,
     on_commit: bool | None = None,
     using: str | None = None,
-) -> None:
+) -> Receipt:
     """Count a step away from a goal, such as a refund; the amount is above zero here too.
 
     The arguments and errors are those of `increment`.

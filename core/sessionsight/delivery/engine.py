@@ -22,11 +22,11 @@ from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Spool
 from sessionsight.delivery.queue.factory import is_durable, open_spool
-from sessionsight.delivery.receipts import DeliveryReceipt, ReceiptTracker
 from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
 from sessionsight.delivery.submit_queue import SubmitQueue
 from sessionsight.delivery.transport import HttpxTransport, Transport
+from sessionsight.delivery.waiters import DeliveryWaiter, WaiterTracker
 from sessionsight.delivery.workers import may_have_peers
 from sessionsight.destinations.base import Destination
 from sessionsight.destinations.console import Console
@@ -39,7 +39,7 @@ __all__ = ["Engine", "MakeTransport"]
 # Of the submit queue. A record may linger in its lane for longer, but a full batch must not wait before that.
 _MAX_LINGER = 0.02
 # Seconds between checks if other processes have claimed records that a request waits for.
-_SETTLED_INTERVAL = 0.05
+_RESOLVED_INTERVAL = 0.05
 # Seconds until records of an open response are submitted.
 _OPEN_INTERVAL = 0.5
 
@@ -104,9 +104,9 @@ class Engine:
             for destination in destinations
         }
         self._open: deque[OpenScope] = deque()
-        self._receipts = ReceiptTracker()
+        self._waiters = WaiterTracker()
         for name in self._lanes:
-            self._spool.lane(name).on_resolved = partial(self._receipts.settle, name)
+            self._spool.lane(name).on_resolved = partial(self._waiters.resolve, name)
 
     @property
     def durable(self) -> bool:
@@ -124,8 +124,8 @@ class Engine:
         if first:
             self._registered = True
             lifecycle.register_engine(self)
-        if isinstance(batch.receipt, DeliveryReceipt):
-            self._receipts.batch_submitted(batch.receipt)
+        if isinstance(batch.waiter, DeliveryWaiter):
+            self._waiters.batch_submitted(batch.waiter)
         if not self._spool.durable or on_event_loop():
             self._submit_queue.put(batch)
         else:
@@ -189,7 +189,7 @@ class Engine:
     def _process_batches(self, batches: Sequence[Batch]) -> None:
         """Enqueue the records of batches in the lanes. Each record is accounted for, whatever fails."""
         left = list(batches)
-        receipts = [batch.receipt for batch in batches if isinstance(batch.receipt, DeliveryReceipt)]
+        waiters = [batch.waiter for batch in batches if isinstance(batch.waiter, DeliveryWaiter)]
         try:
             entries = self._resolve_contexts(left)
             if not self._checked_keys:
@@ -200,14 +200,14 @@ class Engine:
                 for lane in self._lanes.values()
                 if (lane_batch := lane.select(some, drop)) is not None
             ]
-            if receipts:
-                self._track_receipts(left, lane_batches)
+            if waiters:
+                self._track_waiters(left, lane_batches)
             rows = self._spool.enqueue(lane_batches)
             left.clear()  # the lanes account for them now
-            if receipts and rows is not None:
+            if waiters and rows is not None:
                 for lane_batch in lane_batches:
-                    self._receipts.set_rows(lane_batch.lane, lane_batch.entries, rows)
-                self._submit_queue.call_later(_SETTLED_INTERVAL)
+                    self._waiters.set_rows(lane_batch.lane, lane_batch.entries, rows)
+                self._submit_queue.call_later(_RESOLVED_INTERVAL)
             for lane_batch in lane_batches:
                 self._lanes[lane_batch.lane].notify()
         except BaseException as error:
@@ -215,23 +215,23 @@ class Engine:
             if not isinstance(error, Exception):
                 raise
         finally:
-            for receipt in receipts:
-                self._receipts.batch_processed(receipt)
+            for waiter in waiters:
+                self._waiters.batch_processed(waiter)
 
-    def _track_receipts(self, batches: Sequence[Batch], lane_batches: Sequence[LaneBatch]) -> None:
-        """Connect the entries that lanes accepted to the receipts of their batches."""
-        receipts = {
-            record.random: batch.receipt
+    def _track_waiters(self, batches: Sequence[Batch], lane_batches: Sequence[LaneBatch]) -> None:
+        """Connect the entries that lanes accepted to the waiters of their batches."""
+        waiters = {
+            record.random: batch.waiter
             for batch in batches
-            if isinstance(batch.receipt, DeliveryReceipt)
+            if isinstance(batch.waiter, DeliveryWaiter)
             for record in batch.records
         }
         for lane_batch in lane_batches:
-            self._receipts.track(lane_batch.lane, lane_batch.entries, receipts)
+            self._waiters.track(lane_batch.lane, lane_batch.entries, waiters)
 
-    def new_receipt(self) -> DeliveryReceipt:
-        """Return a receipt for the batches of one request, which may wait for `flush_timeout` in total."""
-        return DeliveryReceipt(self._receipts, self._flush_timeout, self._process_submitted)
+    def new_waiter(self) -> DeliveryWaiter:
+        """Return a waiter for the batches of one request, which may wait for `flush_timeout` in total."""
+        return DeliveryWaiter(self._waiters, self._flush_timeout, self._process_submitted)
 
     def _process_submitted(self, deadline: float) -> None:
         """Enqueue submitted batches in the lanes; without threads, deliver them as well."""
@@ -244,10 +244,10 @@ class Engine:
         """Do periodic work on the submit queue's thread. Return the seconds until the next call, or None."""
         self._submit_open()
         # Other processes may have claimed records that requests wait for.
-        waiting = self._receipts.rows()
+        waiting = self._waiters.rows()
         for name, rows in waiting.items():
-            self._receipts.settle_rows(name, rows.difference(self._spool.lane(name).owned_or_ready([*rows])))
-        return _SETTLED_INTERVAL if waiting else None
+            self._waiters.resolve_rows(name, rows.difference(self._spool.lane(name).owned_or_ready([*rows])))
+        return _RESOLVED_INTERVAL if waiting else None
 
     def _submit_open(self) -> None:
         """Submit the records of open responses. An error in one does not affect the others."""
@@ -353,7 +353,7 @@ class Engine:
         lifecycle.unregister_engine(self)
         self._submit_queue.stop()
         lost = {name: lane.close() for name, lane in self._lanes.items()}
-        self._receipts.settle_all()
+        self._waiters.resolve_all()
         self._spool.close()
         return lost
 

@@ -132,7 +132,7 @@ def run_inspector() -> Iterator[LocalInspector]:
         >>> from sessionsight import Client, Settings
         >>> with run_inspector() as inspector:
         ...     client = Client(Settings())
-        ...     client.analytics.capture("order_processed", user_id="user_1")
+        ...     receipt = client.analytics.capture("order_processed", user_id="user_1")
         ...     records = inspector.wait(3, event="order_processed")
         >>> sorted(record.vendor for record in records)
         ['analyse', 'saytics', 'signal']

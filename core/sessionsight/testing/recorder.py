@@ -32,7 +32,7 @@ class Recorder:
         >>> from sessionsight import Client, Settings
         >>> client = Client(Settings(disabled=True))
         >>> with record() as analytics:
-        ...     client.analytics.capture("order_processed", {"order_id": "ord_1", "amount": 49}, user_id="user_1")
+        ...     _ = client.analytics.capture("order_processed", {"order_id": "ord_1", "amount": 49}, user_id="user_1")
         >>> event = analytics.assert_captured("order_processed", order_id="ord_1")
         >>> event.user_id, event.properties["amount"]
         ('user_1', 49)
@@ -275,7 +275,8 @@ def lenient() -> Iterator[None]:
         >>> from sessionsight import Client, Settings
         >>> client = Client(Settings(disabled=True, strict=False))
         >>> with record() as analytics, lenient():
-        ...     client.analytics.capture("")
+        ...     client.analytics.capture("").accepted
+        False
         >>> client.stats().rejected
         1
     """

@@ -191,7 +191,7 @@ def test_all_waits_of_a_request_together_take_at_most_flush_timeout(make: Make) 
     analytics.capture("stalled")
     analytics._scope.close()  # does not wait, because the timeout is over
     assert client.stats().lanes["box"].pending == 2
-    assert client._engine_for_process()._receipts._waiting == {}
+    assert client._engine_for_process()._waiters._waiting == {}
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -239,7 +239,7 @@ async def test_all_waits_of_a_coroutine_together_take_at_most_flush_timeout(make
     await analytics._scope.aend_before_last_byte()
     analytics.capture("stalled")
     await analytics._scope.aend_before_last_byte()
-    assert not client._engine_for_process()._receipts._waiting
+    assert not client._engine_for_process()._waiters._waiting
 
 
 def test_the_wait_ends_for_records_claimed_by_another_process(tmp_path: Path) -> None:
