@@ -255,6 +255,12 @@ def goals(visit: Visit) -> None:
 
 
 @case()
+def feedback(visit: Visit) -> None:
+    visit.analytics.feedback.submit("nps", option="9", message="Caf\u00e9", metadata={"plan": "pro", "seats": 3})
+    visit.analytics.feedback.submit("bug-report", session_id="another-session")
+
+
+@case()
 def a_goal_twice_with_one_key(visit: Visit) -> None:
     visit.analytics.goals.increment("orders", key="order:123:paid")
     visit.analytics.goals.increment("orders", key="order:123:paid")

@@ -12,6 +12,7 @@ from msgspec import UNSET, Struct
 
 from sessionsight.capture import signatures
 from sessionsight.capture.encoding import decode
+from sessionsight.capture.feedback import Feedback
 from sessionsight.capture.interfaces import CaptureClient
 from sessionsight.capture.receipt import Receipt
 from sessionsight.capture.records import (
@@ -126,6 +127,11 @@ class Analytics(Struct, eq=False, weakref=True):
     def goals(self) -> Goals:
         """Goals of this request: `goals.increment` and `goals.decrement`."""
         return Goals(self)
+
+    @property
+    def feedback(self) -> Feedback:
+        """Feedback of this request's visitor: `feedback.submit`."""
+        return Feedback(self._scope)
 
     @signatures.capture.implements
     def capture(

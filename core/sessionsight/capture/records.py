@@ -1,4 +1,4 @@
-"""Captured records: events, identifications, goals and Signal's person and group records.
+"""Captured records: events, identifications, goals, feedback, and Signal's person and group records.
 
 A record is frozen at the capture call. Its properties are JSON bytes by then, so later changes of
 the caller's objects change nothing. The context is added when the response ends, which makes a
@@ -26,6 +26,7 @@ __all__ = [
     "Amount",
     "DropReason",
     "EventRecord",
+    "FeedbackRecord",
     "Goal",
     "Group",
     "Identify",
@@ -77,7 +78,7 @@ class Record(Struct, frozen=True, kw_only=True, gc=False, tag=True):
     time: float
     """When it happened, in Unix seconds: the capture call, or the caller's `timestamp`."""
     properties: bytes = b"{}"
-    """A JSON object: event properties, traits or goal metadata."""
+    """A JSON object: event properties, traits, goal metadata, or a feedback's option, message and metadata."""
     user_id: str | None = None
     distinct_id: str | None = None
     anonymous_id: str | None = None
@@ -151,6 +152,20 @@ class Goal(Record, frozen=True, kw_only=True, gc=False):
     def label(self) -> str:
         """The goal's id."""
         return self.goal_id
+
+
+class FeedbackRecord(Record, frozen=True, kw_only=True, gc=False, tag="Feedback"):
+    """A visitor's answer to one of SessionSight's feedback types; SessionSight only."""
+
+    kind: ClassVar[str] = "feedback"
+    feedback_type_id: str
+    session_id: str | None = None
+    """A session id given with the call, in place of the context's."""
+
+    @property
+    def label(self) -> str:
+        """The slug of the feedback type."""
+        return self.feedback_type_id
 
 
 def check_goal(goal_id: object, amount: object, session_id: object) -> Amount:

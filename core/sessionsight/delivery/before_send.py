@@ -10,7 +10,15 @@ from msgspec.structs import replace
 
 from sessionsight.callbacks import run
 from sessionsight.capture.encoding import decode, encode
-from sessionsight.capture.records import DropReason, EventRecord, Goal, QueuedRecord, check_goal, record_id
+from sessionsight.capture.records import (
+    DropReason,
+    EventRecord,
+    FeedbackRecord,
+    Goal,
+    QueuedRecord,
+    check_goal,
+    record_id,
+)
 from sessionsight.delivery.options import BeforeSend
 from sessionsight.delivery.queue.base import LaneQueue
 from sessionsight.destinations.base import Destination, rfc3339
@@ -74,8 +82,8 @@ class BeforeSendFilter:
 def apply(before_send: BeforeSend, entry: QueuedRecord, destination: str) -> QueuedRecord | None:
     """Call `before_send` with the record as a dict, and return a copy of the entry with its changes.
 
-    The dict has `kind`, `id`, `timestamp`, `properties`, `user_id`, `session_id`, and `name` or `goal_id` and
-    `amount`. From the returned dict, `properties`, `name`, `user_id` and `amount` are used.
+    The dict has `kind`, `id`, `timestamp`, `properties`, `user_id`, `session_id`, and `name`, or `goal_id` and
+    `amount`, or `feedback_type_id`. From the returned dict, `properties`, `name`, `user_id` and `amount` are used.
 
     Returns:
         The entry to send, or None when the callback returned None.
@@ -96,6 +104,8 @@ def apply(before_send: BeforeSend, entry: QueuedRecord, destination: str) -> Que
         payload["name"] = record.name
     elif isinstance(record, Goal):
         payload.update(goal_id=record.goal_id, amount=record.amount)
+    elif isinstance(record, FeedbackRecord):
+        payload["feedback_type_id"] = record.feedback_type_id
     returned = run(before_send, payload, destination)
     if returned is None:
         return None

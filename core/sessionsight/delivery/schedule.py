@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from msgspec import Struct
 
-from sessionsight.capture.records import Alias, EventRecord, Goal, Group, QueuedRecord
+from sessionsight.capture.records import Alias, EventRecord, FeedbackRecord, Goal, Group, QueuedRecord
 from sessionsight.delivery.before_send import BeforeSendFilter
 from sessionsight.delivery.queue.base import LaneQueue
 from sessionsight.delivery.stores.base import DeadLetter
@@ -19,7 +19,7 @@ __all__ = ["Job", "JobSchedule", "SendOrder"]
 # Records that wait for earlier ones about the same person. When there are more the order is given up: one record on
 # which a vendor fails for days must not fill the memory with those behind it.
 _MAX_BLOCKED = 1_000
-_UNORDERED = frozenset({EventRecord, Goal})
+_UNORDERED = frozenset({EventRecord, FeedbackRecord, Goal})
 
 
 class Job(Struct, eq=False, kw_only=True):

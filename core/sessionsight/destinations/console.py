@@ -9,6 +9,7 @@ from sessionsight.capture.encoding import encode
 from sessionsight.capture.records import (
     Alias,
     EventRecord,
+    FeedbackRecord,
     Goal,
     Group,
     Identify,
@@ -30,7 +31,9 @@ class Console(VendorDestination, frozen=True, kw_only=True):
         True
     """
 
-    kinds: ClassVar[frozenset[type[Record]]] = frozenset({EventRecord, Identify, PersonProperties, Alias, Group, Goal})
+    kinds: ClassVar[frozenset[type[Record]]] = frozenset(
+        {EventRecord, Identify, PersonProperties, Alias, Group, Goal, FeedbackRecord}
+    )
 
     name: str = "console"
     """Name of the lane, and the first word of each line."""
@@ -52,7 +55,7 @@ def _fields(entry: QueuedRecord) -> Iterator[str]:
     record, context = entry.record, entry.context
     yield record.kind
     match record:
-        case EventRecord() | Goal():
+        case EventRecord() | Goal() | FeedbackRecord():
             yield _text(record.label)
         case Alias():
             yield f"alias={_text(record.alias)}"
@@ -60,7 +63,7 @@ def _fields(entry: QueuedRecord) -> Iterator[str]:
             yield f"{_text(record.group_type)}={_text(record.group_key)}"
     if isinstance(record, Goal):
         yield f"{'+' if record.direction == 'increment' else '-'}{record.amount}"
-    session_id = record.session_id if isinstance(record, Goal) else None
+    session_id = record.session_id if isinstance(record, Goal | FeedbackRecord) else None
     ids = {
         "user": entry.user_id,
         "distinct": record.distinct_id or context.signal.distinct_id,

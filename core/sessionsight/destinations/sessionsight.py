@@ -1,8 +1,9 @@
-"""SessionSight: goals, one request each, counted in the visitor's own session.
+"""SessionSight: goals and feedback, one request each, in the visitor's own session.
 
 https://sessionsight.com/docs/build/api-reference/goals/increment
 https://sessionsight.com/docs/build/api-reference/goals/decrement
-https://github.com/SessionSight/sdks (goals/src)
+https://sessionsight.com/docs/build/api-reference/feedback/submit
+https://github.com/SessionSight/sdks (goals/src, feedback/src)
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from itertools import islice
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from sessionsight.capture.encoding import decode
-from sessionsight.capture.records import DropReason, Goal, QueuedRecord, Record
+from sessionsight.capture.records import DropReason, FeedbackRecord, Goal, QueuedRecord, Record
 from sessionsight.destinations.base import (
     Limits,
     Secret,
@@ -28,7 +29,7 @@ from sessionsight.destinations.base import (
 from sessionsight.destinations.options import check_header_secret, header_secret
 from sessionsight.destinations.pii_filter import filter_metadata
 from sessionsight.destinations.property_limits import truncate_utf16
-from sessionsight.javascript import is_blank
+from sessionsight.javascript import is_blank, to_string
 from sessionsight.request.context import TrackingContext
 
 __all__ = ["SessionSight"]
@@ -37,16 +38,18 @@ _DEFAULT_URL = "https://api.sessionsight.com"
 # https://sessionsight.com/docs/build/api-reference/goals/increment
 _MAX_METADATA_KEYS = 5
 _MAX_METADATA_TEXT = 256
+# https://sessionsight.com/docs/build/api-reference/feedback/submit
+_MAX_MESSAGE = 5000
 # Goals are sent without a time: one that arrives later than this would be counted for the wrong day.
 _LIMITS = Limits(max_records=1, concurrency=8, max_age=24 * 60 * 60, idempotent=False)
 
 
 class SessionSight(VendorDestination, frozen=True, kw_only=True):
-    """Sends goals to SessionSight.
+    """Sends goals and feedback to SessionSight.
 
-    A goal needs the session of a visitor: the `ss_sid` cookie of SessionSight's browser script, or the
+    Both need the session of a visitor: the `ss_sid` cookie of SessionSight's browser script, or the
     `session_id` of the call. Without one, nothing is sent. The vendor does not document idempotent requests,
-    so a goal is not sent again when its first attempt may have arrived.
+    so neither is sent again when its first attempt may have arrived.
 
     Raises:
         ConfigurationError: An option is missing or wrong.
@@ -56,7 +59,7 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
         SessionSight(name='sessionsight', secret_api_key=***, property_id='shop', ...)
     """
 
-    kinds: ClassVar[frozenset[type[Record]]] = frozenset({Goal})
+    kinds: ClassVar[frozenset[type[Record]]] = frozenset({Goal, FeedbackRecord})
     secrets: ClassVar[frozenset[str]] = frozenset({"secret_api_key"})
 
     name: str = "sessionsight"
@@ -64,7 +67,7 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
     secret_api_key: Secret
     """Secret key of the property (`sessionsight_sec_...`), or a function that returns it."""
     property_id: str
-    """Property that the goals belong to."""
+    """Property that the goals and the feedback types belong to."""
     api_url: str = _DEFAULT_URL
     """URL of the API. Empty means the default; a trailing slash is removed."""
     metadata_over_limit: Literal["truncate", "keep"] = "truncate"
@@ -79,17 +82,23 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
 
     @property
     def limits(self) -> Limits:
-        """Limits of the lane: one goal per request, eight requests at a time, at most a day old, not idempotent."""
+        """Limits of the lane: one record per request, eight requests at a time, at most a day old, not idempotent."""
         return _LIMITS
 
     def drop_reason(self, record: Record, context: TrackingContext) -> DropReason | None:
-        """Return NO_SESSION for a goal without a session."""
+        """Return NO_SESSION for a record without a session."""
         return DropReason.NO_SESSION if is_blank(_session_id(record, context) or "") else None
 
     def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
-        """Return one request per goal, with the same two headers as the vendor's SDK."""
+        """Return one request per record, with the same two headers as the vendor's SDK."""
         headers = {"Content-Type": "application/json", "x-api-key": header_secret(self.secret_api_key)}
-        return [self._call(entry, entry.record, headers) for entry in entries if isinstance(entry.record, Goal)]
+        requests = []
+        for entry in entries:
+            if isinstance(entry.record, Goal):
+                requests.append(self._call(entry, entry.record, headers))
+            elif isinstance(entry.record, FeedbackRecord):
+                requests.append(self._feedback(entry, entry.record, headers))
+        return requests
 
     def _call(self, entry: QueuedRecord, goal: Goal, headers: dict[str, str]) -> VendorRequest:
         metadata, dropped = self._metadata(goal)
@@ -110,6 +119,23 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
                 "the vendor's own SDK removes such values as well"
                 for name, reason in dropped.items()
             ],
+        )
+
+    def _feedback(self, entry: QueuedRecord, feedback: FeedbackRecord, headers: dict[str, str]) -> VendorRequest:
+        answer: dict[str, Any] = decode(feedback.properties)
+        body: dict[str, Any] = {
+            "feedbackTypeId": feedback.feedback_type_id,
+            "propertyId": self.property_id,
+            "sessionId": _session_id(feedback, entry.context),
+        }
+        if option := answer.get("option"):
+            body["option"] = option
+        if message := answer.get("message"):
+            body["message"] = truncate_utf16(message, _MAX_MESSAGE)
+        if metadata := answer.get("metadata"):
+            body["metadata"] = {name: to_string(value) for name, value in metadata.items()}
+        return VendorRequest(
+            url=f"{self.api_url}/v1/feedback/submit", headers=headers, body=encode_body(body), entries=(entry,)
         )
 
     def _metadata(self, goal: Goal) -> tuple[dict[str, str], dict[str, str]]:
@@ -136,4 +162,4 @@ class _Body(Struct, kw_only=True, rename="camel", omit_defaults=True, gc=False):
 
 def _session_id(record: Record, context: TrackingContext) -> str | None:
     """Return the session of the call if it is not empty, otherwise the visitor's."""
-    return (record.session_id if isinstance(record, Goal) else None) or context.sessionsight.session_id
+    return (record.session_id if isinstance(record, Goal | FeedbackRecord) else None) or context.sessionsight.session_id

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from sessionsight.capture.encoding import decode
-from sessionsight.capture.records import Amount, DropReason, Goal, Record
+from sessionsight.capture.records import Amount, DropReason, FeedbackRecord, Goal, Record
 from sessionsight.request.context import TrackingContext
 
 __all__ = ["CapturedRecord"]
@@ -21,11 +21,12 @@ class CapturedRecord(Struct, frozen=True, kw_only=True):
     """
 
     kind: str
-    """`"event"`, `"identify"`, `"goal"`, `"alias"`, `"group"` or `"person_properties"`."""
+    """`"event"`, `"identify"`, `"goal"`, `"feedback"`, `"alias"`, `"group"` or `"person_properties"`."""
     name: str
-    """The event's name or the goal's id; for other records their kind."""
+    """The event's name, the goal's id or the feedback type; for other records their kind."""
     properties: dict[str, Any]
-    """The event's properties, the person's traits, or the goal's metadata."""
+    """The event's properties, the person's traits, the goal's metadata, or `option`, `message` and `metadata` of
+    feedback."""
     user_id: str | None
     """The user given with the call, otherwise the request's."""
     session_id: str | None
@@ -53,13 +54,14 @@ class CapturedRecord(Struct, frozen=True, kw_only=True):
     ) -> CapturedRecord:
         """Return a record with its context for assertions."""
         session_id = context.sessionsight.session_id
+        given = record.session_id if isinstance(record, Goal | FeedbackRecord) else None
         goal = record if isinstance(record, Goal) else None
         return cls(
             kind=record.kind,
             name=record.label,
             properties=decode(record.properties),
             user_id=record.user_id or context.user_id,
-            session_id=(goal.session_id if goal else None) or session_id,
+            session_id=given or session_id,
             context=context,
             amount=goal.amount if goal else None,
             direction=goal.direction if goal else None,

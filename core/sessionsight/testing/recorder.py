@@ -84,6 +84,11 @@ class Recorder:
         return self._of_kind("goal")
 
     @property
+    def feedback(self) -> list[CapturedRecord]:
+        """Submitted feedback: `name` is its type, `properties` has `option`, `message` and `metadata`."""
+        return self._of_kind("feedback")
+
+    @property
     def dropped(self) -> list[CapturedRecord]:
         """Records that would not be sent to any vendor; `CapturedRecord.dropped` has the reason.
 

@@ -1,4 +1,4 @@
-"""SessionSight's goal calls."""
+"""SessionSight's goal and feedback calls."""
 
 from decimal import Decimal
 from typing import Any
@@ -6,12 +6,14 @@ from typing import Any
 from sessionsight.capture.records import DropReason
 from sessionsight.request.context import SessionSightIds, TrackingContext
 from tests.conformance.facts.fact import OURS, Fact, Request
-from tests.core.destinations.factories import EVERYBODY, NOBODY, USER, VISITOR, entry, goal
+from tests.core.destinations.factories import EVERYBODY, NOBODY, USER, VISITOR, entry, feedback, goal
 
 SDK = "https://github.com/SessionSight/sdks (goals/src, goals/test)"
 SHARED = "https://github.com/SessionSight/sdks (sdk-shared/src, sdk-shared/test)"
 API = "https://sessionsight.com/docs/build/api-reference/goals/increment"
 API_DECREMENT = "https://sessionsight.com/docs/build/api-reference/goals/decrement"
+FEEDBACK_SDK = "https://github.com/SessionSight/sdks (feedback/src, feedback/test)"
+FEEDBACK_API = "https://sessionsight.com/docs/build/api-reference/feedback/submit"
 PAIRING = "https://sessionsight.com/docs/build/sdks/insights-sdk/backend-pairing"
 
 HEADERS = {"Content-Type": "application/json", "x-api-key": "sessionsight_sec_1"}
@@ -25,6 +27,11 @@ def sent(url: str = URL, **changes: Any) -> list[Request]:
 
 def case(id_: str, source: str, record: Any, requests: list[Request], **rest: Any) -> Fact:
     return Fact(f"sessionsight: {id_}", source, "sessionsight", [record], requests, **{"context": VISITOR, **rest})
+
+
+def answered(**changes: Any) -> list[Request]:
+    body = {"feedbackTypeId": "nps", "propertyId": "shop", "sessionId": "ss-session", **changes}
+    return [Request("https://api.sessionsight.com/v1/feedback/submit", HEADERS, body)]
 
 
 def screened(id_: str, value: Any, *, kept: str | None = None) -> Fact:
@@ -244,5 +251,35 @@ FACTS = [
         SHARED,
         goal(metadata={"555-123-4567": "x"}),
         sent(metadata={"555-123-4567": "x"}),
+    ),
+    # Feedback
+    case(
+        "feedback has its own path, and every part of the answer",
+        FEEDBACK_API,
+        feedback(answer={"option": "9", "message": "Clear", "metadata": {"plan": "pro"}}),
+        answered(option="9", message="Clear", metadata={"plan": "pro"}),
+    ),
+    case(
+        "feedback without what is empty",
+        FEEDBACK_SDK,
+        feedback(answer={"option": "", "message": "", "metadata": {}}),
+        answered(),
+    ),
+    case(
+        "feedback in the session of the call", FEEDBACK_SDK, feedback(session_id="other"), answered(sessionId="other")
+    ),
+    case("feedback without visitor, user and time", FEEDBACK_SDK, feedback(key="k"), answered(), context=EVERYBODY),
+    case("feedback without a session", FEEDBACK_SDK, feedback(), [], context=NOBODY, refused=DropReason.NO_SESSION),
+    case(
+        "feedback's metadata is not screened, and consists of strings",
+        FEEDBACK_SDK,
+        feedback(answer={"metadata": {"phone": "555-123-4567", "seats": 5}}),
+        answered(metadata={"phone": "555-123-4567", "seats": "5"}),
+    ),
+    case(
+        "feedback's message is cut at the API's limit",
+        OURS,
+        feedback(answer={"message": "x" * 5001}),
+        answered(message="x" * 5000),
     ),
 ]

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from sessionsight.capture.encoding import encode
-from sessionsight.capture.records import EventRecord, Goal, Identify, QueuedRecord
+from sessionsight.capture.records import EventRecord, FeedbackRecord, Goal, Identify, QueuedRecord
 from sessionsight.delivery.before_send import apply
 from sessionsight.errors import CaptureError
 from sessionsight.request.context import SessionSightIds, TrackingContext
@@ -105,6 +105,19 @@ def test_the_amount_of_a_goal_can_be_changed() -> None:
 def test_an_invalid_amount_of_a_goal_is_an_error(amount: Any) -> None:
     with pytest.raises(CaptureError):
         apply(lambda record, destination: {**record, "amount": amount}, signup(), "sessionsight")
+
+
+def test_feedback_has_its_type_and_its_answer_can_be_changed() -> None:
+    nps = FeedbackRecord(random=bytes(10), time=0, feedback_type_id="nps", properties=b'{"message":"my name"}')
+
+    def shorten(record: dict[str, Any], destination: str) -> dict[str, Any]:
+        assert (record["kind"], record["feedback_type_id"]) == ("feedback", "nps")
+        return {**record, "properties": {"message": record["properties"]["message"][:2]}}
+
+    changed = apply(shorten, QueuedRecord(nps, CONTEXT, 5.0), "sessionsight")
+
+    assert changed is not None
+    assert changed.record.properties == b'{"message":"my"}'
 
 
 def test_an_identification_has_neither_name_nor_amount() -> None:

@@ -10,6 +10,7 @@ from sessionsight.capture.records import (
     Alias,
     Amount,
     EventRecord,
+    FeedbackRecord,
     Goal,
     Group,
     Identify,
@@ -45,6 +46,7 @@ def back(record: Record, context: TrackingContext = CONTEXT) -> QueuedRecord:
         Alias(**COMMON, alias="old"),
         Group(**COMMON, group_type="company", group_key="c"),
         Goal(**COMMON, goal_id="signups", direction="decrement", session_id="s"),
+        FeedbackRecord(**COMMON, feedback_type_id="nps", session_id="s"),
     ],
     ids=lambda record: type(record).__name__,
 )

@@ -8,6 +8,7 @@ from sessionsight.capture.encoding import encode
 from sessionsight.capture.records import (
     Alias,
     EventRecord,
+    FeedbackRecord,
     Goal,
     Group,
     Identify,
@@ -86,6 +87,10 @@ def goal(
     **fields: Any,
 ) -> Goal:
     return Goal(goal_id=goal_id, direction=direction, amount=amount, **_common(metadata, fields))
+
+
+def feedback(feedback_type_id: str = "nps", answer: Mapping[str, Any] | None = None, **fields: Any) -> FeedbackRecord:
+    return FeedbackRecord(feedback_type_id=feedback_type_id, **_common(answer, fields))
 
 
 def _common(properties: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def test_each_record_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     analytics = made.bind(CONTEXT, user_id="user_1")
     analytics.capture("order_processed", {"order_id": "ord_1"})
     analytics.goals.decrement("monthly-revenue", amount=49, session_id="other")
+    analytics.feedback.submit("nps", option="9", session_id="other")
     analytics.identify("user_2", {"plan": "pro"})
     analytics.alias("visitor-9")
     analytics.group("company", "acme-1")
@@ -39,6 +40,7 @@ def test_each_record_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(printed(made, capsys)) == [
         "console: alias alias=visitor-9 user=user_2 anonymous=visitor-1 session=session-1",
         'console: event order_processed user=user_1 anonymous=visitor-1 session=session-1 {"order_id":"ord_1"}',
+        'console: feedback nps user=user_1 anonymous=visitor-1 session=other {"option":"9"}',
         "console: goal monthly-revenue -49 user=user_1 anonymous=visitor-1 session=other",
         "console: group company=acme-1 user=user_2 anonymous=visitor-1 session=session-1",
         'console: identify user=user_2 anonymous=visitor-1 session=session-1 {"plan":"pro"}',

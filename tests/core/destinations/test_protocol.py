@@ -12,6 +12,7 @@ from sessionsight.capture.encoding import decode
 from sessionsight.capture.records import (
     Alias,
     EventRecord,
+    FeedbackRecord,
     Goal,
     Group,
     Identify,
@@ -30,6 +31,7 @@ from tests.core.destinations.factories import (
     alias,
     entry,
     event,
+    feedback,
     goal,
     group,
     identify,
@@ -43,6 +45,7 @@ EVERY_KIND: list[Record] = [
     person({"a": 1}),
     alias("a"),
     group("t", "k", {"a": 1}),
+    feedback(answer={"option": "9"}),
 ]
 VENDORS = [destination(name) for name in KEYS]
 each_vendor = pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
@@ -70,6 +73,7 @@ records: st.SearchStrategy[Record] = st.one_of(
     st.builds(person, properties, once=st.booleans(), **given_ids),
     st.builds(alias, names, **given_ids),
     st.builds(group, names, names, properties, **given_ids),
+    st.builds(feedback, names, st.sampled_from([{}, {"message": "x"}]), session_id=ids, **given_ids),
 )
 
 
@@ -104,7 +108,7 @@ def test_the_same_entry_gives_the_same_call(vendor: Destination, one: QueuedReco
 @each_vendor
 def test_kinds_that_have_no_place_are_not_taken(vendor: Destination) -> None:
     taken = {
-        "sessionsight": {Goal},
+        "sessionsight": {Goal, FeedbackRecord},
         "signal": {EventRecord, Identify, PersonProperties, Alias, Group},
         "saytics": {EventRecord, Identify},
         "analyse": {EventRecord, Identify},

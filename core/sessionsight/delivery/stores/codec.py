@@ -11,14 +11,23 @@ import msgspec
 from msgspec.structs import replace
 
 from sessionsight.capture.encoding import replace_surrogates
-from sessionsight.capture.records import Alias, EventRecord, Goal, Group, Identify, PersonProperties, QueuedRecord
+from sessionsight.capture.records import (
+    Alias,
+    EventRecord,
+    FeedbackRecord,
+    Goal,
+    Group,
+    Identify,
+    PersonProperties,
+    QueuedRecord,
+)
 from sessionsight.request.context import TrackingContext
 
 __all__ = ["decode_entry", "encode_entry"]
 
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
 _decode = msgspec.msgpack.Decoder(
-    tuple[EventRecord | Identify | PersonProperties | Alias | Group | Goal, TrackingContext]
+    tuple[EventRecord | Identify | PersonProperties | Alias | Group | Goal | FeedbackRecord, TrackingContext]
 ).decode
 
 

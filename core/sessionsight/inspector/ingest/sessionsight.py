@@ -2,6 +2,7 @@
 
 https://sessionsight.com/docs/build/api-reference/goals/increment
 https://sessionsight.com/docs/build/api-reference/authentication
+https://sessionsight.com/docs/build/api-reference/feedback/submit
 https://github.com/SessionSight/sdks (goals/src, insights/src, flags/src, feedback/src)
 """
 
@@ -41,6 +42,7 @@ _BROWSER_GOAL = _GOAL | {"apiKey", "visitorId", "visitorToken"}
 _FEEDBACK = frozenset({"feedbackTypeId", "propertyId", "sessionId", "option", "message", "metadata"})
 _MAX_METADATA_KEYS = 5
 _MAX_METADATA_TEXT = 256
+_MAX_MESSAGE = 5000
 _CODES = {400: "VALIDATION_ERROR", 401: "UNAUTHORIZED", 429: "RATE_LIMITED"}
 
 _IN_HEADER = ("x-api-key",)
@@ -117,8 +119,8 @@ class SessionSight:
         fields.text("propertyId", required=True)
         session_id = _session_id(fields)
         fields.text("option")
-        fields.text("message")
-        fields.object("metadata")
+        fields.text("message", most=_MAX_MESSAGE)
+        fields.texts("metadata")
         fields.only(_FEEDBACK)
         given = {name: body[name] for name in ("option", "message", "metadata") if name in body}
         name = f"feedback {feedback_type or ''}".rstrip()
