@@ -128,7 +128,10 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
         if expected is not None:
             # An unknown URL may be another program's, with a password.
             given = sanitize_url(value) if name == "spool" and isinstance(value, str) else value
-            raise ConfigurationError(f"{name} must be {expected}, not {describe(given)}")
+            described = describe(given)
+            if isinstance(given, tuple) and _HINTS[name] == tuple[str, ...]:
+                described += f" with {describe(next(item for item in given if not isinstance(item, str)))}"
+            raise ConfigurationError(f"{name} must be {expected}, not {described}")
         if callable(value):
             check_sync(value, name)
 

@@ -83,6 +83,11 @@ def test_an_invalid_value_is_rejected_with_the_accepted_ones(name: str, value: A
         Settings(**{name: value})
 
 
+def test_the_message_about_a_tuple_describes_the_item_at_fault() -> None:
+    with pytest.raises(ConfigurationError, match=r"^exclude_paths must be a tuple of strings, not a tuple with 1$"):
+        Settings.from_mapping({"exclude_paths": ["/health", 1]}, environ={})
+
+
 def test_a_list_of_names_is_rejected_with_a_hint() -> None:
     with pytest.raises(ConfigurationError, match=r"'signal' is not a destination object; .*\{'signal': \{'api_key'"):
         Settings.from_mapping({"destinations": ["signal"]}, environ={})
