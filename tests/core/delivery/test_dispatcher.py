@@ -670,7 +670,9 @@ def test_a_goal_is_marked_before_it_is_sent() -> None:
 
 @pytest.mark.parametrize("result", [http(503, retry_after="1"), http(401), http(400), NotSent("no route")], ids=str)
 def test_the_mark_is_cleared_when_a_goal_has_certainly_not_arrived(result: Result) -> None:
-    harness, marks = marking(singles(URL), backoff_base=LONG, retry_after_max=LONG, pause_interval=LONG)
+    harness, marks = marking(
+        singles(URL), backoff_base=LONG, backoff_max=LONG, retry_after_max=LONG, pause_interval=LONG
+    )
     harness.enqueue(goal("G"))
 
     harness.round(result)

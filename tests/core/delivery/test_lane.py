@@ -187,7 +187,7 @@ UNKNOWN = pytest.mark.parametrize(
 @UNKNOWN
 def test_an_event_whose_outcome_is_unknown_is_sent_again(make: MakeLane, server: Server, answer: Answer) -> None:
     server.will(answer)
-    lane = make(batches(server.url), read_timeout=0.2)
+    lane = make(batches(server.url), read_timeout=0.5)
 
     offer(lane, [event("a")])
 
@@ -200,7 +200,7 @@ def test_a_goal_whose_outcome_is_unknown_becomes_a_dead_letter(
     make: MakeLane, server: Server, answer: Answer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.will(answer)
-    lane = make(singles(server.url, concurrency=1), read_timeout=0.2)
+    lane = make(singles(server.url, concurrency=1), read_timeout=0.5)
 
     offer(lane, [goal("a"), goal("b")])
 
@@ -217,7 +217,7 @@ def test_a_goal_whose_outcome_is_unknown_is_sent_again_if_configured(
     make: MakeLane, server: Server, answer: Answer
 ) -> None:
     server.will(answer)
-    lane = make(singles(server.url), read_timeout=0.2, goals_on_unknown="retry")
+    lane = make(singles(server.url), read_timeout=0.5, goals_on_unknown="retry")
 
     offer(lane, [goal("a")])
 
@@ -228,7 +228,7 @@ def test_a_goal_whose_outcome_is_unknown_is_sent_again_if_configured(
 @pytest.mark.parametrize("drop", [b"x-y: z\r\n", b"z"], ids=["headers", "one-header"])
 def test_a_call_whose_response_head_drips_times_out(make: MakeLane, server: Server, drop: bytes) -> None:
     server.will(drip(b"HTTP/1.1 200 OK\r\nx: ", drop))
-    lane = make(batches(server.url), total_timeout=0.3)
+    lane = make(batches(server.url), total_timeout=1.0)
 
     offer(lane, [event("a")])
 
