@@ -168,7 +168,8 @@ class RequestPolicy:
         for name in resolution.invalid:
             self._count(f"invalid:{name}")
             self._log(logging.WARNING, f"{name} contains an invalid id, which counts as missing")
-        drop = self._drop_reason(data, framework_request)
+        refused = resolution.context.opted_out
+        drop = DropReason.CONSENT if refused else self._drop_reason(data, framework_request)
         # Without consent the ids are not kept either; the carrier of a job or a webhook contains only the refusal.
         return OPTED_OUT if drop is DropReason.CONSENT else resolution.context, drop
 

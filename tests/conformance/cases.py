@@ -396,6 +396,13 @@ def consent_refused_travels(visit: Visit) -> str:
     return f"carrier: {carrier}, page: {browser_config(visit.analytics.context)}"
 
 
+@case(cookie=f"{IDS}; ss_opted_out=1", headers=SIGNAL_HEADERS)
+def consent_refused_in_another_service(visit: Visit) -> str:
+    both(visit)
+    visit.analytics.capture("order_processed", user_id="user_1")
+    return f"carrier: {visit.analytics.context.to_carrier()}"
+
+
 @case(headers=(("DNT", "1"),), settings={"consent": "gpc"})
 def consent_not_refused(visit: Visit) -> None:
     both(visit)

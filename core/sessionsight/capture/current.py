@@ -24,6 +24,7 @@ __all__ = [
     "current_in",
     "default_client",
     "default_owner",
+    "find_current",
     "get_current",
     "is_current",
     "register_framework",
@@ -84,6 +85,14 @@ def current() -> Analytics:
     return _outside(analytics)
 
 
+def find_current() -> Analytics | None:
+    """Return the analytics of the current request or `scope`; outside both None, without a warning."""
+    analytics = _current.get()
+    if analytics is not None and not analytics._scope._inactive:
+        return analytics
+    return _in_framework()
+
+
 def current_in(framework: Framework) -> Analytics:
     """As `current`, for a framework whose own current request may be nested in the one that is served."""
     analytics = _current.get()
@@ -101,9 +110,7 @@ def current_client() -> DefaultClient:
     Raises:
         NoClientError: None has been set up.
     """
-    analytics = _current.get()
-    if analytics is None or analytics._scope._inactive:
-        analytics = _in_framework()
+    analytics = find_current()
     return _outer_client() if analytics is None else cast("DefaultClient", analytics._scope._client)
 
 

@@ -25,7 +25,7 @@ CARRIER_MAX_VALUE = 500
 # The largest integer that every JSON parser reads exactly; a rounded id would be somebody else's.
 MAX_EXACT_INTEGER = 2**53 - 1
 
-_OPTED_OUT = "ss_opted_out"
+OPTED_OUT_NAME = "ss_opted_out"
 _logger = logging.getLogger("sessionsight")
 
 MAX_ID = 256
@@ -176,7 +176,7 @@ class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
             )
             return OPTED_OUT
         # A provider may have converted the value: any value except a missing or empty one is a refusal.
-        if get(_OPTED_OUT) is not None:
+        if get(OPTED_OUT_NAME) is not None:
             return OPTED_OUT
 
         def text(name: str) -> str | None:
@@ -209,7 +209,7 @@ class TrackingContext(Struct, frozen=True, kw_only=True, gc=False):
 
     def _flat(self) -> dict[str, str | None]:
         flat: dict[str, str | None] = {
-            _OPTED_OUT: "1" if self.opted_out else None,
+            OPTED_OUT_NAME: "1" if self.opted_out else None,
             "ss_sid": self.sessionsight.session_id,
             "ss_vid": self.sessionsight.visitor_id,
             "ss_signal_session_id": self.signal.session_id,

@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sessionsight.request.containers import attribute, has_pairs, item, read_cookies, read_headers
+from sessionsight.request.context import OPTED_OUT_NAME
 from sessionsight.request.urls import quote_path
 
 __all__ = [
@@ -73,7 +74,7 @@ class HeaderNames:
         self.wsgi = tuple("HTTP_" + name.upper().replace("-", "_") for name in names)
         self.extra = self.wsgi[len(HEADERS) :]
         """Names that are not in `HEADERS`, in the spelling of WSGI."""
-        self.cookies = ("ss_sid", "ss_vid", *([cookie] if cookie else []))
+        self.cookies = ("ss_sid", "ss_vid", OPTED_OUT_NAME, *([cookie] if cookie else []))
         """The cookies to read where they cannot be listed."""
         self.asgi = {name.encode("latin-1"): name for name in names}
 
@@ -318,7 +319,7 @@ def _from_parts(cookies: object, headers: object, names: HeaderNames) -> Request
         decoded = read_cookies(cookies, names.cookies) if cookies is not None else {}
     except Exception:
         decoded = {}
-    ids = (decoded.get("ss_sid"), decoded.get("ss_vid"))
+    ids = (decoded.get("ss_sid"), decoded.get("ss_vid"), decoded.get(OPTED_OUT_NAME))
     listed = isinstance(cookies, Mapping) or has_pairs(cookies)
     # An object with `get` may return values of any type; a mapping may contain other things under these names.
     if any(isinstance(value, str) and value for value in ids) or (not listed and any(ids)):

@@ -17,6 +17,8 @@ from msgspec import Struct
 
 from sessionsight.javascript import WHITESPACE, trim
 from sessionsight.request.context import (
+    OPTED_OUT,
+    OPTED_OUT_NAME,
     Page,
     SessionSightIds,
     SignalIds,
@@ -79,6 +81,9 @@ def resolve(
 ) -> Resolution:
     """Return a request's ids and page facts. Never raises.
 
+    A request with the cookie `ss_opted_out` comes from a service whose visitor has refused consent, see
+    `sessionsight.propagation`. Its context has no ids.
+
     Example:
         >>> resolve(RequestData(headers={"cookie": "ss_sid=6f1d2c3b"})).context.session_id
         '6f1d2c3b'
@@ -92,6 +97,8 @@ def resolve(
     """
     headers = data.headers
     cookies: Mapping[str, object] = data.cookies or parse_cookies(headers.get("cookie") or "")
+    if cookies.get(OPTED_OUT_NAME):
+        return Resolution(OPTED_OUT)
     invalid: list[str] = []
 
     def validated(name: str, raw: object, is_valid: Callable[[str], bool]) -> str | None:
