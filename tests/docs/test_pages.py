@@ -132,7 +132,7 @@ def test_the_page_on_capturing_runs_from_top_to_bottom() -> None:
         run(code, namespace)
     stats = namespace["client"].stats()
     assert stats.rejected == 0
-    assert stats.lanes["sessionsight"].captured == 6
+    assert stats.lanes["sessionsight"].captured == 7
     assert "no_session" not in stats.lanes["sessionsight"].dropped
 
 
