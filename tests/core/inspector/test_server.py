@@ -34,6 +34,14 @@ def test_stopping_ends_streams_and_those_who_wait() -> None:
     assert not inspector._thread.is_alive()
 
 
+def test_a_reply_is_sent_without_waiting_for_an_acknowledgement() -> None:
+    with run_in_thread() as inspector, httpx.Client(base_url=inspector.url, trust_env=False) as http:
+        http.get("/api/counts").raise_for_status()
+        (connection,) = inspector._server.server_state.connections
+        accepted = connection.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_stopping_closes_a_connection_that_uvicorn_leaves_open() -> None:
     late = Mock()
     inspector = run_in_thread()
