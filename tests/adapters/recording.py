@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from werkzeug.test import create_environ
+
 from sessionsight import Client, Settings
 from sessionsight.delivery.transport import TimeLimits
 from sessionsight.destinations import Analyse
@@ -118,3 +120,8 @@ class DurableRecorder(Recorder):
         """Deliver the rest."""
         self.open.set()
         assert self.client.shutdown(10)
+
+
+def environ(**more: Any) -> dict[str, Any]:
+    """A WSGI environment of a visitor's request."""
+    return {**create_environ("/orders/1", "http://shop.example", headers={"Cookie": COOKIE}), **more}

@@ -28,8 +28,7 @@ from sessionsight_asgi import AnalyticsMiddleware
 from sessionsight_django import AnalyticsMiddleware as DjangoMiddleware
 from sessionsight_flask import SessionSight
 from tests.adapters.django_site import browser, site
-from tests.adapters.recording import COOKIE, Recorder
-from tests.adapters.test_wsgi import environ
+from tests.adapters.recording import COOKIE, Recorder, environ
 
 HEADERS = {"Cookie": COOKIE}
 COPIES: list[Callable[[Any], Any]] = [copy.copy, copy.deepcopy]

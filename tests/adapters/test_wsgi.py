@@ -10,19 +10,15 @@ from wsgiref.validate import validator
 
 import pytest
 from werkzeug.test import Client as Browser
-from werkzeug.test import create_environ, run_wsgi_app
+from werkzeug.test import run_wsgi_app
 from werkzeug.wsgi import FileWrapper
 
 from sessionsight import ConfigurationError, Settings, current
 from sessionsight.capture.current import default_client, get_current
 from sessionsight.wsgi import AnalyticsMiddleware
-from tests.adapters.recording import COOKIE, Recorder
+from tests.adapters.recording import COOKIE, Recorder, environ
 
 App = Callable[[dict[str, Any], Any], Iterable[bytes]]
-
-
-def environ(**more: Any) -> dict[str, Any]:
-    return {**create_environ("/orders/1", "http://shop.example", headers={"Cookie": COOKIE}), **more}
 
 
 def answering(body: Iterable[bytes], headers: dict[str, str] | None = None) -> App:

@@ -21,14 +21,14 @@ from sessionsight import Client, Settings
 from sessionsight.capture.current import default_client, set_default_client
 from sessionsight_asgi import AnalyticsMiddleware
 from tests.adapters.recording import Recorder
-from tests.docs.test_pages import _unreachable_vendors, block, blocks, run  # noqa: F401  # a fixture among them
+from tests.support.pages import block, blocks, run
 
 PAGE = "docs/asgi.md"
 NAMES = ["program", "types", "cors", "wrapped", "quart"]
 
 
 @pytest.fixture(autouse=True)
-def _no_default_client(_unreachable_vendors: None) -> None:  # noqa: F811
+def _no_default_client(_unreachable_vendors: None) -> None:
     """Each test's middleware is the first, which gives the process its client."""
     set_default_client(None)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from sessionsight_django import clients
 from tests.adapters.django_orders import recording, refunded, two_databases
 from tests.adapters.django_site import browser, site
-from tests.docs.test_pages import block, run
+from tests.support.pages import block, run
 
 PAGE = "docs/django.md"
 PROGRAM = """

@@ -7,7 +7,7 @@ import pytest
 from werkzeug.test import Client as Browser
 
 from sessionsight import Client
-from tests.docs.test_pages import _unreachable_vendors, block, blocks, run  # noqa: F401  # a fixture among them
+from tests.support.pages import block, blocks, run
 
 PAGE = "docs/flask.md"
 NAMES = ["program", "environment", "user", "page", "wsgi"]

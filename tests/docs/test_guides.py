@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 import sessionsight
-from tests.docs.test_pages import ROOT, _unreachable_vendors, block, blocks, run  # noqa: F401  # a fixture among them
+from tests.support.pages import ROOT, block, blocks, run
 
 PAGES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
 PAGES += sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md"))

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +11,8 @@ import pytest
 
 import sessionsight
 from scripts import settings_page
-from sessionsight.capture.current import default_client, set_default_client
-
-ROOT = Path(__file__).parents[2]
-_BLOCK = re.compile(r"(?:<!-- (?:test: )?(?P<name>[\w-]+) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
-
-
-def blocks(page: str) -> list[tuple[str, str]]:
-    """The page's Python blocks, each with the name in the comment above it, if any."""
-    text = (ROOT / page).read_text("utf-8")
-    return [(found["name"] or "", found["code"]) for found in _BLOCK.finditer(text)]
-
-
-def block(page: str, name: str) -> str:
-    [code] = [code for found, code in blocks(page) if found == name]
-    return code
-
-
-def run(code: str, namespace: dict[str, Any] | None = None) -> dict[str, Any]:
-    namespace = {"__name__": "example"} if namespace is None else namespace
-    exec(compile(code, "<page>", "exec"), namespace)
-    return namespace
-
-
-@pytest.fixture(autouse=True)
-def _unreachable_vendors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The pages' keys are dots: nothing may leave, and nothing is waited for at the end."""
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    yield
-    try:
-        client = default_client()
-    except sessionsight.NoClientError:
-        return
-    assert isinstance(client, sessionsight.Client)
-    client.shutdown(0)
-    set_default_client(None)
+from sessionsight.capture.current import default_client
+from tests.support.pages import ROOT, block, blocks, run
 
 
 def keys_in_the_readme() -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.test_pages import ROOT, block, blocks
+from tests.support.pages import ROOT, block, blocks
 from tests.support.suites import run_suite
 
 pytest_plugins = ["pytester"]

@@ -21,7 +21,7 @@ from sessionsight.inspector.server import RunningInspector
 from sessionsight.inspector.snippets import snippets
 from sessionsight.settings import Settings
 from sessionsight_asgi import get_analytics
-from tests.docs.test_pages import ROOT, blocks, run
+from tests.support.pages import ROOT, blocks, run
 
 COOKIE = "ss_sid=0b0e1f9c-55a4-4d53-8a36-1a2a0b7c5c11"
 EVERYTHING = {"sessionsight": 1, "signal": 1, "saytics": 1, "analyse": 1}
