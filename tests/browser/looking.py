@@ -4,7 +4,10 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-__all__ = ["faint", "live", "misplaced", "small", "width_of"]
+__all__ = ["WIDTHS", "faint_by_scheme", "live", "misplaced", "small", "width_of"]
+
+WIDTHS = (380, 1280)
+"""Widths of a phone and of a window, in pixels."""
 
 
 def live(page: Page) -> Page:
@@ -19,9 +22,16 @@ def width_of(page: Page) -> tuple[int, int]:
     return wide, there
 
 
-def faint(page: Page) -> list[str]:
-    """Return texts and fields with less contrast than WCAG level AA: 4.5 to 1 for text, 3 to 1 for borders."""
-    return _listed(page.evaluate(_FAINT))
+def faint_by_scheme(page: Page) -> dict[str, list[str]]:
+    """Return, in each color scheme, the texts and fields with less contrast than WCAG level AA.
+
+    That is 4.5 to 1 for text, 3 to 1 for borders.
+    """
+    found = {}
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found[scheme] = _listed(page.evaluate(_FAINT))
+    return found
 
 
 def small(page: Page, least: int = 36) -> list[str]:

@@ -10,7 +10,7 @@ from scripts.screenshots import SESSION, fill
 from sessionsight.inspector.server import RunningInspector
 from tests.browser.conftest import Window
 from tests.browser.hostile import EMOJI, HTML, ID, LONG, RTL, fill_with_hostile
-from tests.browser.looking import faint, live, misplaced, small, width_of
+from tests.browser.looking import WIDTHS, faint_by_scheme, live, misplaced, small, width_of
 from tests.core.inspector.samples import keep, record
 
 pytestmark = pytest.mark.browser
@@ -25,18 +25,17 @@ def told_by_status(window: Window) -> None:
     window.complaints = [one for one in window.complaints if not re.search("status of 40[04]", one)]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_is_legible_fits_a_phone_and_fingers_and_has_names(
-    window: Window, inspector: RunningInspector, scheme: str
+    window: Window, inspector: RunningInspector
 ) -> None:
-    page = window.open(width=380, color_scheme=scheme)
+    page = window.open(width=380)
 
     def look_at(path: str) -> None:
         page.goto(path)
         live(page).evaluate(OPEN)
         wide, there = width_of(page)
         assert wide <= there, path
-        assert faint(page) == [], path
+        assert faint_by_scheme(page) == {"light": [], "dark": []}, path
         assert small(page) == [], path
         assert misplaced(page) == [], path
 
@@ -50,17 +49,18 @@ def test_every_page_is_legible_fits_a_phone_and_fingers_and_has_names(
     told_by_status(window)
 
 
-@pytest.mark.parametrize("width", [380, 1280])
-def test_whatever_is_sent_is_shown_as_text_and_fits(window: Window, inspector: RunningInspector, width: int) -> None:
+def test_whatever_is_sent_is_shown_as_text_and_fits(window: Window, inspector: RunningInspector) -> None:
     paths = fill_with_hostile(inspector.store)
     paths += [f"/{of}/{quote(text, safe='')}" for of in ("sessions", "goals") for text in (ID, RTL, EMOJI, HTML)]
-    page = window.open(width=width)
+    page = window.open()
     for path in paths:
         page.goto(path)
         live(page).evaluate(OPEN)
-        wide, there = width_of(page)
-        assert wide <= there, path
-        assert page.evaluate(SPILLED) == [], path
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 800})
+            wide, there = width_of(page)
+            assert wide <= there, (path, width)
+            assert page.evaluate(SPILLED) == [], (path, width)
         assert "owned" not in page.title()[:20], path
         assert page.locator("main :is(img, script, b)").count() == 0, path
     told_by_status(window)
