@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 SHOP ?=
 ARGS ?=
-JOBS ?= 2
+# Many tests wait for servers, so that two processors are busy only with more tests than that.
+JOBS ?= 4
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
