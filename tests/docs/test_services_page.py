@@ -8,7 +8,7 @@ import inspect
 import pytest
 
 from sessionsight import Client, Settings, TrackingContext
-from tests.docs.test_pages import block, run
+from tests.support.pages import block, run
 from tests.support.server import Server
 
 CONTEXT = TrackingContext.from_carrier({"ss_sid": "6f1d2c3b", "ss_signal_session_id": "s-1"})
