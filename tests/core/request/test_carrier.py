@@ -130,7 +130,7 @@ def test_truncated_json_text_counts_as_a_refusal(context: TrackingContext, data:
     [
         5,
         b"{}",
-        object(),
+        pytest.param(object(), id="an object"),
         "ss_sid=session-1",
         '"{}"',
         "[" * 100_000,
@@ -147,7 +147,7 @@ def test_what_cannot_be_read_counts_as_a_refusal_and_is_logged(carrier: Any, cap
     assert f"from this {type(carrier).__name__} (" in caplog.text
 
 
-@pytest.mark.parametrize("note", ["Please ring twice", 5, ["fragile"], array("i", [1]), object()], ids=repr)
+@pytest.mark.parametrize("note", ["Please ring twice", 5, ["fragile"], array("i", [1]), {1}], ids=repr)
 def test_other_contents_of_a_containers_field_are_ignored(note: object) -> None:
     assert TrackingContext.from_carrier({"notes": note, "ss_user_id": "user_1"}).user_id == "user_1"
 
