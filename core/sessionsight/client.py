@@ -18,6 +18,7 @@ from sessionsight.capture.context_managers import Scope
 from sessionsight.capture.encoding import PropertyEncoder
 from sessionsight.capture.interfaces import Batch, DeferRecord, OpenScope, Waiter
 from sessionsight.capture.signatures import forgiving
+from sessionsight.capture.tracing import EncodeEvent, with_trace_id
 from sessionsight.capture.validation import validate_context
 from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.engine import Engine, MakeTransport
@@ -69,6 +70,8 @@ class Client:
             max_bytes=settings.max_property_bytes,
             time_zone=settings.zone,
         )
+        traced = settings.trace_id and not settings.disabled
+        self.encode_event: EncodeEvent = with_trace_id(self.encoder) if traced else self.encoder
         self.defer_record: DeferRecord | None = None
         """Set by an adapter whose framework has database transactions."""
         self._configured = frozenset(destination.name for destination in settings.destinations)

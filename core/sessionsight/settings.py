@@ -86,6 +86,9 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
     is_bot: Callable[[str], bool] | None = None
     """Function of the `User-Agent` that returns True for bots, whose page views are not captured. The default is
     `sessionsight.request.pageviews.is_bot`. Other records are not affected."""
+    trace_id: bool = False
+    """Add the id of the current OpenTelemetry trace to events, as the property `trace_id`, while a span is recording.
+    Needs opentelemetry-api."""
     max_property_bytes: int = MAX_BYTES
     """Maximum size of a record's properties as JSON."""
 

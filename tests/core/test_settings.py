@@ -39,7 +39,7 @@ SECONDS = [
     "max_age",
     "dead_letters_max_age",
 ]
-SWITCHES = ["disabled", "strict", "trust_env"]
+SWITCHES = ["disabled", "strict", "trust_env", "trace_id"]
 FUNCTIONS = ["should_capture", "is_bot", "choose_destinations", "before_send", "on_error"]
 TUPLES = ["redact", "exclude_paths"]
 TEXTS = ["proxy", "ca_bundle"]

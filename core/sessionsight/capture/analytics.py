@@ -159,7 +159,7 @@ class Analytics(Struct, eq=False, weakref=True):
                 name = event if type(event) is str and event.strip() else validate_event_name(event)
             if scope._tags:
                 properties = merge_properties(scope._tags, properties)
-            encoded = scope._client.encoder(properties)
+            encoded = scope._client.encode_event(properties)
             grouped = validate_groups(groups) if groups else None
             if options:
                 fields = scope._record_fields(options)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from sessionsight.capture.encoding import PropertyEncoder
 from sessionsight.capture.records import DropReason, Record
+from sessionsight.capture.tracing import EncodeEvent
 from sessionsight.errors import CaptureError
 from sessionsight.request.context import TrackingContext
 from sessionsight.request.raw import HeaderNames, RequestData
@@ -153,6 +154,10 @@ class CaptureClient(Protocol):
     @property
     def encoder(self) -> PropertyEncoder:
         """Encodes properties by the client's rules."""
+
+    @property
+    def encode_event(self) -> EncodeEvent:
+        """Encodes the properties of an event: as `encoder`, with the trace id if the `trace_id` setting asks for it."""
 
     @property
     def policy(self) -> Policy:

@@ -295,7 +295,7 @@ class RequestScope:
                 page = self.context.page
                 found = {"path": page.path, "route": page.route, "status": status}
                 properties = {name: value for name, value in found.items() if value is not None}
-                encoded = self._client.encoder({**(self._tags or {}), **properties})
+                encoded = self._client.encode_event({**(self._tags or {}), **properties})
                 # The page has been served, whatever becomes of a transaction around it.
                 self._add(
                     EventRecord(name="$pageview", properties=encoded, **self._record_fields({})), {"on_commit": False}

@@ -279,7 +279,7 @@ def test_a_fault_of_our_own_is_logged_as_an_error_and_reaches_no_view(
     def broken(properties: object) -> bytes:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(lenient.client, "encoder", broken)
+    monkeypatch.setattr(lenient.client, "encode_event", broken)
     lenient.client.analytics.capture("x")
     assert lenient.client.stats().rejected == 1
     assert caplog.records[0].levelno == logging.ERROR
