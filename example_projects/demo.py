@@ -58,11 +58,14 @@ def inspector_at(port: int) -> RunningInspector:
 def serving(shop: str, port: int, inspector: RunningInspector) -> Iterator[tuple[str, str]]:
     """The shop as a process of its own, ready to answer: its address and its log, which is shown when it fails."""
     url = f"http://127.0.0.1:{port}/"
-    with tempfile.NamedTemporaryFile(prefix=f"shop-{shop}-", suffix=".log") as log:
+    with (
+        tempfile.NamedTemporaryFile(prefix=f"shop-{shop}-", suffix=".log") as log,
+        tempfile.TemporaryDirectory(prefix=f"shop-{shop}-") as data,
+    ):
         process = subprocess.Popen(
             [sys.executable, "-X", "faulthandler", *(part.format(port=port) for part in COMMANDS[shop])],
             cwd=HERE,
-            env={**os.environ, **environment(inspector.url), **PUBLIC_KEYS, "NO_PROXY": "127.0.0.1"},
+            env={"SHOP_DATA": data, **os.environ, **environment(inspector.url), **PUBLIC_KEYS, "NO_PROXY": "127.0.0.1"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -4,12 +4,15 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from shop_common.products import PLAN, Product
+from shop_common.provider import Charge
 
 
 @dataclass(slots=True)
 class Order:
     id: str
     product: Product
+    charge: Charge | None = None
+    paid: bool = False
     refunded: bool = False
 
 
@@ -24,6 +27,7 @@ class User:
 class Accounts:
     def __init__(self) -> None:
         self._users: dict[str, User] = {}
+        self._orders: dict[str, Order] = {}
         self._numbers = count(1)
 
     def find(self, user_id: str | None) -> User | None:
@@ -39,13 +43,21 @@ class Accounts:
 
     def buy(self, user: User, product: Product) -> Order:
         order = Order(f"order_{next(self._numbers)}", product)
-        user.orders[order.id] = order
+        user.orders[order.id] = self._orders[order.id] = order
         return order
 
-    def refund(self, user: User, order_id: str) -> Order | None:
-        """The order, paid back; None if there is nothing to pay back."""
+    def pay(self, order_id: str) -> Order | None:
+        """The order, paid now; None if it was paid before, or is not of this process."""
+        order = self._orders.get(order_id)
+        if order is None or order.paid:
+            return None
+        order.paid = True
+        return order
+
+    def refund(self, user: User, order_id: str) -> Charge | None:
+        """The charge to pay back; None if there is nothing to pay back."""
         order = user.orders.get(order_id)
         if order is None or order.refunded:
             return None
         order.refunded = True
-        return order
+        return order.charge

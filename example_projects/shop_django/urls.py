@@ -9,5 +9,6 @@ urlpatterns = [
     path("signup", views.signup),
     path("membership", views.membership),
     path("orders/<str:order_id>/refund", views.refund),
+    path("webhooks/payments", views.payments_webhook),
     path("account", views.account),
 ]

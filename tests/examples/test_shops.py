@@ -79,7 +79,7 @@ def test_all_that_a_visitor_does_lands_in_the_session_of_the_browser(browser: Br
     sessions["shop-revenue", 12] = session(browser)
     press(page, "Buy now")
 
-    sessions["shop-revenue", -12] = session(browser)
+    sessions["shop-revenue", -12] = sessions["shop-revenue", 12]  # the webhook of the refund knows the payment's
     press(page, "Refund")
     page.get_by_text("Refunded").wait_for()
 
@@ -91,11 +91,12 @@ def test_all_that_a_visitor_does_lands_in_the_session_of_the_browser(browser: Br
 
     goals = [record for record in records if record["vendor"] == "sessionsight"]
     assert {(goal["name"], goal["amount"]): goal["session_id"] for goal in goals} == sessions
-    assert len(set(sessions.values())) == 4, "each page load is a session of its own"
+    assert len(set(sessions.values())) == 3, "each page load is a session of its own"
 
     by_form = ["$identify", "signup_completed", "checkout_started", "checkout_finished", "$identify", "Product Viewed"]
     by_fetch = ["checkout_started", "checkout_finished", "Order Refunded"]
     at_signal = [record for record in records if record["vendor"] == "signal"]
+    at_signal.sort(key=lambda record: float(record["occurred_at"]))  # a webhook's arrive before those of the checkout
     assert [event["name"] for event in at_signal] == by_form + by_fetch
     assert {event["user_id"] for event in at_signal} == {user}
     assert [[event["session_id"], event["window_id"]] for event in at_signal] == [[None, None]] * 6 + [signal_ids] * 3
