@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
-from sessionsight import Analytics, current
+from sessionsight import Analytics, carry, current
 from sessionsight_asgi import AnalyticsMiddleware, get_analytics
 from tests.adapters.recording import COOKIE, Recorder
 from tests.conformance import django_project  # noqa: F401  # sets Django up
@@ -195,6 +196,7 @@ async def test_consumers_of_channels_capture_as_the_user_of_their_scope(
         return Account()
 
     monkeypatch.setattr(auth, "get_user", get_user)
+    carriers: list[dict[str, str]] = []
 
     class Chat(AsyncWebsocketConsumer):  # type: ignore[misc]
         async def connect(self) -> None:
@@ -207,6 +209,18 @@ async def test_consumers_of_channels_capture_as_the_user_of_their_scope(
             self.accept()
             below()
 
+    class CarryingChat(AsyncWebsocketConsumer):  # type: ignore[misc]
+        async def connect(self) -> None:
+            await self.accept()
+            carried = threading.Thread(target=carry(below))
+            carried.start()
+            carried.join()
+
+    class JobChat(AsyncWebsocketConsumer):  # type: ignore[misc]
+        async def connect(self) -> None:
+            await self.accept()
+            carriers.append(current().context.to_carrier())
+
     def signed_in(inner: Any) -> Any:
         with_user = auth.AuthMiddleware(inner)
 
@@ -215,11 +229,13 @@ async def test_consumers_of_channels_capture_as_the_user_of_their_scope(
 
         return with_session
 
-    routes = URLRouter([path("chat", Chat.as_asgi()), path("sync", SyncChat.as_asgi())])
+    consumers: dict[str, Any] = {"chat": Chat, "sync": SyncChat, "carry": CarryingChat, "job": JobChat}
+    routes = URLRouter([path(where, consumer.as_asgi()) for where, consumer in consumers.items()])
     app = AnalyticsMiddleware(ProtocolTypeRouter({"websocket": signed_in(routes)}), recorder.client)
-    for where in ("/chat", "/sync"):
-        socket = WebsocketCommunicator(app, where, headers=[(b"cookie", COOKIE.encode())])
+    for where in consumers:
+        socket = WebsocketCommunicator(app, f"/{where}", headers=[(b"cookie", COOKIE.encode())])
         assert (await socket.connect())[0]
         await socket.disconnect()
     found = list(zip(recorder.names(), recorder.users(), strict=True))
-    assert found == [("opened", "7"), ("below", "7"), ("below", "7")]
+    assert found == [("opened", "7"), ("below", "7"), ("below", "7"), ("below", "7")]
+    assert [carrier["ss_user_id"] for carrier in carriers] == ["7"]

@@ -173,6 +173,7 @@ _CONTEXT = (
 def _detached(analytics: Analytics) -> Analytics:
     """Return analytics under the same context, as it is known now, that need no request."""
     scope = analytics._scope
+    scope._current_user()
     scope._make_batch([])  # reads from the request what its context is resolved from
     copied = RequestScope(scope._client)
     known = vars(scope)

@@ -81,6 +81,7 @@ class RequestScope:
     @property
     def context(self) -> TrackingContext:
         """The tracking context as it is known now: the ids, the user and the page."""
+        self._current_user()  # only the calling code leads to a copy of the request that contains the user
         return self._make_batch([]).resolve()[0]
 
     @property
