@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Self
 from weakref import WeakMethod, finalize
 
@@ -21,12 +19,11 @@ from sessionsight.capture.signatures import forgiving
 from sessionsight.capture.tracing import EncodeEvent, with_trace_id
 from sessionsight.capture.validation import validate_context
 from sessionsight.delivery import lifecycle, threads
+from sessionsight.delivery.control import DeliveryControl
 from sessionsight.delivery.engine import Engine, MakeTransport
-from sessionsight.delivery.stats import Stats
-from sessionsight.delivery.stores.base import DeadLetter
 from sessionsight.destinations import BY_NAME
-from sessionsight.errors import CaptureError, ConfigurationError, InvalidEventError, describe, did_you_mean
-from sessionsight.log import ThrottledLogger, caller_location, logger
+from sessionsight.errors import CaptureError, ConfigurationError, describe
+from sessionsight.log import ThrottledLogger, caller_location
 from sessionsight.policy import RequestPolicy
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 from sessionsight.settings import Settings
@@ -37,7 +34,7 @@ __all__ = ["Client"]
 _IDS_BY_KEYWORD = "pass ids as keyword arguments, such as user_id='user_1'"
 
 
-class Client:
+class Client(DeliveryControl):
     """Captures outside requests, delivers records, and counts their outcomes.
 
     Serves sync and async code: no method blocks an event loop, except those that wait for delivery, which have an async
@@ -53,6 +50,8 @@ class Client:
         >>> client.shutdown()
         True
     """
+
+    settings: Settings
 
     def __init__(self, settings: Settings | None = None, *, make_transport: MakeTransport | None = None) -> None:
         given: object = settings
@@ -177,93 +176,6 @@ class Client:
         context, drop, selected = self.policy.evaluate(request)
         return Analytics._for_context(self, context, drop=drop, selected=selected)
 
-    # --- delivery --------------------------------------------------------------------------------
-
-    def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything is delivered.
-
-        Args:
-            timeout: Maximum number of seconds to wait; by default the `flush_timeout` setting.
-
-        Returns:
-            True if no record is left.
-        """
-        given: object = timeout
-        if not isinstance(given, int | float | None):
-            self.warn_or_raise(
-                InvalidEventError(f"flush(): timeout must be a number of seconds, not {describe(given)}")
-            )
-            timeout = None
-        seconds = self.settings.flush_timeout if timeout is None else timeout
-        return self._engine_for_process().flush(time.monotonic() + seconds)
-
-    async def aflush(self, timeout: float | None = None) -> bool:
-        """Do as `flush`, in a worker thread, so that the event loop (asyncio or trio) is not blocked."""
-        from anyio import to_thread  # slow to import
-
-        return await to_thread.run_sync(partial(self.flush, timeout), abandon_on_cancel=True)
-
-    async def adrain(self) -> None:
-        """Deliver as the server stops, within `shutdown_timeout`, and log how many records are left.
-
-        For adapters. The client keeps working, because some servers kill the process right after this and others
-        continue to serve requests.
-        """
-        try:
-            if await self.aflush(self.settings.shutdown_timeout) or self._engine_for_process().durable:
-                return
-            lanes = self.stats().lanes.items()
-            left = ", ".join(f"{lane.pending} for {name}" for name, lane in lanes if lane.pending)
-            self._log(
-                logging.WARNING, f"the server stops while records are pending, which are lost with the process: {left}"
-            )
-        except Exception:
-            logger.exception("waiting for delivery at shutdown failed")
-
-    def shutdown(self, timeout: float | None = None) -> bool:
-        """Deliver pending records until the timeout, then stop permanently.
-
-        Called automatically when the interpreter exits. Records that are left are counted and logged as lost.
-
-        Args:
-            timeout: Seconds; by default the `shutdown_timeout` setting.
-
-        Returns:
-            True if no record was lost.
-        """
-        deadline = time.monotonic() + (self.settings.shutdown_timeout if timeout is None else timeout)
-        self.begin_shutdown(deadline)
-        return self.finish_shutdown(deadline)
-
-    def stats(self) -> Stats:
-        """Return the outcomes of all records of this process, by lane."""
-        engine = self._engine_for_process()
-        counts = engine.counts()
-        return Stats(
-            lanes=engine.stats(),
-            rejected=counts["rejected"],
-            invalid_ids={
-                name.removeprefix("invalid:"): number for name, number in counts.items() if name.startswith("invalid:")
-            },
-            mismatched_ids=counts["mismatched"],
-        )
-
-    def dead_letters(self) -> list[DeadLetter]:
-        """Return records that could not be delivered, with the reasons, oldest first in each lane."""
-        return self._engine_for_process().dead_letters()
-
-    def resume(self, destination: str | None = None) -> None:
-        """Retry immediately in lanes that have paused or backed off.
-
-        Raises:
-            ConfigurationError: The destination does not exist.
-        """
-        if destination is not None and destination not in self._configured:
-            raise ConfigurationError(
-                f"resume: unknown destination {destination!r}; {did_you_mean(destination, self._configured)}"
-            )
-        self._engine_for_process().resume(destination)
-
     # --- what analytics need: the CaptureClient protocol ---------------------------------------------
 
     def submit(self, batch: Batch) -> None:
@@ -324,21 +236,6 @@ class Client:
         response, which test clients do not always close.
         """
         return self._submit_blocks or test_mode.recording
-
-    # --- the Closable protocol --------------------------------
-
-    @property
-    def shutdown_timeout(self) -> float:
-        """Seconds that shutdown may take."""
-        return self.settings.shutdown_timeout
-
-    def begin_shutdown(self, deadline: float) -> None:
-        """Start to deliver pending records, without waiting."""
-        self._engine_for_process().begin_shutdown(deadline)
-
-    def finish_shutdown(self, deadline: float) -> bool:
-        """Wait for delivery until the deadline (monotonic clock), then stop."""
-        return self._engine_for_process().finish_shutdown(deadline)
 
     # --- inside ----------------------------------------------------------------------------------
 

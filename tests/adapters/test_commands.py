@@ -117,6 +117,12 @@ def test_an_adapter_uses_its_own_app(run: Run) -> None:
     assert run({"disabled": True}, "test-event", "--app", "shop.web:app") == (2, "")
 
 
+def test_a_user_is_erased(run: Run, server: Server) -> None:
+    options = {"destinations": {"saytics": {"secret_key": "key_1", "api_url": server.url}}}
+    assert run(options, "erase", "user_1") == (0, "ok       saytics  the user is deleted\n")
+    assert [(request.method, request.target) for request in server.requests] == [("DELETE", "/v1/users/user_1")]
+
+
 def test_the_spool_is_that_of_the_app(run: Run, tmp_path: Path) -> None:
     destinations = {"saytics": {"secret_key": "key_1", "api_url": f"http://127.0.0.1:{free_port()}"}}
     options = {"destinations": destinations, "spool": f"sqlite:///{tmp_path / 'spool.db'}"}

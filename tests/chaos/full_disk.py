@@ -273,7 +273,7 @@ def _through_it(
     full, in_memory = scene.client.stats().lanes, _in_memory(spool)
     scene.calm()
     until(
-        lambda: not any(queue._fallback.sendable.pending for queue in spool._lanes.values()), "memory is delivered from"
+        lambda: not any(queue.fallback.sendable.pending for queue in spool._lanes.values()), "memory is delivered from"
     )
     flushed = scene.client.flush(0.1)
     disk.free()
@@ -316,7 +316,7 @@ def _in_memory(spool: SqliteSpool) -> dict[str, int]:
     in_memory = {}
     for name, queue in spool._lanes.items():
         with queue._transfer_lock:
-            in_memory[name] = queue._fallback.pending
+            in_memory[name] = queue.fallback.pending
             with contextlib.suppress(StoreError):  # a file that was not open before cannot be opened on a full disk
                 in_memory[name] += _bypassed(spool, name)
     return in_memory

@@ -116,6 +116,14 @@ def test_the_page_on_delivery_shows_how_to_look_at_a_client(capsys: pytest.Captu
     assert "not delivered within 0.1 s" in printed
 
 
+def test_the_page_on_delivery_asks_for_the_status_of_a_record(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = sessionsight.Settings.from_mapping({"destinations": {"saytics": {"secret_key": "..."}}})
+    client = sessionsight.Client(settings)
+    run(block("docs/delivery.md", "status"), {"client": client})
+    client.shutdown(0)
+    assert capsys.readouterr().out.startswith("saytics ")
+
+
 @pytest.mark.parametrize("page", ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))])
 def test_links_between_the_pages_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", (ROOT / page).read_text("utf-8")):

@@ -65,6 +65,7 @@ class DropReason(StrEnum):
     DEAD_LETTERS_FULL = "dead_letters_full"
     DEAD_LETTERS_EXPIRED = "dead_letters_expired"
     DEAD_LETTER_DROPPED = "dead_letter_dropped"
+    ERASED = "erased"
     SHUTDOWN = "shutdown"
 
 

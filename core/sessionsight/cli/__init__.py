@@ -25,6 +25,7 @@ COMMANDS = {
     "stats": LazyCommand("sessionsight.cli.process_stats", "Print the ledger of this process."),
     "spool": LazyCommand("sessionsight.cli.spool", "Show the ledger of a durable spool."),
     "dead-letters": LazyCommand("sessionsight.cli.dead_letters", "Manage records that could not be delivered."),
+    "erase": LazyCommand("sessionsight.cli.erase", "Delete a user at the vendors and from the queues."),
     "inspector": LazyCommand(
         "sessionsight.cli.inspector", "Show the records of an app on a local page.", extra="inspector"
     ),

@@ -15,14 +15,15 @@ from contextlib import suppress
 from functools import partial
 
 from sessionsight.capture.interfaces import Batch, OpenScope
-from sessionsight.capture.records import DropReason, QueuedRecord
+from sessionsight.capture.records import DropReason, QueuedRecord, Record
 from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.console_transport import ConsoleTransport
+from sessionsight.delivery.erasure import Erasure, erase_user
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Spool
 from sessionsight.delivery.queue.factory import is_durable, open_spool
-from sessionsight.delivery.stats import LaneStats
+from sessionsight.delivery.stats import LaneStats, RecordStatus
 from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
 from sessionsight.delivery.submit_queue import SubmitQueue
 from sessionsight.delivery.transport import HttpxTransport, Transport
@@ -78,14 +79,10 @@ class Engine:
                 return make_transport(destination)
             if isinstance(destination, Console):
                 return ConsoleTransport()
-            return HttpxTransport(
-                connections=destination.limits.concurrency,
-                proxy=options.proxy,
-                ca_bundle=options.ca_bundle,
-                trust_env=options.trust_env,
-                max_response_bytes=options.max_response_bytes,
-            )
+            return HttpxTransport.from_options(options, connections=destination.limits.concurrency)
 
+        self._destinations = destinations
+        self._create_transport = transport
         self._spool: Spool = open_spool(spool, options, logger)
         durable = self._spool.durable
         # Records that are not in a durable spool yet are lost with the process, so they do not linger.
@@ -94,14 +91,8 @@ class Engine:
             self._process_batches, self._log_internal_error, linger=linger, blocking=durable, tick=self._tick
         )
         self._lanes = {
-            destination.name: Lane(
-                destination,
-                self._spool.lane(destination.name),
-                transport(destination),
-                options,
-                logger,
-            )
-            for destination in destinations
+            each.name: Lane(each, self._spool.lane(each.name), transport(each), options, logger)
+            for each in destinations
         }
         self._open: deque[OpenScope] = deque()
         self._waiters = WaiterTracker()
@@ -384,6 +375,20 @@ class Engine:
         """Return a snapshot of each lane's counters."""
         self._submit_queue.drain()
         return {name: lane.stats() for name, lane in self._lanes.items()}
+
+    def status(self, record: Record) -> dict[str, RecordStatus]:
+        """Return what each lane that the record goes to knows of it."""
+        self._submit_queue.drain()
+        lanes = [name for name, lane in self._lanes.items() if lane.accepts(record)]
+        return {name: self._spool.status(name, record.random) for name in lanes}
+
+    def erase(self, user_id: str, timeout: float) -> list[Erasure]:
+        """Erase a user in each lane and at its vendor."""
+        self._submit_queue.drain()
+        return [
+            erase_user(destination, self._spool, self._create_transport, user_id, timeout)
+            for destination in self._destinations
+        ]
 
     def dead_letters(self) -> list[DeadLetter]:
         """Return the dead letters of all lanes."""

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from sessionsight.capture.records import DropReason, QueuedRecord
+from sessionsight.capture.records import DropReason, QueuedRecord, Record
 from sessionsight.delivery import threads
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.options import DeliveryOptions
@@ -64,6 +64,11 @@ class Lane:
         self._flush_count = 0
         self._inline = False
         self._on_retired: Callable[[], None] | None = None
+
+    def accepts(self, record: Record) -> bool:
+        """Return whether the record goes to this destination, as far as its kind and its `destinations` decide that."""
+        named = record.destinations is None or self.name in record.destinations
+        return named and self._destination.supports(type(record))
 
     def select(self, entries: Sequence[QueuedRecord], drop: DropReason | None = None) -> LaneBatch | None:
         """Return the entries that this destination accepts, and the reasons of those that it drops; None if neither.

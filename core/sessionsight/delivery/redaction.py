@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from sessionsight.destinations.base import Destination, Verdict, resolve_secret
 from sessionsight.request.urls import sanitize_url
 
-__all__ = ["redact_secrets", "redact_url"]
+__all__ = ["redact_secrets", "redact_text", "redact_url"]
 
 # A shorter one is a placeholder, and may be an ordinary word.
 _MIN_KEY_LENGTH = 8
@@ -36,6 +36,11 @@ def redact_secrets(verdict: Verdict, destination: Destination) -> Verdict:
     )
 
 
+def redact_text(text: str, destination: Destination) -> str:
+    """Return text with the destination's keys redacted."""
+    return _replace(tuple(_keys(destination)), text)
+
+
 def redact_url(url: str, destination: Destination) -> str:
     """Return a URL without its query and with the destination's keys redacted.
 
@@ -44,7 +49,7 @@ def redact_url(url: str, destination: Destination) -> str:
         >>> redact_url("https://example.com/sk_live_1?page=2", Saytics(secret_key="sk_live_1"))
         'https://example.com/***'
     """
-    return _replace(tuple(_keys(destination)), sanitize_url(url))
+    return redact_text(sanitize_url(url), destination)
 
 
 def _keys(destination: Destination) -> Iterator[str]:

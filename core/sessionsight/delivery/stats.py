@@ -7,12 +7,13 @@ queue, not computed, so that tests can detect a wrong sum.
 from __future__ import annotations
 
 from collections import Counter
+from typing import Literal
 
 from msgspec import Struct
 
 from sessionsight.capture.records import DropReason
 
-__all__ = ["LaneCounters", "LaneStats", "Stats"]
+__all__ = ["LaneCounters", "LaneStats", "RecordStatus", "Stats"]
 
 
 class LaneStats(Struct, frozen=True, kw_only=True):
@@ -47,6 +48,18 @@ class Stats(Struct, frozen=True, kw_only=True):
     """Number of invalid ids by cookie or header; such an id counts as missing."""
     mismatched_ids: int
     """Requests whose `x-signal-distinct-id` was not the signed-in user's id."""
+
+
+class RecordStatus(Struct, frozen=True, kw_only=True):
+    """The state of one record in one lane."""
+
+    state: Literal["pending", "dead", "not_found", "unknown"]
+    """`pending`: queued or in flight. `dead`: a dead letter. `not_found`: neither, so it was delivered or dropped, or
+    was never in this queue. `unknown`: the queue cannot tell, and `message` says why."""
+    reason: str | None = None
+    """Of a dead letter: `refused`, `too_large`, `unknown` (it may have arrived), `expired` or `internal_error`."""
+    message: str | None = None
+    """Of a dead letter: the vendor's error message."""
 
 
 class LaneCounters:

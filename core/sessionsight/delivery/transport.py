@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from msgspec import Struct
 
 from sessionsight.delivery import threads
+from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.suppress_instrumentation import suppress_instrumentation
 from sessionsight.destinations.base import VendorRequest, VendorResponse
 from sessionsight.errors import MissingDependencyError
@@ -189,6 +190,17 @@ class HttpxTransport:
         self._lock = threading.Lock()
         self._pools: dict[str | None, _Pool] = {}
         self._proxies: dict[str, str | None] = {}
+
+    @classmethod
+    def from_options(cls, options: DeliveryOptions, *, connections: int = 1) -> Self:
+        """Return a transport with the proxy, the certificates and the limits of the settings."""
+        return cls(
+            connections=connections,
+            proxy=options.proxy,
+            ca_bundle=options.ca_bundle,
+            trust_env=options.trust_env,
+            max_response_bytes=options.max_response_bytes,
+        )
 
     def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
         """Send the call once.

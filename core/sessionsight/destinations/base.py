@@ -200,6 +200,13 @@ class VendorDestination(Struct, frozen=True, kw_only=True):
         """Return what a response means for the entries of its request."""
         return classify_status(reply)
 
+    def build_erasure_request(self, user_id: str) -> VendorRequest | None:
+        """Return the HTTP request that deletes a user; None, because by default the vendor has none.
+
+        Not part of the `Destination` protocol: a destination without this method has no such request either.
+        """
+        return None
+
     def __repr__(self) -> str:
         shown = (
             f"{name}={'***' if name in self.secrets else repr(getattr(self, name))}" for name in self.__struct_fields__

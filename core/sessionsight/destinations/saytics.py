@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import quote
 
 from msgspec import Meta, Raw, Struct
 from msgspec.structs import force_setattr
@@ -30,7 +31,7 @@ from sessionsight.destinations.base import (
 from sessionsight.destinations.currency import to_major
 from sessionsight.destinations.options import check_header_secret, header_secret
 from sessionsight.destinations.property_limits import PropertyLimits
-from sessionsight.errors import ConfigurationError
+from sessionsight.errors import ConfigurationError, InvalidEventError
 from sessionsight.request.context import TrackingContext
 
 __all__ = ["Saytics", "title_case"]
@@ -153,6 +154,24 @@ class Saytics(VendorDestination, frozen=True, kw_only=True):
         elif events:
             calls.append(call("/v1/events/batch", {"events": events}, carried, warnings))
         return calls
+
+    def build_erasure_request(self, user_id: str) -> VendorRequest:
+        """Return the request that deletes a user permanently.
+
+        Source: https://docs.saytics.com/api-reference/users
+
+        Raises:
+            InvalidEventError: The id cannot be part of a URL's path.
+        """
+        if user_id in {".", ".."}:
+            raise InvalidEventError(f"the user id {user_id!r} cannot be part of a URL; delete it in the dashboard")
+        return VendorRequest(
+            method="DELETE",
+            url=f"{self.api_url}/v1/users/{quote(user_id, safe='')}",
+            headers={"Authorization": f"Bearer {header_secret(self.secret_key)}"},
+            body=b"",
+            entries=(),
+        )
 
     def _event(self, entry: QueuedRecord, event: EventRecord, limits: PropertyLimits, warnings: list[str]) -> _Event:
         user_id = entry.user_id

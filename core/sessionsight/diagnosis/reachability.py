@@ -54,12 +54,7 @@ class _Probe(Thread):
         self._url = url
         self._timeout = timeout
         self._limits = TimeLimits(connect=timeout, read=timeout, total=timeout)
-        self._transport = HttpxTransport(
-            proxy=settings.proxy,
-            ca_bundle=settings.ca_bundle,
-            trust_env=settings.trust_env,
-            max_response_bytes=settings.max_response_bytes,
-        )
+        self._transport = HttpxTransport.from_options(settings)
         self._finding: Finding | None = None
 
     def run(self) -> None:

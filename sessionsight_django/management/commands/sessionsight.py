@@ -21,7 +21,7 @@ __all__ = ["Command"]
 class Command(BaseCommand):
     """Diagnoses the analytics of this project."""
 
-    help = "Diagnose the analytics of this project: check, test-event, stats, spool, dead-letters."
+    help = "Diagnose the analytics of this project: check, test-event, stats, spool, dead-letters, erase."
     # Django's own checks may need a database, which these commands do not.
     requires_system_checks: list[str] = []  # noqa: RUF012  # as in Django's own commands
 

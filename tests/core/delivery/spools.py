@@ -77,7 +77,7 @@ def claim(queue: LaneQueue, number: int) -> list[QueuedRecord]:
 
 
 def query(path: Path, sql: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(path)) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         return connection.execute(sql).fetchall()
 
 

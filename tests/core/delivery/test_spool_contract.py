@@ -15,12 +15,15 @@ from sessionsight.capture.records import DropReason
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Spool
 from sessionsight.delivery.queue.memory import MemorySpool
+from sessionsight.delivery.stats import RecordStatus
 from sessionsight.delivery.stores.base import LaneBatch
+from sessionsight.request.context import TrackingContext
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, claim, counts, enter, letter, sqlite_spool
 from tests.support.server import PATIENCE
 
 MakeSpool = Callable[..., Spool]
+USERS = {name: TrackingContext(user_id=name) for name in ("a", "b", "ab")}
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -244,3 +247,50 @@ def test_records_of_concurrent_threads_are_all_counted(make: MakeSpool) -> None:
         thread.join(PATIENCE)
 
     assert counts(spool.lane(LANE)) == {"captured": 8 * 50 * 3, "pending": 8 * 50 * 2, "consent": 8 * 50}
+
+
+def test_the_status_of_a_record_is_where_it_is(make: MakeSpool) -> None:
+    spool = make()
+    queue = spool.lane(LANE)
+    waiting, dead, sent = event("waiting"), goal("dead"), goal("sent")
+    enter(spool, [waiting, dead, sent])
+    claimed = {entry.record.label: entry for entry in claim(queue, 2)}
+    queue.dead_letter([letter(claimed["dead"], "unknown")])
+    queue.ack([claimed["sent"]])
+
+    assert spool.status(LANE, waiting.record.random) == RecordStatus(state="pending")
+    assert spool.status(LANE, dead.record.random) == RecordStatus(
+        state="dead", reason="unknown", message="no such goal"
+    )
+    assert spool.status(LANE, sent.record.random) == RecordStatus(state="not_found")
+    assert spool.status("other", waiting.record.random) == RecordStatus(state="not_found")
+
+
+def test_erasing_a_user_drops_their_records_and_dead_letters_and_no_others(make: MakeSpool) -> None:
+    spool = make()
+    queue = spool.lane(LANE)
+    entries = {name: replace(event(name), context=USERS[name[0]]) for name in ("a1", "b1", "a2", "b2", "a3", "b3")}
+    enter(spool, entries.values())
+    queue.dead_letter([letter(entry) for entry in claim(queue, 2)])
+    in_flight = claim(queue, 1)
+    enter(spool, [replace(goal("ab"), context=USERS["ab"])])
+
+    assert spool.erase(LANE, "a") == 2
+
+    assert counts(queue) == {"captured": 7, "dead": 1, "erased": 2, "pending": 4}
+    assert labels(queue.dead_letters()) == ["b1"]
+    assert labels(in_flight) == ["a2"]  # it may have arrived already
+    assert sorted(labels(claim(queue, 9))) == ["ab", "b2", "b3"]
+    assert spool.erase(LANE, "a") == 0
+
+
+def test_a_user_named_by_the_call_is_erased_instead_of_the_requests(make: MakeSpool) -> None:
+    spool = make()
+    queue = spool.lane(LANE)
+    entry = event("renamed")
+    enter(spool, [replace(entry, record=replace(entry.record, user_id="b"), context=USERS["a"])])
+
+    assert spool.erase(LANE, "a") == 0
+    assert spool.erase(LANE, "b") == 1
+    assert counts(queue) == {"captured": 1, "erased": 1}
+    assert queue.depth() == (0, 0, None) or queue.claim(1, 10**9) == []

@@ -595,7 +595,7 @@ def test_dead_letters_in_memory_move_to_the_file(tmp_path: Path, spools: list[Sq
 
     maintain(spool)
 
-    assert labels(queue._fallback.sendable.dead_letters()) == []
+    assert labels(queue.fallback.sendable.dead_letters()) == []
     assert labels(queue.dead_letters()) == ["a"]
     assert counts(queue) == {"captured": 3, "dead": 1, "before_send": 1, "consent": 1}
     assert sound(path)

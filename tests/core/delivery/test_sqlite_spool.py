@@ -435,3 +435,15 @@ def test_clients_that_deliver_nothing_may_share_a_file(
     assert caplog.text == ""
     for spool in spools:
         end(spool)
+
+
+def test_a_record_that_cannot_be_decoded_is_not_erased(path: Path) -> None:
+    spool = sqlite_spool(path)
+    enter(spool, [event("a"), event("b")])  # of user_1
+    query(path, "UPDATE records SET body = CAST(body || 'x' AS BLOB) WHERE id = (SELECT min(id) FROM records)")
+
+    assert spool.erase(LANE, "user_1") == 1
+
+    assert counts(spool.lane(LANE)) == {"captured": 2, "erased": 1, "pending": 1}
+    assert sound(path)
+    end(spool)

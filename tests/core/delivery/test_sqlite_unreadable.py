@@ -74,7 +74,7 @@ def test_the_file_is_only_read_during_the_cool_down(spool: SqliteSpool) -> None:
     enter(spool, [event("c")])
 
     assert pending == 2
-    assert spool.lane(LANE)._fallback.sendable.pending == 2
+    assert spool.lane(LANE).fallback.sendable.pending == 2
 
 
 def test_a_failing_read_does_not_extend_the_cool_down(spool: SqliteSpool) -> None:

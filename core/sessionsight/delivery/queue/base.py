@@ -9,7 +9,7 @@ from typing import Protocol
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.stats import LaneStats
+from sessionsight.delivery.stats import LaneStats, RecordStatus
 from sessionsight.delivery.stores.base import DeadLetter, LaneBatch, Store
 from sessionsight.delivery.stores.errors import StoreError
 from sessionsight.log import ThrottledLogger
@@ -120,6 +120,19 @@ class Spool(Protocol):
         Returns:
             Lane and random bytes of each accepted record, to the handle under which other processes find it.
             Duplicates are not in it. None if no other process can deliver the records.
+        """
+
+    def status(self, lane: str, random: bytes) -> RecordStatus:
+        """Return what is known of the record with these random bytes. Reads the whole queue of the lane."""
+
+    def erase(self, lane: str, user_id: str) -> int:
+        """Drop a user's records and dead letters, as `erased`. Records that a thread has claimed are not dropped.
+
+        Returns:
+            Their number.
+
+        Raises:
+            StoreError: The store cannot be written. What waits in memory was dropped.
         """
 
     def close(self) -> None:

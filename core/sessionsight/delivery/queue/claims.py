@@ -51,6 +51,13 @@ class Claims:
         with self._lock:
             return [self._prefetched.popleft() for _ in range(min(number, len(self._prefetched)))]
 
+    def remove_prefetched(self, user_id: str) -> list[QueuedRecord]:
+        """Remove the entries about a user that the lane has not used yet, and return them. They are still held."""
+        with self._lock:
+            removed = [entry for entry in self._prefetched if entry.user_id == user_id]
+            self._prefetched = deque(entry for entry in self._prefetched if entry.user_id != user_id)
+            return removed
+
     def still_held(self, entries: Sequence[QueuedRecord]) -> list[QueuedRecord]:
         """Return those of the entries that may be sent. Entries in memory have no claim and are always held."""
         with self._lock:

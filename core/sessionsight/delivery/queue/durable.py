@@ -48,7 +48,7 @@ class DurableLaneQueue:
         self.name = name
         self._spool = spool
         self._store = spool.store
-        self._fallback = FallbackBuffer(spool.options, clock=spool.clock)
+        self.fallback = FallbackBuffer(spool.options, clock=spool.clock)
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
         self._changed = threading.Condition(threading.RLock())
         # Held during transfers to the store, so that nothing is counted twice or not at all. Never held by a request.
@@ -58,7 +58,7 @@ class DurableLaneQueue:
         self.ready_hint = ReadyHint(spool.clock)
         self._evicted = 0
         self.on_resolved: Callable[[Sequence[QueuedRecord]], None] | None = None
-        self._fallback.sendable.on_resolved = self._fallback.deferred.on_resolved = self._notify_resolved
+        self.fallback.sendable.on_resolved = self.fallback.deferred.on_resolved = self._notify_resolved
         # The store's counters at the last successful read.
         self._stored: Counter[str] = Counter()
         self._next_maintenance = 0.0
@@ -74,7 +74,7 @@ class DurableLaneQueue:
 
     def enqueue_in_fallback(self, batch: LaneBatch, error: StoreError) -> None:
         """Add entries to the fallback buffer after the store has failed."""
-        self._fallback.put(batch, defer_keyed=self._can_defer(error))
+        self.fallback.put(batch, defer_keyed=self._can_defer(error))
         self._next_maintenance = 0.0
 
     def maintain(self) -> float:
@@ -98,7 +98,7 @@ class DurableLaneQueue:
 
     def depth(self) -> tuple[int, int, float | None]:
         """Return an estimate of the ready entries: their number, their size, and since when the first one is ready."""
-        number, size, since = self._fallback.sendable.depth()
+        number, size, since = self.fallback.sendable.depth()
         if self._draining:
             return number, size, since
         if (hinted := self.ready_hint.since) is not None:
@@ -111,10 +111,10 @@ class DurableLaneQueue:
     def claim(self, max_records: int, max_bytes: int) -> Sequence[QueuedRecord]:
         """Claim the next entries: prefetched ones, those in the store, or those in memory."""
         if self._draining:
-            return self._fallback.sendable.claim(max_records, max_bytes)
+            return self.fallback.sendable.claim(max_records, max_bytes)
         if not self._claims.prefetched:
             self._claim(min(max(max_records, _PREFETCH), _MAX_CLAIM), max_bytes)
-        return self._claims.pop_prefetched(max_records) or self._fallback.sendable.claim(max_records, max_bytes)
+        return self._claims.pop_prefetched(max_records) or self.fallback.sendable.claim(max_records, max_bytes)
 
     def mark_in_flight(self, entries: Sequence[QueuedRecord], *, durably: bool) -> Sequence[QueuedRecord] | None:
         """Return the entries that this process still holds; None if they cannot be marked in the store now.
@@ -153,7 +153,7 @@ class DurableLaneQueue:
             self._claims.resolve(stored)
             self._write(Outcome(delivered=stored))
         if in_memory:
-            self._fallback.sendable.ack(in_memory)
+            self.fallback.sendable.ack(in_memory)
         self._notify_resolved(entries)
 
     def drop(self, entries: Sequence[QueuedRecord], reason: DropReason) -> None:
@@ -163,7 +163,7 @@ class DurableLaneQueue:
             self._claims.resolve(stored)
             self._write(Outcome(dropped=stored, reason=reason))
         if in_memory:
-            self._fallback.sendable.drop(in_memory, reason)
+            self.fallback.sendable.drop(in_memory, reason)
         self._notify_resolved(entries)
 
     def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
@@ -174,7 +174,7 @@ class DurableLaneQueue:
             self._claims.resolve([letter.entry for letter in stored])
             self._write(Outcome(dead_letters=stored))
         if in_memory:
-            self._fallback.sendable.dead_letter(in_memory)
+            self.fallback.sendable.dead_letter(in_memory)
         self._notify_resolved([letter.entry for letter in letters])
 
     def set_last_error(self, message: str | None) -> None:
@@ -184,7 +184,7 @@ class DurableLaneQueue:
     def pop_evicted_count(self) -> int:
         """Return the number of evicted entries since the last call."""
         evicted, self._evicted = self._evicted, 0
-        return evicted + self._fallback.pop_evicted_count()
+        return evicted + self.fallback.pop_evicted_count()
 
     def begin_shutdown(self) -> None:
         """Send deferred entries as well from now on, unless the store accepts them."""
@@ -221,7 +221,7 @@ class DurableLaneQueue:
         self._closed = True
         self._claims.close()
         self._notify()
-        return self._fallback.close()
+        return self.fallback.close()
 
     def owned_or_ready(self, handles: Sequence[int]) -> Collection[int]:
         """Return those of the handles that no other process has claimed; all while the store cannot be read."""
@@ -232,7 +232,7 @@ class DurableLaneQueue:
     def dead_letters(self) -> list[DeadLetter]:
         """Return the dead letters, oldest first."""
         self._flush_writes()
-        found = self._fallback.sendable.dead_letters()
+        found = self.fallback.sendable.dead_letters()
         with contextlib.suppress(StoreError):
             stored: list[DeadLetter] = []
             found = [*self._read(lambda: self._store.dead_letters(self.name), default=stored), *found]
@@ -250,7 +250,7 @@ class DurableLaneQueue:
             found = self._count_unresolved(last=None)
         except StoreError:
             found = 1
-        return found + self._fallback.pending
+        return found + self.fallback.pending
 
     def snapshot(self, state: str) -> LaneStats:
         """Return the counters of all processes, with those in memory.
@@ -260,7 +260,7 @@ class DurableLaneQueue:
         last_error = self._last_error
         with self._transfer_lock:
             self._flush_writes()
-            in_memory = self._fallback.counts()
+            in_memory = self.fallback.counts()
             try:
                 self._stored = self._read(lambda: self._store.counts(self.name), default=Counter())
             except StoreError as error:
@@ -328,11 +328,11 @@ class DurableLaneQueue:
         """Move entries and counts from the fallback buffer to the store."""
         with self._transfer_lock:
             try:
-                moved = self._fallback.drain_to(self._spool, self.name)
+                moved = self.fallback.drain_to(self._spool, self.name)
             except StoreError as error:
                 self._retry_soon(error)
                 if not self._can_defer(error):
-                    self._fallback.release_deferred()
+                    self.fallback.release_deferred()
             else:
                 if moved:
                     self._spool.logger.log(
@@ -351,7 +351,7 @@ class DurableLaneQueue:
 
     def _is_empty(self, last: list[int | None]) -> bool:
         """Return whether no entry is left up to the newest one, which is read once and kept in `last`."""
-        if self._fallback.pending:
+        if self.fallback.pending:
             return False
         try:
             if not last:

@@ -16,6 +16,7 @@ from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.durable import DurableLaneQueue
+from sessionsight.delivery.stats import RecordStatus
 from sessionsight.delivery.stores.base import DeadLetter, LaneBatch, Store
 from sessionsight.delivery.stores.errors import ReentrantCall, StoreBusy, StoreError
 from sessionsight.log import ThrottledLogger
@@ -153,6 +154,27 @@ class DurableSpool:
                 key="spool",
             )
 
+    def status(self, lane: str, random: bytes) -> RecordStatus:
+        """Return what is known of a record, in memory and in the store."""
+        fallback = self._flushed(lane).fallback
+        found = [fallback.sendable.status(random), fallback.deferred.status(random)]
+        try:
+            found.append(self.store.status(lane, random))
+        except StoreError as error:
+            self.log_error(error)
+            found.append(RecordStatus(state="unknown", message=f"the spool cannot be read: {error}"))
+        known = [status for status in found if status.state in ("pending", "dead")]
+        unknown = [status for status in found if status.state == "unknown"]
+        return [*known, *unknown, *found][0]
+
+    def erase(self, lane: str, user_id: str) -> int:
+        """Drop a user's records and dead letters, in memory and in the store."""
+        queue = self._flushed(lane)
+        prefetched = queue._claims.remove_prefetched(user_id)
+        queue.drop(prefetched, DropReason.ERASED)
+        in_memory = queue.fallback.sendable.erase(user_id) + queue.fallback.deferred.erase(user_id)
+        return len(prefetched) + in_memory + self.store.erase(lane, user_id, timeout=_BUSY_TIMEOUT)
+
     def close(self) -> None:
         """Close the store."""
         self._closed = True
@@ -176,6 +198,12 @@ class DurableSpool:
             if lane in self._lanes:
                 self._lanes[lane].add_evicted(number)
         return enqueued.handles
+
+    def _flushed(self, lane: str) -> DurableLaneQueue:
+        """Return the queue of a lane, whose outcomes are written as far as possible."""
+        queue = self.lane(lane)
+        queue._flush_writes()
+        return queue
 
     def _check_store(self) -> None:
         for lane, entries in self.store.check().items():

@@ -12,7 +12,7 @@ from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.dedupe import DedupeWindow
 from sessionsight.delivery.queue.priority import PriorityDeque
-from sessionsight.delivery.stats import LaneCounters, LaneStats
+from sessionsight.delivery.stats import LaneCounters, LaneStats, RecordStatus
 from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
 from sessionsight.delivery.threads import WakeEvent
 
@@ -40,6 +40,14 @@ class MemorySpool:
         """Add records to all lanes. No other process can deliver them."""
         for batch in batches:
             self.lane(batch.lane).enqueue(batch.entries, batch.dropped)
+
+    def status(self, lane: str, random: bytes) -> RecordStatus:
+        """Return what is known of a record."""
+        return self.lane(lane).status(random)
+
+    def erase(self, lane: str, user_id: str) -> int:
+        """Drop a user's records and dead letters."""
+        return self.lane(lane).erase(user_id)
 
     def close(self) -> None:
         """Do nothing: there is no resource to release."""
@@ -233,6 +241,33 @@ class MemoryQueue:
         """Return the dead letters, oldest first."""
         with self._lock:
             return list(self._dead_letters)
+
+    def status(self, random: bytes) -> RecordStatus:
+        """Return what is known of the record with these random bytes. Claimed entries are not searched."""
+        with self._lock:
+            for letter in self._dead_letters:
+                if letter.entry.record.random == random:
+                    return RecordStatus(state="dead", reason=letter.reason, message=letter.message)
+            if self._entries.select(lambda entry: entry.record.random == random):
+                return RecordStatus(state="pending")
+            if self._entries.pending > self._entries.ready:
+                return RecordStatus(state="unknown", message="it may be one of those that are being sent")
+            return RecordStatus(state="not_found")
+
+    def erase(self, user_id: str) -> int:
+        """Drop a user's ready entries and dead letters, and return their number."""
+        with self._lock:
+            entries = self._entries.remove(lambda entry: entry.user_id == user_id)
+            if not self._entries.ready:
+                self._ready_since = None
+            kept = [letter for letter in self._dead_letters if letter.entry.user_id != user_id]
+            dead = len(self._dead_letters) - len(kept)
+            self._dead_letters = deque(kept)
+            self._ledger.dead -= dead
+            self._drop(len(entries) + dead, DropReason.ERASED)
+            self._notify_resolved(entries)
+            self._notify()
+            return len(entries) + dead
 
     @property
     def pending(self) -> int:

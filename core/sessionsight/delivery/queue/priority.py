@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from sys import getsizeof
 
 import msgspec
@@ -46,6 +46,16 @@ class _Fifo:
 
     def popleft(self) -> tuple[QueuedRecord, int]:
         return self.entries.popleft(), self.memory.popleft()
+
+    def remove(self, condition: Callable[[QueuedRecord], bool]) -> list[tuple[QueuedRecord, int]]:
+        removed: list[tuple[QueuedRecord, int]] = []
+        for _ in range(len(self)):
+            pair = self.popleft()
+            if condition(pair[0]):
+                removed.append(pair)
+            else:
+                self.append(*pair)
+        return removed
 
 
 class PriorityDeque:
@@ -135,6 +145,17 @@ class PriorityDeque:
             self._memory += memory
             self._ready_bytes += record_size(entry)
         self._claimed -= len(entries)
+
+    def select(self, condition: Callable[[QueuedRecord], bool]) -> list[QueuedRecord]:
+        """Return the ready entries for which a function returns True."""
+        return [entry for entry in (*self._goals.entries, *self._others.entries) if condition(entry)]
+
+    def remove(self, condition: Callable[[QueuedRecord], bool]) -> list[QueuedRecord]:
+        """Remove the ready entries for which a function returns True, and return them."""
+        removed = [pair for queue in (self._goals, self._others) for pair in queue.remove(condition)]
+        self._memory -= sum(memory for _, memory in removed)
+        self._ready_bytes -= sum(record_size(entry) for entry, _ in removed)
+        return [entry for entry, _ in removed]
 
     def drain(self) -> list[QueuedRecord]:
         """Remove all ready entries, and return them."""

@@ -9,7 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from sessionsight.capture.records import DropReason, QueuedRecord
-from sessionsight.delivery.stats import LaneStats
+from sessionsight.delivery.stats import LaneStats, RecordStatus
 
 __all__ = [
     "CAPTURED",
@@ -194,6 +194,12 @@ class Store(Protocol):
 
     def owned_or_ready(self, lane: str, handles: Sequence[int], *, timeout: float) -> Collection[int]:
         """Return those of the handles whose record this process or no process has claimed."""
+
+    def status(self, lane: str, random: bytes) -> RecordStatus:
+        """Return what is known of the record with these random bytes: `pending`, `dead` or `not_found`."""
+
+    def erase(self, lane: str, user_id: str, *, timeout: float) -> int:
+        """Drop a user's unclaimed records and dead letters, as `erased`, and return their number."""
 
     def counts(self, lane: str) -> Counter[str]:
         """Return the lane's counters, with the number of pending records and of dead letters."""

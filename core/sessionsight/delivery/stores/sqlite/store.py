@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.stats import RecordStatus
 from sessionsight.delivery.stores.base import (
     DELIVERED,
     FALLBACK,
@@ -28,7 +29,7 @@ from sessionsight.delivery.stores.base import (
 )
 from sessionsight.delivery.stores.codec import decode_entry, encode_entry
 from sessionsight.delivery.stores.errors import StoreError, StoreUnavailable, UnencodableRecord
-from sessionsight.delivery.stores.sqlite import dead_letters, queries, recovery, stats
+from sessionsight.delivery.stores.sqlite import dead_letters, lookup, queries, recovery, stats
 from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
 from sessionsight.delivery.stores.sqlite.maintenance import Maintenance, Quota
 from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED, OwnerLock
@@ -186,6 +187,16 @@ class SqliteStore:
         """Return those of the row ids that this process or no process has claimed."""
         work = partial(stats.owned_or_ready, lane=lane, owner=self.owner_id, row_ids=handles)
         return self.file.read(work, timeout=timeout)
+
+    def status(self, lane: str, random: bytes) -> RecordStatus:
+        """Return what is known of a record."""
+        return self._read(lambda connection: lookup.record_status(connection, self._lanes[lane], random))
+
+    def erase(self, lane: str, user_id: str, *, timeout: float) -> int:
+        """Drop a user's unclaimed records and dead letters, in one transaction."""
+        return self.file.write(
+            lambda connection: lookup.erase_user(connection, self._lanes[lane], user_id), timeout=timeout
+        )
 
     def counts(self, lane: str) -> Counter[str]:
         """Return the lane's counters."""
