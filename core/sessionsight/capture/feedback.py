@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sessionsight.capture.receipt import Receipt
 from sessionsight.capture.records import FeedbackRecord
 from sessionsight.capture.signatures import signature
 from sessionsight.capture.validation import validate_text
@@ -17,7 +18,7 @@ __all__ = ["Feedback"]
 
 
 @signature(hint="answers go by keyword, such as message='...'")
-def _submit(
+def _submit(  # type: ignore[empty-body]
     self: Any,
     feedback_type_id: str,
     *,
@@ -29,7 +30,7 @@ def _submit(
     destinations: Iterable[str] | None = None,
     on_commit: bool | None = None,
     using: str | None = None,
-) -> None:
+) -> Receipt:
     """Submit a visitor's feedback.
 
     It is delivered in the background, as goals are: it needs a session, and one that the vendor may have received
@@ -66,7 +67,7 @@ class Feedback:
         self._scope = scope
 
     @_submit.implements
-    def submit(self, /, *given: Any, **options: Any) -> None:
+    def submit(self, /, *given: Any, **options: Any) -> Receipt:
         scope = self._scope
         try:
             [feedback_type_id] = _submit.bind(given, options)
@@ -87,9 +88,9 @@ class Feedback:
                 properties=scope._client.encoder({name: value for name, value in answer.items() if value}),
                 **scope._record_fields(options),
             )
-            scope._add(record, options)
+            return scope._add(record, options)
         except Exception as error:
-            scope._client.handle_error(error)
+            return scope._refuse(error)
 
 
 def _text(value: object, name: str) -> object:
