@@ -67,6 +67,7 @@ class _Api:
             Route("/counts", self._counts),
             Route("/health", self._health),
             Route("/wait", self._wait),
+            _route("/flags", GET=self._flags, PUT=self._set_flags),
             _route("/faults", GET=self._faults, PUT=self._set_faults),
             Route("/stream", self._stream),
             Route("/openapi.json", self._document),
@@ -146,6 +147,20 @@ class _Api:
     async def _health(self, request: Request) -> Response:
         _parameters(request, NoParameters)
         return _json({"vendors": await run_in_threadpool(self._store.health)})
+
+    # --- Flags ------------------------------------------------------------------------------------
+
+    async def _flags(self, request: Request) -> Response:
+        _parameters(request, NoParameters)
+        return _json(self._store.flags)
+
+    async def _set_flags(self, request: Request) -> Response:
+        try:
+            flags = msgspec.json.decode(await request.body(), type=dict[str, bool | str])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise HTTPException(400, str(error)) from None
+        self._store.flags = flags
+        return _json(flags)
 
     # --- Faults -----------------------------------------------------------------------------------
 

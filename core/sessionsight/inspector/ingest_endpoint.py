@@ -112,6 +112,7 @@ class IngestEndpoint:
             body=body,
             received_at=arrived.at,
             keys=self._keys.get(ingest.vendor, frozenset()),
+            flags=self._store.flags,
             known=partial(self._known, ingest.vendor),
         )
         return base.answer(ingest, endpoint, asked), body

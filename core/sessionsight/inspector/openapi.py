@@ -33,6 +33,7 @@ _VALUES = (InspectedRecord, RecordedRequest, RecordPage, SessionSummary, GoalTot
 _ID = {"type": "integer", "minimum": 0, "maximum": MAX_ID}
 _HEADER = {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}
 """A pair without `prefixItems`, which readers of older drafts take for something else."""
+_FLAGS = {"type": "object", "additionalProperties": {"anyOf": [{"type": "boolean"}, {"type": "string"}]}}
 _TIME = {"anyOf": [{"type": "number"}, {"type": "string", "format": "date-time"}]}
 
 
@@ -92,6 +93,13 @@ def _paths() -> dict[str, Any]:
                     _query("timeout", {"type": "number", "minimum": 0, "maximum": MAX_WAIT, "default": 10}, "Seconds."),
                 ],
             )
+        },
+        "/api/flags": {
+            "get": _operation("The feature flags of all visitors", _FLAGS),
+            "put": {
+                **_operation("Set the feature flags of all visitors, in place of those that were set", _FLAGS),
+                "requestBody": {"required": True, "content": _json(_FLAGS)},
+            },
         },
         "/api/faults": {
             "get": _operation("What is to go wrong", _schema("Faults")),

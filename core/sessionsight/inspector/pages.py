@@ -22,9 +22,10 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from sessionsight.inspector import charts, template_filters
+from sessionsight.inspector import charts, flag_lines, template_filters
 from sessionsight.inspector.fault_injection import Faults, FaultsError, Injector
 from sessionsight.inspector.filters import MAX_ID, Filter, FilterError
+from sessionsight.inspector.flag_lines import FlagsError
 from sessionsight.inspector.model import KINDS, InspectedRecord, RecordPage, Visit
 from sessionsight.inspector.snippets import snippets
 from sessionsight.inspector.store import Store
@@ -86,6 +87,7 @@ class _Pages:
             Route("/goals", self._goals),
             Route("/goals/{id:path}", self._goal),
             Route("/health", self._health, methods=["GET", "POST"]),
+            Route("/flags", self._set_flags, methods=["POST"]),
             Route("/clear", self._clear, methods=["POST"]),
             Mount("/static", StaticFiles(directory=_HERE / "static")),
             Route("/{path:path}", self._not_found, methods=_METHODS),
@@ -247,7 +249,12 @@ class _Pages:
         return RedirectResponse("/health?saved", 303)
 
     def _show_health(
-        self, request: Request, *, given: Mapping[str, str | None] | None = None, error: str | None = None
+        self,
+        request: Request,
+        *,
+        given: Mapping[str, str | None] | None = None,
+        flags: str | None = None,
+        error: str | None = None,
     ) -> Response:
         health = self._store.health()
         return self._page(
@@ -260,9 +267,20 @@ class _Pages:
             minutes=[f"{59 - minute} min ago" for minute in range(60)],
             busiest=[max(map(sum, zip(one.accepted_series, one.refused_series, strict=True))) for one in health],
             faults=given or msgspec.to_builtins(self._injector.faults),
+            flags=flag_lines.as_text(self._store.flags) if flags is None else flags,
             error=error,
+            flags_saved="flags" in request.query_params,
             saved="saved" in request.query_params,
         )
+
+    async def _set_flags(self, request: Request) -> Response:
+        form = parse_qs((await request.body()).decode("utf-8", "replace"))
+        text = form.get("flags", [""])[-1]
+        try:
+            self._store.flags = flag_lines.read(text)
+        except FlagsError as error:
+            return await run_in_threadpool(self._show_health, request, flags=text, error=str(error))
+        return RedirectResponse("/health?flags#flags", 303)
 
     async def _clear(self, request: Request) -> Response:
         await run_in_threadpool(self._store.clear)

@@ -64,6 +64,8 @@ class Store:
         self._sizes = deque(self._db.execute("SELECT id, size FROM requests ORDER BY id"))
         self._bytes = sum(size for _, size in self._sizes)
         self._listeners: list[Listener] = []
+        self.flags: dict[str, bool | str] = {}
+        """Feature flags of all visitors, set on the health page or by the API. Not kept in the file."""
         self.cleared = 0
         """Number of times that everything was removed."""
 

@@ -57,6 +57,11 @@ class LocalInspector:
         url_options = {"sessionsight": "api_url", "signal": "endpoint", "saytics": "api_url", "analyse": "host"}
         return {name: {**keys, url_options[name]: self.url} for name, keys in TEST_KEYS.items()}
 
+    @property
+    def flags(self) -> dict[str, bool | str]:
+        """Feature flags of all visitors, which a test may change: `inspector.flags["new-checkout"] = True`."""
+        return self._store.flags
+
     def records(self, **wanted: Unpack[RecordFilter]) -> list[InspectedRecord]:
         """Return the received records, oldest first, including rejected ones with their `errors`."""
         from sessionsight.inspector.filters import Filter

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from sessionsight.delivery.engine import Engine
-from sessionsight.destinations import BY_NAME, Signal
+from sessionsight.destinations import BY_NAME, SessionSight, Signal
 from sessionsight.destinations.base import Destination, VendorDestination
 from sessionsight.log import ThrottledLogger
 
@@ -33,7 +33,10 @@ class InspectorRedirect:
     """
 
     def __init__(self, options: Mapping[str, Mapping[str, str]]) -> None:
-        self._options = {BY_NAME[vendor]: dict(given) for vendor, given in options.items()}
+        self._options: dict[type[VendorDestination], dict[str, Any]] = {
+            BY_NAME[vendor]: dict(given) for vendor, given in options.items()
+        }
+        self._options[SessionSight]["flags_timeout"] = 10.0  # it is near, but the machine may be busy
         self._options[Signal]["ingest_path"] = Signal(api_key="test").ingest_path
         self._engines: dict[tuple[int, Client], Engine] = {}
 

@@ -34,9 +34,10 @@ def _one_for_all() -> Iterator[RunningInspector]:
 
 @pytest.fixture
 def inspector(_one_for_all: RunningInspector, _client: httpx.Client) -> Iterator[RunningInspector]:
-    """An empty inspector without faults."""
+    """An empty inspector without faults and flags."""
     yield _one_for_all
     _one_for_all.store.clear()
+    _one_for_all.store.flags = {}
     _client.put("/api/faults", json={}).raise_for_status()
 
 

@@ -466,3 +466,38 @@ def test_static_files_have_their_types(http: httpx.Client) -> None:
 def test_times_are_told_with_their_offset_from_utc(http: httpx.Client, inspector: RunningInspector) -> None:
     keep(inspector.store, record())
     assert re.search(r'<time datetime="2027-01-1[456]T\d\d:\d\d:00\.000[+-]\d\d:\d\d"', http.get("/").text), START
+
+
+def test_flags_are_set_by_the_form_and_answered(http: httpx.Client, inspector: RunningInspector) -> None:
+    asked = {"propertyId": "shop", "environment": "production", "context": {}}
+    applied = http.post("/flags", data={"flags": "new-checkout = true\r\n\r\n cta-color=green = blue\r\n"})
+    assert (applied.status_code, applied.headers["location"]) == (303, "/health?flags#flags")
+    page = http.get("/health?flags").text
+    assert "new-checkout = true\ncta-color = green = blue</textarea>" in page
+    assert ">Set</span>" in page
+    assert http.get("/api/flags").json() == {"new-checkout": True, "cta-color": "green = blue"}
+    assert http.post("/v1/flags/evaluate", json=asked, headers=SECRET).json()["flags"]["new-checkout"]["value"] is True
+    http.put("/api/flags", json={"text": f"</textarea>{HOSTILE}"})
+    assert "<script>alert" not in http.get("/health").text
+    http.post("/flags", data={"flags": ""})
+    assert "Set: no flags" in http.get("/health?flags").text
+    assert http.post("/v1/flags/evaluate", json=asked, headers=SECRET).json() == {"flags": {}}
+
+
+@pytest.mark.parametrize("line", ["new-checkout", "= true", HOSTILE.replace("=", "")])
+def test_a_line_that_is_not_a_flag_is_said_beside_the_field(http: httpx.Client, line: str) -> None:
+    http.put("/api/flags", json={"kept": "x"})
+    page = http.post("/flags", data={"flags": f"fine = true\n{line}"})
+    assert page.status_code == 400
+    assert "flags: a line must be written as new-checkout = true" in page.text
+    assert "fine = true\n" in page.text
+    assert "<script>alert" not in page.text
+    assert http.get("/api/flags").json() == {"kept": "x"}
+    assert http.put("/api/flags", json={}).json() == {}
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"a": 7}', b"\xff", b"[" * 20_000])
+def test_wrong_flags_are_refused(http: httpx.Client, body: bytes) -> None:
+    response = http.put("/api/flags", content=body)
+    assert response.status_code == 400
+    assert response.json()["error"]

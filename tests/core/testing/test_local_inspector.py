@@ -39,6 +39,16 @@ def test_records_of_all_vendors_are_accepted(sessionsight_inspector: LocalInspec
     assert sessionsight_inspector.records() == []
 
 
+def test_flags_are_answered_over_http(sessionsight_inspector: LocalInspector) -> None:
+    sessionsight_inspector.flags["new-checkout"] = True
+    configured = Client(
+        Settings.from_mapping({"destinations": {"sessionsight": {"secret_api_key": "k", "property_id": "p"}}})
+    )
+    for client in (configured, Client(Settings())):
+        flags = client.for_request("ss_vid=visitor-1").flags
+        assert (flags.get("new-checkout"), [one.key for one in flags.list()]) == (True, ["new-checkout"])
+
+
 def test_records_are_in_the_order_of_their_arrival(sessionsight_inspector: LocalInspector) -> None:
     client = client_for(sessionsight_inspector)
     for name in ("first", "second"):

@@ -62,6 +62,8 @@ class Request(Struct, frozen=True, kw_only=True):
     received_at: float
     keys: frozenset[str] = frozenset()
     """Valid keys of the vendor. If empty, any key that is not blank is valid."""
+    flags: Mapping[str, bool | str] = {}
+    """Feature flags of all visitors."""
     known: Callable[[str], Sequence[InspectedRecord]] = _no_records
     """Returns the accepted records of a user, oldest first."""
 

@@ -23,7 +23,6 @@ from sessionsight.inspector.ingest.base import (
     Request,
     RequestRejected,
     all_or_nothing,
-    always,
     check_key,
     masked,
     page_of,
@@ -70,7 +69,7 @@ class SessionSight:
             Endpoint("GET", "/v1/split-testing/config", _IN_HEADER, self._split_tests, public=True),
             Endpoint("POST", "/v1/split-testing/expose", _IN_EITHER, self._exposures, public=True, keyless=True),
             Endpoint("POST", "/v1/flags/evaluate", _IN_HEADER, self._flags),
-            Endpoint("GET", "/v1/flags/list", _IN_HEADER, always({"flags": []})),
+            Endpoint("GET", "/v1/flags/list", _IN_HEADER, self._flag_definitions),
             Endpoint("POST", "/v1/feedback/submit", _IN_HEADER, self._feedback),
         )
 
@@ -171,7 +170,26 @@ class SessionSight:
         fields.text("propertyId", required=True)
         fields.text("environment", required=True)
         fields.object("context")
-        return IngestResult(self.error(400, fields.errors[0]) if fields.errors else Reply(200, {"flags": {}}))
+        if fields.errors:
+            return IngestResult(self.error(400, fields.errors[0]))
+        flags = {key: {"value": value, "type": _flag_type(value)} for key, value in request.flags.items()}
+        return IngestResult(Reply(200, {"flags": flags}))
+
+    def _flag_definitions(self, request: Request, body: Body) -> IngestResult:
+        if not request.query.get("propertyId", "").strip():
+            return IngestResult(self.error(400, "propertyId: is required"))
+        flags = [
+            {
+                "id": f"flag_{key}",
+                "key": key,
+                "name": key,
+                "type": _flag_type(value),
+                "defaultValue": value,
+                "createdAt": int(request.received_at * 1000),
+            }
+            for key, value in request.flags.items()
+        ]
+        return IngestResult(Reply(200, {"flags": flags, "configs": []}))
 
     def _result(self, record: InspectedRecord) -> IngestResult:
         reply = Reply(200, {"success": True}) if record.accepted else self.error(400, record.errors[0])
@@ -194,6 +212,10 @@ def _record(request: Request, fields: Fields, *, kind: Kind, name: str, properti
         page_url=page_of(request),
         **ids,
     )
+
+
+def _flag_type(value: bool | str) -> str:  # noqa: FBT001  # the value of a flag
+    return "boolean" if isinstance(value, bool) else "string"
 
 
 def _amount(fields: Fields) -> float | None:

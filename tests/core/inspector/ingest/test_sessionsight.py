@@ -157,11 +157,27 @@ def test_a_bootstrap_without_a_property_is_refused() -> None:
     assert ask("/v1/sdk/visitor/bootstrap", {}, SECRET_FREE).reply.status == 400
 
 
+def test_flags_are_those_of_the_inspector() -> None:
+    request = {"propertyId": "shop", "environment": "live", "context": {}}
+    flags = {"new-checkout": True, "cta-color": "green"}
+    assert ask("/v1/flags/evaluate", request, SECRET, flags=flags).reply.json == {
+        "flags": {
+            "new-checkout": {"value": True, "type": "boolean"},
+            "cta-color": {"value": "green", "type": "string"},
+        }
+    }
+    listed = ask("/v1/flags/list", headers=SECRET, method="GET", query={"propertyId": "shop"}, flags=flags).reply.json
+    assert [(one["key"], one["type"], one["defaultValue"]) for one in listed["flags"]] == [
+        ("new-checkout", "boolean", True),
+        ("cta-color", "string", "green"),
+    ]
+
+
 def test_flags_are_none_and_feedback_is_kept() -> None:
     evaluated = ask("/v1/flags/evaluate", {"propertyId": "shop", "environment": "live", "context": {}}, SECRET)
     assert evaluated.reply.json == {"flags": {}}
     assert ask("/v1/flags/evaluate", {"propertyId": "shop"}, SECRET).reply.status == 400
-    assert ask("/v1/flags/list", headers=SECRET, method="GET").reply.json == {"flags": []}
+    assert ask("/v1/flags/list", headers=SECRET, method="GET").reply.status == 400
     given = {"feedbackTypeId": "nps", "propertyId": "shop", "sessionId": SESSION, "option": "9"}
     record = one(ask("/v1/feedback/submit", given, SECRET))
     assert (record.accepted, record.kind, record.name) == (True, "event", "feedback nps")
