@@ -14,7 +14,7 @@ from sessionsight.capture import pickling  # noqa: F401  # makes analytics pickl
 from sessionsight.capture.analytics import Analytics
 from sessionsight.capture.context_managers import Scope
 from sessionsight.capture.encoding import PropertyEncoder
-from sessionsight.capture.interfaces import Batch, DeferRecord, OpenScope, Waiter
+from sessionsight.capture.interfaces import Batch, DeferRecord, FlagSource, OpenScope, Waiter
 from sessionsight.capture.signatures import forgiving
 from sessionsight.capture.tracing import EncodeEvent, with_trace_id
 from sessionsight.capture.validation import validate_context
@@ -196,6 +196,11 @@ class Client(DeliveryControl):
             engine = self._engine_for_process()
         engine.submit_soon(scope)
 
+    @property
+    def flag_source(self) -> FlagSource:
+        """Asks SessionSight about feature flags, in this process."""
+        return self._engine_for_process().flags
+
     def new_waiter(self) -> Waiter:
         """Return a waiter for the batches of one request."""
         return self._engine_for_process().new_waiter()
@@ -231,9 +236,8 @@ class Client(DeliveryControl):
     def must_submit_early(self) -> bool:
         """Return whether an adapter must submit a request's records before the last byte of its response.
 
-        With `flush="inline"`, because the host may freeze the process after that byte; with a durable spool, because
-        the process may be killed; and while a recorder is active, because tests read it as soon as they have the
-        response, which test clients do not always close.
+        With `flush="inline"` the host may freeze the process after it, and with a durable spool kill it. Tests read a
+        recorder as soon as they have the response, which test clients do not always close.
         """
         return self._submit_blocks or test_mode.recording
 
@@ -281,10 +285,7 @@ class Client(DeliveryControl):
 
 
 def _weakly(method: Callable[..., None]) -> Callable[..., None]:
-    """Return a function that calls a client's method while the client exists, without keeping it alive.
-
-    It avoids a reference cycle, so that an unused client is finalized immediately.
-    """
+    """Return a function that calls an existing client's method, without a cycle that delays its finalization."""
     found = WeakMethod(method)
 
     def call(*arguments: Any, **options: Any) -> None:

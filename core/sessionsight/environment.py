@@ -29,6 +29,7 @@ _ENVIRONMENT = {
     "SESSIONSIGHT_SECRET_API_KEY": ("sessionsight", "secret_api_key"),
     "SESSIONSIGHT_PROPERTY_ID": ("sessionsight", "property_id"),
     "SESSIONSIGHT_API_URL": ("sessionsight", "api_url"),
+    "SESSIONSIGHT_ENVIRONMENT": ("sessionsight", "environment"),
     "SIGNAL_API_KEY": ("signal", "api_key"),
     "SIGNAL_PROJECT_ID": ("signal", "project_id"),
     "SIGNAL_ENDPOINT": ("signal", "endpoint"),

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from sessionsight.capture.interfaces import Batch
+from sessionsight.capture.interfaces import Batch, FlagValue
 from sessionsight.capture.records import DropReason, Record
 from sessionsight.destinations.base import Destination
 from sessionsight.errors import describe
@@ -33,6 +33,10 @@ _FALSE = frozenset({"", "0", "false", "no", "off"})
 
 class RecordSink(Protocol):
     """Receives everything that clients submit while it is added to the test mode."""
+
+    @property
+    def flags(self) -> Mapping[str, FlagValue]:
+        """Feature flags of all visitors. If there are any, no vendor is asked."""
 
     def submit(
         self,
@@ -102,6 +106,12 @@ class TestMode:
         if self._allowances or self.redirect is not None:
             return False
         return self._suppressions > 0 or (self._condition is not None and self._condition())
+
+    @property
+    def flags(self) -> Mapping[str, FlagValue] | None:
+        """The feature flags that tests have set; None if there are none and the vendor is to be asked."""
+        fixed = {key: value for sink in self._sinks for key, value in sink.flags.items()}
+        return fixed if fixed or self.suppressed else None
 
     @property
     def active_for_tests(self) -> bool:

@@ -6,6 +6,7 @@ What must come out of each is in `expected/<name>.json`, next to this file.
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -252,6 +253,14 @@ def goals(visit: Visit) -> None:
     goals.decrement("monthly-revenue", 0.5, metadata={"card": "4242 4242 4242 4242", "reason": "refund"})
     goals.increment("elsewhere", session_id="another-session")
     goals.increment("not-for-the-events", destinations=["sessionsight"])
+
+
+@case()
+def flags(visit: Visit) -> None:
+    # In a thread, because some frameworks call views on their event loop.
+    thread = threading.Thread(target=visit.analytics.flags.target(plan="pro").all)
+    thread.start()
+    thread.join()
 
 
 @case()

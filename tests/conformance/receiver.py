@@ -83,10 +83,15 @@ class Receiver:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
 
-    def destinations(self) -> dict[str, dict[str, str]]:
+    def destinations(self) -> dict[str, dict[str, Any]]:
         """Options for the four vendors, all served here."""
         return {
-            "sessionsight": {"secret_api_key": "sessionsight_sec_1", "property_id": "prop_1", "api_url": self.url},
+            "sessionsight": {
+                "secret_api_key": "sessionsight_sec_1",
+                "property_id": "prop_1",
+                "api_url": self.url,
+                "flags_timeout": 10.0,
+            },
             "signal": {"api_key": "signal_1", "project_id": "shop", "endpoint": self.url},
             "saytics": {"secret_key": "sk_live_1", "api_url": self.url},
             "analyse": {"public_key": "pk_live_1", "host": self.url},

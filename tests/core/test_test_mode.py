@@ -20,7 +20,8 @@ BATCH = Batch(records=RECORDS, context=EMPTY_CONTEXT)
 class Sink:
     """Stores submitted records."""
 
-    def __init__(self) -> None:
+    def __init__(self, **flags: bool | str) -> None:
+        self.flags = flags
         self.received: list[tuple[list[Record], DropReason | None]] = []
 
     def submit(self, context: TrackingContext, records: object, drop: DropReason | None, destinations: object) -> None:

@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct
 from sessionsight.capture import signatures
 from sessionsight.capture.encoding import decode
 from sessionsight.capture.feedback import Feedback
+from sessionsight.capture.flags import Flags
 from sessionsight.capture.interfaces import CaptureClient
 from sessionsight.capture.receipt import Receipt
 from sessionsight.capture.records import (
@@ -127,6 +128,11 @@ class Analytics(Struct, eq=False, weakref=True):
     def goals(self) -> Goals:
         """Goals of this request: `goals.increment` and `goals.decrement`."""
         return Goals(self)
+
+    @property
+    def flags(self) -> Flags:
+        """Feature flags for this request's visitor: `flags.get`, and `await flags.aget` in async code."""
+        return Flags(self._scope)
 
     @property
     def feedback(self) -> Feedback:

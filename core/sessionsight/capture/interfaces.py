@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,12 +20,18 @@ __all__ = [
     "CaptureClient",
     "ContextFactory",
     "DeferRecord",
+    "FlagCall",
+    "FlagDefinition",
+    "FlagSource",
+    "FlagValue",
     "OpenScope",
     "Policy",
     "RequestReader",
     "TransactionListener",
     "Waiter",
 ]
+
+_Answer = TypeVar("_Answer", covariant=True)  # noqa: PLC0105  # as the other type variables are named
 
 ContextFactory = Callable[[], tuple[TrackingContext, DropReason | None]]
 """Returns a request's context, and the reason to drop its records, if there is one. The result never changes."""
@@ -148,6 +154,61 @@ class Policy(Protocol):
         """Return the destinations of this request's records; None means all, a reason means that this failed."""
 
 
+FlagValue = bool | str
+"""The value of a feature flag."""
+
+
+class FlagDefinition(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A feature flag of the property, as in SessionSight's dashboard.
+
+    Source: https://sessionsight.com/docs/build/api-reference/flags/list
+    """
+
+    id: str
+    key: str
+    """Its name in code."""
+    name: str
+    """Its name for people."""
+    description: str | None = None
+    type: Literal["boolean", "string"]
+    default_value: FlagValue
+    """The value where no rule matches."""
+    created_at: float
+    """Milliseconds since 1970."""
+
+
+class FlagCall(Protocol[_Answer]):
+    """A call about feature flags that is in flight, or its answer. Any number of threads and coroutines may wait."""
+
+    @property
+    def done(self) -> bool:
+        """True if waiting returns at once."""
+
+    def wait(self) -> _Answer:
+        """Block this thread until the answer is there or the time is over; without an answer, return an empty one."""
+
+    async def wait_async(self) -> _Answer:
+        """As `wait`, without blocking the event loop (asyncio or trio)."""
+
+
+class FlagSource(Protocol):
+    """Asks SessionSight about feature flags. Its methods start a call and do not wait."""
+
+    def evaluate(
+        self, context: TrackingContext, attributes: Mapping[str, Any], destinations: frozenset[str] | None
+    ) -> FlagCall[Mapping[str, FlagValue]]:
+        """Evaluate all flags for a visitor.
+
+        Args:
+            context: The visitor's ids.
+            attributes: Values for the targeting rules, which override the ids.
+            destinations: Names of the destinations that may be asked; None means all.
+        """
+
+    def list_definitions(self, destinations: frozenset[str] | None) -> FlagCall[tuple[FlagDefinition, ...]]:
+        """Read the definitions of all flags. The argument is as in `evaluate`."""
+
+
 class CaptureClient(Protocol):
     """The client as capturing needs it. Only `handle_error` and `warn_or_raise` raise, in strict mode."""
 
@@ -174,6 +235,10 @@ class CaptureClient(Protocol):
     @property
     def inline(self) -> bool:
         """True if a response waits for the delivery of its request's records."""
+
+    @property
+    def flag_source(self) -> FlagSource:
+        """Asks SessionSight about feature flags."""
 
     def submit_soon(self, scope: OpenScope) -> None:
         """Submit the records of an open response within a second."""

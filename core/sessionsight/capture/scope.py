@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sessionsight.capture.interfaces import Batch, CaptureClient, ContextFactory, RequestReader, Waiter
+from sessionsight.capture.interfaces import Batch, CaptureClient, ContextFactory, FlagCall, RequestReader, Waiter
 from sessionsight.capture.pending import DeferredRecords, apply_selection, drain
 from sessionsight.capture.receipt import Receipt
 from sessionsight.capture.records import DropReason, EventRecord, Record, random_bytes
@@ -66,6 +66,8 @@ class RequestScope:
     _selected: frozenset[str] | DropReason | None = None
     _deferred: DeferredRecords | None = None
     _waiter: Waiter | None = None
+    _flags: FlagCall[Mapping[str, bool | str]] | None = None
+    _flag_attributes: Mapping[str, Any] = _NO_OPTIONS
     _ended = False
     _snapshotted = False
     _stays_open = False

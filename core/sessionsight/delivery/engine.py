@@ -19,6 +19,7 @@ from sessionsight.capture.records import DropReason, QueuedRecord, Record
 from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.console_transport import ConsoleTransport
 from sessionsight.delivery.erasure import Erasure, erase_user
+from sessionsight.delivery.flags import FlagService
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Spool
@@ -94,6 +95,7 @@ class Engine:
             each.name: Lane(each, self._spool.lane(each.name), transport(each), options, logger)
             for each in destinations
         }
+        self.flags = FlagService(destinations, options, logger, make_transport)
         self._open: deque[OpenScope] = deque()
         self._waiters = WaiterTracker()
         for name in self._lanes:

@@ -29,6 +29,7 @@ from sessionsight.destinations.base import (
 from sessionsight.destinations.options import check_header_secret, header_secret
 from sessionsight.destinations.pii_filter import filter_metadata
 from sessionsight.destinations.property_limits import truncate_utf16
+from sessionsight.errors import ConfigurationError
 from sessionsight.javascript import is_blank, to_string
 from sessionsight.request.context import TrackingContext
 
@@ -40,6 +41,8 @@ _MAX_METADATA_KEYS = 5
 _MAX_METADATA_TEXT = 256
 # https://sessionsight.com/docs/build/api-reference/feedback/submit
 _MAX_MESSAGE = 5000
+# The timeout of the vendor's SDK: https://github.com/SessionSight/sdks (flags/src)
+_MAX_FLAGS_TIMEOUT = 10.0
 # Goals are sent without a time: one that arrives later than this would be counted for the wrong day.
 _LIMITS = Limits(max_records=1, concurrency=8, max_age=24 * 60 * 60, idempotent=False)
 
@@ -70,6 +73,10 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
     """Property that the goals and the feedback types belong to."""
     api_url: str = _DEFAULT_URL
     """URL of the API. Empty means the default; a trailing slash is removed."""
+    environment: str = "production"
+    """Environment whose feature flags are evaluated."""
+    flags_timeout: float = 0.5
+    """Longest time in seconds that code waits for feature flags."""
     metadata_over_limit: Literal["truncate", "keep"] = "truncate"
     """Metadata beyond the API's limits (5 entries; 256 characters in a key or value): `"truncate"` sends the first
     five entries and truncates values; `"keep"` sends everything, as the vendor's SDK does."""
@@ -77,6 +84,13 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         where = f"destination {self.name!r}"
+        if not self.environment.strip():
+            raise ConfigurationError(f"{where}: environment must be the name of an environment, such as production")
+        if not 0 < self.flags_timeout <= _MAX_FLAGS_TIMEOUT:
+            raise ConfigurationError(
+                f"{where}: flags_timeout must be above 0 and at most {_MAX_FLAGS_TIMEOUT:g} seconds, "
+                f"not {self.flags_timeout}"
+            )
         check_header_secret(self.secret_api_key, f"{where}: secret_api_key")
         force_setattr(self, "api_url", base_url(self.api_url, default=_DEFAULT_URL, where=f"{where}: api_url"))
 
@@ -92,15 +106,12 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
     def build_requests(self, entries: Sequence[QueuedRecord], *, now: float) -> Iterable[VendorRequest]:
         """Return one request per record, with the same two headers as the vendor's SDK."""
         headers = {"Content-Type": "application/json", "x-api-key": header_secret(self.secret_api_key)}
-        requests = []
-        for entry in entries:
-            if isinstance(entry.record, Goal):
-                requests.append(self._call(entry, entry.record, headers))
-            elif isinstance(entry.record, FeedbackRecord):
-                requests.append(self._feedback(entry, entry.record, headers))
-        return requests
+        requests = [self._goal(one, one.record, headers) for one in entries if isinstance(one.record, Goal)]
+        return requests + [
+            self._feedback(one, one.record, headers) for one in entries if isinstance(one.record, FeedbackRecord)
+        ]
 
-    def _call(self, entry: QueuedRecord, goal: Goal, headers: dict[str, str]) -> VendorRequest:
+    def _goal(self, entry: QueuedRecord, goal: Goal, headers: dict[str, str]) -> VendorRequest:
         metadata, dropped = self._metadata(goal)
         body = _Body(
             goal_id=goal.goal_id,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
+from sessionsight.capture.interfaces import FlagValue
 from sessionsight.capture.records import Amount, DropReason, Record
 from sessionsight.capture.typed_events import Event
 from sessionsight.destinations.base import Destination
@@ -39,6 +40,9 @@ class Recorder:
     """
 
     def __init__(self) -> None:
+        self.flags: dict[str, FlagValue] = {}
+        """Feature flags of all visitors, for instance `analytics.flags["new-checkout"] = True`. All others have the
+        default of the call."""
         self._captured: list[CapturedRecord] = []
         self._keys = SeenKeys()
 
