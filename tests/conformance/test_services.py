@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
 import requests
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
 
 from sessionsight.capture.current import set_default_client
-from sessionsight.propagation.httpx import propagate
+from sessionsight.propagation import aiohttp as for_aiohttp
+from sessionsight.propagation.httpx import propagate, propagating_transport
 from sessionsight.propagation.requests import PropagatingAdapter
+from sessionsight_asgi import AnalyticsMiddleware
 from sessionsight_django import clients as django_clients
 from tests.conformance.cases import CASES, IDS, SESSION, SIGNAL_HEADERS, VISITOR, Case, Visit
 from tests.conformance.receiver import Received, Receiver
@@ -68,6 +74,19 @@ def by_requests(url: str) -> int:
         session.trust_env = False
         session.mount("http://", PropagatingAdapter("127.0.0.1"))
         return session.get(url, timeout=PATIENCE).status_code
+
+
+async def by_async_httpx(url: str) -> int:
+    transport = propagating_transport(httpx.AsyncHTTPTransport(), "127.0.0.1")
+    async with httpx.AsyncClient(transport=transport, timeout=PATIENCE) as client:
+        return (await client.get(url)).status_code
+
+
+async def by_aiohttp(url: str) -> int:
+    options: dict[str, Any] = {"timeout": aiohttp.ClientTimeout(PATIENCE)}
+    options["middlewares"] = [for_aiohttp.propagate("127.0.0.1")]
+    async with aiohttp.ClientSession(**options) as session, session.get(url) as response:
+        return response.status
 
 
 def ids_of(call: Received) -> dict[str, Any]:
@@ -134,3 +153,28 @@ def test_a_refusal_in_the_first_service_holds_in_the_second(
         return "consent=no" not in data.headers["cookie"]
 
     assert serve(pair, by_httpx, consent=refused, cookie=f"consent=no; {IDS}", headers=SIGNAL_HEADERS) == []
+
+
+@pytest.mark.parametrize("call", [by_async_httpx, by_aiohttp])
+def test_an_async_view_passes_the_visitor_on(
+    call: Callable[[str], Awaitable[int]], servers: dict[str, tuple[Served, Served]], receiver: Receiver
+) -> None:
+    options: dict[str, Any] = {"strict": True, "destinations": receiver.destinations(), "flush": "inline"}
+    first, second = servers["asgi"][0], servers["wsgi"][1]
+
+    async def index(request: Any) -> Response:
+        return Response(status_code=await call(f"http://127.0.0.1:{second.port}/cases/event_of_a_visitor"))
+
+    first.app = AnalyticsMiddleware(Starlette(routes=[Route("/", index)]), **options)
+    set_default_client(None)
+    second.app = HOSTS["flask"].make(options)
+    assert first.send("/", (("Cookie", IDS), *SIGNAL_HEADERS)).status == 200
+    assert {call.path: ids_of(call) for call in receiver.take()} == {
+        "/v1/capture": {
+            "sessionId": "signal-session-1",
+            "windowId": "signal-window-1",
+            "distinctId": "signal-person-1",
+        },
+        "/v1/batch": {"anonymous_id": VISITOR},
+        "/v1/events": {"anonymousId": VISITOR},
+    }
