@@ -97,7 +97,8 @@ def resolve(
     """
     headers = data.headers
     cookies: Mapping[str, object] = data.cookies or parse_cookies(headers.get("cookie") or "")
-    if cookies.get(OPTED_OUT_NAME):
+    refusal = cookies.get(OPTED_OUT_NAME)
+    if isinstance(refusal, str) and refusal:  # an object with `get`, such as a test's mock, may return anything
         return Resolution(OPTED_OUT)
     invalid: list[str] = []
 

@@ -1,11 +1,13 @@
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionsight.request.context import valid_id, valid_session_id
-from sessionsight.request.raw import RequestData
+from sessionsight.request.context import OPTED_OUT, valid_id, valid_session_id
+from sessionsight.request.raw import RequestData, from_any
 from sessionsight.request.resolve import ClientIP, Resolution, parse_cookies, resolve
 
 
@@ -277,3 +279,32 @@ def test_resolve_never_raises_and_keeps_valid_ids_only(  # noqa: PLR0917  # Hypo
 def test_hops_before_the_trusted_proxies_are_ignored(client: Any, proxy: Any, spoofed: list[str]) -> None:
     data = RequestData(headers={"x-forwarded-for": ", ".join([*spoofed, str(client)])}, remote_addr=str(proxy))
     assert resolve(data, client_ip="full", trusted_proxies=1).context.page.client_ip == str(client)
+
+
+# --- refusals that another service passes on -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["1", "0", "true"])
+def test_a_request_with_a_passed_on_refusal_has_no_ids(value: str) -> None:
+    data = request(f"ss_sid=session-1; ss_opted_out={value}", headers={"x_signal_session_id": "signal-1"}, path="/")
+    assert resolve(data) == Resolution(OPTED_OUT)
+
+
+def test_an_empty_refusal_is_none() -> None:
+    assert resolve(request("ss_sid=session-1; ss_opted_out=")).context.session_id == "session-1"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"cookies": {"ss_opted_out": "1"}},
+        {"ss_opted_out": "1"},
+        SimpleNamespace(cookies=SimpleNamespace(get={"ss_opted_out": "1"}.get), headers={}),
+    ],
+)
+def test_a_refusal_among_decoded_cookies_counts(given: object) -> None:
+    assert resolve(from_any(given)).context.opted_out
+
+
+def test_a_mock_of_a_request_has_not_refused() -> None:
+    assert not resolve(from_any(MagicMock())).context.opted_out
