@@ -29,7 +29,7 @@ def with_trace_id(encode: EncodeEvent) -> EncodeEvent:
         from opentelemetry.trace import format_trace_id, get_current_span
     except ImportError:
         raise MissingDependencyError(
-            "trace_id=True needs the OpenTelemetry API: pip install opentelemetry-api"
+            "trace_id=True needs opentelemetry-api: pip install 'sessionsight[otel]'"
         ) from None
 
     def encode_with_trace_id(properties: Mapping[str, Any] | None) -> bytes:
