@@ -1,0 +1,57 @@
+"""Parts that all job runners share: the context of a published job, and the analytics of a running one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sessionsight.capture.current import current
+from sessionsight.errors import NoClientError
+from sessionsight.log import logger
+from sessionsight.process import get_client
+from sessionsight.request.carrier import Metadata
+from sessionsight.request.context import TrackingContext
+
+__all__ = ["KEY", "current_carrier", "job"]
+
+KEY = "sessionsight"
+"""The name of the header, or of the entry in a job's metadata, whose value is the carrier."""
+
+
+def current_carrier() -> dict[str, str] | None:
+    """Return the current context for the headers of a job that is being published, with the user known by now.
+
+    Returns:
+        A carrier, or None if there is nothing to pass on: without a client, and where nothing is known of a visitor.
+    """
+    try:
+        return current().context.to_carrier() or None
+    except NoClientError:
+        return None
+    except Exception:
+        logger.exception("a job is published without a context, because the client could not be created")
+        return None
+
+
+@contextmanager
+def job(carrier: Metadata | None, *, flush: bool = False) -> Iterator[None]:
+    """Make analytics under the context in a carrier current while a job runs, and submit its records at the end.
+
+    Without a client the job runs without analytics. With the setting `flush="inline"` the end waits for delivery.
+
+    Args:
+        carrier: As `current_carrier` returned it when the job was published. With None the context is empty.
+        flush: Wait for delivery at the end, because the process may exit without exit handlers.
+    """
+    try:
+        client = get_client()
+        scope = client.scope(TrackingContext.from_carrier(carrier), flush=flush or client.inline)
+    except NoClientError:
+        yield
+        return
+    except Exception:
+        logger.exception("a job runs without analytics, because its client could not be created")
+        yield
+        return
+    with scope:
+        yield

@@ -1,0 +1,279 @@
+"""Celery's workers, by real brokers: in which context a task runs, and what is left of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from celery import Celery, chain, chord, group  # type: ignore[import-untyped]
+from celery.beat import Scheduler  # type: ignore[import-untyped]
+from celery.contrib.testing.worker import start_worker  # type: ignore[import-untyped]
+
+import sessionsight
+from sessionsight import SessionSightIds, TrackingContext
+from sessionsight.propagation.celery import connect, disconnect
+from sessionsight.testing import record
+from tests.core.propagation.celery_app import HEADERS, make_app
+from tests.support.brokers import REDIS_URL, need_rabbitmq, need_redis
+from tests.support.server import PATIENCE, Server, until
+
+pytestmark = [pytest.mark.servers, pytest.mark.processes]
+
+ROOT = Path(__file__).parents[3]
+
+
+class Site:
+    """A publisher, a worker that is connected with it by a broker, and the vendor that both deliver to."""
+
+    def __init__(self, app: Celery, vendor: Server) -> None:
+        self.app = app
+        self.vendor = vendor
+
+    def events(self, name: str, token: str) -> list[dict[str, Any]]:
+        """The properties of the events of this name about the token, in the order of their arrival."""
+        requests = list(self.vendor.requests)
+        events = [event for request in requests for event in request.json["events"]]
+        return [
+            event["properties"]
+            for event in events
+            if event["event_name"] == name and event["properties"]["token"] == token
+        ]
+
+    def wait_for(self, number: int, token: str, name: str = "seen") -> list[dict[str, Any]]:
+        try:
+            self.vendor.wait_until(lambda: len(self.events(name, token)) >= number, f"{number} events {name}")
+        except AssertionError:
+            print(*(event for request in self.vendor.requests for event in request.json["events"]), sep="\n")
+            raise
+        return self.events(name, token)
+
+    def carriers(self, number: int, token: str) -> list[dict[str, str]]:
+        return [event["carrier"] for event in self.wait_for(number, token)]
+
+
+@contextlib.contextmanager
+def site(broker: str, *options: str) -> Iterator[Site]:
+    """A site with a worker in a process, or with one in a thread if no options are given."""
+    name = f"test-{uuid4().hex[:12]}"
+    backend = need_redis() if options else "cache+memory://"
+    with Server() as vendor:
+        app = make_app(broker, backend, name)
+        try:
+            with worker(app, f"{broker} {backend} {name} {vendor.url}", options):
+                yield Site(app, vendor)
+        finally:
+            disconnect(app)
+            clean_up(app, broker, name)
+
+
+@contextlib.contextmanager
+def worker(app: Celery, variable: str, options: tuple[str, ...]) -> Iterator[None]:
+    if not options:
+        with start_worker(app, perform_ping_check=False, shutdown_timeout=PATIENCE):
+            yield
+        return
+    command = [sys.executable, "-m", "celery", "--app", "tests.core.propagation.celery_app", "worker", *options]
+    command += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]
+    variables = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), "WORKER": variable}
+    process = subprocess.Popen(command, cwd=ROOT, env=variables, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(PATIENCE)
+
+
+def clean_up(app: Celery, broker: str, name: str) -> None:
+    if broker.startswith("amqp"):
+        with app.connection_for_write() as connection:
+            connection.default_channel.queue_delete(name)
+            connection.default_channel.exchange_delete(name)
+    if app.conf.result_backend.startswith("redis"):
+        app.backend.result_consumer.stop()
+        app.backend.client.connection_pool.disconnect()
+    app.close()
+    with redis.Redis.from_url(REDIS_URL) as database:
+        for key in database.scan_iter(f"{name}:*"):
+            database.delete(key)
+
+
+KINDS = {
+    "prefork, Redis": (need_redis, ("--pool", "prefork", "--concurrency", "2", "--max-tasks-per-child", "5")),
+    "threads, RabbitMQ": (need_rabbitmq, ("--pool", "threads", "--concurrency", "2")),
+    "solo, Redis": (need_redis, ()),  # in this process
+}
+
+
+@pytest.fixture(scope="module")
+def sites() -> Iterator[Callable[[str], Site]]:
+    """Returns the site of each kind, which all tests share."""
+    with contextlib.ExitStack() as running:
+
+        @cache
+        def find(kind: str) -> Site:
+            need, options = KINDS[kind]
+            return running.enter_context(site(need(), *options))
+
+        yield find
+
+
+@pytest.fixture(params=KINDS)
+def any_site(request: pytest.FixtureRequest, sites: Callable[[str], Site]) -> Site:
+    return sites(request.param)
+
+
+@pytest.fixture
+def shop(any_site: Site) -> Site:
+    """A site whose client is that of this process."""
+    sessionsight.configure(destinations={"analyse": {"public_key": "pk_live_1", "host": any_site.vendor.url}})
+    return any_site
+
+
+@pytest.fixture
+def token() -> str:
+    return uuid4().hex
+
+
+def context_of(token: str) -> TrackingContext:
+    return TrackingContext(sessionsight=SessionSightIds(session_id=token, visitor_id="visitor-1"), user_id="user-1")
+
+
+def carrier_of(token: str) -> dict[str, str]:
+    return {"ss_sid": token, "ss_vid": "visitor-1", "ss_user_id": "user-1"}
+
+
+def publish_each_way(app: Celery, token: str) -> int:
+    see = app.tasks["see"]
+    see.delay(token)
+    see.apply_async((token,), countdown=0.01)
+    app.send_task("see", (token,), headers={"own": "header"})
+    see.si(token).apply_async()
+    return 4
+
+
+def test_a_task_has_the_context_and_the_user_of_its_publisher(shop: Site, token: str) -> None:
+    with sessionsight.scope(context_of(token)):
+        number = publish_each_way(shop.app, token)
+    assert shop.carriers(number, token) == [carrier_of(token)] * number
+
+
+def test_a_task_by_protocol_1_has_the_context_of_its_publisher(shop: Site, token: str) -> None:
+    shop.app.conf.task_protocol = 1
+    try:
+        with sessionsight.scope(context_of(token)):
+            number = publish_each_way(shop.app, token)
+            shop.app.tasks["twice"].delay(token)
+    finally:
+        shop.app.conf.task_protocol = 2
+    assert shop.carriers(number + 2, token) == [carrier_of(token)] * (number + 2)
+
+
+def test_every_task_of_a_workflow_has_the_context_of_its_publisher(shop: Site, token: str) -> None:
+    see, collect = shop.app.tasks["see"], shop.app.tasks["collect"]
+    with sessionsight.scope(context_of(token)):
+        chain(see.si(token), see.si(token), see.si(token)).delay()
+        group(see.si(token), see.si(token)).delay()
+        chord([see.si(token), see.si(token)], collect.s(token)).delay()
+        see.apply_async((token,), link=see.si(token))
+    events = shop.wait_for(10, token)
+    assert [event["carrier"] for event in events] == [carrier_of(token)] * 10
+    assert [event["results"] for event in events if "results" in event] == [[token, token]]
+
+
+def test_a_retry_has_the_context_of_the_first_attempt(shop: Site, token: str) -> None:
+    with sessionsight.scope(context_of(token)):
+        shop.app.tasks["twice"].delay(token)
+    events = shop.wait_for(2, token)
+    assert {event["retries"] for event in events} == {0, 1}
+    assert [event["carrier"] for event in events] == [carrier_of(token)] * 2
+
+
+def test_a_task_that_a_task_publishes_has_its_context_and_the_user_who_has_signed_in(shop: Site, token: str) -> None:
+    with sessionsight.scope(context_of(token)):
+        shop.app.tasks["publish"].delay(token)
+        shop.app.tasks["sign_in"].delay(token, "user-2")
+    carriers = shop.carriers(3, token)
+    assert carriers.count(carrier_of(token)) == 2
+    assert carriers.count(carrier_of(token) | {"ss_user_id": "user-2"}) == 1
+
+
+@pytest.mark.parametrize("how", ["fail", "ignore", "reject"])
+def test_what_a_task_has_captured_is_delivered_and_its_context_ends_however_it_ends(
+    how: str, shop: Site, token: str
+) -> None:
+    with sessionsight.scope(context_of(token)):
+        shop.app.tasks["end"].delay(token, how)
+    assert shop.carriers(1, token) == [carrier_of(token)]
+    assert shop.wait_for(1, token, "ended") == [{"token": token, "left": False, "carrier": {}}]
+
+
+def test_a_task_without_a_context_has_an_empty_one(shop: Site, token: str) -> None:
+    scheduler = Scheduler(app=shop.app, lazy=True)  # of beat
+    scheduler.apply_async(scheduler.Entry(name="see", task="see", args=(token,), schedule=60, app=shop.app))
+    shop.app.send_task("see", (token,))
+    assert shop.carriers(2, token) == [{}, {}]
+
+
+def test_a_refusal_of_consent_reaches_the_task(shop: Site, token: str) -> None:
+    with sessionsight.scope(TrackingContext(opted_out=True)):
+        shop.app.tasks["see"].delay(token)
+    assert shop.wait_for(1, token, "ended") == [{"token": token, "left": False, "carrier": {}}]
+    assert not shop.events("seen", token)
+
+
+def test_a_revoked_task_leaves_no_context_to_the_next(shop: Site, token: str) -> None:
+    with sessionsight.scope(context_of("revoked")):
+        revoked = shop.app.tasks["see"].apply_async((token,), countdown=3600)
+    shop.app.control.revoke(revoked.id)
+    with sessionsight.scope(context_of(token)):
+        shop.app.tasks["see"].delay(token)
+    assert shop.carriers(1, token) == [carrier_of(token)]
+
+
+def test_an_eager_task_is_a_part_of_the_request_that_calls_it() -> None:
+    app = make_app("memory://", "cache+memory://", "eager")
+    app.conf.task_always_eager = True
+    client = sessionsight.configure(destinations={"analyse": {"public_key": "..."}})
+    try:
+        with record() as recorded, client.scope(context_of("s-1")) as analytics:
+            app.tasks["see"].delay("token")
+            assert sessionsight.current() is analytics
+            assert "seen" not in {event.name for event in recorded.events}  # they leave with those of the request
+    finally:
+        disconnect(app)
+    assert [event.context for event in recorded.events if event.name == "seen"] == [context_of("s-1")]
+
+
+def test_without_a_client_tasks_run_without_analytics(sites: Callable[[str], Site], token: str) -> None:
+    app = sites("solo, Redis").app
+    app.send_task("look", (token,))
+    until(lambda: token in HEADERS, "the task has run")
+    assert HEADERS[token] is None
+
+
+def test_an_app_that_is_not_connected_is_left_alone(sites: Callable[[str], Site], token: str) -> None:
+    app = sites("solo, Redis").app
+    client = sessionsight.configure(destinations={"analyse": {"public_key": "..."}})
+    disconnect(app)
+    disconnect(app)
+    try:
+        with client.scope(context_of(token)):
+            app.send_task("look", (token,))
+        until(lambda: token in HEADERS, "the task has run")
+    finally:
+        connect(app)
+        connect(app)
+    assert HEADERS[token] is None
