@@ -159,6 +159,21 @@ def test_the_faults_form_works_and_says_what_is_wrong(window: Window, inspector:
     window.complaints.clear()
 
 
+def test_the_flags_form_works_and_says_what_is_wrong(window: Window, inspector: RunningInspector) -> None:
+    page = live(window.open("/health"))
+    flags = page.get_by_role("textbox", name="Flags")
+    flags.fill("new-checkout")
+    page.get_by_role("button", name="Set flags").click()
+    page.get_by_text("flags: a line must be written as").wait_for()
+    flags.fill("new-checkout = true\ncta-color = green")
+    page.get_by_role("button", name="Set flags").click()
+    page.get_by_text("Set", exact=True).wait_for()
+    expect(flags).to_have_value("new-checkout = true\ncta-color = green")
+    assert inspector.store.flags == {"new-checkout": True, "cta-color": "green"}
+    assert all("400 (Bad Request)" in complaint for complaint in window.complaints)
+    window.complaints.clear()
+
+
 def test_without_a_script_all_is_there(window: Window, inspector: RunningInspector) -> None:
     fill(inspector)
     page = window.open(java_script_enabled=False)

@@ -87,7 +87,6 @@ class _Pages:
             Route("/goals", self._goals),
             Route("/goals/{id:path}", self._goal),
             Route("/health", self._health, methods=["GET", "POST"]),
-            Route("/flags", self._set_flags, methods=["POST"]),
             Route("/clear", self._clear, methods=["POST"]),
             Mount("/static", StaticFiles(directory=_HERE / "static")),
             Route("/{path:path}", self._not_found, methods=_METHODS),
@@ -241,12 +240,21 @@ class _Pages:
         if request.method != "POST":
             return await run_in_threadpool(self._show_health, request)
         form = parse_qs((await request.body()).decode("utf-8", "replace"))
+        if "flags" in request.query_params:
+            return await self._set_flags(request, form.get("flags", [""])[-1])
         given = {name: form.get(name, [""])[-1].strip() for name in Faults.__struct_fields__}
         try:
             self._injector.faults = Faults(**given).validated()
         except FaultsError as error:
             return await run_in_threadpool(self._show_health, request, given=given, error=str(error))
         return RedirectResponse("/health?saved", 303)
+
+    async def _set_flags(self, request: Request, text: str) -> Response:
+        try:
+            self._store.flags = flag_lines.read(text)
+        except FlagsError as error:
+            return await run_in_threadpool(self._show_health, request, flags=text, error=str(error))
+        return RedirectResponse("/health?flags#flags", 303)
 
     def _show_health(
         self,
@@ -269,18 +277,9 @@ class _Pages:
             faults=given or msgspec.to_builtins(self._injector.faults),
             flags=flag_lines.as_text(self._store.flags) if flags is None else flags,
             error=error,
-            flags_saved="flags" in request.query_params,
+            flags_saved="flags" in request.query_params and not error,
             saved="saved" in request.query_params,
         )
-
-    async def _set_flags(self, request: Request) -> Response:
-        form = parse_qs((await request.body()).decode("utf-8", "replace"))
-        text = form.get("flags", [""])[-1]
-        try:
-            self._store.flags = flag_lines.read(text)
-        except FlagsError as error:
-            return await run_in_threadpool(self._show_health, request, flags=text, error=str(error))
-        return RedirectResponse("/health?flags#flags", 303)
 
     async def _clear(self, request: Request) -> Response:
         await run_in_threadpool(self._store.clear)

@@ -470,7 +470,7 @@ def test_times_are_told_with_their_offset_from_utc(http: httpx.Client, inspector
 
 def test_flags_are_set_by_the_form_and_answered(http: httpx.Client, inspector: RunningInspector) -> None:
     asked = {"propertyId": "shop", "environment": "production", "context": {}}
-    applied = http.post("/flags", data={"flags": "new-checkout = true\r\n\r\n cta-color=green = blue\r\n"})
+    applied = http.post("/health?flags", data={"flags": "new-checkout = true\r\n\r\n cta-color=green = blue\r\n"})
     assert (applied.status_code, applied.headers["location"]) == (303, "/health?flags#flags")
     page = http.get("/health?flags").text
     assert "new-checkout = true\ncta-color = green = blue</textarea>" in page
@@ -479,7 +479,7 @@ def test_flags_are_set_by_the_form_and_answered(http: httpx.Client, inspector: R
     assert http.post("/v1/flags/evaluate", json=asked, headers=SECRET).json()["flags"]["new-checkout"]["value"] is True
     http.put("/api/flags", json={"text": f"</textarea>{HOSTILE}"})
     assert "<script>alert" not in http.get("/health").text
-    http.post("/flags", data={"flags": ""})
+    http.post("/health?flags", data={"flags": ""})
     assert "Set: no flags" in http.get("/health?flags").text
     assert http.post("/v1/flags/evaluate", json=asked, headers=SECRET).json() == {"flags": {}}
 
@@ -487,7 +487,7 @@ def test_flags_are_set_by_the_form_and_answered(http: httpx.Client, inspector: R
 @pytest.mark.parametrize("line", ["new-checkout", "= true", HOSTILE.replace("=", "")])
 def test_a_line_that_is_not_a_flag_is_said_beside_the_field(http: httpx.Client, line: str) -> None:
     http.put("/api/flags", json={"kept": "x"})
-    page = http.post("/flags", data={"flags": f"fine = true\n{line}"})
+    page = http.post("/health?flags", data={"flags": f"fine = true\n{line}"})
     assert page.status_code == 400
     assert "flags: a line must be written as new-checkout = true" in page.text
     assert "fine = true\n" in page.text
