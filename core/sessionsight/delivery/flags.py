@@ -7,6 +7,7 @@ failures in a row the circuit opens: nobody waits, and only now and then one cal
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -137,7 +138,7 @@ class FlagCircuit:
             delay_after=_delay_after,
             pause_interval=options.pause_interval,
         )
-        finalize(self, transport.close).atexit = False
+        finalize(self, _close, transport, os.getpid()).atexit = False
 
     def call(
         self, build: Callable[[SessionSight], VendorRequest], read: Callable[[bytes], _Answer], empty: _Answer
@@ -268,6 +269,11 @@ class FlagService:
 
 def _fixed_by_tests() -> Mapping[str, FlagValue] | None:
     return test_mode.flags if test_mode.active else None
+
+
+def _close(transport: Transport, pid: int) -> None:
+    if pid == os.getpid():  # the connections of a forked child are its parent's as well
+        transport.close()
 
 
 def _delay_after(failures: int) -> float:

@@ -18,6 +18,7 @@ from sessionsight.destinations.sessionsight_flags import evaluation_request, rea
 from sessionsight.errors import ConfigurationError
 from sessionsight.log import ThrottledLogger
 from sessionsight.request.context import EMPTY_CONTEXT
+from tests.core.delivery.processes import FORKS, run
 from tests.support.server import Server, after, free_port, reply, silence, until
 
 ON = b'{"flags": {"on": {"value": true, "type": "boolean"}}}'
@@ -208,6 +209,33 @@ def test_connections_are_closed_with_the_service(server: Server) -> None:
     until(lambda: not [one for one in threading.enumerate() if one.name == "sessionsight-flags"], "its thread ends")
     del service
     server.wait_until(lambda: not server._open, "the connection is closed")
+
+
+@FORKS
+@pytest.mark.processes
+@pytest.mark.measured_processes
+def test_a_forked_child_asks_by_a_connection_of_its_own(server: Server, fork: str) -> None:
+    script = f"""
+shop = SessionSight(secret_api_key="key", property_id="shop", api_url=URL, flags_timeout=10.0)
+client = Client(Settings(destinations=(shop,), trust_env=False))
+
+def ask():
+    assert client.bind().flags.get("on") is True
+
+ask()
+began = time.monotonic()
+pid = {fork}()
+if pid == 0:
+    ask()
+    del client
+    gc.collect()
+    os._exit(0)
+reap(pid)
+if time.monotonic() - began < 3:  # the parent keeps its connection for 4 s
+    ask()
+"""
+    assert run(script, server) == ("", "")
+    assert [request.connection for request in server.requests][:3] in ([0, 1, 0], [0, 1])
 
 
 @pytest.mark.parametrize(
