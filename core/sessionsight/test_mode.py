@@ -205,8 +205,7 @@ class TestMode:
     def add_sync_hook(self, hook: Callable[[], None]) -> None:
         """Call this hook before recorded records are read, so that it can submit pending ones."""
         with self._lock:
-            if hook not in self._sync_hooks:
-                self._sync_hooks += (hook,)
+            self._sync_hooks += (hook,)
 
     def sync(self) -> None:
         """Call the hooks, so that everything captured so far has been submitted."""

@@ -214,6 +214,21 @@ def test_a_servers_file_wrapper_is_left_as_it_is_and_ends_when_it_is_closed(wrap
     assert recorder.names() == ["seen"]
 
 
+def test_a_file_wrapper_without_a_close_ends_the_request_all_the_same(recorder: Recorder) -> None:
+    class Wrapper:
+        def __init__(self, file: Iterable[bytes]) -> None:
+            self._file = file
+
+        def __iter__(self) -> Iterator[bytes]:
+            return iter(self._file)
+
+    body = begin(answering(Wrapper([b"a"])), recorder, **{"wsgi.file_wrapper": Wrapper})
+    assert list(body) == [b"a"]
+    assert recorder.handed_over == 0
+    body.close()
+    assert recorder.handed_over == 1
+
+
 def test_a_file_wrapper_that_is_a_function_gets_its_file_back(recorder: Recorder, tmp_path: Any) -> None:
     """As uWSGI has it: it sends the very object that its function has returned."""
     path = tmp_path / "file"

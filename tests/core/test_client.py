@@ -1,5 +1,7 @@
+import gc
 import logging
 import re
+import threading
 import uuid
 from collections import UserDict
 from collections.abc import Callable
@@ -40,6 +42,12 @@ def serve(recorder: Recorder, request: object = COOKIE, *, kind: type[Visit] = V
     analytics.capture("x")
     analytics._scope.end()
     return analytics
+
+
+def test_an_encoder_works_without_the_client_that_logs_for_it() -> None:
+    encoder = Client(Settings()).encoder
+    gc.collect()
+    assert decode(encoder({"value": threading.Lock()})) == {"value": "<lock>"}
 
 
 # --- bind ----------------------------------------------------------------------------------------------

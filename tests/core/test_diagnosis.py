@@ -8,6 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from sessionsight import Client, InvalidGoalError, Settings
+from sessionsight.destinations import Signal
 from sessionsight.diagnosis import Finding, check, has_errors, report_lines, send_test_event, stats_lines
 from sessionsight.test_mode import test_mode
 from sessionsight.testing import suppress_delivery
@@ -45,6 +46,12 @@ def test_a_check_distinguishes_settings_and_environment(monkeypatch: pytest.Monk
     findings = check(Client())
     assert found(findings, "signal") == [("ok", "configured by the environment (SIGNAL_API_KEY, SIGNAL_PROJECT_ID)")]
     assert not has_errors(findings)
+
+
+def test_a_check_of_a_client_with_settings_of_its_own_ignores_wrong_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSIONSIGHT_DISABLED", "perhaps")
+    client = Client(Settings(destinations=(Signal(api_key="key_1", project_id="shop"),)))
+    assert found(check(client), "signal") == [("ok", "configured by the settings")]
 
 
 def test_a_check_names_the_variable_that_is_missing() -> None:
@@ -104,6 +111,15 @@ def test_a_check_warns_of_production_keys_in_debug_mode(name: str, option: str, 
     assert [level for level, _ in found(findings, "strict")] == ["ok", "warning"]
     assert key not in str(report_lines(findings))
     assert len(found(check(client_for({name: options})), "strict")) == 1
+
+
+def test_a_key_that_cannot_be_read_is_reported_once_in_debug_mode() -> None:
+    def fail() -> str:
+        raise OSError
+
+    findings = check(client_for({"signal": {"api_key": fail}}, strict=True))
+    assert [level for level, _ in found(findings, "strict")] == ["ok"]
+    assert [level for level, _ in found(findings, "signal")] == ["error"]
 
 
 def test_keys_for_local_urls_are_not_production_keys() -> None:

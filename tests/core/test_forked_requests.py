@@ -114,6 +114,68 @@ print(client.stats().lanes["signal"].captured)
 
 
 @pytest.mark.measured_processes
+def test_the_child_leaves_what_is_unfinished_to_the_parent(server: Server) -> None:
+    script = """
+client = make(pageviews=True)
+browser = {"Sec-Fetch-Dest": "document", "Sec-Fetch-Mode": "navigate", "User-Agent": "Mozilla/5.0 Chrome/140.0"}
+page = RequestScope(client, Visit({"method": "GET", "path": "/", "headers": browser}, user="user_1"))
+page.response_started("GET", 200, "text/html")
+stream = RequestScope(client, Visit(user="user_1"))
+Analytics(stream).capture("before")
+
+def fail(scope):
+    raise LookupError("not in the child")
+
+failing = RequestScope(client, Visit(user="user_1"))
+failing.bind_request(Visit(user="user_1"), can_read_user=fail)
+
+def work():
+    page.close()
+    stream.submit_now()
+    failing.submit_now()
+    Analytics(failing).capture("child", user_id="user_1")
+    client.flush()
+    print(client.stats().rejected, flush=True)
+
+in_os_fork(work)
+for scope in (page, stream):
+    scope.end()
+    scope.close()
+"""
+    assert run(SCRIPT + script, server)[0] == "1\n"
+    assert names(server) == ["$pageview", "before", "child"]
+
+
+@pytest.mark.measured_processes
+def test_two_threads_of_a_child_deliver_through_one_engine(server: Server) -> None:
+    script = """
+from sessionsight.delivery.transport import HttpxTransport
+
+parent, nested = os.getpid(), []
+
+def make_transport(destination):
+    if os.getpid() != parent and not nested:
+        nested.append(threading.Thread(target=capture, args=(client, "from the quicker thread")))
+        nested[0].start()
+        nested[0].join()
+    return HttpxTransport(trust_env=False)
+
+client = Client(
+    Settings(destinations=(Signal(api_key="key", endpoint=URL),), shutdown_timeout=20.0), make_transport=make_transport
+)
+
+def work():
+    capture(client, "from the slower thread")
+    assert client.flush(20)
+    print(client.stats().lanes["signal"].delivered, len(client._engines_by_pid), flush=True)
+
+in_os_fork(work)
+"""
+    assert run(SCRIPT + script, server) == ("2 1\n", "")
+    assert names(server) == ["from the quicker thread", "from the slower thread"]
+
+
+@pytest.mark.measured_processes
 def test_a_child_with_inline_flush_waits_for_its_own_records_only(server: Server) -> None:
     script = """
 client = make(flush="inline", flush_timeout=LONG)

@@ -157,11 +157,9 @@ def _longest(gaps: Sequence[float]) -> float:
     """Return the longest drawn gap, such that no gap takes more than its share of the width."""
     share = max(_PAUSE, min(1.5 / len(gaps), 1.0))
     descending = sorted(gaps, reverse=True)
-    longest = 0.0
-    for number, gap in enumerate(descending):  # few iterations: after 1 / share gaps are compressed, the next one fits
-        longest = share * sum(descending[number:]) / (1 - number * share)
-        if gap <= longest:
-            break
+    compressed = 0  # few iterations: after 1 / share gaps are compressed, the next one fits
+    while descending[compressed] > (longest := share * sum(descending[compressed:]) / (1 - compressed * share)):
+        compressed += 1
     return longest
 
 

@@ -56,9 +56,8 @@ class InspectorRedirect:
     def close(self) -> None:
         """Stop the engines of this process and discard undelivered records."""
         pid = os.getpid()
-        for (owner, _), engine in list(self._engines.items()):
-            if owner == pid:
-                engine.close()
+        for engine in [engine for (owner, _), engine in self._engines.items() if owner == pid]:
+            engine.close()
 
     def _make_engine(self, client: Client) -> Engine:
         settings = client.settings

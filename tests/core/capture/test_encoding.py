@@ -318,6 +318,19 @@ def test_a_value_that_contains_itself_is_refused(circle: Any) -> None:
         PropertyEncoder()({"a": circle})
 
 
+def test_values_that_are_too_deep_for_the_rest_of_the_stack_are_an_error_of_the_properties() -> None:
+    nested: dict[str, Any] = {}
+    for _ in range(MAX_DEPTH // 2):
+        nested = {"value": nested}
+
+    def encode_deeper_and_deeper() -> bytes:
+        encode({"values": (nested,)})
+        return encode_deeper_and_deeper()
+
+    with pytest.raises(InvalidPropertiesError, match="nested too deeply"):
+        encode_deeper_and_deeper()
+
+
 def test_many_values_beside_each_other_are_not_deep() -> None:
     lines = [{"sku": "x", "tags": ["a", "b"]}] * 500
     assert written(lines) == lines

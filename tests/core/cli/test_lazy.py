@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import click
 import pytest
@@ -48,6 +49,15 @@ def test_a_command_without_its_extra_names_the_extra(
     assert result.exit_code == 1
     assert result.output == (
         "Error: `look` needs the package nowhere_to_be_found: pip install 'sessionsight[inspector]'\n"
+    )
+
+
+def test_a_command_names_a_module_of_the_standard_library_that_this_python_lacks(write: WriteModule) -> None:
+    absent = next(name for name in ("winreg", "syslog") if find_spec(name) is None)
+    result = run_one(loadable(write(f"import {absent}")), "look")
+    assert (result.exit_code, result.output) == (
+        1,
+        f"Error: `look` needs {absent}, which this Python does not have\n",
     )
 
 

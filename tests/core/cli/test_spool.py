@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from tests.core.cli.commands import run
 from tests.core.delivery.kit import event, goal
-from tests.core.delivery.spools import LANE, claim, counts, enter, letter, query, sound, sqlite_spool
+from tests.core.delivery.spools import LANE, claim, counts, enter, letter, maintain, query, sound, sqlite_spool
 
 
 @pytest.fixture
@@ -38,6 +38,18 @@ def test_stats_show_the_outcomes_of_all_records(path: Path) -> None:
     assert head.split() == ["lane", "captured", "delivered", "pending", "dead", "dropped"]
     assert vendor.split() == ["vendor", "4", "1", "2", "1", "0"]
     assert re.match(r"the oldest waits for \d+ s; ", rest)
+
+
+def test_stats_count_the_records_that_had_to_wait_in_memory(path: Path) -> None:
+    spool = sqlite_spool(path, spool_busy_timeout=0.01)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        enter(spool, [event("d")])
+    maintain(spool)
+    spool.lane(LANE).close()
+    spool.close()
+
+    assert "1 records had to wait in memory first" in run("spool", "stats", "--spool", str(path)).output
 
 
 def test_stats_as_json(path: Path) -> None:

@@ -99,6 +99,11 @@ def test_a_missing_app_exits_with_2(app: str, message: str) -> None:
     assert message in result.output
 
 
+def test_an_app_that_wraps_itself_is_searched_once(write: WriteModule) -> None:
+    module = write("class App:\n    pass\n\napp = App()\napp.app = app")
+    assert "install one of the middlewares" in run("check", "--app", f"{module}:app").output
+
+
 def test_an_app_that_fails_shows_its_own_traceback(write: WriteModule) -> None:
     module = write("raise LookupError('the shop is closed')")
     with pytest.raises(LookupError, match="closed"):

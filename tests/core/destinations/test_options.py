@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sessionsight.destinations import Saytics, SessionSight, Signal, from_options
-from sessionsight.destinations.base import VendorDestination, base_url, resolve_secret
+from sessionsight.destinations.base import Limits, VendorDestination, base_url, resolve_secret
 from sessionsight.destinations.options import type_error
 from sessionsight.errors import ConfigurationError
 from tests.conformance.facts.fact import KEYS, destination
@@ -221,3 +221,11 @@ def test_a_function_that_returns_no_key_is_an_error(key: Any) -> None:
 
 def test_a_type_that_msgspec_does_not_know_is_not_checked() -> None:
     assert type_error("anything", int | list[int] | set[int]) is None
+
+
+def test_a_destination_has_the_usual_limits_unless_it_says_otherwise() -> None:
+    class Warehouse(VendorDestination, frozen=True, kw_only=True):
+        name: str = "warehouse"
+        kinds = frozenset()
+
+    assert Warehouse().limits == Limits()

@@ -220,3 +220,10 @@ def test_an_anonymous_visitor_is_known_by_the_first_id_there_is() -> None:
         assert known(vendor, event(anonymous_id="given"), EVERYBODY) == "given"
         assert known(vendor, event(), EVERYBODY) == "site-anonymous"
         assert known(vendor, event(), visitor) == "ss-visitor"
+
+
+@pytest.mark.parametrize("vendor", [destination("sessionsight"), destination("signal")], ids=lambda vendor: vendor.name)
+def test_a_record_of_a_kind_that_is_not_supported_is_left_out(vendor: Destination) -> None:
+    [unsupported] = [record for record in (goal(), identify()) if not vendor.supports(type(record))]
+    requests = list(vendor.build_requests([entry(unsupported)], now=NOW))
+    assert [decode(request.body)["events"] for request in requests] in ([], [[]])

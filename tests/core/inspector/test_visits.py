@@ -235,3 +235,12 @@ def test_the_latest_of_two_users_heads_a_visit(store: Store) -> None:
 def test_without_any_name_signals_id_heads_the_visit(store: Store) -> None:
     keep(store, browser(0, user_id="anon-7"))
     assert headed_by(store) == "anon-7"
+
+
+def test_a_session_that_is_only_near_another_one_of_a_visit_does_not_list_the_visit_again(store: Store) -> None:
+    keep(store, goal(12, session_id="page-9", visitor_id="user_1"))
+    keep(store, at_analyse(3, visitor_id="user_1"), at_analyse(9, visitor_id="user_1"))
+    keep(store, browser(0, user_id="user_1"), browser(5, user_id="user_1"))
+    assert set(told(store)) == {2, 3, 4, 5}
+    assert set(told(store, "page-9")) == {1, 2, 3, 4, 5}
+    assert [visit.session_id for visit in store.sessions()] == [VISIT]

@@ -8,6 +8,9 @@ from sessionsight.request.hostnames import hostname
 
 # The values are those of Node 20, which the vendors' SDKs run on.
 ADDRESSES = [
+    ("https://xn--strae-oqa.example", "xn--strae-oqa.example"),
+    ("https://xn--wca.example", ""),  # an upper-case letter, which a browser would have encoded in lower case
+    ("https://xn--jm6c.example", ""),  # a ligature
     ("https://shop.example/x", "shop.example"),
     ("https://Shop.EXAMPLE:8443/a", "shop.example"),
     ("HTTPS://shop.example", "shop.example"),

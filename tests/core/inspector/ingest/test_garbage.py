@@ -1,6 +1,7 @@
 """Whatever is sent: a vendor's answer, records that can be kept and shown, and never an internal error."""
 
 import gzip
+import json
 import re
 import zlib
 from collections.abc import Iterable
@@ -142,3 +143,9 @@ def test_too_much_is_refused_before_it_is_unzipped(http: httpx.Client, inspector
 def test_a_body_that_cannot_be_decompressed_is_rejected(encoding: str, body: bytes, message: str) -> None:
     with pytest.raises(base.RequestRejected, match=re.escape(message)):
         base.unzip(body, encoding)
+
+
+def test_a_compressed_body_is_taken(http: httpx.Client) -> None:
+    body = gzip.compress(json.dumps(goal()).encode())
+    taken = http.post("/v1/goals/increment", content=body, headers={**SECRET, "content-encoding": "gzip"})
+    assert taken.status_code == 200, taken.text
