@@ -255,8 +255,10 @@ def goals(visit: Visit) -> None:
     goals.increment("not-for-the-events", destinations=["sessionsight"])
 
 
-@case()
+@case(headers=((USER_HEADER, "user_1"),))
 def flags(visit: Visit) -> None:
+    visit.load_user()
+    assert visit.analytics.context.user_id == "user_1"
     # In a thread, because some frameworks call views on their event loop.
     thread = threading.Thread(target=visit.analytics.flags.target(plan="pro").all)
     thread.start()
