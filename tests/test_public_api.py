@@ -32,6 +32,7 @@ MODULES = [
     "sessionsight.propagation.aiohttp",
     "sessionsight.propagation.httpx",
     "sessionsight.propagation.requests",
+    "sessionsight.propagation.rq",
     "sessionsight.propagation.celery",
     "sessionsight.testing",
     "sessionsight.wsgi",

@@ -12,15 +12,10 @@ from celery.exceptions import Ignore, Reject  # type: ignore[import-untyped]
 import sessionsight
 from sessionsight.capture.current import get_current
 from sessionsight.propagation.celery import connect
+from tests.core.propagation.reports import configure, report
 
 HEADERS: dict[str, dict[str, Any] | None] = {}
 """The own headers of the messages of `look`, in the process of the worker."""
-
-
-def report(event: str, token: str, **more: Any) -> None:
-    analytics = sessionsight.current()
-    found = {"token": token, "carrier": analytics.context.to_carrier(), "pid": os.getpid(), **more}
-    analytics.capture(event, found, user_id="reporter")
 
 
 def make_app(broker: str, backend: str, name: str) -> Celery:
@@ -94,5 +89,5 @@ def make_app(broker: str, backend: str, name: str) -> Celery:
 
 if "WORKER" in os.environ:
     broker, backend, name, vendor = os.environ["WORKER"].split()
-    sessionsight.configure(destinations={"analyse": {"public_key": "pk_live_1", "host": vendor}})
+    configure(vendor)
     app = make_app(broker, backend, name)

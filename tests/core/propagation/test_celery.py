@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -20,10 +19,11 @@ from celery.beat import Scheduler  # type: ignore[import-untyped]
 from celery.contrib.testing.worker import start_worker  # type: ignore[import-untyped]
 
 import sessionsight
-from sessionsight import SessionSightIds, TrackingContext
+from sessionsight import TrackingContext
 from sessionsight.propagation.celery import connect, disconnect
 from sessionsight.testing import record
 from tests.core.propagation.celery_app import HEADERS, make_app
+from tests.core.propagation.reports import Shop, carrier_of, context_of
 from tests.support.brokers import REDIS_URL, need_rabbitmq, need_redis
 from tests.support.server import PATIENCE, Server, until
 
@@ -32,33 +32,12 @@ pytestmark = [pytest.mark.servers, pytest.mark.processes]
 ROOT = Path(__file__).parents[3]
 
 
-class Site:
-    """A publisher, a worker that is connected with it by a broker, and the vendor that both deliver to."""
+class Site(Shop):
+    """A publisher and a worker that are connected by a broker."""
 
     def __init__(self, app: Celery, vendor: Server) -> None:
+        super().__init__(vendor)
         self.app = app
-        self.vendor = vendor
-
-    def events(self, name: str, token: str) -> list[dict[str, Any]]:
-        """The properties of the events of this name about the token, in the order of their arrival."""
-        requests = list(self.vendor.requests)
-        events = [event for request in requests for event in request.json["events"]]
-        return [
-            event["properties"]
-            for event in events
-            if event["event_name"] == name and event["properties"]["token"] == token
-        ]
-
-    def wait_for(self, number: int, token: str, name: str = "seen") -> list[dict[str, Any]]:
-        try:
-            self.vendor.wait_until(lambda: len(self.events(name, token)) >= number, f"{number} events {name}")
-        except AssertionError:
-            print(*(event for request in self.vendor.requests for event in request.json["events"]), sep="\n")
-            raise
-        return self.events(name, token)
-
-    def carriers(self, number: int, token: str) -> list[dict[str, str]]:
-        return [event["carrier"] for event in self.wait_for(number, token)]
 
 
 @contextlib.contextmanager
@@ -138,21 +117,8 @@ def any_site(request: pytest.FixtureRequest, sites: Callable[[str], Site]) -> Si
 @pytest.fixture
 def shop(any_site: Site) -> Site:
     """A site whose client is that of this process."""
-    sessionsight.configure(destinations={"analyse": {"public_key": "pk_live_1", "host": any_site.vendor.url}})
+    any_site.configure()
     return any_site
-
-
-@pytest.fixture
-def token() -> str:
-    return uuid4().hex
-
-
-def context_of(token: str) -> TrackingContext:
-    return TrackingContext(sessionsight=SessionSightIds(session_id=token, visitor_id="visitor-1"), user_id="user-1")
-
-
-def carrier_of(token: str) -> dict[str, str]:
-    return {"ss_sid": token, "ss_vid": "visitor-1", "ss_user_id": "user-1"}
 
 
 def publish_each_way(app: Celery, token: str) -> int:
