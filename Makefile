@@ -19,10 +19,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-quick lint format demo demo-check chaos docs screenshots bench bench-peers build clean
+.PHONY: help install test test-quick lint format demo demo-check chaos docs screenshots bench bench-instructions bench-peers build clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "Variables: PYTHON=$(PYTHON)  VENV=$(VENV)  SHOP=django|flask|fastapi  JOBS=$(JOBS) (tests at a time)  ARGS=... (for pytest)"
 
@@ -92,6 +92,9 @@ screenshots: $(READY) ## Create the screenshots of the inspector in docs/images 
 
 bench: $(BENCH_READY) ## Measure the cost of a request and of delivery
 	$(BIN)/python -m benchmarks.run
+
+bench-instructions: $(READY) ## Count the instructions of a request (needs valgrind)
+	$(BIN)/python -m benchmarks.instructions
 
 bench-peers: $(BENCH_READY) ## Measure three other libraries at the same tasks
 	$(BIN)/python -m benchmarks.peers

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 from django.urls import path
 
-from benchmarks.apps.kinds import Look, Served, View, nothing, wsgi_server
+from benchmarks.apps.kinds import DEFAULT_LINGER, Look, Served, View, nothing, wsgi_server
 from benchmarks.timing import Serve
 from benchmarks.vendors import Destinations
 
@@ -58,9 +58,9 @@ def bare(view: View) -> Serve:
         return _serve(WSGIHandler(), (lambda _: None) if view is nothing else (lambda _: view()))
 
 
-def ours(destinations: Destinations, look: Look | None) -> Served:
+def ours(destinations: Destinations, look: Look | None, *, linger: float = DEFAULT_LINGER) -> Served:
     _set_up()
-    settings.SESSIONSIGHT = {"DESTINATIONS": destinations}
+    settings.SESSIONSIGHT = {"DESTINATIONS": destinations, "LINGER": linger}
     from sessionsight_django.clients import client
 
     with override_settings(MIDDLEWARE=["sessionsight_django.AnalyticsMiddleware"]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask, request
 
-from benchmarks.apps.kinds import Look, Served, View, wsgi_server
+from benchmarks.apps.kinds import DEFAULT_LINGER, Look, Served, View, wsgi_server
 from benchmarks.timing import Serve
 from benchmarks.vendors import Destinations
 from sessionsight_flask import SessionSight
@@ -21,9 +21,10 @@ def bare(view: View) -> Serve:
     return wsgi_server(app.wsgi_app)
 
 
-def ours(destinations: Destinations, look: Look | None) -> Served:
+def ours(destinations: Destinations, look: Look | None, *, linger: float = DEFAULT_LINGER) -> Served:
     app = Flask("ours")
     app.config["SESSIONSIGHT_DESTINATIONS"] = destinations
+    app.config["SESSIONSIGHT_LINGER"] = linger
     SessionSight(app)
 
     @app.get("/orders/<int:order_id>")

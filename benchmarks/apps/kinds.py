@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from benchmarks.timing import Serve
 from benchmarks.workload import environ
 from sessionsight import Analytics
+from sessionsight.delivery.options import DeliveryOptions
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+
+DEFAULT_LINGER = DeliveryOptions().linger
 
 Look = Callable[[Analytics], object]
 """Captures that a view makes."""
@@ -25,7 +28,7 @@ class Served(NamedTuple):
     """An app with our middleware."""
 
     serve: Serve
-    flush: Callable[[], object]
+    flush: Callable[..., object]
     """Waits until everything is delivered."""
 
 

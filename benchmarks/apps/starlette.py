@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from benchmarks.apps.kinds import Look, Served, View
+from benchmarks.apps.kinds import DEFAULT_LINGER, Look, Served, View
 from benchmarks.timing import Serve
 from benchmarks.vendors import Destinations
 from benchmarks.workload import scope
@@ -50,13 +50,13 @@ def bare(view: View) -> Serve:
     return _server(Starlette(routes=[Route("/orders/{order_id:int}", order)]))
 
 
-def ours(destinations: Destinations, look: Look | None) -> Served:
+def ours(destinations: Destinations, look: Look | None, *, linger: float = DEFAULT_LINGER) -> Served:
     async def order(request: Request) -> PlainTextResponse:
         if look is not None:
             look(request.analytics)  # type: ignore[attr-defined]
         return PlainTextResponse("ok")
 
     app = Starlette(routes=[Route("/orders/{order_id:int}", order)])
-    client = Client(Settings.from_mapping({"destinations": destinations}))
+    client = Client(Settings.from_mapping({"destinations": destinations, "linger": linger}))
     app.add_middleware(AnalyticsMiddleware, client=client)
     return Served(_server(app), client.flush)
