@@ -1,4 +1,4 @@
-"""The delivery engine of one process: the lanes of a client and what they lane_batch.
+"""The delivery engine of one process: the lanes of a client, and what they have in common.
 
 A forked child gets a new engine and never touches the old one, whose locks another thread may have held at the fork.
 """
