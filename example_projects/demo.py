@@ -5,6 +5,9 @@
 Click through the shop and watch the records arrive, here or on the inspector's page; Ctrl-C ends both. --open opens
 both pages in a browser.
 With --check it clicks by itself, compares what arrived with what should have, and exits 0 or 1.
+
+The shop calls a stock service, which is started as well. If CELERY_BROKER_URL is set, such as to
+redis://127.0.0.1:6379/0, a Celery worker runs the shop's jobs; otherwise the shop runs them itself.
 """
 
 import argparse
@@ -17,8 +20,10 @@ import tempfile
 import time
 import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
+from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
 
@@ -40,6 +45,8 @@ COMMANDS = {
     "flask": ["-m", "flask", "--app", "shop_flask/app", "run", "--port", "{port}"],
     "fastapi": ["-m", "uvicorn", "shop_fastapi.app:app", "--port", "{port}"],
 }
+STOCK = ["-m", "uvicorn", "stock.app:app", "--port", "{port}"]
+WORKER = ["-m", "celery", "--app", "shop_common.worker", "worker", "--pool", "solo", "--loglevel", "info"]
 
 
 class ShopError(Exception):
@@ -56,33 +63,51 @@ def inspector_at(port: int) -> RunningInspector:
 
 @contextmanager
 def serving(shop: str, port: int, inspector: RunningInspector) -> Iterator[tuple[str, str]]:
-    """The shop as a process of its own, ready to answer: its address and its log, which is shown when it fails."""
-    url = f"http://127.0.0.1:{port}/"
+    """The shop and its services, ready to answer: the shop's address, and the log, which is shown if one fails."""
+    stock_port = free_port(0)
+    url, stock_url = f"http://127.0.0.1:{port}/", f"http://127.0.0.1:{stock_port}/"
     with (
         tempfile.NamedTemporaryFile(prefix=f"shop-{shop}-", suffix=".log") as log,
         tempfile.TemporaryDirectory(prefix=f"shop-{shop}-") as data,
     ):
-        process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", *(part.format(port=port) for part in COMMANDS[shop])],
-            cwd=HERE,
-            env={"SHOP_DATA": data, **os.environ, **environment(inspector.url), **PUBLIC_KEYS, "NO_PROXY": "127.0.0.1"},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that Ctrl-C reaches us alone, and the shop is stopped before the inspector
-        )
+        environ = {"SHOP_DATA": data, **os.environ, **environment(inspector.url), **PUBLIC_KEYS}
+        start = partial(running, environ={**environ, "STOCK_URL": stock_url, "NO_PROXY": "127.0.0.1"}, log=log)
         try:
-            wait_until_ready(process, url)
-            yield url, log.name
-            stop(process)
+            with (
+                start(WORKER) if "CELERY_BROKER_URL" in environ else nullcontext(),
+                start(STOCK, stock_port) as stock,
+                start(COMMANDS[shop], port) as process,
+            ):
+                wait_until_ready(stock, stock_url)
+                wait_until_ready(process, url)
+                yield url, log.name
         except ShopError:
             log.seek(0)
             sys.stderr.write(log.read().decode(errors="replace"))
             raise
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
+
+
+@contextmanager
+def running(
+    command: list[str], port: int = 0, *, environ: dict[str, str], log: IO[bytes]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process, which is stopped at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-X", "faulthandler", *(part.format(port=port) for part in command)],
+        cwd=HERE,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # so that Ctrl-C reaches us alone, and the shop is stopped before the inspector
+    )
+    try:
+        yield process
+        stop(process)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:

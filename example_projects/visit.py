@@ -143,8 +143,13 @@ def expect(visit: Visit) -> list[Row]:
 
     event("Product Viewed")
     event("checkout_started", fetch=True)
+    in_signal = (visit.signal_session, visit.signal_window)
+    # By the stock service, which knows the browser's ids, but no user.
+    rows.extend(Row(vendor, "Stock Reserved", anonymous=visit.visitor) for vendor in ("saytics", "analyse"))
+    rows.append(Row("signal", "Stock Reserved", *in_signal, anonymous=visit.signal_person))
     event("checkout_finished", fetch=True, amount=1850, at_saytics=18.5)
     goal("buy", "shop-revenue", 18.5)
+    event("Receipt Sent", fetch=True)
 
     event("Order Refunded", fetch=True, amount=18.5)
     goal("buy", "shop-revenue", -18.5)  # in the session of the payment, whose metadata the provider returns

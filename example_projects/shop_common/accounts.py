@@ -46,13 +46,13 @@ class Accounts:
         user.orders[order.id] = self._orders[order.id] = order
         return order
 
-    def pay(self, order_id: str) -> Order | None:
-        """The order, paid now; None if it was paid before, or is not of this process."""
+    def pay(self, order_id: str) -> bool:
+        """Mark an order as paid. False if it was paid before, or is not of this process."""
         order = self._orders.get(order_id)
         if order is None or order.paid:
-            return None
+            return False
         order.paid = True
-        return order
+        return True
 
     def refund(self, user: User, order_id: str) -> Charge | None:
         """The charge to pay back; None if there is nothing to pay back."""

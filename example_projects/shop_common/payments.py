@@ -6,6 +6,7 @@ from decimal import Decimal
 import sessionsight
 from sessionsight import CheckoutFinished, TrackingContext
 from shop_common.accounts import Accounts
+from shop_common.jobs import send_receipt
 from shop_common.signature import SECRET, verify
 
 
@@ -27,7 +28,8 @@ def handle(payload: bytes, signature: str, accounts: Accounts) -> None:
             )
             analytics.capture(paid, key=key)
             analytics.goals.increment("shop-revenue", amount=dollars(subject["amount_paid"]), key=key)
-            accounts.pay(metadata["order_id"])
+            if accounts.pay(metadata["order_id"]):
+                send_receipt.delay(metadata["order_id"])
         elif event["type"] == "charge.refunded":
             # A charge may be refunded in parts. Its refunds are not part of it since Stripe's API of 2022-11-15.
             key = f"refund:{subject['id']}:{subject['amount_refunded']}"

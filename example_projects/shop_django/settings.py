@@ -3,7 +3,7 @@
 import secrets
 
 import shop_common
-from shop_common.storage import DEDUPE_WINDOW, spool
+from shop_common.storage import DEDUPE_WINDOW, SPOOL
 
 DEBUG = True
 SECRET_KEY = secrets.token_hex()  # a new one each time, as the accounts are gone as well
@@ -23,7 +23,7 @@ SESSIONSIGHT = {
     # Who is signed in, in a shop with a login of its own. With django.contrib.auth this line is not needed.
     "USER": lambda request: request.session.get("user_id"),
     # A webhook that is sent again must not be counted again, whichever process gets it, also after a restart.
-    "SPOOL": spool("django"),
+    "SPOOL": SPOOL,
     "DEDUPE_WINDOW": DEDUPE_WINDOW,
 }
 

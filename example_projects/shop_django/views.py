@@ -7,7 +7,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
-from shop_common import payments, provider
+from shop_common import payments, provider, stock
 from shop_common.accounts import Accounts, User
 from shop_common.products import PLAN, PRODUCTS, Product
 from shop_common.signature import SignatureError
@@ -91,6 +91,7 @@ def buy(request: Request, slug: str) -> HttpResponse:
     user, product = signed_in(request), known_product(slug)
     request.analytics.capture(CheckoutStarted(payment_type="one_time", product_id=product.slug))
     order = accounts.buy(user, product)
+    stock.reserve(order)
     # The provider returns the metadata with its webhooks, so that they know the visitor.
     metadata = {"order_id": order.id, **request.analytics.context.to_carrier()}
     order.charge = provider.charge(request.build_absolute_uri("/"), product.cents, metadata)

@@ -13,11 +13,11 @@ from fastapi import Depends, FastAPI, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
-from shop_common import STATIC, TEMPLATES, payments, provider
+from shop_common import STATIC, TEMPLATES, payments, provider, stock
 from shop_common.accounts import Accounts, User
 from shop_common.products import PLAN, PRODUCTS, Product
 from shop_common.signature import SignatureError
-from shop_common.storage import DEDUPE_WINDOW, spool
+from shop_common.storage import DEDUPE_WINDOW, SPOOL
 from shop_common.vendors import for_scripts
 from starlette.middleware.sessions import SessionMiddleware
 
@@ -39,7 +39,7 @@ app = FastAPI(dependencies=[Depends(tag)])
 app.add_middleware(
     AnalyticsMiddleware,
     user=lambda request: request.session.get("user_id"),
-    spool=spool("fastapi"),
+    spool=SPOOL,
     dedupe_window=DEDUPE_WINDOW,
 )
 # A new key each time, as the accounts are gone as well.
@@ -136,6 +136,7 @@ def buy(request: Request, analytics: RequestAnalytics, user: SignedIn, slug: str
     product = known_product(slug)
     analytics.capture(CheckoutStarted(payment_type="one_time", product_id=product.slug))
     order = accounts.buy(user, product)
+    stock.reserve(order)
     # The provider returns the metadata with its webhooks, so that they know the visitor.
     metadata = {"order_id": order.id, **analytics.context.to_carrier()}
     order.charge = provider.charge(str(request.base_url), product.cents, metadata)

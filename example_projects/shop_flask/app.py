@@ -13,11 +13,11 @@ import secrets
 
 from flask import Flask, Request, abort, redirect, render_template, request, session
 from flask.typing import ResponseReturnValue
-from shop_common import STATIC, TEMPLATES, payments, provider
+from shop_common import STATIC, TEMPLATES, payments, provider, stock
 from shop_common.accounts import Accounts, User
 from shop_common.products import PLAN, PRODUCTS
 from shop_common.signature import SignatureError
-from shop_common.storage import DEDUPE_WINDOW, spool
+from shop_common.storage import DEDUPE_WINDOW, SPOOL
 from shop_common.vendors import for_scripts
 
 from sessionsight import CheckoutFinished, CheckoutStarted, SignupCompleted
@@ -34,7 +34,7 @@ def user_id(_: Request) -> str | None:
 
 app.config["SESSIONSIGHT_USER"] = user_id
 # A webhook that is sent again must not be counted again, whichever process gets it, also after a restart.
-app.config["SESSIONSIGHT_SPOOL"] = spool("flask")
+app.config["SESSIONSIGHT_SPOOL"] = SPOOL
 app.config["SESSIONSIGHT_DEDUPE_WINDOW"] = DEDUPE_WINDOW
 analytics = SessionSight()
 analytics.init_app(app)
@@ -116,6 +116,7 @@ def buy(slug: str) -> ResponseReturnValue:
     user, product = signed_in(), PRODUCTS.get(slug) or abort(404)
     request.analytics.capture(CheckoutStarted(payment_type="one_time", product_id=product.slug))
     order = accounts.buy(user, product)
+    stock.reserve(order)
     # The provider returns the metadata with its webhooks, so that they know the visitor.
     metadata = {"order_id": order.id, **request.analytics.context.to_carrier()}
     order.charge = provider.charge(request.host_url, product.cents, metadata)

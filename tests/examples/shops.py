@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
-from playwright.sync_api import Page
+from playwright.sync_api import BrowserContext, Page
 
 DEMO = Path(__file__).parents[2] / "example_projects" / "demo.py"
 SHOPS = ["django", "flask", "fastapi"]
@@ -27,7 +27,7 @@ CHROMIUM_ARGS = [
 
 
 class Demo:
-    """A running `demo.py`: the shop's address, and what has arrived at the inspector."""
+    """A running `demo.py`: the shop's address, its log, and what has arrived at the inspector."""
 
     def __init__(self, shop: str, *options: str, **environ: str) -> None:
         command = [sys.executable, str(DEMO), "--shop", shop, *options]
@@ -36,6 +36,7 @@ class Demo:
         try:
             self.url = self._address("Shop")
             self.inspector = self._address("Inspector")
+            self.log = Path(self._address("Log"))
         except BaseException:
             self._process.kill()
             self._process.communicate()
@@ -70,6 +71,13 @@ class Demo:
         raise AssertionError("the demo ended before it gave its addresses")
 
 
+def dropped(spool: Path) -> dict[str, dict[str, int]]:
+    """Return how many records of each lane were dropped, by reason."""
+    command = [sys.executable, "-m", "sessionsight", "spool", "stats", "--json", "--spool", str(spool)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return {name: lane["dropped"] for name, lane in json.loads(printed)["lanes"].items()}
+
+
 def get(url: str, headers: dict[str, str] | None = None) -> bytes:
     opener = build_opener(ProxyHandler({}))  # what is on this machine needs no proxy
     with opener.open(Request(url, headers=headers or {}), timeout=10) as response:
@@ -92,3 +100,12 @@ def settled(page: Page) -> None:
     page.wait_for_load_state()
     widths = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     assert widths[0] <= widths[1], f"{page.url} is wider than a phone"
+
+
+def session(browser: BrowserContext) -> str:
+    return cookie(browser, "ss_sid")
+
+
+def cookie(browser: BrowserContext, name: str) -> str:
+    [value] = [found["value"] for found in browser.cookies() if found.get("name") == name]
+    return value
