@@ -40,7 +40,12 @@ FLASK_TESTS = ("tests/adapters/test_flask*.py", "tests/adapters/test_wsgi.py")
 TABLE = {
     "django-4.2": Row("3.11", ("Django~=4.2.0", *DJANGO), DJANGO_TESTS, "django"),
     "django-5.2": Row("3.11", ("Django~=5.2.0", *DJANGO), DJANGO_TESTS, "django"),
-    "django-newest": Row("3.13", ("Django>=6", *DJANGO), DJANGO_TESTS, "django"),
+    "django-newest": Row(
+        "3.13",
+        ("Django>=6", "django-tasks-db>=0.13", *DJANGO),
+        (*DJANGO_TESTS, "tests/core/propagation/test_django_tasks.py"),
+        "django",
+    ),
     "flask-newest": Row("3.12", ("Flask>=3.1", "flask-login>=0.6.3"), (*FLASK_TESTS, TABLE_TESTS), "flask or wsgi"),
     # With httpx2 instead of httpx, which the other rows use.
     "starlette-newest": Row(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 
+from sessionsight.capture.context_managers import Scope
 from sessionsight.capture.current import current
 from sessionsight.errors import NoClientError
 from sessionsight.log import logger
@@ -33,11 +33,11 @@ def current_carrier() -> dict[str, str] | None:
         return None
 
 
-@contextmanager
-def job(carrier: Metadata | None, *, flush: bool = False) -> Iterator[None]:
+def job(carrier: Metadata | None, *, flush: bool = False) -> Scope | nullcontext[None]:
     """Make analytics under the context in a carrier current while a job runs, and submit its records at the end.
 
-    Without a client the job runs without analytics. With the setting `flush="inline"` the end waits for delivery.
+    For `with` and `async with`. Without a client the job runs without analytics. With the setting `flush="inline"` the
+    end waits for delivery.
 
     Args:
         carrier: As `current_carrier` returned it when the job was published. With None the context is empty.
@@ -45,13 +45,9 @@ def job(carrier: Metadata | None, *, flush: bool = False) -> Iterator[None]:
     """
     try:
         client = get_client()
-        scope = client.scope(TrackingContext.from_carrier(carrier), flush=flush or client.inline)
+        return client.scope(TrackingContext.from_carrier(carrier), flush=flush or client.inline)
     except NoClientError:
-        yield
-        return
+        return nullcontext()
     except Exception:
         logger.exception("a job runs without analytics, because its client could not be created")
-        yield
-        return
-    with scope:
-        yield
+        return nullcontext()
