@@ -768,3 +768,42 @@ def test_records_that_may_be_sent_twice_are_not_marked(vendor: Vendor, options: 
     assert marks.marked == set()
     harness.answer(OK)
     harness.run_once(in_flight=0)
+
+
+def test_an_error_after_a_job_has_been_scheduled_again_loses_no_record(
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = make_harness(batches(URL))
+    harness.enqueue(event("a"))
+    harness.run_once(in_flight=1)
+
+    def set_last_error(message: str | None) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(harness.queue, "set_last_error", set_last_error)
+    harness.answer(VendorResponse(status=503))
+    harness.dispatcher.run_once()
+    monkeypatch.undo()
+
+    assert harness.counts == {"captured": 1, "pending": 1}
+    harness.finish()
+    assert harness.counts == {"captured": 1, "delivered": 1}
+
+
+def test_an_error_after_records_were_acknowledged_makes_no_dead_letters(
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = make_harness(batches(URL))
+    harness.enqueue(event("a"))
+    harness.run_once(in_flight=1)
+    ack = harness.queue.ack
+
+    def ack_and_fail(entries: Sequence[QueuedRecord]) -> None:
+        ack(entries)
+        raise MemoryError
+
+    monkeypatch.setattr(harness.queue, "ack", ack_and_fail)
+    harness.answer(OK)
+    harness.dispatcher.run_once()
+
+    assert harness.counts == {"captured": 1, "delivered": 1}

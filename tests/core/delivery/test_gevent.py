@@ -63,6 +63,7 @@ def patch(request: pytest.FixtureRequest) -> str:
     return PATCH if request.param == "as it is" else REFUSE + PATCH + EXIT
 
 
+@pytest.mark.measured_processes
 def test_queued_records_are_delivered_at_exit(server: Server, patch: str) -> None:
     assert run(patch + "client = make(linger=LONG)\ncapture(client, 'a')", server) == ("", "")
 
@@ -96,6 +97,7 @@ def test_records_are_delivered_by_greenlets_that_first_run_at_exit(server: Serve
     assert names(server) == {"a": 2001}
 
 
+@pytest.mark.measured_processes
 def test_a_resolver_selected_by_the_program_stays(server: Server) -> None:
     script = """
 import gevent

@@ -350,6 +350,7 @@ install_sigterm()
     assert names(server) == ["signal 15"]
 
 
+@pytest.mark.measured_processes
 def test_sigterm_waits_for_a_thread_of_delivery_that_runs_on_the_main_thread(server: Server) -> None:
     """As all threads do where gevent or eventlet has replaced them."""
     script = """

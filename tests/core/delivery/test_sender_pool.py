@@ -307,3 +307,40 @@ def test_a_wake_event_wakes_a_thread_that_waits_without_a_limit() -> None:
 
     sleeper.join(PATIENCE)
     assert not sleeper.is_alive()
+
+
+def test_a_late_result_frees_its_thread_while_others_are_busy() -> None:
+    first, second = threading.Event(), threading.Event()
+    waits = iter([first, second])
+
+    def send() -> VendorResponse:
+        assert next(waits).wait(PATIENCE)
+        return VendorResponse(status=200)
+
+    pool, wake = senders(Scripted(send))
+    late = pool.submit(call(), TimeLimits(connect=0.0, read=0.0, total=0.0))
+    until(lambda: late.started, "it is being sent")
+    pool.submit(call(), AMPLE)
+    [(attempt, result)] = first_results(pool)
+    assert (attempt, type(result), pool.in_flight) == (late, OutcomeUnknown, 2)
+
+    first.set()
+    assert wake.wait(PATIENCE)
+    assert pool.completed() == []
+    assert pool.in_flight == 1
+
+    second.set()
+    assert len(results(pool, wake, 1)) == 1
+    pool.stop()
+
+
+def first_results(pool: SenderPool) -> list[tuple[Attempt, Result]]:
+    """Return the first results that there are."""
+    completed: list[tuple[Attempt, Result]] = []
+
+    def there_is_one() -> bool:
+        completed.extend(pool.completed())
+        return bool(completed)
+
+    until(there_is_one, "a call has completed")
+    return completed

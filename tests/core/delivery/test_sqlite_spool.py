@@ -447,3 +447,27 @@ def test_a_record_that_cannot_be_decoded_is_not_erased(path: Path) -> None:
     assert counts(spool.lane(LANE)) == {"captured": 2, "erased": 1, "pending": 1}
     assert sound(path)
     end(spool)
+
+
+def test_after_the_last_wait_of_a_process_only_records_in_memory_are_claimed(path: Path) -> None:
+    spool = sqlite_spool(path)
+    queue = spool.lane(LANE)
+    queue.begin_shutdown()
+    assert queue.join(time.monotonic() + 20)
+    enter(spool, [event("later")])
+    assert queue.claim(10, 10**6) == []
+    assert counts(queue) == {"captured": 1, "pending": 1}
+    queue.close()
+    spool.close()
+
+
+def test_a_closed_lane_claims_and_writes_nothing(path: Path) -> None:
+    spool = sqlite_spool(path)
+    queue = spool.lane(LANE)
+    enter(spool, [event("a"), event("b")])
+    sent = claim(queue, 1)
+    queue.close()
+    assert queue.claim(10, 10**6) == []
+    queue.ack(sent)
+    assert query(path, "SELECT count(*) FROM queue") == [(2,)]
+    spool.close()

@@ -229,3 +229,23 @@ def test_a_batch_has_a_drop_reason_of_its_own_or_of_its_context() -> None:
 
     assert refused.resolve() == (EMPTY_CONTEXT, DropReason.CONSENT)
     assert Batch([], refused.context, drop=DropReason.CHOICE_ERROR).resolve()[1] is DropReason.CHOICE_ERROR
+
+
+def test_periodic_work_that_fails_is_reported_and_done_again(processor: Processor) -> None:
+    told: list[BaseException] = []
+    done: list[str] = []
+
+    def tick() -> float | None:
+        done.append("tick")
+        if len(done) == 1:
+            raise ZeroDivisionError
+        return None
+
+    submit_queue = SubmitQueue(processor, told.append, linger=0.0, tick=tick)
+    submit_queue.call_later(0.0)
+    until(lambda: len(done) == 1, "it is done")
+    submit_queue.call_later(0.0)
+    until(lambda: len(done) == 2, "it is done again")
+    submit_queue.stop()
+
+    assert [type(error) for error in told] == [ZeroDivisionError]

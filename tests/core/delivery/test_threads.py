@@ -5,18 +5,25 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from sessionsight import Client
+from sessionsight import Analytics, Client
+from sessionsight.capture.scope import RequestScope
 from sessionsight.delivery import threads
-from sessionsight.destinations.base import Destination
+from sessionsight.delivery.lane import Lane
+from sessionsight.delivery.queue.memory import MemoryQueue
+from sessionsight.delivery.transport import TimeLimits
+from sessionsight.destinations.base import Destination, VendorRequest, VendorResponse
+from sessionsight.log import ThrottledLogger
 from sessionsight.settings import Settings
-from tests.core.delivery.kit import batches, singles, tally
-from tests.support.server import Server, free_port, reply, silence
+from tests.core.box import Visit
+from tests.core.delivery.kit import batches, event, make_lane, offer, quick, singles, tally
+from tests.support.server import PATIENCE, Server, free_port, reply, silence, until
 
 pytestmark = pytest.mark.usefixtures("_no_threads")
 
@@ -154,3 +161,56 @@ def test_a_dead_vendor_does_not_affect_another(server: Server) -> None:
 
     assert tally(client.stats().lanes["vendor"]) == {"captured": 1, "delivered": 1}
     assert tally(client.stats().lanes["dead"]) == {"captured": 1, "pending": 1}
+
+
+def test_a_request_with_inline_flush_delivers_by_itself(server: Server) -> None:
+    client = make_client(batches(server.url), flush="inline")
+    analytics = Analytics(RequestScope(client, Visit(user="user_1")))
+    analytics.capture("a")
+    analytics._scope.end_before_last_byte()
+    assert tally(client.stats().lanes["vendor"]) == {"captured": 1, "delivered": 1}
+
+
+def test_a_lane_with_records_that_nobody_can_send_is_not_retired(server: Server) -> None:
+    server.answer = reply(503)
+    retired: list[str] = []
+    lane = make_lane(batches(server.url))
+    offer(lane, [event("a")])
+    lane.retire(lambda: retired.append("lane"))
+    assert retired == []
+    lane.close()
+
+
+def test_an_interrupt_while_a_call_is_sent_on_the_main_thread_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
+            raise KeyboardInterrupt
+
+        def close(self) -> None:
+            pass
+
+    settings = quick(total_timeout=0.0)
+    lane = Lane(batches("http://127.0.0.1:1"), MemoryQueue(settings), Interrupted(), settings, ThrottledLogger())
+    offer(lane, [event("a")])
+    deadline = time.monotonic() + PATIENCE
+    with pytest.raises(KeyboardInterrupt):
+        lane.wait(deadline, inline_deadline=deadline)
+
+    def has_timed_out() -> bool:
+        lane.send_inline(deadline)
+        return not lane._senders.in_flight
+
+    until(has_timed_out, "the call has timed out, whose result is nobody's")
+    assert tally(lane.stats()) == {"captured": 1, "dead": 1}
+    lane.close()
+
+
+def test_where_eventlet_has_patched_the_sockets_trio_counts_as_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        sys.modules, "eventlet.patcher", SimpleNamespace(is_monkey_patched=lambda name: name == "socket")
+    )
+    monkeypatch.delitem(sys.modules, "trio", raising=False)
+    threads.hide_trio()
+    hidden = sys.modules.get("trio", "not hidden")
+    monkeypatch.undo()
+    assert hidden is None

@@ -18,9 +18,11 @@ from sessionsight import Analytics, Client, Settings
 from sessionsight.capture.records import DropReason, QueuedRecord, Record
 from sessionsight.capture.scope import RequestScope
 from sessionsight.delivery.transport import TimeLimits
+from sessionsight.delivery.waiters import DeliveryWaiter, WaiterTracker
 from sessionsight.destinations.base import Action, Limits, VendorRequest, VendorResponse, Verdict
 from sessionsight.request.context import TrackingContext
 from tests.core.box import BoxDestination, Visit
+from tests.core.delivery.kit import event
 from tests.support.server import PATIENCE, auntil, until
 
 HOUR = 3600.0
@@ -270,3 +272,14 @@ def test_the_wait_ends_for_records_claimed_by_another_process(tmp_path: Path) ->
         vendor.open.set()
         assert client.shutdown(PATIENCE)
     assert vendor.taken == ["stalled", "seen"]
+
+
+def test_records_that_nobody_waits_for_resolve_nothing() -> None:
+    tracker = WaiterTracker()
+    waiter = DeliveryWaiter(tracker, HOUR, lambda deadline: None)
+    awaited, other = event("awaited"), event("other")
+    tracker.track("box", [awaited, other], {awaited.record.random: waiter})
+    tracker.resolve("box", [other])
+    assert not waiter.resolved
+    tracker.resolve("box", [awaited])
+    assert waiter.resolved

@@ -254,3 +254,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueue = QueueMachine.TestCase
+
+
+def test_no_other_process_can_claim_anything() -> None:
+    assert [*make_queue().owned_or_ready([1, 2])] == [1, 2]

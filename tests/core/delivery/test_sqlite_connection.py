@@ -1,0 +1,139 @@
+"""A store's connection: checkpoints of files that are gone or broken, and processes that were forked."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sessionsight.delivery.stores.errors import StoreUnavailable
+from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
+from sessionsight.delivery.stores.sqlite.schema import is_foreign
+from tests.core.delivery.kit import event, labels
+from tests.core.delivery.spool_processes import finish, start
+from tests.core.delivery.spools import LANE, claim, counts, enter, files, maintain, query, sqlite_spool
+from tests.support.server import Server
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "spool.db"
+
+
+@pytest.fixture
+def connection(path: Path) -> Iterator[SqliteConnection]:
+    connection = SqliteConnection(str(path), synchronous="normal")
+    connection.write(lambda opened: opened.execute("CREATE TABLE shop (product)"), timeout=20)
+    yield connection
+    connection.close()
+
+
+def test_a_checkpoint_empties_the_log(connection: SqliteConnection, path: Path) -> None:
+    connection.checkpoint(restart=False)
+    with closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as without_log:
+        assert without_log.execute("SELECT count(*) FROM shop").fetchall() == [(0,)]
+
+
+def test_a_closed_file_is_not_checkpointed(connection: SqliteConnection, path: Path) -> None:
+    connection.disconnect()
+    path.unlink()
+    connection.checkpoint(restart=True)
+    assert not path.exists()
+
+
+def test_a_checkpoint_of_a_file_that_cannot_be_opened_is_an_error_of_the_store(
+    connection: SqliteConnection, path: Path
+) -> None:
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(StoreUnavailable, match="unable to open"):
+        connection.checkpoint(restart=True)
+
+
+def test_a_damaged_file_that_cannot_be_moved_away_stays(tmp_path: Path) -> None:
+    path = tmp_path / f"{'spool' * 46}.db"  # the name that it would be moved to is too long
+    spool = sqlite_spool(path)
+    enter(spool, [event("lost")])
+    spool.store.file.disconnect()
+    path.write_bytes(path.read_bytes()[:100] + b"damaged" * 5000)
+
+    enter(spool, [event("kept in memory")])
+
+    with pytest.raises(StoreUnavailable, match="name too long"):
+        spool.store.file.write(lambda _: None, timeout=0)
+    assert labels(claim(spool.lane(LANE), 2)) == ["kept in memory"]
+    assert not [name for name in files(path) if "corrupt" in name]
+    spool.lane(LANE).close()
+    spool.close()
+
+
+def test_a_file_that_cannot_be_read_counts_as_another_programs(path: Path) -> None:
+    assert is_foreign(str(path), was_spool=True)
+
+
+def test_an_outcome_that_the_file_refuses_is_written_later(path: Path) -> None:
+    spool = sqlite_spool(path)
+    queue = spool.lane(LANE)
+    enter(spool, [event("a")])
+    entries = claim(queue, 1)
+    refuse = "CREATE TRIGGER full BEFORE DELETE ON queue BEGIN SELECT RAISE(ABORT, 'not now'); END"
+    spool.store.file.write(lambda opened: opened.execute(refuse), timeout=20)
+    queue.ack(entries)
+    assert query(path, "SELECT count(*) FROM queue") == [(1,)]
+
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("DROP TRIGGER full")
+        other.commit()
+    maintain(spool)
+
+    assert counts(queue) == {"captured": 1, "delivered": 1}
+    queue.close()
+    spool.close()
+
+
+def test_while_the_file_cannot_be_read_no_row_counts_as_another_processs(tmp_path: Path) -> None:
+    (tmp_path / "spools").mkdir()
+    spool = sqlite_spool(tmp_path / "spools" / "spool.db")
+    enter(spool, [event("a")])
+    spool.store.file.disconnect()
+    shutil.rmtree(tmp_path / "spools")
+    assert {*spool.lane(LANE).owned_or_ready([1, 2])} == {1, 2}
+    spool.close()
+
+
+@pytest.mark.processes
+@pytest.mark.measured_processes
+def test_a_child_of_a_child_that_c_code_forked_does_not_use_its_grandparents_connection(path: Path) -> None:
+    script = """
+from sessionsight.delivery.stores.errors import StoreUnavailable
+from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
+
+connection = SqliteConnection(SPOOL, synchronous="normal")
+connection.write(lambda opened: opened.execute("CREATE TABLE shop (product)"), timeout=20)
+
+
+def write():
+    try:
+        connection.write(lambda opened: opened.execute("DELETE FROM shop"), timeout=20)
+    except StoreUnavailable as error:
+        os.write(1, str(error).encode())
+
+
+if (child := fork_in_c()) == 0:
+    if (grandchild := os.fork()) == 0:
+        write()
+        os._exit(0)
+    reap(grandchild)
+    os._exit(0)
+reap(child)
+connection.write(lambda opened: opened.execute("INSERT INTO shop VALUES ('mug')"), timeout=20)
+connection.close()
+"""
+    with Server() as server:
+        said = " ".join(finish(start(script, server, path)))
+    assert said == "it was opened by the process that this one was forked from"
+    assert query(path, "SELECT product FROM shop") == [("mug",)]
