@@ -10,6 +10,7 @@ from sessionsight import (
     Analytics,
     CheckoutFinished,
     Client,
+    Receipt,
     Settings,
     TrackingContext,
     bind,
@@ -35,6 +36,8 @@ settings = Settings(
 client = Client(settings)
 assert_type(configure(destinations={"analyse": {"public_key": "pk"}}), Client)
 assert_type(current(), Analytics)
+assert_type(current().capture("seen"), Receipt)
+assert_type(current().goals.increment("signups").reason, str | None)
 assert_type(sessionsight.current(), Analytics)
 assert_type(for_request({"cookie": "ss_sid=x"}), Analytics)
 assert_type(client.analytics.context.session_id, str | None)
