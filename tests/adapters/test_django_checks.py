@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -230,7 +231,11 @@ def python(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=project,
-        env={"DJANGO_SETTINGS_MODULE": "settings", "PATH": ""},
+        env={
+            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
+            "DJANGO_SETTINGS_MODULE": "settings",
+            "PATH": "",
+        },
         capture_output=True,
         text=True,
         timeout=60,
@@ -251,6 +256,7 @@ def test_commands_say_what_is_wrong_without_a_traceback(wrong: Path) -> None:
 
 
 @pytest.mark.processes
+@pytest.mark.measured_processes
 def test_a_command_that_checks_nothing_runs_and_logs_what_is_wrong(wrong: Path) -> None:
     done = python(wrong, "manage.py", "shell", "-c", "print('here')")
     assert done.returncode == 0

@@ -19,6 +19,7 @@ from tests.conformance.receiver import Receiver
 
 # isort: split
 from django.core.handlers.wsgi import WSGIHandler
+from django.core.signals import setting_changed
 from django.http import HttpResponse
 from django.test import SimpleTestCase, override_settings
 from django.urls import path
@@ -162,3 +163,8 @@ def test_many_overrides_leave_neither_clients_nor_threads(receiver: Receiver) ->
 
     wait_for(all_gone)
     assert default_client() is clients.client()
+
+
+def test_a_setting_that_was_changed_before_the_app_was_ready_is_reset_without_harm() -> None:
+    setting_changed.send(sender=None, setting="DEBUG", value=False, enter=False)
+    assert clients._override_depths == []

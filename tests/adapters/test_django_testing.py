@@ -107,6 +107,7 @@ execute_from_command_line(sys.argv)
 """
 
 
+@pytest.mark.measured_processes
 def test_djangos_runner_delivers_only_what_a_test_asks_for(tmp_path: Path) -> None:
     with Receiver() as receiver:
         destinations = {"analyse": receiver.destinations()["analyse"]}

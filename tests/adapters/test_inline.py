@@ -220,6 +220,17 @@ def test_a_view_of_django_that_raises(passed_on: bool, inline: Recorder) -> None
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("view", [raises, async_raises])
+async def test_a_view_of_django_on_asgi_whose_exception_is_passed_on(view: Any, inline: Recorder) -> None:
+    async def send(message: Any) -> None:
+        raise AssertionError("there is no response")
+
+    with site(inline, view, DEBUG_PROPAGATE_EXCEPTIONS=True), pytest.raises(Failed):
+        await ASGIHandler()({**scope(), "path": f"/{view.__name__}/"}, Receive(), send)
+    assert inline.arrived == ["seen"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("view", [raises, async_raises])
 async def test_a_view_of_django_on_asgi_that_raises(view: Any, inline: Recorder) -> None:
     arrived: list[list[str]] = []
 
