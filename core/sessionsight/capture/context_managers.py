@@ -167,6 +167,8 @@ _CONTEXT = (
     "_drop",
     "_only",
     "_selected",
+    "_flags",
+    "_flag_attributes",
 )
 
 

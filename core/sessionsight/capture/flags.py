@@ -148,8 +148,8 @@ class Flags:
             if blocking and (call is None or not call.done):
                 _check_may_block()
             if call is None:
-                context, drop = scope._make_batch([]).resolve()
-                names = scope._only or scope._selected
+                context, drop = scope.resolve()
+                names = self._destinations()
                 if drop is not None or isinstance(names, DropReason):
                     return None
                 scope._flags = call = scope._client.flag_source.evaluate(context, scope._flag_attributes, names)
@@ -162,10 +162,19 @@ class Flags:
         try:
             if blocking:
                 _check_may_block()
-            return self._scope._client.flag_source.list_definitions(self._scope._only)
+            client, (_, drop) = self._scope._client, self._scope.resolve()
+            names = self._destinations()
+            if names is None and drop is not None and client.policy.selects_destinations:
+                return None  # which of them is unknown, because dropped records need no selection
+            return None if isinstance(names, DropReason) else client.flag_source.list_definitions(names)
         except Exception as error:
             self._report(error)
             return None
+
+    def _destinations(self) -> frozenset[str] | DropReason | None:
+        """Return the names of the destinations that may be asked; None means all. Known once the scope is resolved."""
+        scope = self._scope
+        return scope._selected if scope._only is None else scope._only
 
     def _pick(self, values: Mapping[str, FlagValue], key: str, default: FlagValue) -> FlagValue:
         client = self._scope._client

@@ -9,6 +9,8 @@ from typing import Any, cast
 
 from sessionsight.capture.analytics import Analytics
 from sessionsight.capture.current import default_client
+from sessionsight.capture.feedback import Feedback
+from sessionsight.capture.flags import Flags
 from sessionsight.capture.interfaces import CaptureClient
 from sessionsight.capture.scope import RequestScope
 from sessionsight.errors import CaptureError, NoClientError
@@ -73,7 +75,7 @@ def restore(state: Mapping[str, Any]) -> Analytics:
 def _reduce(analytics: Analytics) -> tuple[Any, ...]:
     """Pickle the context and the selections, without the request and its pending records."""
     scope = analytics._scope
-    context, drop = scope._make_batch([]).resolve()
+    context, drop = scope.resolve()
     state = {
         "_context": context,
         "_drop": drop,
@@ -82,8 +84,11 @@ def _reduce(analytics: Analytics) -> tuple[Any, ...]:
         "_distinct_id": scope._distinct_id,
         "_anonymous_id": scope._anonymous_id,
         "_tags": analytics._encodable_tags(),
+        "_flag_attributes": scope._flag_attributes,
     }
     return restore, (state,)
 
 
 copyreg.pickle(Analytics, _reduce)
+copyreg.pickle(Flags, lambda flags: (getattr, (Analytics(flags._scope), "flags")))
+copyreg.pickle(Feedback, lambda feedback: (getattr, (Analytics(feedback._scope), "feedback")))

@@ -83,8 +83,12 @@ class RequestScope:
     @property
     def context(self) -> TrackingContext:
         """The tracking context as it is known now: the ids, the user and the page."""
+        return self.resolve()[0]
+
+    def resolve(self) -> tuple[TrackingContext, DropReason | None]:
+        """Return the context as it is known now, and the reason to drop records, if there is one."""
         self._current_user()  # only the calling code leads to a copy of the request that contains the user
-        return self._make_batch([]).resolve()[0]
+        return self._make_batch([]).resolve()
 
     @property
     def has_pending(self) -> bool:

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 import sessionsight
-from sessionsight import Client, InvalidEventError, InvalidPropertiesError, Settings, TrackingContext
+from sessionsight import Analytics, Client, InvalidEventError, InvalidPropertiesError, Settings, TrackingContext
 from sessionsight.capture.current import set_default_client
+from sessionsight.capture.scope import RequestScope
 from sessionsight.destinations import SessionSight, Signal
 from sessionsight.test_mode import test_mode
 from sessionsight.testing import record, suppress_delivery
+from tests.core.box import Visit
 from tests.support.server import PATIENCE, Request, Server, reply
 
 COOKIES = "ss_sid=session-1; ss_vid=visitor-1"
@@ -198,9 +200,46 @@ def test_the_first_selected_destination_is_asked(server: Server, caplog: pytest.
     choosing = client(server, "eu", "us", choose_destinations=lambda request: "us")
     choosing.for_request(COOKIES).flags.all()
     assert server.requests[3].json["propertyId"] == "us"
+    choosing.for_request(COOKIES).flags.list()
+    assert server.requests[4].target.endswith("propertyId=us")
     failing = client(server, strict=False, choose_destinations=lambda request: 1 / 0)
     assert failing.for_request(COOKIES).flags.all() == {}
-    assert len(server.requests) == 4
+    assert failing.for_request(COOKIES).flags.list() == ()
+    assert client(server, strict=False).for_request(COOKIES).only("a typo").flags.all() == {}
+    assert len(server.requests) == 5
+
+
+def test_definitions_are_read_for_a_visitor_who_has_refused_unless_the_destination_is_unknown(server: Server) -> None:
+    refusing = client(server, consent=lambda data: False)
+    assert len(Analytics(RequestScope(refusing, Visit(COOKIES))).flags.list()) == 1
+    choosing = client(server, "eu", "us", consent=lambda data: False, choose_destinations=lambda request: "us")
+    assert Analytics(RequestScope(choosing, Visit(COOKIES))).flags.list() == ()
+    assert len(server.requests) == 1
+
+
+def test_the_user_of_a_copy_of_the_request_counts(server: Server) -> None:
+    class Original(Visit):
+        def copy_of_caller(self) -> Visit:
+            return Visit(COOKIES, user="user_1")
+
+    scope = RequestScope(client(server), Original(COOKIES))
+    assert Analytics(scope).flags.get("new-checkout") is True
+    assert evaluated(server) == [{"userId": "user_1", "visitorId": "visitor-1", "sessionId": "session-1"}]
+
+
+def test_carried_and_pickled_work_has_the_flags_of_its_request(server: Server) -> None:
+    def all_flags() -> object:
+        return sessionsight.current().flags.all()
+
+    made = client(server)
+    context = TrackingContext.from_carrier({"ss_vid": "visitor-1"})
+    with made.scope(context) as analytics:
+        analytics.flags.target(plan="pro").all()
+        found = sessionsight.carry(all_flags)()
+    assert found == {"new-checkout": True, "cta-color": "green"}
+    set_default_client(made)
+    pickle.loads(pickle.dumps(analytics)).flags.all()
+    assert evaluated(server) == [{"plan": "pro", "visitorId": "visitor-1"}] * 2
 
 
 def test_a_missing_destination_is_logged_and_disabling_is_not(caplog: pytest.LogCaptureFixture) -> None:

@@ -67,6 +67,19 @@ def test_copies_of_whatever_holds_analytics_hold_the_same(recorder: Recorder) ->
     assert all(one is analytics for one in copies)
 
 
+@pytest.mark.parametrize("name", ["goals", "flags", "feedback"])
+def test_parts_of_analytics_are_copied_and_pickled_with_them(recorder: Recorder, name: str) -> None:
+    analytics = visit(recorder)
+    part = getattr(analytics, name)
+    for copied in (copy.copy(part), copy.deepcopy(part)):
+        assert type(copied) is type(part)
+        assert getattr(copied, "_analytics", copied)._scope is analytics._scope
+    for protocol in PROTOCOLS:
+        again = pickled(part, protocol)
+        assert type(again) is type(part)
+        assert getattr(again, "_analytics", again)._scope.context.sessionsight.session_id == "session-1"
+
+
 def test_copies_of_goals_count_for_the_same_request(recorder: Recorder) -> None:
     analytics = visit(recorder)
     for goals in (copy.copy(analytics.goals), copy.deepcopy(analytics.goals)):
