@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -33,6 +34,8 @@ Metadata = Carrier | Sequence[Mapping[str, object]] | str
 _CONTAINERS = ("metadata", "custom_data", "custom_fields", "notes", "note_attributes", "meta_data")
 # The fields that hold the name of a pair: Shopify REST and Braintree, WooCommerce and Shopify GraphQL, Paystack.
 _PAIR_NAMES = frozenset({"name", "key", "variable_name"})
+# The beginning of an object or of a list of objects, which may be truncated; not of a note such as "[gift] for Ann".
+_JSON = re.compile(r"\s*(?:\{\s*(?:[\"}]|$)|\[\s*(?:[{\]]|$))")
 
 
 def reader(carrier: object) -> Callable[[str], object]:
@@ -46,7 +49,7 @@ def reader(carrier: object) -> Callable[[str], object]:
     sources = [outer]
     for name in _CONTAINERS:
         inner = _value(outer, name)
-        if isinstance(inner, str) and not inner.lstrip().startswith(("{", "[")):
+        if isinstance(inner, str) and not _JSON.match(inner):
             continue  # a note in words
         try:
             sources.append(_source(inner))
@@ -91,7 +94,8 @@ def _from_pairs(pairs: Sequence[object]) -> dict[str, object]:
 
 def _value(source: Carrier, name: str) -> object:
     try:
-        return source[name]
+        # Not by brackets from a mapping, because a defaultdict would get an item.
+        return source.get(name) if isinstance(source, Mapping) else source[name]
     except (LookupError, AttributeError):
         return None
 

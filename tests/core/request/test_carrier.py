@@ -2,6 +2,7 @@
 
 import json
 from array import array
+from collections import defaultdict
 from collections.abc import Callable
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
@@ -147,7 +148,15 @@ def test_what_cannot_be_read_counts_as_a_refusal_and_is_logged(carrier: Any, cap
     assert f"from this {type(carrier).__name__} (" in caplog.text
 
 
-@pytest.mark.parametrize("note", ["Please ring twice", 5, ["fragile"], array("i", [1]), {1}], ids=repr)
+def test_reading_a_defaultdict_adds_nothing_to_it() -> None:
+    carrier: dict[str, Any] = defaultdict(list, {"ss_user_id": "user_1"})
+    assert TrackingContext.from_carrier(carrier).user_id == "user_1"
+    assert carrier == {"ss_user_id": "user_1"}
+
+
+@pytest.mark.parametrize(
+    "note", ["Ring twice", "[gift] for Ann", " {{ name }}", "[1, 2", 5, ["fragile"], array("i", [1]), {1}], ids=repr
+)
 def test_other_contents_of_a_containers_field_are_ignored(note: object) -> None:
     assert TrackingContext.from_carrier({"notes": note, "ss_user_id": "user_1"}).user_id == "user_1"
 
