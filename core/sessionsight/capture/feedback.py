@@ -74,7 +74,8 @@ class Feedback:
             session_id = options.pop("session_id", None)
             answer = {
                 "option": _text(options.pop("option", None), "option"),
-                "message": _text(options.pop("message", None), "message"),
+                # Cut here, because a visitor's text may be longer than a record's properties may be.
+                "message": _text(options.pop("message", None), "message", FeedbackRecord.max_message),
                 "metadata": options.pop("metadata", None),
             }
             if not isinstance(metadata := answer["metadata"], Mapping | None):
@@ -93,8 +94,10 @@ class Feedback:
             return scope._refuse(error)
 
 
-def _text(value: object, name: str) -> object:
+def _text(value: object, name: str, max_length: int | None = None) -> object:
     """Return a string or None, or raise `InvalidEventError`."""
-    if isinstance(value, str | None):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return value[:max_length]
     raise InvalidEventError(f"{name} must be a string, not {describe(value)}")

@@ -159,6 +159,8 @@ class FeedbackRecord(Record, frozen=True, kw_only=True, gc=False, tag="Feedback"
     """A visitor's answer to one of SessionSight's feedback types; SessionSight only."""
 
     kind: ClassVar[str] = "feedback"
+    max_message: ClassVar[int] = 5000
+    """Characters. Source: https://sessionsight.com/docs/build/api-reference/feedback/submit"""
     feedback_type_id: str
     session_id: str | None = None
     """A session id given with the call, in place of the context's."""

@@ -39,8 +39,6 @@ _DEFAULT_URL = "https://api.sessionsight.com"
 # https://sessionsight.com/docs/build/api-reference/goals/increment
 _MAX_METADATA_KEYS = 5
 _MAX_METADATA_TEXT = 256
-# https://sessionsight.com/docs/build/api-reference/feedback/submit
-_MAX_MESSAGE = 5000
 # The timeout of the vendor's SDK: https://github.com/SessionSight/sdks (flags/src)
 _MAX_FLAGS_TIMEOUT = 10.0
 # Goals are sent without a time: one that arrives later than this would be counted for the wrong day.
@@ -139,11 +137,12 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
             "propertyId": self.property_id,
             "sessionId": _session_id(feedback, entry.context),
         }
-        if option := answer.get("option"):
+        # The setting `redact` and `before_send` may have put values of other types in their places.
+        if isinstance(option := answer.get("option"), str) and option:
             body["option"] = option
-        if message := answer.get("message"):
-            body["message"] = truncate_utf16(message, _MAX_MESSAGE)
-        if metadata := answer.get("metadata"):
+        if isinstance(message := answer.get("message"), str) and message:
+            body["message"] = truncate_utf16(message, FeedbackRecord.max_message)
+        if isinstance(metadata := answer.get("metadata"), dict) and metadata:
             body["metadata"] = {name: to_string(value) for name, value in metadata.items()}
         return VendorRequest(
             url=f"{self.api_url}/v1/feedback/submit", headers=headers, body=encode_body(body), entries=(entry,)

@@ -277,6 +277,12 @@ FACTS = [
         answered(metadata={"phone": "555-123-4567", "seats": "5"}),
     ),
     case(
+        "feedback whose parts before_send has replaced",
+        OURS,
+        feedback(answer={"option": 9, "message": None, "metadata": "[redacted]"}),
+        answered(),
+    ),
+    case(
         "feedback's message is cut at the API's limit",
         OURS,
         feedback(answer={"message": "x" * 5001}),

@@ -38,6 +38,11 @@ def test_feedback_keeps_what_it_was_given(recorder: Recorder) -> None:
     }
 
 
+def test_a_visitor_may_write_more_than_is_sent(recorder: Recorder) -> None:
+    assert recorder.client.analytics.feedback.submit("bug-report", message="x" * 70_000)
+    assert decode(submitted(recorder)[0].properties) == {"message": "x" * 5000}
+
+
 def test_redaction_reaches_the_message(make_recorder: Callable[..., Recorder]) -> None:
     recorder = make_recorder(redact=("message",))
     recorder.client.analytics.feedback.submit("nps", option="9", message="my name is")
@@ -56,7 +61,7 @@ def test_redaction_reaches_the_message(make_recorder: Callable[..., Recorder]) -
         (("nps",), {"message": b"text"}),
         (("nps",), {"session_id": ""}),  # the vendor's SDK falls back to the request's session without one only
         (("nps",), {"key": 5}),
-        (("nps",), {"message": "x" * 70_000}),
+        (("nps",), {"metadata": {"text": "x" * 70_000}}),
     ],
 )
 def test_wrong_feedback_raises_in_strict_mode_and_is_counted_in_production(
