@@ -16,8 +16,6 @@ __all__ = ["propagate", "propagating_transport"]
 
 _Transport = TypeVar("_Transport")
 
-_ADDED = "sessionsight"  # the extension that names the headers which a hook has added
-
 
 def propagate(*hosts: str) -> Callable[..., Any]:
     """Return a request hook for a `Client` or an `AsyncClient` that adds the current visitor's ids.
@@ -63,14 +61,19 @@ class _EventHook:
 
     def __call__(self, request: Any) -> _Done:
         """Add the ids to a request that is about to be sent. The result may be awaited, as an `AsyncClient` does."""
-        # httpx copies headers and extensions to the request that follows a redirect, but not the Cookie header.
-        for name in request.extensions.get(_ADDED, ()):
-            request.headers.pop(name, None)
+        headers, mark = request.headers, f"sessionsight-{id(self)}"
+        # httpx copies headers and extensions to the request that follows a redirect, but not the Cookie header. The
+        # caller may also send a request again, for another visitor.
+        for name, (before, value) in request.extensions.get(mark, {}).items():
+            if headers.get(name) == value:
+                del headers[name]
+                if before:
+                    headers[name] = before
         added = _headers_for(self._propagation, request)
-        request.headers.update(added)
-        marked = tuple(name for name in added if name != "cookie")
-        if marked or _ADDED in request.extensions:
-            request.extensions = {**request.extensions, _ADDED: marked}
+        if added or mark in request.extensions:
+            changes = {name: ("; ".join(headers.get_list(name)), value) for name, value in added.items()}
+            request.extensions = {**request.extensions, mark: changes}
+        headers.update(added)
         return _DONE
 
 

@@ -7,8 +7,9 @@ import httpx
 import httpx2
 import pytest
 
-from sessionsight import SessionSightIds, TrackingContext
+from sessionsight import SessionSightIds, SignalIds, TrackingContext
 from sessionsight.propagation.httpx import propagate, propagating_transport
+from sessionsight.request.context import OPTED_OUT
 from tests.core.box import Recorder
 
 VISITOR = TrackingContext(sessionsight=SessionSightIds(session_id="session-1"))
@@ -33,6 +34,29 @@ def test_an_international_host_is_listed_in_either_spelling(library: ModuleType,
         with recorder.client.scope(VISITOR):
             propagate(host)(request)
         assert request.headers["cookie"] == "ss_sid=session-1"
+
+
+def test_a_request_that_is_sent_again_has_the_ids_of_its_visitor_only(library: ModuleType, recorder: Recorder) -> None:
+    hook = propagate("api.example.com")
+    request = library.Request("GET", "https://api.example.com", headers={"Cookie": "theme=dark"})
+    before = dict(request.headers)
+    for context in (VISITOR, TrackingContext(signal=SignalIds(session_id="signal-1")), OPTED_OUT, TrackingContext()):
+        with recorder.client.scope(context):
+            hook(request)
+        fresh = library.Request("GET", "https://api.example.com", headers={"Cookie": "theme=dark"})
+        with recorder.client.scope(context):
+            propagate("api.example.com")(fresh)
+        assert dict(request.headers) == dict(fresh.headers)
+    hook(request)
+    assert dict(request.headers) == before
+
+
+def test_hooks_for_several_hosts_do_not_disturb_each_other(library: ModuleType, recorder: Recorder) -> None:
+    request = library.Request("GET", "https://api.example.com")
+    with recorder.client.scope(TrackingContext(signal=SignalIds(session_id="signal-1"))):
+        for host in ("api.example.com", "other.example.com"):
+            propagate(host)(request)
+    assert request.headers["x-signal-session-id"] == "signal-1"
 
 
 class Sent(list[Any]):
