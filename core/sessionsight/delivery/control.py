@@ -122,10 +122,17 @@ class DeliveryControl:
         Returns:
             Names of destinations to statuses; empty for a refused call.
 
+        Raises:
+            InvalidEventError: In strict mode, it is not a receipt. Otherwise that is logged.
+
         Example:
             >>> client.status(receipt)["sessionsight"].state  # doctest: +SKIP
             'pending'
         """
+        given: object = receipt
+        if not isinstance(given, Receipt):
+            self.warn_or_raise(InvalidEventError(f"status() takes the receipt of a call, not {describe(given)}"))
+            return {}
         record = receipt._record
         return {} if record is None or not receipt else self._engine_for_process().status(record)
 

@@ -114,3 +114,10 @@ def test_receipts_differ_and_can_be_pickled(recorder: Recorder) -> None:
     assert len({first, second}) == 2
     copy = pickle.loads(pickle.dumps(first))
     assert copy.id == first.id != second.id
+
+
+@pytest.mark.parametrize("given", [None, "01a22978-69f2-7fa8-bb02-22f6a7b411a5"], ids=repr)
+def test_the_status_of_something_else_is_a_wrong_call(given: Any, make_recorder: MakeRecorder) -> None:
+    with pytest.raises(CaptureError, match=r"status\(\) takes the receipt of a call, not "):
+        make_recorder(strict=True).client.status(given)
+    assert make_recorder(strict=False).client.status(given) == {}
