@@ -18,7 +18,7 @@ def handle(payload: bytes, signature: str, accounts: Accounts) -> None:
     verify(payload, signature, SECRET)
     event = json.loads(payload)
     subject = event["data"]["object"]
-    metadata = subject["metadata"]  # as the shop gave it to the provider: the carrier, and the order
+    metadata = subject.get("metadata")  # as the shop gave it to the provider: the carrier, and the order
     with sessionsight.scope(TrackingContext.from_carrier(metadata)) as analytics:
         if event["type"] == "invoice.paid":
             key = f"invoice:{subject['id']}"  # what has been counted under this key is not counted again

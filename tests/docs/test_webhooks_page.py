@@ -89,6 +89,18 @@ def test_nothing_is_counted_of_a_visitor_who_refused() -> None:
     assert client.stats().lanes["sessionsight"].dropped == {"consent": 1}
 
 
+def test_other_events_and_invoices_of_trials_count_nothing() -> None:
+    client = sessionsight.configure(
+        destinations={"sessionsight": {"secret_api_key": "...", "property_id": "..."}}, strict=True
+    )
+    handle = run(block(PAGE, "handle"))["handle"]
+    handle(json.dumps({"type": "balance.available", "data": {"object": {"object": "balance"}}}).encode())
+    trial = json.loads(with_metadata("invoice.paid", {"ss_sid": "session-1"}))
+    trial["data"]["object"]["amount_paid"] = 0
+    handle(json.dumps(trial).encode())
+    assert client.stats().lanes["sessionsight"].captured == 0
+
+
 def test_the_shapes_of_other_providers_are_read() -> None:
     run(block(PAGE, "shapes"), {"TrackingContext": sessionsight.TrackingContext})
 

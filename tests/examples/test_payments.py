@@ -48,6 +48,7 @@ def test_a_payment_counts_once_in_its_session_however_often_the_webhook_comes(sh
         assert send(demo, paid, secret="another") == 400
         assert send(demo, paid, at=int(time.time()) - 400) == 400
         assert httpx.post(f"{demo.url}webhooks/payments", content=paid, trust_env=False).status_code == 400
+        assert send(demo, b'{"type": "balance.available", "data": {"object": {"object": "balance"}}}') == 204
         assert send(demo, webhook("invoice.paid", {"ss_opted_out": "1"}, id="in_of_somebody_who_refused")) == 204
         assert [send(demo, payload) for payload in (paid, refunded) * 3] == [204] * 6
         assert send(demo, webhook("invoice.paid", id="in_2", amount_paid=4900)) == 204
