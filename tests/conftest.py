@@ -19,10 +19,16 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 OUR_VARIABLES = ("SESSIONSIGHT_", "SIGNAL_", "SAYTICS_", "ANALYSE_")
 
 
+def pytest_sessionstart() -> None:
+    """Collect no garbage while tests are collected: that takes a third of the time, and finds hardly any."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Keep the collected tests out of garbage collections, which would otherwise visit half a million objects each."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
