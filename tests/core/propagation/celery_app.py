@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals  # type: ignore[import-untyped]
@@ -13,6 +13,7 @@ import sessionsight
 from sessionsight.capture.current import get_current
 from sessionsight.propagation.celery import connect
 from tests.core.propagation.reports import configure, report
+from tests.support.server import until
 
 HEADERS: dict[str, dict[str, Any] | None] = {}
 """The own headers of the messages of `look`, in the process of the worker."""
@@ -69,11 +70,11 @@ def make_app(broker: str, backend: str, name: str) -> Celery:
         report("seen", token)
         raise {"fail": ValueError(how), "ignore": Ignore(), "reject": Reject(how), "exit": SystemExit(0)}[how]
 
-    @app.task(name="wait", shared=False)  # type: ignore[untyped-decorator]
-    def wait(token: str) -> None:
+    @app.task(name="hold", shared=False)  # type: ignore[untyped-decorator]
+    def hold(token: str, released: str) -> None:
         report("seen", token)
-        sessionsight.current().flush()
-        time.sleep(60)
+        Path(f"{released}-held").touch()
+        until(Path(released).exists, "the task may go on")
 
     connect(app)
 
@@ -89,5 +90,5 @@ def make_app(broker: str, backend: str, name: str) -> Celery:
 
 if "WORKER" in os.environ:
     broker, backend, name, vendor = os.environ["WORKER"].split()
-    configure(vendor)
+    configure(vendor, linger=float(os.environ.get("LINGER", "0.05")))
     app = make_app(broker, backend, name)

@@ -7,7 +7,7 @@ from typing import Any
 
 import sessionsight
 from sessionsight import Client, SessionSightIds, TrackingContext
-from tests.support.server import Server
+from tests.support.server import PATIENCE, Server
 
 
 def report(event: str, token: str, **more: Any) -> None:
@@ -27,7 +27,8 @@ def carrier_of(token: str) -> dict[str, str]:
 
 def configure(vendor: str, **options: Any) -> Client:
     """Set up the client of a publisher or of a worker."""
-    return sessionsight.configure(destinations={"analyse": {"public_key": "pk_live_1", "host": vendor}}, **options)
+    destinations = {"analyse": {"public_key": "pk_live_1", "host": vendor}}
+    return sessionsight.configure(destinations=destinations, shutdown_timeout=PATIENCE, **options)
 
 
 class Shop:

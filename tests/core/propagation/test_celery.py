@@ -35,44 +35,45 @@ ROOT = Path(__file__).parents[3]
 class Site(Shop):
     """A publisher and a worker that are connected by a broker."""
 
-    def __init__(self, app: Celery, vendor: Server) -> None:
+    def __init__(self, app: Celery, vendor: Server, worker: subprocess.Popen[bytes] | None = None) -> None:
         super().__init__(vendor)
         self.app = app
+        self.worker = worker
 
 
 @contextlib.contextmanager
-def site(broker: str, *options: str) -> Iterator[Site]:
+def site(broker: str, *options: str, **variables: str) -> Iterator[Site]:
     """A site with a worker in a process, or with one in a thread if no options are given."""
     name = f"test-{uuid4().hex[:12]}"
     backend = need_redis() if options else "cache+memory://"
     with Server() as vendor:
         app = make_app(broker, backend, name)
         try:
-            with worker(app, f"{broker} {backend} {name} {vendor.url}", options):
-                yield Site(app, vendor)
+            if options:
+                with process(*options, WORKER=f"{broker} {backend} {name} {vendor.url}", **variables) as worker:
+                    yield Site(app, vendor, worker)
+            else:
+                with start_worker(app, perform_ping_check=False, shutdown_timeout=PATIENCE):
+                    yield Site(app, vendor)
         finally:
             disconnect(app)
             clean_up(app, broker, name)
 
 
 @contextlib.contextmanager
-def worker(app: Celery, variable: str, options: tuple[str, ...]) -> Iterator[None]:
-    if not options:
-        with start_worker(app, perform_ping_check=False, shutdown_timeout=PATIENCE):
-            yield
-        return
+def process(*options: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "celery", "--app", "tests.core.propagation.celery_app", "worker", *options]
     command += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]
-    variables = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), "WORKER": variable}
-    process = subprocess.Popen(command, cwd=ROOT, env=variables, stdin=subprocess.DEVNULL, start_new_session=True)
+    environment = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), **variables}
+    worker = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
-        yield
-        process.terminate()
-        assert process.wait(PATIENCE) == 0
+        yield worker
+        worker.terminate()
+        assert worker.wait(PATIENCE) == 0
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(PATIENCE)
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait(PATIENCE)
 
 
 def clean_up(app: Celery, broker: str, name: str) -> None:
@@ -221,6 +222,38 @@ def test_an_eager_task_is_a_part_of_the_request_that_calls_it() -> None:
     finally:
         disconnect(app)
     assert [event.context for event in recorded.events if event.name == "seen"] == [context_of("s-1")]
+
+
+def test_a_task_that_is_terminated_delivers_and_leaves_no_context_to_the_next(
+    sites: Callable[[str], Site], tmp_path: Path, token: str
+) -> None:
+    shop = sites("prefork, Redis")
+    shop.configure()
+    with sessionsight.scope(context_of(token)):
+        held = shop.app.tasks["hold"].delay(token, str(tmp_path / "released"))
+    until((tmp_path / "released-held").exists, "the task runs")
+    shop.app.control.revoke(held.id, terminate=True)
+    assert shop.carriers(1, token) == [carrier_of(token)]
+    shop.app.tasks["see"].delay(f"{token}-next")
+    assert shop.carriers(1, f"{token}-next") == [{}]
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGQUIT], ids=["warm", "cold"])
+def test_a_worker_that_stops_delivers_what_its_tasks_have_captured(
+    how: signal.Signals, tmp_path: Path, token: str
+) -> None:
+    released = tmp_path / "released"
+    with site(need_redis(), "--pool", "prefork", "--concurrency", "1", LINGER="60") as shop:
+        shop.configure()
+        with sessionsight.scope(context_of(token)):
+            shop.app.tasks["see"].delay(token)
+            shop.app.tasks["hold"].delay(token, str(released))
+        until((tmp_path / "released-held").exists, "the second task runs")
+        assert not shop.events("seen", token)
+        assert shop.worker is not None
+        shop.worker.send_signal(how)
+        released.touch()
+        assert shop.carriers(2, token) == [carrier_of(token)] * 2
 
 
 def test_without_a_client_tasks_run_without_analytics(sites: Callable[[str], Site], token: str) -> None:
