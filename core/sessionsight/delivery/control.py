@@ -140,8 +140,9 @@ class DeliveryControl:
         """Erase a user: drop what waits about them in the queues, and ask each vendor to delete them.
 
         Records that wait and dead letters are dropped first, in every lane, and counted as `erased`. With a durable
-        spool these are the records of all processes; in memory, those of this process. A record that is being sent
-        or waits for a repeated attempt is not dropped: call `flush` before, and stop capturing the user.
+        spool these are the records of all processes; in memory, those of this process. One that waits for a repeated
+        attempt is dropped when that is due, if this process holds it. A record that is being sent, or that another
+        process holds, is not dropped: stop capturing the user before, and repeat the call later.
 
         Then one request is sent to each vendor that documents one; Saytics does. There is no automatic retry: repeat
         the call after a failure, which is harmless. Blocks until the vendors have responded.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from os import urandom
 
 from sessionsight.callbacks import run
-from sessionsight.capture.records import QueuedRecord
+from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.clock import Clock
 from sessionsight.delivery.before_send import BeforeSendFilter
 from sessionsight.delivery.credential_watch import CredentialWatcher
@@ -92,6 +92,8 @@ class Dispatcher:
         self._credentials = CredentialWatcher(destination, options.pause_interval)
         self._last_success_started = float("-inf")
         self._resumed = False
+        self._erased: dict[str, float] = {}
+        """Erased users, with the time of the erasure."""
         self.deadline = float("inf")
         """The end of the process, on the monotonic clock; no call may take longer."""
 
@@ -103,6 +105,14 @@ class Dispatcher:
     def resume(self) -> None:
         """End a pause or a backoff. May be called from any thread."""
         self._resumed = True
+
+    def erase(self, user_id: str) -> None:
+        """Drop a user's records of until now that would be sent, also again after a failure. For any thread."""
+        now = self._clock.time()
+        expired = [user for user, erased_at in self._erased.copy().items() if erased_at < now - self._max_age]
+        for user in expired:
+            self._erased.pop(user, None)
+        self._erased[user_id] = now
 
     def run_once(self) -> float:
         """Handle results and send what can be sent now.
@@ -139,6 +149,7 @@ class Dispatcher:
     # --- sending ---------------------------------------------------------------------------------
 
     def _send(self, job: Job, now: float) -> None:
+        self._drop_erased(job)
         if not self._expire(job) or not self.schedule.admit(job) or (call := self._render(job, now)) is None:
             return
         for note in call.warnings:
@@ -187,6 +198,16 @@ class Dispatcher:
             return None
         [job.call] = calls
         return job.call
+
+    def _drop_erased(self, job: Job) -> None:
+        """Drop entries of users who were erased after these were enqueued."""
+        if self._erased:
+            erased = [entry for entry in job.entries if entry.enqueued_at <= self._erased.get(entry.user_id or "", 0)]
+            if erased:
+                dropped = {id(entry) for entry in erased}
+                job.entries = [entry for entry in job.entries if id(entry) not in dropped]
+                self.schedule.unblock(erased)
+                self._queue.drop(erased, DropReason.ERASED)
 
     def _expire(self, job: Job) -> bool:
         """Dead-letter entries over the maximum age. Return True if any entry is left."""

@@ -387,6 +387,8 @@ class Engine:
     def erase(self, user_id: str, timeout: float) -> list[Erasure]:
         """Erase a user in each lane and at its vendor."""
         self._submit_queue.drain()
+        for lane in self._lanes.values():
+            lane.erase(user_id)
         return [
             erase_user(destination, self._spool, self._create_transport, user_id, timeout)
             for destination in self._destinations

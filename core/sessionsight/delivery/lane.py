@@ -117,6 +117,10 @@ class Lane:
         """Start the thread, because the spool may hold records already."""
         self._wake_thread()
 
+    def erase(self, user_id: str) -> None:
+        """Do not send a user's records of until now that the dispatcher holds."""
+        self._dispatcher.erase(user_id)
+
     def begin_flush(self) -> None:
         """Send without lingering, until `end_flush` has been called as often."""
         with self._lock:

@@ -23,7 +23,19 @@ from sessionsight.delivery.transport import InvalidCall, NotSent, OutcomeUnknown
 from sessionsight.destinations.base import Action, VendorRequest, VendorResponse, Verdict
 from sessionsight.log import LaneLogger, ThrottledLogger
 from sessionsight.request.context import TrackingContext
-from tests.core.delivery.kit import Vendor, batches, deaths, event, goal, labels, make_queue, quick, singles, tally
+from tests.core.delivery.kit import (
+    USER,
+    Vendor,
+    batches,
+    deaths,
+    event,
+    goal,
+    labels,
+    make_queue,
+    quick,
+    singles,
+    tally,
+)
 from tests.support.clock import RunningClock
 from tests.support.examples import examples
 from tests.support.server import PATIENCE
@@ -229,6 +241,32 @@ def test_a_few_failures_delay_only_their_own_records(make_harness: MakeHarness) 
     assert harness.round(OK) == ["b"]
     assert harness.run_once(in_flight=0) > 0
     assert harness.counts == {"captured": 2, "delivered": 1, "pending": 1}
+
+
+def test_a_users_records_that_wait_for_a_retry_are_dropped_once_the_user_is_erased(make_harness: MakeHarness) -> None:
+    harness = make_harness(batches(URL))
+    harness.enqueue(event("a"), event("b"))
+    harness.round(http(503, retry_after="1"))
+    harness.run_once(in_flight=0)
+
+    harness.dispatcher.erase("somebody else")
+    harness.dispatcher.erase(str(USER.user_id))
+    harness.clock.advance(1.0)
+    harness.run_once(in_flight=0)
+    assert harness.counts == {"captured": 2, "erased": 2}
+
+    harness.enqueue(event("captured later", since=harness.clock.time()))
+    assert harness.finish() == [["captured later"]]
+
+
+def test_an_erasure_is_forgotten_when_no_record_can_be_older(make_harness: MakeHarness) -> None:
+    harness = make_harness(batches(URL), max_age=100.0)
+    harness.dispatcher.erase("user_1")
+    harness.clock.advance(101.0)
+
+    harness.dispatcher.erase("user_2")
+
+    assert [*harness.dispatcher._erased] == ["user_2"]
 
 
 def test_an_open_circuit_delays_all_records_and_then_probes_with_one_call(make_harness: MakeHarness) -> None:
