@@ -188,14 +188,15 @@ def test_a_broker_that_is_not_connected_is_left_alone() -> None:
 
 
 @pytest.mark.processes
-def test_a_worker_delivers_before_its_processes_exit() -> None:
+@pytest.mark.parametrize("program", ["dramatiq", "dramatiq-gevent"])
+def test_a_worker_delivers_before_its_processes_exit(program: str) -> None:
     url, queue = need_redis(), f"test-{uuid4().hex[:12]}"
     broker = redis_broker(url, queue)
     sessionsight.configure(destinations={"analyse": {"public_key": "..."}})
     with Server() as vendor, sessionsight.scope(context_of("s-1")):
         variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "WORKER": f"{url} {queue} {vendor.url}"}
         variables["dramatiq_worker_timeout"] = "50"  # milliseconds until an idle thread sees that it should end
-        command = [sys.executable, "-m", "dramatiq", "tests.core.propagation.dramatiq_app:broker"]
+        command = [str(Path(sys.prefix) / "bin" / program), "tests.core.propagation.dramatiq_app:broker"]
         process = subprocess.Popen(
             [*command, "--processes", "1", "--threads", "2"], cwd=ROOT, env=variables, start_new_session=True
         )

@@ -215,31 +215,18 @@ def test_an_instance_that_is_not_connected_is_left_alone(immediate: Shop) -> Non
 
 
 @pytest.mark.processes
-def test_a_consumer_delivers_before_its_processes_exit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["process", "greenlet"])
+def test_a_consumer_delivers_before_it_exits(kind: str, tmp_path: Path) -> None:
     file = str(tmp_path / "huey.db")
     made = SqliteHuey("shop", filename=file)
     declare(made)
     sessionsight.configure(destinations={"analyse": {"public_key": "..."}})
     with Server() as vendor, sessionsight.scope(context_of("s-1")):
         variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "WORKER": f"{file} {vendor.url}"}
-        command = [sys.executable, "-m", "huey.bin.huey_consumer", "tests.core.propagation.huey_app.huey"]
-        process = subprocess.Popen(
-            [
-                *command,
-                "--worker-type",
-                "process",
-                "--no-periodic",
-                "--workers",
-                "2",
-                "--delay",
-                "0.02",
-                "--max-delay",
-                "0.02",
-            ],
-            cwd=ROOT,
-            env=variables,
-            start_new_session=True,
-        )
+        patched = ["-m", "gevent.monkey", "--module"] if kind == "greenlet" else ["-m"]
+        command = [sys.executable, *patched, "huey.bin.huey_consumer", "tests.core.propagation.huey_app.huey"]
+        command += ["--worker-type", kind, "--workers", "2", "--no-periodic", "--delay", "0.02", "--max-delay", "0.02"]
+        process = subprocess.Popen(command, cwd=ROOT, env=variables, start_new_session=True)
         try:
             made.enqueue(task(made, "end", "seen", "overrun", timeout=0.1, retries=0))
             assert made.enqueue(task(made, "see", "seen")).get(blocking=True, timeout=PATIENCE) == "seen"
@@ -255,4 +242,4 @@ def test_a_consumer_delivers_before_its_processes_exit(tmp_path: Path) -> None:
             made.storage.close()
     seen = [event["properties"] for event in events if event["event_name"] == "seen"]
     assert [event["carrier"] for event in seen] == [carrier_of("s-1")] * 2
-    assert {event["pid"] for event in seen}.isdisjoint({os.getpid(), process.pid})
+    assert ({event["pid"] for event in seen} == {process.pid}) == (kind == "greenlet")
