@@ -22,6 +22,7 @@ SECRET_KEY = "test"
 SESSIONSIGHT = {
     "DESTINATIONS": {"analyse": {"public_key": "pk_live_1", "host": os.environ.get("SHOP_VENDOR")}},
     "LINGER": 60,
+    "SHUTDOWN_TIMEOUT": 60,
 }
 TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
 USE_TZ = True

@@ -82,5 +82,7 @@ def declare(broker: dramatiq.Broker, queue: str) -> None:
 
 if "WORKER" in os.environ:
     url, queue, vendor = os.environ["WORKER"].split()
-    sessionsight.configure(destinations={"analyse": {"public_key": "pk_live_1", "host": vendor}}, linger=60)
+    sessionsight.configure(
+        destinations={"analyse": {"public_key": "pk_live_1", "host": vendor}}, linger=60, shutdown_timeout=60
+    )
     broker = redis_broker(url, queue)

@@ -68,6 +68,8 @@ def task(huey: Huey, name: str, *arguments: Any, **options: Any) -> Any:
 
 if "WORKER" in os.environ:
     file, vendor = os.environ["WORKER"].split()
-    sessionsight.configure(destinations={"analyse": {"public_key": "pk_live_1", "host": vendor}}, linger=60)
+    sessionsight.configure(
+        destinations={"analyse": {"public_key": "pk_live_1", "host": vendor}}, linger=60, shutdown_timeout=60
+    )
     huey = SqliteHuey("shop", filename=file)
     declare(huey)

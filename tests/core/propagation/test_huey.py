@@ -28,6 +28,8 @@ from tests.support.brokers import need_redis
 from tests.support.server import PATIENCE, Server, until
 
 ROOT = Path(__file__).parents[3]
+START = 3 * PATIENCE
+"""Seconds that a consumer may take to start or to stop on a busy machine."""
 
 
 class Worker(huey.consumer.Worker):  # type: ignore[misc]
@@ -229,11 +231,11 @@ def test_a_consumer_delivers_before_it_exits(kind: str, tmp_path: Path) -> None:
         process = subprocess.Popen(command, cwd=ROOT, env=variables, start_new_session=True)
         try:
             made.enqueue(task(made, "end", "seen", "overrun", timeout=0.1, retries=0))
-            assert made.enqueue(task(made, "see", "seen")).get(blocking=True, timeout=PATIENCE) == "seen"
+            assert made.enqueue(task(made, "see", "seen")).get(blocking=True, timeout=START) == "seen"
             until(made.result_count, "the other task has ended")
             assert not vendor.requests  # the worker waits for more records
             process.send_signal(signal.SIGINT)
-            assert process.wait(PATIENCE) == 0
+            assert process.wait(START) == 0
             events = [event for request in vendor.requests for event in request.json["events"]]
         finally:
             if process.poll() is None:
