@@ -1,4 +1,4 @@
-"""A Chromium with a profile of its own, and a Redis server."""
+"""A Chromium, in which each test is another visitor, and a Redis server."""
 
 import os
 import shutil
@@ -8,21 +8,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from tests.examples.shops import CHROMIUM_ARGS
 from tests.support.server import free_port, until
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[BrowserContext]:
-    chromium = os.environ.get("CHROMIUM") or need("chromium")
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    executable = os.environ.get("CHROMIUM") or need("chromium")
     with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            tmp_path / "profile", executable_path=chromium, args=CHROMIUM_ARGS, viewport={"width": 380, "height": 800}
-        )
-        yield context
-        context.close()
+        chromium = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[BrowserContext]:
+    """A visitor's browser with an open page."""
+    context = chromium.new_context(viewport={"width": 380, "height": 800})
+    context.new_page()
+    yield context
+    context.close()
 
 
 @pytest.fixture
