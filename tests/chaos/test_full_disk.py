@@ -40,12 +40,13 @@ def test_a_site_with_a_full_disk_keeps_serving_and_loses_no_record(disk: str, ha
     assert report.refused == REFUSED[disk]
     assert report.answers == {SERVED: served - VISITS + before}
     # While it is full: records that could not be written are in memory, and those without a key are delivered from
-    # there. A limit on file sizes leaves free pages in the file, so the keys may have been checked by then.
-    seconds: list[dict[str, int]] = [{}] if disk == "small-disk" else [{}, {"duplicate": len(KEYED)}]
-    assert all(lane.delivered == 0 and lane.dropped in seconds for lane in report.full.values())
+    # there. A limit on file sizes leaves free pages in the file, so keys may have been checked by then.
+    checked = 0 if disk == "small-disk" else len(KEYED)
+    assert all(lane.delivered == 0 and lane.dropped.keys() <= {"duplicate"} for lane in report.full.values())
+    assert all(lane.dropped.get("duplicate", 0) <= checked for lane in report.full.values())
     assert all(lane.balanced for lane in report.full.values())
     assert all(0 < number <= VISITS + len(KEYED) for number in report.in_memory.values())
-    assert not report.flushed
+    assert not (report.flushed and disk == "small-disk")
     if happening == "serving":  # an open file can still be read
         assert not any("cannot be read" in (lane.last_error or "") for lane in report.full.values())
         captured = 2 * VISITS + len(KEYED)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from sessionsight.delivery.stores.errors import StoreUnavailable
+from sessionsight.delivery.stores.errors import StoreBusy, StoreUnavailable
 from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
 from sessionsight.delivery.stores.sqlite.schema import is_foreign
 from tests.core.delivery.kit import event, labels
 from tests.core.delivery.spool_processes import finish, start
 from tests.core.delivery.spools import LANE, claim, counts, enter, files, maintain, query, sqlite_spool
-from tests.support.server import Server
+from tests.support.server import PATIENCE, Server
 
 
 @pytest.fixture
@@ -30,6 +32,22 @@ def connection(path: Path) -> Iterator[SqliteConnection]:
     connection.write(lambda opened: opened.execute("CREATE TABLE shop (product)"), timeout=20)
     yield connection
     connection.close()
+
+
+def test_a_connection_that_another_thread_uses_is_busy(connection: SqliteConnection) -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def work(_: sqlite3.Connection) -> None:
+        inside.set()
+        assert leave.wait(PATIENCE)
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(connection.write, work, timeout=PATIENCE)
+        assert inside.wait(PATIENCE)
+        with pytest.raises(StoreBusy, match="another thread is writing"):
+            connection.write(lambda _: None, timeout=0)
+        leave.set()
+        writing.result()
 
 
 def test_a_checkpoint_empties_the_log(connection: SqliteConnection, path: Path) -> None:

@@ -455,6 +455,7 @@ def test_after_the_last_wait_of_a_process_only_records_in_memory_are_claimed(pat
     queue.begin_shutdown()
     assert queue.join(time.monotonic() + 20)
     enter(spool, [event("later")])
+    assert queue.depth()[0] == 0
     assert queue.claim(10, 10**6) == []
     assert counts(queue) == {"captured": 1, "pending": 1}
     queue.close()

@@ -163,8 +163,9 @@ def test_a_dead_vendor_does_not_affect_another(server: Server) -> None:
     assert tally(client.stats().lanes["dead"]) == {"captured": 1, "pending": 1}
 
 
-def test_a_request_with_inline_flush_delivers_by_itself(server: Server) -> None:
-    client = make_client(batches(server.url), flush="inline")
+def test_a_request_with_inline_flush_delivers_by_itself_even_after_a_failure(server: Server) -> None:
+    server.will(reply(503), reply(200))
+    client = make_client(batches(server.url), flush="inline", flush_timeout=PATIENCE, backoff_base=0.2)
     analytics = Analytics(RequestScope(client, Visit(user="user_1")))
     analytics.capture("a")
     analytics._scope.end_before_last_byte()
