@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from redis import Redis
 
-from tests.servers.server import BIN, END, need
-from tests.support.server import Server, free_port, until
+from tests.servers.server import BIN, END
+from tests.support.brokers import need_redis
+from tests.support.server import Server
 
 pytestmark = pytest.mark.servers
 
@@ -48,51 +48,41 @@ import sys
 from redis import Redis
 from rq import Queue, SimpleWorker, SpawnWorker, Worker
 
-redis = Redis(port=int(sys.argv[1]))
-queue = Queue(connection=redis)
-if sys.argv[3] == "early":
+url, name, kind, imported = sys.argv[1:]
+redis = Redis.from_url(url)
+queue = Queue(name, connection=redis)
+if imported == "early":
     import jobs
 for number in range(3):
-    queue.enqueue("jobs.charge", number)
-queue.enqueue("jobs.charge_many", list(range(3, 6)))
-queue.enqueue("jobs.charge_on_a_thread", 6)
+    queue.enqueue("jobs.charge", number, job_id=f"{name}-{number}")
+queue.enqueue("jobs.charge_many", list(range(3, 6)), job_id=f"{name}-3")
+queue.enqueue("jobs.charge_on_a_thread", 6, job_id=f"{name}-6")
 kinds = {"Worker": Worker, "SpawnWorker": SpawnWorker, "SimpleWorker": SimpleWorker}
-kinds[sys.argv[2]]([queue], connection=redis).work(burst=True)
+kinds[kind]([queue], name=f"{name}-worker", connection=redis).work(burst=True)
 """
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[int]:
-    """The port of a Redis server of the test's own."""
-    need("rq", importlib.util.find_spec("rq"), "pip install rq")
-    program = shutil.which("redis-server")
-    need("redis-server", program, "apt-get install redis-server")
-    port = free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    process = subprocess.Popen([str(program), *options], cwd=tmp_path, stdout=subprocess.DEVNULL)
-
-    def answers() -> bool:
-        with socket.socket() as connection:
-            return connection.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        until(answers, "Redis answers")
-        yield port
-    finally:
-        process.kill()
-        process.wait(END)
+def queue() -> Iterator[tuple[str, str]]:
+    """The URL of Redis, and the name of a queue of the test's own."""
+    url, name = need_redis(), f"test-{uuid4().hex[:12]}"
+    yield url, name
+    with Redis.from_url(url) as redis:
+        for key in redis.scan_iter(f"*{name}*"):
+            redis.delete(key)
+        redis.srem("rq:queues", f"rq:queue:{name}")
 
 
 @pytest.mark.parametrize(
     ("worker", "imported"),
     [("Worker", "early"), ("Worker", "in the job"), ("SpawnWorker", "in the job"), ("SimpleWorker", "early")],
 )
-def test_what_jobs_capture_arrives(worker: str, imported: str, redis: int, tmp_path: Path) -> None:
+def test_what_jobs_capture_arrives(worker: str, imported: str, queue: tuple[str, str], tmp_path: Path) -> None:
     (tmp_path / "jobs.py").write_text(JOBS, "utf-8")
     (tmp_path / "work.py").write_text(WORK, "utf-8")
     with Server() as vendor:
         subprocess.run(
-            [sys.executable, "work.py", str(redis), worker, imported],
+            [sys.executable, "work.py", *queue, worker, imported],
             cwd=tmp_path,
             env={
                 "PATH": f"{BIN}:{os.environ.get('PATH', '')}",
