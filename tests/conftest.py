@@ -1,6 +1,7 @@
 """Fixtures of every test: no real network, no keys from outside, asyncio unless a test says trio."""
 
 import gc
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -35,6 +36,15 @@ def pytest_collection_finish() -> None:
 def anyio_backend() -> str:
     """The event loop of `async def` tests; override it where trio matters too."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _level_of_the_root_logger() -> Iterator[None]:
+    """Reset it for tests that look at the log: workers of Celery and apps of Litestar that other tests run set it."""
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    yield
+    root.setLevel(logging.WARNING)
 
 
 @pytest.fixture(autouse=True)

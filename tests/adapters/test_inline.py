@@ -224,8 +224,16 @@ async def test_a_view_of_django_on_asgi_whose_exception_is_passed_on(view: Any, 
     async def send(message: Any) -> None:
         raise AssertionError("there is no response")
 
-    with site(inline, view, DEBUG_PROPAGATE_EXCEPTIONS=True), pytest.raises(Failed):
-        await ASGIHandler()({**scope(), "path": f"/{view.__name__}/"}, Receive(), send)
+    class Handler(ASGIHandler):
+        async def read_body(self, receive: Any) -> Any:
+            self.body = await super().read_body(receive)
+            return self.body
+
+    with site(inline, view, DEBUG_PROPAGATE_EXCEPTIONS=True):
+        handler = Handler()
+        with pytest.raises(Failed):
+            await handler({**scope(), "path": f"/{view.__name__}/"}, Receive(), send)
+    handler.body.close()  # Django leaves it open
     assert inline.arrived == ["seen"]
 
 
