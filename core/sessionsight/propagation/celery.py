@@ -65,10 +65,8 @@ def _start(task: Any, **_: object) -> None:
     request = task.request
     if task.app not in _apps or request.is_eager:  # an eager task is a call by its publisher, with its analytics
         return
-    # Protocol 1 has the headers in an attribute of their own, protocol 2 among the other attributes.
-    carrier = request.get(KEY) or (request.headers or {}).get(KEY)
     running = ExitStack()
-    running.enter_context(job(carrier))
+    running.enter_context(job(request.get(KEY)))
     setattr(request, _RUNNING, running)
 
 

@@ -10,13 +10,14 @@ from celery import Celery, signals  # type: ignore[import-untyped]
 from celery.exceptions import Ignore, Reject  # type: ignore[import-untyped]
 
 import sessionsight
+from sessionsight import Analytics
 from sessionsight.capture.current import get_current
 from sessionsight.propagation.celery import connect
 from tests.core.propagation.reports import configure, report
 from tests.support.server import until
 
-HEADERS: dict[str, dict[str, Any] | None] = {}
-"""The own headers of the messages of `look`, in the process of the worker."""
+LOOKED: dict[str, tuple[dict[str, Any] | None, Analytics | None]] = {}
+"""The own headers of the messages of `look`, and the analytics that were set for it, in the process of the worker."""
 
 
 def make_app(broker: str, backend: str, name: str) -> Celery:
@@ -42,7 +43,7 @@ def make_app(broker: str, backend: str, name: str) -> Celery:
 
     @app.task(name="look", shared=False, bind=True)  # type: ignore[untyped-decorator]
     def look(self: Any, token: str) -> None:
-        HEADERS[token] = self.request.headers
+        LOOKED[token] = (self.request.headers, get_current())
 
     @app.task(name="collect", shared=False)  # type: ignore[untyped-decorator]
     def collect(results: list[str], token: str) -> None:

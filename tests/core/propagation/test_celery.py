@@ -17,12 +17,14 @@ import redis
 from celery import Celery, chain, chord, group  # type: ignore[import-untyped]
 from celery.beat import Scheduler  # type: ignore[import-untyped]
 from celery.contrib.testing.worker import start_worker  # type: ignore[import-untyped]
+from flask import Flask
 
 import sessionsight
 from sessionsight import TrackingContext
 from sessionsight.propagation.celery import connect, disconnect
 from sessionsight.testing import record
-from tests.core.propagation.celery_app import HEADERS, make_app
+from sessionsight_flask import SessionSight
+from tests.core.propagation.celery_app import LOOKED, make_app
 from tests.core.propagation.reports import Shop, carrier_of, context_of
 from tests.support.brokers import REDIS_URL, need_rabbitmq, need_redis
 from tests.support.server import PATIENCE, Server, until
@@ -224,6 +226,27 @@ def test_an_eager_task_is_a_part_of_the_request_that_calls_it() -> None:
     assert [event.context for event in recorded.events if event.name == "seen"] == [context_of("s-1")]
 
 
+def test_a_task_of_a_flask_app_has_the_visitor_of_the_request_that_publishes_it(
+    sites: Callable[[str], Site], token: str
+) -> None:
+    shop = sites("solo, Redis")
+    web = Flask("shop")
+    destinations = {"analyse": {"public_key": "pk_live_1", "host": shop.vendor.url}}
+    web.config.update(SESSIONSIGHT_DESTINATIONS=destinations, SESSIONSIGHT_USER=lambda _: "user-1")
+    SessionSight(web)
+
+    @web.post("/pay")
+    def pay() -> str:
+        shop.app.send_task("see", (token,))
+        return "paid"
+
+    browser = web.test_client()
+    browser.set_cookie("ss_sid", token)
+    assert browser.post("/pay").text == "paid"
+    [carrier] = shop.carriers(1, token)
+    assert (carrier["ss_sid"], carrier["ss_user_id"], carrier["ss_page_path"]) == (token, "user-1", "/pay")
+
+
 def test_a_task_that_is_terminated_delivers_and_leaves_no_context_to_the_next(
     sites: Callable[[str], Site], tmp_path: Path, token: str
 ) -> None:
@@ -259,8 +282,8 @@ def test_a_worker_that_stops_delivers_what_its_tasks_have_captured(
 def test_without_a_client_tasks_run_without_analytics(sites: Callable[[str], Site], token: str) -> None:
     app = sites("solo, Redis").app
     app.send_task("look", (token,))
-    until(lambda: token in HEADERS, "the task has run")
-    assert HEADERS[token] is None
+    until(lambda: token in LOOKED, "the task has run")
+    assert LOOKED[token] == (None, None)
 
 
 def test_an_app_that_is_not_connected_is_left_alone(sites: Callable[[str], Site], token: str) -> None:
@@ -271,8 +294,8 @@ def test_an_app_that_is_not_connected_is_left_alone(sites: Callable[[str], Site]
     try:
         with client.scope(context_of(token)):
             app.send_task("look", (token,))
-        until(lambda: token in HEADERS, "the task has run")
+        until(lambda: token in LOOKED, "the task has run")
     finally:
         connect(app)
         connect(app)
-    assert HEADERS[token] is None
+    assert LOOKED[token] == (None, None)
