@@ -218,6 +218,7 @@ def test_a_view_of_django_that_raises(passed_on: bool, inline: Recorder) -> None
     assert inline.arrived == ["seen"]
 
 
+@pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")  # the body, which Django leaves open then
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("view", [raises, async_raises])
 async def test_a_view_of_django_on_asgi_whose_exception_is_passed_on(view: Any, inline: Recorder) -> None:
