@@ -6,6 +6,7 @@ The vendor is asked for an hour, so that a request that waits for another one's 
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -236,6 +237,7 @@ async def test_a_view_of_django_on_asgi_whose_exception_is_passed_on(view: Any, 
             await handler({**scope(), "path": f"/{view.__name__}/"}, Receive(), send)
     handler.body.close()  # Django leaves it open
     assert inline.arrived == ["seen"]
+    gc.collect()
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -125,6 +126,7 @@ def test_while_the_file_cannot_be_read_no_row_counts_as_another_processs(tmp_pat
 
 @pytest.mark.processes
 @pytest.mark.measured_processes
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc to wait for quiet")
 def test_a_child_of_a_child_that_c_code_forked_does_not_use_its_grandparents_connection(path: Path) -> None:
     script = """
 from sessionsight.delivery.stores.errors import StoreUnavailable
