@@ -7,6 +7,7 @@ logs of `response.request` do not contain the ids. Neither imports a library: bo
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from itertools import count
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
@@ -15,6 +16,9 @@ from sessionsight.propagation.headers import Propagation
 __all__ = ["propagate", "propagating_transport"]
 
 _Transport = TypeVar("_Transport")
+
+# Tells the hooks of a process apart; the `id` of one that is gone may be another's.
+_numbers = count()
 
 
 def propagate(*hosts: str) -> Callable[..., Any]:
@@ -58,10 +62,11 @@ def propagating_transport(transport: _Transport, *hosts: str) -> _Transport:
 class _EventHook:
     def __init__(self, propagation: Propagation) -> None:
         self._propagation = propagation
+        self._mark = f"sessionsight-{next(_numbers)}"
 
     def __call__(self, request: Any) -> _Done:
         """Add the ids to a request that is about to be sent. The result may be awaited, as an `AsyncClient` does."""
-        headers, mark = request.headers, f"sessionsight-{id(self)}"
+        headers, mark = request.headers, self._mark
         # httpx copies headers and extensions to the request that follows a redirect, but not the Cookie header. The
         # caller may also send a request again, for another visitor.
         for name, (before, value) in request.extensions.get(mark, {}).items():
