@@ -57,6 +57,7 @@ test: $(READY) ## Run all tests and check the coverage
 	$(BIN)/coverage run -m pytest -n $(JOBS) --dist worksteal --ignore=tests/typing $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+	$(BIN)/coverage report --include='core/*' --fail-under=100
 
 test-quick: $(READY) ## Run the tests of core and adapters that start no process, without coverage
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not processes' tests/core tests/adapters $(ARGS)
