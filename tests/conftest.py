@@ -39,12 +39,17 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
-def _level_of_the_root_logger() -> Iterator[None]:
-    """Reset it for tests that look at the log: workers of Celery and apps of Litestar that other tests run set it."""
+def _root_logger_of_pytest() -> Iterator[None]:
+    """Reset the root logger, which workers of Celery and apps of Litestar configure, for tests that look at the log."""
+    _reset_root_logger()
+    yield
+    _reset_root_logger()
+
+
+def _reset_root_logger() -> None:
     root = logging.getLogger()
     root.setLevel(logging.WARNING)
-    yield
-    root.setLevel(logging.WARNING)
+    root.handlers = [handler for handler in root.handlers if type(handler).__module__ == "_pytest.logging"]
 
 
 @pytest.fixture(autouse=True)
