@@ -140,26 +140,35 @@ def test_a_task_has_the_context_and_the_user_of_its_publisher(shop: Site, token:
 
 
 def test_a_task_by_protocol_1_has_the_context_of_its_publisher(shop: Site, token: str) -> None:
-    shop.app.conf.task_protocol = 1
+    app = make_app(shop.app.conf.broker_url, "cache+memory://", shop.app.main)  # an app keeps its first protocol
+    app.conf.task_protocol = 1
     try:
         with sessionsight.scope(context_of(token)):
-            number = publish_each_way(shop.app, token)
-            shop.app.tasks["twice"].delay(token)
+            number = publish_each_way(app, token)
+            app.tasks["twice"].delay(token)
     finally:
-        shop.app.conf.task_protocol = 2
+        disconnect(app)
+        app.close()
     assert shop.carriers(number + 2, token) == [carrier_of(token)] * (number + 2)
 
 
-def test_every_task_of_a_workflow_has_the_context_of_its_publisher(shop: Site, token: str) -> None:
+@pytest.mark.parametrize(("kind", "number"), [("chain", 3), ("group", 2), ("chord", 3), ("link", 2)])
+def test_every_task_of_a_workflow_has_the_context_of_its_publisher(
+    kind: str, number: int, shop: Site, token: str
+) -> None:
     see, collect = shop.app.tasks["see"], shop.app.tasks["collect"]
+    step = see.si(token)
+    workflows = {
+        "chain": lambda: chain(step, step, step).delay(),
+        "group": lambda: group(step, step).delay(),
+        "chord": lambda: chord([step, step], collect.s(token)).delay(),
+        "link": lambda: see.apply_async((token,), link=step),
+    }
     with sessionsight.scope(context_of(token)):
-        chain(see.si(token), see.si(token), see.si(token)).delay()
-        group(see.si(token), see.si(token)).delay()
-        chord([see.si(token), see.si(token)], collect.s(token)).delay()
-        see.apply_async((token,), link=see.si(token))
-    events = shop.wait_for(10, token)
-    assert [event["carrier"] for event in events] == [carrier_of(token)] * 10
-    assert [event["results"] for event in events if "results" in event] == [[token, token]]
+        workflows[kind]()
+    events = shop.wait_for(number, token)
+    assert [event["carrier"] for event in events] == [carrier_of(token)] * number
+    assert [event["results"] for event in events if "results" in event] == [[token, token]] * (kind == "chord")
 
 
 def test_a_retry_has_the_context_of_the_first_attempt(shop: Site, token: str) -> None:
