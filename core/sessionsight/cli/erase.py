@@ -21,8 +21,8 @@ __all__ = ["command"]
 def command(user_id: str, app: str | None, django_settings: str | None, timeout: float, *, as_json: bool) -> None:
     """Delete a user permanently at the vendors that have a request for it, and from the queues.
 
-    USER_ID is the app's own id of the user. Exits with 1 if a vendor has not deleted the user; repeat the command
-    then. Records in the memory of other processes are not dropped.
+    USER_ID is the app's own id of the user. Exits with 1 if a vendor's request has failed; repeat the command then.
+    Records in the memory of other processes are not dropped.
     """
     report(lambda: _findings(resolve_target(app, django_settings).client, user_id, timeout), as_json=as_json)
 
