@@ -155,7 +155,7 @@ class FlagCircuit:
                 return PendingCall.answered(empty)
             self._in_flight += 1
         timeout = self.destination.flags_timeout
-        late = Verdict(action=Action.UNKNOWN, message=f"no answer within {timeout:g} s")
+        late = Verdict(action=Action.UNKNOWN, message=f"no answer within {timeout:g} s (flags_timeout)")
         pending: PendingCall[_Answer] = PendingCall(
             time.monotonic() + timeout, lambda call: self._resolve(call, empty, late)
         )

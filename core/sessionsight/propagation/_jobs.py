@@ -6,16 +6,23 @@ from contextlib import nullcontext
 
 from sessionsight.capture.context_managers import Scope
 from sessionsight.capture.current import current
-from sessionsight.errors import NoClientError
+from sessionsight.errors import ConfigurationError, NoClientError, describe
 from sessionsight.log import logger
 from sessionsight.process import get_client
 from sessionsight.request.carrier import Metadata
 from sessionsight.request.context import TrackingContext
 
-__all__ = ["KEY", "current_carrier", "job"]
+__all__ = ["KEY", "check_target", "current_carrier", "job"]
 
 KEY = "sessionsight"
 """The name of the header, or of the entry in a job's metadata, whose value is the carrier."""
+
+
+def check_target(target: object, *kinds: type) -> None:
+    """Raise `ConfigurationError` if what was passed to `connect` is of no such type."""
+    if not isinstance(target, kinds):
+        names = " or ".join(f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in kinds)
+        raise ConfigurationError(f"connect() takes an object of the type {names}, not {describe(target)}")
 
 
 def current_carrier() -> dict[str, str] | None:

@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 from celery import Celery, signals  # type: ignore[import-untyped]
 
-from sessionsight.propagation._jobs import KEY, current_carrier, job
+from sessionsight.propagation._jobs import KEY, check_target, current_carrier, job
 
 __all__ = ["connect", "disconnect"]
 
@@ -34,7 +34,11 @@ def connect(app: Celery) -> None:
 
     Args:
         app: The app. If it is connected already, nothing changes.
+
+    Raises:
+        ConfigurationError: It is not an app.
     """
+    check_target(app, Celery)
     _apps.add(app)
     # `before_task_publish` does not tell the app, and the ids must not get to the broker of another one.
     app.send_task = MethodType(_send_task, app)

@@ -14,7 +14,7 @@ from typing import Any
 
 from dramatiq import Broker, Message, MessageProxy, Middleware, get_broker
 
-from sessionsight.propagation._jobs import KEY, current_carrier, job
+from sessionsight.propagation._jobs import KEY, check_target, current_carrier, job
 
 __all__ = ["connect", "disconnect"]
 
@@ -31,8 +31,12 @@ def connect(broker: Broker | None = None) -> None:
 
     Args:
         broker: By default Dramatiq's global broker. If it is connected already, nothing changes.
+
+    Raises:
+        ConfigurationError: It is not a broker.
     """
     broker = broker or get_broker()
+    check_target(broker, Broker)
     if not any(isinstance(middleware, _Propagation) for middleware in broker.middleware):
         # First, so that its end comes last: after the time limit, and after retries and pipelines have sent messages.
         broker.middleware.insert(0, _Propagation())

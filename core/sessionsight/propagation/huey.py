@@ -13,7 +13,7 @@ from typing import Any
 
 from huey import Huey  # type: ignore[import-untyped]
 
-from sessionsight.propagation._jobs import KEY, current_carrier, job
+from sessionsight.propagation._jobs import KEY, check_target, current_carrier, job
 
 __all__ = ["connect", "disconnect"]
 
@@ -35,7 +35,11 @@ def connect(huey: Huey) -> None:
 
     Args:
         huey: The instance. If it is connected already, nothing changes.
+
+    Raises:
+        ConfigurationError: It is not an instance of `Huey`.
     """
+    check_target(huey, Huey)
     vars(huey).update({name: MethodType(method, huey) for name, method in _METHODS.items()})
 
 

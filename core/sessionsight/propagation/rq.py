@@ -15,7 +15,7 @@ from rq.worker import BaseWorker
 
 from sessionsight.delivery.lifecycle import may_skip_exit_handlers
 from sessionsight.errors import ConfigurationError, describe
-from sessionsight.propagation._jobs import KEY, current_carrier, job
+from sessionsight.propagation._jobs import KEY, check_target, current_carrier, job
 
 __all__ = ["TrackedJob", "connect", "disconnect"]
 
@@ -57,9 +57,12 @@ def connect(*targets: Target) -> None:
             class of their own. If one is connected already, nothing changes.
 
     Raises:
-        ConfigurationError: One has a job class that does not derive from `TrackedJob`.
+        ConfigurationError: One is neither a queue nor a worker, or has a job class that does not derive from
+            `TrackedJob`.
     """
     for target in targets:
+        if not (isinstance(target, type) and issubclass(target, Queue | BaseWorker)):
+            check_target(target, Queue, BaseWorker)
         if target.job_class is Job:
             target.job_class = TrackedJob
         elif not issubclass(target.job_class, TrackedJob):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import NoReturn
 
 import pytest
@@ -65,3 +66,21 @@ def test_the_context_ends_with_a_job_that_fails(client: sessionsight.Client) -> 
     with pytest.raises(ValueError, match="failed"):
         fail()
     assert sessionsight.current().context.user_id is None
+
+
+@pytest.mark.parametrize(
+    ("runner", "expected"),
+    [
+        ("celery", "celery.Celery"),
+        ("dramatiq", "dramatiq.Broker"),
+        ("huey", "huey.Huey"),
+        ("rq", "rq.Queue or rq.BaseWorker"),
+    ],
+)
+@pytest.mark.parametrize("target", ["redis://127.0.0.1/0", str])
+def test_connect_names_the_type_that_it_takes(runner: str, expected: str, target: object) -> None:
+    connect = importlib.import_module(f"sessionsight.propagation.{runner}").connect
+    with pytest.raises(
+        sessionsight.ConfigurationError, match=rf"connect\(\) takes an object of the type {expected}, not "
+    ):
+        connect(target)
