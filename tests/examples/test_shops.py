@@ -24,12 +24,12 @@ def demo(request: pytest.FixtureRequest) -> Iterator[Demo]:
     demo.interrupt()
 
 
-@pytest.mark.parametrize("shop", SHOPS)
-def test_the_demo_checks_itself(shop: str) -> None:
-    command = [sys.executable, str(DEMO), "--shop", shop, "--check"]
+def test_the_demo_checks_itself() -> None:
+    # The other shops are checked by `make demo-check`, and visited by the tests below.
+    command = [sys.executable, str(DEMO), "--shop", "flask", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith(f"{shop}: arrived at analyse 12, saytics 12, sessionsight 4, signal 11")
+    assert done.stdout.startswith("flask: arrived at analyse 12, saytics 12, sessionsight 4, signal 11")
 
 
 @pytest.mark.browser
