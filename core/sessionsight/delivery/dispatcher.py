@@ -240,8 +240,9 @@ class Dispatcher:
     def _apply_verdict(self, job: Job, verdict: Verdict, reply: VendorResponse | None, now: float) -> None:
         verdict = redact_secrets(verdict, self._destination)
         status = reply.status if reply else None
-        if self._at_most_once and verdict.action not in {Action.DELIVERED, Action.UNKNOWN}:
-            self._queue.clear_in_flight(job.entries)
+        resolved = {Action.DELIVERED, Action.UNKNOWN} if self._at_most_once else {Action.DELIVERED}
+        if verdict.action not in resolved:
+            self._queue.clear_in_flight(job.entries, durably=self._at_most_once)
         match verdict.action:
             case Action.DELIVERED:
                 self._deliver(job, verdict, status, now)

@@ -143,7 +143,7 @@ class Lane:
             inline_deadline: The same, where no thread can be started and the calling thread delivers.
         """
         if not self._queue.pending:
-            return True
+            return self._queue.join(deadline)  # at shutdown it also prevents further calls
         if not self._wake_thread():
             return self._run_inline(inline_deadline, wait_for_retries=True)
         return self._queue.join(deadline)

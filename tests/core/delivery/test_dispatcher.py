@@ -686,7 +686,7 @@ class Marks(MemoryQueue):
             self.marked.update(labels(held))
         return held
 
-    def clear_in_flight(self, entries: Sequence[QueuedRecord]) -> None:
+    def clear_in_flight(self, entries: Sequence[QueuedRecord], *, durably: bool) -> None:
         self.marked.difference_update(labels(entries))
 
 

@@ -133,7 +133,7 @@ def test_the_in_flight_flag_can_be_set_cleared_and_set_again(make: MakeSpool) ->
     claimed = claim(queue, 1)
 
     assert queue.mark_in_flight(claimed, durably=True) == claimed
-    queue.clear_in_flight(claimed)
+    queue.clear_in_flight(claimed, durably=True)
     assert queue.mark_in_flight(claimed, durably=True) == claimed
     queue.ack(claimed)
 

@@ -384,7 +384,7 @@ def test_outcomes_are_written_once_the_disk_has_space(path: Path, spools: list[S
         assert queue.mark_in_flight([a], durably=True) is None
         queue.ack([a])
         queue.dead_letter([letter(b)])
-        queue.clear_in_flight([c])
+        queue.clear_in_flight([c], durably=True)
         other.execute("ROLLBACK")
 
     maintain(spool)

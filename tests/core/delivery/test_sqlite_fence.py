@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sessionsight.capture.records import DropReason
 from sessionsight.client import Client
 from sessionsight.delivery.stores.sqlite import stats
 from sessionsight.delivery.stores.sqlite.database_files import FILE_SUFFIXES
@@ -169,7 +170,7 @@ def test_a_pending_write_does_not_clear_a_later_in_flight_flag(make: MakeSpool, 
     spool.clock.skips_pauses = True
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        queue.clear_in_flight(claimed)
+        queue.clear_in_flight(claimed, durably=True)
         assert queue.mark_in_flight(claimed, durably=True) is None
         other.execute("ROLLBACK")
 
@@ -179,15 +180,17 @@ def test_a_pending_write_does_not_clear_a_later_in_flight_flag(make: MakeSpool, 
     assert in_flight(path) == 1
 
 
-def test_shutdown_waits_for_a_goal_in_flight_that_was_captured_after_it_began(
-    make: MakeSpool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("arrives", [True, False])
+@pytest.mark.parametrize("durably", [True, False])
+def test_shutdown_waits_for_a_record_in_flight_that_was_captured_after_it_began(
+    make: MakeSpool, monkeypatch: pytest.MonkeyPatch, durably: bool, arrives: bool
 ) -> None:
-    """No more records are claimed then, because their calls would be cut off."""
+    """No more records are claimed then, because their calls would be cut off, and another process would repeat them."""
     spool = make()
     queue = spool.lane(LANE)
     enter(spool, [goal("g"), goal("h")])
     claimed, prepared = claim(queue, 1), claim(queue, 1)
-    assert queue.mark_in_flight(claimed, durably=True) == claimed
+    assert queue.mark_in_flight(claimed, durably=durably) == claimed
     monkeypatch.setattr(stats, "last_id", lambda connection: 0)  # all records were captured after shutdown began
     ended: list[bool] = []
     queue.begin_shutdown()
@@ -200,14 +203,31 @@ def test_shutdown_waits_for_a_goal_in_flight_that_was_captured_after_it_began(
         assert time.monotonic() < deadline
         time.sleep(0.001)
     assert queue.claim(1, 1) == []
-    assert queue.mark_in_flight(prepared, durably=True) == []
+    assert queue.mark_in_flight(prepared, durably=durably) == []
     assert ending.is_alive()
-    queue.ack(claimed)
+    if arrives:
+        queue.ack(claimed)
+    else:
+        queue.clear_in_flight(claimed, durably=durably)
     ending.join(PATIENCE)
     assert ended == [True]
     queue.close()
     spool.close()
-    assert labels(claim(make().lane(LANE), 1)) == ["h"]
+    assert labels(claim(make().lane(LANE), 2)) == (["h"] if arrives else ["g", "h"])
+
+
+def test_a_call_that_lacks_a_record_is_not_in_flight(make: MakeSpool) -> None:
+    """It is prepared again without that record; shutdown must not wait for it."""
+    spool = make()
+    queue = spool.lane(LANE)
+    enter(spool, [event("a"), event("b")])
+    a, b = claim(queue, 2)
+    queue.drop([b], DropReason.ERASED)
+
+    assert queue.mark_in_flight([a, b], durably=False) == [a]
+    assert queue._claims.in_flight == 0
+    assert queue.mark_in_flight([a], durably=False) == [a]
+    assert queue._claims.in_flight == 1
 
 
 # --- a file that is replaced ----------------------------------------------------------------------
@@ -223,7 +243,7 @@ def test_claimed_records_of_a_deleted_file_are_enqueued_in_the_new_one(make: Mak
         Path(f"{path}{side}").rename(f"{path.parent}/moved.db{side}")
 
     maintain(spool)
-    queue.clear_in_flight(claimed[1:2])
+    queue.clear_in_flight(claimed[1:2], durably=True)
 
     assert queue.mark_in_flight(claimed, durably=True) == []
     assert sorted(labels(claim(queue, 3))) == ["claimed", "comes back", "e"]

@@ -106,7 +106,7 @@ class Processes(RuleBasedStateMachine):
             self.sent[lane, entry.record.random] += 1
             assert self.sent[lane, entry.record.random] == 1, "sent twice"
         if back:
-            queue.clear_in_flight(sent)
+            queue.clear_in_flight(sent, durably=True)
             self.sent.subtract((lane, entry.record.random) for entry in sent)
 
     @rule()

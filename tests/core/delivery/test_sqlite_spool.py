@@ -119,7 +119,7 @@ def test_records_in_flight_of_a_dead_process_become_dead_letters(path: Path) -> 
     enter(dead, [goal("sent"), goal("came back"), goal("claimed")])
     sent, came_back, _ = claim(dead.lane(LANE), 3)
     dead.lane(LANE).mark_in_flight([sent, came_back], durably=True)
-    dead.lane(LANE).clear_in_flight([came_back])
+    dead.lane(LANE).clear_in_flight([came_back], durably=True)
 
     abandon(dead)
     alive.maintain()

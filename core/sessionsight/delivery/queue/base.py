@@ -55,8 +55,13 @@ class LaneQueue(Protocol):
             them may be sent.
         """
 
-    def clear_in_flight(self, entries: Sequence[QueuedRecord]) -> None:
-        """Clear the in-flight flag of entries that certainly have not arrived."""
+    def clear_in_flight(self, entries: Sequence[QueuedRecord], *, durably: bool) -> None:
+        """Report that entries are no longer in flight, and not resolved either.
+
+        Args:
+            entries: The entries of a call.
+            durably: As it was given to `mark_in_flight`.
+        """
 
     def ack(self, entries: Sequence[QueuedRecord]) -> None:
         """Remove delivered entries."""

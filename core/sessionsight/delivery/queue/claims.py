@@ -26,6 +26,8 @@ class Claims:
         # Handle to entry, unless it is in flight.
         self._held: dict[int, QueuedRecord] = {}
         self._in_flight: set[int] = set()
+        # Handles of entries in flight that the store has not marked, because they may be sent twice.
+        self._unmarked: set[int] = set()
         self._epoch = 0
         self._closed = False
 
@@ -36,8 +38,8 @@ class Claims:
 
     @property
     def in_flight(self) -> int:
-        """The number of entries that are marked as in flight."""
-        return len(self._in_flight)
+        """The number of entries that are in flight."""
+        return len(self._in_flight) + len(self._unmarked)
 
     def add(self, entries: Sequence[QueuedRecord]) -> None:
         """Add entries that were claimed."""
@@ -65,6 +67,16 @@ class Claims:
                 return []
             return [entry for entry in entries if not entry.handle or self._is_held(entry)]
 
+    def begin_unmarked(self, entries: Sequence[QueuedRecord]) -> None:
+        """Add entries in flight that the store does not mark. They are still held."""
+        with self._lock:
+            self._unmarked.update(entry.handle for entry in entries)
+
+    def end_unmarked(self, entries: Sequence[QueuedRecord]) -> None:
+        """Remove entries that are no longer in flight, and not resolved."""
+        with self._lock:
+            self._unmarked.difference_update(entry.handle for entry in entries)
+
     def mark_in_flight(self, entries: Sequence[QueuedRecord], handles: Collection[int], *, epoch: int) -> None:
         """Mark handles as in flight that were marked in the store in this epoch. The other entries are not held."""
         with self._lock:
@@ -90,6 +102,7 @@ class Claims:
             for entry in entries:
                 self._held.pop(entry.handle, None)
                 self._in_flight.discard(entry.handle)
+                self._unmarked.discard(entry.handle)
 
     def switch_epoch(self, epoch: int) -> list[QueuedRecord]:
         """Set the store's epoch. If it has changed, end all claims.
@@ -120,6 +133,7 @@ class Claims:
         self._prefetched.clear()
         self._held.clear()
         self._in_flight.clear()
+        self._unmarked.clear()
 
 
 class ReadyHint:

@@ -123,12 +123,16 @@ class DurableLaneQueue:
         """
         held = self._claims.still_held(entries)
         stored, in_memory = split_stored(held)
-        if not durably or not stored:
+        if not stored:
             return held
         try:
             with self._transfer_lock:
                 if self._draining:
                     return in_memory
+                if not durably:
+                    if len(held) == len(entries):  # otherwise they are not sent in this call
+                        self._claims.begin_unmarked(stored)
+                    return held
                 self._write_outcomes()  # an older one may clear the same flag
                 epoch, marked = self._store.mark_in_flight(self.name, stored, timeout=self._busy_timeout)
                 self._claims.mark_in_flight(stored, marked, epoch=epoch)
@@ -137,9 +141,13 @@ class DurableLaneQueue:
             return None
         return [entry for entry in held if not entry.handle or entry.handle in marked]
 
-    def clear_in_flight(self, entries: Sequence[QueuedRecord]) -> None:
-        """Clear the in-flight flag of entries that certainly have not arrived."""
+    def clear_in_flight(self, entries: Sequence[QueuedRecord], *, durably: bool) -> None:
+        """Report that entries are no longer in flight, and not resolved either. A stored flag is cleared."""
         stored, _ = split_stored(entries)
+        if not durably:
+            self._claims.end_unmarked(stored)
+            self._notify()
+            return
         if not stored or self._closed:
             return
         lost = self._claims.clear_in_flight(stored)

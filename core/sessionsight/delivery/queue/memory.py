@@ -122,7 +122,7 @@ class MemoryQueue:
         with self._lock:
             return () if self._closed else entries
 
-    def clear_in_flight(self, entries: Sequence[QueuedRecord]) -> None:
+    def clear_in_flight(self, entries: Sequence[QueuedRecord], *, durably: bool) -> None:
         """Do nothing: the flag is not stored."""
 
     def requeue(self, entries: Sequence[QueuedRecord]) -> None:
