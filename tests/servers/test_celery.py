@@ -91,6 +91,13 @@ def are_done(tokens: Iterable[str], folder: Path) -> None:
     until(lambda: all((folder / "done" / token).exists() for token in tokens), "all tasks are done")
 
 
+def recycled(folder: Path) -> int:
+    """Return the number of children that have done all of their ten tasks."""
+    tasks = Counter(file.read_text() for file in (folder / "done").iterdir())
+    unknown = tasks[""]  # files that are being written
+    return -1 if unknown else sum(number == 10 for number in tasks.values())
+
+
 def arrived(vendor: Server) -> Counter[str]:
     return Counter(event["properties"]["token"] for request in vendor.requests for event in request.json["events"])
 
@@ -101,6 +108,9 @@ def test_children_that_are_recycled_deliver_from_memory(vendor: Server, tmp_path
     publish("visit", tokens, tmp_path, variables)
     with worker(tmp_path, variables, "--max-tasks-per-child", "10"):
         are_done(tokens, tmp_path)
+        # A child that is forked while the parent writes its last words may hang in Python's locks, and the parent with
+        # it, so the worker is not stopped while it replaces children.
+        until(lambda: len(list((tmp_path / "children").iterdir())) == 2 + recycled(tmp_path), "children are replaced")
 
     assert arrived(vendor) == Counter(tokens)
 

@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from celery import Celery  # type: ignore[import-untyped]
+from celery import Celery, signals  # type: ignore[import-untyped]
 
 import sessionsight
 from tests.servers.apps.options import OPTIONS
@@ -14,6 +14,8 @@ BROKER = Path("broker")
 BROKER.mkdir(exist_ok=True)
 DONE = Path("done")
 DONE.mkdir(exist_ok=True)
+CHILDREN = Path("children")
+CHILDREN.mkdir(exist_ok=True)
 
 app = Celery("shop", broker="filesystem://")
 app.conf.update(
@@ -30,6 +32,12 @@ app.conf.update(
 )
 client = sessionsight.configure(**OPTIONS)
 
+
+@signals.worker_process_init.connect  # type: ignore[untyped-decorator]
+def note_child(**_: object) -> None:
+    (CHILDREN / str(os.getpid())).touch()
+
+
 if os.environ.get("CAPTURE_IN_PARENT"):
     client.analytics.capture("captured", {"token": f"parent {os.getpid()}"}, user_id="user_1")
 
@@ -37,7 +45,7 @@ if os.environ.get("CAPTURE_IN_PARENT"):
 @app.task  # type: ignore[untyped-decorator]
 def visit(token: str) -> None:
     client.analytics.capture("captured", {"token": token}, user_id="user_1")
-    (DONE / token).touch()
+    (DONE / token).write_text(str(os.getpid()))
 
 
 @app.task  # type: ignore[untyped-decorator]
