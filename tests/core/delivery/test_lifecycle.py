@@ -394,9 +394,11 @@ def handle(number, frame):
     global handled
     handled += 1
     capture(client, "from the handler")
+    # Started again here, because handlers within handlers would exceed the recursion limit of a busy machine.
+    signal.setitimer(signal.ITIMER_REAL, 0.0003)
 
 signal.signal(signal.SIGALRM, handle)
-signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+signal.setitimer(signal.ITIMER_REAL, 0.0003)
 mine = 0
 while handled < 300:
     mine += 1
