@@ -150,7 +150,7 @@ def test_a_retry_has_the_context_of_the_first_attempt(shop: Shop) -> None:
     assert shop.carriers("failed") == [carrier_of("s-1")] * 3
 
 
-@pytest.mark.parametrize("actor", ["overrun"])
+@pytest.mark.parametrize("actor", ["overrun", "overrun_async"])
 def test_what_an_actor_has_captured_before_its_time_limit_is_delivered(actor: str, shop: Shop) -> None:
     with sessionsight.scope(context_of("s-1")):
         shop.send(actor, "overran")
