@@ -11,11 +11,11 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -37,6 +37,10 @@ __all__ = [
     "TransportError",
     "compress",
 ]
+
+
+# Of a lane's transport: for instance goals, refunded goals, and feedback.
+_MAX_TARGETS = 8
 
 
 class TransportError(Exception):
@@ -118,8 +122,9 @@ class _Pool:
     while a thread still reads from it.
     """
 
-    def __init__(self, transport: Any) -> None:
+    def __init__(self, transport: Any, *, proxied: bool = False) -> None:
         self.transport = transport
+        self.proxied = proxied
         self.users = 0
         self.retired = False
         self._sockets: WeakSet[socket.socket] = WeakSet()
@@ -142,21 +147,33 @@ class _Pool:
 class _CallTrace:
     """Receives httpx's trace events of one call."""
 
-    def __init__(self, pool: _Pool, deadline: float) -> None:
+    def __init__(self, pool: _Pool, deadline: float, extensions: dict[str, Any]) -> None:
         self._pool = pool
         self._deadline = deadline
+        self._extensions = extensions
         self.request_started = False
         """True once the vendor, or a proxy, may have received part of the call."""
+        extensions["trace"] = self.on_event
 
     def on_event(self, event: str, info: dict[str, Any]) -> None:
         """Handle an event; see https://www.encode.io/httpcore/extensions/#trace."""
-        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+        if event.endswith(".send_request_headers.started"):
+            self.request_started = True
+            # A tenth of a call's cost is events that follow. Only a proxy's tunnel opens its connection in between.
+            if not self._pool.proxied:
+                self._extensions.pop("trace", None)
+        elif event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             connection = info["return_value"].get_extra_info("socket")
             self._pool.add_socket(connection)
             if self._pool.retired or time.monotonic() >= self._deadline:
                 _shutdown(connection)  # the call has timed out
-        elif event.endswith(".send_request_headers.started"):
-            self.request_started = True
+
+
+class _Target(NamedTuple):
+    """The address and the headers that calls have in common, as httpx's values."""
+
+    url: Any
+    headers: Any
 
 
 class HttpxTransport:
@@ -190,6 +207,7 @@ class HttpxTransport:
         self._lock = threading.Lock()
         self._pools: dict[str | None, _Pool] = {}
         self._proxies: dict[str, str | None] = {}
+        self._targets: dict[tuple[object, ...], _Target] = {}
 
     @classmethod
     def from_options(cls, options: DeliveryOptions, *, connections: int = 1) -> Self:
@@ -209,36 +227,33 @@ class HttpxTransport:
         be bounded here; `SenderPool` times such a call out.
         """
         deadline = time.monotonic() + limits.total
-        library = http_library() if self._library is None else self._library
-        timeouts = {"connect": limits.connect, "read": limits.read, "write": limits.read, "pool": limits.connect}
-        headers = {"User-Agent": _user_agent(), "Accept-Encoding": "identity", **call.headers}
-        try:
-            request = library.Request(
-                call.method,
-                call.url,
-                # As fetch does in the vendors' SDKs; httpx would accept ASCII only.
-                headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()],
-                content=call.body,
-                extensions={"timeout": timeouts},
-            )
-        except Exception as error:
-            # httpx rejects a URL or a header; the message must not contain the value.
-            raise InvalidCall(f"the call cannot be written ({type(error).__name__})") from None
+        library = self._library or self._find_library()
+        target = self._target(library, call)
         pool = self._acquire_pool(library, call.url)
-        trace = _CallTrace(pool, deadline)
-        request.extensions["trace"] = trace.on_event
+        timeouts = {"connect": limits.connect, "read": limits.read, "write": limits.read, "pool": limits.connect}
+        request = library.Request(
+            call.method,
+            target.url,
+            headers=target.headers,
+            stream=library.ByteStream(call.body),
+            extensions={"timeout": timeouts},
+        )
+        if "Content-Length" in request.headers:
+            request.headers["Content-Length"] = str(len(call.body))
+        trace = _CallTrace(pool, deadline, request.extensions)
         try:
-            with suppress_instrumentation(), _map_exceptions(library, trace):
+            with suppress_instrumentation():
                 response = pool.transport.handle_request(request)
                 timeouts["read"] = max(min(limits.read, deadline - time.monotonic()), 0.001)
                 try:
-                    body = self._read(library, response, deadline)
+                    body = self._read(library, response.stream, deadline)
                 finally:
-                    response.close()
+                    response.stream.close()
+        except Exception as error:
+            raise _transport_error(library, error, request_started=trace.request_started) from None
         finally:
             self._release_pool(pool)
-        reply_headers = {name.lower(): value for name, value in response.headers.items()}
-        return VendorResponse(status=response.status_code, headers=reply_headers, body=body)
+        return VendorResponse(status=response.status_code, headers=dict(response.headers.items()), body=body)
 
     def close(self) -> None:
         """Close all connections. Calls in flight are aborted; later calls open new ones."""
@@ -252,11 +267,43 @@ class HttpxTransport:
         for pool in unused:
             pool.transport.close()
 
-    def _read(self, library: ModuleType, response: Any, deadline: float) -> bytes:
+    def _find_library(self) -> ModuleType:
+        self._library = http_library()
+        return self._library
+
+    def _target(self, library: ModuleType, call: VendorRequest) -> _Target:
+        """Return the address and the headers of a call, which are kept, because parsing them is a fifth of its cost.
+
+        A lane has few of them: a vendor has few addresses, and a key seldom changes.
+        """
+        key = (call.method, call.url, not call.body, *call.headers.items())
+        target = self._targets.get(key)
+        if target is None:
+            if len(self._targets) >= _MAX_TARGETS:  # `Idempotency-Key` differs in each call
+                self._targets.clear()
+            target = self._targets[key] = self._create_target(library, call)
+        return target
+
+    def _create_target(self, library: ModuleType, call: VendorRequest) -> _Target:
+        headers = {"User-Agent": _user_agent(), "Accept-Encoding": "identity", **call.headers}
+        try:
+            request = library.Request(
+                call.method,
+                call.url,
+                # As fetch does in the vendors' SDKs; httpx would accept ASCII only.
+                headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()],
+                content=call.body[:1],
+            )
+        except Exception as error:
+            # httpx rejects a URL or a header; the message must not contain the value.
+            raise InvalidCall(f"the call cannot be written ({type(error).__name__})") from None
+        return _Target(request.url, request.headers)
+
+    def _read(self, library: ModuleType, stream: Any, deadline: float) -> bytes:
         """Return the start of the body. The status is known, so a body that is cut off is not an error."""
         body = b""
         try:
-            for chunk in response.iter_raw():
+            for chunk in stream:
                 body += chunk
                 if len(body) > self._max_response_bytes or time.monotonic() >= deadline:
                     break
@@ -270,7 +317,8 @@ class HttpxTransport:
             with self._lock:
                 pool = self._pools.get(proxy)
                 if pool is None:
-                    pool = self._pools[proxy] = _Pool(self._create_transport(library, proxy))
+                    transport = self._create_transport(library, proxy)
+                    pool = self._pools[proxy] = _Pool(transport, proxied=proxy is not None)
                 pool.users += 1
                 return pool
         except InvalidCall:
@@ -357,18 +405,13 @@ def _environment_proxy(origin: str) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-@contextmanager
-def _map_exceptions(library: ModuleType, trace: _CallTrace) -> Iterator[None]:
-    try:
-        yield
-    except (library.ConnectError, library.ConnectTimeout, library.PoolTimeout, library.ProxyError) as error:
-        raise NotSent(_describe(error)) from None
-    except (library.LocalProtocolError, library.UnsupportedProtocol) as error:
-        raise InvalidCall(type(error).__name__) from None
-    except Exception as error:
-        if trace.request_started:
-            raise OutcomeUnknown(_describe(error)) from None
-        raise NotSent(_describe(error)) from None
+def _transport_error(library: ModuleType, error: Exception, *, request_started: bool) -> TransportError:
+    if isinstance(error, library.LocalProtocolError | library.UnsupportedProtocol):
+        return InvalidCall(type(error).__name__)
+    never_sent = library.ConnectError | library.ConnectTimeout | library.PoolTimeout | library.ProxyError
+    if request_started and not isinstance(error, never_sent):
+        return OutcomeUnknown(_describe(error))
+    return NotSent(_describe(error))
 
 
 def _describe(error: Exception) -> str:

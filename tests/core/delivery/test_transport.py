@@ -30,7 +30,7 @@ from sessionsight.delivery.transport import (
 )
 from sessionsight.destinations.base import VendorRequest, VendorResponse
 from tests.core.delivery.kit import event
-from tests.support.server import PATIENCE, Server, after, drip, raw, reply, reset, silence
+from tests.support.server import PATIENCE, Answer, Server, after, drip, raw, reply, reset, silence
 
 AMPLE = TimeLimits(connect=PATIENCE, read=PATIENCE, total=PATIENCE)
 SHORT = TimeLimits(connect=PATIENCE, read=0.1, total=PATIENCE)
@@ -168,6 +168,46 @@ def test_a_compressed_body_arrives(make: MakeTransport, server: Server) -> None:
 
     assert server.requests[0].headers["content-encoding"] == "gzip"
     assert gzip.decompress(server.requests[0].body) == b"x" * 5000
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "length"), [("DELETE", b"", None), ("POST", b"", "0"), ("POST", b"[]", "2")]
+)
+def test_a_body_has_its_own_length(
+    make: MakeTransport, server: Server, method: str, body: bytes, length: str | None
+) -> None:
+    transport = make()
+    for sent in (body, body * 5000):
+        transport.send(VendorRequest(method=method, url=server.url, headers={}, body=sent, entries=()), AMPLE)
+
+    lengths = [request.headers.get("content-length") for request in server.requests]
+    assert lengths == [length, str(len(body) * 5000) if body else length]
+    assert [request.body for request in server.requests] == [body, body * 5000]
+
+
+def test_calls_do_not_get_the_address_or_the_headers_of_others(make: MakeTransport, server: Server) -> None:
+    transport = make()
+    wanted = [
+        (method, f"/{path}", key)
+        for path in ("goals", "feedback")
+        for method in ("POST", "PUT")
+        for key in ("one", "two", "\u00fcber", "\u00fc", "two", *map(str, range(10)))
+    ]
+    for method, path, key in wanted:
+        transport.send(
+            VendorRequest(method=method, url=server.url + path, headers={"x-api-key": key}, body=b"[]", entries=()),
+            AMPLE,
+        )
+
+    got = [(request.method, request.target, request.headers["x-api-key"]) for request in server.requests]
+    assert got == wanted
+    assert server.connections == 1
+
+
+def test_headers_of_a_reply_are_joined_and_in_lower_case(make: MakeTransport, server: Server) -> None:
+    server.will(raw(b"HTTP/1.1 200 OK\r\nX-A: 1\r\nContent-Length: 0\r\nx-a: \xc3\xbc\r\n\r\n"))
+
+    assert make().send(call(server.url), AMPLE).headers == {"x-a": "1, \u00fc", "content-length": "0"}
 
 
 # --- certainly not sent ---------------------------------------------------------------------------
@@ -389,18 +429,15 @@ def tree(error: type[Exception]) -> Iterator[type[Exception]]:
 @pytest.mark.parametrize("started", [False, True], ids=["before", "after"])
 def test_every_httpx_error_is_mapped(error: type[Exception], started: bool) -> None:
     library = sys.modules[error.__module__.partition(".")[0]]
-    call = module._CallTrace(module._Pool(None), PATIENCE)
-    call.request_started = started
     expected: type[TransportError] = OutcomeUnknown if started else NotSent
     if error.__name__ in NOT_SENT:
         expected = NotSent
     elif error.__name__ in UNSENDABLE:
         expected = InvalidCall
 
-    with pytest.raises(TransportError) as raised, module._map_exceptions(library, call):
-        raise error.__new__(error)
+    mapped = module._transport_error(library, error.__new__(error), request_started=started)
 
-    assert type(raised.value) is expected
+    assert type(mapped) is expected
 
 
 def test_the_lists_of_httpx_errors_name_errors_that_exist() -> None:
@@ -409,26 +446,27 @@ def test_the_lists_of_httpx_errors_name_errors_that_exist() -> None:
 
 
 def test_any_other_exception_is_mapped() -> None:
-    call = module._CallTrace(module._Pool(None), PATIENCE)
-    with pytest.raises(NotSent), module._map_exceptions(httpx, call):
-        raise UnicodeError
-
-    call.request_started = True
-    with pytest.raises(OutcomeUnknown), module._map_exceptions(httpx, call):
-        raise UnicodeError
+    assert type(module._transport_error(httpx, UnicodeError(), request_started=False)) is NotSent
+    assert type(module._transport_error(httpx, UnicodeError(), request_started=True)) is OutcomeUnknown
 
 
 # --- closing --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("earlier", [0, 2], ids=["new", "reused"])
 @pytest.mark.parametrize("answer", [silence(), drip(b"HTTP/1.1 200 OK\r\n", b"x-y: z\r\n")], ids=["silent", "dripping"])
-def test_closing_aborts_waiting_calls_and_later_calls_work(make: MakeTransport, server: Server, answer: Any) -> None:
-    server.will(answer)
+def test_closing_aborts_waiting_calls_and_later_calls_work(
+    make: MakeTransport, server: Server, answer: Any, earlier: int
+) -> None:
+    server.will(*[reply()] * earlier, answer)
     transport = make()
     errors: list[TransportError] = []
+    for _ in range(earlier):
+        transport.send(call(server.url), AMPLE)
     waiting = threading.Thread(target=send_in_vain, args=(transport, server, errors))
     waiting.start()
-    server.wait_for(1)
+    server.wait_for(earlier + 1)
+    assert server.connections == 1
 
     transport.close()
 
@@ -655,21 +693,43 @@ def test_a_proxy_that_refuses_the_tunnel_means_not_sent(make: MakeTransport, sec
     assert secure.requests == []
 
 
-def test_a_call_is_sent_through_a_tunnel(make: MakeTransport, secure: Server, certificate: tuple[Path, Path]) -> None:
+def tunnel_to(target: Server) -> Answer:
     def tunnel(connection: socket.socket, _: Server) -> bool:
         connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        with socket.create_connection(("127.0.0.1", secure.port)) as beyond:
+        with socket.create_connection(("127.0.0.1", target.port)) as beyond:
             pump = threading.Thread(target=_pump, args=(beyond, connection), daemon=True)
             pump.start()
             _pump(connection, beyond)
             pump.join(PATIENCE)
         return False
 
-    with Server(answer=tunnel) as proxy:
-        got = make(ca_bundle=str(certificate[0]), proxy=proxy.url).send(call(secure.url), AMPLE)
+    return tunnel
 
-    assert got.status == 200
-    assert len(secure.requests) == 1
+
+def test_calls_are_sent_through_a_tunnel(make: MakeTransport, secure: Server, certificate: tuple[Path, Path]) -> None:
+    with Server(answer=tunnel_to(secure)) as proxy:
+        transport = make(ca_bundle=str(certificate[0]), proxy=proxy.url)
+        got = [transport.send(call(secure.url), AMPLE).status for _ in range(2)]
+
+    assert got == [200, 200]
+    assert (len(secure.requests), secure.connections, proxy.connections) == (2, 1, 1)
+
+
+def test_closing_aborts_a_call_that_waits_for_a_reply_through_a_tunnel(
+    make: MakeTransport, secure: Server, certificate: tuple[Path, Path]
+) -> None:
+    secure.will(silence())
+    errors: list[TransportError] = []
+    with Server(answer=tunnel_to(secure)) as proxy:
+        transport = make(ca_bundle=str(certificate[0]), proxy=proxy.url)
+        waiting = threading.Thread(target=send_in_vain, args=(transport, secure, errors))
+        waiting.start()
+        secure.wait_for(1)
+
+        transport.close()
+
+        waiting.join(PATIENCE)
+    assert [type(error) for error in errors] == [OutcomeUnknown]
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
