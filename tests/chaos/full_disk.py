@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,7 +34,6 @@ from msgspec import Struct
 from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.stores.base import FALLBACK
 from sessionsight.delivery.stores.errors import StoreError
-from sessionsight.delivery.stores.sqlite import stats
 from sessionsight.wsgi import ENVIRON_KEY, AnalyticsMiddleware
 from tests.chaos.fates import Fate
 from tests.chaos.storm import WEATHER, Scene
@@ -323,7 +322,7 @@ def _in_memory(spool: SqliteSpool) -> dict[str, int]:
 
 
 def _bypassed(spool: SqliteSpool, lane: str) -> int:
-    return spool.store.file.read(partial(stats.lane_counts, lane=lane), timeout=PATIENCE)[FALLBACK]
+    return spool.store.counts(lane)[FALLBACK]
 
 
 @contextmanager

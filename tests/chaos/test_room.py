@@ -54,7 +54,7 @@ def test_a_full_queue_counts_what_it_evicts_and_keeps_goals_longest(
 @contextmanager
 def a_full_disk(spool: SqliteSpool) -> Iterator[None]:
     """Prevent the spool's file from growing."""
-    original = spool.store._opened
+    original = spool.store._on_open
 
     def opened(connection: sqlite3.Connection, base: int) -> None:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()

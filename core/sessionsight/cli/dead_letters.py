@@ -6,17 +6,16 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, TypeVar
 
 import click
 import msgspec
 
-from sessionsight.capture.records import record_id
+from sessionsight.capture.records import DropReason, record_id
 from sessionsight.cli.report import json_option
 from sessionsight.cli.spool_access import SpoolAccess, spool_options
-from sessionsight.delivery.stores.sqlite import dead_letters
-from sessionsight.delivery.stores.sqlite.dead_letters import DeadLetterQuery, StoredDeadLetter
+from sessionsight.delivery.queue.encoding import decode_dead_letter
+from sessionsight.delivery.stores.base import DeadLetterQuery, StoredDeadLetter
 from sessionsight.errors import escape_control_characters
 
 __all__ = ["command"]
@@ -80,15 +79,16 @@ def list_(
     spool: str | None, app: str | None, django_settings: str | None, *, limit: int, as_json: bool, **filters: Any
 ) -> None:
     """List dead letters, oldest first."""
-    found = SpoolAccess(spool, app, django_settings).read(
-        partial(dead_letters.find, query=_query(**filters), limit=limit)
-    )
+    query = _query(**filters)
+    with SpoolAccess(spool, app, django_settings).open() as store:
+        found = store.find(query, limit=limit)
     if as_json:
         click.echo(_encode([_details(stored) for stored in found]).decode())
         return
     for stored in found:
-        what = escape_control_characters("?" if stored.letter is None else stored.letter.entry.record.label)
-        click.echo(f"{stored.id:>6}  {_when(stored.died_at)}  {stored.lane}  {stored.reason}  {what}")
+        letter = decode_dead_letter(stored)
+        what = escape_control_characters("?" if letter is None else letter.entry.record.label)
+        click.echo(f"{stored.id:>6}  {_when(stored.died_at)}  {stored.lane}  {stored.failure.reason}  {what}")
     if not found:
         click.echo("there are none", err=True)
 
@@ -98,9 +98,8 @@ def list_(
 @spool_options
 def show(spool: str | None, app: str | None, django_settings: str | None, *, number: int) -> None:
     """Show a dead letter as JSON, with the vendor's message and the payload."""
-    found = SpoolAccess(spool, app, django_settings).read(
-        partial(dead_letters.find, query=DeadLetterQuery(ids=(number,)))
-    )
+    with SpoolAccess(spool, app, django_settings).open() as store:
+        found = store.find(DeadLetterQuery(ids=(number,)))
     if not found:
         raise click.ClickException(f"dead letter {number} does not exist")
     click.echo(msgspec.json.format(_encode(_details(found[0])), indent=2).decode())
@@ -115,7 +114,8 @@ def retry(spool: str | None, app: str | None, django_settings: str | None, **sel
     A goal with the reason `unknown` may have arrived: check the vendor's figures first.
     """
     query = _required_query(**selection)
-    number = SpoolAccess(spool, app, django_settings).write(partial(dead_letters.retry, query=query))
+    with SpoolAccess(spool, app, django_settings).open() as store:
+        number = store.requeue(query)
     click.echo(f"{number} queued again")
 
 
@@ -125,7 +125,8 @@ def retry(spool: str | None, app: str | None, django_settings: str | None, **sel
 def drop(spool: str | None, app: str | None, django_settings: str | None, **selection: Any) -> None:
     """Remove dead letters; the ledger counts them as `dead_letter_dropped`."""
     query = _required_query(**selection)
-    number = SpoolAccess(spool, app, django_settings).write(partial(dead_letters.drop, query=query))
+    with SpoolAccess(spool, app, django_settings).open() as store:
+        number = store.delete(query, counter=DropReason.DEAD_LETTER_DROPPED.value)
     click.echo(f"{number} dropped")
 
 
@@ -152,11 +153,11 @@ def _details(stored: StoredDeadLetter) -> dict[str, Any]:
     details: dict[str, Any] = {
         "number": stored.id,
         "lane": stored.lane,
-        "reason": stored.reason,
-        "message": stored.message,
+        "reason": stored.failure.reason,
+        "message": stored.failure.message,
         "died": _when(stored.died_at),
     }
-    if (letter := stored.letter) is None:
+    if (letter := decode_dead_letter(stored)) is None:
         return {**details, "unreadable": stored.body}
     record = letter.entry.record
     return {

@@ -9,7 +9,7 @@ import msgspec
 
 from sessionsight.cli.report import json_option
 from sessionsight.cli.spool_access import SpoolAccess, spool_options
-from sessionsight.delivery.stores.sqlite.stats import FileStats, file_stats
+from sessionsight.delivery.stores.sqlite.ledger import FileStats
 
 __all__ = ["command"]
 
@@ -27,7 +27,8 @@ def stats(spool: str | None, app: str | None, django_settings: str | None, *, as
 
     Exits with 1 if a ledger does not add up.
     """
-    found = SpoolAccess(spool, app, django_settings).read(file_stats)
+    with SpoolAccess(spool, app, django_settings).open() as store:
+        found = store.file_stats()
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
     else:

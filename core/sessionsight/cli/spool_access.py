@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from sessionsight.cli.target import resolve_target, target_options
+from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.factory import sqlite_path
 from sessionsight.delivery.stores.errors import StoreError
-from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
+from sessionsight.delivery.stores.sqlite.store import SqliteStore
+from sessionsight.log import ThrottledLogger
 
 __all__ = ["SpoolAccess", "spool_options"]
 
-T = TypeVar("T")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _BUSY_TIMEOUT = 10.0
@@ -54,28 +55,18 @@ class SpoolAccess:
         if not Path(path).is_file():
             raise click.UsageError(f"spool {path} does not exist; it is created when the first record is captured")
         self.path = path
-        self._file = SqliteConnection(path, synchronous="normal")
 
-    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Call a function that reads from a connection, and return its result.
-
-        Raises:
-            click.ClickException: The file cannot be read.
-        """
-        return self._with_errors(lambda: self._file.read(work, timeout=_BUSY_TIMEOUT))
-
-    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Call a function that writes to a connection, in one transaction, and return its result.
+    @contextlib.contextmanager
+    def open(self) -> Iterator[SqliteStore]:
+        """Open the store, which claims nothing.
 
         Raises:
-            click.ClickException: The file cannot be written.
+            click.ClickException: It cannot be used.
         """
-        return self._with_errors(lambda: self._file.write(work, timeout=_BUSY_TIMEOUT))
-
-    def _with_errors(self, work: Callable[[], T]) -> T:
+        store = SqliteStore(self.path, DeliveryOptions(), ThrottledLogger(), quarantine=False, timeout=_BUSY_TIMEOUT)
         try:
-            return work()
+            yield store
         except StoreError as error:
             raise click.ClickException(f"spool {self.path}: {error}") from error
         finally:
-            self._file.disconnect()
+            store.close()

@@ -73,8 +73,8 @@ class DeliveryOptions(Struct, frozen=True, kw_only=True):
     """With `"full"` each write to a durable spool waits for the disk, so that records survive a power failure."""
     spool_busy_timeout: float = 1.0
     """Time that a request waits for a durable spool that other processes are writing to. After it the request's records
-    are kept in memory, where a `kill -9` loses them. After one timeout, requests of the next second wait 0.05 s at
-    most."""
+    are kept in memory, where a `kill -9` loses them. After one timeout, records of the next second are kept there
+    without waiting."""
     flush_timeout: float = 5.0
     """Time limit of `flush()` without an argument."""
     shutdown_timeout: float = 2.0

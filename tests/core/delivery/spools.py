@@ -18,6 +18,7 @@ from sessionsight.delivery.stores.sqlite.store import SqliteStore
 from sessionsight.log import ThrottledLogger
 from tests.core.delivery.kit import tally
 from tests.support.clock import RunningClock
+from tests.support.flaky_store import FlakyStore, as_store
 
 LANE = "vendor"
 
@@ -39,13 +40,35 @@ def sqlite_spool(path: Path, *lanes: str, **options: Any) -> SqliteSpool:
     return spool
 
 
+class FlakySpool(DurableSpool):
+    """A spool over a SQLite store that fails when a test says so."""
+
+    flaky: FlakyStore
+    clock: RunningClock
+
+
+def flaky_spool(path: Path, *lanes: str, **options: Any) -> FlakySpool:
+    """Return a spool whose store a test lets fail."""
+    chosen, logger, clock = (
+        DeliveryOptions(**{"spool_busy_timeout": 20.0, **options}),
+        ThrottledLogger(),
+        RunningClock(),
+    )
+    flaky = FlakyStore(SqliteStore(str(path), chosen, logger, clock=clock))
+    spool = FlakySpool(as_store(flaky), chosen, logger, clock=clock)
+    spool.flaky = flaky
+    for lane in lanes or (LANE,):
+        spool.lane(lane)
+    return spool
+
+
 def enter(
     spool: Spool, entries: Iterable[QueuedRecord], dropped: Sequence[DropReason] = (), *, lane: str = LANE
 ) -> None:
     spool.enqueue([LaneBatch(lane, list(entries), dropped)])
 
 
-def maintain(spool: SqliteSpool) -> None:
+def maintain(spool: SqliteSpool | FlakySpool) -> None:
     """Run the maintenance of a lane when it is due next. A cool-down after a failure is over by then."""
     spool.clock.advance(2.0)
     spool.lane(LANE).maintain()

@@ -33,9 +33,9 @@ def test_nothing_is_recovered_while_an_owner_cannot_lock_a_new_file(tmp_path: Pa
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         with pytest.raises(StoreUnavailable, match="-lock file was removed"):
-            spool.store.recover()
+            spool.store.recover(None)
         other.communicate()
 
-    assert spool.store.recover() == 0
+    assert spool.store.recover(None) == 0
     spool.lane(LANE).close()
     spool.close()

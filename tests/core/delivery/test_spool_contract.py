@@ -19,20 +19,22 @@ from sessionsight.delivery.stats import RecordStatus
 from sessionsight.delivery.stores.base import LaneBatch
 from sessionsight.request.context import TrackingContext
 from tests.core.delivery.kit import event, goal, labels
-from tests.core.delivery.spools import LANE, claim, counts, enter, letter, sqlite_spool
+from tests.core.delivery.spools import LANE, claim, counts, enter, flaky_spool, letter, sqlite_spool
 from tests.support.server import PATIENCE
 
 MakeSpool = Callable[..., Spool]
 USERS = {name: TrackingContext(user_id=name) for name in ("a", "b", "ab")}
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "flaky"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeSpool]:
     spools: list[Spool] = []
 
     def make_spool(**options: Any) -> Spool:
         if request.param == "memory":
             spools.append(MemorySpool(DeliveryOptions(**options)))
+        elif request.param == "flaky":  # it has the members of the protocol only, and fails if a test says so
+            spools.append(flaky_spool(tmp_path / f"spool-{len(spools)}.db", LANE, "other", **options))
         else:
             spools.append(sqlite_spool(tmp_path / f"spool-{len(spools)}.db", LANE, "other", **options))
         return spools[-1]

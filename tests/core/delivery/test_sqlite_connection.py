@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import sys
 import threading
@@ -18,7 +17,7 @@ from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
 from sessionsight.delivery.stores.sqlite.schema import is_foreign
 from tests.core.delivery.kit import event, labels
 from tests.core.delivery.spool_processes import finish, start
-from tests.core.delivery.spools import LANE, claim, counts, enter, files, maintain, query, sqlite_spool
+from tests.core.delivery.spools import LANE, claim, enter, files, query, sqlite_spool
 from tests.support.server import PATIENCE, Server
 
 
@@ -92,36 +91,6 @@ def test_a_damaged_file_that_cannot_be_moved_away_stays(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_read_counts_as_another_programs(path: Path) -> None:
     assert is_foreign(str(path), was_spool=True)
-
-
-def test_an_outcome_that_the_file_refuses_is_written_later(path: Path) -> None:
-    spool = sqlite_spool(path)
-    queue = spool.lane(LANE)
-    enter(spool, [event("a")])
-    entries = claim(queue, 1)
-    refuse = "CREATE TRIGGER full BEFORE DELETE ON queue BEGIN SELECT RAISE(ABORT, 'not now'); END"
-    spool.store.file.write(lambda opened: opened.execute(refuse), timeout=20)
-    queue.ack(entries)
-    assert query(path, "SELECT count(*) FROM queue") == [(1,)]
-
-    with closing(sqlite3.connect(path)) as other:
-        other.execute("DROP TRIGGER full")
-        other.commit()
-    maintain(spool)
-
-    assert counts(queue) == {"captured": 1, "delivered": 1}
-    queue.close()
-    spool.close()
-
-
-def test_while_the_file_cannot_be_read_no_row_counts_as_another_processs(tmp_path: Path) -> None:
-    (tmp_path / "spools").mkdir()
-    spool = sqlite_spool(tmp_path / "spools" / "spool.db")
-    enter(spool, [event("a")])
-    spool.store.file.disconnect()
-    shutil.rmtree(tmp_path / "spools")
-    assert {*spool.lane(LANE).owned_or_ready([1, 2])} == {1, 2}
-    spool.close()
 
 
 @pytest.mark.processes

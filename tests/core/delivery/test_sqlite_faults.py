@@ -6,7 +6,6 @@ import logging
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,13 +15,11 @@ from tempfile import TemporaryDirectory
 import pytest
 from msgspec.structs import replace
 
-from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.queue.claims import Claims
 from sessionsight.delivery.stores.errors import StoreFull
 from sessionsight.delivery.stores.sqlite import schema
 from sessionsight.delivery.stores.sqlite.database_files import FILE_SUFFIXES
 from sessionsight.delivery.stores.sqlite.errors import map_sqlite_error
-from sessionsight.request.context import TrackingContext
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import (
     LANE,
@@ -62,7 +59,7 @@ def query_without_log(path: Path, sql: str) -> list[tuple[object, ...]]:
 
 def fill_the_disk(spool: SqliteSpool) -> Callable[[], None]:
     """Prevent the file from growing, until the returned function is called."""
-    original = spool.store._opened
+    original = spool.store._on_open
 
     def opened(connection: sqlite3.Connection, base: int) -> None:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
@@ -373,26 +370,6 @@ def test_io_errors_of_quotas_and_limits_count_as_a_full_disk(code: int, name: st
     assert str(fault) == f"disk I/O error ({name}: is the disk full, or a quota or a limit on files reached?)"
 
 
-def test_outcomes_are_written_once_the_disk_has_space(path: Path, spools: list[SqliteSpool]) -> None:
-    spools.append(spool := sqlite_spool(path))
-    queue = spool.lane(LANE)
-    enter(spool, [goal(name * 5000) for name in "abcd"])
-    a, b, c, _ = claim(queue, 4)
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")  # blocks all writers
-        spool.clock.skips_pauses = True
-        assert queue.mark_in_flight([a], durably=True) is None
-        queue.ack([a])
-        queue.dead_letter([letter(b)])
-        queue.clear_in_flight([c], durably=True)
-        other.execute("ROLLBACK")
-
-    maintain(spool)
-
-    assert query(path, "SELECT count(*) FROM queue") == [(2,)]
-    assert counts(queue) == {"captured": 4, "delivered": 1, "dead": 1, "pending": 2}
-
-
 def test_a_request_waits_for_other_writers_until_the_busy_timeout(
     path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -432,26 +409,6 @@ def test_a_record_captured_during_a_write_by_the_same_thread_is_queued(path: Pat
 
     assert labels(claim(spool.lane(LANE), 1)) == ["from a signal handler"]
     assert query(path, "SELECT count(*) FROM queue") == [(1,)]
-
-
-def test_records_sent_from_memory_are_counted_as_bypassed(
-    path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    spools.append(spool := sqlite_spool(path))
-    queue = spool.lane(LANE)
-    empty = fill_the_disk(spool)
-    enter(spool, [event(name, size=20_000) for name in "abc"], [DropReason.CONSENT])
-    a, b = claim(queue, 2)
-    queue.ack([a])
-    queue.dead_letter([letter(b)])
-    empty()
-
-    maintain(spool)
-
-    assert counts(queue) == {"captured": 4, "delivered": 1, "dead": 1, "pending": 1, "consent": 1}
-    assert query(path, "SELECT number FROM counts WHERE counter = 'bypassed'") == [(3,)]
-    assert "vendor: the spool can be written again; 3 records had to wait in memory" in caplog.text
 
 
 def test_records_in_memory_at_the_end_are_counted_as_lost(tmp_path: Path) -> None:
@@ -566,6 +523,22 @@ def test_a_file_with_another_schema_is_not_touched(
     assert query(path, "SELECT count(*) FROM queue") == [(1,)]
 
 
+def test_a_file_without_the_column_of_keys_gets_it_and_keeps_its_records(path: Path, spools: list[SqliteSpool]) -> None:
+    first = sqlite_spool(path)
+    enter(first, [event("old", key="k")])
+    first.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("ALTER TABLE queue DROP COLUMN dedupe_key")
+    spools.append(spool := sqlite_spool(path))
+
+    enter(spool, [event("new", key="l"), event("old", key="k")])
+
+    assert labels(claim(spool.lane(LANE), 2)) == ["old", "new"]
+    assert query(path, "SELECT count(dedupe_key) FROM queue") == [(1,)]
+    assert counts(spool.lane(LANE)) == {"captured": 3, "pending": 2, "duplicate": 1}
+    assert sound(path)
+
+
 def test_an_error_is_logged_once_and_a_busy_file_is_not_logged(
     path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -581,58 +554,6 @@ def test_an_error_is_logged_once_and_a_busy_file_is_not_logged(
     assert caplog.text == ""
     assert labels(claim(spool.lane(LANE), 1)) == ["a"]
     assert spool.lane(LANE).maintain() > spool.clock.monotonic()
-
-
-def test_dead_letters_in_memory_move_to_the_file(tmp_path: Path, spools: list[SqliteSpool]) -> None:
-    path = tmp_path / "later" / "spool.db"
-    spools.append(spool := sqlite_spool(path))
-    queue = spool.lane(LANE)
-    enter(spool, [event("a"), event("b")], [DropReason.CONSENT])
-    a, b = claim(queue, 2)
-    queue.dead_letter([letter(a)])
-    queue.drop([b], DropReason.BEFORE_SEND)
-    path.parent.mkdir()
-
-    maintain(spool)
-
-    assert labels(queue.fallback.sendable.dead_letters()) == []
-    assert labels(queue.dead_letters()) == ["a"]
-    assert counts(queue) == {"captured": 3, "dead": 1, "before_send": 1, "consent": 1}
-    assert sound(path)
-
-
-def test_a_dead_letter_whose_record_cannot_be_encoded_keeps_its_reason(
-    path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
-) -> None:
-    spools.append(spool := sqlite_spool(path))
-    queue = spool.lane(LANE)
-    by_hand = QueuedRecord(event("a").record, TrackingContext(user_id=object()), time.time())  # type: ignore[arg-type]
-    enter(spool, [by_hand, event("b"), event("c")])
-    a, b, c = claim(queue, 3)
-    queue.dead_letter([letter(a), letter(b)])
-    queue.ack([c])
-
-    maintain(spool)
-
-    assert counts(queue) == {"captured": 3, "dead": 2, "delivered": 1}
-    assert labels(queue.dead_letters()) == ["b"]
-    [(reason, message), _] = query(path, "SELECT reason, message FROM dead_letters ORDER BY id")
-    assert reason == "refused"
-    assert message.startswith("no such goal; the record itself cannot be written (TypeError: ")
-    assert "vendor: 1 dead letters were kept without their records, which cannot be written" in caplog.text
-    assert queue.close() == 0
-    assert sound(path)
-
-
-def test_a_record_that_cannot_be_encoded_is_not_deferred(path: Path, spools: list[SqliteSpool]) -> None:
-    """Other records with a key are deferred until the file can be used again."""
-    spools.append(spool := sqlite_spool(path))
-    by_hand = QueuedRecord(event("a", key="order:1").record, TrackingContext(user_id=object()))  # type: ignore[arg-type]
-
-    enter(spool, [by_hand])
-    maintain(spool)
-
-    assert labels(claim(spool.lane(LANE), 1)) == ["a"]
 
 
 def test_a_lane_that_was_not_registered_is_added_by_its_first_record(path: Path, spools: list[SqliteSpool]) -> None:

@@ -14,7 +14,6 @@ import pytest
 
 from sessionsight.capture.records import DropReason
 from sessionsight.client import Client
-from sessionsight.delivery.stores.sqlite import stats
 from sessionsight.delivery.stores.sqlite.database_files import FILE_SUFFIXES
 from sessionsight.delivery.transport import TimeLimits
 from sessionsight.destinations import SessionSight
@@ -191,7 +190,7 @@ def test_shutdown_waits_for_a_record_in_flight_that_was_captured_after_it_began(
     enter(spool, [goal("g"), goal("h")])
     claimed, prepared = claim(queue, 1), claim(queue, 1)
     assert queue.mark_in_flight(claimed, durably=durably) == claimed
-    monkeypatch.setattr(stats, "last_id", lambda connection: 0)  # all records were captured after shutdown began
+    monkeypatch.setattr(spool.store, "last_handle", lambda: 0)  # all records were captured after shutdown began
     ended: list[bool] = []
     queue.begin_shutdown()
     ending = threading.Thread(target=lambda: ended.append(queue.join(time.monotonic() + PATIENCE)))

@@ -88,8 +88,7 @@ def test_a_record_that_cannot_be_read_is_evicted_too(make: Make, path: Path) -> 
     enter(small, [event("new", size=40_000)])
 
     assert query(path, "SELECT count(*) FROM queue") == [(0,)]
-    # The key of the unreadable one is not known; the others may be captured again.
-    assert query(path, "SELECT count(*) FROM keys") == [(1,)]
+    assert query(path, "SELECT count(*) FROM keys") == [(0,)]  # they may be captured again
 
 
 def test_records_of_lanes_that_only_another_process_has_are_evicted_too(make: Make, path: Path) -> None:

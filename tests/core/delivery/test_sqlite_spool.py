@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from sessionsight.capture.records import DropReason
-from sessionsight.delivery.stores.base import LaneBatch, Outcome
-from sessionsight.delivery.stores.sqlite import maintenance, owner_lock, queries
+from sessionsight.delivery.stores.base import LaneBatch
+from sessionsight.delivery.stores.sqlite import maintenance, owner_lock
 from sessionsight.test_mode import TestMode
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import (
@@ -181,7 +181,7 @@ def test_a_process_finds_records_that_another_has_enqueued(path: Path) -> None:
     assert other.lane(LANE).depth()[2] is None
     enter(one, [event("a")])
 
-    other.lane(LANE)._next_maintenance = 0.0
+    other.maintain_soon()
     other.lane(LANE).maintain()
 
     assert other.lane(LANE).depth()[2] is not None
@@ -381,22 +381,6 @@ def test_maintenance_during_closing_leaves_nothing_open(path: Path, monkeypatch:
     assert (os.getpid(), str(path)) not in owner_lock._files_by_pid
     assert path.name in files(path)
     assert not [name for name in files(path) if name.endswith(("-wal", "-shm"))]
-
-
-def test_an_internal_error_in_one_outcome_does_not_lose_the_others(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object, **options: object) -> None:
-        raise RuntimeError("internal error")
-
-    spool = sqlite_spool(path)
-    enter(spool, [event("a"), event("b")])
-    a, b = claim(spool.lane(LANE), 2)
-    monkeypatch.setattr(queries, "dead_letter", fail)
-
-    with pytest.raises(RuntimeError):
-        spool.store.resolve(LANE, [Outcome(dead_letters=[letter(a)]), Outcome(delivered=[b])], timeout=PATIENCE)
-
-    assert counts(spool.lane(LANE)) == {"captured": 2, "delivered": 1, "pending": 1}
-    end(spool)
 
 
 def test_records_are_not_claimed_without_a_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

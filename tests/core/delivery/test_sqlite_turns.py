@@ -1,4 +1,4 @@
-"""The order of writers of a SQLite store: requests have priority over delivery, and wait for a limited time."""
+"""Waiting for other writers of a SQLite store."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def file(tmp_path: Path, clock: FrozenClock) -> Iterator[SqliteConnection]:
 
 
 @contextmanager
-def another_writing(file: SqliteConnection) -> Iterator[sqlite3.Connection]:
+def another_writing(file: SqliteConnection) -> Iterator[None]:
     file.read(nothing, timeout=WAIT)  # creates the file
     with closing(sqlite3.connect(file.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        yield other
+        yield
         other.execute("ROLLBACK")
 
 
@@ -43,26 +43,19 @@ def nothing(connection: sqlite3.Connection) -> None:
     """Write nothing; the transaction acquires the lock all the same."""
 
 
-def seconds(clock: FrozenClock, file: SqliteConnection, **options: Any) -> float:
-    """Return how long a write waits before it fails."""
-    begun = clock.now
-    with pytest.raises(StoreBusy):
-        file.write(nothing, timeout=WAIT, **options)
-    return clock.now - begun
-
-
 @pytest.mark.parametrize("is_open", [True, False])
-@pytest.mark.parametrize("on_request_path", [True, False])
 def test_a_write_is_tried_every_millisecond_while_another_process_writes(
-    clock: FrozenClock, file: SqliteConnection, is_open: bool, on_request_path: bool
+    clock: FrozenClock, file: SqliteConnection, is_open: bool
 ) -> None:
     with another_writing(file):
         if not is_open:
             file.disconnect()
         clock.pauses = []
-        seconds(clock, file, on_request_path=on_request_path)
+        with pytest.raises(StoreBusy):
+            file.write(nothing, timeout=WAIT)
 
-    assert {pause for pause in clock.pauses if pause} == {0.001}
+    assert {*clock.pauses} == {0.001}
+    assert sum(clock.pauses) == pytest.approx(WAIT, abs=0.01)
 
 
 def test_a_read_waits_while_another_process_keeps_the_file_locked(clock: FrozenClock, file: SqliteConnection) -> None:
@@ -72,29 +65,6 @@ def test_a_read_waits_while_another_process_keeps_the_file_locked(clock: FrozenC
             file.read(nothing, timeout=WAIT)
 
     assert sum(clock.pauses) == pytest.approx(WAIT, abs=0.01)
-
-
-def test_after_a_request_has_timed_out_the_next_ones_use_a_shorter_timeout(
-    clock: FrozenClock, file: SqliteConnection
-) -> None:
-    with another_writing(file):
-        waits = [seconds(clock, file, on_request_path=True) for _ in range(3)]
-        clock.sleep(1.0)
-        waits += [seconds(clock, file, on_request_path=True) for _ in range(2)]
-
-    assert waits == pytest.approx([WAIT, 0.05, 0.05, WAIT, 0.05], abs=0.01)
-
-
-def test_delivery_pauses_for_as_long_as_its_last_transaction_took(clock: FrozenClock, file: SqliteConnection) -> None:
-    file.write(lambda _: clock.sleep(0.2), timeout=WAIT)
-    clock.pauses = []
-
-    file.write(nothing, timeout=WAIT, on_request_path=True)
-    for_request = list(clock.pauses)
-    file.write(nothing, timeout=WAIT)
-
-    assert for_request == []
-    assert clock.pauses[0] == pytest.approx(0.2)
 
 
 def test_a_complete_checkpoint_restarts_the_log(file: SqliteConnection) -> None:

@@ -29,7 +29,7 @@ Run = Callable[..., list[str]]
 SCRIPT = """
 import json, os, signal, sys, time
 from pathlib import Path
-import sqlite3, sessionsight.delivery.stores.codec
+import sqlite3, sessionsight.delivery.queue.codec
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, claim, counts, enter, letter, query, sqlite_spool
 

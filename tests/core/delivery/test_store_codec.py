@@ -18,7 +18,7 @@ from sessionsight.capture.records import (
     QueuedRecord,
     Record,
 )
-from sessionsight.delivery.stores.codec import decode_entry, encode_entry
+from sessionsight.delivery.queue.codec import decode_entry, encode_entry
 from sessionsight.request.context import Page, SessionSightIds, SignalIds, TrackingContext
 
 COMMON: dict[str, Any] = {"random": b"0123456789", "time": 1_767_225_600.25}

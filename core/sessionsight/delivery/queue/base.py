@@ -154,11 +154,23 @@ class SharedStore(Protocol):
     maintained: bool
     """True once this process has recovered abandoned records."""
 
-    def maintain(self) -> None:
-        """Recover abandoned records and maintain the store, unless another thread does."""
+    def maintain(self) -> bool:
+        """Recover abandoned records and maintain the store and all lanes, unless another thread does."""
+
+    def maintain_if_due(self) -> float:
+        """Do the same if it is due, and return when to call this again at the latest, on the monotonic clock."""
+
+    def maintain_soon(self, seconds: float = 0.0) -> None:
+        """Run the maintenance after this time at the latest."""
 
     def log_error(self, error: StoreError) -> None:
         """Log an error of the store, unless it is only busy."""
+
+    def retry_soon(self, error: StoreError) -> None:
+        """Log an error of the store, and try again soon what it has prevented."""
+
+    def unconfirmed(self, lane: str) -> Counter[str]:
+        """Return what writes add to a lane's counters that may be in the store or not."""
 
     def enqueue_again(self, lane: str, entries: Sequence[QueuedRecord]) -> None:
         """Add records of a replaced store to the current one, or in memory if that fails."""

@@ -60,6 +60,10 @@ class Claims:
             self._prefetched = deque(entry for entry in self._prefetched if entry.user_id != user_id)
             return removed
 
+    def holds(self, handle: int) -> bool:
+        """Return whether an entry is held or in flight."""
+        return handle in self._held or handle in self._in_flight
+
     def still_held(self, entries: Sequence[QueuedRecord]) -> list[QueuedRecord]:
         """Return those of the entries that may be sent. Entries in memory have no claim and are always held."""
         with self._lock:

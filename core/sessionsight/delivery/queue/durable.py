@@ -9,13 +9,28 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.queue.base import SharedStore
 from sessionsight.delivery.queue.claims import Claims, ReadyHint, split_stored
+from sessionsight.delivery.queue.encoding import decode_claims, decode_dead_letter, failure_of
 from sessionsight.delivery.queue.fallback import FallbackBuffer
+from sessionsight.delivery.queue.outcomes import PendingOutcomes
 from sessionsight.delivery.stats import LaneStats
-from sessionsight.delivery.stores.base import DeadLetter, LaneBatch, Outcome, lane_stats
-from sessionsight.delivery.stores.errors import ForeignDatabase, StoreError, UnencodableRecord
+from sessionsight.delivery.stores.base import (
+    DELIVERED,
+    PENDING,
+    Claimed,
+    DeadLetter,
+    DeadLetterQuery,
+    Failure,
+    LaneBatch,
+    Outcome,
+    StoredDeadLetter,
+    lane_stats,
+)
+from sessionsight.delivery.stores.errors import AnswerLost, ForeignDatabase, StoreError, UnencodableRecord
 
 __all__ = ["DurableLaneQueue"]
 
@@ -24,9 +39,6 @@ T = TypeVar("T")
 # Seconds for which the lane's thread waits for other writers.
 _BUSY_TIMEOUT = 1.0
 _BUSY_TIMEOUT_AT_CLOSE = 0.2
-# Seconds between two maintenance runs, and while something is in memory that should be in the store.
-_MAINTAIN_EVERY = 2.0
-_RETRY_AFTER = 0.1
 # Seconds between two checks of a store that other processes change without notifying this one.
 _POLL_EVERY = 0.05
 # The number of entries that one claim takes at most: another process waits for them if this one is stopped.
@@ -53,15 +65,15 @@ class DurableLaneQueue:
         self._changed = threading.Condition(threading.RLock())
         # Held during transfers to the store, so that nothing is counted twice or not at all. Never held by a request.
         self._transfer_lock = threading.RLock()
-        self._pending_writes: list[Outcome] = []
+        self._outcomes = PendingOutcomes(name, spool.store, spool.logger)
         self._claims = Claims()
         self.ready_hint = ReadyHint(spool.clock)
         self._evicted = 0
         self.on_resolved: Callable[[Sequence[QueuedRecord]], None] | None = None
         self.fallback.sendable.on_resolved = self.fallback.deferred.on_resolved = self._notify_resolved
+        self._claim_unknown = False
         # The store's counters at the last successful read.
         self._stored: Counter[str] = Counter()
-        self._next_maintenance = 0.0
         self._last_error: str | None = None
         self._busy_timeout = _BUSY_TIMEOUT
         self._ending = False
@@ -75,26 +87,21 @@ class DurableLaneQueue:
     def enqueue_in_fallback(self, batch: LaneBatch, error: StoreError) -> None:
         """Add entries to the fallback buffer after the store has failed."""
         self.fallback.put(batch, defer_keyed=self._can_defer(error))
-        self._next_maintenance = 0.0
 
     def maintain(self) -> float:
-        """Recover abandoned entries, write pending outcomes, and move the fallback buffer to the store."""
-        now = self._spool.clock.monotonic()
+        """Let the spool maintain all lanes, if that is due."""
         if self._closed:
             return float("inf")
+        due = self._spool.maintain_if_due()
         self._check_epoch(self._store.epoch)
-        if now < self._next_maintenance:
-            return self._next_maintenance
-        self._next_maintenance = now + _MAINTAIN_EVERY
-        self._spool.maintain()
-        self._check_epoch(self._store.epoch)
-        self._flush_writes()
-        self._drain_fallback()
-        if self.ready_hint.since is None:
-            with contextlib.suppress(StoreError):
-                if self._read(lambda: self._store.has_ready(self.name), default=False):
-                    self.ready_hint.add(1, 0)
-        return self._next_maintenance
+        return due
+
+    def write_pending(self) -> None:
+        """Write pending outcomes, and move the fallback buffer to the store."""
+        if not self._closed:
+            self._check_epoch(self._store.epoch)
+            self.flush_writes()
+            self._drain_fallback()
 
     def depth(self) -> tuple[int, int, float | None]:
         """Return an estimate of the ready entries: their number, their size, and since when the first one is ready."""
@@ -133,8 +140,8 @@ class DurableLaneQueue:
                     if len(held) == len(entries):  # otherwise they are not sent in this call
                         self._claims.begin_unmarked(stored)
                     return held
-                self._write_outcomes()  # an older one may clear the same flag
-                epoch, marked = self._store.mark_in_flight(self.name, stored, timeout=self._busy_timeout)
+                self._outcomes.write(timeout=self._busy_timeout)  # an older one may clear the same flag
+                epoch, marked = self._store.mark_in_flight(self.name, _handles(stored), timeout=self._busy_timeout)
                 self._claims.mark_in_flight(stored, marked, epoch=epoch)
         except StoreError as error:
             self._spool.log_error(error)
@@ -151,7 +158,7 @@ class DurableLaneQueue:
         if not stored or self._closed:
             return
         lost = self._claims.clear_in_flight(stored)
-        self._write(Outcome(not_sent=stored))
+        self._write(Outcome(handles=_handles(stored)))
         self._spool.enqueue_again(self.name, lost)
 
     def ack(self, entries: Sequence[QueuedRecord]) -> None:
@@ -159,7 +166,7 @@ class DurableLaneQueue:
         stored, in_memory = split_stored(entries)
         if stored:
             self._claims.resolve(stored)
-            self._write(Outcome(delivered=stored))
+            self._write(Outcome(handles=_handles(stored), counter=DELIVERED))
         if in_memory:
             self.fallback.sendable.ack(in_memory)
         self._notify_resolved(entries)
@@ -169,7 +176,7 @@ class DurableLaneQueue:
         stored, in_memory = split_stored(entries)
         if stored:
             self._claims.resolve(stored)
-            self._write(Outcome(dropped=stored, reason=reason))
+            self._write(Outcome(handles=_handles(stored), counter=reason.value))
         if in_memory:
             self.fallback.sendable.drop(in_memory, reason)
         self._notify_resolved(entries)
@@ -180,7 +187,7 @@ class DurableLaneQueue:
         in_memory = [letter for letter in letters if not letter.entry.handle]
         if stored:
             self._claims.resolve([letter.entry for letter in stored])
-            self._write(Outcome(dead_letters=stored))
+            self._write(*(Outcome(handles=[letter.entry.handle], failure=failure_of(letter)) for letter in stored))
         if in_memory:
             self.fallback.sendable.dead_letter(in_memory)
         self._notify_resolved([letter.entry for letter in letters])
@@ -197,7 +204,7 @@ class DurableLaneQueue:
     def begin_shutdown(self) -> None:
         """Send deferred entries as well from now on, unless the store accepts them."""
         self._ending = True
-        self._next_maintenance = 0.0
+        self._spool.maintain_soon()
 
     def join(self, deadline: float) -> bool:
         """Wait until all entries that are there now are resolved, except those that other processes have claimed.
@@ -224,12 +231,18 @@ class DurableLaneQueue:
         if self._closed:
             return 0
         self._busy_timeout = _BUSY_TIMEOUT_AT_CLOSE
-        self._flush_writes()
+        self.flush_writes()
         self._drain_fallback()
         self._closed = True
         self._claims.close()
         self._notify()
-        return self.fallback.close()
+        return self.fallback.close() + self._spool.unconfirmed(self.name)[PENDING]
+
+    def drop_prefetched(self, user_id: str, reason: DropReason) -> int:
+        """Drop the entries about a user that are claimed and not used yet, and return their number."""
+        entries = self._claims.remove_prefetched(user_id)
+        self.drop(entries, reason)
+        return len(entries)
 
     def owned_or_ready(self, handles: Sequence[int]) -> Collection[int]:
         """Return those of the handles that no other process has claimed; all while the store cannot be read."""
@@ -239,11 +252,12 @@ class DurableLaneQueue:
 
     def dead_letters(self) -> list[DeadLetter]:
         """Return the dead letters, oldest first."""
-        self._flush_writes()
+        self.flush_writes()
         found = self.fallback.sendable.dead_letters()
         with contextlib.suppress(StoreError):
-            stored: list[DeadLetter] = []
-            found = [*self._read(lambda: self._store.dead_letters(self.name), default=stored), *found]
+            none: list[StoredDeadLetter] = []
+            stored = self._read(lambda: self._store.find(DeadLetterQuery(lane=self.name)), default=none)
+            found = [*filter(None, map(decode_dead_letter, stored)), *found]
         return found
 
     @property
@@ -258,7 +272,7 @@ class DurableLaneQueue:
             found = self._count_unresolved(last=None)
         except StoreError:
             found = 1
-        return found + self.fallback.pending
+        return found + self.fallback.pending + self._spool.unconfirmed(self.name)[PENDING]
 
     def snapshot(self, state: str) -> LaneStats:
         """Return the counters of all processes, with those in memory.
@@ -267,8 +281,8 @@ class DurableLaneQueue:
         """
         last_error = self._last_error
         with self._transfer_lock:
-            self._flush_writes()
-            in_memory = self.fallback.counts()
+            self.flush_writes()
+            in_memory = self.fallback.counts() + self._spool.unconfirmed(self.name)
             try:
                 self._stored = self._read(lambda: self._store.counts(self.name), default=Counter())
             except StoreError as error:
@@ -280,57 +294,56 @@ class DurableLaneQueue:
             return
         self.ready_hint.reset()
         try:
-            claim = self._store.claim(
-                self.name, max_records=max_records, max_bytes=max_bytes, timeout=self._busy_timeout
+            claimed = (
+                self._find_claimed()
+                if self._claim_unknown
+                else self._store.claim(
+                    self.name, max_records=max_records, max_bytes=max_bytes, timeout=self._busy_timeout
+                )
             )
         except StoreError as error:
-            self._retry_soon(error)
+            self._claim_unknown |= isinstance(error, AnswerLost)
+            self._spool.retry_soon(error)
             return
-        self._check_epoch(claim.epoch)
-        if claim.more:
+        self._claim_unknown = False
+        self._check_epoch(claimed.epoch)
+        if claimed.more:
             self.ready_hint.add(1, 0)
-        self._claims.add(claim.entries)
-        if claim.unreadable:
-            message = next(iter(claim.unreadable.values()))
+        entries, unreadable = decode_claims(claimed.claims)
+        self._claims.add(entries)
+        for handle, message in unreadable.items():
             self._spool.logger.log(
                 logging.ERROR, f"{self.name}: a record in the spool cannot be read ({message})", key="unreadable"
             )
+            failure = Failure(reason="internal_error", message=f"cannot be read: {message}")
             with self._transfer_lock:
-                self._pending_writes.append(Outcome(unreadable=claim.unreadable))
+                self._outcomes.add(Outcome(handles=[handle], failure=failure))
+
+    def _find_claimed(self) -> Claimed:
+        """Return what an earlier call has claimed whose answer was lost."""
+        with self._transfer_lock:
+            self._outcomes.write(timeout=self._busy_timeout)  # otherwise their records would be found
+            found = self._store.claimed(self.name)
+            return replace(found, claims=[claim for claim in found.claims if not self._claims.holds(claim.handle)])
 
     def _check_epoch(self, epoch: int) -> None:
         """If the store was replaced, enqueue the entries again that were claimed in it."""
         self._spool.enqueue_again(self.name, self._claims.switch_epoch(epoch))
 
-    def _write(self, outcome: Outcome) -> None:
+    def _write(self, *outcomes: Outcome) -> None:
         if not self._closed:
             with self._transfer_lock:
-                self._pending_writes.append(outcome)
-            self._flush_writes()
+                self._outcomes.add(*outcomes)
+            self.flush_writes()
 
-    def _flush_writes(self) -> None:
+    def flush_writes(self) -> None:
         """Write the pending outcomes, or retry soon."""
         with self._transfer_lock:
             try:
                 if not self._closed:
-                    self._write_outcomes()
+                    self._outcomes.write(timeout=self._busy_timeout)
             except StoreError as error:
-                self._retry_soon(error)
-
-    def _write_outcomes(self) -> None:
-        """Write the pending outcomes.
-
-        Raises:
-            StoreError: None of them was written, and all are kept.
-        """
-        if not self._pending_writes:
-            return
-        outcomes, self._pending_writes = self._pending_writes, []
-        try:
-            self._store.resolve(self.name, outcomes, timeout=self._busy_timeout)
-        except StoreError:
-            self._pending_writes = outcomes + self._pending_writes
-            raise
+                self._spool.retry_soon(error)
 
     def _drain_fallback(self) -> None:
         """Move entries and counts from the fallback buffer to the store."""
@@ -338,7 +351,7 @@ class DurableLaneQueue:
             try:
                 moved = self.fallback.drain_to(self._spool, self.name)
             except StoreError as error:
-                self._retry_soon(error)
+                self._spool.retry_soon(error)
                 if not self._can_defer(error):
                     self.fallback.release_deferred()
             else:
@@ -352,10 +365,6 @@ class DurableLaneQueue:
     def _can_defer(self, error: StoreError) -> bool:
         """Return whether keyed entries should wait until the store can be used, because it may know their key."""
         return not self._ending and not isinstance(error, (ForeignDatabase, UnencodableRecord))
-
-    def _retry_soon(self, error: StoreError) -> None:
-        self._spool.log_error(error)
-        self._next_maintenance = min(self._next_maintenance, self._spool.clock.monotonic() + _RETRY_AFTER)
 
     def _is_empty(self, last: list[int | None]) -> bool:
         """Return whether no entry is left up to the newest one, which is read once and kept in `last`."""
@@ -402,3 +411,7 @@ class DurableLaneQueue:
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
+
+
+def _handles(entries: Sequence[QueuedRecord]) -> list[int]:
+    return [entry.handle for entry in entries]

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from weakref import WeakSet
 
+import msgspec
 from msgspec.structs import replace
 
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.queue.codec import decode_entry
 from sessionsight.delivery.queue.durable import DurableLaneQueue
+from sessionsight.delivery.queue.encoding import Write, decode_claims, encode_batches, encode_outcomes
 from sessionsight.delivery.stats import RecordStatus
-from sessionsight.delivery.stores.base import DeadLetter, LaneBatch, Store
-from sessionsight.delivery.stores.errors import ReentrantCall, StoreBusy, StoreError
+from sessionsight.delivery.stores.base import DeadLetter, DeadLetterQuery, Failure, LaneBatch, Store
+from sessionsight.delivery.stores.errors import (
+    AnswerLost,
+    ReentrantCall,
+    StoreBusy,
+    StoreError,
+    StoreUnavailable,
+    UnencodableRecord,
+)
 from sessionsight.log import ThrottledLogger
 from sessionsight.test_mode import test_mode
 
@@ -26,6 +38,15 @@ __all__ = ["DurableSpool"]
 
 # Seconds for which calls that no request waits for may wait for other writers.
 _BUSY_TIMEOUT = 1.0
+# Seconds for which requests do not try to write after one of them has failed to.
+_COOL_DOWN = 1.0
+# Seconds between two maintenance runs: then records of other processes are noticed.
+_MAINTAIN_EVERY = 2.0
+# Seconds until the next attempt while something is in memory that should be in the store.
+_RETRY_AFTER = 0.1
+_RETRY_UNAVAILABLE_AFTER = 1.0
+
+_INTERRUPTED = Failure(reason="unknown", message="the process ended before it received the vendor's reply", attempts=1)
 
 _open_spools: WeakSet[DurableSpool] = WeakSet()
 
@@ -54,6 +75,11 @@ class DurableSpool:
         self._pid = os.getpid()
         self._lanes: dict[str, DurableLaneQueue] = {}
         self._maintaining = threading.Lock()
+        self._next_maintenance = 0.0
+        self._cool_down_until = 0.0
+        self._last_error = StoreError()
+        # Writes that may be in the store or not. They are repeated, and none of their records is sent before that.
+        self._unconfirmed: list[Write] = []
         self._closed = False
         # Tests create a client for each value of a setting, and none of these delivers anything.
         if not test_mode.suppressed and any(self._shares_store_with(other) for other in _open_spools):
@@ -70,8 +96,9 @@ class DurableSpool:
         queue = self._lanes.get(lane)
         if queue is None:
             queue = self._lanes[lane] = DurableLaneQueue(lane, self)
-            self.store.register(lane)
         return queue
+
+    # --- records ---------------------------------------------------------------------------------
 
     def enqueue(self, batches: Sequence[LaneBatch]) -> Mapping[tuple[str, bytes], int] | None:
         """Add records to all lanes in the store, or in memory if that fails within `spool_busy_timeout`."""
@@ -80,18 +107,11 @@ class DurableSpool:
         for batch in batches:
             self.lane(batch.lane)
         try:
-            return self._enqueue(batches, timeout=self.options.spool_busy_timeout, on_request_path=True)
+            if self.clock.monotonic() < self._cool_down_until:
+                raise type(self._last_error)(*self._last_error.args)  # without the traceback
+            return self._write(encode_batches(batches), timeout=self.options.spool_busy_timeout)
         except StoreError as error:
-            self.log_error(error)
-            if isinstance(error, StoreBusy):
-                self.logger.log(
-                    logging.WARNING,
-                    f"spool {self.store.name}: others were writing for {self.options.spool_busy_timeout:g} s; a "
-                    "request's records wait in memory until they can be written",
-                    key="busy",
-                )
-            for batch in batches:
-                self._lanes[batch.lane].enqueue_in_fallback(batch, error)
+            self._enqueue_in_fallback(batches, error)
             return None
 
     def enqueue_from_fallback(self, lane: str, entries: Sequence[QueuedRecord]) -> None:
@@ -100,7 +120,7 @@ class DurableSpool:
         Raises:
             StoreError: The store still cannot be written.
         """
-        self._enqueue([LaneBatch(lane, entries)], timeout=_BUSY_TIMEOUT, from_fallback=True)
+        self._write(encode_batches([LaneBatch(lane, entries)], bypassed=True), timeout=_BUSY_TIMEOUT)
 
     def import_fallback_counts(
         self, lane: str, delivered: int, dropped: Counter[DropReason], dead_letters: Sequence[DeadLetter]
@@ -110,9 +130,8 @@ class DurableSpool:
         Raises:
             StoreError: The store still cannot be written.
         """
-        unencoded = self.store.import_counts(
-            lane, delivered=delivered, dropped=dropped, dead_letters=dead_letters, timeout=_BUSY_TIMEOUT
-        )
+        write, unencoded = encode_outcomes(lane, delivered, dropped, dead_letters)
+        self._write(write, timeout=_BUSY_TIMEOUT)
         if unencoded:
             self.logger.log(
                 logging.ERROR,
@@ -124,42 +143,24 @@ class DurableSpool:
         """Add records of a replaced store to the current one, or in memory if that fails."""
         if not entries:
             return
-        batch = LaneBatch(lane, [replace(entry, handle=0) for entry in entries])
+        batches = [LaneBatch(lane, [replace(entry, handle=0) for entry in entries])]
         try:
-            self._enqueue([batch], timeout=_BUSY_TIMEOUT)
+            self._write(encode_batches(batches), timeout=_BUSY_TIMEOUT)
         except StoreError as error:
-            self.log_error(error)
-            self._lanes[lane].enqueue_in_fallback(batch, error)
+            self._enqueue_in_fallback(batches, error)
 
-    def maintain(self) -> None:
-        """Recover abandoned records and maintain the store, unless another thread does."""
-        if self._closed or not self._maintaining.acquire(blocking=False):
-            return
-        self.maintained = True
-        try:
-            for step in (self._check_store, self._maintain_store, self._recover):
-                try:
-                    step()
-                except StoreError as error:
-                    self.log_error(error)
-        finally:
-            self._maintaining.release()
-
-    def log_error(self, error: StoreError) -> None:
-        """Log an error of the store, unless it is only busy."""
-        if not isinstance(error, (StoreBusy, ReentrantCall)) and not self._closed:
-            self.logger.log(
-                logging.ERROR,
-                f"spool {self.store.name}: {error}; records are kept in memory until it can be used",
-                key="spool",
-            )
+    def unconfirmed(self, lane: str) -> Counter[str]:
+        """Return what writes add to a lane's counters that may be in the store or not."""
+        return sum((write.lane_counts(lane) for write in self._unconfirmed), Counter[str]())
 
     def status(self, lane: str, random: bytes) -> RecordStatus:
         """Return what is known of a record, in memory and in the store."""
         fallback = self._flushed(lane).fallback
         found = [fallback.sendable.status(random), fallback.deferred.status(random)]
+        if any(random in write.randoms for write in self._unconfirmed):
+            found.append(RecordStatus(state="pending"))
         try:
-            found.append(self.store.status(lane, random))
+            found.append(self._stored_status(lane, random))
         except StoreError as error:
             self.log_error(error)
             found.append(RecordStatus(state="unknown", message=f"the spool cannot be read: {error}"))
@@ -170,58 +171,198 @@ class DurableSpool:
     def erase(self, lane: str, user_id: str) -> int:
         """Drop a user's records and dead letters, in memory and in the store."""
         queue = self._flushed(lane)
-        prefetched = queue._claims.remove_prefetched(user_id)
-        queue.drop(prefetched, DropReason.ERASED)
+        prefetched = queue.drop_prefetched(user_id, DropReason.ERASED)
         in_memory = queue.fallback.sendable.erase(user_id) + queue.fallback.deferred.erase(user_id)
-        return len(prefetched) + in_memory + self.store.erase(lane, user_id, timeout=_BUSY_TIMEOUT)
+        self._confirm()
+        fragment = user_id.encode()
+        queued = [
+            stored.handle
+            for stored in self.store.search(lane, fragment)
+            if stored.ready and _is_about(stored.body, user_id)
+        ]
+        in_store = self.store.discard(lane, queued, counter=DropReason.ERASED.value)
+        found = self.store.find(DeadLetterQuery(lane=lane, contains=fragment))
+        dead = tuple(stored.id for stored in found if _is_about(stored.body, user_id))
+        if dead:
+            in_store += self.store.delete(DeadLetterQuery(ids=dead), counter=DropReason.ERASED.value)
+        return prefetched + in_memory + in_store
+
+    # --- maintenance -----------------------------------------------------------------------------
+
+    def maintain_if_due(self) -> float:
+        """Maintain the store and all lanes if that is due, and return when to call this again at the latest."""
+        now = self.clock.monotonic()
+        if now >= self._next_maintenance and not self._closed and not self.maintain():
+            return now + _RETRY_AFTER  # another thread does, and may find records of any lane
+        return self._next_maintenance
+
+    def maintain_soon(self, seconds: float = 0.0) -> None:
+        """Run the maintenance after this time at the latest."""
+        self._next_maintenance = min(self._next_maintenance, self.clock.monotonic() + seconds)
+
+    def maintain(self) -> bool:
+        """Recover abandoned records, maintain the store, and move what waits in memory to it, for all lanes.
+
+        Returns:
+            False if another thread is doing that.
+        """
+        if self._closed or not self._maintaining.acquire(blocking=False):
+            return False
+        self.maintained = True
+        self._next_maintenance = self.clock.monotonic() + _MAINTAIN_EVERY
+        try:
+            for step in (self._check_store, self.store.maintain, self._recover, self._confirm):
+                try:
+                    step()
+                except StoreError as error:
+                    self.retry_soon(error)
+            for queue in list(self._lanes.values()):
+                queue.write_pending()
+            self._find_ready()
+        finally:
+            self._maintaining.release()
+        return True
+
+    def retry_soon(self, error: StoreError) -> None:
+        """Log an error of the store, and try again soon what it has prevented."""
+        self.log_error(error)
+        self.maintain_soon(_RETRY_UNAVAILABLE_AFTER if isinstance(error, StoreUnavailable) else _RETRY_AFTER)
+
+    def log_error(self, error: StoreError) -> None:
+        """Log an error of the store, unless it is only busy."""
+        if not isinstance(error, (StoreBusy, ReentrantCall)) and not self._closed:
+            self.logger.log(
+                logging.ERROR,
+                f"spool {self.store.name}: {error}; records are kept in memory until it can be used",
+                key="spool",
+            )
 
     def close(self) -> None:
         """Close the store."""
         self._closed = True
         self.store.close()
 
-    def _enqueue(
-        self,
-        batches: Sequence[LaneBatch],
-        *,
-        timeout: float,
-        on_request_path: bool = False,
-        from_fallback: bool = False,
-    ) -> Mapping[tuple[str, bytes], int]:
-        enqueued = self.store.enqueue(
-            batches, timeout=timeout, on_request_path=on_request_path, from_fallback=from_fallback
-        )
-        for lane, (number, size) in enqueued.added.items():
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _write(self, write: Write, *, timeout: float) -> Mapping[tuple[str, bytes], int] | None:
+        """Write records, or remember that they may be in the store and return None."""
+        try:
+            return self._write_once(write, timeout=timeout)
+        except AnswerLost as error:
+            self._unconfirmed.append(write)
+            self._cool_down(error)
+            self.retry_soon(error)
+            return None
+
+    def _write_once(self, write: Write, *, timeout: float) -> Mapping[tuple[str, bytes], int]:
+        enqueued = self.store.enqueue(write.records, write.counts, batch_id=write.batch_id, timeout=timeout)
+        self._cool_down_until = 0.0
+        for lane, (number, size) in write.added.items():
             if number:
-                self._lanes[lane].ready_hint.add(number, size)
+                self.lane(lane).ready_hint.add(number, size)
         for lane, number in enqueued.evicted.items():
             if lane in self._lanes:
                 self._lanes[lane].add_evicted(number)
-        return enqueued.handles
+        return _Handles(write.randoms, enqueued.handles)
+
+    def _enqueue_in_fallback(self, batches: Sequence[LaneBatch], error: StoreError) -> None:
+        self.log_error(error)
+        if isinstance(error, StoreBusy):
+            self.logger.log(
+                logging.WARNING,
+                f"spool {self.store.name}: others were writing for {self.options.spool_busy_timeout:g} s; a "
+                "request's records wait in memory until they can be written",
+                key="busy",
+            )
+        if isinstance(error, (StoreBusy, StoreUnavailable)) and not isinstance(error, UnencodableRecord):
+            self._cool_down(error)
+        for batch in batches:
+            self._lanes[batch.lane].enqueue_in_fallback(batch, error)
+        self.maintain_soon(_RETRY_AFTER)
+
+    def _cool_down(self, error: StoreError) -> None:
+        """Start the cool-down, unless it has started already."""
+        now = self.clock.monotonic()
+        if now >= self._cool_down_until:
+            self._cool_down_until, self._last_error = now + _COOL_DOWN, type(error)(*error.args)
+
+    def _confirm(self) -> None:
+        """Repeat the writes that may be in the store.
+
+        Raises:
+            StoreError: That is still unknown.
+        """
+        for write in list(self._unconfirmed):
+            self._write_once(write, timeout=_BUSY_TIMEOUT)
+            with contextlib.suppress(ValueError):  # another thread has repeated it as well
+                self._unconfirmed.remove(write)
+
+    def _stored_status(self, lane: str, random: bytes) -> RecordStatus:
+        for letter in self.store.find(DeadLetterQuery(lane=lane, contains=random), limit=1):
+            return RecordStatus(state="dead", reason=letter.failure.reason, message=letter.failure.message)
+        return RecordStatus(state="pending" if self.store.search(lane, random) else "not_found")
 
     def _flushed(self, lane: str) -> DurableLaneQueue:
         """Return the queue of a lane, whose outcomes are written as far as possible."""
         queue = self.lane(lane)
-        queue._flush_writes()
+        queue.flush_writes()
         return queue
 
     def _check_store(self) -> None:
-        for lane, entries in self.store.check().items():
+        for lane, claims in self.store.check().items():
             self.lane(lane)
+            entries, _ = decode_claims(claims)  # no process can send the others
             self.enqueue_again(lane, entries)
 
-    def _maintain_store(self) -> None:
-        self.store.maintain()
-
     def _recover(self) -> None:
-        dead_lettered = self.store.recover()
-        if dead_lettered:
+        dead = self.store.recover(_INTERRUPTED if self.options.goals_on_unknown == "dead_letter" else None)
+        if dead:
             self.logger.log(
                 logging.WARNING,
-                f"{dead_lettered} records became dead letters (unknown), because a process ended while they were in "
+                f"{dead} records became dead letters (unknown), because a process ended while they were in "
                 "flight: they may have arrived, and sending them again might count them twice",
                 key="dead:unknown:owner",
             )
 
+    def _find_ready(self) -> None:
+        """Notice records that other processes have left, in all lanes at once."""
+        try:
+            ready = self.store.ready()
+        except StoreError as error:
+            self.log_error(error)
+            return
+        for name in ready:
+            if name in self._lanes and self._lanes[name].ready_hint.since is None:
+                self._lanes[name].ready_hint.add(1, 0)
+
     def _shares_store_with(self, other: DurableSpool) -> bool:
         return other.store.name == self.store.name and other._pid == self._pid and not other._closed
+
+
+class _Handles(Mapping[tuple[str, bytes], int]):
+    """Lane and random bytes of each record, to its handle; few callers need them."""
+
+    def __init__(self, randoms: Sequence[bytes], handles: Sequence[Mapping[str, int]]) -> None:
+        self._randoms = randoms
+        self._handles = handles
+
+    @cached_property
+    def _all(self) -> dict[tuple[str, bytes], int]:
+        found = zip(self._randoms, self._handles, strict=False)
+        return {(lane, random): handle for random, lanes in found for lane, handle in lanes.items()}
+
+    def __getitem__(self, key: tuple[str, bytes]) -> int:
+        return self._all[key]
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+
+def _is_about(body: bytes, user_id: str) -> bool:
+    try:
+        return decode_entry(body, enqueued_at=0.0, handle=0).user_id == user_id
+    except msgspec.MsgspecError:  # a dead letter, because it cannot be read
+        return False

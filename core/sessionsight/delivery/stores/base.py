@@ -1,4 +1,7 @@
-"""The store protocol and the values that queues and stores exchange."""
+"""The store protocol, and the values that queues and stores exchange.
+
+A store keeps encoded records; only queues know what is in them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from sessionsight.capture.records import DropReason, QueuedRecord
-from sessionsight.delivery.stats import LaneStats, RecordStatus
+from sessionsight.delivery.stats import LaneStats
 
 __all__ = [
     "CAPTURED",
@@ -18,11 +21,19 @@ __all__ = [
     "FALLBACK",
     "PENDING",
     "Claim",
+    "Claimed",
+    "Counts",
     "DeadLetter",
+    "DeadLetterQuery",
+    "DeadLetterStore",
     "Enqueued",
+    "Failure",
     "LaneBatch",
+    "NewRecord",
     "Outcome",
     "Store",
+    "StoredDeadLetter",
+    "StoredRecord",
     "lane_stats",
     "record_size",
 ]
@@ -38,6 +49,9 @@ FALLBACK = "bypassed"
 _NOT_DROPPED = frozenset({CAPTURED, DELIVERED, PENDING, DEAD, FALLBACK})
 # Bytes of a record besides its properties, in a batch or in a store; an estimate.
 _ENVELOPE = 400
+
+
+# --- values of queues -----------------------------------------------------------------------------
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
@@ -66,48 +80,142 @@ class LaneBatch(Struct, frozen=True):
     """The reason for each record that it drops."""
 
 
+# --- values of stores -----------------------------------------------------------------------------
+
+Counts = Mapping[tuple[str, str], int]
+"""Lane and counter, to the number to add."""
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """Why a record is a dead letter. The fields are those of `DeadLetter`."""
+
+    reason: str
+    message: str
+    status: int | None = None
+    attempts: int = 0
+    first_attempt: float | None = None
+    last_attempt: float | None = None
+
+
+class NewRecord(Struct, frozen=True, kw_only=True):
+    """A record to be added to the queues of some lanes."""
+
+    lanes: Sequence[str]
+    body: bytes
+    priority: int
+    """Records with a lower number are claimed first, and evicted last."""
+    size: int
+    """The size that counts for `Store.claim`."""
+    enqueued_at: float
+    """Unix seconds."""
+    dedupe_key: str | None = None
+    """Within the deduplication window, each lane accepts one record with this key."""
+    failure: Failure | None = None
+    """Set for a record that is added as a dead letter."""
+
+
 class Enqueued(Struct, frozen=True):
     """The result of `Store.enqueue`."""
 
-    handles: Mapping[tuple[str, bytes], int]
-    """Lane and random bytes of each accepted record, to its handle. Duplicates are not in it."""
-    added: Mapping[str, tuple[int, int]]
-    """Lane to the number of records that were added to it, and their size."""
+    handles: Sequence[Mapping[str, int]]
+    """For each record in its order: the lanes that have accepted it, to its handle there. Duplicates are not in it."""
     evicted: Mapping[str, int]
     """Lane to the number of records that were dropped to make room."""
 
 
 class Claim(Struct, frozen=True):
+    """A record that this process has claimed."""
+
+    handle: int
+    enqueued_at: float
+    body: bytes
+
+
+class Claimed(Struct, frozen=True):
     """The result of `Store.claim`."""
 
     epoch: int
     """The store's epoch in which the records were claimed."""
-    entries: Sequence[QueuedRecord]
-    unreadable: Mapping[int, str]
-    """Handles of claimed records that cannot be decoded, to the error."""
+    claims: Sequence[Claim]
     more: bool
     """True if the lane has more records that are ready."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """The result of sending some claimed records. One of its fields is not empty."""
+    """The same outcome of some claimed records.
 
-    delivered: Sequence[QueuedRecord] = ()
-    dropped: Sequence[QueuedRecord] = ()
-    reason: DropReason | None = None
-    """The reason for those that were dropped."""
-    dead_letters: Sequence[DeadLetter] = ()
-    unreadable: Mapping[int, str] = {}
-    """Handles of records that cannot be decoded, to the error. They become dead letters."""
-    not_sent: Sequence[QueuedRecord] = ()
-    """Records that have certainly not arrived. They stay claimed, and their in-flight flag is cleared."""
+    Without counter and failure the records have certainly not arrived: they stay claimed, and are no longer in flight.
+    """
+
+    handles: Sequence[int]
+    counter: str | None = None
+    """Remove the records, and count them as this: `delivered`, or the reason for which they are dropped."""
+    failure: Failure | None = None
+    """Make dead letters of them."""
 
 
-class Store(Protocol):
+class StoredRecord(Struct, frozen=True):
+    """A record that is in a lane's queue."""
+
+    handle: int
+    body: bytes
+    ready: bool
+    """False while a process has claimed it."""
+
+
+class StoredDeadLetter(Struct, frozen=True, kw_only=True):
+    """A dead letter as a store has it."""
+
+    id: int
+    handle: int
+    """The record's handle while it was queued."""
+    lane: str
+    enqueued_at: float
+    died_at: float
+    """Unix seconds."""
+    failure: Failure
+    body: bytes
+
+
+class DeadLetterQuery(Struct, frozen=True, kw_only=True):
+    """A selection of dead letters: those that match every condition that is set."""
+
+    ids: tuple[int, ...] = ()
+    lane: str | None = None
+    reason: str | None = None
+    died_before: float | None = None
+    """Unix seconds."""
+    died_after: float | None = None
+    contains: bytes | None = None
+    """Bytes within the body."""
+
+
+# --- protocols ------------------------------------------------------------------------------------
+
+
+class DeadLetterStore(Protocol):
+    """The dead letters of all lanes, for queues and for the command line."""
+
+    def find(self, query: DeadLetterQuery, *, limit: int = -1) -> list[StoredDeadLetter]:
+        """Return the selected dead letters, oldest first; -1 for all."""
+
+    def requeue(self, query: DeadLetterQuery) -> int:
+        """Queue the selected dead letters again, as if they were captured now, and return their number.
+
+        Their keys are not checked.
+        """
+
+    def delete(self, query: DeadLetterQuery, *, counter: str) -> int:
+        """Delete the selected dead letters, count them as dropped for this reason, and return their number."""
+
+
+class Store(DeadLetterStore, Protocol):
     """Records of all lanes, shared by processes and kept beyond the life of each.
 
-    A store does blocking I/O and nothing else: buffering, retries and fallback to memory are the queue's part. Any
-    thread may call any method. Each method is atomic, and raises `StoreError` if it has changed nothing.
+    A store does blocking I/O and nothing else: encoding, buffering, retries and fallback to memory are the queue's
+    part. It starts no thread, logs only what happens to its data, and compares no clocks of different hosts. Any
+    thread may call any method. Each method is atomic, and raises `StoreError` if it has changed nothing, or
+    `AnswerLost` if it may have. All but `enqueue` may be repeated then; `enqueue` may be with the same `batch_id`.
 
     `timeout` is the number of seconds for which a method may wait for other writers.
     """
@@ -120,33 +228,26 @@ class Store(Protocol):
     def epoch(self) -> int:
         """An identifier that changes when the stored data is replaced, after which no claim is valid."""
 
-    def register(self, lane: str) -> None:
-        """Add a lane. Called before the first record of the lane is enqueued."""
-
-    def enqueue(
-        self,
-        batches: Sequence[LaneBatch],
-        *,
-        timeout: float,
-        on_request_path: bool = False,
-        from_fallback: bool = False,
-    ) -> Enqueued:
-        """Add records to all lanes that accept them, and count those that were dropped.
+    def enqueue(self, records: Sequence[NewRecord], counts: Counts, *, batch_id: bytes, timeout: float) -> Enqueued:
+        """Add records to their lanes, and add to the counters.
 
         A record whose key was seen within the deduplication window is counted as a duplicate. If the store is full,
-        the oldest unclaimed records are evicted, events before goals.
+        the oldest unclaimed records are evicted by priority, and counted.
 
         Args:
-            batches: The records of each lane. A record of several lanes is the same object in each of them.
+            records: The records.
+            counts: What to add to the counters. It contains all lanes of the records.
+            batch_id: Random bytes. A repeated call with the same bytes has no further effect.
             timeout: See the class.
-            on_request_path: Whether a request waits for this call.
-            from_fallback: Whether the records have waited in memory; they are counted as bypassed.
         """
 
-    def claim(self, lane: str, *, max_records: int, max_bytes: int, timeout: float) -> Claim:
-        """Claim a lane's next ready records for this process, goals first, and at least one if there is any."""
+    def claim(self, lane: str, *, max_records: int, max_bytes: int, timeout: float) -> Claimed:
+        """Claim a lane's next ready records for this process, by priority, and at least one if there is any."""
 
-    def mark_in_flight(self, lane: str, entries: Sequence[QueuedRecord], *, timeout: float) -> tuple[int, set[int]]:
+    def claimed(self, lane: str) -> Claimed:
+        """Return the records that this process has claimed and that are not in flight."""
+
+    def mark_in_flight(self, lane: str, handles: Sequence[int], *, timeout: float) -> tuple[int, Collection[int]]:
         """Set the in-flight flag of the records that this process still holds.
 
         If the process ends before their outcome is stored, another process may make dead letters of them.
@@ -155,31 +256,11 @@ class Store(Protocol):
             The store's epoch, and the handles of the records that are marked.
         """
 
-    def resolve(self, lane: str, outcomes: Sequence[Outcome], *, timeout: float) -> None:
-        """Apply outcomes in their order. Records that this process no longer holds are ignored.
+    def settle(self, lane: str, outcomes: Sequence[Outcome], *, timeout: float) -> None:
+        """Apply outcomes in their order. Records that this process no longer holds are ignored."""
 
-        Raises:
-            StoreError: Nothing was changed.
-            Exception: An internal error prevented one of the outcomes; the others were applied.
-        """
-
-    def import_counts(
-        self,
-        lane: str,
-        *,
-        delivered: int,
-        dropped: Counter[DropReason],
-        dead_letters: Sequence[DeadLetter],
-        timeout: float,
-    ) -> int:
-        """Count records that were resolved without ever having been in the store, and add their dead letters.
-
-        Returns:
-            The number of dead letters that are stored without their record because it cannot be encoded.
-        """
-
-    def has_ready(self, lane: str) -> bool:
-        """Return whether the lane has records that no process has claimed."""
+    def ready(self) -> Collection[str]:
+        """Return the lanes that have records that no process has claimed."""
 
     def last_handle(self) -> int | None:
         """Return the handle of the newest record; None if there is none."""
@@ -195,27 +276,27 @@ class Store(Protocol):
     def owned_or_ready(self, lane: str, handles: Sequence[int], *, timeout: float) -> Collection[int]:
         """Return those of the handles whose record this process or no process has claimed."""
 
-    def status(self, lane: str, random: bytes) -> RecordStatus:
-        """Return what is known of the record with these random bytes: `pending`, `dead` or `not_found`."""
+    def search(self, lane: str, fragment: bytes) -> list[StoredRecord]:
+        """Return the lane's queued records whose body contains these bytes."""
 
-    def erase(self, lane: str, user_id: str, *, timeout: float) -> int:
-        """Drop a user's unclaimed records and dead letters, as `erased`, and return their number."""
+    def discard(self, lane: str, handles: Sequence[int], *, counter: str) -> int:
+        """Drop those of these records that no process has claimed, count them as this, and return their number."""
 
     def counts(self, lane: str) -> Counter[str]:
         """Return the lane's counters, with the number of pending records and of dead letters."""
 
-    def dead_letters(self, lane: str) -> list[DeadLetter]:
-        """Return the lane's dead letters, oldest first."""
-
-    def check(self) -> Mapping[str, Sequence[QueuedRecord]]:
+    def check(self) -> Mapping[str, Sequence[Claim]]:
         """Check that the store still is where it was, and follow it if it was replaced.
 
         Returns:
             Lane to ready records that the replaced store contained. The caller enqueues them again.
         """
 
-    def recover(self) -> int:
-        """Make the claims of processes that have ended ready again, or dead letters if they were in flight.
+    def recover(self, in_flight: Failure | None) -> int:
+        """Make the claims of processes that have ended ready again.
+
+        Args:
+            in_flight: Make dead letters of their records in flight; None to make them ready as well.
 
         Returns:
             The number of records that became dead letters.

@@ -4,6 +4,7 @@ StoreError
 ├── StoreBusy           another process is writing; a later attempt may succeed
 ├── ReentrantCall       this thread is inside a write that was interrupted by a signal handler or a finalizer
 ├── StoreUnavailable    the store cannot be read or written now: read-only, out of reach
+│   ├── AnswerLost          a call was sent to the store, and its answer has not arrived
 │   ├── StoreFull           there is no space for more; it can still be read
 │   ├── UnencodableRecord   a record cannot be encoded; the store itself is all right
 │   └── ForeignDatabase     no store can be there: the folder is missing, or the database belongs to another program
@@ -14,6 +15,7 @@ StoreError
 from __future__ import annotations
 
 __all__ = [
+    "AnswerLost",
     "CorruptStore",
     "ForeignDatabase",
     "ReentrantCall",
@@ -40,6 +42,10 @@ class ReentrantCall(StoreError):
 
 class StoreUnavailable(StoreError):
     """The store cannot be read or written for now."""
+
+
+class AnswerLost(StoreUnavailable):
+    """The call may have had its effect or not, so it is repeated. All other errors mean that nothing was changed."""
 
 
 class StoreFull(StoreUnavailable):

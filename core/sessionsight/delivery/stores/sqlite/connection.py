@@ -32,12 +32,8 @@ __all__ = ["SqliteConnection"]
 
 T = TypeVar("T")
 
-# Seconds without an attempt to write after a failure; a full disk does not recover within a request.
-_COOL_DOWN = 1.0
 # Seconds between two attempts while another process writes.
 _POLL_INTERVAL = 0.001
-# Seconds for which a request waits during the cool-down after another one has timed out.
-_SHORT_TIMEOUT = 0.05
 # Commits do not checkpoint, because a request may wait for them, unless the log has reached 64 MiB.
 _LAST_RESORT_PAGES = 16_384
 # The size to which the log is truncated after a complete checkpoint.
@@ -52,7 +48,7 @@ class SqliteConnection:
         synchronous: `"normal"`, or `"full"` to wait for the disk at each commit.
         on_open: Called with each new connection and the file's epoch, within the transaction that creates the tables.
         on_quarantine: Called with the new path of a damaged file, and the reason. Without it such a file is not moved.
-        clock: The time of waits and of the cool-down.
+        clock: The time of waits.
     """
 
     def __init__(
@@ -80,43 +76,30 @@ class SqliteConnection:
         self._identity: Identity | None = None
         # The file that was open last, and those that SQLite keeps beside it.
         self._known_files: set[Identity] = set()
-        self._cool_down_until = 0.0
-        self._short_wait_until = 0.0
-        self._yield_until = 0.0
-        self._last_error: StoreError | None = None
+        self.is_full = False
+        """True if the last write has failed because of missing space."""
         self._fork_locks: list[threading.Lock | threading.RLock] = []
         fork.register(self)
 
-    def write(self, work: Callable[[sqlite3.Connection], T], *, timeout: float, on_request_path: bool = False) -> T:
+    def write(self, work: Callable[[sqlite3.Connection], T], *, timeout: float) -> T:
         """Run a function in one transaction.
 
         Args:
             work: Gets the connection. Called again if its transaction could not be committed.
             timeout: Seconds to wait for other writers.
-            on_request_path: Whether a request waits for this call. Other calls first wait for as long as the last one
-                of them took, so that requests find gaps. After a request has timed out, those of the next second use
-                a shorter timeout.
 
         Raises:
             StoreError: Nothing was written.
         """
-        if on_request_path:
-            return self._write_for_request(work, timeout)
-        self._clock.sleep(min(max(self._yield_until - self._clock.monotonic(), 0), timeout))
-        return self._retry_until(self._clock.monotonic() + timeout, partial(self._write_once, work, yields=True))
+        return self._exclusive(partial(self._transaction, work), timeout)
 
     def read(self, work: Callable[[sqlite3.Connection], T], *, timeout: float) -> T:
-        """Run a function that only reads, outside a transaction. A full disk can be read during the cool-down.
+        """Run a function that only reads, outside a transaction.
 
         Raises:
             StoreError: The file cannot be read.
         """
-        return self._retry_until(self._clock.monotonic() + timeout, partial(self._exclusive, work))
-
-    @property
-    def is_full(self) -> bool:
-        """True if the last write has failed because of missing space."""
-        return isinstance(self._last_error, StoreFull)
+        return self._exclusive(work, timeout)
 
     def is_same_file(self) -> bool:
         """Return whether the file at the path is still the open one, which may have been moved or deleted."""
@@ -186,55 +169,23 @@ class SqliteConnection:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _write_for_request(self, work: Callable[[sqlite3.Connection], T], timeout: float) -> T:
-        now = self._clock.monotonic()
-        is_short = now < self._short_wait_until
-        deadline = now + (min(timeout, _SHORT_TIMEOUT) if is_short else timeout)
-        try:
-            return self._retry_until(deadline, partial(self._write_once, work))
-        except StoreBusy:
-            if not is_short:
-                self._short_wait_until = self._clock.monotonic() + _COOL_DOWN
-            raise
-
-    def _retry_until(self, deadline: float, attempt: Callable[[float], T]) -> T:
-        """Call a function again while the file is busy.
+    def _exclusive(self, work: Callable[[sqlite3.Connection], T], timeout: float) -> T:
+        """Use the connection on this thread alone, and try again while the file is busy.
 
         The sleep is outside the lock, so that other threads of this process can write meanwhile. SQLite's own busy
         handler would sleep inside it, for up to 0.1 s at a time, and miss most gaps between other transactions.
         """
+        deadline = self._clock.monotonic() + timeout
         while True:
             try:
-                return attempt(deadline)
+                return self._attempt(work, deadline)
             except StoreBusy:
                 if self._clock.monotonic() >= deadline:
                     raise
             self._clock.sleep(_POLL_INTERVAL)
 
-    def _write_once(self, work: Callable[[sqlite3.Connection], T], deadline: float, *, yields: bool = False) -> T:
-        if (last := self._last_error) is not None and self._clock.monotonic() < self._cool_down_until:
-            raise type(last)(*last.args)
-        return self._exclusive(partial(self._transaction, work, yields=yields), deadline)
-
-    def _transaction(
-        self, work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection, *, yields: bool
-    ) -> T:
-        connection.execute("BEGIN IMMEDIATE")
-        started = self._clock.monotonic()
-        try:
-            result = work(connection)
-            connection.execute("COMMIT")
-        except BaseException:
-            _roll_back(connection)
-            raise
-        self._last_error = None
-        if yields:
-            now = self._clock.monotonic()
-            self._yield_until = now + (now - started)
-        return result
-
-    def _exclusive(self, work: Callable[[sqlite3.Connection], T], deadline: float) -> T:
-        """Use the connection on this thread alone; map errors, and close it after most of them."""
+    def _attempt(self, work: Callable[[sqlite3.Connection], T], deadline: float) -> T:
+        """Use the connection once; map errors, and close it after most of them."""
         if not self._lock.acquire(timeout=max(deadline - self._clock.monotonic(), 0)):
             raise StoreBusy("another thread is writing")
         try:
@@ -252,31 +203,30 @@ class SqliteConnection:
         finally:
             self._lock.release()
 
+    def _transaction(self, work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            _roll_back(connection)
+            raise
+        self.is_full = False
+        return result
+
     def _handled(self, error: StoreError) -> StoreError:
-        """Handle an error, and return it to be raised.
+        """Handle an error, and return the one to raise.
 
         An exception that a frame of its own traceback names would keep all callers alive, the request included, until
         the garbage collector runs.
         """
-        if not isinstance(error, StoreBusy):
-            self._handle_failure(error)
-        return error
-
-    def _handle_failure(self, error: StoreError) -> None:
+        if isinstance(error, StoreBusy):
+            return error
+        self.is_full = isinstance(error, StoreFull)
         # Opening a file needs space, so the connection stays open on a full disk.
-        if not isinstance(error, StoreFull) or self._connection is None or self._connection.in_transaction:
+        if not self.is_full or self._connection is None or self._connection.in_transaction:
             self._close_connection()
-        if isinstance(error, CorruptStore):
-            self._quarantine(error)
-        else:
-            self._cool_down(error)
-
-    def _cool_down(self, error: StoreError) -> None:
-        """Start the cool-down, unless it has started already: a failing reader must not extend it."""
-        now = self._clock.monotonic()
-        if now >= self._cool_down_until:
-            self._cool_down_until = now + _COOL_DOWN
-        self._last_error = type(error)(*error.args)  # without the traceback
+        return self._quarantine(error) if isinstance(error, CorruptStore) else error
 
     def _open(self) -> sqlite3.Connection:
         if self.pid != os.getpid():
@@ -329,23 +279,20 @@ class SqliteConnection:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-    def _quarantine(self, error: StoreError) -> None:
-        """Move a damaged file away, unless another process has moved it already."""
+    def _quarantine(self, error: StoreError) -> StoreError:
+        """Move a damaged file away, unless another process has moved it already, and return the error to raise."""
         if self._on_quarantine is None or not self.is_same_file():
-            return
+            return error
         was_spool = self._identity in self._known_files or Path(f"{self.path}{LOCK_SUFFIX}").exists()
         if is_foreign(self.path, was_spool=was_spool):
-            self._cool_down(
-                ForeignDatabase(f"{error}; nothing shows that it was a spool, so it is not touched: move it away")
-            )
-            return
+            return ForeignDatabase(f"{error}; nothing shows that it was a spool, so it is not touched: move it away")
         try:
             moved_to = database_files.quarantine(self.path)
         except OSError as failure:
-            self._cool_down(StoreUnavailable(str(failure)))
-            return
+            return StoreUnavailable(str(failure))
         self._identity = None
         self._on_quarantine(moved_to, str(error))
+        return error
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

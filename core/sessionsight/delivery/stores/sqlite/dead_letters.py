@@ -1,113 +1,85 @@
-"""Finding, retrying and dropping the dead letters of a SQLite store."""
+"""Statements on the dead letters of a SQLite store. Each function is a step within a transaction."""
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-import time
-from collections import Counter
-
-import msgspec
-from msgspec import Struct
+from collections.abc import Iterable, Sequence
 
 from sessionsight.capture.records import DropReason
-from sessionsight.delivery.stores.base import DeadLetter
-from sessionsight.delivery.stores.codec import decode_entry
+from sessionsight.delivery.stores.base import DeadLetterQuery, Failure, NewRecord, StoredDeadLetter
+from sessionsight.delivery.stores.sqlite.ledger import increment
 from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED
-from sessionsight.delivery.stores.sqlite.queries import increment
 
-__all__ = ["DeadLetterQuery", "StoredDeadLetter", "drop", "find", "of_lane", "retry"]
+__all__ = ["add", "add_queued", "delete", "find", "requeue", "trim"]
 
-
-class StoredDeadLetter(Struct, frozen=True, kw_only=True):
-    """A row of the table of dead letters."""
-
-    id: int
-    died_at: float
-    """Unix seconds."""
-    letter: DeadLetter | None
-    """None when the record cannot be decoded."""
-    lane: str
-    reason: str
-    message: str
-    body: bytes
-
-
-class DeadLetterQuery(Struct, frozen=True, kw_only=True):
-    """A selection of dead letters: those that match every condition that is set."""
-
-    ids: tuple[int, ...] = ()
-    lane: str | None = None
-    reason: str | None = None
-    died_before: float | None = None
-    """Unix seconds."""
-    died_after: float | None = None
-
-    def where(self) -> tuple[str, list[object]]:
-        """Return the condition in SQL, and its parameters."""
-        conditions: dict[str, object] = {}
-        if self.lane is not None:
-            conditions["dead_letters.lane = (SELECT lane FROM lanes WHERE name = ?)"] = self.lane
-        if self.reason is not None:
-            conditions["dead_letters.reason = ?"] = self.reason
-        if self.died_before is not None:
-            conditions["dead_letters.died_at < ?"] = self.died_before
-        if self.died_after is not None:
-            conditions["dead_letters.died_at > ?"] = self.died_after
-        parts = [*conditions]
-        if self.ids:
-            parts.append(f"dead_letters.id IN ({', '.join('?' * len(self.ids))})")
-        return " AND ".join(parts) or "1", [*conditions.values(), *self.ids]
-
-
-_SELECT = (
-    "SELECT dead_letters.id, lanes.name, dead_letters.enqueued_at, dead_letters.record, records.body,"
-    " dead_letters.reason, dead_letters.message, dead_letters.status, dead_letters.attempts,"
-    " dead_letters.first_attempt, dead_letters.last_attempt, dead_letters.died_at"
-    " FROM dead_letters JOIN lanes ON lanes.lane = dead_letters.lane JOIN records ON records.id = dead_letters.record"
+_COLUMNS = (
+    "lane, priority, record, size, enqueued_at, died_at, reason, message, status, attempts, first_attempt, last_attempt"
 )
+
+
+def add(connection: sqlite3.Connection, dead: Iterable[tuple[int, int, NewRecord]], *, now: float) -> None:
+    """Add dead letters, given by lane and row id, which were never queued here."""
+    connection.executemany(
+        f"INSERT INTO dead_letters ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        [
+            (lane, record.priority, row_id, record.size, record.enqueued_at, now, *_values(record.failure))
+            for lane, row_id, record in dead
+            if record.failure is not None
+        ],
+    )
+
+
+def add_queued(
+    connection: sqlite3.Connection, where: str, rows: Sequence[tuple[int, ...]], failure: Failure, *, now: float
+) -> int:
+    """Add dead letters for rows of the queue that match a condition, and return their number."""
+    return connection.executemany(
+        f"INSERT INTO dead_letters ({_COLUMNS})"  # noqa: S608
+        f" SELECT lane, priority, record, size, enqueued_at, ?, ?, ?, ?, ?, ?, ? FROM queue WHERE {where}",
+        [(now, *_values(failure), *row) for row in rows],
+    ).rowcount
+
+
+def trim(connection: sqlite3.Connection, lane: int, *, keep: int) -> None:
+    """Drop the oldest dead letters of a lane above `keep`."""
+    (number,) = connection.execute("SELECT count(*) FROM dead_letters WHERE lane = ?", (lane,)).fetchone()
+    if number > keep:
+        connection.execute(
+            "DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE lane = ? ORDER BY id LIMIT ?)",
+            (lane, number - keep),
+        )
+        increment(connection, {(lane, DropReason.DEAD_LETTERS_FULL.value): number - keep})
 
 
 def find(connection: sqlite3.Connection, query: DeadLetterQuery, limit: int = -1) -> list[StoredDeadLetter]:
     """Return the selected dead letters, oldest first."""
-    where, parameters = query.where()
+    where, parameters = _where(query)
+    select = (
+        "SELECT dead_letters.id, record, lanes.name, enqueued_at, died_at, records.body,"  # noqa: S608
+        f" {', '.join(Failure.__struct_fields__)}"
+        " FROM dead_letters JOIN lanes ON lanes.lane = dead_letters.lane JOIN records ON records.id = record"
+        f" WHERE {where} ORDER BY dead_letters.id LIMIT ?"
+    )
     found: list[StoredDeadLetter] = []
-    for number, lane, at, row_id, body, reason, message, status, attempts, first, last, died_at in connection.execute(
-        f"{_SELECT} WHERE {where} ORDER BY dead_letters.id LIMIT ?",  # the condition has placeholders only
-        (*parameters, limit),
-    ):
-        letter = None
-        with contextlib.suppress(msgspec.MsgspecError):  # it became a dead letter because of that
-            letter = DeadLetter(
-                destination=lane,
-                entry=decode_entry(body, enqueued_at=at, handle=row_id),
-                reason=reason,
-                message=message,
-                status=status,
-                attempts=attempts,
-                first_attempt=first,
-                last_attempt=last,
-            )
+    for row_id, record, lane, enqueued_at, died_at, body, *values in connection.execute(select, (*parameters, limit)):
+        failure = Failure(**dict(zip(Failure.__struct_fields__, values, strict=True)))
         found.append(
             StoredDeadLetter(
-                id=number, died_at=died_at, letter=letter, lane=lane, reason=reason, message=message, body=body
+                id=row_id,
+                handle=record,
+                lane=lane,
+                enqueued_at=enqueued_at,
+                died_at=died_at,
+                failure=failure,
+                body=body,
             )
         )
     return found
 
 
-def of_lane(connection: sqlite3.Connection, lane: str) -> list[DeadLetter]:
-    """Return the dead letters of a lane, oldest first, without those that cannot be decoded."""
-    return [stored.letter for stored in find(connection, DeadLetterQuery(lane=lane)) if stored.letter is not None]
-
-
-def retry(connection: sqlite3.Connection, query: DeadLetterQuery) -> int:
-    """Queue the selected dead letters again, as if they were captured now. Their keys are not checked.
-
-    Returns:
-        Their number.
-    """
-    where, parameters = query.where()
+def requeue(connection: sqlite3.Connection, query: DeadLetterQuery, *, now: float) -> int:
+    """Queue the selected dead letters again, as if they were captured now, and return their number."""
+    where, parameters = _where(query)
     connection.execute(
         "UPDATE records SET refcount = refcount"  # noqa: S608
         f" + (SELECT count(*) FROM dead_letters WHERE dead_letters.record = records.id AND {where})"
@@ -117,21 +89,37 @@ def retry(connection: sqlite3.Connection, query: DeadLetterQuery) -> int:
     connection.execute(
         "INSERT INTO queue (lane, claimed_by, priority, record, size, enqueued_at)"  # noqa: S608
         f" SELECT lane, ?, priority, record, size, ? FROM dead_letters WHERE {where}",
-        (UNCLAIMED, time.time(), *parameters),
+        (UNCLAIMED, now, *parameters),
     )
     return connection.execute(f"DELETE FROM dead_letters WHERE {where}", parameters).rowcount  # noqa: S608
 
 
-def drop(connection: sqlite3.Connection, query: DeadLetterQuery) -> int:
-    """Delete the selected dead letters, and count them as dropped.
-
-    Returns:
-        Their number.
-    """
-    where, parameters = query.where()
+def delete(connection: sqlite3.Connection, query: DeadLetterQuery, *, counter: str) -> int:
+    """Delete the selected dead letters, count them as dropped, and return their number."""
+    where, parameters = _where(query)
     lanes = connection.execute(
         f"SELECT lane, count(*) FROM dead_letters WHERE {where} GROUP BY lane",  # noqa: S608
         parameters,
     ).fetchall()
-    increment(connection, Counter({(lane, DropReason.DEAD_LETTER_DROPPED.value): number for lane, number in lanes}))
+    increment(connection, {(lane, counter): number for lane, number in lanes})
     return connection.execute(f"DELETE FROM dead_letters WHERE {where}", parameters).rowcount  # noqa: S608
+
+
+def _values(failure: Failure | None) -> tuple[object, ...]:
+    return tuple(getattr(failure, name) for name in Failure.__struct_fields__)
+
+
+def _where(query: DeadLetterQuery) -> tuple[str, list[object]]:
+    """Return the condition of a query in SQL, and its parameters."""
+    conditions = {
+        "dead_letters.lane = (SELECT lane FROM lanes WHERE name = ?)": query.lane,
+        "dead_letters.reason = ?": query.reason,
+        "dead_letters.died_at < ?": query.died_before,
+        "dead_letters.died_at > ?": query.died_after,
+        "instr((SELECT body FROM records WHERE id = dead_letters.record), ?)": query.contains,
+    }
+    given: dict[str, object] = {condition: value for condition, value in conditions.items() if value is not None}
+    parts = [*given]
+    if query.ids:
+        parts.append(f"dead_letters.id IN ({', '.join('?' * len(query.ids))})")
+    return " AND ".join(parts) or "1", [*given.values(), *query.ids]

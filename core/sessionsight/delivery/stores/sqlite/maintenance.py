@@ -6,16 +6,18 @@ import heapq
 import os
 import sqlite3
 from collections import Counter
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
-from sessionsight.capture.records import DropReason, record_id
+from sessionsight.capture.records import DropReason
 from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.stores.codec import decode_entry
+from sessionsight.delivery.stores.base import DeadLetterQuery
+from sessionsight.delivery.stores.sqlite import dead_letters
 from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
+from sessionsight.delivery.stores.sqlite.ledger import increment, used_bytes
 from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED
-from sessionsight.delivery.stores.sqlite.queries import increment
-from sessionsight.delivery.stores.sqlite.stats import used_bytes
 
 __all__ = ["Maintenance", "Quota"]
 
@@ -72,7 +74,7 @@ class Quota:
 
 
 class Maintenance:
-    """Periodic work on the file, done by a lane's thread."""
+    """Periodic work on the file."""
 
     def __init__(self, file: SqliteConnection, options: DeliveryOptions, clock: Clock) -> None:
         self._file = file
@@ -114,7 +116,9 @@ class Maintenance:
             self._next_prune = now + _PRUNE_EVERY
             while self._file.write(self._delete_keys, timeout=_BUSY_TIMEOUT) == _MAX_KEYS:
                 pass
-            self._file.write(self._expire_dead_letters, timeout=_BUSY_TIMEOUT)
+            expired = DeadLetterQuery(died_before=self._clock.time() - self._options.dead_letters_max_age)
+            expire = partial(dead_letters.delete, query=expired, counter=DropReason.DEAD_LETTERS_EXPIRED.value)
+            self._file.write(expire, timeout=_BUSY_TIMEOUT)
 
     def _delete_keys(self, connection: sqlite3.Connection) -> int:
         now = self._clock.time()
@@ -124,18 +128,6 @@ class Maintenance:
             " (SELECT lane, dedupe_key FROM keys WHERE seen_at < ? OR seen_at > ? LIMIT ?)",
             (now - window, now + window, _MAX_KEYS),
         ).rowcount
-
-    def _expire_dead_letters(self, connection: sqlite3.Connection) -> None:
-        oldest = self._clock.time() - self._options.dead_letters_max_age
-        expired = connection.execute(
-            "SELECT lane, count(*) FROM dead_letters WHERE died_at < ? GROUP BY lane", (oldest,)
-        ).fetchall()
-        if expired:
-            connection.execute("DELETE FROM dead_letters WHERE died_at < ?", (oldest,))
-            increment(
-                connection,
-                Counter({(lane, DropReason.DEAD_LETTERS_EXPIRED.value): number for lane, number in expired}),
-            )
 
 
 def _free_space(path: str) -> int:
@@ -151,32 +143,26 @@ def _evict(connection: sqlite3.Connection) -> Counter[str]:
         oldest = heapq.merge(
             *(
                 connection.execute(
-                    "SELECT record, lane FROM queue WHERE lane = ? AND claimed_by = ? AND priority = ?"
+                    "SELECT record, lane, dedupe_key FROM queue WHERE lane = ? AND claimed_by = ? AND priority = ?"
                     " ORDER BY record LIMIT ?",
                     (lane, UNCLAIMED, priority, _EVICT),
                 ).fetchall()
                 for lane in lanes
             )
         )
-        rows = [(lane, UNCLAIMED, priority, record) for (record, lane), _ in zip(oldest, range(_EVICT), strict=False)]
-        if rows:
+        found = [*islice(oldest, _EVICT)]
+        if found:
             break
     else:
         return Counter()
-    for lane, _, _, record in rows:
-        _forget_key(connection, lane, record)
-    connection.executemany("DELETE FROM queue WHERE lane = ? AND claimed_by = ? AND priority = ? AND record = ?", rows)
-    evicted = Counter(lane for lane, _, _, _ in rows)
+    connection.executemany(
+        "DELETE FROM queue WHERE lane = ? AND claimed_by = ? AND priority = ? AND record = ?",
+        [(lane, UNCLAIMED, priority, record) for record, lane, _ in found],
+    )
+    # So that a repeated call is not a duplicate.
+    connection.executemany(
+        "DELETE FROM keys WHERE lane = ? AND dedupe_key = ?", [(lane, key) for _, lane, key in found if key is not None]
+    )
+    evicted = Counter(lane for _, lane, _ in found)
     increment(connection, {(lane, DropReason.QUEUE_FULL.value): number for lane, number in evicted.items()})
     return Counter({lanes[lane]: number for lane, number in evicted.items()})
-
-
-def _forget_key(connection: sqlite3.Connection, lane: int, record: int) -> None:
-    """Delete the key of a record that is dropped, so that a repeated call is not a duplicate."""
-    (body,) = connection.execute("SELECT body FROM records WHERE id = ?", (record,)).fetchone()
-    try:
-        found = decode_entry(body, enqueued_at=0.0, handle=record).record
-    except Exception:
-        return  # its key is unknown
-    if found.key is not None:
-        connection.execute("DELETE FROM keys WHERE lane = ? AND dedupe_key = ?", (lane, record_id(found)))

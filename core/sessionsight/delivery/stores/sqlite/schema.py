@@ -29,7 +29,7 @@ _TABLES = (
     # The records of each lane, in the order of sending: goals have priority 0. Unclaimed records have `claimed_by` 0.
     """CREATE TABLE queue (
         lane INTEGER NOT NULL, claimed_by INTEGER NOT NULL, priority INTEGER NOT NULL, record INTEGER NOT NULL,
-        size INTEGER NOT NULL, enqueued_at REAL NOT NULL, in_flight INTEGER NOT NULL DEFAULT 0,
+        size INTEGER NOT NULL, enqueued_at REAL NOT NULL, in_flight INTEGER NOT NULL DEFAULT 0, dedupe_key TEXT,
         PRIMARY KEY (lane, claimed_by, priority, record)
     ) WITHOUT ROWID""",
     """CREATE TABLE dead_letters (
@@ -119,6 +119,9 @@ def ensure_schema(connection: sqlite3.Connection) -> int:
         connection.execute("INSERT INTO meta VALUES ('epoch', ?)", (randbits(42) << 20,))
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
+    # Files of earlier versions lack it, and those versions can use a file that has it.
+    elif not connection.execute("SELECT 1 FROM pragma_table_info('queue') WHERE name = 'dedupe_key'").fetchone():
+        connection.execute("ALTER TABLE queue ADD COLUMN dedupe_key TEXT")
     (epoch,) = connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
     return int(epoch)
 

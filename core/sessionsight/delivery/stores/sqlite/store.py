@@ -7,29 +7,27 @@ import logging
 import sqlite3
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from msgspec.structs import replace
-
-from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.stats import RecordStatus
 from sessionsight.delivery.stores.base import (
-    DELIVERED,
-    FALLBACK,
     Claim,
-    DeadLetter,
+    Claimed,
+    Counts,
+    DeadLetterQuery,
     Enqueued,
-    LaneBatch,
+    Failure,
+    NewRecord,
     Outcome,
+    StoredDeadLetter,
+    StoredRecord,
 )
-from sessionsight.delivery.stores.codec import decode_entry, encode_entry
-from sessionsight.delivery.stores.errors import StoreError, StoreUnavailable, UnencodableRecord
-from sessionsight.delivery.stores.sqlite import dead_letters, lookup, queries, recovery, stats
+from sessionsight.delivery.stores.errors import StoreError, StoreUnavailable
+from sessionsight.delivery.stores.sqlite import dead_letters, ledger, queries
 from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
 from sessionsight.delivery.stores.sqlite.maintenance import Maintenance, Quota
 from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED, OwnerLock
@@ -39,8 +37,8 @@ __all__ = ["SqliteStore"]
 
 T = TypeVar("T")
 
-# Seconds for which calls that no request waits for may wait for other writers.
-_BUSY_TIMEOUT = 1.0
+# The number of writes that are remembered by their id. Only this process repeats them, and soon.
+_BATCH_IDS = 100
 
 
 class SqliteStore:
@@ -50,25 +48,39 @@ class SqliteStore:
         path: The file, created by the first call that needs it. Its folder must exist.
         options: Bounds and time limits.
         logger: For damaged, moved and deleted files.
-        clock: The time of maintenance, retries and ages.
+        clock: The time of maintenance and ages.
+        quarantine: Move a damaged file away, and begin a new one.
+        timeout: Seconds for which calls without a timeout of their own may wait for other writers.
     """
 
-    def __init__(self, path: str, options: DeliveryOptions, logger: ThrottledLogger, *, clock: Clock = time) -> None:
+    def __init__(
+        self,
+        path: str,
+        options: DeliveryOptions,
+        logger: ThrottledLogger,
+        *,
+        clock: Clock = time,
+        quarantine: bool = True,
+        timeout: float = 1.0,
+    ) -> None:
         self._clock = clock
+        self._timeout = timeout
         self.name = path
         self.epoch = 0
         """The first row id of the open file; 0 before one is open."""
         self.file = SqliteConnection(
             path,
             synchronous=options.spool_synchronous,
-            on_open=self._opened,
-            on_quarantine=self._quarantined,
+            on_open=self._on_open,
+            on_quarantine=self._quarantined if quarantine else None,
             clock=clock,
         )
         self._options = options
         self._logger = logger
-        self._names: set[str] = set()
-        self._lanes: dict[str, int] = {}
+        self._opened = 0
+        # The numbers of lanes in the file that was opened as the n-th; set once they are committed.
+        self._lanes: tuple[int, dict[str, int]] = (0, {})
+        self._batches: OrderedDict[bytes, Enqueued] = OrderedDict()
         self._owner_lock: OwnerLock | None = None
         self._acquiring = threading.RLock()
         self._quota = Quota(options.spool_bytes)
@@ -80,139 +92,117 @@ class SqliteStore:
         """The id under which this process claims rows; `UNCLAIMED` before it has claimed any."""
         return UNCLAIMED if self._owner_lock is None else self._owner_lock.id
 
-    def register(self, lane: str) -> None:
-        """Add a lane."""
-        self._names.add(lane)
-        self.file.disconnect()  # the next connection adds it to the file
-
-    def enqueue(
-        self,
-        batches: Sequence[LaneBatch],
-        *,
-        timeout: float,
-        on_request_path: bool = False,
-        from_fallback: bool = False,
-    ) -> Enqueued:
-        """Add records to all lanes that accept them, in one transaction."""
-        bodies = _encode(batches)
+    def enqueue(self, records: Sequence[NewRecord], counts: Counts, *, batch_id: bytes, timeout: float) -> Enqueued:
+        """Add records to their lanes and add to the counters, in one transaction."""
+        if (done := self._batches.get(batch_id)) is not None:
+            return done
+        size = sum(len(record.body) for record in records)
+        numbered: list[tuple[int, dict[str, int]]] = []
 
         def work(connection: sqlite3.Connection) -> Enqueued:
-            enqueued = queries.enqueue(
+            opened, lanes = self._lanes
+            names = {lane for lane, _ in counts}
+            if opened != self._opened or not names <= lanes.keys():
+                lanes = queries.ensure_lanes(connection, names)
+            numbered.append((self._opened, lanes))
+            handles = queries.enqueue(
                 connection,
-                batches,
-                bodies,
-                lanes=self._lanes,
+                records,
+                counts,
+                lanes=lanes,
                 epoch=self.epoch,
                 window=self._options.dedupe_window,
-            )
-            if from_fallback:
-                counts = {(self._lanes[batch.lane], FALLBACK): len(batch.entries) for batch in batches}
-                queries.increment(connection, counts)
-            evicted = self._quota.enforce(connection, sum(map(len, bodies.values())))
-            return replace(enqueued, evicted=evicted)
-
-        return self.file.write(work, timeout=timeout, on_request_path=on_request_path)
-
-    def claim(self, lane: str, *, max_records: int, max_bytes: int, timeout: float) -> Claim:
-        """Claim a lane's next records, goals first."""
-        work = partial(queries.claim, max_records=max_records, max_bytes=max_bytes, now=self._clock.time())
-        epoch, (rows, more) = self._write(lane, work, timeout)
-        entries: list[QueuedRecord] = []
-        unreadable: dict[int, str] = {}
-        for row_id, enqueued_at, body in rows:
-            try:
-                entries.append(decode_entry(body, enqueued_at=enqueued_at, handle=row_id))
-            except Exception as error:  # written by another release, or damaged
-                unreadable[row_id] = str(error)
-        return Claim(epoch, entries, unreadable, more)
-
-    def mark_in_flight(self, lane: str, entries: Sequence[QueuedRecord], *, timeout: float) -> tuple[int, set[int]]:
-        """Set the in-flight flag of the rows that this process still holds."""
-        return self._write(lane, partial(queries.mark_in_flight, entries=entries), timeout)
-
-    def resolve(self, lane: str, outcomes: Sequence[Outcome], *, timeout: float) -> None:
-        """Apply outcomes in one transaction."""
-        failures: list[Exception] = []
-
-        def work(connection: sqlite3.Connection) -> None:
-            failures.clear()  # the transaction may be retried
-            for outcome in outcomes:
-                try:
-                    self._apply(connection, self._lanes[lane], outcome)
-                except sqlite3.Error:
-                    raise
-                except Exception as error:  # a repetition would fail as well
-                    failures.append(error)
-
-        self.file.write(work, timeout=timeout)
-        if failures:
-            raise failures[0]
-
-    def import_counts(
-        self,
-        lane: str,
-        *,
-        delivered: int,
-        dropped: Counter[DropReason],
-        dead_letters: Sequence[DeadLetter],
-        timeout: float,
-    ) -> int:
-        """Count records that were resolved without ever having been in the file, and add their dead letters."""
-
-        def work(connection: sqlite3.Connection) -> int:
-            return queries.import_counts(
-                connection,
-                self._lanes[lane],
-                delivered=delivered,
-                dropped=dropped,
-                dead_letters=dead_letters,
+                keep=self._options.dead_letters,
                 now=self._clock.time(),
             )
+            return Enqueued(handles, self._quota.enforce(connection, size))
 
-        return self.file.write(work, timeout=timeout)
+        enqueued = self._batches[batch_id] = self.file.write(work, timeout=timeout)
+        self._lanes = numbered[-1]
+        while len(self._batches) > _BATCH_IDS:
+            self._batches.popitem(last=False)
+        return enqueued
 
-    def has_ready(self, lane: str) -> bool:
-        """Return whether the lane has records that no process has claimed."""
-        return self._read(partial(stats.has_ready, lane=lane))
+    def claim(self, lane: str, *, max_records: int, max_bytes: int, timeout: float) -> Claimed:
+        """Claim a lane's next rows, by priority."""
+        work = partial(queries.claim, max_records=max_records, max_bytes=max_bytes, now=self._clock.time())
+        epoch, (claims, more) = self._write(lane, work, timeout)
+        return Claimed(epoch, claims, more)
+
+    def claimed(self, lane: str) -> Claimed:
+        """Return the rows that this process has claimed and that are not in flight."""
+        epoch, claims = self._write(lane, queries.claimed, self._timeout)
+        return Claimed(epoch, claims, more=True)
+
+    def mark_in_flight(self, lane: str, handles: Sequence[int], *, timeout: float) -> tuple[int, set[int]]:
+        """Set the in-flight flag of the rows that this process still holds."""
+        return self._write(lane, partial(queries.mark_in_flight, handles=handles), timeout)
+
+    def settle(self, lane: str, outcomes: Sequence[Outcome], *, timeout: float) -> None:
+        """Apply outcomes in one transaction."""
+        now = self._clock.time()
+
+        def work(connection: sqlite3.Connection) -> None:
+            number = queries.lane_number(connection, lane)
+            for outcome in outcomes:
+                queries.settle(connection, number, self.owner_id, outcome, keep=self._options.dead_letters, now=now)
+
+        self.file.write(work, timeout=timeout)
+
+    def ready(self) -> list[str]:
+        """Return the lanes that have unclaimed rows."""
+        return self._read(queries.ready_lanes)
 
     def last_handle(self) -> int | None:
         """Return the newest record's row id."""
-        return self._read(stats.last_id)
+        return self._read(queries.last_id)
 
     def count_unresolved(self, lane: str, *, last: int | None = None) -> int:
         """Return the number of records that this process or no process has claimed, up to a hundred."""
-        return self._read(partial(stats.count_unresolved, lane=lane, owner=self.owner_id, last=last))
+        return self._read(_step(lane, partial(queries.count_unresolved, owner=self.owner_id, last=last)))
 
     def owned_or_ready(self, lane: str, handles: Sequence[int], *, timeout: float) -> set[int]:
         """Return those of the row ids that this process or no process has claimed."""
-        work = partial(stats.owned_or_ready, lane=lane, owner=self.owner_id, row_ids=handles)
-        return self.file.read(work, timeout=timeout)
+        work = partial(queries.owned_or_ready, owner=self.owner_id, row_ids=handles)
+        return self.file.read(_step(lane, work), timeout=timeout)
 
-    def status(self, lane: str, random: bytes) -> RecordStatus:
-        """Return what is known of a record."""
-        return self._read(lambda connection: lookup.record_status(connection, self._lanes[lane], random))
+    def search(self, lane: str, fragment: bytes) -> list[StoredRecord]:
+        """Return the queued records whose body contains these bytes."""
+        return self._read(_step(lane, partial(queries.search, fragment=fragment)))
 
-    def erase(self, lane: str, user_id: str, *, timeout: float) -> int:
-        """Drop a user's unclaimed records and dead letters, in one transaction."""
-        return self.file.write(
-            lambda connection: lookup.erase_user(connection, self._lanes[lane], user_id), timeout=timeout
-        )
+    def discard(self, lane: str, handles: Sequence[int], *, counter: str) -> int:
+        """Drop unclaimed records."""
+        work = partial(queries.discard, handles=handles, counter=counter)
+        return self.file.write(_step(lane, work), timeout=self._timeout)
 
     def counts(self, lane: str) -> Counter[str]:
         """Return the lane's counters."""
-        return self._read(partial(stats.lane_counts, lane=lane))
+        return self._read(_step(lane, ledger.lane_counts))
 
-    def dead_letters(self, lane: str) -> list[DeadLetter]:
-        """Return the lane's dead letters, oldest first, without those that cannot be decoded."""
-        return self._read(partial(dead_letters.of_lane, lane=lane))
+    def find(self, query: DeadLetterQuery, *, limit: int = -1) -> list[StoredDeadLetter]:
+        """Return the selected dead letters, oldest first."""
+        return self._read(partial(dead_letters.find, query=query, limit=limit))
 
-    def check(self) -> dict[str, list[QueuedRecord]]:
+    def requeue(self, query: DeadLetterQuery) -> int:
+        """Queue the selected dead letters again."""
+        work = partial(dead_letters.requeue, query=query, now=self._clock.time())
+        return self.file.write(work, timeout=self._timeout)
+
+    def delete(self, query: DeadLetterQuery, *, counter: str) -> int:
+        """Delete the selected dead letters, and count them as dropped."""
+        return self.file.write(partial(dead_letters.delete, query=query, counter=counter), timeout=self._timeout)
+
+    def file_stats(self) -> ledger.FileStats:
+        """Return the counters of all lanes, and the size of the file."""
+        return self._read(ledger.file_stats)
+
+    def check(self) -> Mapping[str, Sequence[Claim]]:
         """If the file was moved or deleted, take its ready records out of it, so that a new file is created."""
         if self.file.is_same_file():
             return {}
-        found: dict[str, list[QueuedRecord]] = {}
+        found: dict[str, list[Claim]] = {}
         with contextlib.suppress(StoreError):
-            found = self.file.write(partial(queries.drain_unclaimed, owner=self.owner_id), timeout=_BUSY_TIMEOUT)
+            found = self.file.write(partial(queries.drain_unclaimed, owner=self.owner_id), timeout=self._timeout)
         self._logger.log(
             logging.ERROR,
             f"spool {self.name}: the file was moved or deleted; a new one is started with the records that were "
@@ -223,7 +213,7 @@ class SqliteStore:
         self.epoch = 0  # no claim is valid any more, even if no other file can be opened
         return found
 
-    def recover(self) -> int:
+    def recover(self, in_flight: Failure | None) -> int:
         """Recover the claims of processes that have ended, which their lock shows."""
         lock = self._acquire_owner()
         try:
@@ -232,18 +222,17 @@ class SqliteStore:
             raise StoreUnavailable(str(error)) from error
         if not renewed:
             raise StoreUnavailable("its -lock file was removed; it is locked again as soon as possible")
-        abandoned = [owner for owner in self._read(recovery.owners) if not lock.is_alive(owner)]
+        abandoned = [owner for owner in self._read(queries.owners) if not lock.is_alive(owner)]
         if not abandoned:
             return 0
-        dead_letter = self._options.goals_on_unknown == "dead_letter"
         work = partial(
-            recovery.recover_abandoned,
+            queries.recover_abandoned,
             abandoned=abandoned,
-            dead_letter=dead_letter,
+            in_flight=in_flight,
             keep=self._options.dead_letters,
             now=self._clock.time(),
         )
-        return self.file.write(work, timeout=_BUSY_TIMEOUT)
+        return self.file.write(work, timeout=self._timeout)
 
     def maintain(self) -> None:
         """Checkpoint the log, and delete old keys and dead letters."""
@@ -259,7 +248,7 @@ class SqliteStore:
             lock, self._owner_lock = self._owner_lock, None
         if lock is not None:
             with contextlib.suppress(StoreError):  # other processes see that the lock is free
-                self.file.write(partial(recovery.release_owner, owner=lock.id), timeout=_BUSY_TIMEOUT)
+                self.file.write(partial(queries.release_owner, owner=lock.id), timeout=self._timeout)
             lock.release()
         self.file.close()
 
@@ -273,7 +262,7 @@ class SqliteStore:
             if self._closed:
                 raise StoreUnavailable("the spool is closed")
             if self._owner_lock is None:
-                self._read(_open)  # no lock file is created beside another program's database
+                self._read(lambda _: None)  # no lock file is created beside another program's database
                 try:
                     self._owner_lock = OwnerLock(self.file.path)
                 except OSError as error:
@@ -281,31 +270,16 @@ class SqliteStore:
             return self._owner_lock
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return self.file.read(work, timeout=_BUSY_TIMEOUT)
+        return self.file.read(work, timeout=self._timeout)
 
     def _write(self, lane: str, work: Callable[..., T], timeout: float) -> tuple[int, T]:
         """Run a step for a lane and this owner, and return the epoch in which it was run, and its result."""
-        owner = self._acquire_owner().id
-        return self.file.write(
-            lambda connection: (self.epoch, work(connection, self._lanes[lane], owner)), timeout=timeout
-        )
+        step = _step(lane, partial(work, owner=self._acquire_owner().id))
+        return self.file.write(lambda connection: (self.epoch, step(connection)), timeout=timeout)
 
-    def _apply(self, connection: sqlite3.Connection, lane: int, outcome: Outcome) -> None:
-        owner, keep, now = self.owner_id, self._options.dead_letters, self._clock.time()
-        if outcome.delivered:
-            queries.delete(connection, lane, owner, outcome.delivered, DELIVERED)
-        if outcome.dropped and outcome.reason is not None:
-            queries.delete(connection, lane, owner, outcome.dropped, outcome.reason.value)
-        if outcome.dead_letters:
-            queries.dead_letter(connection, lane, owner, outcome.dead_letters, keep=keep, now=now)
-        if outcome.unreadable:
-            queries.dead_letter_unreadable(connection, lane, owner, outcome.unreadable, keep=keep, now=now)
-        if outcome.not_sent:
-            queries.clear_in_flight(connection, lane, owner, outcome.not_sent)
-
-    def _opened(self, connection: sqlite3.Connection, epoch: int) -> None:
+    def _on_open(self, _: sqlite3.Connection, epoch: int) -> None:
         self.epoch = epoch
-        self._lanes = queries.ensure_lanes(connection, self._names)
+        self._opened += 1
 
     def _quarantined(self, moved_to: str, reason: str) -> None:
         """Log that a damaged file was moved."""
@@ -317,18 +291,6 @@ class SqliteStore:
         )
 
 
-def _open(connection: sqlite3.Connection) -> None:
-    """Open the file, and do nothing else."""
-
-
-def _encode(batches: Sequence[LaneBatch]) -> dict[int, bytes]:
-    """Return the `id()` of each record to its encoded body."""
-    bodies: dict[int, bytes] = {}
-    try:
-        for batch in batches:
-            for entry in batch.entries:
-                if (known := id(entry.record)) not in bodies:
-                    bodies[known] = encode_entry(entry)
-    except Exception as error:
-        raise UnencodableRecord(f"a record cannot be written ({type(error).__name__}: {error})") from error
-    return bodies
+def _step(lane: str, work: Callable[[sqlite3.Connection, int], T]) -> Callable[[sqlite3.Connection], T]:
+    """Return a function that gets the number of the lane."""
+    return lambda connection: work(connection, queries.lane_number(connection, lane))

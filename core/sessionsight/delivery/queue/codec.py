@@ -1,4 +1,4 @@
-"""Encoding of queued records in stores.
+"""Encoding of queued records for stores.
 
 `enqueued_at` is not part of it: it has a column of its own, which a dead letter's retry changes.
 """

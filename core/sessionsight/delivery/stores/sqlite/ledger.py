@@ -1,0 +1,79 @@
+"""The counters of a SQLite store, and its size."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from sessionsight.delivery.stats import LaneStats
+from sessionsight.delivery.stores.base import FALLBACK, lane_stats
+
+__all__ = ["FileStats", "file_stats", "increment", "lane_counts", "used_bytes"]
+
+
+def increment(connection: sqlite3.Connection, counts: Mapping[tuple[int, str], int]) -> None:
+    """Add to the counters of lanes, given by number."""
+    connection.executemany(
+        "INSERT INTO counts VALUES (?, ?, ?)"
+        " ON CONFLICT (lane, counter) DO UPDATE SET number = number + excluded.number",
+        [(lane, counter, number) for (lane, counter), number in counts.items() if number],
+    )
+
+
+def lane_counts(connection: sqlite3.Connection, lane: int) -> Counter[str]:
+    """Return a lane's counters, with the number of pending records and of dead letters, in one statement."""
+    return Counter(
+        dict(
+            connection.execute(
+                "SELECT counter, number FROM counts WHERE lane = ?"
+                " UNION ALL SELECT 'pending', count(*) FROM queue WHERE lane = ?"
+                " UNION ALL SELECT 'dead', count(*) FROM dead_letters WHERE lane = ?",
+                (lane, lane, lane),
+            ).fetchall()
+        )
+    )
+
+
+class FileStats(Struct, frozen=True, kw_only=True):
+    """The contents and the size of a store's file."""
+
+    lanes: dict[str, LaneStats]
+    oldest: float | None
+    """When the oldest pending record was enqueued, in Unix seconds."""
+    bypassed: int
+    """Records that waited in memory because the file could not be written in time, delivered ones included."""
+    used_bytes: int
+    file_bytes: int
+    owners: int
+    """Processes that have claimed records, including those that have ended without releasing their claims."""
+    schema: int
+
+
+def file_stats(connection: sqlite3.Connection) -> FileStats:
+    """Return the counters of all lanes, and the size of the file."""
+    lanes = connection.execute("SELECT name, lane FROM lanes ORDER BY name").fetchall()
+    counts = {name: lane_counts(connection, lane) for name, lane in lanes}
+    return FileStats(
+        lanes={name: lane_stats(found, state="-", last_error=None) for name, found in counts.items()},
+        oldest=_value(connection, "SELECT min(enqueued_at) FROM queue"),
+        bypassed=sum(found[FALLBACK] for found in counts.values()),
+        used_bytes=used_bytes(connection),
+        file_bytes=_value(connection, "PRAGMA page_count") * _value(connection, "PRAGMA page_size"),
+        owners=_value(connection, "SELECT count(*) FROM owners"),
+        schema=_value(connection, "PRAGMA user_version"),
+    )
+
+
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """Return the size of the file without its free pages."""
+    used = _value(connection, "PRAGMA page_count") - _value(connection, "PRAGMA freelist_count")
+    return int(used * _value(connection, "PRAGMA page_size"))
+
+
+def _value(connection: sqlite3.Connection, statement: str) -> Any:
+    (value,) = connection.execute(statement).fetchone()
+    return value
