@@ -149,6 +149,9 @@ class EnvironSnapshot(Struct, frozen=True, gc=False):
         )
 
 
+_SCHEMES = {None: "http", "ws": "http", "wss": "https"}
+
+
 class ScopeSnapshot(Struct, frozen=True, gc=False):
     """The parts of an ASGI scope that a request's data is read from."""
 
@@ -161,9 +164,10 @@ class ScopeSnapshot(Struct, frozen=True, gc=False):
 
     def __call__(self) -> RequestData:
         headers: dict[str, str] = {}
+        names = self.names.asgi
         for raw_name, raw_value in self.headers or ():
-            name = self.names.asgi.get(raw_name)
-            if name is not None:
+            if raw_name in names:
+                name = names[raw_name]
                 value = raw_value.decode("latin-1")
                 if name in headers:
                     # HTTP/2 may split cookies over several headers: RFC 9113, section 8.2.3.
@@ -172,7 +176,7 @@ class ScopeSnapshot(Struct, frozen=True, gc=False):
         query = self.query
         return RequestData(
             headers=headers,
-            scheme={None: "http", "ws": "http", "wss": "https"}.get(self.scheme, self.scheme or "http"),
+            scheme=_SCHEMES.get(self.scheme, self.scheme or "http"),
             path=quote_path(self.path.encode("utf-8", "surrogateescape")) if self.path else None,
             query=query.decode("latin-1") if isinstance(query, bytes) else query or "",  # Django's AsyncClient has text
             remote_addr=self.client[0] if self.client else None,

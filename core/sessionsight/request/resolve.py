@@ -10,13 +10,16 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
 
 from sessionsight.javascript import WHITESPACE, trim
 from sessionsight.request.context import (
+    NO_SESSIONSIGHT,
+    NO_SIGNAL,
     OPTED_OUT,
     OPTED_OUT_NAME,
     Page,
@@ -39,6 +42,11 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # Only the end of a longer Cookie header is read. No server accepts that much by default.
 _MAX_COOKIE_HEADER = 1024 * 1024
 _MAX_PAGE_TEXT = 2048
+# Results that are kept of strings that many requests have in common. A visitor sends the same cookies with each
+# request, and those of few visitors are kept, because they are personal; a longer header is read each time.
+_CACHED_VISITORS = 256
+_CACHED_TEXTS = 256
+_MAX_CACHED = 4096
 # Some proxies append the port: 192.0.2.1:50123, [2001:db8::1]:50123.
 _PORT = re.compile(r"^(?:\[(.*)\]|([0-9.]+))(?::[0-9]+)?$")
 
@@ -96,40 +104,89 @@ def resolve(
         trusted_proxies: The number of proxies in front of the app that append to `X-Forwarded-For`.
     """
     headers = data.headers
-    cookies: Mapping[str, object] = data.cookies or parse_cookies(headers.get("cookie") or "")
-    refusal = cookies.get(OPTED_OUT_NAME)
-    if isinstance(refusal, str) and refusal:  # an object with `get`, such as a test's mock, may return anything
-        return Resolution(OPTED_OUT)
     invalid: list[str] = []
-
-    def validated(name: str, raw: object, is_valid: Callable[[str], bool]) -> str | None:
-        if not isinstance(raw, str) or not raw:
-            return None
-        if is_valid(raw):
-            return raw
-        invalid.append(name)
-        return None
-
-    def header(name: str) -> str | None:
-        return validated(name, (headers.get(name) or "").strip(), valid_id)
-
-    anonymous_id = header(anonymous_id_header.lower()) if anonymous_id_header else None
-    if anonymous_id is None and anonymous_id_cookie:
-        anonymous_id = validated(anonymous_id_cookie, cookies.get(anonymous_id_cookie), valid_id)
+    anonymous_id = _header_id(anonymous_id_header.lower(), headers, invalid) if anonymous_id_header else None
+    cookie_name = anonymous_id_cookie if anonymous_id is None else None
+    if data.cookies:
+        ids = _cookie_ids(data.cookies, cookie_name)
+    else:
+        raw = headers.get("cookie") or ""
+        read = _cookie_header_ids if len(raw) <= _MAX_CACHED else _cookie_header_ids.__wrapped__
+        ids = read(raw, cookie_name)
+    if ids.opted_out:
+        return Resolution(OPTED_OUT)
+    invalid += ids.invalid
     context = TrackingContext(
-        sessionsight=SessionSightIds(
-            session_id=validated("ss_sid", cookies.get("ss_sid"), valid_session_id),
-            visitor_id=validated("ss_vid", cookies.get("ss_vid"), valid_session_id),
-        ),
-        signal=SignalIds(
-            session_id=header("x-signal-session-id"),
-            window_id=header("x-signal-window-id"),
-            distinct_id=header("x-signal-distinct-id"),
-        ),
-        anonymous_id=anonymous_id,
+        sessionsight=ids.sessionsight,
+        signal=_signal_ids(headers, invalid),
+        anonymous_id=anonymous_id or ids.anonymous_id,
         page=_page(data, client_ip, trusted_proxies),
     )
     return Resolution(context, tuple(invalid))
+
+
+class _CookieIds(NamedTuple):
+    """The ids in a request's cookies."""
+
+    sessionsight: SessionSightIds = NO_SESSIONSIGHT
+    anonymous_id: str | None = None
+    opted_out: bool = False
+    invalid: tuple[str, ...] = ()
+    """The names of the cookies whose ids are invalid."""
+
+
+@lru_cache(maxsize=_CACHED_VISITORS)
+def _cookie_header_ids(header: str, anonymous_id_cookie: str | None) -> _CookieIds:
+    return _cookie_ids(parse_cookies(header), anonymous_id_cookie)
+
+
+def _cookie_ids(cookies: Mapping[str, object], anonymous_id_cookie: str | None) -> _CookieIds:
+    refusal = cookies.get(OPTED_OUT_NAME)
+    if isinstance(refusal, str) and refusal:  # an object with `get`, such as a test's mock, may return anything
+        return _CookieIds(opted_out=True)
+    invalid: list[str] = []
+
+    def valid(name: str, is_valid: Callable[[str], bool]) -> str | None:
+        return _validated(name, cookies.get(name), is_valid, invalid)
+
+    anonymous_id = valid(anonymous_id_cookie, valid_id) if anonymous_id_cookie else None
+    session_id, visitor_id = valid("ss_sid", valid_session_id), valid("ss_vid", valid_session_id)
+    sessionsight = SessionSightIds(session_id=session_id, visitor_id=visitor_id)
+    return _CookieIds(sessionsight, anonymous_id, invalid=tuple(invalid))
+
+
+def _signal_ids(headers: Mapping[str, str], invalid: list[str]) -> SignalIds:
+    get = headers.get
+    raw = (get("x-signal-session-id", ""), get("x-signal-window-id", ""), get("x-signal-distinct-id", ""))
+    if not any(raw):
+        return NO_SIGNAL
+    read = _signal_header_ids if sum(map(len, raw)) <= _MAX_CACHED else _signal_header_ids.__wrapped__
+    ids, names = read(*raw)
+    invalid += names
+    return ids
+
+
+@lru_cache(maxsize=_CACHED_VISITORS)
+def _signal_header_ids(session: str, window: str, distinct: str) -> tuple[SignalIds, tuple[str, ...]]:
+    """Return the ids in Signal's headers, and the names of those headers whose ids are invalid."""
+    headers = {"x-signal-session-id": session, "x-signal-window-id": window, "x-signal-distinct-id": distinct}
+    invalid: list[str] = []
+    session_id, window_id, distinct_id = (_header_id(name, headers, invalid) for name in headers)
+    return SignalIds(session_id=session_id, window_id=window_id, distinct_id=distinct_id), tuple(invalid)
+
+
+def _header_id(name: str, headers: Mapping[str, str], invalid: list[str]) -> str | None:
+    raw = headers.get(name)
+    return _validated(name, raw.strip(), valid_id, invalid) if raw else None
+
+
+def _validated(name: str, raw: object, is_valid: Callable[[str], bool], invalid: list[str]) -> str | None:
+    if not isinstance(raw, str) or not raw:
+        return None
+    if is_valid(raw):
+        return raw
+    invalid.append(name)
+    return None
 
 
 def _decode(value: str) -> str:
@@ -142,20 +199,34 @@ def _decode(value: str) -> str:
 
 
 def _page(data: RequestData, client_ip: ClientIP, trusted_proxies: int) -> Page:
-    headers = data.headers
-    host = _text(headers.get("host"))
-    referrer = _text(headers.get("referer"))
+    headers, path = data.headers, data.path
+    host, hostname_ = _host(data.scheme, headers.get("host", "")[:_MAX_PAGE_TEXT])
+    referrer, referrer_domain = _referrer(headers.get("referer", "")[:_MAX_PAGE_TEXT])
     return Page(
-        url=_text(page_url(data.scheme, host, data.path, data.query)) if host and data.path else None,
-        path=_text(data.path),
-        hostname=(hostname(f"{data.scheme}://{host}") or None) if host else None,
-        referrer=sanitize_url(referrer) if referrer else None,
-        # From the original header, because a browser rejects some of the characters that `_text` removes.
-        referrer_domain=_text(hostname((headers.get("referer") or "")[:_MAX_PAGE_TEXT])) if referrer else None,
-        user_agent=_text(headers.get("user-agent")),
+        url=_text(page_url(data.scheme, host, path, data.query)) if host and path else None,
+        path=_text(path),
+        hostname=hostname_,
+        referrer=referrer,
+        referrer_domain=referrer_domain,
+        user_agent=_cached_text(headers.get("user-agent", "")[:_MAX_PAGE_TEXT]),
         client_ip=None if client_ip == "off" else _client_ip(data, client_ip, trusted_proxies),
         **{name: _text(value) for name, value in utm_parameters(data.query).items()},
     )
+
+
+@lru_cache(maxsize=_CACHED_TEXTS)
+def _host(scheme: str, header: str) -> tuple[str | None, str | None]:
+    """Return the host with its port, and the host name."""
+    host = _text(header)
+    return (host, hostname(f"{scheme}://{host}") or None) if host else (None, None)
+
+
+@lru_cache(maxsize=_CACHED_TEXTS)
+def _referrer(header: str) -> tuple[str | None, str | None]:
+    """Return the referrer and its domain."""
+    referrer = _text(header)
+    # The domain of the original header, because a browser rejects some of the characters that `_text` removes.
+    return (sanitize_url(referrer), _text(hostname(header))) if referrer else (None, None)
 
 
 def _text(value: str | None) -> str | None:
@@ -166,6 +237,9 @@ def _text(value: str | None) -> str | None:
     if not value.isprintable():
         value = "".join(character for character in value if character.isprintable())
     return value or None
+
+
+_cached_text = lru_cache(maxsize=_CACHED_TEXTS)(_text)
 
 
 def _client_ip(data: RequestData, mode: ClientIP, trusted_proxies: int) -> str | None:

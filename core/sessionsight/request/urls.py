@@ -13,6 +13,8 @@ UTM_FIELDS = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_conte
 # Characters that the URL standard does not encode in a path, in addition to letters, digits and "_.-~":
 # https://url.spec.whatwg.org/#path-percent-encode-set. An unencoded backslash would be read as a slash.
 _PATH_SAFE = "/!$&'()*+,:;=@[]|"
+# A fast path for nearly all paths, which need no encoding.
+_QUOTED = re.compile(rb"[A-Za-z0-9_.~/!$&'()*+,:;=@\[\]|-]*")
 # Browsers accept web URLs without slashes after the scheme.
 _CREDENTIALS = re.compile(r"^((?:https?|wss?|ftp):[/\\]*|[^/\\@]*[/\\]{2,})[^/\\]*@", re.IGNORECASE)
 
@@ -24,7 +26,7 @@ def quote_path(path: bytes) -> str:
         >>> quote_path("/größe/a b".encode())
         '/gr%C3%B6%C3%9Fe/a%20b'
     """
-    return quote(path, safe=_PATH_SAFE)
+    return path.decode("ascii") if _QUOTED.fullmatch(path) else quote(path, safe=_PATH_SAFE)
 
 
 def page_url(scheme: str, host: str, path: str, query: str) -> str:
@@ -34,8 +36,9 @@ def page_url(scheme: str, host: str, path: str, query: str) -> str:
         >>> page_url("https", "shop.example", "/orders", "token=1&utm_source=news")
         'https://shop.example/orders?utm_source=news'
     """
-    kept = "&".join(_utm_pairs(query))
-    return f"{scheme}://{host}{path}{'?' + kept if kept else ''}"
+    if "utm_" in query and (kept := "&".join(_utm_pairs(query))):
+        return f"{scheme}://{host}{path}?{kept}"
+    return f"{scheme}://{host}{path}"
 
 
 def sanitize_url(url: str) -> str:
@@ -60,6 +63,8 @@ def utm_parameters(query: str) -> dict[str, str]:
         {'utm_source': 'news letter'}
     """
     found: dict[str, str] = {}
+    if "utm_" not in query:
+        return found
     for pair in _utm_pairs(query):
         name, _, value = pair.partition("=")
         if value and name in UTM_FIELDS:
@@ -68,4 +73,4 @@ def utm_parameters(query: str) -> dict[str, str]:
 
 
 def _utm_pairs(query: str) -> Iterator[str]:
-    return (pair for pair in query.split("&") if pair.startswith("utm_")) if "utm_" in query else iter(())
+    return (pair for pair in query.split("&") if pair.startswith("utm_"))

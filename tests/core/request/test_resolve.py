@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sessionsight.request import resolve as resolve_module
 from sessionsight.request.context import OPTED_OUT, valid_id, valid_session_id
 from sessionsight.request.raw import RequestData, from_any
 from sessionsight.request.resolve import ClientIP, Resolution, parse_cookies, resolve
@@ -308,3 +309,60 @@ def test_a_refusal_among_decoded_cookies_counts(given: object) -> None:
 
 def test_a_mock_of_a_request_has_not_refused() -> None:
     assert not resolve(from_any(MagicMock())).context.opted_out
+
+
+# --- strings that requests have in common ---------------------------------------------------------
+
+
+def test_the_same_cookies_are_read_under_different_settings() -> None:
+    data = request("ss_sid=session-1; a=1; b=2")
+    for _ in range(2):
+        assert resolve(data).context.anonymous_id is None
+        assert resolve(data, anonymous_id_cookie="a").context.anonymous_id == "1"
+        assert resolve(data, anonymous_id_cookie="b").context.anonymous_id == "2"
+
+
+def test_an_invalid_cookie_is_reported_for_each_request() -> None:
+    data = request("ss_sid=not_valid", headers={"x_signal_session_id": "x" * 300})
+    assert [resolve(data).invalid for _ in range(2)] == [("ss_sid", "x-signal-session-id")] * 2
+
+
+def test_the_same_host_is_read_under_different_schemes() -> None:
+    def page(scheme: str, host: str) -> tuple[str | None, str | None]:
+        found = resolve(request(headers={"host": host}, scheme=scheme, path="/")).context.page
+        return found.url, found.hostname
+
+    for _ in range(2):
+        assert page("https", "shop.example:1") == ("https://shop.example:1/", "shop.example")
+        assert page("http", "shop.example:1") == ("http://shop.example:1/", "shop.example")
+        assert page("app", "Shop.example:1") == ("app://Shop.example:1/", "Shop.example")
+
+
+def test_a_signal_id_stays_with_its_header() -> None:
+    for _ in range(2):
+        for name in ("session", "window", "distinct"):
+            ids = resolve(request(headers={f"x_signal_{name}_id": "one"})).context.signal
+            assert {"session": ids.session_id, "window": ids.window_id, "distinct": ids.distinct_id} == {
+                "session": None,
+                "window": None,
+                "distinct": None,
+                name: "one",
+            }
+
+
+def test_long_headers_are_not_kept() -> None:
+    cookies = resolve_module._cookie_header_ids, request(f"ss_sid=session-1; other={'x' * 5000}")
+    signal = resolve_module._signal_header_ids, request(headers={"x_signal_session_id": f"one{' ' * 5000}"})
+    for read, data in (cookies, signal):
+        read.cache_clear()
+        assert resolve(data).context.session_id in {"session-1", "one"}
+        assert resolve(request("ss_sid=session-2", headers={"x_signal_window_id": "two"})).invalid == ()
+        assert read.cache_info().currsize == 1
+
+
+def test_the_strings_of_few_visitors_are_kept() -> None:
+    for number in range(1000):
+        data = request(f"ss_sid=session-{number}", headers={"x_signal_session_id": f"{number}", "host": f"h{number}"})
+        assert resolve(data).context.sessionsight.session_id == f"session-{number}"
+    for read in (resolve_module._cookie_header_ids, resolve_module._signal_header_ids, resolve_module._host):
+        assert read.cache_info().currsize <= 256
