@@ -81,12 +81,13 @@ class MemoryQueue:
         number = len(entries) + len(dropped)
         with self._lock:
             self._ledger.captured += number
-            self._ledger.dropped.update(dropped)
+            if dropped:
+                self._ledger.dropped.update(dropped)
             if self._closed:
                 self._drop(len(entries), DropReason.SHUTDOWN)
                 self._notify_resolved(entries)
                 return 0
-            accepted = [entry for entry in entries if self._claim_key(entry)]
+            accepted = [entry for entry in entries if entry.record.key is None or self._dedupe.add(entry)]
             self._drop(len(entries) - len(accepted), DropReason.DUPLICATE)
             evicted = self._entries.put(accepted)
             for entry in evicted:
@@ -282,7 +283,8 @@ class MemoryQueue:
 
     def _done(self, entries: Sequence[QueuedRecord]) -> None:
         self._entries.done(entries)
-        self._notify()
+        if self._waiters:
+            self._notify()
 
     def _notify(self) -> None:
         for wake in self._waiters.copy():
@@ -295,6 +297,3 @@ class MemoryQueue:
     def _drop(self, number: int, reason: DropReason) -> None:
         if number:
             self._ledger.dropped[reason] += number
-
-    def _claim_key(self, entry: QueuedRecord) -> bool:
-        return entry.record.key is None or self._dedupe.add(entry)

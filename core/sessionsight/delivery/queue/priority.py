@@ -36,14 +36,6 @@ class _Fifo:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def append(self, entry: QueuedRecord, memory: int) -> None:
-        self.entries.append(entry)
-        self.memory.append(memory)
-
-    def appendleft(self, entry: QueuedRecord, memory: int) -> None:
-        self.entries.appendleft(entry)
-        self.memory.appendleft(memory)
-
     def popleft(self) -> tuple[QueuedRecord, int]:
         return self.entries.popleft(), self.memory.popleft()
 
@@ -54,7 +46,8 @@ class _Fifo:
             if condition(pair[0]):
                 removed.append(pair)
             else:
-                self.append(*pair)
+                self.entries.append(pair[0])
+                self.memory.append(pair[1])
         return removed
 
 
@@ -80,7 +73,7 @@ class PriorityDeque:
     @property
     def ready(self) -> int:
         """The number of ready entries."""
-        return len(self._goals) + len(self._others)
+        return len(self._goals.entries) + len(self._others.entries)
 
     @property
     def ready_bytes(self) -> int:
@@ -101,12 +94,14 @@ class PriorityDeque:
         """Add entries, and return those that were evicted: the oldest ones, events before goals."""
         for entry in entries:
             memory = self._memory_of(entry)
-            (self._goals if type(entry.record) is Goal else self._others).append(entry, memory)
+            queue = self._goals if type(entry.record) is Goal else self._others
+            queue.entries.append(entry)
+            queue.memory.append(memory)
             self._memory += memory
             self._ready_bytes += record_size(entry)
         evicted: list[QueuedRecord] = []
         while self.ready and self._full():
-            entry, memory = (self._others or self._goals).popleft()
+            entry, memory = (self._others if self._others.entries else self._goals).popleft()
             self._memory -= memory
             self._ready_bytes -= record_size(entry)
             evicted.append(entry)
@@ -120,16 +115,20 @@ class PriorityDeque:
             max_bytes: Their largest size together, by `record_size`.
         """
         claimed: list[QueuedRecord] = []
-        total = 0
-        while len(claimed) < max_records and (queue := self._goals or self._others):
-            size = record_size(queue.entries[0])
-            if claimed and total + size > max_bytes:
+        size = memory = 0
+        for queue in (self._goals, self._others):
+            entries, memories = queue.entries, queue.memory
+            while entries and len(claimed) < max_records:
+                larger = size + record_size(entries[0])
+                if claimed and larger > max_bytes:
+                    break
+                size = larger
+                claimed.append(entries.popleft())
+                memory += memories.popleft()
+            if entries:
                 break
-            entry, memory = queue.popleft()
-            claimed.append(entry)
-            total += size
-            self._memory -= memory
-        self._ready_bytes -= total
+        self._ready_bytes -= size
+        self._memory -= memory
         self._claimed += len(claimed)
         return claimed
 
@@ -141,7 +140,9 @@ class PriorityDeque:
         """Make claimed entries ready again, in front of all others."""
         for entry in reversed(entries):
             memory = self._memory_of(entry)
-            (self._goals if type(entry.record) is Goal else self._others).appendleft(entry, memory)
+            queue = self._goals if type(entry.record) is Goal else self._others
+            queue.entries.appendleft(entry)
+            queue.memory.appendleft(memory)
             self._memory += memory
             self._ready_bytes += record_size(entry)
         self._claimed -= len(entries)
