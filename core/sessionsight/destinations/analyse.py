@@ -107,28 +107,29 @@ class Analyse(VendorDestination, frozen=True, kw_only=True):
 
     def _event(self, entry: QueuedRecord) -> _Event:
         record, context = entry.record, entry.context
-        person_id = entry.user_id
+        person_id = record.user_id or context.user_id
         anonymous = anonymous_id(record, context, share_visitor_id=self.share_visitor_id) or person_id or ""
         if isinstance(record, Identify):
             name, page, properties = "$identify", NO_PAGE, self._traits(record)
         else:
             name, page, properties = record.label, context.page, record.properties
+        referrer = page.referrer
         return _Event(
-            event_name=name,
-            anonymous_id=anonymous,
-            person_id=person_id,
-            timestamp=rfc3339(record.time),
-            url=page.url,
-            path=page.path,
-            hostname=page.hostname,
-            referrer=page.referrer,
-            referrer_domain=page.referrer_domain or (hostname(page.referrer) if page.referrer else ""),
-            utm_source=page.utm_source,
-            utm_medium=page.utm_medium,
-            utm_campaign=page.utm_campaign,
-            utm_term=page.utm_term,
-            utm_content=page.utm_content,
-            properties=Raw(properties),
+            name,
+            anonymous,
+            person_id,
+            rfc3339(record.time),
+            page.url,
+            page.path,
+            page.hostname,
+            referrer,
+            page.referrer_domain or (hostname(referrer) if referrer else ""),
+            page.utm_source,
+            page.utm_medium,
+            page.utm_campaign,
+            page.utm_term,
+            page.utm_content,
+            Raw(properties),
         )
 
     def _traits(self, record: Identify) -> bytes:
@@ -139,22 +140,23 @@ class Analyse(VendorDestination, frozen=True, kw_only=True):
         return encode({**renamed, **traits})
 
 
-class _Event(Struct, kw_only=True, omit_defaults=True, gc=False):
+# Positional, because that takes half as long; hence fields that are always given have a default as well.
+class _Event(Struct, omit_defaults=True, gc=False):
     event_name: str
     anonymous_id: str
     person_id: str | None = None
-    timestamp: str
+    timestamp: str | None = None
     url: str | None = None
     path: str | None = None
     hostname: str | None = None
     referrer: str | None = None
-    referrer_domain: str
+    referrer_domain: str | None = None
     utm_source: str | None = None
     utm_medium: str | None = None
     utm_campaign: str | None = None
     utm_term: str | None = None
     utm_content: str | None = None
-    properties: Raw
+    properties: Raw | None = None
 
 
 class _Body(Struct, kw_only=True, rename="camel", gc=False):
