@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-quick lint format demo demo-check chaos docs screenshots bench bench-instructions bench-peers build clean
+.PHONY: help install test test-quick lint format demo demo-check chaos docs screenshots bench bench-instructions bench-page bench-peers bench-versions build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -91,14 +91,20 @@ docs: $(DOCS_READY) ## Build the documentation site into site/ and check its lin
 screenshots: $(READY) ## Create the screenshots of the inspector in docs/images (needs Chromium)
 	$(BIN)/python scripts/screenshots.py
 
-bench: $(BENCH_READY) ## Measure the cost of a request and of delivery
-	$(BIN)/python -m benchmarks.run
+bench: $(BENCH_READY) ## Measure the cost of a request and of delivery (ARGS="requests", growth or steps)
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
 bench-instructions: $(READY) ## Count the instructions of a request (needs valgrind)
-	$(BIN)/python -m benchmarks.instructions
+	$(BIN)/python -m benchmarks.instructions $(ARGS)
 
 bench-peers: $(BENCH_READY) ## Measure three other libraries at the same tasks
-	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.peers $(ARGS)
+
+bench-versions: $(READY) ## Measure requests on other interpreters (PYTHONS="python3.13 python3.14")
+	$(BIN)/python -m benchmarks.versions $(or $(PYTHONS),$(PYTHON)) $(ARGS)
+
+bench-page: ## Measure everything, and put the figures into docs/performance.md
+	$(MAKE) bench bench-peers bench-instructions ARGS=--page
 
 build: $(READY) ## Build wheel and sdist into dist/ and check their contents
 	rm -rf dist

@@ -28,11 +28,12 @@ def resident(work: Callable[[], object]) -> int | None:
     if not _STATM.exists():
         return None
     gc.collect()
-    before = _resident()
+    before = resident_size()
     work()
     gc.collect()
-    return _resident() - before
+    return resident_size() - before
 
 
-def _resident() -> int:
+def resident_size() -> int:
+    """Bytes of this process in memory."""
     return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

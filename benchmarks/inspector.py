@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from benchmarks.table import Row, heading, table
 from sessionsight.inspector.filters import Filter
-from sessionsight.inspector.model import VENDORS, Inspected, Received
+from sessionsight.inspector.model import VENDORS, InspectedRecord, RecordedRequest
 from sessionsight.inspector.store import Store
 
 RECORDS = 100_000
@@ -22,13 +22,13 @@ REPEATS = 15
 PAGE_AIM = 50.0  # ms; nobody notices such a wait
 
 
-def record(number: int, chance: random.Random, now: float) -> Inspected:
+def record(number: int, chance: random.Random, now: float) -> InspectedRecord:
     """One of a busy hour's."""
     vendor = VENDORS[number % 4]
     session = chance.randrange(SESSIONS)
     properties = {"order_id": f"order_{number}", "path": "/products/mug", "plan": "pro", "items": 3}
     goal = vendor == "sessionsight"
-    return Inspected(
+    return InspectedRecord(
         received_at=now,
         occurred_at=now,
         vendor=vendor,
@@ -36,7 +36,7 @@ def record(number: int, chance: random.Random, now: float) -> Inspected:
         name=f"goal-{number % 10}" if goal else f"Event {number % 50}",
         side="browser" if number % 3 else "server",
         accepted=number % 100 != 0,
-        rules=[] if number % 100 else ["event: is required"],
+        errors=[] if number % 100 else ["event: is required"],
         session_id=f"session-{session}" if vendor in {"sessionsight", "signal"} else None,
         visitor_id=f"visitor-{session}",
         user_id=f"user-{session // 2}" if number % 5 else None,
@@ -53,7 +53,7 @@ def fill(store: Store, *, records: int, start: int, now: float) -> float:
     for first in range(start, start + records, BATCH):
         at = now - 3600 * (1 - (first - start) / records)
         items = [record(number, chance, at) for number in range(first, first + BATCH)]
-        request = Received(
+        request = RecordedRequest(
             received_at=at, method="POST", path="/v1/capture", status=200, vendor=items[1].vendor, body=b"x" * 4000
         )
         batches.append((request, items))

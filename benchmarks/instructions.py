@@ -1,91 +1,124 @@
-"""Count the instructions of a request, per framework: `make bench-instructions`.
+"""Count the instructions of a request, by framework: `make bench-instructions`.
 
-Valgrind counts what all threads of a process execute, delivery included. The figure is the difference of a long and a
-short run, divided by the difference of their requests, so start and end of the process cancel out. Unlike a time, it is
-nearly the same on a busy machine. Under valgrind a process is some thirty times slower, so records linger until they
-fill a call, as they do on a busy server.
+Callgrind counts what the threads of a process execute, and writes a file of counts at each mark between two phases.
+Unlike a time, the count is nearly the same on a busy machine. It does not include the kernel's work, such as that of
+sockets.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
-from itertools import product
+from pathlib import Path
 
-from benchmarks.apps.kinds import Look, nothing
-from benchmarks.rows.requests import AIMS, capture
-from benchmarks.server import ROOT, running
-from benchmarks.table import aligned
-from benchmarks.vendors import Destinations, all_four, analyse
+from benchmarks.page import publish
+from benchmarks.phases import BATCH, split, windows
+from benchmarks.rows.requests import AIMS
+from benchmarks.server import ROOT
+from benchmarks.table import aligned, heading
 
-_SHORT, _LONG = 200, 1200
-_FOREVER = 3600.0
-_PATIENCE = 300.0
-# A case's name, its vendors and what its view does.
-CASES: dict[str, tuple[Callable[[str], Destinations], Look | None]] = {
-    "no capture": (analyse, None),
-    "one capture": (analyse, capture),
-    "one capture, four vendors": (all_four, capture),
-}
+_WARM_UP, _BATCHES = 2, 3
+_TIMEOUT = 1500
+_UNIT = "thousands of instructions"
+_TOTAL = re.compile(r"^totals: (\d+)", re.MULTILINE)
 
 
-def serve(framework: str, case: str, requests: int, url: str) -> None:
-    """Serve requests and deliver what they captured."""
-    app = import_module(f"benchmarks.apps.{framework}")
-    if case == "bare":
-        app.bare(nothing)(requests)
-        return
-    destinations, look = CASES[case]
-    served, flush = app.ours(destinations(url), look, linger=_FOREVER)
-    served(requests)
-    flush(_PATIENCE)
+def serve(framework: str) -> None:
+    """Serve requests under Callgrind, and print the names of the windows in their order."""
+    names: list[str] = []
+
+    def mark(name: str) -> None:
+        os.getsid(0)  # nobody else calls it, so Callgrind writes its counts here
+        names.append(name)
+
+    windows(framework, mark, warm_up=_WARM_UP, batches=_BATCHES)
+    json.dump(names, sys.stdout)
 
 
-def instructions(framework: str, case: str, requests: int, url: str) -> int:
-    """Return the number of instructions of a process that serves this number of requests."""
-    done = subprocess.run(
-        [
-            *("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"),
-            *(sys.executable, "-m", "benchmarks.instructions", framework, case, str(requests), url),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONHASHSEED": "0"},
-        stderr=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    [counted] = re.findall(r"I\s+refs:\s+([\d,]+)", done.stderr)
-    return int(counted.replace(",", ""))
+def count(framework: str) -> dict[str, float]:
+    """Return the thousands of instructions of a request in each window.
+
+    Raises:
+        RuntimeError: The process has failed twice.
+    """
+    for attempt in (1, 2):
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                done = subprocess.run(
+                    [
+                        *("valgrind", "--tool=callgrind", "--dump-before=getsid"),
+                        *(f"--callgrind-out-file={folder}/counts", f"--log-file={folder}/log"),
+                        *(sys.executable, "-m", "benchmarks.instructions", framework),
+                    ],
+                    cwd=ROOT,
+                    env={**os.environ, "PYTHONHASHSEED": "0"},
+                    stdout=subprocess.PIPE,
+                    check=True,
+                    timeout=_TIMEOUT,
+                )
+            except subprocess.SubprocessError as error:
+                log = Path(folder, "log")
+                last = log.read_text(errors="replace")[-2000:] if log.exists() else ""
+                print(f"{framework}, attempt {attempt} failed: {error}\n{last}", file=sys.stderr, flush=True)
+                continue
+            print(f"counted {framework} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+            names: list[str] = json.loads(done.stdout)
+            costs: defaultdict[str, float] = defaultdict(float)
+            for number, name in enumerate(names, 1):
+                [counted] = _TOTAL.findall(Path(folder, f"counts.{number}").read_text())
+                costs[name] += int(counted) / (_BATCHES * BATCH * 1000)
+            return costs
+    raise RuntimeError(f"{framework}: valgrind has failed twice")
 
 
-def per_request(framework: str, case: str, url: str) -> float:
-    """Return the thousands of instructions of one more request."""
-    more = instructions(framework, case, _LONG, url) - instructions(framework, case, _SHORT, url)
-    return more / (_LONG - _SHORT) / 1000
+def columns(costs: dict[str, float]) -> list[float]:
+    """Return the columns of a framework: the bare app, and over it no capture, and path and total of the others."""
+    bare = costs["bare: path"]
+    row = [bare, costs["no capture: path"] - bare]
+    for case in ("one capture", "one capture, four vendors"):
+        path = costs[f"{case}: path"] - bare
+        row += [path, path + costs[f"{case}: queue"] + costs[f"{case}: delivery"]]
+    return row
 
 
-def main() -> None:
+def main() -> int:
     if shutil.which("valgrind") is None:
-        sys.exit("valgrind is missing. On Debian and Ubuntu: apt-get install valgrind")
-    with running() as url, ThreadPoolExecutor(os.cpu_count()) as pool:
-        figures = {pair: pool.submit(per_request, *pair, url) for pair in product(AIMS, ("bare", *CASES))}
-        lines: list[list[str]] = []
-        for framework in AIMS:
-            bare = figures[framework, "bare"].result()
-            lines.append(
-                [framework, f"{bare:.1f}", *(f"+{figures[framework, case].result() - bare:.1f}" for case in CASES)]
-            )
-    print(aligned(("thousands of instructions a request", "bare", *CASES), lines))
+        print("valgrind is missing. On Debian and Ubuntu: apt-get install valgrind", file=sys.stderr)
+        return 1
+    counts: dict[str, dict[str, float]] = {}
+    failed: list[str] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for framework, future in [(framework, pool.submit(count, framework)) for framework in AIMS]:
+            try:
+                counts[framework] = future.result()
+            except RuntimeError as error:
+                failed.append(str(error))
+    lines = [[name, *(f"{figure:.1f}" for figure in columns(costs))] for name, costs in counts.items()]
+    parts = {name: dict(split(costs)) for name, costs in counts.items()}
+    part_names = next(iter(parts.values()), {})
+    publish(
+        "instructions",
+        heading(),
+        aligned((_UNIT, "bare", "no capture", "one: path", "one: total", "four vendors: path", "total"), lines),
+        aligned(
+            (_UNIT, *part_names), [[name, *(f"{part:.1f}" for part in some.values())] for name, some in parts.items()]
+        ),
+        *failed,
+    )
+    return bool(failed)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        main()
+    if len(sys.argv) == 2 and sys.argv[1] in AIMS:
+        serve(sys.argv[1])
     else:
-        serve(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])
+        sys.exit(main())

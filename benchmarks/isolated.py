@@ -12,11 +12,11 @@ from benchmarks.server import ROOT
 from benchmarks.table import Row
 
 
-def isolated(module: str, *arguments: str) -> list[Row]:
+def isolated(module: str, *arguments: str, python: str = sys.executable) -> list[Row]:
     """Run a module of `benchmarks.rows`, and read the rows that it prints by `hand_over`."""
     started = time.monotonic()
     print(f"measuring {' '.join([module, *arguments])} ...", end="", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", f"benchmarks.rows.{module}", *arguments]
+    command = [python, "-m", f"benchmarks.rows.{module}", *arguments]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     print(f" {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     return msgspec.json.decode(done.stdout, type=list[Row])

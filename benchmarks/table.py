@@ -17,6 +17,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     what: str
     figure: float
     unit: str
+    column: str = ""
+    """Where rows of several columns are measured together."""
     aim: float | None = None
     at_least: bool = False
 
@@ -25,11 +27,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         return f"{amount(self.figure)} {self.unit}"
 
     @property
-    def mark(self) -> str:
+    def verdict(self) -> str:
         if self.aim is None:
             return ""
-        met = self.figure >= self.aim if self.at_least else self.figure <= self.aim
-        return f"{'≥' if self.at_least else '≤'} {amount(self.aim)} {'met' if met else 'MISSED'}"
+        return "met" if (self.figure >= self.aim if self.at_least else self.figure <= self.aim) else "MISSED"
+
+    @property
+    def mark(self) -> str:
+        return "" if self.aim is None else f"{'≥' if self.at_least else '≤'} {amount(self.aim)} {self.verdict}"
 
 
 def amount(figure: float) -> str:
@@ -41,9 +46,12 @@ def amount(figure: float) -> str:
 
 def heading() -> str:
     """When this was measured, and on what."""
-    today = datetime.now(tz=UTC).date()
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"sessionsight, {today}, {python}, {machine()}"
+    return f"sessionsight, {today()}, {python}, {machine()}"
+
+
+def today() -> str:
+    return str(datetime.now(tz=UTC).date())
 
 
 def machine() -> str:
@@ -72,9 +80,12 @@ def table(rows: Iterable[Row]) -> str:
     return aligned(("what", "figure", "aim"), ((row.what, row.shown, row.mark) for row in rows))
 
 
-def side_by_side(columns: dict[str, list[Row]]) -> str:
+def side_by_side(columns: dict[str, list[Row]], what: str = "what") -> str:
     """A row for each figure that anybody has, in the order of the first column, and a column for each contender."""
     order = dict.fromkeys((row.what, row.unit) for rows in columns.values() for row in rows)
-    found = {name: {row.what: amount(row.figure) for row in rows} for name, rows in columns.items()}
-    lines = [[f"{what}, {unit}", *(found[name].get(what, "-") for name in columns)] for what, unit in order]
-    return aligned(("what", *columns), lines)
+    found = {
+        name: {row.what: f"{amount(row.figure)} {row.verdict}".rstrip() for row in rows}
+        for name, rows in columns.items()
+    }
+    lines = [[f"{row}, {unit}", *(found[name].get(row, "-") for name in columns)] for row, unit in order]
+    return aligned((what, *columns), lines)

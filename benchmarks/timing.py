@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median, quantiles
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 _clock = time.perf_counter_ns
 # Nanoseconds before a call in which its thread only spins, so that the call finds the processor awake.
@@ -16,13 +16,21 @@ _SPIN = 300_000
 # wants the processor.
 PAIRS = 300
 REQUESTS = 50
+# Rounds that are not counted.
+WARM_UP = 2
 
-Serve = Callable[[int], float]
-"""Serves that many requests; returns the seconds they took."""
+Clock = Callable[[], float]
+
+
+class Serve(Protocol):
+    """Serves a number of requests."""
+
+    def __call__(self, number: int, clock: Clock = ...) -> float:
+        """Return the difference of the clock between the start of the first and the end of the last."""
 
 
 def overhead(bare: Serve, served: Serve, settle: Callable[[], object], *, pairs: int = PAIRS) -> float:
-    """Additional cost of a request over the bare one, in microseconds: the median of differences, A B A B ...
+    """Additional time of a request over the bare one, in microseconds: the median of differences, A B A B ...
 
     Args:
         bare: Serves requests without us.
@@ -36,6 +44,27 @@ def overhead(bare: Serve, served: Serve, settle: Callable[[], object], *, pairs:
         differences.append(served(REQUESTS) - without)
         settle()
     return median(differences[3:]) / REQUESTS * 1e6
+
+
+def processor_over(bare: str, works: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:
+    """Return the processor time of each work over the bare one, in seconds, of all threads: the median of differences.
+
+    The works take turns, forwards in one round and backwards in the next, so that a change in the machine's speed
+    affects all of them.
+
+    Args:
+        bare: Name of the work that is subtracted from the others.
+        works: Names to works.
+        rounds: How often each runs, after the `WARM_UP`.
+    """
+    differences: dict[str, list[float]] = {name: [] for name in works if name != bare}
+    for turn in range(rounds + WARM_UP):
+        names = list(works) if turn % 2 else list(works)[::-1]
+        took = {name: used(works[name]).processor for name in names}
+        if turn >= WARM_UP:
+            for name, taken in differences.items():
+                taken.append(took[name] - took[bare])
+    return {name: median(taken) for name, taken in differences.items()}
 
 
 class Calls(NamedTuple):

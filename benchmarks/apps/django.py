@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from itertools import count
+from time import perf_counter
 
 import django
 from django.conf import settings
@@ -12,12 +14,14 @@ from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 from django.urls import path
 
-from benchmarks.apps.kinds import DEFAULT_LINGER, Look, Served, View, nothing, wsgi_server
-from benchmarks.timing import Serve
+from benchmarks.apps.kinds import Captures, Served, View, nothing, wsgi_server
+from benchmarks.timing import Clock, Serve
 from benchmarks.vendors import Destinations
 
 # What the one view does; an app of each kind is served in one process, but not at the same time.
 _work: Callable[[HttpRequest], object] = lambda _: None  # noqa: E731
+
+_numbers = count(5)
 
 
 def _set_up() -> None:
@@ -45,9 +49,9 @@ urlpatterns = [path("orders/<int:order_id>", _order)]
 def _serve(handler: WSGIHandler, work: Callable[[HttpRequest], object]) -> Serve:
     served = wsgi_server(handler)
 
-    def serve(number: int) -> float:
+    def serve(number: int, clock: Clock = perf_counter) -> float:
         vars(sys.modules[__name__])["_work"] = work
-        return served(number)
+        return served(number, clock)
 
     return serve
 
@@ -58,12 +62,13 @@ def bare(view: View) -> Serve:
         return _serve(WSGIHandler(), (lambda _: None) if view is nothing else (lambda _: view()))
 
 
-def ours(destinations: Destinations, look: Look | None, *, linger: float = DEFAULT_LINGER) -> Served:
+def ours(destinations: Destinations, captures: Captures | None) -> Served:
     _set_up()
-    settings.SESSIONSIGHT = {"DESTINATIONS": destinations, "LINGER": linger}
+    # Apps with equal settings would share a client, so each has another time limit of `flush` without an argument.
+    settings.SESSIONSIGHT = {"DESTINATIONS": destinations, "FLUSH_TIMEOUT": float(next(_numbers))}
     from sessionsight_django.clients import client
 
     with override_settings(MIDDLEWARE=["sessionsight_django.AnalyticsMiddleware"]):
         handler = WSGIHandler()
-    work = (lambda _: None) if look is None else (lambda request: look(request.analytics))
-    return Served(_serve(handler, work), client().flush)
+    work = (lambda _: None) if captures is None else (lambda request: captures(request.analytics))
+    return Served(_serve(handler, work), client())

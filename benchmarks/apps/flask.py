@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask, request
 
-from benchmarks.apps.kinds import DEFAULT_LINGER, Look, Served, View, wsgi_server
+from benchmarks.apps.kinds import Captures, Served, View, wsgi_server
 from benchmarks.timing import Serve
 from benchmarks.vendors import Destinations
 from sessionsight_flask import SessionSight
@@ -21,16 +21,15 @@ def bare(view: View) -> Serve:
     return wsgi_server(app.wsgi_app)
 
 
-def ours(destinations: Destinations, look: Look | None, *, linger: float = DEFAULT_LINGER) -> Served:
+def ours(destinations: Destinations, captures: Captures | None) -> Served:
     app = Flask("ours")
     app.config["SESSIONSIGHT_DESTINATIONS"] = destinations
-    app.config["SESSIONSIGHT_LINGER"] = linger
     SessionSight(app)
 
     @app.get("/orders/<int:order_id>")
     def order(order_id: int) -> str:
-        if look is not None:
-            look(request.analytics)  # type: ignore[attr-defined]
+        if captures is not None:
+            captures(request.analytics)  # type: ignore[attr-defined]
         return "ok"
 
-    return Served(wsgi_server(app.wsgi_app), app.extensions["sessionsight"].flush)
+    return Served(wsgi_server(app.wsgi_app), app.extensions["sessionsight"])

@@ -7,17 +7,14 @@ from itertools import cycle
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks.timing import Serve
+from benchmarks.timing import Clock, Serve
 from benchmarks.workload import environ
-from sessionsight import Analytics
-from sessionsight.delivery.options import DeliveryOptions
+from sessionsight import Analytics, Client
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-DEFAULT_LINGER = DeliveryOptions().linger
-
-Look = Callable[[Analytics], object]
+Captures = Callable[[Analytics], object]
 """Captures that a view makes."""
 
 View = Callable[[], object]
@@ -28,8 +25,7 @@ class Served(NamedTuple):
     """An app with our middleware."""
 
     serve: Serve
-    flush: Callable[..., object]
-    """Waits until everything is delivered."""
+    client: Client
 
 
 def nothing() -> None:
@@ -45,14 +41,14 @@ def wsgi_server(app: WSGIApplication) -> Serve:
     ) -> Callable[[bytes], object]:
         return len
 
-    def serve(number: int) -> float:
-        started = perf_counter()
+    def serve(number: int, clock: Clock = perf_counter) -> float:
+        started = clock()
         for _ in range(number):
             body = app(dict(next(requests)), start_response)
             for _chunk in body:
                 pass
             if (close := getattr(body, "close", None)) is not None:
                 close()
-        return perf_counter() - started
+        return clock() - started
 
     return serve

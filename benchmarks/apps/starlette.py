@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from benchmarks.apps.kinds import DEFAULT_LINGER, Look, Served, View
-from benchmarks.timing import Serve
+from benchmarks.apps.kinds import Captures, Served, View
+from benchmarks.timing import Clock, Serve
 from benchmarks.vendors import Destinations
 from benchmarks.workload import scope
 from sessionsight import Client, Settings
@@ -33,13 +33,13 @@ def _server(app: Starlette) -> Serve:
     requests: Iterator[dict[str, Any]] = cycle([scope(number) for number in range(100)])
     loop = asyncio.new_event_loop()
 
-    async def serve(number: int) -> float:
-        started = perf_counter()
+    async def serve(number: int, clock: Clock) -> float:
+        started = clock()
         for _ in range(number):
             await app(dict(next(requests)), _receive, _send)
-        return perf_counter() - started
+        return clock() - started
 
-    return lambda number: loop.run_until_complete(serve(number))
+    return lambda number, clock=perf_counter: loop.run_until_complete(serve(number, clock))
 
 
 def bare(view: View) -> Serve:
@@ -50,13 +50,13 @@ def bare(view: View) -> Serve:
     return _server(Starlette(routes=[Route("/orders/{order_id:int}", order)]))
 
 
-def ours(destinations: Destinations, look: Look | None, *, linger: float = DEFAULT_LINGER) -> Served:
+def ours(destinations: Destinations, captures: Captures | None) -> Served:
     async def order(request: Request) -> PlainTextResponse:
-        if look is not None:
-            look(request.analytics)  # type: ignore[attr-defined]
+        if captures is not None:
+            captures(request.analytics)  # type: ignore[attr-defined]
         return PlainTextResponse("ok")
 
     app = Starlette(routes=[Route("/orders/{order_id:int}", order)])
-    client = Client(Settings.from_mapping({"destinations": destinations, "linger": linger}))
+    client = Client(Settings.from_mapping({"destinations": destinations}))
     app.add_middleware(AnalyticsMiddleware, client=client)
-    return Served(_server(app), client.flush)
+    return Served(_server(app), client)

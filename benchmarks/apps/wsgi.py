@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.apps.kinds import DEFAULT_LINGER, Look, Served, View, wsgi_server
+from benchmarks.apps.kinds import Captures, Served, View, wsgi_server
 from benchmarks.timing import Serve
 from benchmarks.vendors import Destinations
 from sessionsight.wsgi import ENVIRON_KEY, AnalyticsMiddleware
@@ -26,12 +26,12 @@ def bare(view: View) -> Serve:
     return wsgi_server(app)
 
 
-def ours(destinations: Destinations, look: Look | None, *, linger: float = DEFAULT_LINGER) -> Served:
+def ours(destinations: Destinations, captures: Captures | None) -> Served:
     def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        if look is not None:
-            look(environ[ENVIRON_KEY])
+        if captures is not None:
+            captures(environ[ENVIRON_KEY])
         start_response("200 OK", _HEADERS)
         return [b"ok"]
 
-    served = AnalyticsMiddleware(app, destinations=destinations, linger=linger)
-    return Served(wsgi_server(served), served.client.flush)
+    served = AnalyticsMiddleware(app, destinations=destinations)
+    return Served(wsgi_server(served), served.client)

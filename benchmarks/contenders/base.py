@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from importlib import import_module
 from typing import Protocol
 
-from benchmarks.workload import Visitor
+from benchmarks.server import counted
+from benchmarks.workload import EVENT, Visitor
 
 NAMES = ("sessionsight", "posthog", "segment", "snowplow")
 
@@ -20,11 +22,8 @@ class Contender(Protocol):
     def capture_visit(self, visitor: Visitor) -> object:
         """The same, with the visitor's ids, page and user agent."""
 
-    def settle(self) -> None:
-        """Wait until nothing is left to do that can be done at once."""
-
     def flush(self) -> None:
-        """Wait until everything is delivered."""
+        """Submit what is buffered, and wait until it is delivered."""
 
 
 def contender(name: str, url: str, *, queue: int = 10_000) -> Contender:
@@ -37,6 +36,24 @@ def contender(name: str, url: str, *, queue: int = 10_000) -> Contender:
     """
     make: Callable[[str, int], Contender] = import_module(f"benchmarks.contenders.{name}").make
     return make(url, queue)
+
+
+MARKERS = {name: '"ue_px"' if name == "snowplow" else EVENT for name in NAMES}
+"""A text that each library sends once for an event: its name, which snowplow encodes."""
+
+
+def deliver(library: Contender, url: str, records: int) -> None:
+    """Wait until the server, which counts the library's marker, has received this number of records.
+
+    Raises:
+        RuntimeError: It has received another number.
+    """
+    library.flush()
+    deadline = time.monotonic() + 60
+    while (received := counted(url)) < records and time.monotonic() < deadline:
+        time.sleep(0.002)
+    if received != records:
+        raise RuntimeError(f"{library} has delivered {received} records, not {records}")
 
 
 IMPORTS = {

@@ -26,9 +26,6 @@ class Theirs:
         }
         self._client.capture(EVENT, distinct_id=visitor.visitor_id, properties={**PROPERTIES, **context})
 
-    def settle(self) -> None:
-        self._client.flush()
-
     def flush(self) -> None:
         self._client.flush(None)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from segment.analytics import Client
 
 from benchmarks.workload import EVENT, PROPERTIES, Visitor
@@ -26,11 +24,6 @@ class Theirs:
             "signalId": visitor.signal_distinct_id,
         }
         self._client.track(anonymous_id=visitor.visitor_id, event=EVENT, properties=PROPERTIES, context=context)
-
-    def settle(self) -> None:
-        # Its flush waits for the rest of the upload interval; the queue is empty long before.
-        while not self._client.queue.empty():
-            time.sleep(0.001)
 
     def flush(self) -> None:
         self._client.flush()

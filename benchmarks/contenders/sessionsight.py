@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.delivered import deliver
 from benchmarks.vendors import analyse
 from benchmarks.workload import EVENT, PROPERTIES, Visitor
 from sessionsight import Client, Page, SessionSightIds, Settings, SignalIds, TrackingContext
@@ -27,11 +28,8 @@ class Ours:
         )
         self._client.bind(context).capture(EVENT, PROPERTIES)
 
-    def settle(self) -> None:
-        self._client.flush(30)
-
     def flush(self) -> None:
-        self._client.flush(120)
+        deliver(self._client, 120)
 
 
 make = Ours

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 
 from snowplow_tracker.emitters import AsyncEmitter
 from snowplow_tracker.events.self_describing import SelfDescribing
@@ -43,11 +42,6 @@ class Theirs:
         self._tracker.track(
             SelfDescribing(SelfDescribingJson(_SCHEMA, PROPERTIES), subject, [SelfDescribingJson(_CONTEXT, context)])
         )
-
-    def settle(self) -> None:
-        # What is short of a batch stays in its buffer until more comes.
-        while not self._emitter.queue.empty():
-            time.sleep(0.001)
 
     def flush(self) -> None:
         self._tracker.flush()
