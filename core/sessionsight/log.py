@@ -1,7 +1,7 @@
 """The `sessionsight` logger, and a logger that logs each kind of message once a minute.
 
 Nothing is logged on a request's path in a forked process: another thread may have held a handler's lock at the fork,
-and the lock would then never be released. Such messages are buffered until a lane's own thread logs them.
+and the lock would then never be released. Such messages are buffered until the dispatcher thread logs them.
 """
 
 from __future__ import annotations

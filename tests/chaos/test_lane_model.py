@@ -11,7 +11,7 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import settings
@@ -25,7 +25,7 @@ from sessionsight.delivery.queue.base import Spool
 from sessionsight.delivery.queue.durable_spool import DurableSpool
 from sessionsight.delivery.queue.factory import open_spool
 from sessionsight.delivery.queue.memory import MemorySpool
-from sessionsight.delivery.sender_pool import Attempt, Result
+from sessionsight.delivery.sender_pool import Attempt, Result, Sender
 from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
 from sessionsight.delivery.transport import InvalidCall, NotSent, OutcomeUnknown, TimeLimits, TransportError
 from sessionsight.destinations.base import VendorRequest, VendorResponse
@@ -52,7 +52,7 @@ MAX_AGE = 5_000.0
 
 
 class Hands:
-    """A `SenderPool` whose calls return when a rule says so."""
+    """A `Sender` whose calls return when a rule says so."""
 
     next_deadline = math.inf
 
@@ -66,7 +66,7 @@ class Hands:
         return len(self.calls) + len(self._done)
 
     def submit(self, call: VendorRequest, limits: TimeLimits) -> Attempt:
-        attempt = Attempt(limits.total, math.inf)
+        attempt = Attempt(sender=cast("Sender", self), call=call, limits=limits, host="", deadline=math.inf)
         self.calls[attempt] = call
         self.submitted.append(call)
         return attempt
@@ -149,6 +149,7 @@ class LaneModel(RuleBasedStateMachine):
             hands,
             self.options,
             LaneLogger("vendor", ThrottledLogger(buffered=True)),
+            linger=self.options.linger,
             clock=self.clock,
             random=random.Random(0).random,
         )

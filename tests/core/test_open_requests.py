@@ -194,7 +194,7 @@ def test_a_response_without_records_is_not_watched(make: Make) -> None:
     analytics = open_visit(recorder)
     assert not recorder.client._engine_for_process()._open
     analytics._scope.close()
-    assert recorder.client._engine_for_process()._submit_queue._thread is None
+    assert not recorder.client._engine_for_process()._thread.running
 
 
 def test_a_failing_response_does_not_affect_others(make: Make, caplog: pytest.LogCaptureFixture) -> None:

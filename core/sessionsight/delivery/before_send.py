@@ -30,7 +30,7 @@ __all__ = ["BeforeSendFilter", "apply"]
 
 
 class BeforeSendFilter:
-    """Passes claimed records to `before_send`, and drops those that are not to be sent. Runs in the lane's thread.
+    """Passes claimed records to `before_send`, and drops those that are not to be sent. Runs on the dispatcher thread.
 
     Args:
         before_send: The user's callback, or None.

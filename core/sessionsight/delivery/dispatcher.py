@@ -20,8 +20,8 @@ from sessionsight.delivery.queue.base import LaneQueue
 from sessionsight.delivery.redaction import redact_secrets, redact_url
 from sessionsight.delivery.retry import SendGate, backoff, parse_retry_after
 from sessionsight.delivery.schedule import Job, JobSchedule
-from sessionsight.delivery.sender_pool import Attempt, SenderPool
-from sessionsight.delivery.transport import InvalidCall, NotSent, TimeLimits, TransportError, compress
+from sessionsight.delivery.sender_pool import Attempt, Sender
+from sessionsight.delivery.transport import InvalidCall, NotSent, TimeLimits, TransportError
 from sessionsight.destinations.base import Action, Destination, VendorRequest, VendorResponse, Verdict
 from sessionsight.errors import ConfigurationError
 from sessionsight.log import LaneLogger
@@ -50,9 +50,10 @@ class Dispatcher:
     Args:
         destination: The lane's vendor.
         queue: The lane's queue.
-        senders: Sends the calls.
+        sender: Sends the calls.
         options: Time limits and callbacks.
         logger: For problems with the vendor.
+        linger: Seconds that a ready record may wait for others to share its call.
         clock: The time of ages, retries and pauses.
         random: Returns numbers from 0 up to 1, which give retries their jitter.
     """
@@ -61,10 +62,11 @@ class Dispatcher:
         self,
         destination: Destination,
         queue: LaneQueue,
-        senders: SenderPool,
+        sender: Sender,
         options: DeliveryOptions,
         logger: LaneLogger,
         *,
+        linger: float,
         clock: Clock = time,
         random: Callable[[], float] = _random,
     ) -> None:
@@ -75,11 +77,11 @@ class Dispatcher:
         self._max_age = self._limits.max_age or options.max_age
         self._at_most_once = not self._limits.idempotent and options.goals_on_unknown == "dead_letter"
         self._queue = queue
-        self._senders = senders
+        self._sender = sender
         self._options = options
         self._logger = logger
         before_send = BeforeSendFilter(options.before_send, destination, queue, self._logger)
-        self.schedule = JobSchedule(queue, self._limits, options.linger, before_send)
+        self.schedule = JobSchedule(queue, self._limits, linger, before_send)
         self._gate = SendGate(
             concurrency=self._limits.concurrency,
             calls_per_minute=self._limits.calls_per_minute,
@@ -120,7 +122,7 @@ class Dispatcher:
         Returns:
             Seconds until the next call is needed, unless the lane is woken earlier.
         """
-        for attempt, result in self._senders.completed():
+        for attempt, result in self._sender.completed():
             if attempt in self._in_flight:
                 sent, call = self._in_flight.pop(attempt)
                 self._guarded(self._handle_result, sent, call, result)
@@ -135,16 +137,16 @@ class Dispatcher:
             if test_mode.active and test_mode.blocks(self._destination):
                 return _SUPPRESSED_INTERVAL
             self._resume_if_credentials_changed(now)
-            wait = self._gate.delay(now, self._senders.in_flight)
+            wait = self._gate.delay(now, self._sender.in_flight)
             if wait <= 0:
                 job, wait = self.schedule.next(now, probing=self._gate.state(now) != "closed")
                 if job is not None:
                     self._guarded(self._send, job, now)
                     continue
             return max(
-                min(wait, min(self._credentials.next_check, self._senders.next_deadline, next_maintenance) - now), 0.0
+                min(wait, min(self._credentials.next_check, self._sender.next_deadline, next_maintenance) - now), 0.0
             )
-        return max(self._senders.next_deadline - now, 0.0)
+        return max(self._sender.next_deadline - now, 0.0)
 
     # --- sending ---------------------------------------------------------------------------------
 
@@ -172,7 +174,7 @@ class Dispatcher:
             connect=self._options.connect_timeout, read=self._options.read_timeout, total=self._options.total_timeout
         ).within(self.deadline - now)
         self._gate.record_call(now)
-        attempt = self._senders.submit(compress(call, self._limits.gzip_above), limits)
+        attempt = self._sender.submit(call, limits)
         self._in_flight[attempt] = job, call
 
     def _render(self, job: Job, now: float) -> VendorRequest | None:

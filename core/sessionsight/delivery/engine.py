@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -18,6 +18,7 @@ from sessionsight.capture.interfaces import Batch, OpenScope
 from sessionsight.capture.records import DropReason, QueuedRecord, Record
 from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.console_transport import ConsoleTransport
+from sessionsight.delivery.dispatch_thread import DispatchThread
 from sessionsight.delivery.erasure import Erasure, erase_user
 from sessionsight.delivery.flags import FlagService
 from sessionsight.delivery.lane import Lane
@@ -26,7 +27,6 @@ from sessionsight.delivery.queue.base import Spool
 from sessionsight.delivery.queue.factory import is_durable, open_spool
 from sessionsight.delivery.stats import LaneStats, RecordStatus
 from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
-from sessionsight.delivery.submit_queue import SubmitQueue
 from sessionsight.delivery.transport import HttpxTransport, Transport
 from sessionsight.delivery.waiters import DeliveryWaiter, WaiterTracker
 from sessionsight.delivery.workers import may_have_peers
@@ -38,8 +38,8 @@ from sessionsight.request.context import TrackingContext
 
 __all__ = ["Engine", "MakeTransport"]
 
-# Of the submit queue. A record may linger in its lane for longer, but a full batch must not wait before that.
-_MAX_LINGER = 0.02
+# Of batches. A record may linger in its lane for longer, but a full call must not wait before that.
+_MAX_LINGER = 0.05
 # Seconds between checks if other processes have claimed records that a request waits for.
 _RESOLVED_INTERVAL = 0.05
 # Seconds until records of an open response are submitted.
@@ -65,7 +65,6 @@ class Engine:
         self._flush_timeout = options.flush_timeout
         self._threadless = not threads.available()
         self._registered = False
-        self._retired = 0
         self._closed = False
         self._checked_keys = is_durable(spool)
         # Seconds for which captures may still wait for delivery, where the process may end by os._exit.
@@ -88,13 +87,24 @@ class Engine:
         durable = self._spool.durable
         # Records that are not in a durable spool yet are lost with the process, so they do not linger.
         linger = 0.0 if durable else min(options.linger, _MAX_LINGER)
-        self._submit_queue = SubmitQueue(
+        self._thread = DispatchThread(
             self._process_batches, self._log_internal_error, linger=linger, blocking=durable, tick=self._tick
         )
+        self._submit_queue = self._thread.queue
         self._lanes = {
-            each.name: Lane(each, self._spool.lane(each.name), transport(each), options, logger)
+            each.name: Lane(
+                each,
+                self._spool.lane(each.name),
+                transport=transport(each),
+                pool=self._thread.pool,
+                wake=self._thread.wake,
+                options=options,
+                logger=logger,
+                linger=options.linger - linger,
+            )
             for each in destinations
         }
+        self._thread.lanes = tuple(self._lanes.values())
         self.flags = FlagService(destinations, options, logger, make_transport)
         self._open: deque[OpenScope] = deque()
         self._waiters = WaiterTracker()
@@ -126,7 +136,7 @@ class Engine:
                 self._submit_queue.drain()  # batches that an event loop has submitted earlier are written first
             self._process_batches([batch])
         if first and self._spool.durable:
-            self._start_lanes()
+            self._call_lanes()
         if first:
             self._serves_one_request = lifecycle.serves_one_request()
             # Other processes deliver what a job leaves in a durable spool; a server that forks for each request may be
@@ -137,7 +147,7 @@ class Engine:
             self._wait_for_delivery(batch)
         if self._threadless:
             for lane, lane_deadline in self._split_deadline(time.monotonic() + self._flush_timeout):
-                lane.send_inline(lane_deadline)
+                self._send_inline(lane, lane_deadline)
 
     def _wait_for_delivery(self, batch: Batch) -> None:
         """Wait until captured records are delivered, because this process may end by `os._exit` right after.
@@ -164,20 +174,20 @@ class Engine:
         """Submit within a second the records that an open response has captured."""
         if self._lanes and not self._threadless:
             self._open.append(scope)
-            if not self._submit_queue.ticks:
-                self._submit_queue.call_later(_OPEN_INTERVAL)
+            if not self._thread.ticks:
+                self._thread.call_later(_OPEN_INTERVAL)
 
     def start(self) -> None:
-        """Start the lanes before anything is captured, because the spool may hold records of other processes."""
+        """Start delivery before anything is captured, because the spool may hold records of other processes."""
         if self._lanes and not self._registered and not self._threadless:
             self._registered = True
             lifecycle.register_engine(self)
-            self._start_lanes()
+            self._call_lanes()
 
-    def _start_lanes(self) -> None:
-        """Start the threads of all lanes."""
+    def _call_lanes(self) -> None:
+        """Run all lanes now."""
         for lane in self._lanes.values():
-            lane.start()
+            lane.call()
 
     def _process_batches(self, batches: Sequence[Batch]) -> None:
         """Enqueue the records of batches in the lanes. Each record is accounted for, whatever fails."""
@@ -190,8 +200,8 @@ class Engine:
             lane_batches = [
                 lane_batch
                 for drop, some in entries.items()
-                for lane in self._lanes.values()
-                if (lane_batch := lane.select(some, drop)) is not None
+                for lane, routed in self._route(some)
+                if (lane_batch := lane.select(routed, drop)) is not None
             ]
             if waiters:
                 self._track_waiters(left, lane_batches)
@@ -200,7 +210,7 @@ class Engine:
             if waiters and rows is not None:
                 for lane_batch in lane_batches:
                     self._waiters.set_rows(lane_batch.lane, lane_batch.entries, rows)
-                self._submit_queue.call_later(_RESOLVED_INTERVAL)
+                self._thread.call_later(_RESOLVED_INTERVAL)
             for lane_batch in lane_batches:
                 self._lanes[lane_batch.lane].notify()
         except BaseException as error:
@@ -210,6 +220,17 @@ class Engine:
         finally:
             for waiter in waiters:
                 self._waiters.batch_processed(waiter)
+
+    def _route(self, entries: Sequence[QueuedRecord]) -> Iterable[tuple[Lane, Sequence[QueuedRecord]]]:
+        """Return the entries of each lane, by the destinations that the records name."""
+        if all(entry.record.destinations is None for entry in entries):
+            return ((lane, entries) for lane in self._lanes.values())
+        routed: dict[str, list[QueuedRecord]] = {}
+        for entry in entries:
+            names = entry.record.destinations
+            for name in self._lanes if names is None else names:
+                routed.setdefault(name, []).append(entry)
+        return ((lane, routed[name]) for name, lane in self._lanes.items() if name in routed)
 
     def _track_waiters(self, batches: Sequence[Batch], lane_batches: Sequence[LaneBatch]) -> None:
         """Connect the entries that lanes accepted to the waiters of their batches."""
@@ -234,7 +255,7 @@ class Engine:
             self._submit_queue.drain()
 
     def _tick(self) -> float | None:
-        """Do periodic work on the submit queue's thread. Return the seconds until the next call, or None."""
+        """Do periodic work on the dispatcher thread. Return the seconds until the next call, or None."""
         self._submit_open()
         # Other processes may have claimed records that requests wait for.
         waiting = self._waiters.rows()
@@ -295,11 +316,25 @@ class Engine:
         try:
             empty = True
             for lane, lane_deadline in self._split_deadline(deadline):
-                empty &= lane.wait(deadline, inline_deadline=lane_deadline)
+                empty &= self._wait(lane, deadline, lane_deadline)
             return empty
         finally:
             for lane in lanes:
                 lane.end_flush()
+
+    def _wait(self, lane: Lane, deadline: float, inline_deadline: float) -> bool:
+        """Wait until a lane is empty; where no thread can be started, deliver on this one until the other deadline."""
+        if lane.pending and not self._thread.wake():
+            return lane.run_inline(inline_deadline, self._thread.wait, wait_for_retries=True)
+        return lane.join(deadline)  # at shutdown it also prevents further calls
+
+    def _send_inline(self, lane: Lane, deadline: float) -> None:
+        """Send what is ready on this thread, because this process cannot run background threads."""
+        lane.begin_flush()
+        try:
+            lane.run_inline(deadline, self._thread.wait, wait_for_retries=False)
+        finally:
+            lane.end_flush()
 
     def begin_shutdown(self, deadline: float) -> None:
         """Make every lane send its records until the deadline; does not wait."""
@@ -307,6 +342,8 @@ class Engine:
         self._submit_queue.drain()
         for lane in self._lanes.values():
             lane.begin_shutdown(deadline)
+        if self._thread.running:
+            self._thread.wake()
 
     def finish_shutdown(self, deadline: float) -> bool:
         """Deliver until the deadline, then stop. Return True if nothing was lost."""
@@ -324,27 +361,17 @@ class Engine:
         """
         if self._closed or self.pid != os.getpid():
             return
-        if self._registered or any(lane.running for lane in self._lanes.values()):
-            self._submit_queue.retire(self._retire_lanes)
+        if self._registered or self._thread.running:
+            self._thread.retire(self.close)
         else:
             self._spool.close()  # reading statistics has opened it
-
-    def _retire_lanes(self) -> None:
-        for lane in self._lanes.values():
-            lane.retire(self._lane_retired)
-
-    def _lane_retired(self) -> None:
-        with self._counts_lock:
-            self._retired += 1
-            last = self._retired == len(self._lanes)
-        if last:
-            self.close()
 
     def close(self) -> dict[str, int]:
         """Stop all lanes, without waiting. Return the number of records that each has lost."""
         self._closed = True
         lifecycle.unregister_engine(self)
-        self._submit_queue.stop()
+        self._thread.stop()
+        self._submit_queue.drain()
         lost = {name: lane.close() for name, lane in self._lanes.items()}
         self._waiters.resolve_all()
         self._spool.close()

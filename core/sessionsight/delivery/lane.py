@@ -1,4 +1,4 @@
-"""A lane: the queue, dispatcher and thread of one destination, so that no vendor delays another."""
+"""A lane: the queue, the dispatcher and the calls in flight of one destination."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from sessionsight.capture.records import DropReason, QueuedRecord, Record
-from sessionsight.delivery import threads
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import LaneQueue
-from sessionsight.delivery.sender_pool import SenderPool
+from sessionsight.delivery.sender_pool import Sender, SenderPool
 from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
-from sessionsight.delivery.threads import WakeEvent
 from sessionsight.delivery.transport import Transport
 from sessionsight.destinations.base import Destination
 from sessionsight.log import LaneLogger, ThrottledLogger
@@ -29,41 +27,52 @@ _HINTS = {
     "call identify(), or let the browser send its ids",
 }
 
-# Seconds between checks for remaining records once the client is retired.
-_RETIRED_INTERVAL = 1.0
-
 
 class Lane:
-    """Delivers entries to one destination on a background thread.
+    """Delivers entries to one destination. The dispatcher thread of the client runs it.
 
-    The thread is started by the first entry, so that a process that is forked before that has none.
+    Args:
+        destination: The vendor.
+        queue: Its queue in the client's spool.
+        transport: Sends the calls.
+        pool: Threads on which they are sent.
+        wake: Wakes the dispatcher thread. Returns False if there is none and none can be started.
+        options: Time limits and callbacks.
+        logger: For the lane's problems.
+        linger: Seconds that a ready record may wait for others to share its call.
     """
 
     def __init__(
         self,
         destination: Destination,
         queue: LaneQueue,
+        *,
         transport: Transport,
+        pool: SenderPool,
+        wake: Callable[[], bool],
         options: DeliveryOptions,
         logger: ThrottledLogger,
+        linger: float,
     ) -> None:
         self.name = destination.name
         self._destination = destination
-        self._linger = options.linger
+        self._linger = linger
         self._max_records = destination.limits.max_records
         self._logger = LaneLogger(self.name, logger)
         self._queue = queue
-        self._wake = WakeEvent()
-        self._senders = SenderPool(transport, name=f"sessionsight-{self.name}", wake=self._wake)
-        self._dispatcher = Dispatcher(destination, self._queue, self._senders, options, self._logger)
-        self._thread: threading.Thread | None = None
+        self._wake = wake
+        self._sender = Sender(transport, pool, self.call, gzip_above=destination.limits.gzip_above)
+        self._dispatcher = Dispatcher(destination, queue, self._sender, options, self._logger, linger=linger)
         # Re-entrant, as the queue's lock is.
         self._lock = threading.RLock()
+        self._due = float("inf")
+        """When to run it at the latest, on the monotonic clock."""
+        self._called = False
+        """True if it must run whether it is due or not."""
         self._idle = True
-        self._stopped = False
+        """True while it is not due soon, so that a new record must call it."""
         self._flush_count = 0
         self._inline = False
-        self._on_retired: Callable[[], None] | None = None
 
     def accepts(self, record: Record) -> bool:
         """Return whether the record goes to this destination, as far as its kind and its `destinations` decide that."""
@@ -74,7 +83,7 @@ class Lane:
         """Return the entries that this destination accepts, and the reasons of those that it drops; None if neither.
 
         Args:
-            entries: Records with their context.
+            entries: Records for this lane, with their context.
             drop: Drop them all, for this reason.
         """
         destination = self._destination
@@ -82,8 +91,6 @@ class Lane:
         dropped: list[DropReason] = []
         for entry in entries:
             record = entry.record
-            if record.destinations is not None and self.name not in record.destinations:
-                continue
             try:
                 if not destination.supports(type(record)):
                     continue
@@ -103,152 +110,43 @@ class Lane:
         return LaneBatch(self.name, accepted, dropped) if accepted or dropped else None
 
     def notify(self) -> None:
-        """Wake the thread if it needs it: records have been entered in the lane's queue."""
-        # During the linger the thread wakes by itself.
-        if self._thread is None or self._idle or self._queue.depth()[0] >= self._max_records:
-            self._wake_thread()
+        """Report that records were enqueued in the lane's queue."""
+        # During the linger the lane runs by itself.
+        if self._idle or self._queue.depth()[0] >= self._max_records:
+            self.call()
 
-    @property
-    def running(self) -> bool:
-        """True once the lane's thread has been started."""
-        return self._thread is not None
+    def call(self) -> bool:
+        """Make the dispatcher thread run the lane now. Return False if there is no such thread."""
+        self._called = True
+        return self._wake()
 
-    def start(self) -> None:
-        """Start the thread, because the spool may hold records already."""
-        self._wake_thread()
+    def run_if_due(self, now: float) -> float:
+        """Run the lane if it is due or was called. Return when it is due next, on the monotonic clock."""
+        if self._called or self._due <= now:
+            self._called = self._idle = False
+            wait = self._run_once()
+            self._idle = wait > self._linger
+            if self._idle and self._queue.depth()[0]:
+                # A record arrived before the flag was set, so nobody has called.
+                wait = self._run_once()
+            self._due = time.monotonic() + wait
+        return 0.0 if self._called else self._due
 
     def erase(self, user_id: str) -> None:
         """Do not send a user's records of until now that the dispatcher holds."""
         self._dispatcher.erase(user_id)
 
-    def begin_flush(self) -> None:
-        """Send without lingering, until `end_flush` has been called as often."""
-        with self._lock:
-            self._flush_count += 1
-            self._dispatcher.schedule.flushing = True
-        if self._queue.pending:
-            self._wake_thread()
-
-    def end_flush(self) -> None:
-        """End what `begin_flush` has begun."""
-        with self._lock:
-            self._flush_count -= 1
-            self._dispatcher.schedule.flushing = self._flush_count > 0
-
-    def wait(self, deadline: float, *, inline_deadline: float) -> bool:
-        """Wait until everything is delivered.
+    def run_inline(self, deadline: float, sleep: Callable[[float], object], *, wait_for_retries: bool) -> bool:
+        """Send on the calling thread, because this process cannot run background threads.
 
         Args:
-            deadline: When to return, on the monotonic clock.
-            inline_deadline: The same, where no thread can be started and the calling thread delivers.
+            deadline: When to return at the latest, on the monotonic clock.
+            sleep: Blocks for some seconds, or until the lane is called.
+            wait_for_retries: Also wait until failed calls can be repeated.
+
+        Returns:
+            True if no record is left.
         """
-        if not self._queue.pending:
-            return self._queue.join(deadline)  # at shutdown it also prevents further calls
-        if not self._wake_thread():
-            return self._run_inline(inline_deadline, wait_for_retries=True)
-        return self._queue.join(deadline)
-
-    def send_inline(self, deadline: float) -> None:
-        """Send what is ready on the calling thread, because this process cannot run background threads."""
-        self.begin_flush()
-        try:
-            self._run_inline(deadline, wait_for_retries=False)
-        finally:
-            self.end_flush()
-
-    def begin_shutdown(self, deadline: float) -> None:
-        """Send everything now, and start no call that would take longer than until the end of the process."""
-        self._dispatcher.deadline = deadline
-        self._queue.begin_shutdown()
-        self.begin_flush()
-
-    def close(self) -> int:
-        """Stop, without waiting. Return the number of records that are lost."""
-        with self._lock:
-            self._stopped = True
-            threadless = self._thread is None
-        lost = self._queue.close()
-        if threadless:
-            self._senders.stop()
-        else:
-            self._wake.set()
-        return lost
-
-    def retire(self, on_retired: Callable[[], None]) -> None:
-        """End the threads once everything is delivered. The lane accepts nothing after this.
-
-        Args:
-            on_retired: Called when nothing is left.
-        """
-        self._on_retired = on_retired
-        self.begin_flush()
-        if self._thread is not None:
-            self._wake.set()
-        elif not self._queue.pending:
-            on_retired()
-
-    def resume(self) -> None:
-        """End a pause or a backoff, and send now."""
-        self._dispatcher.resume()
-        self._wake_thread()
-
-    def stats(self) -> LaneStats:
-        """Return a snapshot of the lane's counters."""
-        return self._queue.snapshot(self._dispatcher.state)
-
-    def dead_letters(self) -> list[DeadLetter]:
-        """Return the lane's dead letters, oldest first."""
-        return self._queue.dead_letters()
-
-    def _wake_thread(self) -> bool:
-        """Wake the thread, and start it if needed. Return False when no thread can be started."""
-        if self._thread is None and not self._start():
-            return False
-        self._wake.set()
-        return True
-
-    def _start(self) -> bool:
-        with self._lock:
-            if self._thread is None and not self._stopped:
-                # Set before it runs, because a signal handler may get here meanwhile.
-                self._thread = threading.Thread(target=self._run, name=f"sessionsight-{self.name}", daemon=True)
-                try:
-                    self._wake.reset()
-                    self._senders.start()
-                    threads.start_in_empty_context(self._thread)
-                except RuntimeError:
-                    self._thread = None
-                    return False
-        return True
-
-    def _run(self) -> None:
-        while not self._stopped:
-            wait = self._run_once()
-            self._idle = wait > self._linger
-            if self._idle and self._queue.depth()[0]:
-                # A record arrived before the flag was set, so nobody has woken this thread.
-                wait = self._run_once()
-            if self._on_retired is not None and not self._queue.pending:
-                break
-            if not self._stopped:
-                # Other processes that share a durable spool may deliver the rest, and nothing reports that here.
-                self._wake.wait(wait if self._on_retired is None else min(wait, _RETIRED_INTERVAL))
-            self._idle = False
-        self._senders.stop()
-        if self._on_retired is not None:
-            self._on_retired()
-
-    def _run_once(self) -> float:
-        try:
-            self._logger.flush_buffered()
-            return self._dispatcher.run_once()
-        except (Exception, SystemExit) as error:
-            # A bug must not end the lane; the records that it concerns remain pending.
-            self._logger.internal_error(error)
-            return 1.0
-
-    def _run_inline(self, deadline: float, *, wait_for_retries: bool) -> bool:
-        """Do the thread's work until the lane is empty or the deadline is over, with or without waiting for retries."""
         if self._inline:  # a signal handler or a callback has captured something during this
             return False
         self._inline = True
@@ -259,9 +157,67 @@ class Lane:
                 if not self._queue.pending:
                     return True
                 remaining = deadline - time.monotonic()
-                if remaining <= 0 or not (wait_for_retries or self._senders.in_flight):
+                if remaining <= 0 or not (wait_for_retries or self._sender.in_flight):
                     return False
-                self._wake.wait(min(wait, remaining))
+                sleep(min(wait, remaining))
         finally:
             self._dispatcher.deadline = end
             self._inline = False
+
+    @property
+    def pending(self) -> int:
+        """The number of this process's entries that are not resolved."""
+        return self._queue.pending
+
+    def begin_flush(self) -> None:
+        """Send without lingering, until `end_flush` has been called as often."""
+        with self._lock:
+            self._flush_count += 1
+            self._dispatcher.schedule.flushing = True
+        self._called = True
+
+    def end_flush(self) -> None:
+        """End what `begin_flush` has begun."""
+        with self._lock:
+            self._flush_count -= 1
+            self._dispatcher.schedule.flushing = self._flush_count > 0
+
+    def join(self, deadline: float) -> bool:
+        """Wait until everything is delivered, or until the deadline on the monotonic clock."""
+        return self._queue.join(deadline)
+
+    def begin_shutdown(self, deadline: float) -> None:
+        """Send everything now, and start no call that would take longer than until the end of the process."""
+        self._dispatcher.deadline = deadline
+        self._queue.begin_shutdown()
+        self.begin_flush()
+
+    def close(self) -> int:
+        """Accept no more records, without waiting. Return the number of records that are lost."""
+        return self._queue.close()
+
+    def close_connections(self) -> None:
+        """Shut down the connections. Calls in flight are aborted."""
+        self._sender.close()
+
+    def resume(self) -> None:
+        """End a pause or a backoff, and send now."""
+        self._dispatcher.resume()
+        self.call()
+
+    def stats(self) -> LaneStats:
+        """Return a snapshot of the lane's counters."""
+        return self._queue.snapshot(self._dispatcher.state)
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """Return the lane's dead letters, oldest first."""
+        return self._queue.dead_letters()
+
+    def _run_once(self) -> float:
+        try:
+            self._logger.flush_buffered()
+            return self._dispatcher.run_once()
+        except (Exception, SystemExit) as error:
+            # A bug must not end the lane; the records that it concerns remain pending.
+            self._logger.internal_error(error)
+            return 1.0

@@ -88,7 +88,7 @@ class DeliveryOptions(Struct, frozen=True, kw_only=True):
     trust_env: bool = True
     """Use `HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` and similar environment variables."""
     before_send: BeforeSend | None = None
-    """Called in the lane's thread with a copy of each record and the destination's name. Returns the record, changed or
-    not, or None to drop it."""
+    """Called on the dispatcher thread with a copy of each record and the destination's name. Returns the record,
+    changed or not, or None to drop it."""
     on_error: OnError | None = None
-    """Called in the lane's thread with a `DeliveryProblem` when records cannot be delivered."""
+    """Called on the dispatcher thread with a `DeliveryProblem` when records cannot be delivered."""

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sessionsight.capture.records import DropReason, EventRecord, Goal, QueuedRecord, Record
-from sessionsight.delivery.lane import Lane
+from sessionsight.delivery.engine import Engine
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.memory import MemoryQueue
 from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.stores.base import DeadLetter
-from sessionsight.delivery.transport import HttpxTransport
+from sessionsight.delivery.transport import HttpxTransport, Transport
 from sessionsight.destinations.base import (
     Action,
     Destination,
@@ -121,35 +121,49 @@ def tally(stats: LaneStats) -> dict[str, Any]:
     return {name: number for name, number in numbers.items() if number}
 
 
-def make_lane(destination: Destination, **options: Any) -> Lane:
-    settings = quick(**options)
-    return Lane(
-        destination,
-        MemoryQueue(settings),
-        HttpxTransport(connections=destination.limits.concurrency, trust_env=False),
-        settings,
-        ThrottledLogger(),
-    )
+class OneLane:
+    """The only lane of an engine, as most delivery tests use it."""
+
+    def __init__(self, destination: Destination, options: DeliveryOptions, transport: Transport | None = None) -> None:
+        sends = transport or HttpxTransport(connections=destination.limits.concurrency, trust_env=False)
+        self.engine = Engine([destination], options, ThrottledLogger(), lambda _: sends)
+        [self.lane] = self.engine._lanes.values()
+        self.name = self.lane.name
+        self.stats = self.lane.stats
+        self.dead_letters = self.lane.dead_letters
+        self.resume = self.lane.resume
+        assert isinstance(self.lane._queue, MemoryQueue)
+        self.queue = self.lane._queue
+
+    def offer(self, entries: Sequence[QueuedRecord], drop: DropReason | None = None) -> None:
+        """Enqueue entries, as the engine does."""
+        batch = self.lane.select([entry for entry in entries if self.lane.accepts(entry.record)], drop)
+        if batch is not None:
+            self.queue.enqueue(batch.entries, batch.dropped)
+            self.lane.notify()
+
+    def flush(self, deadline: float | None = None) -> bool:
+        return self.engine.flush(time.monotonic() + PATIENCE if deadline is None else deadline)
+
+    def close(self) -> int:
+        return self.engine.close()[self.name]
+
+
+def make_lane(destination: Destination, **options: Any) -> OneLane:
+    return OneLane(destination, quick(**options))
 
 
 def lane_threads() -> set[threading.Thread]:
-    """Return the threads of all lanes of this process, including those of other tests' clients."""
+    """Return all threads of delivery of this process, including those of other tests' clients."""
     return {thread for thread in threading.enumerate() if thread.name.startswith("sessionsight-")}
 
 
-def offer(lane: Lane, entries: Sequence[QueuedRecord], drop: DropReason | None = None) -> None:
+def offer(lane: OneLane, entries: Sequence[QueuedRecord], drop: DropReason | None = None) -> None:
     """Enqueue entries in one lane, as an engine does."""
-    batch = lane.select(entries, drop)
-    if batch is not None:
-        assert isinstance(lane._queue, MemoryQueue)
-        lane._queue.enqueue(batch.entries, batch.dropped)
-        lane.notify()
+    lane.offer(entries, drop)
 
 
-def deliver(lane: Lane) -> dict[str, Any]:
+def deliver(lane: OneLane) -> dict[str, Any]:
     """Wait until nothing is left to deliver, and return the counters."""
-    deadline = time.monotonic() + PATIENCE
-    lane.begin_flush()
-    assert lane.wait(deadline, inline_deadline=deadline), lane.stats()
-    lane.end_flush()
+    assert lane.flush(), lane.stats()
     return tally(lane.stats())

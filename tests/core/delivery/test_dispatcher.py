@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sessionsight.capture.records import Alias, Identify, QueuedRecord
 from sessionsight.delivery.dispatcher import Dispatcher
 from sessionsight.delivery.queue.memory import MemoryQueue
-from sessionsight.delivery.sender_pool import SenderPool
+from sessionsight.delivery.sender_pool import Sender, SenderPool
 from sessionsight.delivery.threads import WakeEvent
 from sessionsight.delivery.transport import InvalidCall, NotSent, OutcomeUnknown, TimeLimits
 from sessionsight.destinations.base import Action, VendorRequest, VendorResponse, Verdict
@@ -94,14 +94,16 @@ class Harness:
         self.transport = FakeTransport()
         self.wake = WakeEvent()
         self.queue = queue or make_queue(**options)
-        self.senders = SenderPool(self.transport, name="harness", wake=self.wake)
+        self.pool = SenderPool()
+        self.sender = Sender(self.transport, self.pool, self.wake.set)
         self.clock = RunningClock()
         self.dispatcher = Dispatcher(
             vendor,
             self.queue,
-            self.senders,
+            self.sender,
             quick(**options),
             LaneLogger(vendor.name, ThrottledLogger(clock=self.clock)),
+            linger=quick(**options).linger,
             clock=self.clock,
             random=lambda: 0.9,
         )
@@ -112,7 +114,7 @@ class Harness:
     def run_once(self, *, in_flight: int) -> float:
         """Run once, and expect this number of calls in flight. Return the seconds until the next run."""
         wait = self.dispatcher.run_once()
-        assert self.senders.in_flight == in_flight
+        assert self.sender.in_flight == in_flight
         self.transport.wait_for(in_flight)
         return wait
 
@@ -130,7 +132,7 @@ class Harness:
         deadline = time.monotonic() + PATIENCE
         while True:
             wait = self.dispatcher.run_once()
-            if self.senders.in_flight:
+            if self.sender.in_flight:
                 self.transport.wait_for(1)
                 return self.transport.calls[0].labels
             assert time.monotonic() < deadline, "nothing is sent"
@@ -149,7 +151,7 @@ class Harness:
             wait = self.dispatcher.run_once()
             if not self.queue.pending:
                 return calls
-            if self.senders.in_flight:
+            if self.sender.in_flight:
                 self.transport.wait_for(1)
                 calls.append(self.transport.calls[0].labels)
                 self.answer(decide(calls[-1]))
@@ -177,7 +179,7 @@ def make_harness() -> Iterator[MakeHarness]:
     for each in made:
         while each.transport.calls:
             each.answer(OK)
-        each.senders.stop()
+        each.pool.stop()
 
 
 def named(bad: str, result: Result) -> Callable[[list[str]], Result]:
@@ -602,7 +604,7 @@ def test_an_error_while_sending_loses_no_record(make_harness: MakeHarness, monke
     def submit(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(harness.senders, "submit", submit)
+    monkeypatch.setattr(harness.sender, "submit", submit)
     harness.dispatcher.run_once()
 
     assert harness.counts == {"captured": 1, "dead": 1}
@@ -646,8 +648,8 @@ def test_each_record_is_settled_once_for_any_results_in_any_order(
         for number, result, at in steps:
             harness.enqueue(*(event(str(number)) for number in range(number)))
             harness.dispatcher.run_once()
-            assert harness.senders.in_flight <= concurrency
-            harness.transport.wait_for(harness.senders.in_flight)
+            assert harness.sender.in_flight <= concurrency
+            harness.transport.wait_for(harness.sender.in_flight)
             if harness.transport.calls:
                 harness.answer(result, at=at % len(harness.transport.calls))
             assert harness.queue.snapshot("closed").balanced
@@ -663,7 +665,7 @@ def test_each_record_is_settled_once_for_any_results_in_any_order(
     finally:
         while harness.transport.calls:
             harness.answer(OK)
-        harness.senders.stop()
+        harness.pool.stop()
 
 
 # --- in-pending marks of a durable spool -----------------------------------------------------------

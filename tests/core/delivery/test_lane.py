@@ -14,15 +14,13 @@ from msgspec.structs import replace
 from sessionsight.capture.interfaces import Batch
 from sessionsight.capture.records import DropReason, EventRecord, QueuedRecord, Record
 from sessionsight.delivery.engine import Engine
-from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryProblem
-from sessionsight.delivery.queue.memory import MemoryQueue
-from sessionsight.delivery.transport import HttpxTransport
 from sessionsight.destinations.base import VendorRequest, VendorResponse, Verdict
 from sessionsight.errors import ConfigurationError
 from sessionsight.log import ThrottledLogger
 from tests.core.delivery.kit import (
     USER,
+    OneLane,
     Vendor,
     batches,
     deaths,
@@ -52,7 +50,7 @@ from tests.support.server import (
     until,
 )
 
-MakeLane = Callable[..., Lane]
+MakeLane = Callable[..., OneLane]
 
 LONG = 3600.0
 """Seconds, longer than any test."""
@@ -66,9 +64,9 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def make() -> Iterator[MakeLane]:
-    lanes: list[Lane] = []
+    lanes: list[OneLane] = []
 
-    def make(destination: Vendor, **options: Any) -> Lane:
+    def make(destination: Vendor, **options: Any) -> OneLane:
         lanes.append(make_lane(destination, **options))
         return lanes[-1]
 
@@ -626,7 +624,7 @@ def test_records_captured_after_a_flush_linger_again(make: MakeLane, server: Ser
     lane = make(batches(server.url, max_records=2), linger=LONG)
     offer(lane, [event("a")])
     deliver(lane)
-    assert not lane._dispatcher.schedule.flushing
+    assert not lane.lane._dispatcher.schedule.flushing
 
     offer(lane, [event("b")])
     offer(lane, [event("c")])
@@ -730,7 +728,7 @@ def test_before_send_may_change_or_drop_records_and_its_errors_drop_them(
     make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     def before_send(record: dict[str, Any], destination: str) -> dict[str, Any] | None:
-        assert threading.current_thread().name == "sessionsight-vendor"
+        assert threading.current_thread().name == "sessionsight-dispatcher"
         match record["name"]:
             case "drop":
                 return None
@@ -895,25 +893,22 @@ def test_secrets_do_not_appear_in_logs_reprs_or_dead_letters(
 
 
 def test_an_internal_error_is_logged_and_does_not_end_the_lane(
-    server: Server, caplog: pytest.LogCaptureFixture
+    make: MakeLane, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Faulty(MemoryQueue):
-        faults = 1
+    lane = make(batches(server.url))
+    claim = lane.queue.claim
 
-        def claim(self, max_records: int, max_bytes: int) -> list[QueuedRecord]:
-            if self.faults:
-                self.faults -= 1
-                raise OSError("the disk is full of secrets")
-            return super().claim(max_records, max_bytes)
+    def fail_once(max_records: int, max_bytes: int) -> list[QueuedRecord]:
+        lane.queue.claim = claim  # type: ignore[method-assign]
+        raise OSError("the disk is full of secrets")
 
-    lane = Lane(batches(server.url), Faulty(quick()), HttpxTransport(trust_env=False), quick(), ThrottledLogger())
+    lane.queue.claim = fail_once  # type: ignore[method-assign]
 
     offer(lane, [event("a")])
 
     assert deliver(lane) == {"captured": 1, "delivered": 1}
     assert "vendor: internal error in delivery, OSError at test_lane.py:" in caplog.text
     assert "secrets" not in caplog.text
-    lane.close()
 
 
 # --- closing --------------------------------------------------------------------------------------
@@ -956,8 +951,6 @@ def test_closing_does_not_wait_for_calls_in_flight_and_counts_their_records(make
 def test_an_unused_lane_has_no_thread(make: MakeLane, server: Server) -> None:
     before = lane_threads()
     lane = make(batches(server.url))
-    lane.begin_flush()
-    assert lane.wait(time.monotonic() + PATIENCE, inline_deadline=0)
-    lane.end_flush()
+    assert lane.flush()
 
     assert lane_threads() <= before

@@ -355,17 +355,17 @@ def test_sigterm_waits_for_a_thread_of_delivery_that_runs_on_the_main_thread(ser
     """As all threads do where gevent or eventlet has replaced them."""
     script = """
 from sessionsight.delivery.lifecycle import install_sigterm
-from sessionsight.delivery.submit_queue import SubmitQueue
+from sessionsight.delivery.dispatch_thread import DispatchThread
 
 def process(batches):
     signal.raise_signal(signal.SIGTERM)
     print(*batches, flush=True)
-    submit_queue._stopped = True
+    dispatch._stopped = True
 
 install_sigterm()
-submit_queue = SubmitQueue(process, print, linger=0)
-submit_queue._inbox.append("batch")
-submit_queue._run()
+dispatch = DispatchThread(process, print, linger=0)
+dispatch.queue._batches.append("batch")
+dispatch._run()
 """
     process = start_in_memory(script + WAIT_FOR_TERM, server)
 
@@ -601,7 +601,7 @@ lane = engine._lanes["signal"]
 held, release = threading.Barrier(2), threading.Event()
 
 def hold():
-    with lane._lock, lane._queue._lock, engine._counts_lock, logging.getLogger().handlers[0].lock:
+    with engine._thread._lock, lane._lock, lane._queue._lock, engine._counts_lock, logging.getLogger().handlers[0].lock:
         held.wait()
         release.wait()
 
@@ -640,7 +640,7 @@ if pid == 0:
     client.analytics.capture("nobody")  # logs a line, because it has no identity
     capture(client, "child")
     assert client.flush(20)
-    assert threads == ["sessionsight-signal"], threads
+    assert threads == ["sessionsight-dispatcher"], threads
     os._exit(0)
 reap(pid)
 """

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from sessionsight.delivery.sender_pool import Attempt, Result, SenderPool
+from sessionsight.delivery.sender_pool import Attempt, Result, Sender, SenderPool
 from sessionsight.delivery.threads import WakeEvent
 from sessionsight.delivery.transport import HttpxTransport, InvalidCall, NotSent, OutcomeUnknown, TimeLimits
 from sessionsight.destinations.base import VendorRequest, VendorResponse
@@ -36,12 +37,24 @@ class Scripted:
         self.closed += 1
 
 
-def senders(transport: Any) -> tuple[SenderPool, WakeEvent]:
+class OneSender(Sender):
+    """A sender with a pool of its own."""
+
+    def __init__(self, transport: Any, wake: Callable[[], object]) -> None:
+        self.pool = SenderPool()
+        super().__init__(transport, self.pool, wake)
+
+    def stop(self) -> None:
+        self.pool.stop()
+        self.close()
+
+
+def senders(transport: Any) -> tuple[OneSender, WakeEvent]:
     wake = WakeEvent()
-    return SenderPool(transport, name="test", wake=wake), wake
+    return OneSender(transport, wake.set), wake
 
 
-def results(pool: SenderPool, wake: WakeEvent, number: int) -> list[tuple[Attempt, Result]]:
+def results(pool: Sender, wake: WakeEvent, number: int) -> list[tuple[Attempt, Result]]:
     completed: list[tuple[Attempt, Result]] = []
     while len(completed) < number:
         assert wake.wait(PATIENCE), f"only {len(completed)} calls completed"
@@ -50,7 +63,7 @@ def results(pool: SenderPool, wake: WakeEvent, number: int) -> list[tuple[Attemp
 
 
 def threads() -> int:
-    return sum(thread.name == "test-sender" for thread in threading.enumerate())
+    return sum(thread.name == "sessionsight-sender" for thread in threading.enumerate())
 
 
 @pytest.fixture(autouse=True)
@@ -138,7 +151,7 @@ def test_a_call_that_hangs_times_out_and_its_late_reply_is_discarded() -> None:
     assert pool.completed() == []
 
     late.set()
-    until(lambda: not pool._done.empty(), "the late reply is there")
+    until(lambda: bool(pool._done), "the late reply is there")
     assert pool.completed() == []
     assert pool.in_flight == 0
     pool.stop()
@@ -201,7 +214,7 @@ def test_a_call_that_hangs_does_not_abort_others() -> None:
     [silence(), drip(b"HTTP/1.1 200 OK\r\n", b"x-y: z\r\n"), drip(b"HTTP/1.1 200 OK\r\nx-y: ", b"z")],
     ids=["silence", "a-head-that-drips", "a-header-that-drips"],
 )
-def test_the_thread_of_a_call_that_timed_out_ends_soon(answer: Any) -> None:
+def test_the_thread_of_a_call_that_timed_out_is_free_soon(answer: Any) -> None:
     with Server() as server:
         server.will(answer)
         pool, _ = senders(HttpxTransport())
@@ -212,14 +225,14 @@ def test_the_thread_of_a_call_that_timed_out_ends_soon(answer: Any) -> None:
         [(_, result)] = pool.completed()
 
         assert isinstance(result, OutcomeUnknown)
-        until(lambda: threads() == 0, "the thread has ended")
+        until(lambda: not pool.pool._running, "the thread is free")
         pool.stop()
 
 
 def test_the_first_thread_can_be_started_before_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
     pool, wake = senders(Scripted(lambda: VendorResponse(status=200)))
-    pool.start()
-    pool.start()
+    pool.pool.start()
+    pool.pool.start()
     assert threads() == 1
     no_new_threads(monkeypatch)
 
@@ -234,7 +247,7 @@ def test_without_threads_calls_are_sent_on_the_calling_thread(monkeypatch: pytes
     no_new_threads(monkeypatch)
     pool, wake = senders(Scripted(lambda: VendorResponse(status=200)))
     with pytest.raises(RuntimeError):
-        pool.start()
+        pool.pool.start()
 
     attempt = pool.submit(call(), AMPLE)
 
@@ -286,6 +299,113 @@ def test_the_next_deadline_is_that_of_the_oldest_call() -> None:
     pool.stop()
 
 
+# --- several hosts --------------------------------------------------------------------------------
+
+
+class Hosts:
+    """A pool of some threads, and calls to hosts that end when the test says so."""
+
+    def __init__(self, max_threads: int) -> None:
+        self.pool = SenderPool(max_threads=max_threads)
+        self.wake = WakeEvent()
+        self.sender = Sender(self, self.pool, self.wake.set)
+        self.in_flight: dict[str, deque[threading.Event]] = {}
+        self.changed = threading.Condition()
+
+    def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
+        end = threading.Event()
+        with self.changed:
+            self.in_flight.setdefault(call.url, deque()).append(end)
+            self.changed.notify_all()
+        assert end.wait(3 * PATIENCE)
+        return VendorResponse(status=200)
+
+    def close(self) -> None:
+        pass
+
+    def submit(self, host: str, number: int = 1) -> list[Attempt]:
+        return [self.sender.submit(call(f"http://{host}/"), AMPLE) for _ in range(number)]
+
+    def wait_for(self, **expected: int) -> None:
+        """Wait until exactly these calls are in flight."""
+
+        def numbers() -> dict[str, int]:
+            return {url.split("/")[2]: len(ends) for url, ends in self.in_flight.items() if ends}
+
+        with self.changed:
+            assert self.changed.wait_for(lambda: numbers() == expected, PATIENCE), numbers()
+
+    def end(self, host: str) -> None:
+        with self.changed:
+            self.in_flight[f"http://{host}/"].popleft().set()
+
+
+@pytest.fixture
+def hosts() -> Iterator[Hosts]:
+    hosts = Hosts(max_threads=8)
+    yield hosts
+    hosts.pool.stop()
+    for ends in hosts.in_flight.values():
+        for end in ends:
+            end.set()
+
+
+def test_a_host_that_hangs_leaves_threads_for_all_others(hosts: Hosts) -> None:
+    hosts.submit("dead", 20)
+    hosts.wait_for(dead=4)
+
+    hosts.submit("slow", 20)
+    hosts.wait_for(dead=4, slow=2)
+    hosts.submit("alive")
+
+    hosts.wait_for(dead=4, slow=2, alive=1)
+
+
+def test_waiting_calls_are_sent_when_others_have_completed_those_of_full_hosts_last(hosts: Hosts) -> None:
+    hosts.submit("dead", 6)
+    hosts.submit("alive", 4)
+    hosts.wait_for(dead=4, alive=2)
+
+    hosts.end("alive")
+    hosts.wait_for(dead=4, alive=2)
+    hosts.end("dead")
+    hosts.wait_for(dead=3, alive=2)
+    hosts.end("alive")
+    hosts.wait_for(dead=3, alive=2)
+    hosts.end("alive")
+    hosts.wait_for(dead=3, alive=1)
+    hosts.end("alive")
+
+    hosts.wait_for(dead=4)
+    assert threads() == 6
+
+
+def test_there_are_never_more_threads_than_allowed(hosts: Hosts) -> None:
+    for number in range(20):
+        hosts.submit(f"host{number}")
+    hosts.wait_for(**{f"host{number}": 1 for number in range(8)})
+
+    hosts.end("host0")
+
+    hosts.wait_for(**{f"host{number}": 1 for number in range(1, 9)})
+    assert threads() == 8
+
+
+def test_a_call_that_times_out_before_a_thread_is_free_is_not_sent(hosts: Hosts) -> None:
+    hosts.submit("dead", 4)
+    [late] = hosts.submit("dead")
+    hosts.wait_for(dead=4)
+    late.deadline = 0.0
+    [(attempt, result)] = hosts.sender.completed()
+    assert attempt is late
+    assert isinstance(result, NotSent)
+
+    hosts.end("dead")
+
+    hosts.wait_for(dead=3)
+    until(lambda: len(hosts.pool._running) == 3, "its place is free")
+
+
 # --- WakeEvent ------------------------------------------------------------------------------------
 
 
@@ -334,7 +454,7 @@ def test_a_late_result_frees_its_thread_while_others_are_busy() -> None:
     pool.stop()
 
 
-def first_results(pool: SenderPool) -> list[tuple[Attempt, Result]]:
+def first_results(pool: Sender) -> list[tuple[Attempt, Result]]:
     """Return the first results that there are."""
     completed: list[tuple[Attempt, Result]] = []
 

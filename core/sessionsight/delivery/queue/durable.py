@@ -36,7 +36,7 @@ __all__ = ["DurableLaneQueue"]
 
 T = TypeVar("T")
 
-# Seconds for which the lane's thread waits for other writers.
+# Seconds for which the dispatcher thread waits for other writers.
 _BUSY_TIMEOUT = 1.0
 _BUSY_TIMEOUT_AT_CLOSE = 0.2
 # Seconds between two checks of a store that other processes change without notifying this one.

@@ -1,0 +1,189 @@
+"""The dispatcher thread of a client: processes submitted batches, runs each lane when it is due, and never blocks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from sessionsight.capture.interfaces import Batch
+from sessionsight.delivery import threads
+from sessionsight.delivery.lane import Lane
+from sessionsight.delivery.sender_pool import SenderPool
+from sessionsight.delivery.submit_queue import SubmitQueue
+from sessionsight.delivery.threads import WakeEvent
+
+__all__ = ["DispatchThread"]
+
+T = TypeVar("T")
+
+_NEVER = float("inf")
+# Seconds between checks for remaining records once the client is retired.
+_RETIRED_INTERVAL = 1.0
+
+
+class DispatchThread:
+    """Starts a client's thread when it is needed first, so that a process that is forked before that has none.
+
+    Args:
+        process: Processes some batches and accounts for them even if it raises; called by one thread at a time.
+        log_error: Called with exceptions raised on the thread, which continues.
+        linger: Seconds that the thread waits for more batches.
+        blocking: `process` does I/O.
+        tick: Called on the thread when `call_later` has scheduled it; returns the seconds until the next call, or
+            None.
+    """
+
+    def __init__(
+        self,
+        process: Callable[[Sequence[Batch]], None],
+        log_error: Callable[[BaseException], None],
+        *,
+        linger: float,
+        blocking: bool = False,
+        tick: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        self.queue = SubmitQueue(process, self.wake, blocking=blocking)
+        self.pool = SenderPool()
+        self.lanes: Sequence[Lane] = ()
+        """Set before the thread is started."""
+        self._log_error = log_error
+        self._linger = linger
+        self._tick = tick
+        self._tick_at = _NEVER
+        self._drain_at = _NEVER
+        self._event = WakeEvent()
+        # Re-entrant: a signal handler or a finalizer may capture something while this thread holds it.
+        self._lock = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+        self._on_retired: Callable[[], object] | None = None
+
+    @property
+    def running(self) -> bool:
+        """True once the thread has been started."""
+        return self._thread is not None
+
+    def wake(self) -> bool:
+        """Wake the thread, and start it if needed. Return False when no thread can be started."""
+        started = self._thread is not None or self._start()
+        if threading.current_thread() is not self._thread:
+            self._event.set()  # a caller of `wait` may be woken as well
+        return started
+
+    def wait(self, seconds: float) -> None:
+        """Block until `wake` is called or the time is over. Only where no thread can be started."""
+        self._event.wait(seconds)
+
+    def call_later(self, seconds: float) -> None:
+        """Schedule a call of `tick` on the thread, unless an earlier one is scheduled. Does nothing without threads."""
+        at = time.monotonic() + seconds
+        if at < self._tick_at:
+            self._tick_at = at
+            self.wake()
+
+    @property
+    def ticks(self) -> bool:
+        """True while a call of `tick` is scheduled."""
+        return self._tick_at < _NEVER
+
+    def stop(self) -> None:
+        """End the thread, without waiting for it. From now on, each batch is processed when it is submitted."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            self._stopped = True
+        self.queue.polled = False
+        if thread is not None:
+            self._event.set()
+        else:
+            self._stop_senders()
+
+    def retire(self, on_retired: Callable[[], object]) -> None:
+        """End the thread once everything is delivered. Nothing is submitted after this.
+
+        Safe in finalizers, because it does not wait.
+
+        Args:
+            on_retired: Called when nothing is left.
+        """
+        self._on_retired = on_retired
+        for lane in self.lanes:
+            lane.begin_flush()
+        if self._thread is not None:
+            self._event.set()
+        elif not any(lane.pending for lane in self.lanes):
+            on_retired()
+
+    def _start(self) -> bool:
+        """Start the thread. Return False where none can be started."""
+        with self._lock:
+            if self._thread is None and not self._stopped and threads.available():
+                # Set before it runs, because a signal handler may get here meanwhile.
+                self._thread = threading.Thread(target=self._run, name="sessionsight-dispatcher", daemon=True)
+                try:
+                    self._event.reset()
+                    self.pool.start()
+                    threads.start_in_empty_context(self._thread)
+                except RuntimeError:  # the interpreter is shutting down
+                    self._thread = None
+        return self._thread is not None
+
+    def _run(self) -> None:
+        while not self._stopped:
+            wake_at = min(self._process_batches(), self._run_lanes(), self._tick_if_due())
+            if self._on_retired is not None:
+                if not (self.queue.busy or any(lane.pending for lane in self.lanes)):
+                    break
+                # Other processes that share a durable spool may deliver the rest, and nothing reports that here.
+                wake_at = min(wake_at, time.monotonic() + _RETIRED_INTERVAL)
+            self.queue.polled = self._drain_at < _NEVER
+            # A batch may have arrived before the flag was set, so nobody has woken this thread.
+            if self.queue.polled or not self.queue:
+                self._event.wait(wake_at - time.monotonic())
+        self.queue.polled = False
+        self._guarded(self.queue.drain)
+        self._stop_senders()
+        if self._on_retired is not None:
+            self._on_retired()
+
+    def _process_batches(self) -> float:
+        """Process the queued batches when they have lingered. Return when to call this again, on the monotonic clock.
+
+        The first batch lingers as well: its request is still running, and others usually follow.
+        """
+        now = time.monotonic()
+        if self._on_retired is not None:
+            self._drain_at = now
+        elif self._drain_at == _NEVER and self.queue:
+            self._drain_at = now + self._linger
+        if now >= self._drain_at:
+            drained = self._guarded(self.queue.drain)
+            self._drain_at = time.monotonic() + self._linger if drained else _NEVER
+        return self._drain_at
+
+    def _run_lanes(self) -> float:
+        """Run the lanes that are due. Return when the next one is, on the monotonic clock."""
+        now = time.monotonic()
+        return min((lane.run_if_due(now) for lane in self.lanes), default=_NEVER)
+
+    def _tick_if_due(self) -> float:
+        if time.monotonic() >= self._tick_at:
+            self._tick_at = _NEVER  # reset first, because `call_later` may schedule the next one meanwhile
+            again = self._guarded(self._tick)
+            if again is not None:
+                self._tick_at = min(self._tick_at, time.monotonic() + again)
+        return self._tick_at
+
+    def _guarded(self, step: Callable[[], T]) -> T | None:
+        """Call a step, and log exceptions: a bug must not keep later batches waiting forever."""
+        try:
+            return step()
+        except (Exception, SystemExit) as error:  # SystemExit would end the thread silently
+            self._log_error(error)
+            return None
+
+    def _stop_senders(self) -> None:
+        self.pool.stop()
+        for lane in self.lanes:
+            lane.close_connections()
