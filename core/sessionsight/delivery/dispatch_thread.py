@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -53,6 +54,9 @@ class DispatchThread:
         self._tick = tick
         self._tick_at = _NEVER
         self._drain_at = _NEVER
+        self._called: deque[Lane] = deque()
+        self._lanes_due = _NEVER
+        """When the first lane is due, or earlier; on the monotonic clock."""
         self._event = WakeEvent()
         # Re-entrant: a signal handler or a finalizer may capture something while this thread holds it.
         self._lock = threading.RLock()
@@ -71,6 +75,13 @@ class DispatchThread:
         if threading.current_thread() is not self._thread:
             self._event.set()  # a caller of `wait` may be woken as well
         return started
+
+    def call(self, lane: Lane) -> bool:
+        """Run a lane as soon as possible. Return False when no thread can be started."""
+        if not lane.called:
+            lane.called = True
+            self._called.append(lane)
+        return self.wake()
 
     def wait(self, seconds: float) -> None:
         """Block until `wake` is called or the time is over. Only where no thread can be started."""
@@ -111,7 +122,8 @@ class DispatchThread:
         for lane in self.lanes:
             lane.begin_flush()
         if self._thread is not None:
-            self._event.set()
+            for lane in self.lanes:
+                self.call(lane)
         elif not any(lane.pending for lane in self.lanes):
             on_retired()
 
@@ -163,9 +175,18 @@ class DispatchThread:
         return self._drain_at
 
     def _run_lanes(self) -> float:
-        """Run the lanes that are due. Return when the next one is, on the monotonic clock."""
+        """Run the lanes that were called or are due. Return when the next one is due, on the monotonic clock."""
         now = time.monotonic()
-        return min((lane.run_if_due(now) for lane in self.lanes), default=_NEVER)
+        if now >= self._lanes_due:
+            self._lanes_due = min((lane.due for lane in self.lanes if lane.due > now), default=_NEVER)
+            for lane in self.lanes:
+                if lane.due <= now:
+                    self.call(lane)
+        for _ in range(len(self._called)):
+            lane = self._called.popleft()
+            lane.called = False
+            self._lanes_due = min(self._lanes_due, lane.run())
+        return 0.0 if self._called else self._lanes_due
 
     def _tick_if_due(self) -> float:
         if time.monotonic() >= self._tick_at:

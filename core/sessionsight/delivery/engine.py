@@ -97,7 +97,7 @@ class Engine:
                 self._spool.lane(each.name),
                 transport=transport(each),
                 pool=self._thread.pool,
-                wake=self._thread.wake,
+                call=self._thread.call,
                 options=options,
                 logger=logger,
                 linger=options.linger - linger,
@@ -313,6 +313,8 @@ class Engine:
         lanes = list(self._lanes.values())
         for lane in lanes:
             lane.begin_flush()
+            if lane.pending:
+                lane.call()
         try:
             empty = True
             for lane, lane_deadline in self._split_deadline(deadline):
@@ -324,7 +326,7 @@ class Engine:
 
     def _wait(self, lane: Lane, deadline: float, inline_deadline: float) -> bool:
         """Wait until a lane is empty; where no thread can be started, deliver on this one until the other deadline."""
-        if lane.pending and not self._thread.wake():
+        if lane.pending and not lane.call():
             return lane.run_inline(inline_deadline, self._thread.wait, wait_for_retries=True)
         return lane.join(deadline)  # at shutdown it also prevents further calls
 
@@ -342,8 +344,8 @@ class Engine:
         self._submit_queue.drain()
         for lane in self._lanes.values():
             lane.begin_shutdown(deadline)
-        if self._thread.running:
-            self._thread.wake()
+            if self._thread.running:
+                lane.call()
 
     def finish_shutdown(self, deadline: float) -> bool:
         """Deliver until the deadline, then stop. Return True if nothing was lost."""

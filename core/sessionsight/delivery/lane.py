@@ -36,7 +36,7 @@ class Lane:
         queue: Its queue in the client's spool.
         transport: Sends the calls.
         pool: Threads on which they are sent.
-        wake: Wakes the dispatcher thread. Returns False if there is none and none can be started.
+        call: Makes the dispatcher thread run the lane soon. Returns False if no thread can be started.
         options: Time limits and callbacks.
         logger: For the lane's problems.
         linger: Seconds that a ready record may wait for others to share its call.
@@ -49,7 +49,7 @@ class Lane:
         *,
         transport: Transport,
         pool: SenderPool,
-        wake: Callable[[], bool],
+        call: Callable[[Lane], bool],
         options: DeliveryOptions,
         logger: ThrottledLogger,
         linger: float,
@@ -60,15 +60,15 @@ class Lane:
         self._max_records = destination.limits.max_records
         self._logger = LaneLogger(self.name, logger)
         self._queue = queue
-        self._wake = wake
+        self._call = call
         self._sender = Sender(transport, pool, self.call, gzip_above=destination.limits.gzip_above)
         self._dispatcher = Dispatcher(destination, queue, self._sender, options, self._logger, linger=linger)
         # Re-entrant, as the queue's lock is.
         self._lock = threading.RLock()
-        self._due = float("inf")
+        self.due = float("inf")
         """When to run it at the latest, on the monotonic clock."""
-        self._called = False
-        """True if it must run whether it is due or not."""
+        self.called = False
+        """True while it is called and does not run yet. Only `call` and the dispatcher thread change it."""
         self._idle = True
         """True while it is not due soon, so that a new record must call it."""
         self._flush_count = 0
@@ -116,21 +116,19 @@ class Lane:
             self.call()
 
     def call(self) -> bool:
-        """Make the dispatcher thread run the lane now. Return False if there is no such thread."""
-        self._called = True
-        return self._wake()
+        """Make the dispatcher thread run the lane soon. Return False if no thread can be started."""
+        return self._call(self)
 
-    def run_if_due(self, now: float) -> float:
-        """Run the lane if it is due or was called. Return when it is due next, on the monotonic clock."""
-        if self._called or self._due <= now:
-            self._called = self._idle = False
+    def run(self) -> float:
+        """Do what can be done now. Return when the lane is due again, on the monotonic clock."""
+        self._idle = False
+        wait = self._run_once()
+        self._idle = wait > self._linger
+        if self._idle and self._queue.depth()[0]:
+            # A record arrived before the flag was set, so nobody has called.
             wait = self._run_once()
-            self._idle = wait > self._linger
-            if self._idle and self._queue.depth()[0]:
-                # A record arrived before the flag was set, so nobody has called.
-                wait = self._run_once()
-            self._due = time.monotonic() + wait
-        return 0.0 if self._called else self._due
+        self.due = time.monotonic() + wait
+        return self.due
 
     def erase(self, user_id: str) -> None:
         """Do not send a user's records of until now that the dispatcher holds."""
@@ -174,7 +172,6 @@ class Lane:
         with self._lock:
             self._flush_count += 1
             self._dispatcher.schedule.flushing = True
-        self._called = True
 
     def end_flush(self) -> None:
         """End what `begin_flush` has begun."""
