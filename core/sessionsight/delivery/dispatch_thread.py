@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from sessionsight.capture.interfaces import Batch
@@ -83,10 +83,6 @@ class DispatchThread:
             self._called.append(lane)
         return self.wake()
 
-    def wait(self, seconds: float) -> None:
-        """Block until `wake` is called or the time is over. Only where no thread can be started."""
-        self._event.wait(seconds)
-
     def call_later(self, seconds: float) -> None:
         """Schedule a call of `tick` on the thread, unless an earlier one is scheduled. Does nothing without threads."""
         at = time.monotonic() + seconds
@@ -98,6 +94,42 @@ class DispatchThread:
     def ticks(self) -> bool:
         """True while a call of `tick` is scheduled."""
         return self._tick_at < _NEVER
+
+    def flush(self, deadline: float) -> bool:
+        """Wait until every lane is empty, or until the deadline on the monotonic clock.
+
+        Where no thread can be started, this one delivers for each lane in turn, each in an equal part of the time.
+        """
+        for lane in self.lanes:
+            lane.begin_flush()
+            if lane.pending:
+                lane.call()
+        try:
+            empty = True
+            for lane, lane_deadline in self._split(deadline):
+                if lane.pending and not lane.call():
+                    empty &= lane.run_inline(lane_deadline, self._event.wait, wait_for_retries=True)
+                else:
+                    empty &= lane.join(deadline)  # at shutdown it also prevents further calls
+            return empty
+        finally:
+            for lane in self.lanes:
+                lane.end_flush()
+
+    def send_inline(self, deadline: float) -> None:
+        """Send what is ready on this thread, because this process cannot run background threads."""
+        for lane, lane_deadline in self._split(deadline):
+            lane.begin_flush()
+            try:
+                lane.run_inline(lane_deadline, self._event.wait, wait_for_retries=False)
+            finally:
+                lane.end_flush()
+
+    def _split(self, deadline: float) -> Iterator[tuple[Lane, float]]:
+        """Yield each lane with a deadline that gives it an equal part of the remaining time."""
+        for left, lane in zip(range(len(self.lanes), 0, -1), self.lanes, strict=True):
+            now = time.monotonic()
+            yield lane, now + (deadline - now) / left
 
     def stop(self) -> None:
         """End the thread, without waiting for it. From now on, each batch is processed when it is submitted."""

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -146,8 +146,7 @@ class Engine:
         if self._wait_left:
             self._wait_for_delivery(batch)
         if self._threadless:
-            for lane, lane_deadline in self._split_deadline(time.monotonic() + self._flush_timeout):
-                self._send_inline(lane, lane_deadline)
+            self._thread.send_inline(time.monotonic() + self._flush_timeout)
 
     def _wait_for_delivery(self, batch: Batch) -> None:
         """Wait until captured records are delivered, because this process may end by `os._exit` right after.
@@ -310,33 +309,7 @@ class Engine:
     def flush(self, deadline: float) -> bool:
         """Wait until every lane is empty, or until the deadline on the monotonic clock."""
         self._submit_queue.drain()
-        lanes = list(self._lanes.values())
-        for lane in lanes:
-            lane.begin_flush()
-            if lane.pending:
-                lane.call()
-        try:
-            empty = True
-            for lane, lane_deadline in self._split_deadline(deadline):
-                empty &= self._wait(lane, deadline, lane_deadline)
-            return empty
-        finally:
-            for lane in lanes:
-                lane.end_flush()
-
-    def _wait(self, lane: Lane, deadline: float, inline_deadline: float) -> bool:
-        """Wait until a lane is empty; where no thread can be started, deliver on this one until the other deadline."""
-        if lane.pending and not lane.call():
-            return lane.run_inline(inline_deadline, self._thread.wait, wait_for_retries=True)
-        return lane.join(deadline)  # at shutdown it also prevents further calls
-
-    def _send_inline(self, lane: Lane, deadline: float) -> None:
-        """Send what is ready on this thread, because this process cannot run background threads."""
-        lane.begin_flush()
-        try:
-            lane.run_inline(deadline, self._thread.wait, wait_for_retries=False)
-        finally:
-            lane.end_flush()
+        return self._thread.flush(deadline)
 
     def begin_shutdown(self, deadline: float) -> None:
         """Make every lane send its records until the deadline; does not wait."""
@@ -378,13 +351,6 @@ class Engine:
         self._waiters.resolve_all()
         self._spool.close()
         return lost
-
-    def _split_deadline(self, deadline: float) -> Iterator[tuple[Lane, float]]:
-        """Yield each lane with a deadline that gives it an equal part of the remaining time."""
-        lanes = list(self._lanes.values())
-        for left, lane in zip(range(len(lanes), 0, -1), lanes, strict=True):
-            now = time.monotonic()
-            yield lane, now + (deadline - now) / left
 
     def resume(self, name: str | None = None) -> None:
         """End the pause or backoff of one lane, or of all."""

@@ -195,7 +195,7 @@ def test_an_interrupt_while_a_call_is_sent_on_the_main_thread_reaches_it(monkeyp
         lane.flush(deadline)
 
     def has_timed_out() -> bool:
-        lane.engine._send_inline(lane.lane, deadline)
+        lane.engine._thread.send_inline(deadline)
         return not lane.lane._sender.in_flight
 
     until(has_timed_out, "the call has timed out, whose result is nobody's")
