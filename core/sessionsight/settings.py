@@ -195,7 +195,7 @@ _MAY_BE_ZERO = frozenset(
         "shutdown_timeout",
         "flush_timeout",
         "backoff_base",
-        "spool_busy_timeout",
+        "spool_timeout",
     }
 )
 _VARIABLES_TOO = frozenset({"spool", "disabled"})  # settings that are environment variables as well

@@ -1,7 +1,7 @@
 """Nothing durable is waited for on an event loop, and what was captured is written all the same, in order and once.
 
 Somebody else holds the file. It is released by the very loop that serves the request: were that loop to wait for the
-file, the records would have to go to memory when `spool_busy_timeout` is over.
+file, the records would have to go to memory when `spool_timeout` is over.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def durable(tmp_path: Path) -> Iterator[DurableRecorder]:
-    recorder = DurableRecorder(tmp_path, spool_busy_timeout=5.0)
+    recorder = DurableRecorder(tmp_path, spool_timeout=5.0)
     yield recorder
     recorder.stop()
 

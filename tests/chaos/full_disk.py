@@ -303,7 +303,7 @@ def _report(
 def _scene(folder: Path) -> Scene:
     weather, spool = dict.fromkeys(WEATHER, BUSY), f"sqlite:///{folder}/disk/spool.db"
     # A long timeout, so that the full disk is the only reason to keep records in memory.
-    return Scene(1, weather, folder, spool=spool, spool_busy_timeout=PATIENCE, goals_on_unknown="retry")
+    return Scene(1, weather, folder, spool=spool, spool_timeout=PATIENCE, goals_on_unknown="retry")
 
 
 def _spool(scene: Scene) -> SqliteSpool:

@@ -27,7 +27,7 @@ ZERO_TOO = [
     "dedupe_window",
     "flush_timeout",
     "shutdown_timeout",
-    "spool_busy_timeout",
+    "spool_timeout",
 ]
 SECONDS = [
     "connect_timeout",

@@ -104,7 +104,7 @@ PATIENT = {"linger": 3600.0, "shutdown_timeout": 20.0}
 """Settings with which nothing leaves before its batch is full or the process ends, so that the end has something to do,
 and all the time for it that a busy machine needs."""
 
-WAITING = {"spool_busy_timeout": 20.0}
+WAITING = {"spool_timeout": 20.0}
 """Settings with which a record always waits in the file, and never in memory because a busy machine writes slowly."""
 
 SPOOLS = {"memory": "memory", "sqlite": "sqlite:///FOLDER/spool.db"}

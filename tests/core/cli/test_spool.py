@@ -41,7 +41,7 @@ def test_stats_show_the_outcomes_of_all_records(path: Path) -> None:
 
 
 def test_stats_count_the_records_that_had_to_wait_in_memory(path: Path) -> None:
-    spool = sqlite_spool(path, spool_busy_timeout=0.01)
+    spool = sqlite_spool(path, spool_timeout=0.01)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         enter(spool, [event("d")])

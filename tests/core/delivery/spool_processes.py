@@ -25,7 +25,7 @@ def make(**options):
         Signal(api_key="key", endpoint=URL),
         SessionSight(secret_api_key="key", property_id="shop", api_url=URL),
     )
-    options = {"spool_busy_timeout": 20.0, "shutdown_timeout": 20.0, **options}
+    options = {"spool_timeout": 20.0, "shutdown_timeout": 20.0, **options}
     options = {"destinations": destinations, "trust_env": False, **options}
     return Client(Settings(spool=f"sqlite:///{SPOOL}", **options))
 

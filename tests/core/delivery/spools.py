@@ -32,7 +32,7 @@ class SqliteSpool(DurableSpool):
 
 def sqlite_spool(path: Path, *lanes: str, **options: Any) -> SqliteSpool:
     """Return a spool with lanes. Its busy timeout is long, so that a slow machine does not fail a test."""
-    chosen, logger = DeliveryOptions(**{"spool_busy_timeout": 20.0, **options}), ThrottledLogger()
+    chosen, logger = DeliveryOptions(**{"spool_timeout": 20.0, **options}), ThrottledLogger()
     clock = RunningClock()
     spool = SqliteSpool(SqliteStore(str(path), chosen, logger, clock=clock), chosen, logger, clock=clock)
     for lane in lanes or (LANE,):
@@ -50,7 +50,7 @@ class FlakySpool(DurableSpool):
 def flaky_spool(path: Path, *lanes: str, **options: Any) -> FlakySpool:
     """Return a spool whose store a test lets fail."""
     chosen, logger, clock = (
-        DeliveryOptions(**{"spool_busy_timeout": 20.0, **options}),
+        DeliveryOptions(**{"spool_timeout": 20.0, **options}),
         ThrottledLogger(),
         RunningClock(),
     )

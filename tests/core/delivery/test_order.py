@@ -149,7 +149,7 @@ def test_a_person_ends_with_the_last_identified_properties(
             backoff_base=0.05,
             trust_env=False,
             spool="memory" if spool == "memory" else f"sqlite:///{tmp_path}/spool.db",
-            spool_busy_timeout=PATIENCE,  # a record that waited in memory would be sent after later ones
+            spool_timeout=PATIENCE,  # a record that waited in memory would be sent after later ones
         )
     )
     try:

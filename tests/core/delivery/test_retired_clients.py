@@ -73,7 +73,7 @@ def test_repeatedly_created_clients_leave_no_threads(server: Server, spool: str,
 def test_a_client_whose_file_failed_ends_without_garbage_collection(server: Server, tmp_path: Path, fault: str) -> None:
     """A traceback that is kept would keep the client that called."""
     path = tmp_path / "spool.db"
-    client = make(server, spool=f"sqlite:///{path}", spool_busy_timeout=0.01)
+    client = make(server, spool=f"sqlite:///{path}", spool_timeout=0.01)
     if fault == "busy":
         capture(client)
         assert client.flush(20.0)

@@ -373,7 +373,7 @@ def test_io_errors_of_quotas_and_limits_count_as_a_full_disk(code: int, name: st
 def test_a_request_waits_for_other_writers_until_the_busy_timeout(
     path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
 ) -> None:
-    spools.append(spool := sqlite_spool(path, spool_busy_timeout=0.01))
+    spools.append(spool := sqlite_spool(path, spool_timeout=0.01))
     enter(spool, [event("a")])
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -388,7 +388,7 @@ def test_a_request_waits_for_other_writers_until_the_busy_timeout(
 
 
 def test_a_request_writes_once_the_other_writer_is_done(path: Path, spools: list[SqliteSpool]) -> None:
-    spools.append(spool := sqlite_spool(path, spool_busy_timeout=PATIENCE))
+    spools.append(spool := sqlite_spool(path, spool_timeout=PATIENCE))
     enter(spool, [event("a")])
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -402,7 +402,7 @@ def test_a_request_writes_once_the_other_writer_is_done(path: Path, spools: list
 
 def test_a_record_captured_during_a_write_by_the_same_thread_is_queued(path: Path, spools: list[SqliteSpool]) -> None:
     """A signal handler captures it on the thread that writes."""
-    spools.append(spool := sqlite_spool(path, spool_busy_timeout=PATIENCE))
+    spools.append(spool := sqlite_spool(path, spool_timeout=PATIENCE))
 
     spool.store.file.write(lambda connection: enter(spool, [event("from a signal handler")]), timeout=PATIENCE)
     maintain(spool)
@@ -485,6 +485,15 @@ def test_a_row_id_that_a_returned_file_has_reused_does_not_hold_the_old_record()
 
     assert claims.still_held([first]) == []
     assert claims.still_held([second]) == [second]
+
+
+def test_what_is_claimed_while_the_queue_closes_is_not_sent() -> None:
+    claims = Claims()
+    claims.close()
+
+    claims.add([replace(event("a"), handle=7)])
+
+    assert claims.prefetched == 0
 
 
 def test_a_moved_file_keeps_no_record_that_the_new_one_sends(path: Path, spools: list[SqliteSpool]) -> None:

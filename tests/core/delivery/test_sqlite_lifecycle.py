@@ -209,7 +209,7 @@ from sessionsight.settings import Settings
 
 client = Client(Settings(
     destinations=(Signal(api_key="key", endpoint=os.environ["VENDOR"]),), trust_env=False, linger=3600.0,
-    spool="sqlite:///" + os.environ["SPOOL"], spool_busy_timeout=20.0, shutdown_timeout=20.0,
+    spool="sqlite:///" + os.environ["SPOOL"], spool_timeout=20.0, shutdown_timeout=20.0,
 ))
 
 def work(name):

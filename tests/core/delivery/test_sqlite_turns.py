@@ -15,7 +15,7 @@ from sessionsight.delivery.stores.errors import StoreBusy
 from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
 from tests.support.clock import FrozenClock
 
-WAIT = DeliveryOptions().spool_busy_timeout
+WAIT = DeliveryOptions().spool_timeout
 
 
 @pytest.fixture

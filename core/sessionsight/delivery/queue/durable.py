@@ -24,7 +24,6 @@ from sessionsight.delivery.stores.base import (
     Claimed,
     DeadLetter,
     DeadLetterQuery,
-    Failure,
     LaneBatch,
     Outcome,
     StoredDeadLetter,
@@ -68,7 +67,8 @@ class DurableLaneQueue:
         self._outcomes = PendingOutcomes(name, spool.store, spool.logger)
         self._claims = Claims()
         self.ready_hint = ReadyHint(spool.clock)
-        self._evicted = 0
+        self.evicted = 0
+        """The number of entries that the store has evicted since the last `pop_evicted_count`."""
         self.on_resolved: Callable[[Sequence[QueuedRecord]], None] | None = None
         self.fallback.sendable.on_resolved = self.fallback.deferred.on_resolved = self._notify_resolved
         self._claim_unknown = False
@@ -79,10 +79,6 @@ class DurableLaneQueue:
         self._ending = False
         self._draining = False
         self._closed = False
-
-    def add_evicted(self, number: int) -> None:
-        """Count entries that the store has evicted."""
-        self._evicted += number
 
     def enqueue_in_fallback(self, batch: LaneBatch, error: StoreError) -> None:
         """Add entries to the fallback buffer after the store has failed."""
@@ -198,7 +194,7 @@ class DurableLaneQueue:
 
     def pop_evicted_count(self) -> int:
         """Return the number of evicted entries since the last call."""
-        evicted, self._evicted = self._evicted, 0
+        evicted, self.evicted = self.evicted, 0
         return evicted + self.fallback.pop_evicted_count()
 
     def begin_shutdown(self) -> None:
@@ -311,13 +307,8 @@ class DurableLaneQueue:
             self.ready_hint.add(1, 0)
         entries, unreadable = decode_claims(claimed.claims)
         self._claims.add(entries)
-        for handle, message in unreadable.items():
-            self._spool.logger.log(
-                logging.ERROR, f"{self.name}: a record in the spool cannot be read ({message})", key="unreadable"
-            )
-            failure = Failure(reason="internal_error", message=f"cannot be read: {message}")
-            with self._transfer_lock:
-                self._outcomes.add(Outcome(handles=[handle], failure=failure))
+        with self._transfer_lock:
+            self._outcomes.add_unreadable(unreadable)
 
     def _find_claimed(self) -> Claimed:
         """Return what an earlier call has claimed whose answer was lost."""

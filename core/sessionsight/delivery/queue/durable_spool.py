@@ -101,7 +101,7 @@ class DurableSpool:
     # --- records ---------------------------------------------------------------------------------
 
     def enqueue(self, batches: Sequence[LaneBatch]) -> Mapping[tuple[str, bytes], int] | None:
-        """Add records to all lanes in the store, or in memory if that fails within `spool_busy_timeout`."""
+        """Add records to all lanes in the store, or in memory if that fails within `spool_timeout`."""
         if not batches:
             return None
         for batch in batches:
@@ -109,7 +109,7 @@ class DurableSpool:
         try:
             if self.clock.monotonic() < self._cool_down_until:
                 raise type(self._last_error)(*self._last_error.args)  # without the traceback
-            return self._write(encode_batches(batches), timeout=self.options.spool_busy_timeout)
+            return self._write(encode_batches(batches), timeout=self.options.spool_timeout)
         except StoreError as error:
             self._enqueue_in_fallback(batches, error)
             return None
@@ -262,7 +262,7 @@ class DurableSpool:
                 self.lane(lane).ready_hint.add(number, size)
         for lane, number in enqueued.evicted.items():
             if lane in self._lanes:
-                self._lanes[lane].add_evicted(number)
+                self._lanes[lane].evicted += number
         return _Handles(write.randoms, enqueued.handles)
 
     def _enqueue_in_fallback(self, batches: Sequence[LaneBatch], error: StoreError) -> None:
@@ -270,7 +270,7 @@ class DurableSpool:
         if isinstance(error, StoreBusy):
             self.logger.log(
                 logging.WARNING,
-                f"spool {self.store.name}: others were writing for {self.options.spool_busy_timeout:g} s; a "
+                f"spool {self.store.name}: others were writing for {self.options.spool_timeout:g} s; a "
                 "request's records wait in memory until they can be written",
                 key="busy",
             )

@@ -62,7 +62,7 @@ def encode_batches(batches: Sequence[LaneBatch], *, bypassed: bool = False) -> W
     """
     counts: dict[tuple[str, str], int] = {}
     added: dict[str, tuple[int, int]] = {}
-    entries: dict[int, tuple[QueuedRecord, list[str]]] = {}
+    entries: dict[int, tuple[QueuedRecord, list[str], int]] = {}
     for batch in batches:
         lane = batch.lane
         counts[lane, CAPTURED] = counts.get((lane, CAPTURED), 0) + len(batch.entries) + len(batch.dropped)
@@ -70,16 +70,16 @@ def encode_batches(batches: Sequence[LaneBatch], *, bypassed: bool = False) -> W
             counts[lane, FALLBACK] = len(batch.entries)
         for reason in batch.dropped:
             counts[lane, reason.value] = counts.get((lane, reason.value), 0) + 1
-        number, size = added.get(lane, (0, 0))
-        added[lane] = number + len(batch.entries), size + sum(map(record_size, batch.entries))
+        number, total = added.get(lane, (0, 0))
         for entry in batch.entries:
             known = entries.get(id(entry.record))
             if known is None:
-                entries[id(entry.record)] = (entry, [lane])
-            else:
-                known[1].append(lane)
-    records = [_new_record(entry, lanes, _encode(entry)) for entry, lanes in entries.values()]
-    return Write(random_bytes(), records, counts, [entry.record.random for entry, _ in entries.values()], added)
+                known = entries[id(entry.record)] = (entry, [], record_size(entry))
+            known[1].append(lane)
+            total += known[2]
+        added[lane] = number + len(batch.entries), total
+    records = [_new_record(entry, lanes, _encode(entry), size) for entry, lanes, size in entries.values()]
+    return Write(random_bytes(), records, counts, [entry.record.random for entry, _, _ in entries.values()], added)
 
 
 def encode_outcomes(
@@ -102,7 +102,7 @@ def encode_outcomes(
         except UnencodableRecord as error:
             message = f"{letter.message}; the record itself {str(error).removeprefix('a record ')}"
             failure = msgspec.structs.replace(failure, message=message)
-        records.append(_new_record(letter.entry, [lane], body, failure))
+        records.append(_new_record(letter.entry, [lane], body, record_size(letter.entry), failure))
     return Write(random_bytes(), records, counts), sum(not record.body for record in records)
 
 
@@ -139,13 +139,15 @@ def _encode(entry: QueuedRecord) -> bytes:
         raise UnencodableRecord(f"a record cannot be written ({type(error).__name__}: {error})") from error
 
 
-def _new_record(entry: QueuedRecord, lanes: Sequence[str], body: bytes, failure: Failure | None = None) -> NewRecord:
+def _new_record(
+    entry: QueuedRecord, lanes: Sequence[str], body: bytes, size: int, failure: Failure | None = None
+) -> NewRecord:
     record = entry.record
     return NewRecord(
         lanes=lanes,
         body=body,
         priority=_PRIORITY_GOAL if type(record) is Goal else _PRIORITY_OTHER,
-        size=record_size(entry),
+        size=size,
         enqueued_at=entry.enqueued_at,
         dedupe_key=None if record.key is None else record_id(record),
         failure=failure,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from sessionsight.delivery.stores.base import Outcome, Store
+from sessionsight.delivery.stores.base import Failure, Outcome, Store
 from sessionsight.delivery.stores.errors import StoreError
 from sessionsight.log import ThrottledLogger
 
@@ -24,6 +24,15 @@ class PendingOutcomes:
     def add(self, *outcomes: Outcome) -> None:
         """Add outcomes, to be written later."""
         self._outcomes += outcomes
+
+    def add_unreadable(self, unreadable: Mapping[int, str]) -> None:
+        """Add dead letters for the handles of records that cannot be decoded, with the error."""
+        for handle, message in unreadable.items():
+            self._logger.log(
+                logging.ERROR, f"{self._lane}: a record in the spool cannot be read ({message})", key="unreadable"
+            )
+            failure = Failure(reason="internal_error", message=f"cannot be read: {message}")
+            self.add(Outcome(handles=[handle], failure=failure))
 
     def write(self, *, timeout: float) -> None:
         """Write all outcomes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -302,6 +303,30 @@ def test_a_key_that_was_moved_to_the_store_is_forgotten_in_memory(spool: FlakySp
         enter(spool, [event("a", key="k")])
 
         assert queue.pending == 2  # one of them for the store that cannot be read
+
+
+def test_a_closed_lane_is_not_maintained_with_the_others(spool: FlakySpool) -> None:
+    with spool.flaky.failing("enqueue"):
+        enter(spool, [event("a")])
+    spool.lane(LANE).close()
+    spool.flaky.calls.clear()
+
+    spool.maintain()
+
+    assert "enqueue" not in spool.flaky.calls
+    assert spool.lane(LANE).maintain() == math.inf
+
+
+def test_each_accepted_record_is_found_by_its_handle(spool: FlakySpool) -> None:
+    one, other, again = goal("g"), event("paid", key="k"), event("paid", key="k")
+    handles = spool.enqueue([LaneBatch(LANE, [one, other, again]), LaneBatch("second", [one])])
+
+    assert handles is not None
+    assert {*handles} == {(LANE, one.record.random), (LANE, other.record.random), ("second", one.record.random)}
+    assert len(handles) == 3
+    assert {*spool.lane(LANE).owned_or_ready([handles[LANE, one.record.random], 7])} == {
+        handles[LANE, one.record.random]
+    }
 
 
 # --- lost answers ---------------------------------------------------------------------------------
