@@ -56,6 +56,8 @@ class FallbackBuffer:
             StoreError: The store still cannot be written.
         """
         for queue in (self.deferred, self.sendable):
+            if queue.is_unused:  # as in nearly all lanes
+                continue
             while moving := queue.claim(_MAX_RECORDS, 1 << 30):
                 try:
                     spool.enqueue_from_fallback(lane, moving)

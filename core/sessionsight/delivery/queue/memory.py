@@ -133,6 +133,11 @@ class MemoryQueue:
             if self._ready_since is None and self._entries.ready:
                 self._ready_since = self._clock.monotonic()
 
+    @property
+    def is_unused(self) -> bool:
+        """True if nothing is pending, and nothing was counted that `export_counts` has not returned."""
+        return not self._ledger.captured
+
     def export_counts(self) -> tuple[int, Counter[DropReason], list[DeadLetter]]:
         """Remove outcomes that another queue counts from now on, and return them: delivered, dropped, dead letters."""
         with self._lock:

@@ -277,10 +277,12 @@ def drain_unclaimed(connection: sqlite3.Connection, owner: int) -> dict[str, lis
 
 
 def ready_lanes(connection: sqlite3.Connection) -> list[str]:
-    """Return the lanes that have unclaimed rows."""
+    """Return the lanes that have unclaimed rows. Lanes without rows cost nothing."""
     found = connection.execute(
-        "SELECT name FROM lanes"
-        " WHERE EXISTS (SELECT 1 FROM queue WHERE queue.lane = lanes.lane AND queue.claimed_by = ?)",
+        "WITH RECURSIVE used (lane) AS (SELECT min(lane) FROM queue UNION ALL"
+        " SELECT (SELECT min(lane) FROM queue WHERE lane > used.lane) FROM used WHERE used.lane IS NOT NULL)"
+        " SELECT name FROM used JOIN lanes USING (lane)"
+        " WHERE EXISTS (SELECT 1 FROM queue WHERE queue.lane = used.lane AND queue.claimed_by = ?)",
         (UNCLAIMED,),
     )
     return [name for (name,) in found]
