@@ -86,14 +86,15 @@ def test_chunks_and_close_run_under_the_requests_analytics(recorder: Recorder) -
 
     class Body(Closable):
         def __iter__(self) -> Iterator[bytes]:
+            current().capture("begun")
             return chunks()
 
     with begin_and_close(answering(Body()), recorder) as body:
         assert list(body) == [b"a"]
-    assert recorder.names() == ["seen", "chunk", "closing"]
+    assert recorder.names() == ["seen", "begun", "chunk", "closing"]
     assert current() is not None
     current().capture("outside", user_id="user_1")
-    assert recorder.users() == [None, None, None, "user_1"]
+    assert recorder.users() == [None, None, None, None, "user_1"]
 
 
 def begin_and_close(app: App, recorder: Recorder) -> Any:

@@ -148,11 +148,14 @@ def is_current(scope: RequestScope) -> bool:
 
 def close_response(analytics: Analytics, close: Callable[[], object]) -> None:
     """Call a response's own `close` with its analytics as the current ones, then close their scope."""
-    analytics._scope._inactive = False
+    scope = analytics._scope
+    scope._inactive = False
+    token = _current.set(analytics)
     try:
-        run_with(analytics, close)
+        close()
     finally:
-        analytics._scope.close()
+        _current.reset(token)
+        scope.close()
 
 
 def default_client() -> DefaultClient:

@@ -134,7 +134,7 @@ class AnalyticsMiddleware:
                     scope.end_before_last_byte()
                 close_with_file(body, analytics)
                 return body
-            return (SizedResponseBody if hasattr(body, "__len__") else ResponseBody)(body, analytics, last_byte)
+            return (SizedResponseBody if hasattr(body, "__len__") else ResponseBody)(body, analytics, scope, last_byte)
         except BaseException:
             scope.close()
             raise

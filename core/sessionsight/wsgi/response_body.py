@@ -78,69 +78,65 @@ class LastByteHook:
             self._scope.end_before_last_byte()
 
 
-class ResponseBody:
+class ResponseBody(Struct, eq=False):
     """A response's body, whose chunks are made while its request's analytics are the current ones."""
 
-    __slots__ = ("_analytics", "_body", "_chunks", "_last_byte", "_scope")
-
-    def __init__(self, body: Iterable[bytes], analytics: Analytics, last_byte: LastByteHook | None) -> None:
-        self._body = body
-        self._analytics = analytics
-        self._scope = scope_of(analytics)
-        self._last_byte = last_byte
-        token = set_current(analytics)
-        try:
-            self._chunks: Iterator[bytes] = iter(body)
-        finally:
-            reset_current(token)
+    body: Iterable[bytes]
+    analytics: Analytics
+    scope: RequestScope
+    last_byte: LastByteHook | None
 
     def __iter__(self) -> Iterator[bytes]:
-        return self
+        scope, last_byte = self.scope, self.last_byte
+        chunks = self.body
+        while True:
+            token = set_current(self.analytics)
+            try:
+                chunks = iter(chunks)
+                for chunk in chunks:  # noqa: B007  # not `next`, whose StopIteration takes long
+                    break
+                else:
+                    if last_byte is None:
+                        scope.end()
+                    else:
+                        scope.end_before_last_byte()
+                    scope.deactivate()
+                    return
+            except Exception:
+                if last_byte is not None:
+                    scope.end_before_last_byte()
+                raise
+            finally:
+                reset_current(token)
+            scope.stays_open()
+            if last_byte is not None:
+                self._about_to_write(chunk, last_byte)
+            yield chunk
 
-    def __next__(self) -> bytes:
-        token = set_current(self._analytics)
-        try:
-            chunk = next(self._chunks)
-        except StopIteration:
-            if self._last_byte is None:
-                self._scope.end()
-            else:
-                self._scope.end_before_last_byte()
-            self._scope.deactivate()
-            raise
-        except Exception:
-            if self._last_byte is not None:
-                self._scope.end_before_last_byte()
-            raise
-        finally:
-            reset_current(token)
-        self._scope.stays_open()
-        if self._last_byte is not None:
-            self._last_byte.about_to_write(len(chunk))
-        return chunk
+    def _about_to_write(self, chunk: bytes, last_byte: LastByteHook) -> None:
+        """Count a chunk before it is sent."""
+        last_byte.about_to_write(len(chunk))
 
     def close(self) -> None:
         """Close the scope, because the server has sent the response, or has lost the connection."""
-        close = getattr(self._body, "close", None)
+        close = getattr(self.body, "close", None)
         if close is None:
-            self._scope.close()
+            self.scope.close()
         else:
-            close_response(self._analytics, close)
+            close_response(self.analytics, close)
 
 
 class SizedResponseBody(ResponseBody):
     """A body of a known number of chunks. If there is one chunk, servers compute the Content-Length themselves."""
 
-    __slots__ = ()
-
-    def __next__(self) -> bytes:
-        chunk = super().__next__()
-        if self._last_byte is not None and len(self) == 1:
-            self._scope.end_before_last_byte()
-        return chunk
+    def _about_to_write(self, chunk: bytes, last_byte: LastByteHook) -> None:
+        """Count a chunk before it is sent; the only one is the last."""
+        last_byte.about_to_write(len(chunk))
+        if len(self) == 1:
+            self.scope.end_before_last_byte()
 
     def __len__(self) -> int:
-        return len(self._body)  # type: ignore[arg-type]
+        return len(self.body)  # type: ignore[arg-type]
 
 
 class CompletedResponseBody(Struct, eq=False):
