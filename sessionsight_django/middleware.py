@@ -78,9 +78,11 @@ class AnalyticsMiddleware:
                 self._load_user_before_end(request, scope)
             if PRIVATE in request.__dict__:
                 keep_private(response)
-            if self._must_end_now(request, response, analytics):
+            ends_early = self.client.must_submit_early()
+            ends_now = self._wrap_stream(request, response, analytics, ends_early) if response.streaming else ends_early
+            if ends_now:
                 scope.end_before_last_byte()
-            elif self._must_submit_now(scope):
+            elif ends_early and self._must_submit_now(scope):
                 scope.submit_now()
         except BaseException:
             _close(request, scope)
@@ -101,9 +103,11 @@ class AnalyticsMiddleware:
                 await sync_to_async(self._load_user_before_end)(request, scope)
             if PRIVATE in request.__dict__:
                 keep_private(response)
-            if self._must_end_now(request, response, analytics):
+            ends_early = self.client.must_submit_early()
+            ends_now = self._wrap_stream(request, response, analytics, ends_early) if response.streaming else ends_early
+            if ends_now:
                 await scope.aend_before_last_byte()
-            elif self._must_submit_now(scope):
+            elif ends_early and self._must_submit_now(scope):
                 await run_in_worker(scope.submit_now)
         except BaseException as error:  # also a cancellation: the connection is lost, and nothing will be closed
             if isinstance(error, Exception) and self.client.must_submit_early():
@@ -126,11 +130,14 @@ class AnalyticsMiddleware:
             self.client.policy.user_id(DjangoRequest(request, self._loads_user, self._behind_proxy))
         freeze_user(request)
 
-    def _must_end_now(self, request: HttpRequest, response: HttpResponseBase, analytics: Analytics) -> bool:
-        """Return whether the scope must end now; a stream ends it at its own end."""
-        ends_early = self.client.must_submit_early()
-        if not response.streaming:
-            return ends_early
+    def _wrap_stream(
+        self,
+        request: HttpRequest,
+        response: HttpResponseBase,
+        analytics: Analytics,
+        ends_early: bool,  # noqa: FBT001  # a keyword would make two calls too long for their line
+    ) -> bool:
+        """Wrap a stream, which ends the scope at its own end. Return whether the scope must end now."""
         # A file captures nothing, and WSGI servers send it by sendfile as long as it is not wrapped.
         is_file = getattr(response, "file_to_stream", None) is not None
         if not is_file or hasattr(request, "scope"):
@@ -145,7 +152,7 @@ class AnalyticsMiddleware:
 
         Another middleware may replace the response, for instance by a 304, and then the stream is never read.
         """
-        return self.client.must_submit_early() and not self.client.inline and scope.has_pending
+        return not self.client.inline and scope.has_pending
 
 
 def _response_started(scope: RequestScope, request: HttpRequest, response: HttpResponseBase) -> None:
