@@ -70,7 +70,7 @@ class Client(DeliveryControl):
             time_zone=settings.zone,
         )
         traced = settings.trace_id and not settings.disabled
-        self.encode_event: EncodeEvent = with_trace_id(self.encoder) if traced else self.encoder
+        self.encode_event: EncodeEvent = with_trace_id(self.encoder) if traced else self.encoder.__call__
         self.defer_record: DeferRecord | None = None
         """Set by an adapter whose framework has database transactions."""
         self._configured = frozenset(destination.name for destination in settings.destinations)

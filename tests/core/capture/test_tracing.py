@@ -76,7 +76,7 @@ def test_by_default_there_is_none_and_encoding_is_unchanged(recorder: Recorder, 
     with provider.get_tracer("shop").start_as_current_span("POST /orders"):
         recorder.client.analytics.capture("order_processed")
     assert recorder.events() == {"order_processed": {}}
-    assert recorder.client.encode_event is recorder.client.encoder
+    assert recorder.client.encode_event == recorder.client.encoder.__call__
 
 
 def test_without_opentelemetry_the_setting_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
