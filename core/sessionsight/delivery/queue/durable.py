@@ -29,7 +29,7 @@ from sessionsight.delivery.stores.base import (
     StoredDeadLetter,
     lane_stats,
 )
-from sessionsight.delivery.stores.errors import AnswerLost, ForeignDatabase, StoreError, UnencodableRecord
+from sessionsight.delivery.stores.errors import AnswerLost, ForeignDatabase, StoreBusy, StoreError, UnencodableRecord
 
 __all__ = ["DurableLaneQueue"]
 
@@ -92,12 +92,19 @@ class DurableLaneQueue:
         self._check_epoch(self._store.epoch)
         return due
 
-    def write_pending(self) -> None:
-        """Write pending outcomes, and move the fallback buffer to the store."""
-        if not self._closed:
-            self._check_epoch(self._store.epoch)
-            self.flush_writes()
-            self._drain_fallback()
+    def write_pending(self) -> bool:
+        """Write pending outcomes, and move the fallback buffer to the store.
+
+        Returns:
+            False if the store is busy, so that other lanes should not wait for it as well. They do at shutdown, when
+            deferred entries must become sendable.
+        """
+        if self._closed:
+            return True
+        self._check_epoch(self._store.epoch)
+        if self.flush_writes() or self._ending:
+            return self._drain_fallback() or self._ending
+        return False
 
     def depth(self) -> tuple[int, int, float | None]:
         """Return an estimate of the ready entries: their number, their size, and since when the first one is ready."""
@@ -327,17 +334,19 @@ class DurableLaneQueue:
                 self._outcomes.add(*outcomes)
             self.flush_writes()
 
-    def flush_writes(self) -> None:
-        """Write the pending outcomes, or retry soon."""
+    def flush_writes(self) -> bool:
+        """Write the pending outcomes, or retry soon. Return False if the store is busy."""
         with self._transfer_lock:
             try:
                 if not self._closed:
                     self._outcomes.write(timeout=self._busy_timeout)
             except StoreError as error:
                 self._spool.retry_soon(error)
+                return not isinstance(error, StoreBusy)
+        return True
 
-    def _drain_fallback(self) -> None:
-        """Move entries and counts from the fallback buffer to the store."""
+    def _drain_fallback(self) -> bool:
+        """Move entries and counts from the fallback buffer to the store. Return False if the store is busy."""
         with self._transfer_lock:
             try:
                 moved = self.fallback.drain_to(self._spool, self.name)
@@ -345,13 +354,14 @@ class DurableLaneQueue:
                 self._spool.retry_soon(error)
                 if not self._can_defer(error):
                     self.fallback.release_deferred()
-            else:
-                if moved:
-                    self._spool.logger.log(
-                        logging.INFO,
-                        f"{self.name}: the spool can be written again; {moved} records had to wait in memory",
-                        key=f"spool again:{self.name}",
-                    )
+                return not isinstance(error, StoreBusy)
+            if moved:
+                self._spool.logger.log(
+                    logging.INFO,
+                    f"{self.name}: the spool can be written again; {moved} records had to wait in memory",
+                    key=f"spool again:{self.name}",
+                )
+        return True
 
     def _can_defer(self, error: StoreError) -> bool:
         """Return whether keyed entries should wait until the store can be used, because it may know their key."""

@@ -192,8 +192,9 @@ class DurableSpool:
     def maintain_if_due(self) -> float:
         """Maintain the store and all lanes if that is due, and return when to call this again at the latest."""
         now = self.clock.monotonic()
-        if now >= self._next_maintenance and not self._closed and not self.maintain():
-            return now + _RETRY_AFTER  # another thread does, and may find records of any lane
+        done = now >= self._next_maintenance and self.maintain()
+        if not done and self._maintaining.locked():  # another thread does, and may find records of any lane
+            return now + _RETRY_AFTER
         return self._next_maintenance
 
     def maintain_soon(self, seconds: float = 0.0) -> None:
@@ -217,7 +218,8 @@ class DurableSpool:
                 except StoreError as error:
                     self.retry_soon(error)
             for queue in list(self._lanes.values()):
-                queue.write_pending()
+                if not queue.write_pending():
+                    break  # each lane would wait for as long
             self._find_ready()
         finally:
             self._maintaining.release()

@@ -446,12 +446,36 @@ def test_all_lanes_are_maintained_by_one_call_of_the_store(path: Path) -> None:
 
 
 def test_a_lane_comes_again_soon_while_another_thread_maintains_all(spool: FlakySpool) -> None:
-    spool.maintain_soon()
-    with spool._maintaining:
-        assert spool.lane(LANE).maintain() <= spool.clock.monotonic() + 0.1
-        assert not spool.maintain()
+    for is_due in (True, False):
+        with spool._maintaining:
+            assert spool.lane(LANE).maintain() <= spool.clock.monotonic() + 0.1
+            assert not spool.maintain()
+        if is_due:
+            spool.lane(LANE).maintain()
 
     assert spool.lane(LANE).maintain() > spool.clock.monotonic() + 1.0
+
+
+@pytest.mark.parametrize("method", ["settle", "enqueue"])
+def test_while_the_store_is_busy_one_lane_waits_for_it_and_at_shutdown_each(path: Path, method: str) -> None:
+    lanes = ["one", "two", "three"]
+    spool = flaky_spool(path, *lanes)
+    for lane in lanes:
+        enter(spool, [event("a")], lane=lane)
+    claimed = {lane: claim(spool.lane(lane), 1) for lane in lanes}
+    with spool.flaky.failing(method, error=StoreBusy):
+        for lane in lanes:
+            spool.lane(lane).ack(claimed[lane])
+            enter(spool, [event("b", key="k")], lane=lane)
+        spool.flaky.calls.clear()
+        spool.maintain()
+        assert spool.flaky.calls.count(method) == 1
+        for lane in lanes:
+            spool.lane(lane).begin_shutdown()
+        spool.flaky.calls.clear()
+        spool.maintain()
+        assert spool.flaky.calls.count(method) == 3
+    spool.close()
 
 
 # --- the store's part -----------------------------------------------------------------------------
