@@ -246,10 +246,11 @@ def test_a_stream_that_its_reader_leaves_keeps_what_was_captured(keep: bool, rec
 
         return Response(stream_with_context(chunks()) if keep else chunks())
 
-    body = iter(app(EnvironBuilder(headers=[("Cookie", COOKIE)]).get_environ(), lambda *_: lambda _: None))
+    response = app(EnvironBuilder(headers=[("Cookie", COOKIE)]).get_environ(), lambda *_: lambda _: None)
+    body = iter(response)
     assert [next(body), next(body)] == [b"x", b"x"]
     assert recorder.handed_over == 0
-    body.close()  # type: ignore[attr-defined]
+    response.close()  # type: ignore[attr-defined]  # what PEP 3333 has servers do
     assert closed == [True]
     assert recorder.names() == ["chunk", "chunk", "closed"]
 
