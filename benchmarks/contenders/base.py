@@ -57,7 +57,7 @@ def deliver(library: Contender, url: str, records: int) -> None:
 
 
 IMPORTS = {
-    "sessionsight": "import sessionsight; from sessionsight.delivery.transport import http_library; http_library()",
+    "sessionsight": "import sessionsight; from sessionsight.delivery import httpx_transport as own; own.http_library()",
     "posthog": "import posthog",
     "segment": "import segment.analytics",
     "snowplow": "import snowplow_tracker",

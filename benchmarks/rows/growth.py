@@ -21,7 +21,7 @@ from benchmarks.timing import used
 from benchmarks.vendors import Destinations
 from benchmarks.workload import EVENT, PROPERTIES
 from sessionsight import Client, Settings
-from sessionsight.delivery.transport import http_library
+from sessionsight.delivery.httpx_transport import http_library
 
 IDLE_SECONDS = 5.0
 SETTLE_SECONDS = 1.0

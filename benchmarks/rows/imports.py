@@ -21,7 +21,7 @@ def cost(code: str) -> float:
 
 
 def measure() -> list[Row]:
-    rest = "from sessionsight.delivery.transport import http_library; http_library()"
+    rest = "from sessionsight.delivery.httpx_transport import http_library; http_library"
     return [
         Row(what="import sessionsight", figure=cost("import sessionsight"), unit="ms", aim=45),
         Row(what="the same, with the imports of the first delivery", figure=cost(rest), unit="ms"),

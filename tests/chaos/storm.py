@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import trustme
 
 from sessionsight import Client, Settings
-from sessionsight.delivery.transport import HttpxTransport
+from sessionsight.delivery.httpx_transport import HttpxTransport
 from sessionsight.destinations import Analyse, Saytics, SessionSight, Signal
 from sessionsight.destinations.base import Destination
 from tests.chaos.fates import REQUESTS, Fate, evenly

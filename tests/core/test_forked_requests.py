@@ -149,7 +149,7 @@ for scope in (page, stream):
 @pytest.mark.measured_processes
 def test_two_threads_of_a_child_deliver_through_one_engine(server: Server) -> None:
     script = """
-from sessionsight.delivery.transport import HttpxTransport
+from sessionsight.delivery.httpx_transport import HttpxTransport
 
 parent, nested = os.getpid(), []
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import trustme
 
-from sessionsight.delivery.transport import HttpxTransport, NotSent, OutcomeUnknown, TimeLimits, TransportError
+from sessionsight.delivery.httpx_transport import HttpxTransport
+from sessionsight.delivery.transport import NotSent, OutcomeUnknown, TimeLimits, TransportError
 from sessionsight.destinations.base import VendorRequest
 from tests.chaos.names import known
 from tests.chaos.vendor import Vendor

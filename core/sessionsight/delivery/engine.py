@@ -21,13 +21,14 @@ from sessionsight.delivery.console_transport import ConsoleTransport
 from sessionsight.delivery.dispatch_thread import DispatchThread
 from sessionsight.delivery.erasure import Erasure, erase_user
 from sessionsight.delivery.flags import FlagService
+from sessionsight.delivery.httpx_transport import HttpxTransport
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Spool
 from sessionsight.delivery.queue.factory import is_durable, open_spool
 from sessionsight.delivery.stats import LaneStats, RecordStatus
 from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
-from sessionsight.delivery.transport import HttpxTransport, Transport
+from sessionsight.delivery.transport import Transport
 from sessionsight.delivery.waiters import DeliveryWaiter, WaiterTracker
 from sessionsight.delivery.workers import may_have_peers
 from sessionsight.destinations.base import Destination

@@ -18,10 +18,11 @@ from weakref import finalize
 
 from sessionsight.capture.interfaces import FlagDefinition, FlagValue
 from sessionsight.delivery import threads
+from sessionsight.delivery.httpx_transport import HttpxTransport
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.redaction import redact_secrets
 from sessionsight.delivery.retry import SendGate, backoff, parse_retry_after
-from sessionsight.delivery.transport import HttpxTransport, TimeLimits, Transport, TransportError
+from sessionsight.delivery.transport import TimeLimits, Transport, TransportError
 from sessionsight.destinations.base import Action, Destination, VendorRequest, Verdict
 from sessionsight.destinations.sessionsight import SessionSight
 from sessionsight.destinations.sessionsight_flags import (

@@ -6,7 +6,8 @@ import time
 from threading import Thread
 
 from sessionsight.client import Client
-from sessionsight.delivery.transport import HttpxTransport, TimeLimits, TransportError
+from sessionsight.delivery.httpx_transport import HttpxTransport
+from sessionsight.delivery.transport import TimeLimits, TransportError
 from sessionsight.destinations.base import VendorRequest
 from sessionsight.diagnosis.configuration import urls
 from sessionsight.diagnosis.findings import Finding

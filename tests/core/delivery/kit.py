@@ -11,11 +11,12 @@ from typing import Any
 
 from sessionsight.capture.records import DropReason, EventRecord, Goal, QueuedRecord, Record
 from sessionsight.delivery.engine import Engine
+from sessionsight.delivery.httpx_transport import HttpxTransport
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.memory import MemoryQueue
 from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.stores.base import DeadLetter
-from sessionsight.delivery.transport import HttpxTransport, Transport
+from sessionsight.delivery.transport import Transport
 from sessionsight.destinations.base import (
     Action,
     Destination,

@@ -10,8 +10,8 @@ import pytest
 
 from sessionsight.capture.interfaces import FlagValue
 from sessionsight.delivery.flags import FlagCircuit, FlagService, PendingCall
+from sessionsight.delivery.httpx_transport import HttpxTransport
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.transport import HttpxTransport
 from sessionsight.destinations import SessionSight
 from sessionsight.destinations.base import VendorRequest
 from sessionsight.destinations.sessionsight_flags import evaluation_request, read_evaluation

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from sessionsight.delivery.httpx_transport import HttpxTransport
 from sessionsight.delivery.sender_pool import Attempt, Result, Sender, SenderPool
 from sessionsight.delivery.threads import WakeEvent
-from sessionsight.delivery.transport import HttpxTransport, InvalidCall, NotSent, OutcomeUnknown, TimeLimits
+from sessionsight.delivery.transport import InvalidCall, NotSent, OutcomeUnknown, TimeLimits
 from sessionsight.destinations.base import VendorRequest, VendorResponse
 from sessionsight.errors import ConfigurationError
 from tests.core.delivery.kit import event

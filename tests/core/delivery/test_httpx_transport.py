@@ -18,16 +18,9 @@ import httpx
 import httpx2
 import pytest
 
-from sessionsight.delivery import transport as module
-from sessionsight.delivery.transport import (
-    HttpxTransport,
-    InvalidCall,
-    NotSent,
-    OutcomeUnknown,
-    TimeLimits,
-    TransportError,
-    compress,
-)
+from sessionsight.delivery import httpx_transport as module
+from sessionsight.delivery.httpx_transport import HttpxTransport
+from sessionsight.delivery.transport import InvalidCall, NotSent, OutcomeUnknown, TimeLimits, TransportError, compress
 from sessionsight.destinations.base import VendorRequest, VendorResponse
 from tests.core.delivery.kit import event
 from tests.support.server import PATIENCE, Answer, Server, after, drip, raw, reply, reset, silence
