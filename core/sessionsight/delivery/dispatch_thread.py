@@ -175,7 +175,8 @@ class DispatchThread:
 
     def _run(self) -> None:
         while not self._stopped:
-            wake_at = min(self._process_batches(), self._run_lanes(), self._tick_if_due())
+            # Lanes last, because the other two may call some.
+            wake_at = min(self._tick_if_due(), self._process_batches(), self._run_lanes())
             if self._on_retired is not None:
                 if not (self.queue.busy or any(lane.pending for lane in self.lanes)):
                     break

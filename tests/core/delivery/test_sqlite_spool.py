@@ -383,6 +383,25 @@ def test_maintenance_during_closing_leaves_nothing_open(path: Path, monkeypatch:
     assert not [name for name in files(path) if name.endswith(("-wal", "-shm"))]
 
 
+def test_a_record_that_another_thread_claims_first_meanwhile_is_still_counted(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = sqlite_spool(path)
+    enter(spool, [event("a")])
+    read = spool.store.file.read
+
+    def claim_first(step: Callable[[sqlite3.Connection], Any], *, timeout: float) -> Any:
+        """The dispatcher thread makes the process's first claim between a call of the store and its step."""
+        monkeypatch.undo()
+        assert labels(claim(spool.lane(LANE), 1)) == ["a"]
+        return read(step, timeout=timeout)
+
+    monkeypatch.setattr(spool.store.file, "read", claim_first)
+
+    assert spool.store.count_unresolved(LANE) == 1
+    end(spool)
+
+
 def test_records_are_not_claimed_without_a_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise OSError("no locks available")

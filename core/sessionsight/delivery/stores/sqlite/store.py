@@ -159,12 +159,17 @@ class SqliteStore:
 
     def count_unresolved(self, lane: str, *, last: int | None = None) -> int:
         """Return the number of records that this process or no process has claimed, up to a hundred."""
-        return self._read(_step(lane, partial(queries.count_unresolved, owner=self.owner_id, last=last)))
+        # The owner is read within the step: another thread may acquire it, and claim rows, until then.
+        return self._read(
+            _step(lane, lambda connection, number: queries.count_unresolved(connection, number, self.owner_id, last))
+        )
 
     def owned_or_ready(self, lane: str, handles: Sequence[int], *, timeout: float) -> set[int]:
         """Return those of the row ids that this process or no process has claimed."""
-        work = partial(queries.owned_or_ready, owner=self.owner_id, row_ids=handles)
-        return self.file.read(_step(lane, work), timeout=timeout)
+        step = _step(
+            lane, lambda connection, number: queries.owned_or_ready(connection, number, self.owner_id, handles)
+        )
+        return self.file.read(step, timeout=timeout)
 
     def search(self, lane: str, fragment: bytes) -> list[StoredRecord]:
         """Return the queued records whose body contains these bytes."""
@@ -202,7 +207,9 @@ class SqliteStore:
             return {}
         found: dict[str, list[Claim]] = {}
         with contextlib.suppress(StoreError):
-            found = self.file.write(partial(queries.drain_unclaimed, owner=self.owner_id), timeout=self._timeout)
+            found = self.file.write(
+                lambda connection: queries.drain_unclaimed(connection, self.owner_id), timeout=self._timeout
+            )
         self._logger.log(
             logging.ERROR,
             f"spool {self.name}: the file was moved or deleted; a new one is started with the records that were "
