@@ -7,6 +7,7 @@ answers. It counts a marker in the bodies, and answers a GET request with that n
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import subprocess
@@ -25,7 +26,7 @@ _REPLY = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 
 def running(*, hang: bool = False, marker: str = "") -> Iterator[str]:
     """Run the server; gives its address."""
     command = [sys.executable, "-m", "benchmarks.server", "hang" if hang else "reply", marker]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             yield f"http://127.0.0.1:{int(process.stdout.readline())}"
@@ -94,6 +95,7 @@ class Sink(asyncio.Protocol):
 
 async def main(reply: bytes, marker: Marker) -> None:
     loop = asyncio.get_running_loop()
+    loop.add_reader(sys.stdin.fileno(), os._exit, 0)  # its end: the process that started this one was killed
     server = await loop.create_server(lambda: Sink(reply, marker), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
