@@ -170,8 +170,7 @@ class SenderPool:
         """
         with self._lock:
             if not self._threads:
-                if not self._running:
-                    self._work = queue.SimpleQueue()  # gevent may have replaced its class
+                self._work = queue.SimpleQueue()  # gevent may have replaced its class
                 self._start_thread()
 
     def submit(self, attempt: Attempt) -> None:

@@ -30,10 +30,8 @@ def suppress_instrumentation() -> Iterator[None]:
 
 def _suppress_opentelemetry(stack: ExitStack) -> None:
     """Set the context keys by which its instrumentations skip a call."""
-    api = sys.modules.get("opentelemetry.context")
-    if api is None:
-        return
-    with suppress(Exception):
+    with suppress(Exception):  # it may not be imported
+        api = sys.modules["opentelemetry.context"]
         values = api.get_current()
         for name in ("suppress_instrumentation", "suppress_http_instrumentation"):
             # Older instrumentations look for the plain name, newer ones for the constant's value.
