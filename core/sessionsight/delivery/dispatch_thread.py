@@ -184,8 +184,8 @@ class DispatchThread:
                 wake_at = min(wake_at, time.monotonic() + _RETIRED_INTERVAL)
             self.queue.polled = self._drain_at < _NEVER
             # A batch may have arrived before the flag was set, so nobody has woken this thread.
-            if self.queue.polled or not self.queue:
-                self._event.wait(wake_at - time.monotonic())
+            missed = not self.queue.polled and len(self.queue) > 0
+            self._event.wait(0.0 if missed else wake_at - time.monotonic())
         self.queue.polled = False
         self._guarded(self.queue.drain)
         self._stop_senders()
