@@ -6,11 +6,11 @@ to a dead one never occupy all of them, however many lanes it has.
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -150,12 +150,33 @@ class Sender:
         return OutcomeUnknown(f"no reply within {attempt.limits.total:g} s")
 
 
+class _Work:
+    """The calls that threads are to send, each by one of them; `None` ends a thread."""
+
+    def __init__(self) -> None:
+        self._items: deque[Attempt | None] = deque()
+        self._event = threads.WakeEvent()
+
+    def put(self, item: Attempt | None) -> None:
+        self._items.append(item)
+        self._event.set()
+
+    def get(self) -> Attempt | None:
+        while True:
+            self._event.wait()
+            with suppress(IndexError):  # woken for nothing
+                item = self._items.popleft()
+                if self._items:
+                    self._event.set()  # wakes one thread, however many items were put in meanwhile
+                return item
+
+
 class SenderPool:
     """The sender threads of one client. A thread is started whenever a call finds none that is free."""
 
     def __init__(self, *, max_threads: int = _MAX_THREADS) -> None:
         self._max_threads = max_threads
-        self._work: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()
+        self._work = _Work()
         # Re-entrant: a signal handler or a finalizer may end a client while this thread holds it.
         self._lock = threading.RLock()
         self._threads = 0
@@ -170,7 +191,7 @@ class SenderPool:
         """
         with self._lock:
             if not self._threads:
-                self._work = queue.SimpleQueue()  # gevent may have replaced its class
+                self._work = _Work()  # gevent may have replaced the class of its lock
                 self._start_thread()
 
     def submit(self, attempt: Attempt) -> None:
@@ -201,7 +222,7 @@ class SenderPool:
         with self._lock:
             self._waiting.clear()
             number, self._threads = self._threads, 0
-            work, self._work = self._work, queue.SimpleQueue()
+            work, self._work = self._work, _Work()
         for _ in range(number):
             work.put(None)
 
@@ -239,7 +260,7 @@ class SenderPool:
         )
         self._threads += 1
 
-    def _run(self, work: queue.SimpleQueue[Attempt | None]) -> None:
+    def _run(self, work: _Work) -> None:
         while (attempt := work.get()) is not None:
             self._run_one(attempt)
 

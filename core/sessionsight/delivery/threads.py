@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import queue
 import sys
+import threading
 from contextlib import suppress
 from contextvars import Context
-from threading import Thread
 
 __all__ = ["WakeEvent", "available", "hide_trio", "prepare_gevent_for_exit", "start_in_empty_context"]
 
@@ -19,7 +18,7 @@ def available() -> bool:
     return bool(getattr(sys.modules.get("uwsgi"), "has_threads", True))
 
 
-def start_in_empty_context(thread: Thread) -> None:
+def start_in_empty_context(thread: threading.Thread) -> None:
     """Start a thread without the context variables of the request that happens to need it first.
 
     Libraries such as Sentry pass a thread the context in which it is started. That would be the first visitor's, as
@@ -66,31 +65,28 @@ def prepare_gevent_for_exit() -> None:
 
 
 class WakeEvent:
-    """A wake-up event for one worker thread that is safe to set from signal handlers and finalizers.
+    """A wake-up event for worker threads that is safe to set from signal handlers and finalizers.
 
-    These may capture something while the same thread is inside `set`. A `threading.Event` has a lock and would
-    deadlock; `SimpleQueue` is made for that.
+    These may capture something while the same thread is inside `set`. A `threading.Event` has a lock around its flag
+    and would deadlock, so this is a bare lock, held while nobody is to wake up. A `SimpleQueue` would do too, but a
+    child that C code forks from Python 3.13 may crash in it when a thread of the parent waited in another one.
     """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Create the queue again, because gevent may have replaced its class. No thread may be waiting."""
-        self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """Create the lock again, because gevent may have replaced its class. No thread may be waiting."""
+        self._unset = threading.Lock()
+        self._unset.acquire()
 
     def set(self) -> None:
-        """Wake the thread now, or at its next wait."""
-        if self._tokens.empty():
-            self._tokens.put(None)
+        """Wake one thread now, or at its next wait."""
+        # eventlet's locks count each release, instead of refusing the second one.
+        if self._unset.locked():
+            with suppress(RuntimeError):  # another thread was faster
+                self._unset.release()
 
     def wait(self, seconds: float = _LONGEST_WAIT) -> bool:
         """Block until `set` is called or the time is over. Return True if `set` was called."""
-        try:
-            self._tokens.get(timeout=min(max(seconds, 0.0), _LONGEST_WAIT))
-        except queue.Empty:
-            return False
-        with suppress(queue.Empty):
-            while True:
-                self._tokens.get_nowait()
-        return True
+        return self._unset.acquire(timeout=min(max(seconds, 0.0), _LONGEST_WAIT))

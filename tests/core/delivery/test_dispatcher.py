@@ -159,6 +159,12 @@ class Harness:
                 assert time.monotonic() < deadline, f"{self.counts} after {calls}"
                 self.wake.wait(min(wait, PATIENCE))
 
+    def close(self) -> None:
+        """Complete all calls, and end the threads."""
+        while self.transport.calls:
+            self.answer(OK)
+        self.pool.stop()
+
     @property
     def counts(self) -> dict[str, Any]:
         return tally(self.queue.snapshot(self.dispatcher.state))
@@ -171,15 +177,13 @@ MakeHarness = Callable[..., Harness]
 def make_harness() -> Iterator[MakeHarness]:
     made: list[Harness] = []
 
-    def make(vendor: Vendor, **options: Any) -> Harness:
-        made.append(Harness(vendor, **options))
+    def make(vendor: Vendor, *queue: MemoryQueue, **options: Any) -> Harness:
+        made.append(Harness(vendor, *queue, **options))
         return made[-1]
 
     yield make
     for each in made:
-        while each.transport.calls:
-            each.answer(OK)
-        each.pool.stop()
+        each.close()
 
 
 def named(bad: str, result: Result) -> Callable[[list[str]], Result]:
@@ -663,9 +667,7 @@ def test_each_record_is_settled_once_for_any_results_in_any_order(
         assert not harness.dispatcher.schedule._retries
         assert not harness.dispatcher.schedule._parts
     finally:
-        while harness.transport.calls:
-            harness.answer(OK)
-        harness.pool.stop()
+        harness.close()
 
 
 # --- in-pending marks of a durable spool -----------------------------------------------------------
@@ -692,12 +694,19 @@ class Marks(MemoryQueue):
         self.marked.difference_update(labels(entries))
 
 
-def marking(vendor: Vendor, **options: Any) -> tuple[Harness, Marks]:
-    marks = Marks(**options)
-    return Harness(vendor, marks, **options), marks
+Marking = Callable[..., tuple[Harness, Marks]]
 
 
-def test_a_goal_is_marked_before_it_is_sent() -> None:
+@pytest.fixture
+def marking(make_harness: MakeHarness) -> Marking:
+    def make(vendor: Vendor, **options: Any) -> tuple[Harness, Marks]:
+        marks = Marks(**options)
+        return make_harness(vendor, marks, **options), marks
+
+    return make
+
+
+def test_a_goal_is_marked_before_it_is_sent(marking: Marking) -> None:
     harness, marks = marking(singles(URL))
     harness.enqueue(goal("G"))
 
@@ -709,7 +718,7 @@ def test_a_goal_is_marked_before_it_is_sent() -> None:
 
 
 @pytest.mark.parametrize("result", [http(503, retry_after="1"), http(401), http(400), NotSent("no route")], ids=str)
-def test_the_mark_is_cleared_when_a_goal_has_certainly_not_arrived(result: Result) -> None:
+def test_the_mark_is_cleared_when_a_goal_has_certainly_not_arrived(marking: Marking, result: Result) -> None:
     harness, marks = marking(
         singles(URL), backoff_base=LONG, backoff_max=LONG, retry_after_max=LONG, pause_interval=LONG
     )
@@ -721,7 +730,7 @@ def test_the_mark_is_cleared_when_a_goal_has_certainly_not_arrived(result: Resul
     assert marks.marked == set()
 
 
-def test_a_goal_that_may_have_arrived_stays_marked_until_it_is_a_dead_letter() -> None:
+def test_a_goal_that_may_have_arrived_stays_marked_until_it_is_a_dead_letter(marking: Marking) -> None:
     harness, marks = marking(singles(URL))
     harness.enqueue(goal("G"))
 
@@ -732,7 +741,7 @@ def test_a_goal_that_may_have_arrived_stays_marked_until_it_is_a_dead_letter() -
     assert deaths(marks.dead_letters()) == {"G": "unknown"}
 
 
-def test_a_goal_that_cannot_be_marked_waits() -> None:
+def test_a_goal_that_cannot_be_marked_waits(marking: Marking) -> None:
     harness, marks = marking(singles(URL))
     marks.writable = False
     harness.enqueue(goal("G"))
@@ -747,7 +756,9 @@ def test_a_goal_that_cannot_be_marked_waits() -> None:
 @pytest.mark.parametrize(
     ("vendor", "record"), [(batches(URL), event("a")), (singles(URL), goal("a"))], ids=["event", "goal"]
 )
-def test_records_given_back_while_their_call_was_prepared_are_not_sent(vendor: Vendor, record: QueuedRecord) -> None:
+def test_records_given_back_while_their_call_was_prepared_are_not_sent(
+    marking: Marking, vendor: Vendor, record: QueuedRecord
+) -> None:
     harness, marks = marking(vendor)
     marks.given_back = {"a"}
     harness.enqueue(record)
@@ -759,7 +770,7 @@ def test_records_given_back_while_their_call_was_prepared_are_not_sent(vendor: V
     assert not harness.dispatcher.schedule._retries
 
 
-def test_the_rest_of_a_call_is_sent_without_the_records_given_back() -> None:
+def test_the_rest_of_a_call_is_sent_without_the_records_given_back(marking: Marking) -> None:
     harness, marks = marking(batches(URL))
     marks.given_back = {"b"}
     harness.enqueue(event("a"), event("b"), event("c"))
@@ -770,7 +781,7 @@ def test_the_rest_of_a_call_is_sent_without_the_records_given_back() -> None:
     harness.run_once(in_flight=0)
 
 
-def test_records_about_a_person_do_not_wait_for_one_that_was_given_back() -> None:
+def test_records_about_a_person_do_not_wait_for_one_that_was_given_back(marking: Marking) -> None:
     harness, marks = marking(batches(URL))
     marks.given_back = {"identify"}
     context, now = TrackingContext(), time.time()
@@ -784,9 +795,9 @@ def test_records_about_a_person_do_not_wait_for_one_that_was_given_back() -> Non
     harness.run_once(in_flight=0)
 
 
-def test_nothing_is_sent_once_the_queue_is_closed() -> None:
+def test_nothing_is_sent_once_the_queue_is_closed(make_harness: MakeHarness) -> None:
     """Claimed records are counted as lost by then."""
-    harness = Harness(singles(URL), backoff_base=0.0)
+    harness = make_harness(singles(URL), backoff_base=0.0)
     harness.enqueue(goal("G"))
     harness.round(http(503))
     assert harness.queue.close() == 1
@@ -799,7 +810,9 @@ def test_nothing_is_sent_once_the_queue_is_closed() -> None:
 @pytest.mark.parametrize(
     ("vendor", "options"), [(batches(URL), {}), (singles(URL), {"goals_on_unknown": "retry"})], ids=["events", "retry"]
 )
-def test_records_that_may_be_sent_twice_are_not_marked(vendor: Vendor, options: dict[str, Any]) -> None:
+def test_records_that_may_be_sent_twice_are_not_marked(
+    marking: Marking, vendor: Vendor, options: dict[str, Any]
+) -> None:
     harness, marks = marking(vendor, **options)
     harness.enqueue(event("a"))
 

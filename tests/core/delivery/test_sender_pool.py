@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sessionsight.delivery.httpx_transport import HttpxTransport
-from sessionsight.delivery.sender_pool import Attempt, Result, Sender, SenderPool
+from sessionsight.delivery.sender_pool import Attempt, Result, Sender, SenderPool, _Work
 from sessionsight.delivery.threads import WakeEvent
 from sessionsight.delivery.transport import InvalidCall, NotSent, OutcomeUnknown, TimeLimits
 from sessionsight.destinations.base import VendorRequest, VendorResponse
@@ -465,3 +465,13 @@ def first_results(pool: Sender) -> list[tuple[Attempt, Result]]:
 
     until(there_is_one, "a call has completed")
     return completed
+
+
+def test_a_thread_that_takes_one_of_several_calls_wakes_the_next_thread() -> None:
+    """The event is set once, however many calls were put in meanwhile."""
+    work = _Work()
+    work.put(None)
+    work.put(None)
+
+    assert work.get() is work.get() is None
+    assert not work._event.wait(0)
