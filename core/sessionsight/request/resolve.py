@@ -11,14 +11,13 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal
 from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
 
 from sessionsight.javascript import WHITESPACE, trim
 from sessionsight.request.context import (
-    NO_SESSIONSIGHT,
     NO_SIGNAL,
     OPTED_OUT,
     OPTED_OUT_NAME,
@@ -31,7 +30,7 @@ from sessionsight.request.context import (
 )
 from sessionsight.request.hostnames import hostname
 from sessionsight.request.raw import RequestData
-from sessionsight.request.urls import page_url, sanitize_url, utm_parameters
+from sessionsight.request.urls import UTM_FIELDS, sanitize_url, utm_parameters, utm_query
 
 __all__ = ["ClientIP", "Resolution", "parse_cookies", "resolve"]
 
@@ -42,11 +41,8 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # Only the end of a longer Cookie header is read. No server accepts that much by default.
 _MAX_COOKIE_HEADER = 1024 * 1024
 _MAX_PAGE_TEXT = 2048
-# Results that are kept of strings that many requests have in common. A visitor sends the same cookies with each
-# request, and those of few visitors are kept, because they are personal; a longer header is read each time.
-_CACHED_VISITORS = 256
+# Results that are kept of strings that many visitors have in common. Cookies and ids are personal, and not kept.
 _CACHED_TEXTS = 256
-_MAX_CACHED = 4096
 # Some proxies append the port: 192.0.2.1:50123, [2001:db8::1]:50123.
 _PORT = re.compile(r"^(?:\[(.*)\]|([0-9.]+))(?::[0-9]+)?$")
 
@@ -104,83 +100,55 @@ def resolve(
         trusted_proxies: The number of proxies in front of the app that append to `X-Forwarded-For`.
     """
     headers = data.headers
-    invalid: list[str] = []
-    anonymous_id = _header_id(anonymous_id_header.lower(), headers, invalid) if anonymous_id_header else None
-    cookie_name = anonymous_id_cookie if anonymous_id is None else None
-    if data.cookies:
-        ids = _cookie_ids(data.cookies, cookie_name)
-    else:
-        raw = headers.get("cookie") or ""
-        read = _cookie_header_ids if len(raw) <= _MAX_CACHED else _cookie_header_ids.__wrapped__
-        ids = read(raw, cookie_name)
-    if ids.opted_out:
+    cookies = data.cookies or _own_cookies(headers.get("cookie") or "", anonymous_id_cookie)
+    refusal = cookies.get(OPTED_OUT_NAME)
+    if isinstance(refusal, str) and refusal:  # an object with `get`, such as a test's mock, may return anything
         return Resolution(OPTED_OUT)
-    invalid += ids.invalid
+    invalid: list[str] = []
+    anonymous_id = None
+    if anonymous_id_header:
+        name = anonymous_id_header.lower()
+        anonymous_id = _valid(name, (headers.get(name) or "").strip(), valid_id, invalid)
+    if anonymous_id_cookie and anonymous_id is None:
+        anonymous_id = _valid(anonymous_id_cookie, cookies.get(anonymous_id_cookie), valid_id, invalid)
+    session_id = _valid("ss_sid", cookies.get("ss_sid"), valid_session_id, invalid)
+    visitor_id = _valid("ss_vid", cookies.get("ss_vid"), valid_session_id, invalid)
     context = TrackingContext(
-        sessionsight=ids.sessionsight,
+        sessionsight=SessionSightIds(session_id=session_id, visitor_id=visitor_id),
         signal=_signal_ids(headers, invalid),
-        anonymous_id=anonymous_id or ids.anonymous_id,
+        anonymous_id=anonymous_id,
         page=_page(data, client_ip, trusted_proxies),
     )
     return Resolution(context, tuple(invalid))
 
 
-class _CookieIds(NamedTuple):
-    """The ids in a request's cookies."""
-
-    sessionsight: SessionSightIds = NO_SESSIONSIGHT
-    anonymous_id: str | None = None
-    opted_out: bool = False
-    invalid: tuple[str, ...] = ()
-    """The names of the cookies whose ids are invalid."""
+def _own_cookies(header: str, anonymous_id_cookie: str | None) -> dict[str, str]:
+    """Return the cookies that `resolve` reads, as `parse_cookies` does, which takes longer."""
+    if len(header) > _MAX_COOKIE_HEADER:
+        return parse_cookies(header)
+    found = _own_cookie_pattern(anonymous_id_cookie).findall(f";{header}")
+    return {name: _decode(trim(value)) for name, value in found}
 
 
-@lru_cache(maxsize=_CACHED_VISITORS)
-def _cookie_header_ids(header: str, anonymous_id_cookie: str | None) -> _CookieIds:
-    return _cookie_ids(parse_cookies(header), anonymous_id_cookie)
-
-
-def _cookie_ids(cookies: Mapping[str, object], anonymous_id_cookie: str | None) -> _CookieIds:
-    refusal = cookies.get(OPTED_OUT_NAME)
-    if isinstance(refusal, str) and refusal:  # an object with `get`, such as a test's mock, may return anything
-        return _CookieIds(opted_out=True)
-    invalid: list[str] = []
-
-    def valid(name: str, is_valid: Callable[[str], bool]) -> str | None:
-        return _validated(name, cookies.get(name), is_valid, invalid)
-
-    anonymous_id = valid(anonymous_id_cookie, valid_id) if anonymous_id_cookie else None
-    session_id, visitor_id = valid("ss_sid", valid_session_id), valid("ss_vid", valid_session_id)
-    sessionsight = SessionSightIds(session_id=session_id, visitor_id=visitor_id)
-    return _CookieIds(sessionsight, anonymous_id, invalid=tuple(invalid))
+@lru_cache(maxsize=_CACHED_TEXTS)
+def _own_cookie_pattern(anonymous_id_cookie: str | None) -> re.Pattern[str]:
+    names = ("ss_sid", "ss_vid", OPTED_OUT_NAME, *([anonymous_id_cookie] if anonymous_id_cookie else []))
+    return re.compile(f";[{WHITESPACE}]*({'|'.join(map(re.escape, names))})[{WHITESPACE}]*=([^;]*)")
 
 
 def _signal_ids(headers: Mapping[str, str], invalid: list[str]) -> SignalIds:
     get = headers.get
-    raw = (get("x-signal-session-id", ""), get("x-signal-window-id", ""), get("x-signal-distinct-id", ""))
-    if not any(raw):
+    session, window, distinct = get("x-signal-session-id"), get("x-signal-window-id"), get("x-signal-distinct-id")
+    if not (session or window or distinct):
         return NO_SIGNAL
-    read = _signal_header_ids if sum(map(len, raw)) <= _MAX_CACHED else _signal_header_ids.__wrapped__
-    ids, names = read(*raw)
-    invalid += names
-    return ids
+    return SignalIds(
+        session_id=_valid("x-signal-session-id", session and session.strip(), valid_id, invalid),
+        window_id=_valid("x-signal-window-id", window and window.strip(), valid_id, invalid),
+        distinct_id=_valid("x-signal-distinct-id", distinct and distinct.strip(), valid_id, invalid),
+    )
 
 
-@lru_cache(maxsize=_CACHED_VISITORS)
-def _signal_header_ids(session: str, window: str, distinct: str) -> tuple[SignalIds, tuple[str, ...]]:
-    """Return the ids in Signal's headers, and the names of those headers whose ids are invalid."""
-    headers = {"x-signal-session-id": session, "x-signal-window-id": window, "x-signal-distinct-id": distinct}
-    invalid: list[str] = []
-    session_id, window_id, distinct_id = (_header_id(name, headers, invalid) for name in headers)
-    return SignalIds(session_id=session_id, window_id=window_id, distinct_id=distinct_id), tuple(invalid)
-
-
-def _header_id(name: str, headers: Mapping[str, str], invalid: list[str]) -> str | None:
-    raw = headers.get(name)
-    return _validated(name, raw.strip(), valid_id, invalid) if raw else None
-
-
-def _validated(name: str, raw: object, is_valid: Callable[[str], bool], invalid: list[str]) -> str | None:
+def _valid(name: str, raw: object, is_valid: Callable[[str], bool], invalid: list[str]) -> str | None:
     if not isinstance(raw, str) or not raw:
         return None
     if is_valid(raw):
@@ -199,26 +167,44 @@ def _decode(value: str) -> str:
 
 
 def _page(data: RequestData, client_ip: ClientIP, trusted_proxies: int) -> Page:
-    headers, path = data.headers, data.path
-    host, hostname_ = _host(data.scheme, headers.get("host", "")[:_MAX_PAGE_TEXT])
-    referrer, referrer_domain = _referrer(headers.get("referer", "")[:_MAX_PAGE_TEXT])
+    get = data.headers.get
+    path, url = _text(data.path), None
+    origin, hostname_ = _origin(data.scheme, get("host", "")[:_MAX_PAGE_TEXT])
+    utm = utm_query(data.query)
+    if origin and data.path:
+        url = _text(f"{origin}{data.path}?{utm}" if utm else f"{origin}{data.path}")
+    referrer, referrer_domain = _referrer(get("referer", "")[:_MAX_PAGE_TEXT])
+    read = _utm_values if len(utm) <= _MAX_PAGE_TEXT else _utm_values.__wrapped__
+    utm_source, utm_medium, utm_campaign, utm_term, utm_content = read(utm)
     return Page(
-        url=_text(page_url(data.scheme, host, path, data.query)) if host and path else None,
-        path=_text(path),
+        url=url,
+        path=path,
         hostname=hostname_,
         referrer=referrer,
         referrer_domain=referrer_domain,
-        user_agent=_cached_text(headers.get("user-agent", "")[:_MAX_PAGE_TEXT]),
+        utm_source=utm_source,
+        utm_medium=utm_medium,
+        utm_campaign=utm_campaign,
+        utm_term=utm_term,
+        utm_content=utm_content,
+        user_agent=_cached_text(get("user-agent", "")[:_MAX_PAGE_TEXT]),
         client_ip=None if client_ip == "off" else _client_ip(data, client_ip, trusted_proxies),
-        **{name: _text(value) for name, value in utm_parameters(data.query).items()},
     )
 
 
 @lru_cache(maxsize=_CACHED_TEXTS)
-def _host(scheme: str, header: str) -> tuple[str | None, str | None]:
-    """Return the host with its port, and the host name."""
+def _origin(scheme: str, header: str) -> tuple[str | None, str | None]:
+    """Return the scheme with the host and its port, and the host name."""
     host = _text(header)
-    return (host, hostname(f"{scheme}://{host}") or None) if host else (None, None)
+    origin = f"{scheme}://{host}"
+    return (origin, hostname(origin) or None) if host else (None, None)
+
+
+@lru_cache(maxsize=_CACHED_TEXTS)
+def _utm_values(query: str) -> tuple[str | None, ...]:
+    """Return the values of `UTM_FIELDS`."""
+    found = utm_parameters(query)
+    return tuple(_text(found.get(name)) for name in UTM_FIELDS)
 
 
 @lru_cache(maxsize=_CACHED_TEXTS)

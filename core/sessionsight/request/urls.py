@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from urllib.parse import quote, unquote_plus
 
-__all__ = ["UTM_FIELDS", "page_url", "quote_path", "sanitize_url", "utm_parameters"]
+__all__ = ["UTM_FIELDS", "quote_path", "sanitize_url", "utm_parameters", "utm_query"]
 
 UTM_FIELDS = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
 
@@ -14,7 +13,7 @@ UTM_FIELDS = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_conte
 # https://url.spec.whatwg.org/#path-percent-encode-set. An unencoded backslash would be read as a slash.
 _PATH_SAFE = "/!$&'()*+,:;=@[]|"
 # A fast path for nearly all paths, which need no encoding.
-_QUOTED = re.compile(rb"[A-Za-z0-9_.~/!$&'()*+,:;=@\[\]|-]*")
+_is_quoted = re.compile(rb"[A-Za-z0-9_.~/!$&'()*+,:;=@\[\]|-]*").fullmatch
 # Browsers accept web URLs without slashes after the scheme.
 _CREDENTIALS = re.compile(r"^((?:https?|wss?|ftp):[/\\]*|[^/\\@]*[/\\]{2,})[^/\\]*@", re.IGNORECASE)
 
@@ -26,19 +25,7 @@ def quote_path(path: bytes) -> str:
         >>> quote_path("/größe/a b".encode())
         '/gr%C3%B6%C3%9Fe/a%20b'
     """
-    return path.decode("ascii") if _QUOTED.fullmatch(path) else quote(path, safe=_PATH_SAFE)
-
-
-def page_url(scheme: str, host: str, path: str, query: str) -> str:
-    """Return the URL of a page, with only the `utm_*` parameters of its query.
-
-    Example:
-        >>> page_url("https", "shop.example", "/orders", "token=1&utm_source=news")
-        'https://shop.example/orders?utm_source=news'
-    """
-    if "utm_" in query and (kept := "&".join(_utm_pairs(query))):
-        return f"{scheme}://{host}{path}?{kept}"
-    return f"{scheme}://{host}{path}"
+    return path.decode("ascii") if _is_quoted(path) else quote(path, safe=_PATH_SAFE)
 
 
 def sanitize_url(url: str) -> str:
@@ -51,8 +38,20 @@ def sanitize_url(url: str) -> str:
     address, _, query = url.partition("#")[0].partition("?")
     if "@" in address:
         address = _CREDENTIALS.sub(r"\1", address)
-    kept = "&".join(_utm_pairs(query))
+    kept = utm_query(query)
     return f"{address}?{kept}" if kept else address
+
+
+def utm_query(query: str) -> str:
+    """Return the `utm_*` parameters of a query.
+
+    Example:
+        >>> utm_query("token=1&utm_source=news&utm_id=7")
+        'utm_source=news&utm_id=7'
+    """
+    if "utm_" not in query:
+        return ""
+    return "&".join([pair for pair in query.split("&") if pair.startswith("utm_")])
 
 
 def utm_parameters(query: str) -> dict[str, str]:
@@ -63,14 +62,8 @@ def utm_parameters(query: str) -> dict[str, str]:
         {'utm_source': 'news letter'}
     """
     found: dict[str, str] = {}
-    if "utm_" not in query:
-        return found
-    for pair in _utm_pairs(query):
+    for pair in query.split("&"):
         name, _, value = pair.partition("=")
         if value and name in UTM_FIELDS:
             found.setdefault(name, unquote_plus(value))
     return found
-
-
-def _utm_pairs(query: str) -> Iterator[str]:
-    return (pair for pair in query.split("&") if pair.startswith("utm_"))

@@ -94,6 +94,20 @@ def test_plain_cookies_are_unchanged(cookies: dict[str, str]) -> None:
     assert parse_cookies("; ".join(f"{name}={value}" for name, value in cookies.items())) == cookies
 
 
+@given(
+    st.lists(
+        st.sampled_from(["ss_sid", "ss_vid", "ss_opted_out", "a.b", "axb", "=", ";", " ", "\xa0", "%41", "%zz", "x"])
+    ),
+    st.sampled_from([None, "a.b", "x"]),
+)
+def test_only_the_cookies_that_are_needed_are_read_and_in_the_same_way(parts: list[str], cookie: str | None) -> None:
+    header, needed = "".join(parts), {"ss_sid", "ss_vid", "ss_opted_out", cookie}
+
+    assert resolve_module._own_cookies(header, cookie) == {
+        name: value for name, value in parse_cookies(header).items() if name in needed
+    }
+
+
 # --- ids ---------------------------------------------------------------------------------------------
 
 
@@ -350,19 +364,19 @@ def test_a_signal_id_stays_with_its_header() -> None:
             }
 
 
-def test_long_headers_are_not_kept() -> None:
-    cookies = resolve_module._cookie_header_ids, request(f"ss_sid=session-1; other={'x' * 5000}")
-    signal = resolve_module._signal_header_ids, request(headers={"x_signal_session_id": f"one{' ' * 5000}"})
-    for read, data in (cookies, signal):
-        read.cache_clear()
-        assert resolve(data).context.session_id in {"session-1", "one"}
-        assert resolve(request("ss_sid=session-2", headers={"x_signal_window_id": "two"})).invalid == ()
-        assert read.cache_info().currsize == 1
+def test_long_texts_are_not_kept() -> None:
+    query = f"utm_source=news&utm_term={'x' * 3000}"
+    resolve_module._utm_values.cache_clear()
+
+    page = resolve(request(path="/", query=query, headers={"host": "shop.example"})).context.page
+
+    assert (page.utm_source, page.utm_term) == ("news", "x" * 2048)
+    assert resolve_module._utm_values.cache_info().currsize == 0
 
 
-def test_the_strings_of_few_visitors_are_kept() -> None:
+def test_few_texts_are_kept() -> None:
     for number in range(1000):
-        data = request(f"ss_sid=session-{number}", headers={"x_signal_session_id": f"{number}", "host": f"h{number}"})
-        assert resolve(data).context.sessionsight.session_id == f"session-{number}"
-    for read in (resolve_module._cookie_header_ids, resolve_module._signal_header_ids, resolve_module._host):
+        data = request(query=f"utm_source={number}", headers={"host": f"h{number}"})
+        assert resolve(data).context.page.utm_source == f"{number}"
+    for read in (resolve_module._utm_values, resolve_module._origin):
         assert read.cache_info().currsize <= 256

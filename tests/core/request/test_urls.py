@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionsight.request.urls import page_url, quote_path, sanitize_url, utm_parameters
+from sessionsight.request.urls import quote_path, sanitize_url, utm_parameters, utm_query
 
 
 @given(st.binary())
@@ -35,13 +35,13 @@ def test_a_path_is_quoted_as_a_browser_does(path: bytes, quoted: str) -> None:
     [
         ("", ""),
         ("a=1&b=2", ""),
-        ("utm_source=x", "?utm_source=x"),
-        ("token=1&utm_source=a%20b&x=2&utm_id=7", "?utm_source=a%20b&utm_id=7"),
+        ("utm_source=x", "utm_source=x"),
+        ("token=1&utm_source=a%20b&x=2&utm_id=7", "utm_source=a%20b&utm_id=7"),
         ("xutm_source=1", ""),
     ],
 )
-def test_only_utm_parameters_of_a_pages_query_are_kept(query: str, kept: str) -> None:
-    assert page_url("https", "shop.example", "/p", query) == f"https://shop.example/p{kept}"
+def test_only_utm_parameters_of_a_query_are_kept(query: str, kept: str) -> None:
+    assert utm_query(query) == kept
 
 
 @pytest.mark.parametrize(
