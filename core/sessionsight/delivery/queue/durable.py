@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -24,21 +23,19 @@ from sessionsight.delivery.stores.base import (
     Claimed,
     DeadLetter,
     DeadLetterQuery,
-    LaneBatch,
     Outcome,
     StoredDeadLetter,
     lane_stats,
 )
 from sessionsight.delivery.stores.errors import AnswerLost, ForeignDatabase, StoreBusy, StoreError, UnencodableRecord
 
-__all__ = ["DurableLaneQueue"]
+__all__ = ["BUSY_TIMEOUT", "DurableLaneQueue"]
 
 T = TypeVar("T")
 
-# Seconds for which the dispatcher thread waits for other writers.
-_BUSY_TIMEOUT = 1.0
-_BUSY_TIMEOUT_AT_CLOSE = 0.2
-# Seconds between two checks of a store that other processes change without notifying this one.
+# Seconds for which calls that no request waits for may wait for other writers. They are repeated later.
+BUSY_TIMEOUT = 0.25
+# Seconds between two checks of what is changed without a notification, for instance by other processes.
 _POLL_EVERY = 0.05
 # The number of entries that one claim takes at most: another process waits for them if this one is stopped.
 _MAX_CLAIM = 500
@@ -75,14 +72,9 @@ class DurableLaneQueue:
         # The store's counters at the last successful read.
         self._stored: Counter[str] = Counter()
         self._last_error: str | None = None
-        self._busy_timeout = _BUSY_TIMEOUT
         self._ending = False
         self._draining = False
         self._closed = False
-
-    def enqueue_in_fallback(self, batch: LaneBatch, error: StoreError) -> None:
-        """Add entries to the fallback buffer after the store has failed."""
-        self.fallback.put(batch, defer_keyed=self._can_defer(error))
 
     def maintain(self) -> float:
         """Let the spool maintain all lanes, if that is due."""
@@ -91,6 +83,10 @@ class DurableLaneQueue:
         due = self._spool.maintain_if_due()
         self._check_epoch(self._store.epoch)
         return due
+
+    def can_defer(self, error: StoreError) -> bool:
+        """Return whether keyed entries should wait until the store can be used, because it may know their key."""
+        return not self._ending and not isinstance(error, (ForeignDatabase, UnencodableRecord))
 
     def write_pending(self) -> bool:
         """Write pending outcomes, and move the fallback buffer to the store.
@@ -143,8 +139,8 @@ class DurableLaneQueue:
                     if len(held) == len(entries):  # otherwise they are not sent in this call
                         self._claims.begin_unmarked(stored)
                     return held
-                self._outcomes.write(timeout=self._busy_timeout)  # an older one may clear the same flag
-                epoch, marked = self._store.mark_in_flight(self.name, _handles(stored), timeout=self._busy_timeout)
+                self._outcomes.write(timeout=BUSY_TIMEOUT)  # an older one may clear the same flag
+                epoch, marked = self._store.mark_in_flight(self.name, _handles(stored), timeout=BUSY_TIMEOUT)
                 self._claims.mark_in_flight(stored, marked, epoch=epoch)
         except StoreError as error:
             self._spool.log_error(error)
@@ -156,7 +152,6 @@ class DurableLaneQueue:
         stored, _ = split_stored(entries)
         if not durably:
             self._claims.end_unmarked(stored)
-            self._notify()
             return
         if not stored or self._closed:
             return
@@ -167,33 +162,21 @@ class DurableLaneQueue:
     def ack(self, entries: Sequence[QueuedRecord]) -> None:
         """Remove delivered entries."""
         stored, in_memory = split_stored(entries)
-        if stored:
-            self._claims.resolve(stored)
-            self._write(Outcome(handles=_handles(stored), counter=DELIVERED))
-        if in_memory:
-            self.fallback.sendable.ack(in_memory)
-        self._notify_resolved(entries)
+        self._resolve(stored, Outcome(handles=_handles(stored), counter=DELIVERED))
+        self.fallback.sendable.ack(in_memory)
 
     def drop(self, entries: Sequence[QueuedRecord], reason: DropReason) -> None:
         """Remove entries that will not be sent."""
         stored, in_memory = split_stored(entries)
-        if stored:
-            self._claims.resolve(stored)
-            self._write(Outcome(handles=_handles(stored), counter=reason.value))
-        if in_memory:
-            self.fallback.sendable.drop(in_memory, reason)
-        self._notify_resolved(entries)
+        self._resolve(stored, Outcome(handles=_handles(stored), counter=reason.value))
+        self.fallback.sendable.drop(in_memory, reason)
 
     def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """Remove entries that cannot be delivered, and keep them as dead letters."""
         stored = [letter for letter in letters if letter.entry.handle]
-        in_memory = [letter for letter in letters if not letter.entry.handle]
-        if stored:
-            self._claims.resolve([letter.entry for letter in stored])
-            self._write(*(Outcome(handles=[letter.entry.handle], failure=failure_of(letter)) for letter in stored))
-        if in_memory:
-            self.fallback.sendable.dead_letter(in_memory)
-        self._notify_resolved([letter.entry for letter in letters])
+        outcomes = [Outcome(handles=[letter.entry.handle], failure=failure_of(letter)) for letter in stored]
+        self._resolve([letter.entry for letter in stored], *outcomes)
+        self.fallback.sendable.dead_letter([letter for letter in letters if not letter.entry.handle])
 
     def set_last_error(self, message: str | None) -> None:
         """Set the last error for statistics."""
@@ -233,12 +216,10 @@ class DurableLaneQueue:
         """
         if self._closed:
             return 0
-        self._busy_timeout = _BUSY_TIMEOUT_AT_CLOSE
         self.flush_writes()
         self._drain_fallback()
         self._closed = True
         self._claims.close()
-        self._notify()
         return self.fallback.close() + self._spool.unconfirmed(self.name)[PENDING]
 
     def drop_prefetched(self, user_id: str, reason: DropReason) -> int:
@@ -250,7 +231,7 @@ class DurableLaneQueue:
     def owned_or_ready(self, handles: Sequence[int]) -> Collection[int]:
         """Return those of the handles that no other process has claimed; all while the store cannot be read."""
         with contextlib.suppress(StoreError):
-            return self._store.owned_or_ready(self.name, handles, timeout=self._busy_timeout)
+            return self._store.owned_or_ready(self.name, handles, timeout=BUSY_TIMEOUT)
         return {*handles}
 
     def dead_letters(self) -> list[DeadLetter]:
@@ -258,8 +239,9 @@ class DurableLaneQueue:
         self.flush_writes()
         found = self.fallback.sendable.dead_letters()
         with contextlib.suppress(StoreError):
-            none: list[StoredDeadLetter] = []
-            stored = self._read(lambda: self._store.find(DeadLetterQuery(lane=self.name)), default=none)
+            stored = self._read(
+                lambda: self._store.find(DeadLetterQuery(lane=self.name)), default=list[StoredDeadLetter]()
+            )
             found = [*filter(None, map(decode_dead_letter, stored)), *found]
         return found
 
@@ -271,11 +253,7 @@ class DurableLaneQueue:
         """
         if not self._spool.maintained:  # entries that dead processes had claimed count as well
             self._spool.maintain()
-        try:
-            found = self._count_unresolved(last=None)
-        except StoreError:
-            found = 1
-        return found + self.fallback.pending + self._spool.unconfirmed(self.name)[PENDING]
+        return self._in_memory + self._count_unresolved(last=None)
 
     def snapshot(self, state: str) -> LaneStats:
         """Return the counters of all processes, with those in memory.
@@ -300,9 +278,7 @@ class DurableLaneQueue:
             claimed = (
                 self._find_claimed()
                 if self._claim_unknown
-                else self._store.claim(
-                    self.name, max_records=max_records, max_bytes=max_bytes, timeout=self._busy_timeout
-                )
+                else self._store.claim(self.name, max_records=max_records, max_bytes=max_bytes, timeout=BUSY_TIMEOUT)
             )
         except StoreError as error:
             self._claim_unknown |= isinstance(error, AnswerLost)
@@ -320,13 +296,20 @@ class DurableLaneQueue:
     def _find_claimed(self) -> Claimed:
         """Return what an earlier call has claimed whose answer was lost."""
         with self._transfer_lock:
-            self._outcomes.write(timeout=self._busy_timeout)  # otherwise their records would be found
+            self._outcomes.write(timeout=BUSY_TIMEOUT)  # otherwise their records would be found
             found = self._store.claimed(self.name)
             return replace(found, claims=[claim for claim in found.claims if not self._claims.holds(claim.handle)])
 
     def _check_epoch(self, epoch: int) -> None:
         """If the store was replaced, enqueue the entries again that were claimed in it."""
         self._spool.enqueue_again(self.name, self._claims.switch_epoch(epoch))
+
+    def _resolve(self, entries: Sequence[QueuedRecord], *outcomes: Outcome) -> None:
+        """End the claims of entries in the store, and write their outcomes."""
+        if entries:
+            self._claims.resolve(entries)
+            self._write(*outcomes)
+            self._notify_resolved(entries)
 
     def _write(self, *outcomes: Outcome) -> None:
         if not self._closed:
@@ -339,7 +322,7 @@ class DurableLaneQueue:
         with self._transfer_lock:
             try:
                 if not self._closed:
-                    self._outcomes.write(timeout=self._busy_timeout)
+                    self._outcomes.write(timeout=BUSY_TIMEOUT)
             except StoreError as error:
                 self._spool.retry_soon(error)
                 return not isinstance(error, StoreBusy)
@@ -349,37 +332,36 @@ class DurableLaneQueue:
         """Move entries and counts from the fallback buffer to the store. Return False if the store is busy."""
         with self._transfer_lock:
             try:
-                moved = self.fallback.drain_to(self._spool, self.name)
+                self.fallback.drain_to(self._spool, self.name)
             except StoreError as error:
                 self._spool.retry_soon(error)
-                if not self._can_defer(error):
+                if not self.can_defer(error):
                     self.fallback.release_deferred()
                 return not isinstance(error, StoreBusy)
-            if moved:
-                self._spool.logger.log(
-                    logging.INFO,
-                    f"{self.name}: the spool can be written again; {moved} records had to wait in memory",
-                    key=f"spool again:{self.name}",
-                )
         return True
-
-    def _can_defer(self, error: StoreError) -> bool:
-        """Return whether keyed entries should wait until the store can be used, because it may know their key."""
-        return not self._ending and not isinstance(error, (ForeignDatabase, UnencodableRecord))
 
     def _is_empty(self, last: list[int | None]) -> bool:
         """Return whether no entry is left up to the newest one, which is read once and kept in `last`."""
-        if self.fallback.pending:
+        if self._in_memory:
             return False
-        try:
-            if not last:
+        if not last:
+            with contextlib.suppress(StoreError):
                 last.append(self._read(self._store.last_handle, default=None))
-            return not self._count_unresolved(last[0])
-        except StoreError:
-            return False
+        return bool(last) and not self._count_unresolved(last[0])
+
+    @property
+    def _in_memory(self) -> int:
+        """The number of entries in memory. Those of a write that may be in the store are counted until that is known.
+
+        An entry moves from the fallback buffer to such a write, and on to the store, so they are counted in this order.
+        """
+        return self.fallback.pending + self._spool.unconfirmed(self.name)[PENDING]
 
     def _count_unresolved(self, last: int | None) -> int:
-        return self._read(lambda: self._store.count_unresolved(self.name, last=last), default=0)
+        """Return their number in the store, up to a hundred; 1 while it cannot be read."""
+        with contextlib.suppress(StoreError):
+            return self._read(lambda: self._store.count_unresolved(self.name, last=last), default=0)
+        return 1
 
     def _read(self, read: Callable[[], T], *, default: T) -> T:
         """Read from the store. Return the default if it cannot contain our records.
@@ -407,9 +389,6 @@ class DurableLaneQueue:
     def _notify_resolved(self, entries: Sequence[QueuedRecord]) -> None:
         if self.on_resolved is not None:
             self.on_resolved(entries)
-        self._notify()
-
-    def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
 

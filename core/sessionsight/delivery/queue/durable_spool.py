@@ -19,7 +19,7 @@ from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.codec import decode_entry
-from sessionsight.delivery.queue.durable import DurableLaneQueue
+from sessionsight.delivery.queue.durable import BUSY_TIMEOUT, DurableLaneQueue
 from sessionsight.delivery.queue.encoding import Write, decode_claims, encode_batches, encode_outcomes
 from sessionsight.delivery.stats import RecordStatus
 from sessionsight.delivery.stores.base import DeadLetter, DeadLetterQuery, Failure, LaneBatch, Store
@@ -36,8 +36,6 @@ from sessionsight.test_mode import test_mode
 
 __all__ = ["DurableSpool"]
 
-# Seconds for which calls that no request waits for may wait for other writers.
-_BUSY_TIMEOUT = 1.0
 # Seconds for which requests do not try to write after one of them has failed to.
 _COOL_DOWN = 1.0
 # Seconds between two maintenance runs: then records of other processes are noticed.
@@ -120,7 +118,7 @@ class DurableSpool:
         Raises:
             StoreError: The store still cannot be written.
         """
-        self._write(encode_batches([LaneBatch(lane, entries)], bypassed=True), timeout=_BUSY_TIMEOUT)
+        self._write(encode_batches([LaneBatch(lane, entries)], bypassed=True), timeout=BUSY_TIMEOUT)
 
     def import_fallback_counts(
         self, lane: str, delivered: int, dropped: Counter[DropReason], dead_letters: Sequence[DeadLetter]
@@ -131,7 +129,7 @@ class DurableSpool:
             StoreError: The store still cannot be written.
         """
         write, unencoded = encode_outcomes(lane, delivered, dropped, dead_letters)
-        self._write(write, timeout=_BUSY_TIMEOUT)
+        self._write(write, timeout=BUSY_TIMEOUT)
         if unencoded:
             self.logger.log(
                 logging.ERROR,
@@ -145,13 +143,13 @@ class DurableSpool:
             return
         batches = [LaneBatch(lane, [replace(entry, handle=0) for entry in entries])]
         try:
-            self._write(encode_batches(batches), timeout=_BUSY_TIMEOUT)
+            self._write(encode_batches(batches), timeout=BUSY_TIMEOUT)
         except StoreError as error:
             self._enqueue_in_fallback(batches, error)
 
     def unconfirmed(self, lane: str) -> Counter[str]:
         """Return what writes add to a lane's counters that may be in the store or not."""
-        return sum((write.lane_counts(lane) for write in self._unconfirmed), Counter[str]())
+        return sum((write.lane_counts(lane) for write in list(self._unconfirmed)), Counter[str]())
 
     def status(self, lane: str, random: bytes) -> RecordStatus:
         """Return what is known of a record, in memory and in the store."""
@@ -279,7 +277,8 @@ class DurableSpool:
         if isinstance(error, (StoreBusy, StoreUnavailable)) and not isinstance(error, UnencodableRecord):
             self._cool_down(error)
         for batch in batches:
-            self._lanes[batch.lane].enqueue_in_fallback(batch, error)
+            queue = self._lanes[batch.lane]
+            queue.fallback.put(batch, defer_keyed=queue.can_defer(error))
         self.maintain_soon(_RETRY_AFTER)
 
     def _cool_down(self, error: StoreError) -> None:
@@ -295,7 +294,7 @@ class DurableSpool:
             StoreError: That is still unknown.
         """
         for write in list(self._unconfirmed):
-            self._write_once(write, timeout=_BUSY_TIMEOUT)
+            self._write_once(write, timeout=BUSY_TIMEOUT)
             with contextlib.suppress(ValueError):  # another thread has repeated it as well
                 self._unconfirmed.remove(write)
 

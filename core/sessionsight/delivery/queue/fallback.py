@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 
 from sessionsight.clock import Clock
@@ -23,6 +24,7 @@ class FallbackBuffer:
     def __init__(self, options: DeliveryOptions, *, clock: Clock) -> None:
         self.sendable = MemoryQueue(options, clock=clock)
         self.deferred = MemoryQueue(options, clock=clock)
+        # Entries that were in the buffer since it was empty last, including those sent from here.
         self._moved = 0
 
     @property
@@ -46,11 +48,8 @@ class FallbackBuffer:
         """Return the counters of both queues."""
         return _as_counter(self.sendable.snapshot("")) + _as_counter(self.deferred.snapshot(""))
 
-    def drain_to(self, spool: SharedStore, lane: str) -> int:
-        """Move all entries and counts to the store. Those that it does not accept stay here.
-
-        Returns:
-            The number of entries that were in the buffer since this succeeded last, including those sent from here.
+    def drain_to(self, spool: SharedStore, lane: str) -> None:
+        """Move all entries and counts to the store, and log that. Those that it does not accept stay here.
 
         Raises:
             StoreError: The store still cannot be written.
@@ -75,8 +74,10 @@ class FallbackBuffer:
                     raise
                 delivered, _, dead_letters = counts
                 self._moved += delivered + len(dead_letters)
-        moved, self._moved = self._moved, 0
-        return moved
+        if self._moved:
+            message = f"{lane}: the spool can be written again; {self._moved} records had to wait in memory"
+            spool.logger.log(logging.INFO, message, key=f"spool again:{lane}")
+            self._moved = 0
 
     def release_deferred(self) -> None:
         """Make deferred entries sendable."""

@@ -17,6 +17,7 @@ from sessionsight.client import Client
 from sessionsight.delivery.stats import RecordStatus
 from sessionsight.delivery.stores.base import LaneBatch, Outcome
 from sessionsight.delivery.stores.errors import (
+    AnswerLost,
     CorruptStore,
     ForeignDatabase,
     StoreBusy,
@@ -361,6 +362,18 @@ def test_a_write_that_may_not_have_arrived_is_pending_until_it_does(spool: Flaky
         maintain(spool)
         assert not queue.claim(9, 10**9)
         assert queue.close() == 1
+
+
+def test_a_flush_waits_for_a_write_that_may_not_have_arrived(spool: FlakySpool) -> None:
+    queue = spool.lane(LANE)
+    with spool.flaky.failing("enqueue", error=AnswerLost):
+        enter(spool, [goal("g")])
+
+    assert not queue.join(time.monotonic() + SOON)
+    maintain(spool)
+    assert not queue.join(time.monotonic() + SOON)
+    queue.ack(claim(queue, 1))
+    assert queue.join(time.monotonic() + PATIENCE)
 
 
 def test_records_that_move_to_the_store_are_not_doubled_by_a_lost_answer(spool: FlakySpool) -> None:
