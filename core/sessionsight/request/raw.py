@@ -139,7 +139,8 @@ class EnvironSnapshot(Struct, frozen=True, gc=False):
 
     def __call__(self) -> RequestData:
         path = (self.script_name or "") + (self.path_info or "")
-        headers = zip(self.names.asgi.values(), (*self.headers, *self.extra), strict=True)
+        values = self.headers + self.extra if self.extra else self.headers
+        headers = zip(self.names.asgi.values(), values, strict=True)
         return RequestData(
             headers={name: value for name, value in headers if value is not None},
             scheme=self.scheme or "http",

@@ -41,8 +41,11 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # Only the end of a longer Cookie header is read. No server accepts that much by default.
 _MAX_COOKIE_HEADER = 1024 * 1024
 _MAX_PAGE_TEXT = 2048
-# Results that are kept of strings that many visitors have in common. Cookies and ids are personal, and not kept.
+# Results that are kept of strings that many requests have in common. A visitor sends the same cookies with each
+# request, and those of few visitors are kept, because they are personal; a longer header is read each time.
+_CACHED_VISITORS = 256
 _CACHED_TEXTS = 256
+_MAX_CACHED = 4096
 # Some proxies append the port: 192.0.2.1:50123, [2001:db8::1]:50123.
 _PORT = re.compile(r"^(?:\[(.*)\]|([0-9.]+))(?::[0-9]+)?$")
 
@@ -100,26 +103,52 @@ def resolve(
         trusted_proxies: The number of proxies in front of the app that append to `X-Forwarded-For`.
     """
     headers = data.headers
-    cookies = data.cookies or _own_cookies(headers.get("cookie") or "", anonymous_id_cookie)
-    refusal = cookies.get(OPTED_OUT_NAME)
-    if isinstance(refusal, str) and refusal:  # an object with `get`, such as a test's mock, may return anything
-        return Resolution(OPTED_OUT)
     invalid: list[str] = []
     anonymous_id = None
     if anonymous_id_header:
         name = anonymous_id_header.lower()
         anonymous_id = _valid(name, (headers.get(name) or "").strip(), valid_id, invalid)
-    if anonymous_id_cookie and anonymous_id is None:
-        anonymous_id = _valid(anonymous_id_cookie, cookies.get(anonymous_id_cookie), valid_id, invalid)
-    session_id = _valid("ss_sid", cookies.get("ss_sid"), valid_session_id, invalid)
-    visitor_id = _valid("ss_vid", cookies.get("ss_vid"), valid_session_id, invalid)
+    cookie_name = anonymous_id_cookie if anonymous_id is None else None
+    if data.cookies:
+        ids = _cookie_ids(data.cookies, cookie_name)
+    else:
+        raw = headers.get("cookie") or ""
+        read = _cookie_header_ids if len(raw) <= _MAX_CACHED else _cookie_header_ids.__wrapped__
+        ids = read(raw, cookie_name)
+    if ids is None:
+        return Resolution(OPTED_OUT)
+    sessionsight, cookie_id, invalid_cookies = ids
+    invalid += invalid_cookies
     context = TrackingContext(
-        sessionsight=SessionSightIds(session_id=session_id, visitor_id=visitor_id),
+        sessionsight=sessionsight,
         signal=_signal_ids(headers, invalid),
-        anonymous_id=anonymous_id,
+        anonymous_id=anonymous_id or cookie_id,
         page=_page(data, client_ip, trusted_proxies),
     )
     return Resolution(context, tuple(invalid))
+
+
+def _cookie_ids(
+    cookies: Mapping[str, object], anonymous_id_cookie: str | None
+) -> tuple[SessionSightIds, str | None, tuple[str, ...]] | None:
+    """Return the ids in cookies, and the names of those whose ids are invalid; None if the visitor has refused."""
+    refusal = cookies.get(OPTED_OUT_NAME)
+    if isinstance(refusal, str) and refusal:  # an object with `get`, such as a test's mock, may return anything
+        return None
+    invalid: list[str] = []
+    anonymous_id = None
+    if anonymous_id_cookie:
+        anonymous_id = _valid(anonymous_id_cookie, cookies.get(anonymous_id_cookie), valid_id, invalid)
+    session_id = _valid("ss_sid", cookies.get("ss_sid"), valid_session_id, invalid)
+    visitor_id = _valid("ss_vid", cookies.get("ss_vid"), valid_session_id, invalid)
+    return SessionSightIds(session_id=session_id, visitor_id=visitor_id), anonymous_id, tuple(invalid)
+
+
+@lru_cache(maxsize=_CACHED_VISITORS)
+def _cookie_header_ids(
+    header: str, anonymous_id_cookie: str | None
+) -> tuple[SessionSightIds, str | None, tuple[str, ...]] | None:
+    return _cookie_ids(_own_cookies(header, anonymous_id_cookie), anonymous_id_cookie)
 
 
 def _own_cookies(header: str, anonymous_id_cookie: str | None) -> dict[str, str]:
@@ -138,14 +167,23 @@ def _own_cookie_pattern(anonymous_id_cookie: str | None) -> re.Pattern[str]:
 
 def _signal_ids(headers: Mapping[str, str], invalid: list[str]) -> SignalIds:
     get = headers.get
-    session, window, distinct = get("x-signal-session-id"), get("x-signal-window-id"), get("x-signal-distinct-id")
-    if not (session or window or distinct):
+    raw = (get("x-signal-session-id", ""), get("x-signal-window-id", ""), get("x-signal-distinct-id", ""))
+    if not any(raw):
         return NO_SIGNAL
-    return SignalIds(
-        session_id=_valid("x-signal-session-id", session and session.strip(), valid_id, invalid),
-        window_id=_valid("x-signal-window-id", window and window.strip(), valid_id, invalid),
-        distinct_id=_valid("x-signal-distinct-id", distinct and distinct.strip(), valid_id, invalid),
-    )
+    read = _signal_header_ids if sum(map(len, raw)) <= _MAX_CACHED else _signal_header_ids.__wrapped__
+    ids, names = read(*raw)
+    invalid += names
+    return ids
+
+
+@lru_cache(maxsize=_CACHED_VISITORS)
+def _signal_header_ids(session: str, window: str, distinct: str) -> tuple[SignalIds, tuple[str, ...]]:
+    """Return the ids in Signal's headers, and the names of those headers whose ids are invalid."""
+    invalid: list[str] = []
+    session_id = _valid("x-signal-session-id", session.strip(), valid_id, invalid)
+    window_id = _valid("x-signal-window-id", window.strip(), valid_id, invalid)
+    distinct_id = _valid("x-signal-distinct-id", distinct.strip(), valid_id, invalid)
+    return SignalIds(session_id=session_id, window_id=window_id, distinct_id=distinct_id), tuple(invalid)
 
 
 def _valid(name: str, raw: object, is_valid: Callable[[str], bool], invalid: list[str]) -> str | None:
@@ -174,7 +212,7 @@ def _page(data: RequestData, client_ip: ClientIP, trusted_proxies: int) -> Page:
     if origin and data.path:
         url = _text(f"{origin}{data.path}?{utm}" if utm else f"{origin}{data.path}")
     referrer, referrer_domain = _referrer(get("referer", "")[:_MAX_PAGE_TEXT])
-    read = _utm_values if len(utm) <= _MAX_PAGE_TEXT else _utm_values.__wrapped__
+    read = _utm_values if len(utm) <= _MAX_CACHED else _utm_values.__wrapped__
     utm_source, utm_medium, utm_campaign, utm_term, utm_content = read(utm)
     return Page(
         url=url,

@@ -364,19 +364,29 @@ def test_a_signal_id_stays_with_its_header() -> None:
             }
 
 
-def test_long_texts_are_not_kept() -> None:
-    query = f"utm_source=news&utm_term={'x' * 3000}"
+def test_long_headers_are_not_kept() -> None:
+    cookies = resolve_module._cookie_header_ids, request(f"ss_sid=session-1; other={'x' * 5000}")
+    signal = resolve_module._signal_header_ids, request(headers={"x_signal_session_id": f"one{' ' * 5000}"})
+    for read, data in (cookies, signal):
+        read.cache_clear()
+        assert resolve(data).context.session_id in {"session-1", "one"}
+        assert resolve(request("ss_sid=session-2", headers={"x_signal_window_id": "two"})).invalid == ()
+        assert read.cache_info().currsize == 1
+
+
+def test_long_campaigns_are_not_kept() -> None:
     resolve_module._utm_values.cache_clear()
 
-    page = resolve(request(path="/", query=query, headers={"host": "shop.example"})).context.page
+    page = resolve(request(path="/", query=f"utm_source=news&utm_term={'x' * 5000}")).context.page
 
     assert (page.utm_source, page.utm_term) == ("news", "x" * 2048)
     assert resolve_module._utm_values.cache_info().currsize == 0
 
 
-def test_few_texts_are_kept() -> None:
+def test_the_strings_of_few_visitors_are_kept() -> None:
     for number in range(1000):
-        data = request(query=f"utm_source={number}", headers={"host": f"h{number}"})
-        assert resolve(data).context.page.utm_source == f"{number}"
-    for read in (resolve_module._utm_values, resolve_module._origin):
-        assert read.cache_info().currsize <= 256
+        headers = {"x_signal_session_id": f"{number}", "host": f"h{number}"}
+        data = request(f"ss_sid=session-{number}", query=f"utm_source={number}", headers=headers)
+        assert resolve(data).context.sessionsight.session_id == f"session-{number}"
+    for read in ("_cookie_header_ids", "_signal_header_ids", "_origin", "_utm_values"):
+        assert getattr(resolve_module, read).cache_info().currsize <= 256
