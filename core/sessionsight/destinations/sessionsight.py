@@ -27,7 +27,6 @@ from sessionsight.destinations.base import (
     encode_body,
 )
 from sessionsight.destinations.options import check_header_secret, header_secret
-from sessionsight.destinations.pii_filter import filter_metadata
 from sessionsight.destinations.property_limits import truncate_utf16
 from sessionsight.errors import ConfigurationError
 from sessionsight.javascript import is_blank, to_string
@@ -152,6 +151,8 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
         """Return the metadata to send, and the names of removed entries with the reasons."""
         if goal.properties == b"{}":
             return {}, {}
+        from sessionsight.destinations.pii_filter import filter_metadata  # its patterns take long to compile
+
         # Filtered before it is truncated: a truncated private key would not be recognised.
         kept, dropped = filter_metadata(decode(goal.properties))
         if self.metadata_over_limit == "truncate":
