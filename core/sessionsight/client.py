@@ -79,7 +79,8 @@ class Client(DeliveryControl):
         self.destination_names = self._configured | {name for name, kind in BY_NAME.items() if kind not in kinds}
         self._submit_blocks = settings.flush == "inline" or settings.durable
         self.inline = settings.flush == "inline"
-        self.needs_start = settings.durable
+        self._delivers = settings.delivery == "background"
+        self.needs_start = settings.durable and self._delivers
         """True until this process has served a request, after which it delivers records that other processes left."""
         self.pageviews = settings.pageviews is not False
         """True if adapters must report the start of a response."""
@@ -97,7 +98,7 @@ class Client(DeliveryControl):
                 "no destination is configured: analytics are captured and sent nowhere; "
                 "`sessionsight check` shows what is missing",
             )
-        if self._destinations and not threads.available():
+        if self._destinations and self._delivers and not threads.available():
             self._engine.logger.log(
                 logging.WARNING,
                 "uWSGI does not run threads, so each request delivers its records at its end and occupies its worker "
@@ -256,7 +257,7 @@ class Client(DeliveryControl):
             self._engine = engine = self._engines_by_pid.setdefault(pid, fresh)
             if engine is fresh:
                 finalize(self, engine.retire).atexit = False
-            self.needs_start = settings.durable
+            self.needs_start = settings.durable and self._delivers
         return engine
 
     def _unknown_type(self, kind: type) -> None:

@@ -106,6 +106,8 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ConfigurationError(f"destinations: two are named {twice!r}; each lane needs a name of its own")
+        if self.delivery == "relay" and not self.disabled:
+            self._check_relay()
 
     @property
     def durable(self) -> bool:
@@ -137,6 +139,18 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
             raise ConfigurationError(f"{name} must be {expected}, not {described}")
         if callable(value):
             check_sync(value, name)
+
+    def _check_relay(self) -> None:
+        if not self.durable:
+            raise ConfigurationError(
+                'delivery="relay" needs a durable spool, from which `sessionsight relay` delivers: set spool, such as '
+                "sqlite:////var/lib/shop/analytics.db"
+            )
+        if self.flush == "inline":
+            raise ConfigurationError(
+                'flush="inline" delivers within the request, which delivery="relay" leaves to another process: remove '
+                "one of them"
+            )
 
     @classmethod
     def from_mapping(

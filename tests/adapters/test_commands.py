@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from django.test import override_settings
 from sessionsight import Client, Settings
 from sessionsight_django import clients
 from sessionsight_flask import SessionSight
-from tests.support.server import Server, free_port, reply
+from tests.support.server import PATIENCE, Server, free_port, reply
 
 ANALYTICS = "sessionsight_django.AnalyticsMiddleware"
 
@@ -142,3 +145,34 @@ def test_djangos_own_settings_are_checked_as_well() -> None:
     clients._clients.clear()
     [finding] = [one for one in json.loads(output.getvalue())["findings"] if one["subject"] == "MIDDLEWARE"]
     assert finding["message"] == "lacks sessionsight_django.AnalyticsMiddleware: requests have no analytics"
+
+
+def test_a_relay_delivers_what_the_app_has_written(run: Run, server: Server, tmp_path: Path) -> None:
+    options = {**to(server), "delivery": "relay", "spool": f"sqlite:///{tmp_path}/spool.db"}
+    client = Client(Settings.from_mapping(options, environ={}))
+    client.analytics.capture("seen", user_id="user_1")
+    assert (client.shutdown(), server.requests) == (True, [])
+
+    code, output = run(options, "relay", "--once")
+
+    assert (code, output.splitlines()[-1].split(" (")[0]) == (0, "signal: 0 ready, 0 in flight, 1 delivered")
+    assert len(server.requests) == 1
+
+
+def test_manage_py_prints_as_it_goes(server: Server, tmp_path: Path) -> None:
+    options = {**to(server), "delivery": "relay", "spool": f"sqlite:///{tmp_path}/spool.db"}
+    (tmp_path / "relay_settings.py").write_text(
+        f"INSTALLED_APPS = ['sessionsight_django']\nSECRET_KEY = 'x'\nSESSIONSIGHT = {options!r}\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "django", "sessionsight", "relay"],
+        cwd=tmp_path,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "relay_settings"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"delivering signal from sqlite:///{tmp_path}/spool.db\n"
+        process.terminate()
+        assert process.stdout.read().startswith("stopping")
+        assert process.wait(PATIENCE) == 0

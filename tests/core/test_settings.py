@@ -48,6 +48,7 @@ CHOICES = {
     "spool": "'memory', 'sqlite:",
     "spool_synchronous": "'normal', 'full'",
     "flush": "'background', 'inline'",
+    "delivery": "'background', 'relay'",
     "user": "'loaded', 'always' or a function",
     "client_ip": "'off', 'truncated', 'full'",
     "consent": "'all', 'gpc', 'gpc\\+dnt' or a function",

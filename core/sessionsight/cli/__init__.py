@@ -23,6 +23,7 @@ COMMANDS = {
     "check": LazyCommand("sessionsight.cli.check", "Check the configuration and whether the vendors respond."),
     "test-event": LazyCommand("sessionsight.cli.test_event", "Send one marked event to each vendor."),
     "stats": LazyCommand("sessionsight.cli.process_stats", "Print the ledger of this process."),
+    "relay": LazyCommand("sessionsight.cli.relay", "Deliver what other processes have left in a durable spool."),
     "spool": LazyCommand("sessionsight.cli.spool", "Show the ledger of a durable spool."),
     "dead-letters": LazyCommand("sessionsight.cli.dead_letters", "Manage records that could not be delivered."),
     "erase": LazyCommand("sessionsight.cli.erase", "Delete a user at the vendors and from the queues."),

@@ -34,7 +34,7 @@ class DeliveryControl:
         def _log(self, level: int, message: str, *, key: str | None = None) -> None: ...
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything is delivered.
+        """Wait until everything is delivered; with `delivery="relay"`, until everything is in the durable spool.
 
         Args:
             timeout: Maximum number of seconds to wait; by default the `flush_timeout` setting.

@@ -22,6 +22,8 @@ T = TypeVar("T")
 _NEVER = float("inf")
 # Seconds between checks for remaining records once the client is retired.
 _RETIRED_INTERVAL = 1.0
+# Seconds that the thread may take to store the outcome of a last call.
+_JOIN_TIMEOUT = 2.0
 
 
 class DispatchThread:
@@ -32,6 +34,7 @@ class DispatchThread:
         log_error: Called with exceptions raised on the thread, which continues.
         linger: Seconds that the thread waits for more batches.
         blocking: `process` does I/O.
+        delivers: False if the lanes send nothing and only write to their store what is in memory.
         tick: Called on the thread when `call_later` has scheduled it; returns the seconds until the next call, or
             None.
     """
@@ -43,6 +46,7 @@ class DispatchThread:
         *,
         linger: float,
         blocking: bool = False,
+        delivers: bool = True,
         tick: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.queue = SubmitQueue(process, self.wake, blocking=blocking)
@@ -51,6 +55,7 @@ class DispatchThread:
         """Set before the thread is started."""
         self._log_error = log_error
         self._linger = linger
+        self._delivers = delivers
         self._tick = tick
         self._tick_at = _NEVER
         self._drain_at = _NEVER
@@ -62,6 +67,7 @@ class DispatchThread:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._stopped = False
+        self._finishing = False
         self._on_retired: Callable[[], object] | None = None
 
     @property
@@ -77,7 +83,9 @@ class DispatchThread:
         return started
 
     def call(self, lane: Lane) -> bool:
-        """Run a lane as soon as possible. Return False when no thread can be started."""
+        """Run a lane as soon as possible, if it has anything to do. Return False when no thread can be started."""
+        if not (self._delivers or lane.pending):
+            return True
         if not lane.called:
             lane.called = True
             self._called.append(lane)
@@ -119,6 +127,8 @@ class DispatchThread:
     def send_inline(self, deadline: float) -> None:
         """Send what is ready on this thread, because this process cannot run background threads."""
         for lane, lane_deadline in self._split(deadline):
+            if not (self._delivers or lane.pending):
+                continue
             lane.begin_flush()
             try:
                 lane.run_inline(lane_deadline, self._event.wait, wait_for_retries=False)
@@ -130,6 +140,17 @@ class DispatchThread:
         for left, lane in zip(range(len(self.lanes), 0, -1), self.lanes, strict=True):
             now = time.monotonic()
             yield lane, now + (deadline - now) / left
+
+    def finish_in_flight(self, deadline: float) -> None:
+        """Start no more calls, and end the thread when those in flight are completed, or at the deadline."""
+        for lane in self.lanes:
+            lane.begin_shutdown(time.monotonic())
+        self._finishing = True
+        if (thread := self._thread) is not None:
+            self._event.set()
+            thread.join(max(deadline - time.monotonic(), 0.0))
+            self.stop()
+            thread.join(_JOIN_TIMEOUT)
 
     def stop(self) -> None:
         """End the thread, without waiting for it. From now on, each batch is processed when it is submitted."""
@@ -167,7 +188,8 @@ class DispatchThread:
                 self._thread = threading.Thread(target=self._run, name="sessionsight-dispatcher", daemon=True)
                 try:
                     self._event.reset()
-                    self.pool.start()
+                    if self._delivers:
+                        self.pool.start()
                     threads.start_in_empty_context(self._thread)
                 except RuntimeError:  # the interpreter is shutting down
                     self._thread = None
@@ -182,6 +204,8 @@ class DispatchThread:
                     break
                 # Other processes that share a durable spool may deliver the rest, and nothing reports that here.
                 wake_at = min(wake_at, time.monotonic() + _RETIRED_INTERVAL)
+            if self._finishing and not any(lane.in_flight for lane in self.lanes):
+                break
             self.queue.polled = self._drain_at < _NEVER
             # A batch may have arrived before the flag was set, so nobody has woken this thread.
             missed = not self.queue.polled and len(self.queue) > 0

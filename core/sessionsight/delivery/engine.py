@@ -89,7 +89,12 @@ class Engine:
         # Records that are not in a durable spool yet are lost with the process, so they do not linger.
         linger = 0.0 if durable else min(options.linger, _MAX_LINGER)
         self._thread = DispatchThread(
-            self._process_batches, self._log_internal_error, linger=linger, blocking=durable, tick=self._tick
+            self._process_batches,
+            self._log_internal_error,
+            linger=linger,
+            blocking=durable,
+            delivers=options.delivery == "background" or not durable,  # the spool of some forks is in memory
+            tick=self._tick,
         )
         self._submit_queue = self._thread.queue
         self._lanes = {

@@ -167,6 +167,11 @@ class Lane:
         """The number of this process's entries that are not resolved."""
         return self._queue.pending
 
+    @property
+    def in_flight(self) -> int:
+        """The number of this process's records in flight."""
+        return sum(len(job.entries) for job, _ in [*self._dispatcher._in_flight.values()])
+
     def begin_flush(self) -> None:
         """Send without lingering, until `end_flush` has been called as often."""
         with self._lock:

@@ -33,6 +33,9 @@ OnError = Callable[[DeliveryProblem], None]
 class DeliveryOptions(Struct, frozen=True, kw_only=True):
     """Options of queues, batches, timeouts and retries. Times are in seconds, sizes in bytes."""
 
+    delivery: Literal["background", "relay"] = "background"
+    """Where records are delivered: by threads of this process, or by `sessionsight relay`, so that this process only
+    writes them to its durable spool."""
     queue_records: int = 100_000
     """Maximum number of records in a lane's memory queue. A full queue drops events before goals, the oldest first."""
     queue_bytes: int = 64 * 1024 * 1024

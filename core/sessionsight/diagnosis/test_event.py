@@ -57,7 +57,8 @@ def _without_spool(client: Client) -> Iterator[Client]:
     if not client.settings.durable:
         yield client
         return
-    direct = Client(replace(client.settings, spool="memory"), make_transport=client._make_transport)
+    settings = replace(client.settings, spool="memory", delivery="background")
+    direct = Client(settings, make_transport=client._make_transport)
     try:
         yield direct
     finally:

@@ -67,7 +67,9 @@ class InspectorRedirect:
         if not settings.destinations:
             destinations = [vendor(**options) for vendor, options in self._options.items()]
         # The server is on this machine, and a test waits for it. Records of tests do not belong in a durable spool.
-        settings = replace(settings, linger=0, proxy=None, ca_bundle=None, trust_env=False, spool="memory")
+        settings = replace(
+            settings, linger=0, proxy=None, ca_bundle=None, trust_env=False, spool="memory", delivery="background"
+        )
         return Engine(destinations, settings, ThrottledLogger(), spool=settings.spool)
 
     def _redirected(self, destination: Destination) -> Destination | None:

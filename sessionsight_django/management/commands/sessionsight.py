@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from argparse import REMAINDER
 from contextlib import redirect_stdout
-from typing import Any
+from typing import Any, TextIO, cast
 
 import click
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -21,7 +20,7 @@ __all__ = ["Command"]
 class Command(BaseCommand):
     """Diagnoses the analytics of this project."""
 
-    help = "Diagnose the analytics of this project: check, test-event, stats, spool, dead-letters, erase."
+    help = "Diagnose the analytics of this project: check, test-event, stats, relay, spool, dead-letters, erase."
     # Django's own checks may need a database, which these commands do not.
     requires_system_checks: list[str] = []  # noqa: RUF012  # as in Django's own commands
 
@@ -31,16 +30,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, arguments: list[str], **options: Any) -> None:
         """Run a command."""
-        output = io.StringIO()
+        self.stdout.ending = ""  # click writes whole lines
         color = not options["no_color"] and (options["force_color"] or self.stdout.isatty())
         try:
-            with redirect_stdout(output):
+            with redirect_stdout(cast("TextIO", self.stdout)):
                 group = AdapterGroup(target=_target, help=self.help)
                 code = group.main(arguments, prog_name="manage.py sessionsight", standalone_mode=False, color=color)
         except click.ClickException as error:
             raise CommandError(error.format_message(), returncode=error.exit_code) from None
-        finally:
-            self.stdout.write(output.getvalue(), ending="")
         if code:
             raise CommandError("there are errors", returncode=code)
 

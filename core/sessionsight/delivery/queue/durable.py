@@ -76,6 +76,10 @@ class DurableLaneQueue:
         self._draining = False
         self._closed = False
 
+    def add_evicted(self, number: int) -> None:
+        """Count entries that the store has evicted. The next `pop_evicted_count` returns their number."""
+        self.evicted += number
+
     def maintain(self) -> float:
         """Let the spool maintain all lanes, if that is due."""
         if self._closed:

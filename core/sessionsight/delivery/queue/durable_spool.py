@@ -62,6 +62,7 @@ class DurableSpool:
     """
 
     durable = True
+    queue_class: type[DurableLaneQueue] = DurableLaneQueue
 
     def __init__(self, store: Store, options: DeliveryOptions, logger: ThrottledLogger, *, clock: Clock = time) -> None:
         self.store = store
@@ -93,7 +94,7 @@ class DurableSpool:
         """Return the queue of a lane."""
         queue = self._lanes.get(lane)
         if queue is None:
-            queue = self._lanes[lane] = DurableLaneQueue(lane, self)
+            queue = self._lanes[lane] = self.queue_class(lane, self)
         return queue
 
     # --- records ---------------------------------------------------------------------------------
@@ -262,7 +263,7 @@ class DurableSpool:
                 self.lane(lane).ready_hint.add(number, size)
         for lane, number in enqueued.evicted.items():
             if lane in self._lanes:
-                self._lanes[lane].evicted += number
+                self._lanes[lane].add_evicted(number)
         return _Handles(write.randoms, enqueued.handles)
 
     def _enqueue_in_fallback(self, batches: Sequence[LaneBatch], error: StoreError) -> None:

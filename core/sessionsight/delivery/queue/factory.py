@@ -47,6 +47,7 @@ def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger, *,
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise ConfigurationError(f"spool: a file needs SQLite 3.24; this Python has {sqlite3.sqlite_version}")
     from sessionsight.delivery.queue.durable_spool import DurableSpool
+    from sessionsight.delivery.queue.enqueue_only import EnqueueOnlySpool
     from sessionsight.delivery.stores.sqlite import fork
     from sessionsight.delivery.stores.sqlite.store import SqliteStore
 
@@ -58,7 +59,8 @@ def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger, *,
             "record is captured, or with os.fork()",
         )
         return MemorySpool(options, clock=clock)
-    return DurableSpool(SqliteStore(path, options, logger, clock=clock), options, logger, clock=clock)
+    kind = EnqueueOnlySpool if options.delivery == "relay" else DurableSpool
+    return kind(SqliteStore(path, options, logger, clock=clock), options, logger, clock=clock)
 
 
 def is_durable(spool: str) -> bool:
