@@ -220,6 +220,8 @@ class QueuedRecord(Struct, frozen=True, gc=False):
     """When it was submitted, in Unix seconds; its age counts from here."""
     handle: int = 0
     """Its row in a durable store; 0 for a record that is not in one."""
+    memory: int = 0
+    """The estimated bytes of memory that it takes; 0 for a record that is in a durable store."""
 
     @property
     def user_id(self) -> str | None:

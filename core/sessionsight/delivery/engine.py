@@ -26,6 +26,7 @@ from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Spool
 from sessionsight.delivery.queue.factory import is_durable, open_spool
+from sessionsight.delivery.queue.priority import estimate_memory
 from sessionsight.delivery.stats import LaneStats, RecordStatus
 from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
 from sessionsight.delivery.transport import Transport
@@ -35,7 +36,7 @@ from sessionsight.destinations.base import Destination
 from sessionsight.destinations.console import Console
 from sessionsight.event_loop import on_event_loop
 from sessionsight.log import ThrottledLogger
-from sessionsight.request.context import TrackingContext
+from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 
 __all__ = ["Engine", "MakeTransport"]
 
@@ -300,7 +301,11 @@ class Engine:
                 distinct_id = context.signal.distinct_id
                 if distinct_id is not None and context.user_id is not None and distinct_id != context.user_id:
                     self.increment("mismatched")
-                entries.setdefault(drop, []).extend([QueuedRecord(record, context, now) for record in batch.records])
+                some = entries.setdefault(drop, [])
+                own = context  # counted with the first record
+                for record in batch.records:
+                    some.append(QueuedRecord(record, context, now, memory=estimate_memory(record, own)))
+                    own = EMPTY_CONTEXT
             except Exception as error:
                 batches.remove(batch)
                 self._log_internal_error(error, [batch])

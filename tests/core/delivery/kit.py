@@ -14,6 +14,7 @@ from sessionsight.delivery.engine import Engine
 from sessionsight.delivery.httpx_transport import HttpxTransport
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.memory import MemoryQueue
+from sessionsight.delivery.queue.priority import estimate_memory
 from sessionsight.delivery.stats import LaneStats
 from sessionsight.delivery.stores.base import DeadLetter
 from sessionsight.delivery.transport import Transport
@@ -33,15 +34,20 @@ from tests.support.server import PATIENCE
 USER = TrackingContext(user_id="user_1")
 
 
+def queued(record: Record, since: float | None = None, context: TrackingContext = USER) -> QueuedRecord:
+    memory = estimate_memory(record, context)
+    return QueuedRecord(record, context, time.time() if since is None else since, memory=memory)
+
+
 def event(name: str = "seen", *, size: int = 0, key: str | None = None, since: float | None = None) -> QueuedRecord:
     properties = json.dumps({"x": "y" * size}).encode() if size else b"{}"
     record = EventRecord(random=os.urandom(10), time=time.time(), name=name, key=key, properties=properties)
-    return QueuedRecord(record, USER, time.time() if since is None else since)
+    return queued(record, since)
 
 
 def goal(name: str = "signups", *, key: str | None = None, since: float | None = None) -> QueuedRecord:
     record = Goal(random=os.urandom(10), time=time.time(), goal_id=name, direction="increment", key=key)
-    return QueuedRecord(record, USER, time.time() if since is None else since)
+    return queued(record, since)
 
 
 class Vendor:

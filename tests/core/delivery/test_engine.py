@@ -12,7 +12,7 @@ from sessionsight import Client, Settings, TrackingContext
 from sessionsight.capture.interfaces import Batch
 from sessionsight.capture.records import DropReason, Record
 from sessionsight.destinations.base import Limits
-from sessionsight.request.context import EMPTY_CONTEXT
+from sessionsight.request.context import EMPTY_CONTEXT, Page
 from tests.core.box import Box, BoxDestination, Recorder
 from tests.core.delivery.kit import event
 from tests.support.server import until
@@ -122,6 +122,17 @@ def test_a_batch_whose_context_fails_does_not_affect_others(
 
     assert (engine.counts()["rejected"], engine.stats()["box"].captured) == (3, 1)
     assert "internal error, ZeroDivisionError: division by zero; 1 records are lost" in caplog.text
+
+
+def test_the_memory_of_a_context_counts_with_the_first_of_its_records(make: MakeClient) -> None:
+    context = TrackingContext(user_id="user_1", page=Page(url="https://shop.example.com/" + "x" * 50_000))
+    batch = Batch([event(name).record for name in "abc"], context)
+
+    (entries,) = make().client._engine._resolve_contexts([batch]).values()
+
+    first, *others = [entry.memory for entry in entries]
+    assert first > 50_000
+    assert 0 < max(others) < 1_000
 
 
 def test_a_burst_of_20000_records_into_the_default_queue_loses_none(make: MakeClient) -> None:

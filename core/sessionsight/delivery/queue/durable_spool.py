@@ -21,6 +21,7 @@ from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.codec import decode_entry
 from sessionsight.delivery.queue.durable import BUSY_TIMEOUT, DurableLaneQueue
 from sessionsight.delivery.queue.encoding import Write, decode_claims, encode_batches, encode_outcomes
+from sessionsight.delivery.queue.priority import estimate_memory
 from sessionsight.delivery.stats import RecordStatus
 from sessionsight.delivery.stores.base import DeadLetter, DeadLetterQuery, Failure, LaneBatch, Store
 from sessionsight.delivery.stores.errors import (
@@ -142,7 +143,8 @@ class DurableSpool:
         """Add records of a replaced store to the current one, or in memory if that fails."""
         if not entries:
             return
-        batches = [LaneBatch(lane, [replace(entry, handle=0) for entry in entries])]
+        moved = [replace(one, handle=0, memory=estimate_memory(one.record, one.context)) for one in entries]
+        batches = [LaneBatch(lane, moved)]
         try:
             self._write(encode_batches(batches), timeout=BUSY_TIMEOUT)
         except StoreError as error:

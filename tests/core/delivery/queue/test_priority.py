@@ -11,7 +11,7 @@ from sessionsight.capture.records import Goal, QueuedRecord
 from sessionsight.delivery.queue.priority import PriorityDeque
 from sessionsight.delivery.stores.base import record_size
 from sessionsight.request.context import Page, TrackingContext
-from tests.core.delivery.kit import USER, event, goal, labels
+from tests.core.delivery.kit import USER, event, goal, labels, queued
 
 
 def queue(records: int = 100, size: int = 10**9) -> PriorityDeque:
@@ -71,7 +71,7 @@ def visited(number: int, *, text: int = 0) -> QueuedRecord:
     """Return a record with its own context."""
     page = Page(url=f"https://shop.example.com/{number}/{'x' * text}", user_agent="Mozilla/5.0 " + "y" * text)
     record = event(str(number)).record
-    return QueuedRecord(record, TrackingContext(user_id=f"user_{number}", page=page), 0.0)
+    return queued(record, 0.0, TrackingContext(user_id=f"user_{number}", page=page))
 
 
 def test_the_text_of_a_context_counts_until_its_record_is_claimed() -> None:
@@ -83,15 +83,6 @@ def test_the_text_of_a_context_counts_until_its_record_is_claimed() -> None:
 
     long.done(long.claim(1, 10**9))
     assert long.memory == 0
-
-
-def test_a_shared_context_counts_once() -> None:
-    alone, together = queue(), queue()
-    entry = visited(1, text=50_000)
-    alone.put([entry])
-    together.put([entry] * 20)
-
-    assert together.memory < alone.memory + 20_000
 
 
 def test_the_estimated_memory_is_close_to_what_python_allocates() -> None:
@@ -110,7 +101,8 @@ def test_the_estimated_memory_is_close_to_what_python_allocates() -> None:
 
 
 def test_a_context_with_arbitrary_values_counts() -> None:
-    odd = QueuedRecord(event("a").record, replace(USER, user_id=object()), 0.0)
+    odd = queued(event("a").record, context=replace(USER, user_id=object()))
+    assert odd.memory > event("a").memory
     full = queue()
     full.put([odd])
 
@@ -147,30 +139,21 @@ class QueueMachine(RuleBasedStateMachine):
     def begin(self, records: int, events_worth: int) -> None:
         self.max_records, self.max_bytes = records, events_worth * 600
         self.queue = queue(records, self.max_bytes)
-        self.scale = queue(10**6)
         self.model: list[QueuedRecord] = []
         self.claimed: list[QueuedRecord] = []
         self.number = 0
-        self.sizes: dict[str, int] = {}
-
-    def memory_of(self, entry: QueuedRecord) -> int:
-        return self.sizes[entry.record.label]
 
     @rule(kinds=st.lists(st.tuples(st.booleans(), st.integers(0, 300)), max_size=6))
     def put(self, kinds: list[tuple[bool, int]]) -> None:
         entries: list[QueuedRecord] = []
-        scale = self.scale
         for is_goal, size in kinds:
             self.number += 1
-            before = scale.memory
             entries.append(goal(str(self.number)) if is_goal else event(str(self.number), size=size))
-            scale.put([entries[-1]])
-            self.sizes[str(self.number)] = scale.memory - before
         self.model += entries
         lost = []
         while self.model and (
             len(self.model) + len(self.claimed) > self.max_records
-            or sum(map(self.memory_of, self.model)) > self.max_bytes
+            or sum(entry.memory for entry in self.model) > self.max_bytes
         ):
             events = [entry for entry in self.model if not isinstance(entry.record, Goal)]
             lost.append((events or self.model)[0])
@@ -203,7 +186,7 @@ class QueueMachine(RuleBasedStateMachine):
     def counts_are_right(self) -> None:
         assert self.queue.ready == len(self.model)
         assert self.queue.ready_bytes == sum(map(record_size, self.model))
-        assert self.queue.memory == sum(map(self.memory_of, self.model))
+        assert self.queue.memory == sum(entry.memory for entry in self.model)
         assert self.queue.pending == len(self.model) + len(self.claimed)
 
 
