@@ -14,7 +14,7 @@ from msgspec.structs import fields
 from sessionsight.callbacks import check_sync
 from sessionsight.capture.encoding import MAX_BYTES
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.factory import is_durable, url_error
+from sessionsight.delivery.queue.factory import is_durable, spool_name, url_error
 from sessionsight.destinations.base import Destination
 from sessionsight.environment import (
     DESTINATION_METHODS,
@@ -55,8 +55,9 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
     """Raise exceptions for wrong calls instead of logging them. The adapters enable it in the framework's debug
     mode."""
     spool: str = "memory"
-    """Store for records that wait for delivery: `"memory"`, or a SQLite file that outlives the process and is shared by
-    all processes of a host, `"sqlite:///relative/path"` or `"sqlite:////absolute/path"`."""
+    """Store for records that wait for delivery: `"memory"`; or a SQLite file that outlives the process and is shared by
+    all processes of a host, `"sqlite:///relative/path"` or `"sqlite:////absolute/path"`; or Redis, shared by all hosts,
+    `"redis://host:6379/0?namespace=shop"` or `"rediss://..."`, which needs the extra `redis`."""
     flush: Literal["background", "inline"] = "background"
     """`"inline"` delivers before the response is complete, for hosts that freeze processes between requests."""
     user: Literal["loaded", "always"] | Callable[[Any], object] = "loaded"
@@ -120,9 +121,9 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
         return _zone(self.time_zone) if isinstance(self.time_zone, str) else self.time_zone
 
     def __repr__(self) -> str:
-        """Show options that differ from the defaults, except the proxy, whose URL may contain a password."""
+        """Show options that differ from the defaults, without the passwords of URLs."""
         given = (
-            f"{field.name}={'***' if field.name == 'proxy' else repr(value)}"
+            f"{field.name}={'***' if field.name == 'proxy' else repr(_without_password(field.name, value))}"
             for field in fields(self)
             if (value := getattr(self, field.name)) != field.default
         )
@@ -217,6 +218,10 @@ _FUNCTIONS = frozenset({"choose_destinations", "should_capture", "is_bot", "befo
 # The characters of a header's or a cookie's name: RFC 9110, section 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TOKENS = frozenset({"anonymous_id_cookie", "anonymous_id_header"})
+
+
+def _without_password(name: str, value: Any) -> Any:
+    return spool_name(value) if name == "spool" else value
 
 
 def _validate(name: str, hint: Any, value: Any) -> str | None:

@@ -265,6 +265,8 @@ def test_a_check_explains_the_memory_spool(tmp_path: Path) -> None:
     message = "is memory: a kill loses pending records, and key= deduplicates within one process only"
 
     assert found(check(client_for(SIGNAL)), "spool") == [("ok", message)]
+    redis = "redis://:secret@cache/0?namespace=shop"
+    assert found(check(client_for(SIGNAL, spool=redis)), "spool") == [("ok", "is redis://cache:6379/0?namespace=shop")]
     spool = tmp_path.resolve() / "spool.db"
     assert found(check(client_for(SIGNAL, spool=f"sqlite:///{spool}")), "spool") == [("ok", f"is the file {spool}")]
 

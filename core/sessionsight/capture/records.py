@@ -67,6 +67,7 @@ class DropReason(StrEnum):
     DEAD_LETTER_DROPPED = "dead_letter_dropped"
     ERASED = "erased"
     SHUTDOWN = "shutdown"
+    STORE_EMPTIED = "store_emptied"
 
 
 class Record(Struct, frozen=True, kw_only=True, gc=False, tag=True):

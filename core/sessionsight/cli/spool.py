@@ -9,7 +9,7 @@ import msgspec
 
 from sessionsight.cli.report import json_option
 from sessionsight.cli.spool_access import SpoolAccess, spool_options
-from sessionsight.delivery.stores.sqlite.ledger import FileStats
+from sessionsight.delivery.stores.base import StoreStats
 
 __all__ = ["command"]
 
@@ -28,7 +28,7 @@ def stats(spool: str | None, app: str | None, django_settings: str | None, *, as
     Exits with 1 if a ledger does not add up.
     """
     with SpoolAccess(spool, app, django_settings).open() as store:
-        found = store.file_stats()
+        found = store.stats()
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
     else:
@@ -38,7 +38,7 @@ def stats(spool: str | None, app: str | None, django_settings: str | None, *, as
         raise click.ClickException("a ledger does not add up; please report this")
 
 
-def _lines(found: FileStats) -> list[str]:
+def _lines(found: StoreStats) -> list[str]:
     width = max([4, *map(len, found.lanes)])
     lines = [f"{'lane':<{width}}  captured  delivered   pending      dead  dropped"]
     for name, lane in found.lanes.items():
@@ -51,10 +51,8 @@ def _lines(found: FileStats) -> list[str]:
         "nothing waits" if found.oldest is None else f"the oldest waits for {max(time.time() - found.oldest, 0):.0f} s"
     )
     processes = "process" if found.owners == 1 else "processes"
-    lines += [
-        "",
-        f"{waits}; {found.used_bytes:,} of {found.file_bytes:,} bytes in use; {found.owners} {processes} at work",
-    ]
+    of_all = "" if found.file_bytes is None else f" of {found.file_bytes:,}"
+    lines += ["", f"{waits}; {found.used_bytes:,}{of_all} bytes in use; {found.owners} {processes} at work"]
     if found.bypassed:
-        lines.append(f"{found.bypassed} records had to wait in memory first, because the file was busy or unusable")
+        lines.append(f"{found.bypassed} records had to wait in memory first, because the spool was busy or unusable")
     return lines

@@ -71,13 +71,13 @@ class DeliveryOptions(Struct, frozen=True, kw_only=True):
     dead_letters_max_age: float = 30 * 24 * 3600.0
     """Time for which a durable spool keeps dead letters."""
     spool_bytes: int = 256 * 1024 * 1024
-    """Maximum size of a durable spool's file. It replaces `queue_records` and `queue_bytes`; the same rule applies."""
+    """Maximum size of a durable spool. It replaces `queue_records` and `queue_bytes`; the same rule applies."""
     spool_synchronous: Literal["normal", "full"] = "normal"
-    """With `"full"` each write to a durable spool waits for the disk, so that records survive a power failure."""
+    """With `"full"` each write to a SQLite spool waits for the disk, so that records survive a power failure."""
     spool_timeout: float = 1.0
-    """Time that a request waits for a durable spool that other processes are writing to. After it the request's records
-    are kept in memory, where a `kill -9` loses them. After one timeout, records of the next second are kept there
-    without waiting."""
+    """Time that a request waits for a durable spool: for other writers of a file, or for a server. After it the
+    request's records are kept in memory, where a `kill -9` loses them. After one timeout, records of the next second
+    are kept there without waiting."""
     flush_timeout: float = 5.0
     """Time limit of `flush()` without an argument."""
     shutdown_timeout: float = 2.0

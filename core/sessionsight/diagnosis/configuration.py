@@ -8,7 +8,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sessionsight.client import Client
-from sessionsight.delivery.queue.factory import sqlite_path
+from sessionsight.delivery.queue.factory import spool_name, sqlite_path
+from sessionsight.delivery.stores.redis.url import is_redis
 from sessionsight.destinations.base import Destination, Secret, is_loopback, resolve_secret
 from sessionsight.diagnosis.findings import DELIVERY_SUPPRESSED, Finding
 from sessionsight.environment import environment_variables
@@ -122,6 +123,8 @@ def _check_destination(destination: Destination, environ: Mapping[str, str]) -> 
 def _check_spool(spool: str) -> Finding:
     """Check the location of the spool's file, without opening it, because other processes may be using it."""
     path = sqlite_path(spool)
+    if is_redis(spool):
+        return Finding(level="ok", subject="spool", message=f"is {spool_name(spool)}")
     if path is None:
         message = "is memory: a kill loses pending records, and key= deduplicates within one process only"
         return Finding(level="ok", subject="spool", message=message)

@@ -78,7 +78,7 @@ def test_the_spool_is_that_of_the_settings_by_default(path: Path, monkeypatch: p
     monkeypatch.setenv("SESSIONSIGHT_SPOOL", "memory")
     result = run("spool", "stats")
     assert result.exit_code == 2
-    assert "the spool is 'memory', which is not a file" in result.output
+    assert "the spool is 'memory', which has nothing of other processes" in result.output
 
 
 def test_a_missing_spool_is_not_created(folder: Path) -> None:

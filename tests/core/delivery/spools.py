@@ -13,6 +13,7 @@ from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import LaneQueue, Spool
 from sessionsight.delivery.queue.durable_spool import DurableSpool
+from sessionsight.delivery.queue.factory import open_redis_store
 from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
 from sessionsight.delivery.stores.sqlite.store import SqliteStore
 from sessionsight.log import ThrottledLogger
@@ -35,6 +36,20 @@ def sqlite_spool(path: Path, *lanes: str, **options: Any) -> SqliteSpool:
     chosen, logger = DeliveryOptions(**{"spool_timeout": 20.0, **options}), ThrottledLogger()
     clock = RunningClock()
     spool = SqliteSpool(SqliteStore(str(path), chosen, logger, clock=clock), chosen, logger, clock=clock)
+    for lane in lanes or (LANE,):
+        spool.lane(lane)
+    return spool
+
+
+def redis_spool(url: str, *lanes: str, **options: Any) -> DurableSpool:
+    """Return a spool with lanes over a Redis store. Its timeout is long."""
+    chosen, logger, clock = (
+        DeliveryOptions(**{"spool_timeout": 20.0, **options}),
+        ThrottledLogger(),
+        RunningClock(),
+    )
+    store = open_redis_store(url, chosen, logger, clock=clock, timeout=20.0)
+    spool = DurableSpool(store, chosen, logger, clock=clock)
     for lane in lanes or (LANE,):
         spool.lane(lane)
     return spool

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from msgspec.structs import replace
@@ -19,20 +20,24 @@ from sessionsight.delivery.stats import RecordStatus
 from sessionsight.delivery.stores.base import LaneBatch
 from sessionsight.request.context import TrackingContext
 from tests.core.delivery.kit import event, goal, labels
-from tests.core.delivery.spools import LANE, claim, counts, enter, flaky_spool, letter, sqlite_spool
+from tests.core.delivery.spools import LANE, claim, counts, enter, flaky_spool, letter, redis_spool, sqlite_spool
+from tests.support.brokers import need_redis
 from tests.support.server import PATIENCE
 
 MakeSpool = Callable[..., Spool]
 USERS = {name: TrackingContext(user_id=name) for name in ("a", "b", "ab")}
 
 
-@pytest.fixture(params=["memory", "sqlite", "flaky"])
+@pytest.fixture(params=["memory", "sqlite", "flaky", "redis"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeSpool]:
     spools: list[Spool] = []
 
     def make_spool(**options: Any) -> Spool:
         if request.param == "memory":
             spools.append(MemorySpool(DeliveryOptions(**options)))
+        elif request.param == "redis":
+            url = f"{need_redis()}?namespace=test-{uuid4().hex}"
+            spools.append(redis_spool(url, LANE, "other", **options))
         elif request.param == "flaky":  # it has the members of the protocol only, and fails if a test says so
             spools.append(flaky_spool(tmp_path / f"spool-{len(spools)}.db", LANE, "other", **options))
         else:
@@ -189,6 +194,7 @@ def test_a_record_with_another_kind_name_key_or_direction_is_not_a_duplicate(mak
     assert counts(spool.lane(LANE)) == {"captured": 5, "pending": 5}
 
 
+@pytest.mark.parametrize("make", ["memory", "sqlite", "flaky"], indirect=True)  # in Redis the server's clock counts
 def test_a_key_is_accepted_again_after_its_window(make: MakeSpool) -> None:
     spool = make(dedupe_window=60)
     enter(spool, [event("paid", key="k", since=1000.0), event("paid", key="k", since=1059.0)])

@@ -86,7 +86,7 @@ class DurableSpool:
             logger.log(
                 logging.WARNING,
                 f"spool {store.name}: two clients of this process share it, so each may deliver the other's records "
-                "with its own keys; use one client for both, or give each a file of its own",
+                "with its own keys; use one client for both, or give each a spool of its own",
                 key="shared",
             )
         _open_spools.add(self)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import time
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Spool
 from sessionsight.delivery.queue.memory import MemorySpool
-from sessionsight.errors import ConfigurationError
+from sessionsight.delivery.stores.redis import url as redis_url
+from sessionsight.errors import ConfigurationError, MissingDependencyError
 from sessionsight.log import ThrottledLogger
 
-__all__ = ["is_durable", "open_spool", "sqlite_path", "url_error"]
+if TYPE_CHECKING:
+    from sessionsight.delivery.stores.redis.store import RedisStore
+
+__all__ = ["is_durable", "open_redis_store", "open_spool", "spool_name", "sqlite_path", "url_error"]
 
 _SQLITE = "sqlite:///"
 # The first version with ON CONFLICT DO UPDATE.
@@ -28,14 +33,20 @@ def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger, *,
     a second time there. That is logged as an error.
 
     Args:
-        spool: `"memory"`, `"sqlite:///relative/path"` or `"sqlite:////absolute/path"`.
+        spool: `"memory"`, `"sqlite:///relative/path"`, `"sqlite:////absolute/path"` or
+            `"redis://host:6379/0?namespace=shop"`.
         options: Its bounds and time limits.
         logger: For errors of the store.
         clock: The time of maintenance, retries and ages.
 
     Raises:
         ConfigurationError: This Python does not support SQLite files.
+        MissingDependencyError: redis-py is not installed.
     """
+    if redis_url.is_redis(spool):
+        from sessionsight.delivery.queue.durable_spool import DurableSpool
+
+        return DurableSpool(open_redis_store(spool, options, logger, clock=clock), options, logger, clock=clock)
     path = sqlite_path(spool)
     if path is None:
         return MemorySpool(options, clock=clock)
@@ -65,7 +76,41 @@ def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger, *,
 
 def is_durable(spool: str) -> bool:
     """Return whether the records of a spool outlive the process."""
-    return sqlite_path(spool) is not None
+    return redis_url.is_redis(spool) or sqlite_path(spool) is not None
+
+
+def open_redis_store(spool: str, options: DeliveryOptions, logger: ThrottledLogger, **others: Any) -> RedisStore:
+    """Return the store of a Redis URL. It connects to the server when it is used.
+
+    Args:
+        spool: The URL.
+        options: Its bounds and time limits.
+        logger: For what happens to its data.
+        **others: As for `RedisStore`.
+
+    Raises:
+        ConfigurationError: The URL is not valid.
+        MissingDependencyError: redis-py is not installed.
+    """
+    url = redis_url.parse(spool)
+    if url is None:
+        raise ConfigurationError(f"spool must be {url_error(spool)}")
+    try:
+        from sessionsight.delivery.stores.redis.store import RedisStore
+    except ImportError as error:
+        raise MissingDependencyError('spool: a Redis URL needs redis-py: pip install "sessionsight[redis]"') from error
+    return RedisStore(url, options, logger, **others)
+
+
+def spool_name(spool: str) -> str:
+    """Return a valid URL without user and password.
+
+    Example:
+        >>> spool_name("redis://:secret@cache.example.com?namespace=shop")
+        'redis://cache.example.com:6379/0?namespace=shop'
+    """
+    url = redis_url.parse(spool) if redis_url.is_redis(spool) else None
+    return spool if url is None else url.name
 
 
 def sqlite_path(spool: str) -> str | None:
@@ -87,4 +132,9 @@ def url_error(spool: object) -> str | None:
         return None
     if isinstance(spool, str) and spool.startswith(_SQLITE) and spool != _SQLITE and "\0" not in unquote(spool):
         return None
-    return "one of 'memory', 'sqlite:///relative/path', 'sqlite:////absolute/path'"
+    if isinstance(spool, str) and redis_url.is_redis(spool) and redis_url.parse(spool) is not None:
+        return None
+    return (
+        "one of 'memory', 'sqlite:///relative/path', 'sqlite:////absolute/path', "
+        "'redis://host:6379/0?namespace=shop', 'rediss://host:6379/0?namespace=shop'"
+    )

@@ -32,6 +32,7 @@ __all__ = [
     "NewRecord",
     "Outcome",
     "Store",
+    "StoreStats",
     "StoredDeadLetter",
     "StoredRecord",
     "lane_stats",
@@ -188,6 +189,22 @@ class DeadLetterQuery(Struct, frozen=True, kw_only=True):
     died_after: float | None = None
     contains: bytes | None = None
     """Bytes within the body."""
+
+
+class StoreStats(Struct, frozen=True, kw_only=True):
+    """The contents and the size of a store."""
+
+    lanes: dict[str, LaneStats]
+    oldest: float | None
+    """When the oldest pending record was enqueued, in Unix seconds."""
+    bypassed: int
+    """Records that waited in memory because the store could not be written in time, delivered ones included."""
+    used_bytes: int
+    file_bytes: int | None = None
+    """The size of the file; None if the store is not a file."""
+    owners: int
+    """Processes that have claimed records, including those that have ended without releasing their claims."""
+    schema: int
 
 
 # --- protocols ------------------------------------------------------------------------------------

@@ -7,12 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct
+from sessionsight.delivery.stores.base import FALLBACK, StoreStats, lane_stats
 
-from sessionsight.delivery.stats import LaneStats
-from sessionsight.delivery.stores.base import FALLBACK, lane_stats
-
-__all__ = ["FileStats", "file_stats", "increment", "lane_counts", "used_bytes"]
+__all__ = ["file_stats", "increment", "lane_counts", "used_bytes"]
 
 
 def increment(connection: sqlite3.Connection, counts: Mapping[tuple[int, str], int]) -> None:
@@ -38,26 +35,11 @@ def lane_counts(connection: sqlite3.Connection, lane: int) -> Counter[str]:
     )
 
 
-class FileStats(Struct, frozen=True, kw_only=True):
-    """The contents and the size of a store's file."""
-
-    lanes: dict[str, LaneStats]
-    oldest: float | None
-    """When the oldest pending record was enqueued, in Unix seconds."""
-    bypassed: int
-    """Records that waited in memory because the file could not be written in time, delivered ones included."""
-    used_bytes: int
-    file_bytes: int
-    owners: int
-    """Processes that have claimed records, including those that have ended without releasing their claims."""
-    schema: int
-
-
-def file_stats(connection: sqlite3.Connection) -> FileStats:
+def file_stats(connection: sqlite3.Connection) -> StoreStats:
     """Return the counters of all lanes, and the size of the file."""
     lanes = connection.execute("SELECT name, lane FROM lanes ORDER BY name").fetchall()
     counts = {name: lane_counts(connection, lane) for name, lane in lanes}
-    return FileStats(
+    return StoreStats(
         lanes={name: lane_stats(found, state="-", last_error=None) for name, found in counts.items()},
         oldest=_value(connection, "SELECT min(enqueued_at) FROM queue"),
         bypassed=sum(found[FALLBACK] for found in counts.values()),

@@ -25,6 +25,7 @@ from sessionsight.delivery.stores.base import (
     Outcome,
     StoredDeadLetter,
     StoredRecord,
+    StoreStats,
 )
 from sessionsight.delivery.stores.errors import StoreError, StoreUnavailable
 from sessionsight.delivery.stores.sqlite import dead_letters, ledger, queries
@@ -197,7 +198,7 @@ class SqliteStore:
         """Delete the selected dead letters, and count them as dropped."""
         return self.file.write(partial(dead_letters.delete, query=query, counter=counter), timeout=self._timeout)
 
-    def file_stats(self) -> ledger.FileStats:
+    def stats(self) -> StoreStats:
         """Return the counters of all lanes, and the size of the file."""
         return self._read(ledger.file_stats)
 

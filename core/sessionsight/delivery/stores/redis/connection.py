@@ -1,0 +1,165 @@
+"""Runs scripts at a Redis server, within a time limit and without repetitions."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from msgspec import Struct
+from redis import connection as redis_connection
+from redis import exceptions
+
+from sessionsight.delivery.stores.errors import (
+    AnswerLost,
+    ForeignDatabase,
+    StoreBusy,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    UnsupportedSchema,
+)
+from sessionsight.delivery.stores.redis.url import RedisUrl
+
+__all__ = ["RedisConnections", "Script"]
+
+library: Any = redis_connection  # some of its functions have no annotations
+
+
+class Script(Struct, frozen=True):
+    """A Lua script."""
+
+    source: str
+    digest: str
+    """Its SHA-1, by which a server knows it."""
+
+
+class RedisConnections:
+    """The connections of a process to one server; used by any thread, without locks.
+
+    The pool of redis-py is not used, because it holds a lock during which a signal handler may capture something.
+
+    Args:
+        url: The server. In a cluster it may be any node, and the one that has the keys is found by its redirection.
+    """
+
+    def __init__(self, url: RedisUrl) -> None:
+        self._password = url.password
+        self._options = {"protocol": 2, "socket_keepalive": True, **library.parse_url(url.url)}
+        self._class = self._options.pop("connection_class", library.Connection)
+        self._moved_to: dict[str, Any] = {}
+        self._idle: list[Any] = []
+
+    def run(self, script: Script, key: str, *arguments: str | bytes, timeout: float) -> Any:
+        """Run a script once, and return its result.
+
+        Raises:
+            StoreError: See `Store`.
+        """
+        deadline = time.monotonic() + timeout
+        command = ("EVALSHA", script.digest)
+        while True:
+            try:
+                return self._exchange((*command, 1, key, *arguments), deadline)
+            except exceptions.NoScriptError:
+                command = ("EVAL", script.source)
+            except exceptions.MovedError as error:
+                self._move({"host": error.host or self._options["host"], "port": error.port})
+
+    def info(self, *, timeout: float) -> dict[str, str]:
+        """Return the server's description of itself.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        reply = self._exchange(("INFO",), time.monotonic() + timeout).decode()
+        return dict(line.split(":", 1) for line in reply.splitlines() if ":" in line)
+
+    def close(self) -> None:
+        """Close all connections that are not in use."""
+        while self._idle:
+            self._idle.pop().disconnect()
+
+    def _exchange(self, command: tuple[Any, ...], deadline: float) -> Any:
+        """Send a command, and return its reply. A redirection or an unknown script is raised as it is."""
+        connection = self._connected(deadline)
+        answered = False
+        try:
+            connection._sock.settimeout(_remaining(deadline))
+            connection.send_command(*command)
+            reply = connection.read_response()
+            answered = True
+            return reply
+        except exceptions.ResponseError as error:
+            answered = True
+            if isinstance(error, (exceptions.NoScriptError, exceptions.MovedError)):
+                raise
+            raise self._translate(error) from error
+        except exceptions.RedisError as error:
+            raise self._translate(error, lost=True) from error
+        finally:
+            if answered:
+                self._idle.append(connection)
+            else:
+                connection.disconnect()
+
+    def _connected(self, deadline: float) -> Any:
+        """Return a connection that is not in use. It waits for half of the time at most."""
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread has taken it
+                break
+            if _is_open(connection):
+                return connection
+            connection.disconnect()
+        connection = self._class(**{**self._options, **self._moved_to})
+        connection.socket_connect_timeout = connection.socket_timeout = _remaining(deadline) / 2
+        try:
+            connection.connect()
+        except exceptions.RedisError as error:
+            self._move({})
+            raise self._translate(error) from error
+        return connection
+
+    def _move(self, address: dict[str, Any]) -> None:
+        self._moved_to = address
+        self.close()
+
+    def _translate(self, error: exceptions.RedisError, *, lost: bool = False) -> StoreError:
+        """Return the error of a store for one of redis-py, without the password."""
+        message = str(error)
+        if self._password:
+            message = message.replace(self._password, "***")
+        if isinstance(error, exceptions.BusyLoadingError) or message.startswith("BUSY"):
+            return StoreBusy(message)
+        if isinstance(error, (exceptions.AuthenticationError, exceptions.NoPermissionError)):
+            return StoreUnavailable(f"{message}; check user and password in its URL, and the rights of the user")
+        if isinstance(error, exceptions.ReadOnlyError):
+            return StoreUnavailable(f"{message}; it is a replica: the URL must have the address of the primary")
+        if isinstance(error, exceptions.OutOfMemoryError):
+            return StoreFull(f"OOM {message}; give the server more memory, or reduce spool_bytes")
+        if message.startswith("NEWERSCHEMA"):
+            return UnsupportedSchema(f"a newer release has created it (version {message.split()[1]})")
+        if message.startswith("WRONGTYPE"):
+            return ForeignDatabase("another program has keys under its namespace; choose another one in its URL")
+        return AnswerLost(message) if lost else StoreUnavailable(message)
+
+
+def _is_open(connection: Any) -> bool:
+    """Return whether the server has not closed a connection in the meantime."""
+    try:
+        return not connection.can_read()
+    except exceptions.RedisError:
+        return False
+
+
+def _remaining(deadline: float) -> float:
+    """Return the seconds until a deadline.
+
+    Raises:
+        StoreUnavailable: It is over.
+    """
+    remaining = deadline - time.monotonic()
+    if remaining <= 0:
+        raise StoreUnavailable("it has not answered in time")
+    return remaining

@@ -1,0 +1,110 @@
+-- The methods of a store that change nothing. They are allowed on a full server and on a replica.
+local reads = {}
+
+function reads.ready()
+  local found = {}
+  for _, lane in ipairs(lanes()) do
+    if number_ready(lane) > 0 then
+      found[#found + 1] = lane
+    end
+  end
+  return found
+end
+
+function reads.last_handle()
+  return last
+end
+
+function reads.count_unresolved(lane, owner, highest)
+  local claims = claims_key(lane, owner)
+  if not highest then
+    return math.min(number_ready(lane) + call('HLEN', claims), 100)
+  end
+  local lists = { call('HKEYS', claims) }
+  for _, priority in ipairs(PRIORITIES) do
+    lists[#lists + 1] = call('LRANGE', ready_key(lane, priority), 0, 99)
+  end
+  local number = 0
+  for _, ids in ipairs(lists) do
+    for _, id in ipairs(ids) do
+      if not by_number(highest, id) then
+        number = number + 1
+      end
+    end
+  end
+  return math.min(number, 100)
+end
+
+function reads.owned_or_ready(lane, owner, ids)
+  local found = {}
+  for _, id in ipairs(ids) do
+    if call('HEXISTS', claims_key(lane, owner), id) == 1 or is_ready(lane, id) then
+      found[#found + 1] = id
+    end
+  end
+  return found
+end
+
+-- One part of all records: a cursor, and id, value and whether it is ready of each that matches.
+function reads.search(lane, cursor)
+  local next_cursor, page = unpack(call('HSCAN', RECORDS, cursor, 'COUNT', 500))
+  local found = {}
+  for at = 1, #page, 2 do
+    local id, value = page[at], page[at + 1]
+    if body_of(value):find(ARGV[3], 1, true) then
+      local ready, claimed = is_ready(lane, id), false
+      for _, owner in ipairs(owners()) do
+        claimed = claimed or call('HEXISTS', claims_key(lane, owner), id) == 1
+      end
+      if ready or claimed then
+        found[#found + 1] = { id, value, ready and 1 or 0 }
+      end
+    end
+  end
+  return { next_cursor, found }
+end
+
+function reads.counts(lane)
+  local found = call('HGETALL', prefix .. 'counts:' .. lane)
+  local pending = number_ready(lane)
+  for _, owner in ipairs(owners()) do
+    pending = pending + call('HLEN', claims_key(lane, owner))
+  end
+  for _, each in ipairs({ 'pending', pending, 'dead', call('LLEN', dead_key(lane)) }) do
+    found[#found + 1] = each
+  end
+  return found
+end
+
+function reads.overview()
+  local counts, oldest = {}, nil
+  local function consider(id)
+    local value = id and call('HGET', RECORDS, id)
+    if value then
+      local _, at = struct.unpack(HEADER, value)
+      oldest = math.min(oldest or at, at)
+    end
+  end
+  for _, lane in ipairs(lanes()) do
+    counts[#counts + 1] = { lane, reads.counts(lane) }
+    for _, priority in ipairs(PRIORITIES) do
+      consider(call('LINDEX', ready_key(lane, priority), 0))
+    end
+    for _, owner in ipairs(owners()) do
+      for _, id in ipairs(call('HKEYS', claims_key(lane, owner))) do
+        consider(id)
+      end
+    end
+  end
+  return { counts, oldest and string.format('%.17g', oldest), bytes or 0, call('ZCARD', OWNERS), schema or SCHEMA }
+end
+
+function reads.find(query, limit)
+  local found = {}
+  for _, each in ipairs(select_letters(query, limit)) do
+    found[#found + 1] = { each.letter, each.id, each.lane, each.at, each.failure, each.value }
+  end
+  return found
+end
+
+return { epoch or '0', reads[ARGV[1]](unpack(cmsgpack.unpack(ARGV[2]))) }
