@@ -362,6 +362,28 @@ def test_flask_login_itself_is_understood(recorder: Recorder) -> None:
     assert found == [("quiet", None), ("login", "ada"), ("quiet", None), ("asking", "ada"), ("logout", "ada")]
 
 
+def test_a_login_counts_for_captures_that_never_touch_the_request(recorder: Recorder) -> None:
+    app = make(recorder)
+    flask_login.LoginManager(app).user_loader(lambda user_id: None)
+
+    class Member(flask_login.UserMixin):  # type: ignore[misc]
+        id = "ada"
+
+    @app.get("/login")
+    def login() -> str:
+        current().capture("before")
+        flask_login.login_user(Member())
+        current().capture("after")
+        return "ok"
+
+    get(app, "/login")
+
+    assert [(event["event_name"], event.get("person_id")) for event in recorder.events()] == [
+        ("before", "ada"),
+        ("after", "ada"),
+    ]
+
+
 def test_the_sites_own_functions_get_the_request_until_the_response_has_ended() -> None:
     recorder = Recorder(
         user=lambda request: request.args["user"], should_capture=lambda request: request.endpoint == "view"

@@ -389,6 +389,10 @@ def test_flasks_test_client_that_keeps_its_context_changes_nothing(
 class OwnRequest(flask.Request):
     """A request class of a site."""
 
+    def __init__(self, environ: dict[str, Any], **options: Any) -> None:
+        super().__init__(environ, **options)
+        self.tenant = environ["HTTP_HOST"]
+
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_the_app_may_set_its_request_class_before_or_after(when: str, recorder: Recorder) -> None:
@@ -401,9 +405,9 @@ def test_the_app_may_set_its_request_class_before_or_after(when: str, recorder: 
     @app.get("/")
     def view() -> str:
         request.analytics.capture("seen", {"same": request.analytics is current() == current_analytics})
-        return type(request._get_current_object()).__name__
+        return f"{type(request._get_current_object()).__name__} {request.tenant}"
 
-    assert get(app).text == "OwnRequest"
+    assert get(app).text == "OwnRequest localhost"
     assert [(event["event_name"], event["properties"]["same"]) for event in recorder.events()] == [("seen", True)]
 
 
