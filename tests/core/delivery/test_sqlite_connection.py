@@ -1,4 +1,4 @@
-"""A store's connection: checkpoints of files that are gone or broken, and processes that were forked."""
+"""A store's connection: checkpoints, files that are damaged, and processes that were forked."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from sessionsight.delivery.stores.errors import StoreBusy, StoreUnavailable
 from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
+from sessionsight.delivery.stores.sqlite.maintenance import checkpoint
 from sessionsight.delivery.stores.sqlite.schema import is_foreign
 from tests.core.delivery.kit import event, labels
 from tests.core.delivery.spool_processes import finish, start
@@ -51,25 +52,9 @@ def test_a_connection_that_another_thread_uses_is_busy(connection: SqliteConnect
 
 
 def test_a_checkpoint_empties_the_log(connection: SqliteConnection, path: Path) -> None:
-    connection.checkpoint(restart=False)
+    connection.read(checkpoint, timeout=20)
     with closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as without_log:
         assert without_log.execute("SELECT count(*) FROM shop").fetchall() == [(0,)]
-
-
-def test_a_closed_file_is_not_checkpointed(connection: SqliteConnection, path: Path) -> None:
-    connection.disconnect()
-    path.unlink()
-    connection.checkpoint(restart=True)
-    assert not path.exists()
-
-
-def test_a_checkpoint_of_a_file_that_cannot_be_opened_is_an_error_of_the_store(
-    connection: SqliteConnection, path: Path
-) -> None:
-    path.unlink()
-    path.mkdir()
-    with pytest.raises(StoreUnavailable, match="unable to open"):
-        connection.checkpoint(restart=True)
 
 
 def test_a_damaged_file_that_cannot_be_moved_away_stays(tmp_path: Path) -> None:

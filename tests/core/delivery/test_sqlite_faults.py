@@ -20,6 +20,7 @@ from sessionsight.delivery.stores.errors import StoreFull
 from sessionsight.delivery.stores.sqlite import schema
 from sessionsight.delivery.stores.sqlite.database_files import FILE_SUFFIXES
 from sessionsight.delivery.stores.sqlite.errors import map_sqlite_error
+from sessionsight.delivery.stores.sqlite.maintenance import restart_log
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import (
     LANE,
@@ -49,12 +50,6 @@ def spools() -> Iterator[list[SqliteSpool]]:
     for spool in spools:
         spool.lane(LANE).close()
         spool.close()
-
-
-def query_without_log(path: Path, sql: str) -> list[tuple[object, ...]]:
-    """Query the file without its log."""
-    with closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as connection:
-        return connection.execute(sql).fetchall()
 
 
 def fill_the_disk(spool: SqliteSpool) -> Callable[[], None]:
@@ -157,7 +152,7 @@ def test_a_process_killed_during_a_checkpoint_leaves_a_usable_file(
     """The first page refers to pages that are only in the log, which also happens while another process checkpoints."""
     dead = sqlite_spool(path)
     enter(dead, [event("first")])
-    dead.store.file.checkpoint(restart=True)
+    dead.store.file.read(restart_log, timeout=1)
     for number in range(100):
         enter(dead, [event(str(number), size=2000)])
     small, log = path.read_bytes(), Path(f"{path}-wal").read_bytes()
@@ -217,16 +212,6 @@ def test_the_log_of_another_programs_database_is_not_changed(
 
     assert labels(claim(spool.lane(LANE), 1)) == ["a"]  # from memory
     assert (path.read_bytes(), Path(f"{path}-wal").read_bytes()) == before
-
-
-def test_a_new_spool_whose_tables_are_only_in_its_log_is_recognised(path: Path, spools: list[SqliteSpool]) -> None:
-    spools.append(first := sqlite_spool(path))
-    enter(first, [event("a")])
-    assert query_without_log(path, "SELECT name FROM sqlite_master") == []
-
-    spools.append(second := sqlite_spool(path))
-
-    assert labels(claim(second.lane(LANE), 1)) == ["a"]
 
 
 def test_two_processes_quarantine_a_damaged_file_once(path: Path, spools: list[SqliteSpool]) -> None:

@@ -24,7 +24,6 @@ from tests.core.delivery.spools import (
     files,
     letter,
     maintain,
-    query,
     sqlite_spool,
 )
 
@@ -161,23 +160,6 @@ def test_a_log_that_may_belong_to_another_database_is_not_changed(
 
     assert contents(path.parent) == before
     assert f"there is {log} without its database" in caplog.text
-
-
-def test_a_new_spool_replaces_the_log_of_a_deleted_one(path: Path, make: MakeSpool) -> None:
-    """A process was killed, and only its database was deleted."""
-    dead = make(path)
-    enter(dead, [event("a")])
-    connection = dead.store.file._connection
-    left = {suffix: Path(f"{path}{suffix}").read_bytes() for suffix in ("-wal", "-shm")}
-    abandon(dead)
-    assert connection is not None
-    path.unlink()
-    for suffix, content in left.items():
-        Path(f"{path}{suffix}").write_bytes(content)
-
-    assert work(make(path)) == ["a", "b", "g"]
-
-    assert query(path, "SELECT number FROM counts WHERE counter = 'captured'") == [(3,)]
 
 
 # --- at its path ----------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -65,20 +64,3 @@ def test_a_read_waits_while_another_process_keeps_the_file_locked(clock: FrozenC
             file.read(nothing, timeout=WAIT)
 
     assert sum(clock.pauses) == pytest.approx(WAIT, abs=0.01)
-
-
-def test_a_complete_checkpoint_restarts_the_log(file: SqliteConnection) -> None:
-    file.write(nothing, timeout=WAIT)
-    statements: list[str] = []
-    connect = sqlite3.connect
-
-    def connected(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        connection: sqlite3.Connection = connect(*arguments, **options)
-        connection.set_trace_callback(statements.append)
-        return connection
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sqlite3, "connect", connected)
-        file.checkpoint(restart=True)
-
-    assert statements == ["PRAGMA wal_checkpoint(PASSIVE)", "PRAGMA wal_checkpoint(RESTART)"]

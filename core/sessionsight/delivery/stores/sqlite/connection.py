@@ -32,6 +32,8 @@ __all__ = ["SqliteConnection"]
 
 T = TypeVar("T")
 
+# Seconds for which a fork waits for another thread's transaction.
+_FORK_TIMEOUT = 1.0
 # Seconds between two attempts while another process writes.
 _POLL_INTERVAL = 0.001
 # Commits do not checkpoint, because a request may wait for them, unless the log has reached 64 MiB.
@@ -71,14 +73,11 @@ class SqliteConnection:
         self._inside = False
         self._closed = False
         self._connection: sqlite3.Connection | None = None
-        self._checkpoint_lock = threading.Lock()
-        self._checkpoint_connection: sqlite3.Connection | None = None
         self._identity: Identity | None = None
         # The file that was open last, and those that SQLite keeps beside it.
         self._known_files: set[Identity] = set()
         self.is_full = False
         """True if the last write has failed because of missing space."""
-        self._fork_locks: list[threading.Lock | threading.RLock] = []
         fork.register(self)
 
     def write(self, work: Callable[[sqlite3.Connection], T], *, timeout: float) -> T:
@@ -117,55 +116,22 @@ class SqliteConnection:
             if not self._inside:
                 self._close_connection()
 
-    def checkpoint(self, *, restart: bool) -> None:
-        """Checkpoint the log on a connection of its own, while other threads use this one.
-
-        Args:
-            restart: Make sure that the log is overwritten from its start. Writers wait for that.
-
-        Raises:
-            StoreError: The file cannot be used.
-        """
-        with self._checkpoint_lock:
-            if self._connection is None or self.pid != os.getpid():
-                return
-            try:
-                self._checkpoint_connection = sqlite3.connect(
-                    self.path, timeout=0.5, isolation_level=None, check_same_thread=False
-                )
-                # A passive checkpoint blocks no writer, and leaves less to the one that does.
-                self._checkpoint_connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                if restart:
-                    self._checkpoint_connection.execute("PRAGMA wal_checkpoint(RESTART)")
-            except sqlite3.Error as error:
-                raise map_sqlite_error(error) from error
-            finally:
-                if self._checkpoint_connection is not None:
-                    self._checkpoint_connection.close()
-                self._checkpoint_connection = None
-
     # --- forks -----------------------------------------------------------------------------------
 
-    def before_fork(self, timeout: float) -> None:
-        """Close the connections, and prevent new ones until `after_fork_in_parent`."""
-        self._fork_locks = [lock for lock in (self._checkpoint_lock, self._lock) if lock.acquire(timeout=timeout)]
-        if self._lock in self._fork_locks and not self._inside:
+    @property
+    def is_open(self) -> bool:
+        """True while there is a connection."""
+        return self._connection is not None
+
+    def before_fork(self) -> None:
+        """Close the connection, and prevent new ones until `after_fork`."""
+        if self._lock.acquire(timeout=_FORK_TIMEOUT) and not self._inside:
             self._close_connection()
 
-    def after_fork_in_parent(self) -> None:
+    def after_fork(self) -> None:
         """Allow connections again."""
-        held, self._fork_locks = self._fork_locks, []
-        for lock in reversed(held):
-            lock.release()
-
-    def after_fork_in_child(self) -> list[object]:
-        """Drop the parent's connections without closing them, and return them."""
-        opened: list[object] = [
-            connection for connection in (self._connection, self._checkpoint_connection) if connection is not None
-        ]
-        self._connection = self._checkpoint_connection = None
-        self._lock, self._checkpoint_lock, self._fork_locks = threading.RLock(), threading.Lock(), []
-        return opened
+        with contextlib.suppress(RuntimeError):  # another thread was using the connection for too long
+            self._lock.release()
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -186,6 +152,8 @@ class SqliteConnection:
 
     def _attempt(self, work: Callable[[sqlite3.Connection], T], deadline: float) -> T:
         """Use the connection once; map errors, and close it after most of them."""
+        if self.pid != os.getpid():
+            raise StoreUnavailable("it was opened by the process that this one was forked from")
         if not self._lock.acquire(timeout=max(deadline - self._clock.monotonic(), 0)):
             raise StoreBusy("another thread is writing")
         try:
@@ -229,8 +197,6 @@ class SqliteConnection:
         return self._quarantine(error) if isinstance(error, CorruptStore) else error
 
     def _open(self) -> sqlite3.Connection:
-        if self.pid != os.getpid():
-            raise StoreUnavailable("it was opened by the process that this one was forked from")
         try:
             connection = self._connect()
         except OSError as error:
@@ -259,7 +225,6 @@ class SqliteConnection:
         return connection
 
     def _configure(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {self._synchronous.upper()}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_LAST_RESORT_PAGES}")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
@@ -272,10 +237,12 @@ class SqliteConnection:
         except BaseException:
             _roll_back(connection)
             raise
+        # After the tables of a new file, so that its header is not only in the log.
+        connection.execute("PRAGMA journal_mode = WAL")
 
     def _close_connection(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is not None and self.pid == os.getpid():
+        if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from secrets import token_hex
 
 from sessionsight.delivery.stores.errors import ForeignDatabase, StoreBusy
-from sessionsight.delivery.stores.sqlite.schema import is_log_of_spool
 
 __all__ = ["FILE_SUFFIXES", "Identity", "create", "identity", "quarantine"]
 
@@ -35,7 +34,7 @@ def create(path: str, known: Collection[Identity]) -> None:
     """Create an empty database that only its user can read, if there is none.
 
     SQLite gives the same mode to the files beside it. A log that lies there already would be deleted by SQLite, which
-    takes it for that of a deleted database, so it must be one of a store.
+    takes it for that of a deleted database, so it must be one that this process had open.
 
     Args:
         path: The database.
@@ -43,7 +42,7 @@ def create(path: str, known: Collection[Identity]) -> None:
 
     Raises:
         StoreBusy: Another process is creating it.
-        ForeignDatabase: There is a log that may belong to another program.
+        ForeignDatabase: There is another log, which may belong to another program.
         OSError: It cannot be created.
     """
     if Path(path).exists():
@@ -52,18 +51,14 @@ def create(path: str, known: Collection[Identity]) -> None:
     with _locked(folder):
         if Path(path).exists():
             return
-        is_own = is_log_of_spool(path)
-        for suffix in ("-journal", *FILE_SUFFIXES[1:]):
-            found = identity(path + suffix)
-            if found is None:
-                continue
-            if found not in known and not (is_own and suffix in FILE_SUFFIXES):
+        for beside in (f"{path}-journal", f"{path}-wal", f"{path}-shm"):
+            found = identity(beside)
+            if found is not None and found not in known:
                 raise ForeignDatabase(
-                    f"there is {path}{suffix} without its database, and it may belong to another program; delete it "
-                    "if it belongs to a deleted spool"
+                    f"there is {beside} without its database, and it may belong to another program; delete it if it "
+                    "belongs to a deleted spool"
                 )
-            with contextlib.suppress(FileNotFoundError):
-                Path(path + suffix).unlink()
+            Path(beside).unlink(missing_ok=True)
         _create_private(path, folder.stat())
 
 

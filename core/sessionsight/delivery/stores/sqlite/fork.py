@@ -9,30 +9,28 @@ own children never open the file.
 from __future__ import annotations
 
 import os
-from typing import Any, Protocol
+from typing import Protocol
 from weakref import WeakSet
 
 __all__ = ["ForkAware", "register", "was_inherited"]
 
-# Seconds for which a fork waits for another thread's transaction.
-_FORK_TIMEOUT = 1.0
-
 
 class ForkAware(Protocol):
-    """An object that holds connections, which must be closed while the process forks."""
+    """An object that holds a connection, which must be closed while the process forks."""
 
     pid: int
-    """The process that has opened them."""
+    """The process that has created it."""
     path: str
 
-    def before_fork(self, timeout: float) -> None:
-        """Close the connections once no thread uses them, and keep them closed until `after_fork_in_parent`."""
+    @property
+    def is_open(self) -> bool:
+        """True while there is a connection."""
 
-    def after_fork_in_parent(self) -> None:
-        """Allow connections again."""
+    def before_fork(self) -> None:
+        """Close the connection once no thread uses it, and keep it closed until `after_fork`."""
 
-    def after_fork_in_child(self) -> list[object]:
-        """Drop all connections without closing them, and return those that were open."""
+    def after_fork(self) -> None:
+        """Allow connections again in the parent."""
 
 
 _registered: WeakSet[ForkAware] = WeakSet()
@@ -59,27 +57,21 @@ def was_inherited(path: str) -> bool:
 def _before() -> None:
     for connection in sorted(_registered, key=id):
         if connection.pid == os.getpid():
-            connection.before_fork(_FORK_TIMEOUT)
+            connection.before_fork()
 
 
 def _in_parent() -> None:
     for connection in list(_registered):
         if connection.pid == os.getpid():
-            connection.after_fork_in_parent()
+            connection.after_fork()
 
 
 def _in_child() -> None:
-    pid = os.getpid()
-    for connection in list(_registered):
-        if connection.pid != pid:
-            for opened in connection.after_fork_in_child():
-                _inherited_paths.add(connection.path)
-                _leak(opened)
-            _registered.discard(connection)
-
-
-def _leak(connection: Any) -> None:
-    """Keep the parent's connection open, even when the interpreter exits."""
     from ctypes import py_object, pythonapi
 
-    pythonapi.Py_IncRef(py_object(connection))
+    for connection in list(_registered):
+        if connection.pid != os.getpid():
+            _registered.discard(connection)
+            if connection.is_open:
+                _inherited_paths.add(connection.path)
+                pythonapi.Py_IncRef(py_object(connection))  # never closed here, even when the interpreter exits

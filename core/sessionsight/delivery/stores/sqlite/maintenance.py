@@ -24,10 +24,8 @@ __all__ = ["Maintenance", "Quota"]
 # The size of the log from which it is checkpointed; from the second on, writers wait for that.
 _CHECKPOINT_BYTES = 4 * 1024 * 1024
 _RESTART_BYTES = 32 * 1024 * 1024
-# Seconds between checkpoints while the disk has less space than the log needs.
-_FULL_DISK_CHECKPOINT_EVERY = 1.0
 _PRUNE_EVERY = 60.0
-_BUSY_TIMEOUT = 1.0
+_BUSY_TIMEOUT = 0.25
 # The number of keys that one transaction deletes; requests wait for it.
 _MAX_KEYS = 500
 
@@ -81,7 +79,8 @@ class Maintenance:
         self._options = options
         self._clock = clock
         self._next_prune = 0.0
-        self._next_full_disk_checkpoint = 0.0
+        # A connection of its own, so that other threads can write during a checkpoint.
+        self._checkpoints = SqliteConnection(file.path, synchronous=options.spool_synchronous, clock=clock)
 
     def checkpoint_if_needed(self) -> None:
         """Checkpoint the log before it is larger than the free space on the disk, which a checkpoint may need.
@@ -97,13 +96,12 @@ class Maintenance:
             space = _free_space(self._file.path)
         except OSError:
             return
-        if log >= space or self._file.is_full:
-            now = self._clock.monotonic()
-            if now >= self._next_full_disk_checkpoint:
-                self._next_full_disk_checkpoint = now + _FULL_DISK_CHECKPOINT_EVERY
-                self._file.checkpoint(restart=True)
-        elif log >= _CHECKPOINT_BYTES:
-            self._file.checkpoint(restart=log >= _RESTART_BYTES)
+        restart = log >= min(space, _RESTART_BYTES) or self._file.is_full
+        if restart or log >= _CHECKPOINT_BYTES:
+            try:
+                self._checkpoints.read(restart_log if restart else checkpoint, timeout=_BUSY_TIMEOUT)
+            finally:
+                self._checkpoints.disconnect()
 
     def prune(self) -> None:
         """Delete old keys and old dead letters, if that is due.
@@ -128,6 +126,18 @@ class Maintenance:
             " (SELECT lane, dedupe_key FROM keys WHERE seen_at < ? OR seen_at > ? LIMIT ?)",
             (now - window, now + window, _MAX_KEYS),
         ).rowcount
+
+
+def checkpoint(connection: sqlite3.Connection) -> None:
+    """Move what is in the log to the database. This blocks no writer."""
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def restart_log(connection: sqlite3.Connection) -> None:
+    """Checkpoint, and make sure that the log is overwritten from its start. Writers wait for the last part of it."""
+    checkpoint(connection)
+    connection.execute("PRAGMA busy_timeout = 500")
+    connection.execute("PRAGMA wal_checkpoint(RESTART)")
 
 
 def _free_space(path: str) -> int:

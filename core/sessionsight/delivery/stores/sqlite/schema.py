@@ -13,7 +13,7 @@ from secrets import randbits
 
 from sessionsight.delivery.stores.errors import ForeignDatabase, UnsupportedSchema
 
-__all__ = ["APPLICATION_ID", "VERSION", "check_before_open", "ensure_schema", "is_foreign", "is_log_of_spool"]
+__all__ = ["APPLICATION_ID", "VERSION", "check_before_open", "ensure_schema", "is_foreign"]
 
 APPLICATION_ID = 0x53535350
 """"SSSP"."""
@@ -76,31 +76,8 @@ def check_before_open(path: str) -> None:
         # During a checkpoint, and after a process was killed in one, the header refers to pages that are in the log
         # alone. SQLite would report that as damage here, unless this is on; nothing is written.
         connection.execute("PRAGMA writable_schema = ON")
-        if _is_spool(connection):
-            return
-    if is_log_of_spool(path) is False:  # it may hold pages that the file itself does not have yet
-        raise ForeignDatabase("its log belongs to another program's database")
-
-
-def is_log_of_spool(path: str) -> bool | None:
-    """Return whether the log beside an empty or missing database belongs to a store.
-
-    Returns:
-        None if there is no log, or no complete page in it. A process that was killed in its first transaction
-        leaves such a log, and SQLite ignores it.
-    """
-    # https://www.sqlite.org/fileformat.html#the_write_ahead_log
-    try:
-        with Path(f"{path}-wal").open("rb") as log:
-            header = log.read(32)
-            first = log.read(24 + 100)
-    except OSError:
-        return None
-    if len(header) < 32 or len(first) < 124 or not any(first):
-        return None
-    # The pages of a transaction are in order, and the first transaction of a database writes page 1.
-    page, image = int.from_bytes(first[:4], "big"), first[24:]
-    return page == 1 and int.from_bytes(image[68:72], "big") == APPLICATION_ID
+        if not _is_spool(connection) and _pragma(connection, "page_count"):
+            raise ForeignDatabase("it is another program's database, whose tables are in its log")
 
 
 def ensure_schema(connection: sqlite3.Connection) -> int:
