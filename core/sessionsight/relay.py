@@ -105,12 +105,18 @@ spool, such as sqlite:////var/lib/shop/analytics.db
 
         Thread(target=wait, name="sessionsight-relay", daemon=True).start()
 
+    def begin_stop(self) -> None:
+        """Start no more calls."""
+        for lane in self._engine._lanes.values():
+            lane.begin_shutdown(time.monotonic())
+
     def stop(self, timeout: float | None = None) -> None:
         """Finish the calls in flight, and release all other records to other relays.
 
         Args:
             timeout: Seconds; by default the `shutdown_timeout` setting.
         """
+        self.begin_stop()
         seconds = self.client.settings.shutdown_timeout if timeout is None else timeout
         self._engine._thread.finish_in_flight(time.monotonic() + seconds)
         self._engine.close()

@@ -71,6 +71,7 @@ def command(
             shown.show(progress)
             if once and _is_stuck(progress):
                 break
+        relay.begin_stop()
         shown.message("stopping: calls in flight are completed, all other records are released")
         relay.stop()
         progress = relay.progress()

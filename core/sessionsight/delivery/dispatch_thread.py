@@ -142,9 +142,7 @@ class DispatchThread:
             yield lane, now + (deadline - now) / left
 
     def finish_in_flight(self, deadline: float) -> None:
-        """Start no more calls, and end the thread when those in flight are completed, or at the deadline."""
-        for lane in self.lanes:
-            lane.begin_shutdown(time.monotonic())
+        """End the thread when the calls in flight are completed, or at the deadline. The lanes start no more calls."""
         self._finishing = True
         if (thread := self._thread) is not None:
             self._event.set()

@@ -31,6 +31,7 @@ from tests.support.flaky_store import FlakyStore, as_store
 from tests.support.server import Server, until
 
 MakeClient = Callable[..., Client]
+Threads = Callable[[], list[str]]
 
 
 @pytest.fixture
@@ -76,8 +77,11 @@ def capture(client: Client, name: str = "seen") -> None:
     client.analytics.capture(name, user_id="user_1")
 
 
-def our_threads() -> list[str]:
-    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("sessionsight"))
+@pytest.fixture
+def our_threads() -> Threads:
+    """Returns the names of the threads that the test has started."""
+    before = {*threading.enumerate()}
+    return lambda: sorted(each.name for each in {*threading.enumerate()} - before if each.name.startswith("session"))
 
 
 def queued(path: Path) -> int:
@@ -102,7 +106,9 @@ def test_it_contradicts_inline_delivery(path: Path) -> None:
 # --- capturing ------------------------------------------------------------------------------------
 
 
-def test_records_are_written_and_nothing_else_happens(make: MakeClient, server: Server, path: Path) -> None:
+def test_records_are_written_and_nothing_else_happens(
+    our_threads: Threads, make: MakeClient, server: Server, path: Path
+) -> None:
     client = make()
     for _ in range(100):
         capture(client)
@@ -126,14 +132,16 @@ def test_a_request_without_a_record_starts_nothing(make: MakeClient, path: Path)
     assert not path.exists()
 
 
-def test_a_dropped_client_leaves_its_records(make: MakeClient, server: Server, path: Path) -> None:
+def test_a_dropped_client_leaves_its_records(
+    our_threads: Threads, make: MakeClient, server: Server, path: Path
+) -> None:
     destination = Signal(api_key="key", project_id="shop", endpoint=server.url)
     capture(Client(Settings(destinations=(destination,), delivery="relay", spool=f"sqlite:///{path}")))
     gc.collect()
     assert (queued(path), our_threads()) == (1, [])
 
 
-def test_a_forked_child_writes_to_the_same_spool(make: MakeClient, path: Path) -> None:
+def test_a_forked_child_writes_to_the_same_spool(our_threads: Threads, make: MakeClient, path: Path) -> None:
     client = make()
     capture(client)
     pid = os.fork()
@@ -161,7 +169,9 @@ def test_a_test_delivers_without_a_relay(make: MakeClient) -> None:
 # --- a store that cannot be written ---------------------------------------------------------------
 
 
-def test_records_in_memory_are_written_when_the_store_is_back(make: MakeClient, server: Server, path: Path) -> None:
+def test_records_in_memory_are_written_when_the_store_is_back(
+    our_threads: Threads, make: MakeClient, server: Server, path: Path
+) -> None:
     client = make(spool_timeout=0.01)
     capture(client)
     with locked(path):
@@ -189,7 +199,11 @@ def test_records_that_cannot_be_written_until_the_end_are_lost_and_counted(
 
 
 def test_a_host_without_threads_writes_in_its_requests(
-    make: MakeClient, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    our_threads: Threads,
+    make: MakeClient,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(has_threads=0))
     client = make(spool_timeout=0.01, flush_timeout=0.05)
