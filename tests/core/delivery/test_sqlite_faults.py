@@ -408,6 +408,21 @@ def test_records_in_memory_at_the_end_are_counted_as_lost(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("sides", [("",), ("", "-wal", "-shm"), ("", "-wal", "-shm", "-lock")])
+def test_the_process_that_has_created_a_file_replaces_it(
+    path: Path, sides: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = sqlite_spool(path)
+    enter(spool, [event("a")])
+    for side in sides:
+        Path(f"{path}{side}").unlink(missing_ok=True)
+    maintain(spool)
+    assert query(path, "SELECT count(*) FROM queue") == [(1,)]
+    assert "the file was moved or deleted" in caplog.text
+    spool.lane(LANE).close()
+    spool.close()
+
+
+@pytest.mark.parametrize("sides", [("",), ("", "-wal", "-shm"), ("", "-wal", "-shm", "-lock")])
 def test_a_new_file_replaces_a_deleted_one_with_its_records(
     path: Path, sides: tuple[str, ...], spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
 ) -> None:

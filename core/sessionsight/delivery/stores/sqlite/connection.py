@@ -239,6 +239,7 @@ class SqliteConnection:
             raise
         # After the tables of a new file, so that its header is not only in the log.
         connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()  # creates the log, which is then known
 
     def _close_connection(self) -> None:
         connection, self._connection = self._connection, None
