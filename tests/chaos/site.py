@@ -62,6 +62,7 @@ def settings(spool: str, goals: str, events: str) -> Settings:
             Events(api_key="key", project_id="shop", endpoint=events, batch_size=BATCH),
         ),
         spool=spool,  # type: ignore[arg-type, unused-ignore]
+        spool_timeout=20.0,  # a record that waited in memory would be lost by a kill
         linger=0.01,
         backoff_base=0.005,
         backoff_max=0.1,

@@ -74,7 +74,7 @@ class DeliveryOptions(Struct, frozen=True, kw_only=True):
     """Maximum size of a durable spool. It replaces `queue_records` and `queue_bytes`; the same rule applies."""
     spool_synchronous: Literal["normal", "full"] = "normal"
     """With `"full"` each write to a SQLite spool waits for the disk, so that records survive a power failure."""
-    spool_timeout: float = 1.0
+    spool_timeout: float = 0.25
     """Time that a request waits for a durable spool: for other writers of a file, or for a server. After it the
     request's records are kept in memory, where a `kill -9` loses them. After one timeout, records of the next second
     are kept there without waiting."""
