@@ -68,8 +68,10 @@ class DjangoSnapshot(Struct, frozen=True, gc=False):
 
     def __call__(self) -> RequestData:
         data = self.raw()
-        headers = {**data.headers, "host": self.host} if self.host else data.headers
         path = quote_path(self.path.encode("utf-8", "surrogateescape"))
+        if path == data.path and not (self.host or self.scheme):
+            return data
+        headers = {**data.headers, "host": self.host} if self.host else data.headers
         return replace(data, headers=headers, scheme=self.scheme or data.scheme, path=path)
 
 
