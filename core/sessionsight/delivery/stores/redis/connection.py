@@ -104,10 +104,10 @@ class RedisConnections:
 
     def _connected(self, deadline: float) -> Any:
         """Return a connection that is not in use. It waits for half of the time at most."""
-        while self._idle:
+        while True:
             try:
                 connection = self._idle.pop()
-            except IndexError:  # another thread has taken it
+            except IndexError:
                 break
             if _is_open(connection):
                 return connection

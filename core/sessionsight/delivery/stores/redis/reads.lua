@@ -96,7 +96,7 @@ function reads.overview()
       end
     end
   end
-  return { counts, oldest and string.format('%.17g', oldest), bytes or 0, call('ZCARD', OWNERS), schema or SCHEMA }
+  return { counts, oldest and string.format('%.17g', oldest) or false, bytes or 0, call('ZCARD', OWNERS), schema or SCHEMA }
 end
 
 function reads.find(query, limit)

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from hashlib import sha1
 from pathlib import Path
@@ -40,6 +40,7 @@ from sessionsight.log import ThrottledLogger
 __all__ = ["RedisStore"]
 
 _PRUNE_EVERY = 60.0
+_BATCH_IDS = 100
 # Size, time, priority, length of the key; the key and the body follow. As in `base.lua`.
 _HEADER = Layout(">IdBH")
 
@@ -96,16 +97,16 @@ class RedisStore:
         self._logger = logger
         self._clock = clock
         self._timeout = timeout
-        # The ids of batches whose answers have arrived, so that the server may forget them.
-        self._answered: list[str] = []
+        # Batches that the server remembers although their answers have arrived: another thread may repeat one just now.
+        self._answered: deque[str] = deque()
         self._owns = False
         self._closed = False
         self._next_prune = 0.0
 
     def enqueue(self, records: Sequence[NewRecord], counts: Counts, *, batch_id: bytes, timeout: float) -> Enqueued:
         """Add records to their lanes and add to the counters."""
-        answered, self._answered = self._answered, []
         batch = batch_id.hex()
+        answered = [self._answered.popleft() for _ in range(len(self._answered) - _BATCH_IDS)]
         headers = [
             (
                 str(record.priority),
