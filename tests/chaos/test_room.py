@@ -54,18 +54,19 @@ def test_a_full_queue_counts_what_it_evicts_and_keeps_goals_longest(
 @contextmanager
 def a_full_disk(spool: SqliteSpool) -> Iterator[None]:
     """Prevent the spool's file from growing."""
-    original = spool.store._on_open
+    file: Any = spool.store.file
+    configure = file._configure
 
-    def opened(connection: sqlite3.Connection, base: int) -> None:
+    def configured(connection: sqlite3.Connection) -> None:
+        configure(connection)
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}")
-        original(connection, base)
 
-    spool.store.file._on_open = opened
-    spool.store.file.disconnect()
+    file._configure = configured
+    file.disconnect()
     yield
-    spool.store.file._on_open = original
-    spool.store.file.disconnect()
+    file._configure = configure
+    file.disconnect()
 
 
 def test_a_disk_that_fills_up_among_other_faults_loses_nothing(seed: int, tmp_path: Path) -> None:

@@ -215,9 +215,7 @@ def test_a_duration_has_a_unit(path: Path) -> None:
 
 def test_an_unreadable_dead_letter_is_shown_raw(path: Path) -> None:
     spool = sqlite_spool(path)
-    spool.store.file.write(
-        lambda it: it.execute("UPDATE records SET body = x'ff' WHERE id = (SELECT record FROM dead_letters)"), timeout=1
-    )
+    spool.store.file.write(lambda it: it.execute("UPDATE dead_letters SET body = x'ff'"), timeout=1)
     spool.close()
 
     shown = json.loads(run("dead-letters", "show", "1", "--spool", str(path)).output)

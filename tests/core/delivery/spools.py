@@ -124,8 +124,7 @@ def sound(path: Path) -> bool:
     if not query(path, "SELECT 1 FROM sqlite_master WHERE name = 'records'"):
         return True  # it has no tables
     queued = "SELECT count(*) FROM queue WHERE record = records.id"
-    dead = "SELECT count(*) FROM dead_letters WHERE record = records.id"
-    wrong = query(path, f"SELECT id FROM records WHERE refcount <> ({queued}) + ({dead}) OR refcount < 1")
+    wrong = query(path, f"SELECT id FROM records WHERE refcount <> ({queued}) OR refcount < 1")
     lost = query(path, "SELECT record FROM queue WHERE record NOT IN (SELECT id FROM records)")
     return query(path, "PRAGMA integrity_check") == [("ok",)] and not wrong and not lost
 

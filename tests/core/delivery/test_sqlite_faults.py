@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -54,19 +55,20 @@ def spools() -> Iterator[list[SqliteSpool]]:
 
 def fill_the_disk(spool: SqliteSpool) -> Callable[[], None]:
     """Prevent the file from growing, until the returned function is called."""
-    original = spool.store._on_open
+    file: Any = spool.store.file
+    configure = file._configure
 
-    def opened(connection: sqlite3.Connection, base: int) -> None:
+    def configured(connection: sqlite3.Connection) -> None:
+        configure(connection)
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}")
-        original(connection, base)
 
-    spool.store.file._on_open = opened
-    spool.store.file.disconnect()
+    file._configure = configured
+    file.disconnect()
 
     def empty() -> None:
-        spool.store.file._on_open = original
-        spool.store.file.disconnect()
+        file._configure = configure
+        file.disconnect()
 
     return empty
 
@@ -530,22 +532,6 @@ def test_a_file_with_another_schema_is_not_touched(
     assert labels(claim(spool.lane(LANE), 2)) == ["b"]
     assert path.read_bytes() == before
     assert query(path, "SELECT count(*) FROM queue") == [(1,)]
-
-
-def test_a_file_without_the_column_of_keys_gets_it_and_keeps_its_records(path: Path, spools: list[SqliteSpool]) -> None:
-    first = sqlite_spool(path)
-    enter(first, [event("old", key="k")])
-    first.close()
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("ALTER TABLE queue DROP COLUMN dedupe_key")
-    spools.append(spool := sqlite_spool(path))
-
-    enter(spool, [event("new", key="l"), event("old", key="k")])
-
-    assert labels(claim(spool.lane(LANE), 2)) == ["old", "new"]
-    assert query(path, "SELECT count(dedupe_key) FROM queue") == [(1,)]
-    assert counts(spool.lane(LANE)) == {"captured": 3, "pending": 2, "duplicate": 1}
-    assert sound(path)
 
 
 def test_an_error_is_logged_once_and_a_busy_file_is_not_logged(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sessionsight.delivery.stores.sqlite.maintenance import evict
 from tests.core.delivery.kit import event
 from tests.core.delivery.spools import LANE, SqliteSpool, claim, counts, enter, query, sqlite_spool
 
@@ -59,7 +60,7 @@ def test_nothing_is_evicted_if_only_dead_letters_and_claims_take_the_space(make:
     claimed = claim(large.lane(LANE), 30)
     small = make(spool_bytes=SMALL)
 
-    small.store.file.write(lambda opened: small.store._quota.enforce(opened, SMALL), timeout=20)
+    small.store.file.write(lambda opened: evict(opened, SMALL), timeout=20)
 
     assert query(path, "SELECT count(*) FROM queue") == [(30,)]
     large.lane(LANE).ack(claimed)
@@ -97,5 +98,5 @@ def test_records_of_lanes_that_only_another_process_has_are_evicted_too(make: Ma
 
     enter(small, [event("new", size=40_000)])
 
-    assert query(path, "SELECT count(*) FROM queue JOIN lanes USING (lane) WHERE name = 'other'") < [(30,)]
+    assert query(path, "SELECT count(*) FROM queue WHERE lane = 'other'") < [(30,)]
     assert small.lane(LANE).pop_evicted_count() == 1  # its own

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import stat
 import time
@@ -373,7 +372,7 @@ def test_maintenance_during_closing_leaves_nothing_open(path: Path, monkeypatch:
     spool.maintain()
 
     assert spool.store.file._connection is None
-    assert (os.getpid(), str(path)) not in owner_lock._files_by_pid
+    assert not [file for file in owner_lock._held.values() if file.path == f"{path}-lock"]
     assert path.name in files(path)
     assert not [name for name in files(path) if name.endswith(("-wal", "-shm"))]
 

@@ -234,7 +234,7 @@ def test_a_lock_that_was_released_is_not_taken_again(path: Path) -> None:
     other.release()
     assert lock.is_alive(other.id), "it cannot be tested"
     assert not lock.renew()
-    assert not [database for _, database in owner_lock._files_by_pid if database == str(path)]
+    assert not [file for file in owner_lock._held.values() if file.path == f"{path}-lock"]
 
 
 ASK = """
@@ -253,7 +253,7 @@ def test_a_daemon_that_closes_all_descriptors_locks_again(path: Path) -> None:
         return subprocess.run([sys.executable, "-c", ASK, path, str(lock.id)], check=False).returncode == 0
 
     assert is_alive()
-    descriptor = lock._file._descriptor
+    descriptor = owner_lock._held[os.getpid(), lock.id]._descriptor
     os.close(descriptor)
     other = os.open(path.parent, os.O_RDONLY)
     if other != descriptor:

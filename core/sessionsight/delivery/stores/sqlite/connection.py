@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import threading
@@ -27,6 +28,7 @@ from sessionsight.delivery.stores.sqlite.database_files import Identity
 from sessionsight.delivery.stores.sqlite.errors import map_sqlite_error
 from sessionsight.delivery.stores.sqlite.owner_lock import LOCK_SUFFIX
 from sessionsight.delivery.stores.sqlite.schema import check_before_open, ensure_schema, is_foreign
+from sessionsight.log import ThrottledLogger
 
 __all__ = ["SqliteConnection"]
 
@@ -48,8 +50,7 @@ class SqliteConnection:
     Args:
         path: The file, which is created if it does not exist.
         synchronous: `"normal"`, or `"full"` to wait for the disk at each commit.
-        on_open: Called with each new connection and the file's epoch, within the transaction that creates the tables.
-        on_quarantine: Called with the new path of a damaged file, and the reason. Without it such a file is not moved.
+        quarantine_logger: For damaged files, which are moved away. Without it they are not moved.
         clock: The time of waits.
     """
 
@@ -58,16 +59,14 @@ class SqliteConnection:
         path: str,
         *,
         synchronous: str,
-        on_open: Callable[[sqlite3.Connection, int], None] | None = None,
-        on_quarantine: Callable[[str, str], None] | None = None,
+        quarantine_logger: ThrottledLogger | None = None,
         clock: Clock = time,
     ) -> None:
         self._clock = clock
         self.pid = os.getpid()
         self.path = path
         self._synchronous = synchronous
-        self._on_open = on_open
-        self._on_quarantine = on_quarantine
+        self._quarantine_logger = quarantine_logger
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
         self._lock = threading.RLock()
         self._inside = False
@@ -76,6 +75,8 @@ class SqliteConnection:
         self._identity: Identity | None = None
         # The file that was open last, and those that SQLite keeps beside it.
         self._known_files: set[Identity] = set()
+        self.epoch = 0
+        """The first row id of the file that was open last."""
         self.is_full = False
         """True if the last write has failed because of missing space."""
         fork.register(self)
@@ -230,9 +231,7 @@ class SqliteConnection:
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
         connection.execute("BEGIN IMMEDIATE")
         try:
-            epoch = ensure_schema(connection)
-            if self._on_open is not None:
-                self._on_open(connection, epoch)
+            self.epoch = ensure_schema(connection)
             connection.execute("COMMIT")
         except BaseException:
             _roll_back(connection)
@@ -249,7 +248,7 @@ class SqliteConnection:
 
     def _quarantine(self, error: StoreError) -> StoreError:
         """Move a damaged file away, unless another process has moved it already, and return the error to raise."""
-        if self._on_quarantine is None or not self.is_same_file():
+        if self._quarantine_logger is None or not self.is_same_file():
             return error
         was_spool = self._identity in self._known_files or Path(f"{self.path}{LOCK_SUFFIX}").exists()
         if is_foreign(self.path, was_spool=was_spool):
@@ -259,7 +258,11 @@ class SqliteConnection:
         except OSError as failure:
             return StoreUnavailable(str(failure))
         self._identity = None
-        self._on_quarantine(moved_to, str(error))
+        self._quarantine_logger.log(
+            logging.ERROR,
+            f"spool {self.path} is damaged ({error}); it was moved to {moved_to}, and a new one is started",
+            key="corrupt",
+        )
         return error
 
 

@@ -3,95 +3,93 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from sessionsight.capture.records import DropReason
 from sessionsight.delivery.stores.base import DeadLetterQuery, Failure, NewRecord, StoredDeadLetter
 from sessionsight.delivery.stores.sqlite.ledger import increment
-from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED
 
-__all__ = ["add", "add_queued", "delete", "find", "requeue", "trim"]
+__all__ = ["add", "delete", "find", "move", "take", "trim"]
 
-_COLUMNS = (
-    "lane, priority, record, size, enqueued_at, died_at, reason, message, status, attempts, first_attempt, last_attempt"
-)
+_FAILURE = ", ".join(Failure.__struct_fields__)
+_MARKS = ", ".join("?" * len(Failure.__struct_fields__))
+_INSERT = f"INSERT INTO dead_letters (lane, priority, record, size, enqueued_at, body, died_at, {_FAILURE})"
 
 
-def add(connection: sqlite3.Connection, dead: Iterable[tuple[int, int, NewRecord]], *, now: float) -> None:
-    """Add dead letters, given by lane and row id, which were never queued here."""
+def add(connection: sqlite3.Connection, record: NewRecord, *, now: float) -> None:
+    """Add a record that was never queued here."""
+    values = record.priority, record.size, record.enqueued_at, record.body, now, *_values(record.failure)
     connection.executemany(
-        f"INSERT INTO dead_letters ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-        [
-            (lane, record.priority, row_id, record.size, record.enqueued_at, now, *_values(record.failure))
-            for lane, row_id, record in dead
-            if record.failure is not None
-        ],
+        f"{_INSERT} VALUES (?, ?, 0, ?, ?, ?, ?, {_MARKS})", [(lane, *values) for lane in record.lanes]
     )
 
 
-def add_queued(
-    connection: sqlite3.Connection, where: str, rows: Sequence[tuple[int, ...]], failure: Failure, *, now: float
+def move(
+    connection: sqlite3.Connection,
+    where: str,
+    rows: Sequence[tuple[object, ...]],
+    failure: Failure,
+    *,
+    keep: int,
+    now: float,
 ) -> int:
-    """Add dead letters for rows of the queue that match a condition, and return their number."""
-    return connection.executemany(
-        f"INSERT INTO dead_letters ({_COLUMNS})"  # noqa: S608
-        f" SELECT lane, priority, record, size, enqueued_at, ?, ?, ?, ?, ?, ?, ? FROM queue WHERE {where}",
+    """Make dead letters of rows of the queue that match a condition, and return their number."""
+    number = connection.executemany(
+        f"{_INSERT} SELECT lane, priority, record, size, enqueued_at, body, ?, {_MARKS}"  # noqa: S608
+        f" FROM queue JOIN records ON records.id = queue.record WHERE {where}",
         [(now, *_values(failure), *row) for row in rows],
     ).rowcount
+    connection.executemany(f"DELETE FROM queue WHERE {where}", rows)  # noqa: S608
+    trim(connection, keep=keep)
+    return number
 
 
-def trim(connection: sqlite3.Connection, lane: int, *, keep: int) -> None:
-    """Drop the oldest dead letters of a lane above `keep`."""
-    (number,) = connection.execute("SELECT count(*) FROM dead_letters WHERE lane = ?", (lane,)).fetchone()
-    if number > keep:
-        connection.execute(
-            "DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE lane = ? ORDER BY id LIMIT ?)",
-            (lane, number - keep),
-        )
-        increment(connection, {(lane, DropReason.DEAD_LETTERS_FULL.value): number - keep})
+def trim(connection: sqlite3.Connection, *, keep: int) -> None:
+    """Drop the oldest dead letters of each lane above `keep`."""
+    counted = connection.execute("SELECT lane, count(*) FROM dead_letters GROUP BY lane").fetchall()
+    for lane, number in counted:
+        if number > keep:
+            connection.execute(
+                "DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE lane = ? ORDER BY id LIMIT ?)",
+                (lane, number - keep),
+            )
+            increment(connection, {(lane, DropReason.DEAD_LETTERS_FULL.value): number - keep})
 
 
 def find(connection: sqlite3.Connection, query: DeadLetterQuery, limit: int = -1) -> list[StoredDeadLetter]:
     """Return the selected dead letters, oldest first."""
     where, parameters = _where(query)
-    select = (
-        "SELECT dead_letters.id, record, lanes.name, enqueued_at, died_at, records.body,"  # noqa: S608
-        f" {', '.join(Failure.__struct_fields__)}"
-        " FROM dead_letters JOIN lanes ON lanes.lane = dead_letters.lane JOIN records ON records.id = record"
-        f" WHERE {where} ORDER BY dead_letters.id LIMIT ?"
+    found = connection.execute(
+        f"SELECT id, record, lane, enqueued_at, died_at, body, {_FAILURE} FROM dead_letters"  # noqa: S608
+        f" WHERE {where} ORDER BY id LIMIT ?",
+        (*parameters, limit),
     )
-    found: list[StoredDeadLetter] = []
-    for row_id, record, lane, enqueued_at, died_at, body, *values in connection.execute(select, (*parameters, limit)):
-        failure = Failure(**dict(zip(Failure.__struct_fields__, values, strict=True)))
-        found.append(
-            StoredDeadLetter(
-                id=row_id,
-                handle=record,
-                lane=lane,
-                enqueued_at=enqueued_at,
-                died_at=died_at,
-                failure=failure,
-                body=body,
-            )
+    return [
+        StoredDeadLetter(
+            id=row_id,
+            handle=record,
+            lane=lane,
+            enqueued_at=enqueued_at,
+            died_at=died_at,
+            failure=Failure(**dict(zip(Failure.__struct_fields__, values, strict=True))),
+            body=body,
         )
-    return found
+        for row_id, record, lane, enqueued_at, died_at, body, *values in found
+    ]
 
 
-def requeue(connection: sqlite3.Connection, query: DeadLetterQuery, *, now: float) -> int:
-    """Queue the selected dead letters again, as if they were captured now, and return their number."""
+def take(connection: sqlite3.Connection, query: DeadLetterQuery, *, now: float) -> list[NewRecord]:
+    """Remove the selected dead letters, and return their records as if they were captured now."""
     where, parameters = _where(query)
-    connection.execute(
-        "UPDATE records SET refcount = refcount"  # noqa: S608
-        f" + (SELECT count(*) FROM dead_letters WHERE dead_letters.record = records.id AND {where})"
-        f" WHERE id IN (SELECT record FROM dead_letters WHERE {where})",
-        (*parameters, *parameters),
-    )
-    connection.execute(
-        "INSERT INTO queue (lane, claimed_by, priority, record, size, enqueued_at)"  # noqa: S608
-        f" SELECT lane, ?, priority, record, size, ? FROM dead_letters WHERE {where}",
-        (UNCLAIMED, now, *parameters),
-    )
-    return connection.execute(f"DELETE FROM dead_letters WHERE {where}", parameters).rowcount  # noqa: S608
+    found = connection.execute(
+        f"SELECT lane, priority, size, body FROM dead_letters WHERE {where} ORDER BY id",  # noqa: S608
+        parameters,
+    ).fetchall()
+    connection.execute(f"DELETE FROM dead_letters WHERE {where}", parameters)  # noqa: S608
+    return [
+        NewRecord(lanes=[lane], body=body, priority=priority, size=size, enqueued_at=now)
+        for lane, priority, size, body in found
+    ]
 
 
 def delete(connection: sqlite3.Connection, query: DeadLetterQuery, *, counter: str) -> int:
@@ -112,14 +110,14 @@ def _values(failure: Failure | None) -> tuple[object, ...]:
 def _where(query: DeadLetterQuery) -> tuple[str, list[object]]:
     """Return the condition of a query in SQL, and its parameters."""
     conditions = {
-        "dead_letters.lane = (SELECT lane FROM lanes WHERE name = ?)": query.lane,
-        "dead_letters.reason = ?": query.reason,
-        "dead_letters.died_at < ?": query.died_before,
-        "dead_letters.died_at > ?": query.died_after,
-        "instr((SELECT body FROM records WHERE id = dead_letters.record), ?)": query.contains,
+        "lane = ?": query.lane,
+        "reason = ?": query.reason,
+        "died_at < ?": query.died_before,
+        "died_at > ?": query.died_after,
+        "instr(body, ?)": query.contains,
     }
     given: dict[str, object] = {condition: value for condition, value in conditions.items() if value is not None}
     parts = [*given]
     if query.ids:
-        parts.append(f"dead_letters.id IN ({', '.join('?' * len(query.ids))})")
+        parts.append(f"id IN ({', '.join('?' * len(query.ids))})")
     return " AND ".join(parts) or "1", [*given.values(), *query.ids]

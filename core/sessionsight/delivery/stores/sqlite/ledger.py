@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
-from sessionsight.delivery.stores.base import FALLBACK, StoreStats, lane_stats
+from sessionsight.delivery.stores.base import FALLBACK, Counts, StoreStats, lane_stats
 
 __all__ = ["file_stats", "increment", "lane_counts", "used_bytes"]
 
 
-def increment(connection: sqlite3.Connection, counts: Mapping[tuple[int, str], int]) -> None:
-    """Add to the counters of lanes, given by number."""
+def increment(connection: sqlite3.Connection, counts: Counts) -> None:
+    """Add to the counters of lanes."""
     connection.executemany(
         "INSERT INTO counts VALUES (?, ?, ?)"
         " ON CONFLICT (lane, counter) DO UPDATE SET number = number + excluded.number",
@@ -21,15 +20,16 @@ def increment(connection: sqlite3.Connection, counts: Mapping[tuple[int, str], i
     )
 
 
-def lane_counts(connection: sqlite3.Connection, lane: int) -> Counter[str]:
+def lane_counts(connection: sqlite3.Connection, lane: str) -> Counter[str]:
     """Return a lane's counters, with the number of pending records and of dead letters, in one statement."""
     return Counter(
         dict(
             connection.execute(
-                "SELECT counter, number FROM counts WHERE lane = ?"
-                " UNION ALL SELECT 'pending', count(*) FROM queue WHERE lane = ?"
-                " UNION ALL SELECT 'dead', count(*) FROM dead_letters WHERE lane = ?",
-                (lane, lane, lane),
+                "SELECT counter, number FROM counts WHERE lane = ?1"
+                " UNION ALL SELECT 'pending', count(*) FROM queue"
+                " WHERE claimed_by IN (SELECT 0 UNION ALL SELECT owner FROM owners) AND lane = ?1"
+                " UNION ALL SELECT 'dead', count(*) FROM dead_letters WHERE lane = ?1",
+                (lane,),
             ).fetchall()
         )
     )
@@ -37,10 +37,10 @@ def lane_counts(connection: sqlite3.Connection, lane: int) -> Counter[str]:
 
 def file_stats(connection: sqlite3.Connection) -> StoreStats:
     """Return the counters of all lanes, and the size of the file."""
-    lanes = connection.execute("SELECT name, lane FROM lanes ORDER BY name").fetchall()
-    counts = {name: lane_counts(connection, lane) for name, lane in lanes}
+    lanes = connection.execute("SELECT DISTINCT lane FROM counts ORDER BY lane").fetchall()
+    counts = {lane: lane_counts(connection, lane) for (lane,) in lanes}
     return StoreStats(
-        lanes={name: lane_stats(found, state="-", last_error=None) for name, found in counts.items()},
+        lanes={lane: lane_stats(found, state="-", last_error=None) for lane, found in counts.items()},
         oldest=_value(connection, "SELECT min(enqueued_at) FROM queue"),
         bypassed=sum(found[FALLBACK] for found in counts.values()),
         used_bytes=used_bytes(connection),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
 import os
 import sqlite3
 from collections import Counter
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from sessionsight.capture.records import DropReason
@@ -18,8 +16,9 @@ from sessionsight.delivery.stores.sqlite import dead_letters
 from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
 from sessionsight.delivery.stores.sqlite.ledger import increment, used_bytes
 from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED
+from sessionsight.delivery.stores.sqlite.queries import ready_lanes
 
-__all__ = ["Maintenance", "Quota"]
+__all__ = ["Maintenance", "checkpoint", "evict", "restart_log"]
 
 # The size of the log from which it is checkpointed; from the second on, writers wait for that.
 _CHECKPOINT_BYTES = 4 * 1024 * 1024
@@ -28,47 +27,9 @@ _PRUNE_EVERY = 60.0
 _BUSY_TIMEOUT = 0.25
 # The number of keys that one transaction deletes; requests wait for it.
 _MAX_KEYS = 500
-
-# The number of bytes that this process writes between two measurements of the file.
-_MEASURE_EVERY = 64 * 1024
 # The number of records that are evicted at once, and of such rounds in one transaction; requests wait for it.
 _EVICT = 100
 _MAX_ROUNDS = 10
-
-
-class Quota:
-    """The upper bound of a file's size, dead letters and keys included."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._measure_every = min(_MEASURE_EVERY, max_bytes // 16)
-        self._unmeasured = self._measure_every  # other processes may have written
-
-    def enforce(self, connection: sqlite3.Connection, written: int) -> Counter[str]:
-        """Evict records if the file is too large.
-
-        Args:
-            connection: Within the transaction that enqueues.
-            written: The number of bytes that it has written.
-
-        Returns:
-            Lane to the number of evicted records.
-        """
-        evicted: Counter[str] = Counter()
-        self._unmeasured += written
-        if self._unmeasured < self._measure_every:
-            return evicted
-        self._unmeasured = 0
-        for _ in range(_MAX_ROUNDS):
-            if used_bytes(connection) <= self._max_bytes:
-                break
-            found = _evict(connection)
-            if not found:
-                break
-            evicted += found
-        else:
-            self._unmeasured = self._measure_every  # continue in the next transaction
-        return evicted
 
 
 class Maintenance:
@@ -140,39 +101,44 @@ def restart_log(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA wal_checkpoint(RESTART)")
 
 
+def evict(connection: sqlite3.Connection, max_bytes: int) -> Counter[str]:
+    """Drop records while the file is too large, dead letters and keys included, and return their number by lane.
+
+    One transaction drops a thousand at most, and the next one goes on.
+    """
+    evicted: Counter[str] = Counter()
+    for _ in range(_MAX_ROUNDS):
+        if used_bytes(connection) <= max_bytes or not (oldest := _evict_oldest(connection)):
+            break
+        evicted += oldest
+    increment(connection, {(lane, DropReason.QUEUE_FULL.value): number for lane, number in evicted.items()})
+    return evicted
+
+
+def _evict_oldest(connection: sqlite3.Connection) -> Counter[str]:
+    """Drop the oldest unclaimed records, events before goals."""
+    found = _oldest(connection, priority=1) or _oldest(connection, priority=0)
+    rows = [(UNCLAIMED, lane, priority, record) for record, lane, priority, _ in found]
+    connection.executemany("DELETE FROM queue WHERE claimed_by = ? AND lane = ? AND priority = ? AND record = ?", rows)
+    # So that a repeated call is not a duplicate.
+    keys = [(lane, key) for _, lane, _, key in found]
+    connection.executemany("DELETE FROM keys WHERE lane = ? AND dedupe_key = ?", keys)
+    return Counter(lane for _, lane, _, _ in found)
+
+
+def _oldest(connection: sqlite3.Connection, *, priority: int) -> list[tuple[int, str, int, str | None]]:
+    """Return the record, lane, priority and key of the oldest unclaimed rows of all lanes."""
+    select = (
+        "SELECT record, lane, priority, dedupe_key FROM queue"
+        " WHERE claimed_by = ? AND lane = ? AND priority = ? ORDER BY record LIMIT ?"
+    )
+    lanes = ready_lanes(connection)
+    return sorted(row for lane in lanes for row in connection.execute(select, (UNCLAIMED, lane, priority, _EVICT)))[
+        :_EVICT
+    ]
+
+
 def _free_space(path: str) -> int:
     """Return the free bytes of the disk that a file is on."""
     disk = os.statvfs(path)
     return disk.f_bavail * disk.f_frsize
-
-
-def _evict(connection: sqlite3.Connection) -> Counter[str]:
-    """Drop the oldest unclaimed records, events before goals, and return their number by lane."""
-    lanes = dict(connection.execute("SELECT lane, name FROM lanes"))
-    for priority in (1, 0):
-        oldest = heapq.merge(
-            *(
-                connection.execute(
-                    "SELECT record, lane, dedupe_key FROM queue WHERE lane = ? AND claimed_by = ? AND priority = ?"
-                    " ORDER BY record LIMIT ?",
-                    (lane, UNCLAIMED, priority, _EVICT),
-                ).fetchall()
-                for lane in lanes
-            )
-        )
-        found = [*islice(oldest, _EVICT)]
-        if found:
-            break
-    else:
-        return Counter()
-    connection.executemany(
-        "DELETE FROM queue WHERE lane = ? AND claimed_by = ? AND priority = ? AND record = ?",
-        [(lane, UNCLAIMED, priority, record) for record, lane, _ in found],
-    )
-    # So that a repeated call is not a duplicate.
-    connection.executemany(
-        "DELETE FROM keys WHERE lane = ? AND dedupe_key = ?", [(lane, key) for _, lane, key in found if key is not None]
-    )
-    evicted = Counter(lane for _, lane, _ in found)
-    increment(connection, {(lane, DropReason.QUEUE_FULL.value): number for lane, number in evicted.items()})
-    return Counter({lanes[lane]: number for lane, number in evicted.items()})

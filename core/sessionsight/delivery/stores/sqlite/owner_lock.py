@@ -22,11 +22,6 @@ __all__ = ["LOCK_SUFFIX", "UNCLAIMED", "OwnerLock"]
 UNCLAIMED = 0
 LOCK_SUFFIX = "-lock"
 
-_ATTEMPTS = 5
-
-# A process cannot test its own locks, and would consider its own owners dead.
-_alive_here: set[tuple[int, int]] = set()
-
 
 class _LockFile:
     """The file in which owners lock a byte.
@@ -39,7 +34,6 @@ class _LockFile:
 
     def __init__(self, database: str) -> None:
         self.path = f"{database}{LOCK_SUFFIX}"
-        self.refcount = 0
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         created = True
         try:
@@ -76,24 +70,27 @@ class _LockFile:
         with contextlib.suppress(OSError):
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, owner)
 
-    def close(self) -> None:
-        """Drop all locks of this process."""
-        with contextlib.suppress(OSError):
-            if self._is_open():
-                os.close(self._descriptor)
+    def close_if_unused(self) -> None:
+        """Close the file, unless an owner of this process holds a lock in it."""
+        if self not in _held.values():
+            with contextlib.suppress(OSError):
+                if self._is_open():
+                    os.close(self._descriptor)
 
     def _is_open(self) -> bool:
         """Return whether the descriptor still refers to the file: a daemon may have closed and reused it."""
         return os.path.samestat(self._opened, os.fstat(self._descriptor))
 
 
-# By process id, so that a child uses neither a lock that another thread held at the fork nor the parent's descriptor.
-_locks_by_pid: dict[int, threading.RLock] = {}
-_files_by_pid: dict[tuple[int, str], _LockFile] = {}
+# Process id and owner, to the file in which it holds its lock. A process cannot test its own locks, and would consider
+# its own owners dead. By process id, so that a child uses neither a lock that another thread held at the fork nor the
+# parent's descriptor.
+_held: dict[tuple[int, int], _LockFile] = {}
+_mutexes: dict[int, threading.RLock] = {}
 
 
-def _pid_lock() -> threading.RLock:
-    return _locks_by_pid.setdefault(os.getpid(), threading.RLock())
+def _mutex() -> threading.RLock:
+    return _mutexes.setdefault(os.getpid(), threading.RLock())
 
 
 class OwnerLock:
@@ -107,27 +104,23 @@ class OwnerLock:
     """
 
     def __init__(self, database: str) -> None:
-        self.pid = os.getpid()
         self._database = database
-        for _ in range(_ATTEMPTS):
-            self.id = randbits(48) + 1
-            if self._acquire():
-                _alive_here.add((self.pid, self.id))
-                return
-        raise OSError(f"no lock file can be created beside {database}")
+        self.id = randbits(48) + 1
+        with _mutex():
+            if not self._acquire():
+                raise OSError(f"no lock file can be created beside {database}")
 
     def is_alive(self, owner: int) -> bool:
         """Return whether an owner holds its lock; True if that cannot be tested."""
-        if (os.getpid(), owner) in _alive_here:
-            return True
-        with _pid_lock():
+        with _mutex():
+            file = _held.get((os.getpid(), self.id))
             # Once this lock is released, the descriptor may be another file's.
-            if not self._is_held():
+            if file is None or (os.getpid(), owner) in _held:
                 return True
             # A shared lock, so that two processes that test at the same time do not see each other as the owner.
-            if not self._file.lock(owner, fcntl.LOCK_SH):
+            if not file.lock(owner, fcntl.LOCK_SH):
                 return True
-            self._file.unlock(owner)
+            file.unlock(owner)
             return False
 
     def renew(self) -> bool:
@@ -139,56 +132,32 @@ class OwnerLock:
         Raises:
             OSError: No lock file can be created beside the database.
         """
-        with _pid_lock():
-            if not self._is_held():
-                return False
-            lost = self._file
-            if lost.is_current():
-                return True
+        with _mutex():
+            file = _held.get((os.getpid(), self.id))
+            if file is None or file.is_current():
+                return file is not None
             if not self._acquire():
                 return False
-            _release(lost)
+            file.close_if_unused()
             return True
 
     def release(self) -> None:
         """Release the lock. Other processes may recover the remaining claims of this owner."""
-        with _pid_lock():
-            if self._is_held():
-                _alive_here.discard((self.pid, self.id))
-                self._file.unlock(self.id)
-                _release(self._file)
-
-    def _is_held(self) -> bool:
-        return (os.getpid(), self.id) in _alive_here
+        with _mutex():
+            file = _held.pop((os.getpid(), self.id), None)
+            if file is not None:
+                file.unlock(self.id)
+                file.close_if_unused()
 
     def _acquire(self) -> bool:
-        file = _use(self._database)
+        pid, path = os.getpid(), f"{self._database}{LOCK_SUFFIX}"
+        opened = (file for (holder, _), file in _held.items() if holder == pid and file.path == path)
+        file = next((file for file in opened if file.is_current()), None) or _LockFile(self._database)
         if file.lock(self.id) and file.is_current():
-            self._file = file
+            _held[pid, self.id] = file
             return True
-        _release(file)
+        file.close_if_unused()
         return False
-
-
-def _use(database: str) -> _LockFile:
-    pid = os.getpid()
-    with _pid_lock():
-        file = _files_by_pid.get((pid, database))
-        if file is None or not file.is_current():
-            file = _files_by_pid[pid, database] = _LockFile(database)
-        file.refcount += 1
-        return file
-
-
-def _release(file: _LockFile) -> None:
-    pid = os.getpid()
-    with _pid_lock():
-        file.refcount -= 1
-        if not file.refcount:
-            file.close()
-            key = (pid, file.path.removesuffix(LOCK_SUFFIX))
-            if _files_by_pid.get(key) is file:
-                del _files_by_pid[key]
 
 
 def _copy_permissions(descriptor: int, database: os.stat_result, *, created: bool) -> None:

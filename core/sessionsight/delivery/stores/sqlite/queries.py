@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from sessionsight.capture.records import DropReason
 from sessionsight.delivery.stores.base import Claim, Counts, Failure, NewRecord, Outcome, StoredRecord
@@ -20,8 +19,6 @@ __all__ = [
     "discard",
     "drain_unclaimed",
     "enqueue",
-    "ensure_lanes",
-    "lane_number",
     "last_id",
     "mark_in_flight",
     "owned_or_ready",
@@ -34,19 +31,8 @@ __all__ = [
 ]
 
 # A handle does not contain the priority, which is a part of the key.
-_ROW = "lane = ? AND claimed_by = ? AND priority IN (0, 1) AND record = ?"
-
-
-def ensure_lanes(connection: sqlite3.Connection, names: Collection[str]) -> dict[str, int]:
-    """Add lanes that the file does not have yet, and return the numbers of all."""
-    connection.executemany("INSERT OR IGNORE INTO lanes (name) VALUES (?)", [(name,) for name in names])
-    return dict(connection.execute("SELECT name, lane FROM lanes"))
-
-
-def lane_number(connection: sqlite3.Connection, name: str) -> int:
-    """Return the number of a lane; 0, which no lane has, if the file does not have it."""
-    found = connection.execute("SELECT lane FROM lanes WHERE name = ?", (name,)).fetchone()
-    return int(found[0]) if found else 0
+_ROW = "claimed_by = ? AND lane = ? AND priority IN (0, 1) AND record = ?"
+_JOINED = "queue JOIN records ON records.id = queue.record"
 
 
 # --- enqueue --------------------------------------------------------------------------------------
@@ -57,7 +43,6 @@ def enqueue(
     records: Sequence[NewRecord],
     counts: Counts,
     *,
-    lanes: Mapping[str, int],
     epoch: int,
     window: float,
     keep: int,
@@ -69,7 +54,6 @@ def enqueue(
         connection: Within a transaction.
         records: The records.
         counts: What to add to the counters.
-        lanes: Names to numbers.
         epoch: The file's first row id.
         window: The number of seconds within which a key is a duplicate.
         keep: The number of dead letters that each lane keeps.
@@ -80,50 +64,36 @@ def enqueue(
     """
     newest = last_id(connection)
     next_id = epoch if newest is None else newest + 1
-    numbers = {(lanes[lane], counter): number for (lane, counter), number in counts.items()}
+    numbers = dict(counts)
     bodies: list[tuple[int, int, bytes]] = []
-    rows: list[tuple[int, int, int, int, int, float, str | None]] = []
+    rows: list[tuple[int, str, int, int, int, float, str | None]] = []
     handles: list[dict[str, int]] = []
-    dead: list[tuple[int, int, NewRecord]] = []
     for record in records:
         wanted, key = record.lanes, record.dedupe_key
         if record.failure is not None:
-            dead += [(lanes[lane], next_id, record) for lane in wanted]
+            dead_letters.add(connection, record, now=now)
             wanted = ()
         elif key is not None:
-            wanted = _new_lanes(connection, record, lanes, window)
+            wanted = [lane for lane in wanted if _add_key(connection, lane, key, record.enqueued_at, window)]
             for lane, number in (Counter(record.lanes) - Counter(wanted)).items():
-                counter = lanes[lane], DropReason.DUPLICATE.value
+                counter = lane, DropReason.DUPLICATE.value
                 numbers[counter] = numbers.get(counter, 0) + number
         handles.append(dict.fromkeys(wanted, next_id))
-        if wanted or record.failure is not None:
+        if wanted:
             bodies.append((next_id, len(wanted), record.body))
             rows += [
-                (lanes[lane], UNCLAIMED, record.priority, next_id, record.size, record.enqueued_at, key)
-                for lane in wanted
+                (UNCLAIMED, lane, record.priority, next_id, record.size, record.enqueued_at, key) for lane in wanted
             ]
             next_id += 1
     connection.executemany("INSERT INTO records VALUES (?, ?, ?)", bodies)
-    connection.executemany(
-        "INSERT INTO queue (lane, claimed_by, priority, record, size, enqueued_at, dedupe_key)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        rows,
-    )
-    if dead:
-        dead_letters.add(connection, dead, now=now)
-        for number in {number for number, _, _ in dead}:
-            dead_letters.trim(connection, number, keep=keep)
+    connection.executemany("INSERT INTO queue VALUES (?, ?, ?, ?, ?, ?, 0, ?)", rows)
+    if any(record.failure is not None for record in records):
+        dead_letters.trim(connection, keep=keep)
     increment(connection, numbers)
     return handles
 
 
-def _new_lanes(connection: sqlite3.Connection, record: NewRecord, lanes: Mapping[str, int], window: float) -> list[str]:
-    """Remember a record's key, and return the lanes in which it is not a duplicate."""
-    at, key = record.enqueued_at, record.dedupe_key
-    return [lane for lane in record.lanes if _add_key(connection, lanes[lane], key, at, window)]
-
-
-def _add_key(connection: sqlite3.Connection, lane: int, key: str | None, now: float, window: float) -> bool:
+def _add_key(connection: sqlite3.Connection, lane: str, key: str, now: float, window: float) -> bool:
     """Remember a key, and return whether it is new within the window, before and after: the clock may be set back."""
     return bool(
         connection.execute(
@@ -139,19 +109,18 @@ def _add_key(connection: sqlite3.Connection, lane: int, key: str | None, now: fl
 
 
 def claim(
-    connection: sqlite3.Connection, lane: int, owner: int, *, max_records: int, max_bytes: int, now: float
+    connection: sqlite3.Connection, lane: str, owner: int, *, max_records: int, max_bytes: int
 ) -> tuple[list[Claim], bool]:
     """Claim the next rows of a lane for an owner, by priority.
 
     Returns:
         The rows, at least one if there is any, and whether more are ready.
     """
-    connection.execute("INSERT OR IGNORE INTO owners SELECT ?, ?, ?", (owner, os.getpid(), now))
+    connection.execute("INSERT OR IGNORE INTO owners VALUES (?)", (owner,))
     found = connection.execute(
-        "SELECT queue.priority, queue.size, queue.record, queue.enqueued_at, records.body"
-        " FROM queue JOIN records ON records.id = queue.record"
-        " WHERE queue.lane = ? AND queue.claimed_by = ? ORDER BY queue.priority, queue.record LIMIT ?",
-        (lane, UNCLAIMED, max_records + 1),
+        f"SELECT priority, size, record, enqueued_at, body FROM {_JOINED}"  # noqa: S608
+        " WHERE claimed_by = ? AND lane = ? ORDER BY priority, record LIMIT ?",
+        (UNCLAIMED, lane, max_records + 1),
     ).fetchall()
     total = number = 0
     for _, size, *_ in found[:max_records]:
@@ -162,46 +131,42 @@ def claim(
     if number:
         priority, _, record, *_ = found[number - 1]
         connection.execute(
-            "UPDATE queue SET claimed_by = ? WHERE lane = ? AND claimed_by = ? AND (priority, record) <= (?, ?)",
-            (owner, lane, UNCLAIMED, priority, record),
+            "UPDATE queue SET claimed_by = ? WHERE claimed_by = ? AND lane = ? AND (priority, record) <= (?, ?)",
+            (owner, UNCLAIMED, lane, priority, record),
         )
     return [Claim(*row) for _, _, *row in found[:number]], len(found) > number
 
 
-def claimed(connection: sqlite3.Connection, lane: int, owner: int) -> list[Claim]:
+def claimed(connection: sqlite3.Connection, lane: str, owner: int) -> list[Claim]:
     """Return the rows that an owner has claimed and that are not in flight."""
     found = connection.execute(
-        "SELECT queue.record, queue.enqueued_at, records.body FROM queue JOIN records ON records.id = queue.record"
-        " WHERE queue.lane = ? AND queue.claimed_by = ? AND queue.in_flight = 0",
-        (lane, owner),
+        f"SELECT record, enqueued_at, body FROM {_JOINED} WHERE claimed_by = ? AND lane = ? AND in_flight = 0",  # noqa: S608
+        (owner, lane),
     )
     return [Claim(*row) for row in found]
 
 
-def mark_in_flight(connection: sqlite3.Connection, lane: int, owner: int, handles: Sequence[int]) -> set[int]:
+def mark_in_flight(connection: sqlite3.Connection, lane: str, owner: int, handles: Sequence[int]) -> set[int]:
     """Set the in-flight flag of the rows that the owner still holds, and return their ids."""
     update = f"UPDATE queue SET in_flight = 1 WHERE {_ROW}"  # noqa: S608
-    return {handle for handle in handles if connection.execute(update, (lane, owner, handle)).rowcount}
+    return {handle for handle in handles if connection.execute(update, (owner, lane, handle)).rowcount}
 
 
-def settle(connection: sqlite3.Connection, lane: int, owner: int, outcome: Outcome, *, keep: int, now: float) -> None:
+def settle(connection: sqlite3.Connection, lane: str, owner: int, outcome: Outcome, *, keep: int, now: float) -> None:
     """Apply an outcome to the rows that the owner still holds, and keep this number of dead letters."""
-    rows = [(lane, owner, handle) for handle in outcome.handles]
+    rows = [(owner, lane, handle) for handle in outcome.handles]
     if outcome.failure is None and outcome.counter is None:
         connection.executemany(f"UPDATE queue SET in_flight = 0 WHERE {_ROW}", rows)  # noqa: S608
-        return
-    if outcome.failure is not None:
-        dead_letters.add_queued(connection, _ROW, rows, outcome.failure, now=now)
-    deleted = connection.executemany(f"DELETE FROM queue WHERE {_ROW}", rows).rowcount  # noqa: S608
-    if outcome.counter is not None:
-        increment(connection, {(lane, outcome.counter): deleted})
+    elif outcome.failure is not None:
+        dead_letters.move(connection, _ROW, rows, outcome.failure, keep=keep, now=now)
     else:
-        dead_letters.trim(connection, lane, keep=keep)
+        deleted = connection.executemany(f"DELETE FROM queue WHERE {_ROW}", rows).rowcount  # noqa: S608
+        increment(connection, {(lane, outcome.counter or ""): deleted})
 
 
-def discard(connection: sqlite3.Connection, lane: int, handles: Sequence[int], counter: str) -> int:
+def discard(connection: sqlite3.Connection, lane: str, handles: Sequence[int], counter: str) -> int:
     """Delete unclaimed rows, count them, and return their number."""
-    rows = [(lane, UNCLAIMED, handle) for handle in handles]
+    rows = [(UNCLAIMED, lane, handle) for handle in handles]
     deleted = connection.executemany(f"DELETE FROM queue WHERE {_ROW}", rows).rowcount if rows else 0  # noqa: S608
     increment(connection, {(lane, counter): deleted})
     return deleted
@@ -222,35 +187,20 @@ def recover_abandoned(
     Returns:
         The number of records that became dead letters.
     """
+    rows = [(owner,) for owner in abandoned]
     dead = 0
-    for owner in abandoned:
-        for (lane,) in connection.execute("SELECT lane FROM lanes").fetchall():
-            if in_flight is not None:
-                where, row = "lane = ? AND claimed_by = ? AND in_flight = 1", (lane, owner)
-                number = dead_letters.add_queued(connection, where, [row], in_flight, now=now)
-                if number:
-                    dead += number
-                    connection.execute(f"DELETE FROM queue WHERE {where}", row)  # noqa: S608
-                    dead_letters.trim(connection, lane, keep=keep)
-            connection.execute(
-                "UPDATE queue SET claimed_by = ?, in_flight = 0 WHERE lane = ? AND claimed_by = ?",
-                (UNCLAIMED, lane, owner),
-            )
-        connection.execute("DELETE FROM owners WHERE owner = ?", (owner,))
+    if in_flight is not None:
+        dead = dead_letters.move(connection, "claimed_by = ? AND in_flight = 1", rows, in_flight, keep=keep, now=now)
+    connection.executemany(f"UPDATE queue SET claimed_by = {UNCLAIMED}, in_flight = 0 WHERE claimed_by = ?", rows)  # noqa: S608
+    connection.executemany("DELETE FROM owners WHERE owner = ?", rows)
     return dead
 
 
 def release_owner(connection: sqlite3.Connection, owner: int) -> None:
     """Release an owner's claims, except those in flight, which are recovered once its lock is free."""
-    for (lane,) in connection.execute("SELECT lane FROM lanes").fetchall():
-        connection.execute(
-            "UPDATE queue SET claimed_by = ? WHERE lane = ? AND claimed_by = ? AND in_flight = 0",
-            (UNCLAIMED, lane, owner),
-        )
+    connection.execute("UPDATE queue SET claimed_by = ? WHERE claimed_by = ? AND in_flight = 0", (UNCLAIMED, owner))
     connection.execute(
-        "DELETE FROM owners WHERE owner = ? AND NOT EXISTS"
-        " (SELECT 1 FROM lanes JOIN queue ON queue.lane = lanes.lane AND queue.claimed_by = owners.owner)",
-        (owner,),
+        "DELETE FROM owners WHERE owner = ? AND NOT EXISTS (SELECT 1 FROM queue WHERE claimed_by = owner)", (owner,)
     )
 
 
@@ -261,15 +211,12 @@ def drain_unclaimed(connection: sqlite3.Connection, owner: int) -> dict[str, lis
         Lane to unclaimed records. The owner knows its own.
     """
     found: dict[str, list[Claim]] = {}
-    for name, *row in connection.execute(
-        "SELECT lanes.name, queue.record, queue.enqueued_at, records.body FROM lanes"
-        " JOIN queue ON queue.lane = lanes.lane AND queue.claimed_by = ? JOIN records ON records.id = queue.record",
+    for lane, *row in connection.execute(
+        f"SELECT lane, record, enqueued_at, body FROM {_JOINED} WHERE claimed_by = ?",  # noqa: S608
         (UNCLAIMED,),
     ):
-        found.setdefault(name, []).append(Claim(*row))
-    connection.execute(
-        "DELETE FROM queue WHERE claimed_by = ? OR (claimed_by = ? AND in_flight = 0)", (UNCLAIMED, owner)
-    )
+        found.setdefault(lane, []).append(Claim(*row))
+    connection.execute("DELETE FROM queue WHERE claimed_by IN (?, ?) AND in_flight = 0", (UNCLAIMED, owner))
     return found
 
 
@@ -277,15 +224,15 @@ def drain_unclaimed(connection: sqlite3.Connection, owner: int) -> dict[str, lis
 
 
 def ready_lanes(connection: sqlite3.Connection) -> list[str]:
-    """Return the lanes that have unclaimed rows. Lanes without rows cost nothing."""
+    """Return the lanes that have unclaimed rows, by one look-up for each."""
     found = connection.execute(
-        "WITH RECURSIVE used (lane) AS (SELECT min(lane) FROM queue UNION ALL"
-        " SELECT (SELECT min(lane) FROM queue WHERE lane > used.lane) FROM used WHERE used.lane IS NOT NULL)"
-        " SELECT name FROM used JOIN lanes USING (lane)"
-        " WHERE EXISTS (SELECT 1 FROM queue WHERE queue.lane = used.lane AND queue.claimed_by = ?)",
+        "WITH RECURSIVE ready (lane) AS (SELECT min(lane) FROM queue WHERE claimed_by = ?1 UNION ALL"
+        " SELECT (SELECT min(lane) FROM queue WHERE claimed_by = ?1 AND lane > ready.lane)"
+        " FROM ready WHERE ready.lane IS NOT NULL)"
+        " SELECT lane FROM ready WHERE lane IS NOT NULL",
         (UNCLAIMED,),
     )
-    return [name for (name,) in found]
+    return [lane for (lane,) in found]
 
 
 def last_id(connection: sqlite3.Connection) -> int | None:
@@ -299,31 +246,30 @@ def owners(connection: sqlite3.Connection) -> list[int]:
     return [owner for (owner,) in connection.execute("SELECT owner FROM owners")]
 
 
-def count_unresolved(connection: sqlite3.Connection, lane: int, owner: int, last: int | None) -> int:
+def count_unresolved(connection: sqlite3.Connection, lane: str, owner: int, last: int | None) -> int:
     """Return the number of rows that the owner or no process has claimed, up to a hundred and up to a row id."""
     (number,) = connection.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM queue WHERE lane = ? AND claimed_by IN (?, ?)"
+        "SELECT count(*) FROM (SELECT 1 FROM queue WHERE claimed_by IN (?, ?) AND lane = ?"
         " AND (? IS NULL OR record <= ?) LIMIT 100)",
-        (lane, UNCLAIMED, owner, last, last),
+        (UNCLAIMED, owner, lane, last, last),
     ).fetchone()
     return int(number)
 
 
-def owned_or_ready(connection: sqlite3.Connection, lane: int, owner: int, row_ids: Sequence[int]) -> set[int]:
+def owned_or_ready(connection: sqlite3.Connection, lane: str, owner: int, handles: Collection[int]) -> set[int]:
     """Return those of the row ids that the owner or no process has claimed."""
-    marks = ", ".join("?" * len(row_ids))
+    marks = ", ".join("?" * len(handles))
     found = connection.execute(
-        f"SELECT record FROM queue WHERE lane = ? AND claimed_by IN (?, ?) AND record IN ({marks})",  # noqa: S608
-        (lane, UNCLAIMED, owner, *row_ids),
+        f"SELECT record FROM queue WHERE claimed_by IN (?, ?) AND lane = ? AND record IN ({marks})",  # noqa: S608
+        (UNCLAIMED, owner, lane, *handles),
     )
-    return {row_id for (row_id,) in found}
+    return {handle for (handle,) in found}
 
 
-def search(connection: sqlite3.Connection, lane: int, fragment: bytes) -> list[StoredRecord]:
+def search(connection: sqlite3.Connection, lane: str, fragment: bytes) -> list[StoredRecord]:
     """Return the rows whose body contains these bytes. The bodies have no index, so all are read."""
     found = connection.execute(
-        "SELECT queue.record, records.body, queue.claimed_by = ?"
-        " FROM queue JOIN records ON records.id = queue.record WHERE queue.lane = ? AND instr(records.body, ?)",
+        f"SELECT record, body, claimed_by = ? FROM {_JOINED} WHERE lane = ? AND instr(body, ?)",  # noqa: S608
         (UNCLAIMED, lane, fragment),
     )
-    return [StoredRecord(row_id, body, bool(ready)) for row_id, body, ready in found]
+    return [StoredRecord(handle, body, bool(ready)) for handle, body, ready in found]

@@ -18,45 +18,38 @@ __all__ = ["APPLICATION_ID", "VERSION", "check_before_open", "ensure_schema", "i
 APPLICATION_ID = 0x53535350
 """"SSSP"."""
 
-VERSION = 1
+VERSION = 2
 
 _TABLES = (
-    # `epoch` is the first row id of the file, so that a row id of another file is never one of this file.
-    "CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE lanes (lane INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
-    # Each record is stored once. `refcount` is the number of rows of `queue` and `dead_letters` that refer to it.
+    # The first row id of the file, so that a row id of another file is never one of this file.
+    "CREATE TABLE epoch (first_id INTEGER NOT NULL)",
+    # Each record is stored once. `refcount` is the number of rows of `queue` that refer to it.
     "CREATE TABLE records (id INTEGER PRIMARY KEY, refcount INTEGER NOT NULL, body BLOB NOT NULL)",
     # The records of each lane, in the order of sending: goals have priority 0. Unclaimed records have `claimed_by` 0.
     """CREATE TABLE queue (
-        lane INTEGER NOT NULL, claimed_by INTEGER NOT NULL, priority INTEGER NOT NULL, record INTEGER NOT NULL,
+        claimed_by INTEGER NOT NULL, lane TEXT NOT NULL, priority INTEGER NOT NULL, record INTEGER NOT NULL,
         size INTEGER NOT NULL, enqueued_at REAL NOT NULL, in_flight INTEGER NOT NULL DEFAULT 0, dedupe_key TEXT,
-        PRIMARY KEY (lane, claimed_by, priority, record)
+        PRIMARY KEY (claimed_by, lane, priority, record)
     ) WITHOUT ROWID""",
-    """CREATE TABLE dead_letters (
-        id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, priority INTEGER NOT NULL, record INTEGER NOT NULL,
-        size INTEGER NOT NULL, enqueued_at REAL NOT NULL, died_at REAL NOT NULL, reason TEXT NOT NULL,
-        message TEXT NOT NULL, status INTEGER, attempts INTEGER NOT NULL, first_attempt REAL, last_attempt REAL
-    )""",
-    "CREATE INDEX dead_letters_by_lane ON dead_letters (lane)",
-    """CREATE TABLE counts (
-        lane INTEGER NOT NULL, counter TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (lane, counter)
-    ) WITHOUT ROWID""",
-    """CREATE TABLE keys (
-        lane INTEGER NOT NULL, dedupe_key TEXT NOT NULL, seen_at REAL NOT NULL, PRIMARY KEY (lane, dedupe_key)
-    ) WITHOUT ROWID""",
-    "CREATE INDEX keys_by_age ON keys (seen_at)",
-    "CREATE TABLE owners (owner INTEGER PRIMARY KEY, pid INTEGER NOT NULL, started_at REAL NOT NULL)",
     """CREATE TRIGGER queue_deleted AFTER DELETE ON queue BEGIN
         UPDATE records SET refcount = refcount - 1 WHERE id = old.record;
         DELETE FROM records WHERE id = old.record AND refcount <= 0;
     END""",
-    """CREATE TRIGGER dead_letter_inserted AFTER INSERT ON dead_letters BEGIN
-        UPDATE records SET refcount = refcount + 1 WHERE id = new.record;
-    END""",
-    """CREATE TRIGGER dead_letter_deleted AFTER DELETE ON dead_letters BEGIN
-        UPDATE records SET refcount = refcount - 1 WHERE id = old.record;
-        DELETE FROM records WHERE id = old.record AND refcount <= 0;
-    END""",
+    """CREATE TABLE dead_letters (
+        id INTEGER PRIMARY KEY, lane TEXT NOT NULL, priority INTEGER NOT NULL, record INTEGER NOT NULL,
+        size INTEGER NOT NULL, enqueued_at REAL NOT NULL, body BLOB NOT NULL, died_at REAL NOT NULL,
+        reason TEXT NOT NULL, message TEXT NOT NULL, status INTEGER, attempts INTEGER NOT NULL, first_attempt REAL,
+        last_attempt REAL
+    )""",
+    "CREATE INDEX dead_letters_by_lane ON dead_letters (lane)",
+    """CREATE TABLE counts (
+        lane TEXT NOT NULL, counter TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (lane, counter)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE keys (
+        lane TEXT NOT NULL, dedupe_key TEXT NOT NULL, seen_at REAL NOT NULL, PRIMARY KEY (lane, dedupe_key)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX keys_by_age ON keys (seen_at)",
+    "CREATE TABLE owners (owner INTEGER PRIMARY KEY)",
 )
 
 
@@ -93,13 +86,10 @@ def ensure_schema(connection: sqlite3.Connection) -> int:
         for statement in _TABLES:
             connection.execute(statement)
         # 62 bits, of which the lower twenty are the counter.
-        connection.execute("INSERT INTO meta VALUES ('epoch', ?)", (randbits(42) << 20,))
+        connection.execute("INSERT INTO epoch VALUES (?)", (randbits(42) << 20,))
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
-    # Files of earlier versions lack it, and those versions can use a file that has it.
-    elif not connection.execute("SELECT 1 FROM pragma_table_info('queue') WHERE name = 'dedupe_key'").fetchone():
-        connection.execute("ALTER TABLE queue ADD COLUMN dedupe_key TEXT")
-    (epoch,) = connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
+    (epoch,) = connection.execute("SELECT first_id FROM epoch").fetchone()
     return int(epoch)
 
 
@@ -131,16 +121,16 @@ def _is_spool(connection: sqlite3.Connection) -> bool:
     """
     version = _pragma(connection, "user_version")
     if _pragma(connection, "application_id") == APPLICATION_ID:
-        if version != VERSION:
-            age, advice = (
-                ("a newer", "update this app as well")
-                if version > VERSION
-                else ("an older", "deliver its records with that release, then delete it")
-            )
-            raise UnsupportedSchema(
-                f"{age} release has created it (schema {version}, this release uses {VERSION}); {advice}"
-            )
-        return True
+        if version == VERSION:
+            return True
+        age, advice = (
+            ("a newer", "update this app as well")
+            if version > VERSION
+            else ("an older", "deliver its records with that release, then delete it")
+        )
+        raise UnsupportedSchema(
+            f"{age} release has created it (schema {version}, this release uses {VERSION}); {advice}"
+        )
     if version or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
         raise ForeignDatabase("it is another program's database")
     return False

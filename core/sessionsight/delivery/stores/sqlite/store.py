@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
@@ -30,7 +30,7 @@ from sessionsight.delivery.stores.base import (
 from sessionsight.delivery.stores.errors import StoreError, StoreUnavailable
 from sessionsight.delivery.stores.sqlite import dead_letters, ledger, queries
 from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
-from sessionsight.delivery.stores.sqlite.maintenance import Maintenance, Quota
+from sessionsight.delivery.stores.sqlite.maintenance import Maintenance, evict
 from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED, OwnerLock
 from sessionsight.log import ThrottledLogger
 
@@ -67,26 +67,24 @@ class SqliteStore:
         self._clock = clock
         self._timeout = timeout
         self.name = path
-        self.epoch = 0
-        """The first row id of the open file; 0 before one is open."""
         self.file = SqliteConnection(
             path,
             synchronous=options.spool_synchronous,
-            on_open=self._on_open,
-            on_quarantine=self._quarantined if quarantine else None,
+            quarantine_logger=logger if quarantine else None,
             clock=clock,
         )
         self._options = options
         self._logger = logger
-        self._opened = 0
-        # The numbers of lanes in the file that was opened as the n-th; set once they are committed.
-        self._lanes: tuple[int, dict[str, int]] = (0, {})
-        self._batches: OrderedDict[bytes, Enqueued] = OrderedDict()
+        self._batches: dict[bytes, Enqueued] = {}
         self._owner_lock: OwnerLock | None = None
         self._acquiring = threading.RLock()
-        self._quota = Quota(options.spool_bytes)
         self._maintenance = Maintenance(self.file, options, clock)
         self._closed = False
+
+    @property
+    def epoch(self) -> int:
+        """The first row id of the open file; 0 before one is open."""
+        return self.file.epoch
 
     @property
     def owner_id(self) -> int:
@@ -97,56 +95,46 @@ class SqliteStore:
         """Add records to their lanes and add to the counters, in one transaction."""
         if (done := self._batches.get(batch_id)) is not None:
             return done
-        size = sum(len(record.body) for record in records)
-        numbered: list[tuple[int, dict[str, int]]] = []
-
-        def work(connection: sqlite3.Connection) -> Enqueued:
-            opened, lanes = self._lanes
-            names = {lane for lane, _ in counts}
-            if opened != self._opened or not names <= lanes.keys():
-                lanes = queries.ensure_lanes(connection, names)
-            numbered.append((self._opened, lanes))
-            handles = queries.enqueue(
-                connection,
-                records,
-                counts,
-                lanes=lanes,
-                epoch=self.epoch,
-                window=self._options.dedupe_window,
-                keep=self._options.dead_letters,
-                now=self._clock.time(),
-            )
-            return Enqueued(handles, self._quota.enforce(connection, size))
-
-        enqueued = self._batches[batch_id] = self.file.write(work, timeout=timeout)
-        self._lanes = numbered[-1]
+        enqueued = self._batches[batch_id] = self.file.write(
+            lambda connection: Enqueued(
+                self._enqueue(connection, records, counts), evict(connection, self._options.spool_bytes)
+            ),
+            timeout=timeout,
+        )
         while len(self._batches) > _BATCH_IDS:
-            self._batches.popitem(last=False)
+            del self._batches[next(iter(self._batches))]
         return enqueued
 
     def claim(self, lane: str, *, max_records: int, max_bytes: int, timeout: float) -> Claimed:
         """Claim a lane's next rows, by priority."""
-        work = partial(queries.claim, max_records=max_records, max_bytes=max_bytes, now=self._clock.time())
-        epoch, (claims, more) = self._write(lane, work, timeout)
+        epoch, (claims, more) = self._write_as_owner(
+            lambda connection, owner: queries.claim(
+                connection, lane, owner, max_records=max_records, max_bytes=max_bytes
+            ),
+            timeout,
+        )
         return Claimed(epoch, claims, more)
 
     def claimed(self, lane: str) -> Claimed:
         """Return the rows that this process has claimed and that are not in flight."""
-        epoch, claims = self._write(lane, queries.claimed, self._timeout)
+        epoch, claims = self._write_as_owner(
+            lambda connection, owner: queries.claimed(connection, lane, owner), self._timeout
+        )
         return Claimed(epoch, claims, more=True)
 
     def mark_in_flight(self, lane: str, handles: Sequence[int], *, timeout: float) -> tuple[int, set[int]]:
         """Set the in-flight flag of the rows that this process still holds."""
-        return self._write(lane, partial(queries.mark_in_flight, handles=handles), timeout)
+        return self._write_as_owner(
+            lambda connection, owner: queries.mark_in_flight(connection, lane, owner, handles), timeout
+        )
 
     def settle(self, lane: str, outcomes: Sequence[Outcome], *, timeout: float) -> None:
         """Apply outcomes in one transaction."""
-        now = self._clock.time()
+        keep, now = self._options.dead_letters, self._clock.time()
 
         def work(connection: sqlite3.Connection) -> None:
-            number = queries.lane_number(connection, lane)
             for outcome in outcomes:
-                queries.settle(connection, number, self.owner_id, outcome, keep=self._options.dead_letters, now=now)
+                queries.settle(connection, lane, self.owner_id, outcome, keep=keep, now=now)
 
         self.file.write(work, timeout=timeout)
 
@@ -161,29 +149,25 @@ class SqliteStore:
     def count_unresolved(self, lane: str, *, last: int | None = None) -> int:
         """Return the number of records that this process or no process has claimed, up to a hundred."""
         # The owner is read within the step: another thread may acquire it, and claim rows, until then.
-        return self._read(
-            _step(lane, lambda connection, number: queries.count_unresolved(connection, number, self.owner_id, last))
-        )
+        return self._read(lambda connection: queries.count_unresolved(connection, lane, self.owner_id, last))
 
     def owned_or_ready(self, lane: str, handles: Sequence[int], *, timeout: float) -> set[int]:
         """Return those of the row ids that this process or no process has claimed."""
-        step = _step(
-            lane, lambda connection, number: queries.owned_or_ready(connection, number, self.owner_id, handles)
+        return self.file.read(
+            lambda connection: queries.owned_or_ready(connection, lane, self.owner_id, handles), timeout=timeout
         )
-        return self.file.read(step, timeout=timeout)
 
     def search(self, lane: str, fragment: bytes) -> list[StoredRecord]:
         """Return the queued records whose body contains these bytes."""
-        return self._read(_step(lane, partial(queries.search, fragment=fragment)))
+        return self._read(partial(queries.search, lane=lane, fragment=fragment))
 
     def discard(self, lane: str, handles: Sequence[int], *, counter: str) -> int:
         """Drop unclaimed records."""
-        work = partial(queries.discard, handles=handles, counter=counter)
-        return self.file.write(_step(lane, work), timeout=self._timeout)
+        return self._write(partial(queries.discard, lane=lane, handles=handles, counter=counter))
 
     def counts(self, lane: str) -> Counter[str]:
         """Return the lane's counters."""
-        return self._read(_step(lane, ledger.lane_counts))
+        return self._read(partial(ledger.lane_counts, lane=lane))
 
     def find(self, query: DeadLetterQuery, *, limit: int = -1) -> list[StoredDeadLetter]:
         """Return the selected dead letters, oldest first."""
@@ -191,12 +175,15 @@ class SqliteStore:
 
     def requeue(self, query: DeadLetterQuery) -> int:
         """Queue the selected dead letters again."""
-        work = partial(dead_letters.requeue, query=query, now=self._clock.time())
-        return self.file.write(work, timeout=self._timeout)
+
+        def work(connection: sqlite3.Connection) -> int:
+            return len(self._enqueue(connection, dead_letters.take(connection, query, now=self._clock.time()), {}))
+
+        return self._write(work)
 
     def delete(self, query: DeadLetterQuery, *, counter: str) -> int:
         """Delete the selected dead letters, and count them as dropped."""
-        return self.file.write(partial(dead_letters.delete, query=query, counter=counter), timeout=self._timeout)
+        return self._write(partial(dead_letters.delete, query=query, counter=counter))
 
     def stats(self) -> StoreStats:
         """Return the counters of all lanes, and the size of the file."""
@@ -208,9 +195,7 @@ class SqliteStore:
             return {}
         found: dict[str, list[Claim]] = {}
         with contextlib.suppress(StoreError):
-            found = self.file.write(
-                lambda connection: queries.drain_unclaimed(connection, self.owner_id), timeout=self._timeout
-            )
+            found = self._write(lambda connection: queries.drain_unclaimed(connection, self.owner_id))
         self._logger.log(
             logging.ERROR,
             f"spool {self.name}: the file was moved or deleted; a new one is started with the records that were "
@@ -218,7 +203,7 @@ class SqliteStore:
             key="gone",
         )
         self.file.disconnect()
-        self.epoch = 0  # no claim is valid any more, even if no other file can be opened
+        self.file.epoch = 0  # no claim is valid any more, even if no other file can be opened
         return found
 
     def recover(self, in_flight: Failure | None) -> int:
@@ -233,14 +218,10 @@ class SqliteStore:
         abandoned = [owner for owner in self._read(queries.owners) if not lock.is_alive(owner)]
         if not abandoned:
             return 0
-        work = partial(
-            queries.recover_abandoned,
-            abandoned=abandoned,
-            in_flight=in_flight,
-            keep=self._options.dead_letters,
-            now=self._clock.time(),
+        keep, now = self._options.dead_letters, self._clock.time()
+        return self._write(
+            partial(queries.recover_abandoned, abandoned=abandoned, in_flight=in_flight, keep=keep, now=now)
         )
-        return self.file.write(work, timeout=self._timeout)
 
     def maintain(self) -> None:
         """Checkpoint the log, and delete old keys and dead letters."""
@@ -256,7 +237,7 @@ class SqliteStore:
             lock, self._owner_lock = self._owner_lock, None
         if lock is not None:
             with contextlib.suppress(StoreError):  # other processes see that the lock is free
-                self.file.write(partial(queries.release_owner, owner=lock.id), timeout=self._timeout)
+                self._write(partial(queries.release_owner, owner=lock.id))
             lock.release()
         self.file.close()
 
@@ -277,28 +258,27 @@ class SqliteStore:
                     raise StoreUnavailable(str(error)) from error
             return self._owner_lock
 
+    def _enqueue(
+        self, connection: sqlite3.Connection, records: Sequence[NewRecord], counts: Counts
+    ) -> list[dict[str, int]]:
+        options, now = self._options, self._clock.time()
+        return queries.enqueue(
+            connection,
+            records,
+            counts,
+            epoch=self.epoch,
+            window=options.dedupe_window,
+            keep=options.dead_letters,
+            now=now,
+        )
+
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return self.file.read(work, timeout=self._timeout)
 
-    def _write(self, lane: str, work: Callable[..., T], timeout: float) -> tuple[int, T]:
-        """Run a step for a lane and this owner, and return the epoch in which it was run, and its result."""
-        step = _step(lane, partial(work, owner=self._acquire_owner().id))
-        return self.file.write(lambda connection: (self.epoch, step(connection)), timeout=timeout)
+    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return self.file.write(work, timeout=self._timeout)
 
-    def _on_open(self, _: sqlite3.Connection, epoch: int) -> None:
-        self.epoch = epoch
-        self._opened += 1
-
-    def _quarantined(self, moved_to: str, reason: str) -> None:
-        """Log that a damaged file was moved."""
-        self._logger.log(
-            logging.ERROR,
-            f"spool {moved_to.rpartition('.corrupt-')[0]} is damaged ({reason}); it was moved to {moved_to}, and a "
-            "new one is started",
-            key="corrupt",
-        )
-
-
-def _step(lane: str, work: Callable[[sqlite3.Connection, int], T]) -> Callable[[sqlite3.Connection], T]:
-    """Return a function that gets the number of the lane."""
-    return lambda connection: work(connection, queries.lane_number(connection, lane))
+    def _write_as_owner(self, work: Callable[[sqlite3.Connection, int], T], timeout: float) -> tuple[int, T]:
+        """Run a step for this owner, and return the epoch in which it was run, and its result."""
+        owner = self._acquire_owner().id
+        return self.file.write(lambda connection: (self.epoch, work(connection, owner)), timeout=timeout)
