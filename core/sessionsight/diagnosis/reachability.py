@@ -1,4 +1,4 @@
-"""Checks whether each vendor's server responds, without sending a key or a record."""
+"""Checks whether each vendor's server responds, and that of a Redis spool, without sending a key or a record."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from threading import Thread
 
 from sessionsight.client import Client
 from sessionsight.delivery.httpx_transport import HttpxTransport
+from sessionsight.delivery.stores.redis.url import is_redis
 from sessionsight.delivery.transport import TimeLimits, TransportError
 from sessionsight.destinations.base import VendorRequest
 from sessionsight.diagnosis.configuration import urls
 from sessionsight.diagnosis.findings import Finding
+from sessionsight.diagnosis.redis_server import check_redis
 from sessionsight.errors import ConfigurationError
 from sessionsight.settings import Settings
 
@@ -21,7 +23,7 @@ def check_reachability(client: Client, timeout: float = 5.0) -> list[Finding]:
     """Send a GET request to the URL of each destination, with the proxy and certificates of the settings.
 
     Any response counts as success, because these URLs accept records and have no pages. Only a record can verify the
-    key: see `diagnosis.send_test_event`.
+    key: see `diagnosis.send_test_event`. The server of a Redis spool is asked for its configuration.
 
     Args:
         client: The client. Its destinations that have no URL, such as `console`, are skipped.
@@ -43,7 +45,8 @@ def check_reachability(client: Client, timeout: float = 5.0) -> list[Finding]:
     ]
     for probe in probes:
         probe.start()
-    return [probe.result(deadline) for probe in probes]
+    findings = check_redis(settings.spool, timeout) if is_redis(settings.spool) else []
+    return findings + [probe.result(deadline) for probe in probes]
 
 
 class _Probe(Thread):
