@@ -1,11 +1,12 @@
 """The long form of the chaos suite: prints the outcome of all records, and fails if one is not accounted for.
 
-    python -m tests.chaos.run                      # all of it, five to ten minutes
+    python -m tests.chaos.run                      # all of it, about ten minutes
     python -m tests.chaos.run --only kill --captures 100000
     SESSIONSIGHT_CHAOS_SEED=7 python -m tests.chaos.run
 
-Three parts: `storm`, every fault at once over every spool; `kill`, a site under gunicorn whose workers are killed by -9
-every second; `fuzz`, what browsers may send, by atheris where that is installed.
+Four parts: `storm`, every fault at once over every spool; `kill`, a site under gunicorn whose workers are killed by -9
+every second; `fleet`, two web processes, Redis and two relays, one killed and one stopped for a minute; `fuzz`, what
+browsers may send, by atheris where that is installed.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import logging
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.chaos import kill, storm
+from tests.chaos import fleet, kill, storm
 from tests.chaos.fates import SEED_VARIABLE, chosen_seed
+from tests.support.redis_server import run_redis
 
-PARTS = ("storm", "kill", "fuzz")
+PARTS = ("storm", "kill", "fleet", "fuzz")
 
 
 def main() -> int:
@@ -45,30 +49,59 @@ def _run(part: str, seed: int, arguments: argparse.Namespace) -> Iterator[tuple[
         yield from _storm(seed, arguments.visits)
     elif part == "kill":
         yield from _kill(seed, arguments.captures, arguments.kills)
+    elif part == "fleet":
+        yield from _fleet(seed)
     else:
         yield from _fuzz(seed, arguments.fuzz)
 
 
+@contextmanager
+def _spool(kind: str) -> Iterator[tuple[str, Path]]:
+    """Yield the URL of an empty spool, and a folder."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if kind == "redis":
+            with run_redis(folder, appendonly="yes") as redis:
+                yield redis.url, folder
+        else:
+            yield "memory" if kind == "memory" else f"sqlite:///{folder}/spool.db", folder
+
+
+def _durable() -> list[str]:
+    """Return the kinds of durable spools whose servers are installed."""
+    if shutil.which("redis-server") is not None:
+        return ["sqlite", "redis"]
+    print("without Redis: redis-server is not installed (apt-get install redis-server)\n")
+    return ["sqlite"]
+
+
 def _storm(seed: int, visits: int) -> Iterator[tuple[str, object, list[str]]]:
-    for spool in ("memory", "sqlite:///{folder}/spool.db"):
+    for kind in ("memory", *_durable()):
         for on_unknown in ("dead_letter", "retry"):
-            with tempfile.TemporaryDirectory() as folder:
+            with _spool(kind) as (spool, folder):
                 plan = storm.Plan(
                     seed,
                     visits,
-                    spool=spool.format(folder=folder),
+                    spool=spool,
                     goals_on_unknown="dead_letter" if on_unknown == "dead_letter" else "retry",
                     storm=20.0,
                 )
-                result = storm.run(plan, Path(folder))
-            yield f"storm, spool {spool.partition(':')[0]}, unknown goals: {on_unknown}", result, result.problems()
+                result = storm.run(plan, folder)
+            yield f"storm, spool {kind}, unknown goals: {on_unknown}", result, result.problems()
 
 
 def _kill(seed: int, captures: int, kills: int) -> Iterator[tuple[str, object, list[str]]]:
-    with tempfile.TemporaryDirectory() as folder:
-        plan = kill.Plan(seed, captures, spool=f"sqlite:///{folder}/spool.db", kills=kills)
-        result = kill.run(plan, Path(folder))
-    yield f"kill -9, {captures} captures", result, result.problems()
+    for kind in _durable():
+        with _spool(kind) as (spool, folder):
+            result = kill.run(kill.Plan(seed, captures, spool=spool, kills=kills), folder)
+        yield f"kill -9, spool {kind}, {captures} captures", result, result.problems()
+
+
+def _fleet(seed: int) -> Iterator[tuple[str, object, list[str]]]:
+    if "redis" in _durable():
+        with _spool("redis") as (spool, folder):
+            result = fleet.run(fleet.Plan(seed, spool, visits=6_000, pace=40.0), folder)
+        yield "fleet on Redis, a relay killed and another stopped for a minute", result, result.problems()
 
 
 def _fuzz(seed: int, runs: int) -> Iterator[tuple[str, object, list[str]]]:

@@ -92,4 +92,6 @@ def __getattr__(name: str) -> Any:
     if name != "app":
         raise AttributeError(name)
     told = settings(os.environ["CHAOS_SPOOL"], os.environ["CHAOS_GOALS"], os.environ["CHAOS_EVENTS"])
+    if os.environ.get("CHAOS_DELIVERY") == "relay":
+        told = replace(told, delivery="relay")
     return AnalyticsMiddleware(visited, settings=told)
