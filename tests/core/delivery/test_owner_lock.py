@@ -32,7 +32,7 @@ def test_nothing_is_recovered_while_an_owner_cannot_lock_a_new_file(tmp_path: Pa
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(StoreUnavailable, match="-lock file was removed"):
+        with pytest.raises(StoreUnavailable, match="-lock cannot be locked"):
             spool.store.recover(None)
         other.communicate()
 

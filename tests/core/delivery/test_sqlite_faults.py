@@ -20,7 +20,7 @@ from sessionsight.delivery.queue.claims import Claims
 from sessionsight.delivery.stores.errors import StoreFull
 from sessionsight.delivery.stores.sqlite import schema
 from sessionsight.delivery.stores.sqlite.database_files import FILE_SUFFIXES
-from sessionsight.delivery.stores.sqlite.errors import map_sqlite_error
+from sessionsight.delivery.stores.sqlite.errors import map_error
 from sessionsight.delivery.stores.sqlite.maintenance import restart_log
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import (
@@ -351,7 +351,7 @@ def test_io_errors_of_quotas_and_limits_count_as_a_full_disk(code: int, name: st
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode, error.sqlite_errorname = code, name
 
-    fault = map_sqlite_error(error)
+    fault = map_error(error)
 
     assert type(fault) is StoreFull
     assert str(fault) == f"disk I/O error ({name}: is the disk full, or a quota or a limit on files reached?)"

@@ -8,8 +8,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from weakref import WeakSet
 
 import msgspec
@@ -266,7 +265,8 @@ class DurableSpool:
         for lane, number in enqueued.evicted.items():
             if lane in self._lanes:
                 self._lanes[lane].add_evicted(number)
-        return _Handles(write.randoms, enqueued.handles)
+        found = zip(write.randoms, enqueued.handles, strict=False)
+        return {(lane, random): handle for random, lanes in found for lane, handle in lanes.items()}
 
     def _enqueue_in_fallback(self, batches: Sequence[LaneBatch], error: StoreError) -> None:
         self.log_error(error)
@@ -341,28 +341,6 @@ class DurableSpool:
 
     def _shares_store_with(self, other: DurableSpool) -> bool:
         return other.store.name == self.store.name and other._pid == self._pid and not other._closed
-
-
-class _Handles(Mapping[tuple[str, bytes], int]):
-    """Lane and random bytes of each record, to its handle; few callers need them."""
-
-    def __init__(self, randoms: Sequence[bytes], handles: Sequence[Mapping[str, int]]) -> None:
-        self._randoms = randoms
-        self._handles = handles
-
-    @cached_property
-    def _all(self) -> dict[tuple[str, bytes], int]:
-        found = zip(self._randoms, self._handles, strict=False)
-        return {(lane, random): handle for random, lanes in found for lane, handle in lanes.items()}
-
-    def __getitem__(self, key: tuple[str, bytes]) -> int:
-        return self._all[key]
-
-    def __iter__(self) -> Iterator[tuple[str, bytes]]:
-        return iter(self._all)
-
-    def __len__(self) -> int:
-        return len(self._all)
 
 
 def _is_about(body: bytes, user_id: str) -> bool:

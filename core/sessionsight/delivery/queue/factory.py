@@ -59,10 +59,10 @@ def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger, *,
         raise ConfigurationError(f"spool: a file needs SQLite 3.24; this Python has {sqlite3.sqlite_version}")
     from sessionsight.delivery.queue.durable_spool import DurableSpool
     from sessionsight.delivery.queue.enqueue_only import EnqueueOnlySpool
-    from sessionsight.delivery.stores.sqlite import fork
+    from sessionsight.delivery.stores.sqlite.connection import was_inherited
     from sessionsight.delivery.stores.sqlite.store import SqliteStore
 
-    if fork.was_inherited(path):
+    if was_inherited(path):
         logger.log(
             logging.ERROR,
             f"spool {path}: this process was forked while the file was open (by C code, or during a long write), so it "

@@ -1,4 +1,9 @@
-"""The connection to a store's file: one in each process, shared by its threads."""
+"""The connection to a store's file: one in each process, shared by its threads, and closed before a fork.
+
+SQLite's locks belong to a process, and so does its library's knowledge of them. A child that uses an inherited
+connection, or opens the same file again, corrupts the file or waits forever for its own parent's lock. A fork that
+skips Python's hooks leaves the child with an open connection; that child and its own children never open the file.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+from weakref import WeakSet
 
 from sessionsight.clock import Clock
 from sessionsight.delivery.stores.errors import (
@@ -23,14 +29,14 @@ from sessionsight.delivery.stores.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from sessionsight.delivery.stores.sqlite import database_files, fork
+from sessionsight.delivery.stores.sqlite import database_files
 from sessionsight.delivery.stores.sqlite.database_files import Identity
-from sessionsight.delivery.stores.sqlite.errors import map_sqlite_error
+from sessionsight.delivery.stores.sqlite.errors import map_error
 from sessionsight.delivery.stores.sqlite.owner_lock import LOCK_SUFFIX
 from sessionsight.delivery.stores.sqlite.schema import check_before_open, ensure_schema, is_foreign
 from sessionsight.log import ThrottledLogger
 
-__all__ = ["SqliteConnection"]
+__all__ = ["SqliteConnection", "was_inherited"]
 
 T = TypeVar("T")
 
@@ -79,7 +85,7 @@ class SqliteConnection:
         """The first row id of the file that was open last."""
         self.is_full = False
         """True if the last write has failed because of missing space."""
-        fork.register(self)
+        _connections.add(self)
 
     def write(self, work: Callable[[sqlite3.Connection], T], *, timeout: float) -> T:
         """Run a function in one transaction.
@@ -116,8 +122,6 @@ class SqliteConnection:
             self._closed = True
             if not self._inside:
                 self._close_connection()
-
-    # --- forks -----------------------------------------------------------------------------------
 
     @property
     def is_open(self) -> bool:
@@ -163,8 +167,8 @@ class SqliteConnection:
             self._inside = True
             try:
                 return work(self._connection or self._open())
-            except sqlite3.Error as error:
-                raise self._handled(map_sqlite_error(error)) from error
+            except (sqlite3.Error, OSError) as error:
+                raise self._handled(map_error(error)) from error
             finally:
                 self._inside = False
                 if self._closed:
@@ -178,7 +182,8 @@ class SqliteConnection:
             result = work(connection)
             connection.execute("COMMIT")
         except BaseException:
-            _roll_back(connection)
+            with contextlib.suppress(sqlite3.Error):
+                connection.rollback()
             raise
         self.is_full = False
         return result
@@ -198,20 +203,6 @@ class SqliteConnection:
         return self._quarantine(error) if isinstance(error, CorruptStore) else error
 
     def _open(self) -> sqlite3.Connection:
-        try:
-            connection = self._connect()
-        except OSError as error:
-            kind = ForeignDatabase if isinstance(error, FileNotFoundError) else StoreUnavailable
-            raise self._handled(kind(str(error))) from error
-        except StoreError as error:
-            self._handled(error)
-            raise
-        self._connection = connection
-        suffixes = database_files.FILE_SUFFIXES
-        self._known_files = {found for suffix in suffixes if (found := database_files.identity(self.path + suffix))}
-        return connection
-
-    def _connect(self) -> sqlite3.Connection:
         database_files.create(self.path, self._known_files)
         self._identity = database_files.identity(self.path)
         if not Path(self.path).is_file():
@@ -223,6 +214,9 @@ class SqliteConnection:
         except BaseException:
             connection.close()
             raise
+        self._connection = connection
+        suffixes = database_files.FILE_SUFFIXES
+        self._known_files = {found for suffix in suffixes if (found := database_files.identity(self.path + suffix))}
         return connection
 
     def _configure(self, connection: sqlite3.Connection) -> None:
@@ -230,12 +224,8 @@ class SqliteConnection:
         connection.execute(f"PRAGMA wal_autocheckpoint = {_LAST_RESORT_PAGES}")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
         connection.execute("BEGIN IMMEDIATE")
-        try:
-            self.epoch = ensure_schema(connection)
-            connection.execute("COMMIT")
-        except BaseException:
-            _roll_back(connection)
-            raise
+        self.epoch = ensure_schema(connection)
+        connection.execute("COMMIT")
         # After the tables of a new file, so that its header is not only in the log.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()  # creates the log, which is then known
@@ -266,7 +256,42 @@ class SqliteConnection:
         return error
 
 
-def _roll_back(connection: sqlite3.Connection) -> None:
-    with contextlib.suppress(sqlite3.Error):
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+# --- forks ----------------------------------------------------------------------------------------
+
+_connections: WeakSet[SqliteConnection] = WeakSet()
+# Paths of files that were open when this process or one of its ancestors was forked.
+_inherited_paths: set[str] = set()
+
+
+def was_inherited(path: str) -> bool:
+    """Return whether the file at this path was open when this process or one of its ancestors was forked."""
+    _in_child()
+    return path in _inherited_paths
+
+
+def _own_connections() -> list[SqliteConnection]:
+    return sorted((connection for connection in list(_connections) if connection.pid == os.getpid()), key=id)
+
+
+def _before_fork() -> None:
+    for connection in _own_connections():
+        connection.before_fork()
+
+
+def _in_parent() -> None:
+    for connection in _own_connections():
+        connection.after_fork()
+
+
+def _in_child() -> None:
+    for connection in list(_connections):
+        if connection.pid != os.getpid():
+            _connections.discard(connection)
+            if connection.is_open:
+                from ctypes import py_object, pythonapi
+
+                _inherited_paths.add(connection.path)
+                pythonapi.Py_IncRef(py_object(connection))  # never closed here, even when the interpreter exits
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)

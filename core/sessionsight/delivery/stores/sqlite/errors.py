@@ -1,12 +1,19 @@
-"""Mapping of sqlite3's errors to those of stores."""
+"""Mapping of the errors of sqlite3 and of files to those of stores."""
 
 from __future__ import annotations
 
 import sqlite3
 
-from sessionsight.delivery.stores.errors import CorruptStore, StoreBusy, StoreError, StoreFull, StoreUnavailable
+from sessionsight.delivery.stores.errors import (
+    CorruptStore,
+    ForeignDatabase,
+    StoreBusy,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
 
-__all__ = ["map_sqlite_error"]
+__all__ = ["map_error"]
 
 # Primary result codes: https://www.sqlite.org/rescode.html
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
@@ -15,8 +22,10 @@ _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _NO_SPACE = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_SHMSIZE})
 
 
-def map_sqlite_error(error: sqlite3.Error) -> StoreError:
-    """Return the store error for an error of sqlite3."""
+def map_error(error: sqlite3.Error | OSError) -> StoreError:
+    """Return the store error for an error of sqlite3, or of a file."""
+    if isinstance(error, OSError):
+        return (ForeignDatabase if isinstance(error, FileNotFoundError) else StoreUnavailable)(str(error))
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if isinstance(code, int) else None
     if primary in _BUSY:

@@ -17,6 +17,8 @@ import threading
 from pathlib import Path
 from secrets import randbits
 
+from sessionsight.delivery.stores.errors import StoreUnavailable
+
 __all__ = ["LOCK_SUFFIX", "UNCLAIMED", "OwnerLock"]
 
 UNCLAIMED = 0
@@ -100,15 +102,14 @@ class OwnerLock:
         database: The path of the database, which exists.
 
     Raises:
-        OSError: No lock file can be created beside it.
+        StoreUnavailable: No lock file can be created beside it.
     """
 
     def __init__(self, database: str) -> None:
         self._database = database
         self.id = randbits(48) + 1
         with _mutex():
-            if not self._acquire():
-                raise OSError(f"no lock file can be created beside {database}")
+            self._acquire()
 
     def is_alive(self, owner: int) -> bool:
         """Return whether an owner holds its lock; True if that cannot be tested."""
@@ -123,23 +124,17 @@ class OwnerLock:
             file.unlock(owner)
             return False
 
-    def renew(self) -> bool:
-        """Lock the file that is at the path now, if it was deleted or replaced.
-
-        Returns:
-            Whether that succeeded; until then no process can test which owners are alive. False after `release`.
+    def renew(self) -> None:
+        """Lock the file that is at the path now, if it was deleted or replaced. Until then no owner can be tested.
 
         Raises:
-            OSError: No lock file can be created beside the database.
+            StoreUnavailable: That has failed.
         """
         with _mutex():
             file = _held.get((os.getpid(), self.id))
-            if file is None or file.is_current():
-                return file is not None
-            if not self._acquire():
-                return False
-            file.close_if_unused()
-            return True
+            if file is not None and not file.is_current():
+                self._acquire()
+                file.close_if_unused()
 
     def release(self) -> None:
         """Release the lock. Other processes may recover the remaining claims of this owner."""
@@ -149,15 +144,18 @@ class OwnerLock:
                 file.unlock(self.id)
                 file.close_if_unused()
 
-    def _acquire(self) -> bool:
+    def _acquire(self) -> None:
         pid, path = os.getpid(), f"{self._database}{LOCK_SUFFIX}"
         opened = (file for (holder, _), file in _held.items() if holder == pid and file.path == path)
-        file = next((file for file in opened if file.is_current()), None) or _LockFile(self._database)
+        try:
+            file = next((file for file in opened if file.is_current()), None) or _LockFile(self._database)
+        except OSError as error:
+            raise StoreUnavailable(str(error)) from error
         if file.lock(self.id) and file.is_current():
             _held[pid, self.id] = file
-            return True
-        file.close_if_unused()
-        return False
+        else:
+            file.close_if_unused()
+            raise StoreUnavailable(f"{path} cannot be locked; that is tried again")
 
 
 def _copy_permissions(descriptor: int, database: os.stat_result, *, created: bool) -> None:

@@ -209,12 +209,7 @@ class SqliteStore:
     def recover(self, in_flight: Failure | None) -> int:
         """Recover the claims of processes that have ended, which their lock shows."""
         lock = self._acquire_owner()
-        try:
-            renewed = lock.renew()
-        except OSError as error:
-            raise StoreUnavailable(str(error)) from error
-        if not renewed:
-            raise StoreUnavailable("its -lock file was removed; it is locked again as soon as possible")
+        lock.renew()
         abandoned = [owner for owner in self._read(queries.owners) if not lock.is_alive(owner)]
         if not abandoned:
             return 0
@@ -252,10 +247,7 @@ class SqliteStore:
                 raise StoreUnavailable("the spool is closed")
             if self._owner_lock is None:
                 self._read(lambda _: None)  # no lock file is created beside another program's database
-                try:
-                    self._owner_lock = OwnerLock(self.file.path)
-                except OSError as error:
-                    raise StoreUnavailable(str(error)) from error
+                self._owner_lock = OwnerLock(self.file.path)
             return self._owner_lock
 
     def _enqueue(
