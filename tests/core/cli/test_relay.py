@@ -266,12 +266,12 @@ def test_an_address_may_have_several_forms(address: str) -> None:
 @pytest.mark.parametrize("address", ["", "nonsense", "host", "host:port", "host:1/path", "127.0.0.1:70000"])
 def test_an_invalid_address_is_rejected(web: Client, environ: dict[str, str], address: str) -> None:
     ran = run("relay", f"--metrics={address or ' '}", env=environ)
-    assert (ran.exit_code, "is not of the form HOST:PORT" in ran.stderr) == (2, True)
+    assert (ran.exit_code, "is not of the form HOST:PORT" in ran.output) == (2, True)
 
 
 def test_an_address_in_use_is_rejected(web: Client, environ: dict[str, str], server: Server) -> None:
     ran = run("relay", "--metrics", str(server.port), env=environ)
-    assert (ran.exit_code, f"cannot listen on {server.port}" in ran.stderr) == (2, True)
+    assert (ran.exit_code, f"cannot listen on {server.port}" in ran.output) == (2, True)
 
 
 def scrape(url: str) -> dict[tuple[str, str], float]:
