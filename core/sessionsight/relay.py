@@ -79,6 +79,7 @@ spool, such as sqlite:////var/lib/shop/analytics.db
         """The client that delivers."""
         self._engine = self.client._engine_for_process()
         self._spool = cast("DurableSpool", self._engine._spool)
+        self._spool.polls = True
         self.lanes = tuple(each.name for each in destinations)
         """The names of the destinations to deliver to."""
         self._delivered: dict[str, int] = {}
@@ -90,6 +91,11 @@ spool, such as sqlite:////var/lib/shop/analytics.db
         except StoreError as error:
             return str(error)
         return None
+
+    @property
+    def waits_for_spool(self) -> bool:
+        """True while the spool cannot be used, and the relay tries again with increasing delays."""
+        return self._spool.outage > 0
 
     def start(self) -> None:
         """Start to deliver, on threads."""

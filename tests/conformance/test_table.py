@@ -20,6 +20,7 @@ import pytest
 from sessionsight import Client
 from sessionsight.capture.current import default_client, set_default_client
 from sessionsight.delivery.stats import Stats
+from sessionsight.relay import Relay
 from sessionsight_django import clients as django_clients
 from tests.conformance.apps import django_app, fastapi_app, flask_app, plain_wsgi, starlette_app
 from tests.conformance.cases import CASES, Case, missing
@@ -138,6 +139,27 @@ def test_one_request_is_one_wire_in_every_framework(
         assert found["body"].pop("ss_page_route", None) == host.route
     if answer.status == 500:
         found["body"] = "<the framework's page>"
+    compare(found, name)
+
+
+@pytest.mark.parametrize("name", ["event_of_a_visitor", "goals", "identify_completes_what_came_before", "stream"])
+def test_a_relay_sends_the_same_as_the_app(
+    name: str, host: Host, servers: dict[str, Served], receiver: Receiver, tmp_path: Path
+) -> None:
+    since = time.time()
+    options = options_for(receiver, delivery="relay", spool=f"sqlite:///{tmp_path}/spool.db", spool_timeout=20.0)
+    with serving(host, servers, {**options, **CASES[name].settings}) as served:
+        answer = visit(served, CASES[name])
+        client = client_of_the_app()
+        assert client.flush(10)
+        assert receiver.take() == []
+        relay = Relay(Client(client.settings))
+        relay.start()
+        assert relay.client.flush(10)
+        relay.stop()
+        found = outcome(answer, receiver, client.stats(), since)
+    if isinstance(found["body"], dict):
+        found["body"].pop("ss_page_route", None)
     compare(found, name)
 
 

@@ -10,13 +10,13 @@ from types import FrameType
 import click
 
 from sessionsight.cli.metrics_server import serve_metrics
-from sessionsight.cli.relay_display import display
+from sessionsight.cli.relay_display import Display, display
 from sessionsight.cli.report import report
 from sessionsight.cli.target import Target, resolve_target, target_options
+from sessionsight.delivery.queue.factory import spool_name
 from sessionsight.delivery.threads import WakeEvent
 from sessionsight.diagnosis import Finding, check
-from sessionsight.relay import LaneProgress, Relay
-from sessionsight.request.urls import sanitize_url
+from sessionsight.relay import Relay
 
 __all__ = ["command"]
 
@@ -62,28 +62,36 @@ def command(
     stop = _Stop()
     metrics_server = serve_metrics(metrics, relay.client) if metrics else nullcontext()
     with metrics_server, display() as shown, stop.at_signals():
-        shown.message(f"delivering {', '.join(relay.lanes)} from {sanitize_url(target.client.settings.spool)}")
+        shown.message(f"delivering {', '.join(relay.lanes)} from {spool_name(target.client.settings.spool)}")
         relay.start()
-        if once:
+        if once and relay.check() is None:
             relay.drain(done=stop.set)
-        while not stop.wait(_ONCE_INTERVAL if once else _INTERVAL):
-            progress = relay.progress()
-            shown.show(progress)
-            if once and _is_stuck(progress):
-                break
+        problem = _watch(relay, shown, stop, once=once)
         relay.begin_stop()
         shown.message("stopping: calls in flight are completed, all other records are released")
         relay.stop()
         progress = relay.progress()
         shown.show(progress, last=True)
-    if once and (left := sum(lane.ready for lane in progress)):
-        raise click.ClickException(f"{left} records are left")
+    if problem is not None:
+        raise click.ClickException(problem)
 
 
-def _is_stuck(lanes: list[LaneProgress]) -> bool:
-    """Return whether the vendors of all records that are left are failing."""
-    pending = [lane for lane in lanes if lane.ready or lane.in_flight]
-    return bool(pending) and all(lane.state != "closed" for lane in pending)
+def _watch(relay: Relay, shown: Display, stop: _Stop, *, once: bool) -> str | None:
+    """Show the progress until the relay must stop, and return why it cannot go on, if that is the reason."""
+    waits = False
+    while not stop.wait(_ONCE_INTERVAL if once else _INTERVAL):
+        if once and (problem := relay.check()) is not None:
+            return f"the spool cannot be used: {problem}"
+        if relay.waits_for_spool and not waits:
+            shown.message("waiting for the spool")
+        waits = relay.waits_for_spool
+        if not waits:
+            progress = relay.progress()
+            shown.show(progress)
+            pending = [lane for lane in progress if lane.ready or lane.in_flight]
+            if once and pending and all(lane.state != "closed" for lane in pending):
+                return f"{sum(lane.ready for lane in pending)} records are left, whose vendors are failing"
+    return None
 
 
 def _check(target: Target, lanes: list[str]) -> list[Finding]:

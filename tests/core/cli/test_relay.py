@@ -17,12 +17,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sessionsight import Client, Settings
 from sessionsight.cli.metrics_server import serve_metrics
+from sessionsight.delivery.queue.factory import spool_name
 from sessionsight.destinations import SessionSight, Signal
 from tests.core.cli.commands import run, start
 from tests.core.delivery.kit import tally
 from tests.core.delivery.processes import finish
 from tests.core.delivery.spool_processes import names
-from tests.support.server import Server, after, free_port, reply, until
+from tests.support.brokers import need_program
+from tests.support.server import PATIENCE, Server, after, free_port, reply, until
 
 pytestmark = pytest.mark.processes
 
@@ -65,7 +67,7 @@ def environ(server: Server, path: Path) -> dict[str, str]:
 @pytest.fixture
 def relay(environ: dict[str, str], folder: Path) -> Iterator[StartRelay]:
     """Starts relays, which are killed after the test."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[tuple[subprocess.Popen[str], threading.Timer]] = []
 
     def start_relay(*arguments: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -77,11 +79,14 @@ def relay(environ: dict[str, str], folder: Path) -> Iterator[StartRelay]:
             text=True,
             start_new_session=True,
         )
-        started.append(process)
+        timer = threading.Timer(3 * PATIENCE, process.kill)  # ends the reads of a test
+        timer.start()
+        started.append((process, timer))
         return process
 
     yield start_relay
-    for process in started:
+    for process, timer in started:
+        timer.cancel()
         process.kill()
         process.communicate()
 
@@ -96,10 +101,10 @@ def count(client: Client, *goals: str) -> None:
         client.analytics.goals.increment(name, session_id="s1")
 
 
-def wait_until_stopping(process: subprocess.Popen[str]) -> None:
+def wait_for_line(process: subprocess.Popen[str], start: str) -> None:
     assert process.stdout is not None
-    while not process.stdout.readline().startswith("stopping"):
-        assert process.poll() is None
+    while not (line := process.stdout.readline()).startswith(start):
+        assert line, f"the process has ended without {start!r}"
 
 
 # --- once -----------------------------------------------------------------------------------------
@@ -130,7 +135,7 @@ def test_once_gives_up_when_all_that_is_left_cannot_be_delivered(
     ran = start("relay", "--once", folder=Path.cwd(), environ=environ)
 
     assert ran.returncode == 1
-    assert ran.stderr.endswith("Error: 1 records are left\n")
+    assert ran.stderr.endswith("Error: 1 records are left, whose vendors are failing\n")
     assert "1 ready, 0 in flight, 0 delivered (0.0/s), 0 dead; paused (HTTP 401" in ran.stdout
     assert tally(web.stats().lanes["signal"]) == {"captured": 1, "pending": 1}
 
@@ -174,7 +179,7 @@ def test_a_signal_completes_calls_in_flight_and_releases_the_rest(
     server.wait_for(8)
 
     process.send_signal(number)
-    wait_until_stopping(process)
+    wait_for_line(process, "stopping")
     answered.set()
 
     assert finish(process)[1] == ""
@@ -192,7 +197,7 @@ def test_a_second_signal_ends_the_process_at_once(web: Client, relay: StartRelay
     process = relay()
     server.wait_for(1)
     process.terminate()
-    wait_until_stopping(process)
+    wait_for_line(process, "stopping")
 
     process.terminate()
 
@@ -233,6 +238,74 @@ def test_two_relays_share_a_spool(web: Client, relay: StartRelay, server: Server
     for process in processes:
         process.terminate()
         finish(process)
+
+
+# --- a spool that cannot be used ------------------------------------------------------------------
+
+
+@pytest.mark.measured_processes
+def test_a_relay_waits_for_its_spool(relay: StartRelay, environ: dict[str, str], folder: Path) -> None:
+    environ["SESSIONSIGHT_SPOOL"] = f"sqlite:///{folder}/later/spool.db"
+    process = relay()
+    wait_for_line(process, "waiting for the spool")
+
+    (folder / "later").mkdir()
+
+    assert process.stderr is not None
+    assert "records are kept in memory until it can be used" in process.stderr.readline()
+    assert process.stderr.readline() == f"spool {folder}/later/spool.db can be used again\n"
+    process.terminate()
+    assert finish(process)[1] == ""  # the loss was logged once
+
+
+@pytest.mark.measured_processes
+def test_once_does_not_wait_for_its_spool(environ: dict[str, str], folder: Path) -> None:
+    environ["SESSIONSIGHT_SPOOL"] = f"sqlite:///{folder}/none/spool.db"
+    ran = start("relay", "--once", folder=folder, environ=environ)
+    assert (ran.returncode, ran.stderr.splitlines()[-1]) == (
+        1,
+        f"Error: the spool cannot be used: [Errno 2] No such file or directory: '{folder}/none'",
+    )
+
+
+def test_a_relay_survives_a_restart_of_redis(
+    relay: StartRelay, environ: dict[str, str], server: Server, folder: Path
+) -> None:
+    program, port = need_program("redis-server"), free_port()
+    environ["SESSIONSIGHT_SPOOL"] = f"redis://127.0.0.1:{port}/0"
+    destination = Signal(api_key="key", project_id="shop", endpoint=server.url)
+    settings = Settings(destinations=(destination,), delivery="relay", spool=environ["SESSIONSIGHT_SPOOL"])
+
+    def start_redis() -> subprocess.Popen[bytes]:
+        options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]
+        return subprocess.Popen([program, *options], cwd=folder, stdout=subprocess.DEVNULL)
+
+    redis = start_redis()
+    try:
+        web = Client(settings)
+        process = relay()
+        capture(web, "before")
+        assert web.flush(20)
+        server.wait_for(1)
+        redis.terminate()
+        redis.wait()
+        capture(web, "meanwhile")
+        assert process.stderr is not None
+        assert "records are kept in memory until it can be used" in process.stderr.readline()
+        assert len(server.requests) == 1
+
+        redis = start_redis()
+        assert web.flush(20)
+        server.wait_for(2)
+        assert names(server) == {"before": 1, "meanwhile": 1}
+        until(lambda: web.stats().lanes["signal"].delivered == 2, "both are counted")
+        process.terminate()
+        again = f"spool {spool_name(settings.spool)} can be used again\n"
+        assert finish(process)[1] in {again, ""}  # the outage may have been too short to be noticed by the maintenance
+        assert web.shutdown()
+    finally:
+        redis.kill()
+        redis.wait()
 
 
 # --- metrics --------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from weakref import WeakSet
 
 import msgspec
@@ -28,6 +28,7 @@ from sessionsight.delivery.stores.errors import (
     ReentrantCall,
     StoreBusy,
     StoreError,
+    StoreFull,
     StoreUnavailable,
     UnencodableRecord,
 )
@@ -42,7 +43,9 @@ _COOL_DOWN = 1.0
 _MAINTAIN_EVERY = 2.0
 # Seconds until the next attempt while something is in memory that should be in the store.
 _RETRY_AFTER = 0.1
-_RETRY_UNAVAILABLE_AFTER = 1.0
+_RETRY_UNAVAILABLE_AFTER, _RETRY_UNAVAILABLE_MAX = 1.0, 8.0
+# Seconds between two checks for records of other processes, which double while there are none.
+_POLL_EVERY = 0.05
 
 _INTERRUPTED = Failure(reason="unknown", message="the process ended before it received the vendor's reply", attempts=1)
 
@@ -74,8 +77,12 @@ class DurableSpool:
         self._pid = os.getpid()
         self._lanes: dict[str, DurableLaneQueue] = {}
         self._maintaining = threading.Lock()
-        self._next_maintenance = 0.0
-        self._cool_down_until = 0.0
+        self._next_maintenance = self._cool_down_until = 0.0
+        self.polls = False
+        """Check for records of other processes also between two maintenance runs."""
+        self._poll_interval, self._next_poll = _POLL_EVERY, float("inf")
+        self.outage = 0
+        """The number of maintenance runs since the store could be used last; 0 if it can be used."""
         self._last_error = StoreError()
         # Writes that may be in the store or not. They are repeated, and none of their records is sent before that.
         self._unconfirmed: list[Write] = []
@@ -195,7 +202,9 @@ class DurableSpool:
         done = now >= self._next_maintenance and self.maintain()
         if not done and self._maintaining.locked():  # another thread does, and may find records of any lane
             return now + _RETRY_AFTER
-        return self._next_maintenance
+        if now >= self._next_poll:
+            self._find_ready()
+        return min(self._next_maintenance, self._next_poll)
 
     def maintain_soon(self, seconds: float = 0.0) -> None:
         """Run the maintenance after this time at the latest."""
@@ -211,12 +220,15 @@ class DurableSpool:
             return False
         self.maintained = True
         self._next_maintenance = self.clock.monotonic() + _MAINTAIN_EVERY
+        lost = False
         try:
             for step in (self._check_store, self.store.maintain, self._recover, self._confirm):
                 try:
                     step()
                 except StoreError as error:
+                    lost |= isinstance(error, StoreUnavailable) and not isinstance(error, StoreFull)
                     self.retry_soon(error)
+            self._set_outage(self.outage + 1 if lost else 0)
             for queue in list(self._lanes.values()):
                 if not queue.write_pending():
                     break  # each lane would wait for as long
@@ -228,11 +240,12 @@ class DurableSpool:
     def retry_soon(self, error: StoreError) -> None:
         """Log an error of the store, and try again soon what it has prevented."""
         self.log_error(error)
-        self.maintain_soon(_RETRY_UNAVAILABLE_AFTER if isinstance(error, StoreUnavailable) else _RETRY_AFTER)
+        if not self.outage:
+            self.maintain_soon(_RETRY_UNAVAILABLE_AFTER if isinstance(error, StoreUnavailable) else _RETRY_AFTER)
 
     def log_error(self, error: StoreError) -> None:
-        """Log an error of the store, unless it is only busy."""
-        if not isinstance(error, (StoreBusy, ReentrantCall)) and not self._closed:
+        """Log an error of the store, unless it is only busy, or was logged when the store could not be used first."""
+        if not (self.outage or self._closed or isinstance(error, (StoreBusy, ReentrantCall))):
             self.logger.log(
                 logging.ERROR,
                 f"spool {self.store.name}: {error}; records are kept in memory until it can be used",
@@ -259,6 +272,9 @@ class DurableSpool:
     def _write_once(self, write: Write, *, timeout: float) -> Mapping[tuple[str, bytes], int]:
         enqueued = self.store.enqueue(write.records, write.counts, batch_id=write.batch_id, timeout=timeout)
         self._cool_down_until = 0.0
+        if self.outage:
+            self._set_outage(0)
+            self.maintain_soon()
         for lane, (number, size) in write.added.items():
             if number:
                 self.lane(lane).ready_hint.add(number, size)
@@ -282,7 +298,8 @@ class DurableSpool:
         for batch in batches:
             queue = self._lanes[batch.lane]
             queue.fallback.put(batch, defer_keyed=queue.can_defer(error))
-        self.maintain_soon(_RETRY_AFTER)
+        if not self.outage:
+            self.maintain_soon(_RETRY_AFTER)
 
     def _cool_down(self, error: StoreError) -> None:
         """Start the cool-down, unless it has started already."""
@@ -328,16 +345,28 @@ class DurableSpool:
                 key="dead:unknown:owner",
             )
 
+    def _set_outage(self, outage: int) -> None:
+        """Set for how many maintenance runs the store could not be used; the next one waits longer."""
+        if outage:
+            delay = min(_RETRY_UNAVAILABLE_AFTER * 2 ** (outage - 1), _RETRY_UNAVAILABLE_MAX)
+            self._next_maintenance = self.clock.monotonic() + delay
+        elif self.outage:
+            self.logger.log(logging.WARNING, f"spool {self.store.name} can be used again", key="spool again")
+        self.outage = outage
+
     def _find_ready(self) -> None:
         """Notice records that other processes have left, in all lanes at once."""
+        ready: Collection[str] = ()
         try:
             ready = self.store.ready()
         except StoreError as error:
             self.log_error(error)
-            return
-        for name in ready:
-            if name in self._lanes and self._lanes[name].ready_hint.since is None:
-                self._lanes[name].ready_hint.add(1, 0)
+        found = [self._lanes[name] for name in ready if name in self._lanes]
+        for queue in found:
+            if queue.ready_hint.since is None:
+                queue.ready_hint.add(1, 0)
+        self._poll_interval = _POLL_EVERY if found else self._poll_interval * 2
+        self._next_poll = self.clock.monotonic() + self._poll_interval if self.polls else float("inf")
 
     def _shares_store_with(self, other: DurableSpool) -> bool:
         return other.store.name == self.store.name and other._pid == self._pid and not other._closed

@@ -17,6 +17,7 @@ from sessionsight.errors import ConfigurationError, MissingDependencyError
 from sessionsight.log import ThrottledLogger
 
 if TYPE_CHECKING:
+    from sessionsight.delivery.stores.base import Store
     from sessionsight.delivery.stores.redis.store import RedisStore
 
 __all__ = ["is_durable", "open_redis_store", "open_spool", "spool_name", "sqlite_path", "url_error"]
@@ -44,9 +45,7 @@ def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger, *,
         MissingDependencyError: redis-py is not installed.
     """
     if redis_url.is_redis(spool):
-        from sessionsight.delivery.queue.durable_spool import DurableSpool
-
-        return DurableSpool(open_redis_store(spool, options, logger, clock=clock), options, logger, clock=clock)
+        return _over(open_redis_store(spool, options, logger, clock=clock), options, logger, clock)
     path = sqlite_path(spool)
     if path is None:
         return MemorySpool(options, clock=clock)
@@ -57,8 +56,6 @@ def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger, *,
         raise ConfigurationError(f"spool: a file needs {error.name}, which this Python does not have") from error
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise ConfigurationError(f"spool: a file needs SQLite 3.24; this Python has {sqlite3.sqlite_version}")
-    from sessionsight.delivery.queue.durable_spool import DurableSpool
-    from sessionsight.delivery.queue.enqueue_only import EnqueueOnlySpool
     from sessionsight.delivery.stores.sqlite.connection import was_inherited
     from sessionsight.delivery.stores.sqlite.store import SqliteStore
 
@@ -70,8 +67,16 @@ def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger, *,
             "record is captured, or with os.fork()",
         )
         return MemorySpool(options, clock=clock)
+    return _over(SqliteStore(path, options, logger, clock=clock), options, logger, clock)
+
+
+def _over(store: Store, options: DeliveryOptions, logger: ThrottledLogger, clock: Clock) -> Spool:
+    """Return a spool over a store, which only enqueues if a relay delivers."""
+    from sessionsight.delivery.queue.durable_spool import DurableSpool
+    from sessionsight.delivery.queue.enqueue_only import EnqueueOnlySpool
+
     kind = EnqueueOnlySpool if options.delivery == "relay" else DurableSpool
-    return kind(SqliteStore(path, options, logger, clock=clock), options, logger, clock=clock)
+    return kind(store, options, logger, clock=clock)
 
 
 def is_durable(spool: str) -> bool:

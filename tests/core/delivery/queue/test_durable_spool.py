@@ -14,6 +14,8 @@ from msgspec.structs import replace
 
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.client import Client
+from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.queue.durable_spool import DurableSpool
 from sessionsight.delivery.stats import RecordStatus
 from sessionsight.delivery.stores.base import LaneBatch, Outcome
 from sessionsight.delivery.stores.errors import (
@@ -25,7 +27,9 @@ from sessionsight.delivery.stores.errors import (
     StoreFull,
     StoreUnavailable,
 )
+from sessionsight.delivery.stores.sqlite.store import SqliteStore
 from sessionsight.destinations import Signal
+from sessionsight.log import ThrottledLogger
 from sessionsight.request.context import TrackingContext
 from sessionsight.settings import Settings
 from tests.core.delivery.kit import event, goal, labels
@@ -40,7 +44,10 @@ from tests.core.delivery.spools import (
     maintain,
     query,
     sound,
+    sqlite_spool,
 )
+from tests.support.clock import FrozenClock
+from tests.support.flaky_store import FlakyStore, as_store
 from tests.support.server import PATIENCE, Server
 
 SOON = 0.01
@@ -501,3 +508,77 @@ def test_claims_that_are_in_flight_or_settled_are_not_found_again(spool: FlakySp
     spool.store.settle(LANE, [Outcome(handles=[b.handle], counter="delivered")], timeout=PATIENCE)
 
     assert [found.handle for found in spool.store.claimed(LANE).claims] == [c.handle]
+
+
+# --- a store that cannot be used for long ---------------------------------------------------------
+
+
+@pytest.fixture
+def frozen(path: Path) -> Iterator[tuple[DurableSpool, FlakyStore, FrozenClock]]:
+    """A spool whose clock stands still, its store and the clock."""
+    clock, options, logger = FrozenClock(), DeliveryOptions(), ThrottledLogger()
+    flaky = FlakyStore(SqliteStore(str(path), options, logger, clock=clock))
+    spool = DurableSpool(as_store(flaky), options, logger, clock=clock)
+    yield spool, flaky, clock
+    spool.lane(LANE).close()
+    spool.close()
+
+
+def test_an_outage_is_logged_once_and_the_delays_of_attempts_increase(
+    frozen: tuple[DurableSpool, FlakyStore, FrozenClock], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    spool, flaky, clock = frozen
+    queue = spool.lane(LANE)
+    delays = []
+    with flaky.failing():
+        for _ in range(6):
+            due = queue.maintain()
+            queue.claim(1, 1 << 20)  # brings the next attempt no nearer
+            delays.append(due - clock.now)
+            clock.now = due + 60.0  # the log tells nothing twice a minute anyway
+    assert delays == [1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+    assert spool.outage == 6
+
+    assert queue.maintain() - clock.now == 2.0
+    assert spool.outage == 0
+    assert [record.getMessage() for record in caplog.records] == [
+        f"spool {spool.store.name}: disk I/O error; records are kept in memory until it can be used",
+        f"spool {spool.store.name} can be used again",
+    ]
+
+
+def test_a_request_that_writes_ends_an_outage(frozen: tuple[DurableSpool, FlakyStore, FrozenClock]) -> None:
+    spool, flaky, clock = frozen
+    queue = spool.lane(LANE)
+    with flaky.failing():
+        enter(spool, [event("first")])
+        for _ in range(3):
+            clock.now = queue.maintain()
+        enter(spool, [event("second")])
+        assert queue.fallback.pending == 2
+    clock.now += 1.0
+    enter(spool, [event("third")])
+    assert spool.outage == 0
+    queue.maintain()
+    assert queue.fallback.pending == 0
+
+
+def test_a_spool_polls_often_while_other_processes_write(
+    path: Path, frozen: tuple[DurableSpool, FlakyStore, FrozenClock]
+) -> None:
+    spool, flaky, clock = frozen
+    spool.polls = True
+    queue = spool.lane(LANE)
+    found = []
+    for turn in range(7):
+        due = queue.maintain()
+        found.append(round(due - clock.now, 2))
+        clock.now = due
+        if turn == 4:
+            other = sqlite_spool(path)
+            enter(other, [event("from another process")])
+            other.close()
+    assert found == [0.1, 0.2, 0.4, 0.8, 0.5, 0.05, 0.05]
+    flaky.calls.clear()
+    assert labels(queue.claim(1, 1 << 20)) == ["from another process"]
