@@ -54,6 +54,11 @@ TABLE = {
         ("tests/adapters/test_asgi.py", TABLE_TESTS),
         "asgi or starlette or fastapi",
     ),
+    "sqlalchemy-oldest": Row(
+        "3.11",
+        ("SQLAlchemy==2.0.14", "sqlmodel>=0.0.22", "aiosqlite>=0.20", "greenlet>=3"),
+        ("tests/core/test_sqlalchemy.py",),
+    ),
     "python-3.12": Row(
         "3.12", (), ("tests/core", "tests/adapters"), extra="dev", options=("-n", "2", "--dist", "worksteal")
     ),

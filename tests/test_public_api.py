@@ -37,6 +37,7 @@ MODULES = [
     "sessionsight.propagation.django_tasks",
     "sessionsight.propagation.dramatiq",
     "sessionsight.propagation.huey",
+    "sessionsight.sqlalchemy",
     "sessionsight.testing",
     "sessionsight.wsgi",
     "sessionsight_asgi",

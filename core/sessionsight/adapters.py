@@ -72,9 +72,10 @@ from sessionsight.capture.current import (
     set_current,
     set_default_source,
 )
-from sessionsight.capture.interfaces import DeferRecord, RequestReader, TransactionListener
+from sessionsight.capture.interfaces import RequestReader
 from sessionsight.capture.records import Record
 from sessionsight.capture.scope import RequestScope
+from sessionsight.capture.transactions import DeferRecord, TransactionListener
 from sessionsight.content_length import ContentLengthTracker
 from sessionsight.environment import VARIABLES, from_text, option_of
 from sessionsight.errors import describe, did_you_mean

@@ -14,9 +14,10 @@ from sessionsight.capture import pickling  # noqa: F401  # makes analytics pickl
 from sessionsight.capture.analytics import Analytics
 from sessionsight.capture.context_managers import Scope
 from sessionsight.capture.encoding import PropertyEncoder
-from sessionsight.capture.interfaces import Batch, DeferRecord, FlagSource, OpenScope, Waiter
+from sessionsight.capture.interfaces import Batch, FlagSource, OpenScope, Waiter
 from sessionsight.capture.signatures import forgiving
 from sessionsight.capture.tracing import EncodeEvent, with_trace_id
+from sessionsight.capture.transactions import DeferRecord
 from sessionsight.capture.validation import validate_context
 from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.control import DeliveryControl

@@ -29,7 +29,7 @@ def _submit(  # type: ignore[empty-body]
     key: str | None = None,
     destinations: Iterable[str] | None = None,
     on_commit: bool | None = None,
-    using: str | None = None,
+    using: object = None,
 ) -> Receipt:
     """Submit a visitor's feedback.
 
@@ -44,8 +44,8 @@ def _submit(  # type: ignore[empty-body]
         session_id: In place of the request's `ss_sid`.
         key: An idempotency key: a second call with the same type and key is not delivered.
         destinations: Names of the destinations to go to; all that take feedback by default.
-        on_commit: With Django: False submits it whatever becomes of the database transaction.
-        using: With Django: the alias of the database whose transaction it waits for.
+        on_commit: False submits it whatever becomes of the database transaction around the call.
+        using: Has the transaction that it waits for: the alias of a database of Django, or a session of SQLAlchemy.
 
     Raises:
         InvalidEventError: In strict mode, when an argument is wrong. Otherwise that is logged.

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from sessionsight.capture.encoding import PropertyEncoder
 from sessionsight.capture.records import DropReason, Record
 from sessionsight.capture.tracing import EncodeEvent
+from sessionsight.capture.transactions import DeferRecord
 from sessionsight.errors import CaptureError
 from sessionsight.request.context import TrackingContext
 from sessionsight.request.raw import HeaderNames, RequestData
@@ -19,7 +20,6 @@ __all__ = [
     "Batch",
     "CaptureClient",
     "ContextFactory",
-    "DeferRecord",
     "FlagCall",
     "FlagDefinition",
     "FlagSource",
@@ -27,7 +27,6 @@ __all__ = [
     "OpenScope",
     "Policy",
     "RequestReader",
-    "TransactionListener",
     "Waiter",
 ]
 
@@ -86,23 +85,6 @@ class OpenScope(Protocol):
 
     def submit_pending(self) -> None:
         """Submit its records now. Called on a thread of delivery."""
-
-
-class TransactionListener(Protocol):
-    """Receives the outcome of a deferred record."""
-
-    def transaction_ended(self, record: Record, *, committed: bool) -> None:
-        """Submit a deferred record, or count it as rolled back.
-
-        Only the first call for a record counts. May be called on any thread, and by a finalizer.
-        """
-
-
-DeferRecord = Callable[[TransactionListener, Record, str | None], bool]
-"""Returns whether a record waits for the end of a database transaction, which its listener is then called with.
-
-The last argument is the alias of a database, if the caller gave one. Raises `InvalidEventError` for an unknown one.
-"""
 
 
 class RequestReader(Protocol):

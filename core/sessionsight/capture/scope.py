@@ -17,6 +17,7 @@ from sessionsight.capture.interfaces import Batch, CaptureClient, ContextFactory
 from sessionsight.capture.pending import DeferredRecords, apply_selection, drain
 from sessionsight.capture.receipt import Receipt
 from sessionsight.capture.records import DropReason, EventRecord, Record, random_bytes
+from sessionsight.capture.transactions import defer_record
 from sessionsight.capture.validation import record_fields
 from sessionsight.event_loop import on_event_loop, run_in_worker
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
@@ -219,8 +220,13 @@ class RequestScope:
         if records := drain(self._records):
             self._submit(records, on_request_thread=False)
 
+    def transaction_pending(self, record: Record) -> None:
+        """Keep a deferred record. See `transactions.TransactionListener`."""
+        # In one step, because two threads may defer the first records of a request at once.
+        vars(self).setdefault("_deferred", DeferredRecords()).pending[id(record)] = record
+
     def transaction_ended(self, record: Record, *, committed: bool) -> None:
-        """Submit a deferred record, or count it as rolled back. See `interfaces.TransactionListener`."""
+        """Submit a deferred record, or count it as rolled back. See `transactions.TransactionListener`."""
         deferred = self._deferred
         if deferred is None or deferred.pending.pop(id(record), None) is None:
             return  # reported before, or discarded
@@ -259,10 +265,9 @@ class RequestScope:
     def _add(self, record: Record, options: Mapping[str, Any] = _NO_OPTIONS) -> Receipt:
         if self._generation != _generation:
             self._leave_to_parent()
-        defer = self._client.defer_record
-        if defer is not None and options.get("on_commit") is not False and defer(self, record, options.get("using")):
-            # In one step, because two threads may defer the first records of a request at once.
-            vars(self).setdefault("_deferred", DeferredRecords()).pending[id(record)] = record
+        if options.get("on_commit") is not False and defer_record(
+            self._client.defer_record, self, record, options.get("using")
+        ):
             return Receipt(record, self._drop)
         # Appending before reading the flag, and setting the flag before draining, leaves no gap
         # between a thread that captures and the end of the response.

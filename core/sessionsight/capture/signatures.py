@@ -248,7 +248,7 @@ def increment(  # type: ignore[empty-body]
     key: str | None = None,
     destinations: Iterable[str] | None = None,
     on_commit: bool | None = None,
-    using: str | None = None,
+    using: object = None,
 ) -> Receipt:
     """Count a step towards a goal.
 
@@ -260,8 +260,8 @@ def increment(  # type: ignore[empty-body]
         session_id: In place of the request's `ss_sid`.
         key: An idempotency key: a second call with the same goal and key is not counted.
         destinations: Names of the destinations to go to; all that take goals by default.
-        on_commit: With Django: False counts it whatever becomes of the database transaction.
-        using: With Django: the alias of the database whose transaction it waits for.
+        on_commit: False counts it whatever becomes of the database transaction around the call.
+        using: Has the transaction that it waits for: the alias of a database of Django, or a session of SQLAlchemy.
 
     Raises:
         InvalidGoalError: In strict mode, when an argument is wrong. Otherwise that is logged.
@@ -282,7 +282,7 @@ def decrement(  # type: ignore[empty-body]
     key: str | None = None,
     destinations: Iterable[str] | None = None,
     on_commit: bool | None = None,
-    using: str | None = None,
+    using: object = None,
 ) -> Receipt:
     """Count a step away from a goal, such as a refund; the amount is above zero here too.
 

@@ -12,6 +12,7 @@ from uuid import UUID
 from msgspec import UNSET
 
 from sessionsight.capture.scalars import to_python
+from sessionsight.capture.transactions import is_session
 from sessionsight.errors import CaptureError, InvalidEventError, InvalidPropertiesError, describe, did_you_mean
 from sessionsight.request.context import (
     EMPTY_CONTEXT,
@@ -57,12 +58,13 @@ _FIRST_SECOND, _LAST_SECOND = -62_135_596_800.0, 253_402_300_799.0
 
 
 class CommitOptions(TypedDict, total=False):
-    """Options for database transactions. They have an effect with Django only."""
+    """Options for database transactions, with Django and with SQLAlchemy."""
 
     on_commit: bool | None
     """False: the record is sent even if the transaction is rolled back. By default it is then dropped."""
-    using: str | None
-    """The alias of the database whose transaction the record waits for; `"default"` by default."""
+    using: object
+    """The record waits for the transaction of this: with Django the alias of a database, `"default"` by default; with
+    SQLAlchemy a session, by default the one used last."""
 
 
 class RecordOptions(CommitOptions, total=False):
@@ -288,8 +290,10 @@ def validate_commit_options(options: Mapping[str, Any]) -> None:
     on_commit, using = options.get("on_commit"), options.get("using")
     if not isinstance(on_commit, bool | None):
         raise InvalidEventError(f"on_commit must be True or False, not {describe(on_commit)}")
-    if not isinstance(using, str | None):
-        raise InvalidEventError(f"using must be the alias of a database, not {describe(using)}")
+    if not isinstance(using, str | None) and not is_session(using):
+        raise InvalidEventError(
+            f"using must be the alias of a database or a bound SQLAlchemy session, not {describe(using)}"
+        )
 
 
 def record_fields(
