@@ -34,6 +34,7 @@ def _no_default_client() -> Iterator[None]:
     pickling._logger = ThrottledLogger()
     yield
     set_default_client(None)
+    pickling._logger = ThrottledLogger()  # which other modules look at as well
 
 
 def visit(recorder: Recorder, request: object = COOKIE, **facts: Any) -> Analytics:
