@@ -40,6 +40,7 @@ def requests() -> None:
         rows += found
         total = next(row.figure for row in found if row.what == f"{framework}, one capture")
         parts[framework]["threads"] = max(total - sum(parts[framework].values()), 0.0)
+    rows += isolated("relay")
     columns = {
         framework: [Row(what=part, figure=figure, unit="µs") for part, figure in some.items()]
         for framework, some in parts.items()

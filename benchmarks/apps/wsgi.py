@@ -26,12 +26,12 @@ def bare(view: View) -> Serve:
     return wsgi_server(app)
 
 
-def ours(destinations: Destinations, captures: Captures | None) -> Served:
+def ours(destinations: Destinations, captures: Captures | None, **options: Any) -> Served:
     def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if captures is not None:
             captures(environ[ENVIRON_KEY])
         start_response("200 OK", _HEADERS)
         return [b"ok"]
 
-    served = AnalyticsMiddleware(app, destinations=destinations)
+    served = AnalyticsMiddleware(app, destinations=destinations, **options)
     return Served(wsgi_server(served), served.client)
