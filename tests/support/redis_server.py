@@ -35,21 +35,21 @@ class RedisServer:
     """
 
     def __init__(self, folder: Path, **options: str) -> None:
-        self.port = free_port()
-        while self.port > 55_000:  # the nodes of a cluster talk to each other on a port that is higher by 10,000
-            self.port = free_port()
         self._folder = folder
-        self._options = {"port": str(self.port), "appendonly": "no", **options}
+        self._options = {"appendonly": "no", **options}
         self._client_options: dict[str, Any] = {
             "password": options.get("requirepass"),
             "retry": Retry(NoBackoff(), 0),
             "socket_timeout": PATIENCE,
         }
         if "tls-port" in options:
-            self._options.update({"port": "0", "tls-port": str(self.port)})
             self._client_options.update(ssl=True, ssl_ca_certs=options["tls-ca-cert-file"])
         self._process: subprocess.Popen[bytes] | None = None
-        self.start()
+        # Another process may have taken the port meanwhile. The nodes of a cluster also use a port that is higher by
+        # 10,000.
+        ports = (port for port in iter(free_port, 0) if port < 55_000)
+        while not self._run(next(ports)):
+            pass
 
     @property
     def url(self) -> str:
@@ -62,21 +62,29 @@ class RedisServer:
             return client.execute_command(*words)
 
     def start(self) -> None:
-        """Start the server, and wait until it has loaded its files."""
-        options = [f"--{name} {value}" for name, value in self._options.items()]
+        """Start the server again, and wait until it has loaded its files."""
+        assert self._run(self.port), (self._folder / "redis.log").read_text()
+
+    def _run(self, port: int) -> bool:
+        """Start the server, and return whether it has the port."""
+        self.port = port
+        ports = {"port": "0", "tls-port": str(port)} if "tls-port" in self._options else {"port": str(port)}
+        options = [f"--{name} {value}" for name, value in {**self._options, **ports}.items()]
         command = ["redis-server", "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", ""]
         arguments = [word for option in options for word in option.split(" ")]
-        with (self._folder / "redis.log").open("ab") as log:
+        with (self._folder / "redis.log").open("wb") as log:
             self._process = subprocess.Popen([*command, *arguments], stdout=log, stderr=log)
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and self._process.poll() is None:
             with contextlib.suppress(redis.ConnectionError):
-                self.command("PING")
-                return
+                if self.command("INFO")["process_id"] == self._process.pid:
+                    return True
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.01)
         self.kill()
-        pytest.fail((self._folder / "redis.log").read_text())
+        log_text = (self._folder / "redis.log").read_text()
+        assert "Address already in use" in log_text, log_text
+        return False
 
     def signal(self, number: int) -> None:
         """Send a signal to the server."""

@@ -27,7 +27,7 @@ def make(**options):
     )
     options = {"spool_timeout": 20.0, "shutdown_timeout": 20.0, **options}
     options = {"destinations": destinations, "trust_env": False, **options}
-    return Client(Settings(spool=f"sqlite:///{SPOOL}", **options))
+    return Client(Settings(spool=SPOOL if "://" in SPOOL else f"sqlite:///{SPOOL}", **options))
 
 
 def capture(client, name):
@@ -67,13 +67,13 @@ def die_at(number):
 LANES = ("signal", "sessionsight")
 
 
-def start(script: str, server: Server, path: Path, *, patch: str = "") -> subprocess.Popen[str]:
-    """Start a script that makes clients by `make(...)`, whose records wait in the file.
+def start(script: str, server: Server, path: Path | str, *, patch: str = "") -> subprocess.Popen[str]:
+    """Start a script that makes clients by `make(...)`, whose records wait in the spool.
 
     Args:
         script: The program.
         server: The vendor.
-        path: The file.
+        path: The file, or a URL.
         patch: Code that runs before the first import.
     """
     return processes.start(patch + PRELUDE + script, server.url, str(path))
@@ -84,8 +84,8 @@ def finish(process: subprocess.Popen[str], *, code: int | None = 0) -> list[str]
     return processes.finish(process, code=code)[0].split()
 
 
-def deliver(server: Server, path: Path) -> None:
-    """Deliver what is left in the file, as the next process does."""
+def deliver(server: Server, path: Path | str) -> None:
+    """Deliver what is left in the spool, as the next process does."""
     finish(start("client = make()\nassert client.flush(20)\nassert client.shutdown()", server, path))
 
 

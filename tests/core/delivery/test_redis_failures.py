@@ -1,4 +1,4 @@
-"""What happens when a Redis server is down, slow, full, emptied, replaced or unreachable: real servers only."""
+"""The Redis store with real servers that are down, slow, full, emptied, replaced or unreachable."""
 
 from __future__ import annotations
 

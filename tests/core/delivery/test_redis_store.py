@@ -324,6 +324,7 @@ def test_claims_in_flight_of_a_closed_store_are_recovered_at_once(space: Namespa
     assert space.client.zrange(space.key("owners"), 0, -1) == [store.owner]
     with pytest.raises(StoreUnavailable, match="the spool is closed"):
         closed.recover(UNKNOWN)
+    assert closed.counts(LANE)["pending"] == 1  # it can still be read
 
 
 # --- reads ----------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ class RedisConnections:
         self._class = self._options.pop("connection_class", library.Connection)
         self._moved_to: dict[str, Any] = {}
         self._idle: list[Any] = []
+        self._closed = False
 
     def run(self, script: Script, key: str, *arguments: str | bytes, timeout: float) -> Any:
         """Run a script once, and return its result.
@@ -75,9 +76,9 @@ class RedisConnections:
         return dict(line.split(":", 1) for line in reply.splitlines() if ":" in line)
 
     def close(self) -> None:
-        """Close all connections that are not in use."""
-        while self._idle:
-            self._idle.pop().disconnect()
+        """Keep no connection from now on."""
+        self._closed = True
+        self._disconnect()
 
     def _exchange(self, command: tuple[Any, ...], deadline: float) -> Any:
         """Send a command, and return its reply. A redirection or an unknown script is raised as it is."""
@@ -97,7 +98,7 @@ class RedisConnections:
         except exceptions.RedisError as error:
             raise self._translate(error, lost=True) from error
         finally:
-            if answered:
+            if answered and not self._closed:
                 self._idle.append(connection)
             else:
                 connection.disconnect()
@@ -123,7 +124,11 @@ class RedisConnections:
 
     def _move(self, address: dict[str, Any]) -> None:
         self._moved_to = address
-        self.close()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        while self._idle:
+            self._idle.pop().disconnect()
 
     def _translate(self, error: exceptions.RedisError, *, lost: bool = False) -> StoreError:
         """Return the error of a store for one of redis-py, without the password."""

@@ -258,6 +258,8 @@ class RedisStore:
 
     def _own(self, method: str, *arguments: Any, timeout: float | None = None) -> tuple[int, Any]:
         """Run a method that makes this process an owner, or renews its lease."""
+        if self._closed:
+            raise StoreUnavailable("the spool is closed")
         self._owns = True
         return self._run(_WRITE, method, self.owner, _microseconds(self.lease), *arguments, timeout=timeout)
 
@@ -287,8 +289,6 @@ class RedisStore:
         self, script: Script, method: str, *arguments: Any, values: Sequence[bytes] = (), timeout: float | None = None
     ) -> tuple[int, Any]:
         """Run a method, and return the epoch in which it was run, and its result."""
-        if self._closed:
-            raise StoreUnavailable("the spool is closed")
         before = self.epoch
         limit = self._timeout if timeout is None else timeout
         reply = self.connections.run(script, self._meta, method, _encode(arguments), *values, timeout=limit)
