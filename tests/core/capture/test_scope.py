@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Event
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from sessionsight import Analytics, Client, Settings
 from sessionsight.capture.records import Alias
 from sessionsight.capture.scope import RequestScope
+from sessionsight.delivery.transport import TimeLimits
 from sessionsight.delivery.waiters import DeliveryWaiter, WaiterTracker
+from sessionsight.destinations.base import VendorRequest, VendorResponse
 from tests.core.box import Box, BoxDestination, Recorder, Visit
 from tests.core.conftest import MakeRecorder
 
@@ -64,10 +67,17 @@ def test_a_wait_for_delivery_that_fails_does_not_reach_the_view(caplog: pytest.L
 
             return DeliveryWaiter(WaiterTracker(), 1.0, fail)
 
+    class SlowBox(Box):
+        def send(self, call: VendorRequest, limits: TimeLimits) -> VendorResponse:
+            assert waited.wait(10)  # otherwise there may be nothing left to wait for
+            return super().send(call, limits)
+
+    waited = Event()
     settings = Settings(destinations=(BoxDestination(),), flush="inline", linger=0)
-    client = FailingWaits(settings, make_transport=lambda _: Box())
+    client = FailingWaits(settings, make_transport=lambda _: SlowBox())
     analytics = Analytics(RequestScope(client, Visit(user="user_1")))
     analytics.capture("seen")
     analytics._scope.end_before_last_byte()
     analytics._scope.close()
+    waited.set()
     assert "no thread can be started" in caplog.text
