@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sessionsight.capture.records import DropReason
-from sessionsight.delivery.stores.base import LaneBatch
+from sessionsight.delivery.stores.base import Enqueued, LaneBatch
 from sessionsight.delivery.stores.sqlite import maintenance, owner_lock
 from sessionsight.test_mode import TestMode
 from tests.core.delivery.kit import event, goal, labels
@@ -325,6 +327,29 @@ def test_the_log_is_checkpointed_before_it_exceeds_the_free_space(path: Path, mo
     spool.store.maintain()
 
     assert path.stat().st_size > 20 * 3000
+    end(spool)
+
+
+def test_the_ids_of_concurrent_writes_are_forgotten_beyond_a_hundred(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = sqlite_spool(path)
+    monkeypatch.setattr(spool.store.file, "write", lambda work, **options: Enqueued([], {}))
+
+    def write(thread: int) -> None:
+        for number in range(3000):
+            spool.store.enqueue([], {}, batch_id=b"%d %d" % (thread, number), timeout=1)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(write, range(8)))
+    finally:
+        sys.setswitchinterval(interval)
+
+    assert 90 < len(spool.store._batches) <= 100
+    monkeypatch.undo()
     end(spool)
 
 

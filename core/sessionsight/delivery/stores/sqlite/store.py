@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
@@ -75,7 +75,7 @@ class SqliteStore:
         )
         self._options = options
         self._logger = logger
-        self._batches: dict[bytes, Enqueued] = {}
+        self._batches: OrderedDict[bytes, Enqueued] = OrderedDict()
         self._owner_lock: OwnerLock | None = None
         self._acquiring = threading.RLock()
         self._maintenance = Maintenance(self.file, options, clock)
@@ -102,7 +102,7 @@ class SqliteStore:
             timeout=timeout,
         )
         while len(self._batches) > _BATCH_IDS:
-            del self._batches[next(iter(self._batches))]
+            self._batches.popitem(last=False)
         return enqueued
 
     def claim(self, lane: str, *, max_records: int, max_bytes: int, timeout: float) -> Claimed:
