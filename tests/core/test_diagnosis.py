@@ -261,6 +261,13 @@ def test_control_characters_in_findings_are_escaped() -> None:
     assert report_lines([Finding(level="error", subject="x", message="a\x1b[2Jb\nc")]) == ["error    x  a\\x1b[2Jb\\nc"]
 
 
+def test_a_check_tells_that_a_relay_must_run(tmp_path: Path) -> None:
+    client = client_for(SIGNAL, spool=f"sqlite:///{tmp_path}/spool.db", delivery="relay")
+    message = "is relay: nothing is delivered unless `sessionsight relay` runs"
+    assert found(check(client), "delivery") == [("ok", message)]
+    assert found(check(client_for(SIGNAL)), "delivery") == []
+
+
 def test_a_check_explains_the_memory_spool(tmp_path: Path) -> None:
     message = "is memory: a kill loses pending records, and key= deduplicates within one process only"
 

@@ -51,6 +51,9 @@ def check(client: Client, *, environ: Mapping[str, str] | None = None) -> list[F
     findings += _check_environment(settings, environ)
     if settings.destinations:
         findings.append(_check_spool(settings.spool))
+    if settings.delivery == "relay":
+        message = "is relay: nothing is delivered unless `sessionsight relay` runs"
+        findings.append(Finding(level="ok", subject="delivery", message=message))
     message = "is on: a wrong call raises" if settings.strict else "is off: a wrong call is logged and counted"
     findings.append(Finding(level="ok", subject="strict", message=message))
     if settings.strict:

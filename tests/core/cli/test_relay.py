@@ -23,7 +23,7 @@ from tests.core.delivery.kit import tally
 from tests.core.delivery.processes import finish
 from tests.core.delivery.spool_processes import names
 from tests.support.redis_server import run_redis
-from tests.support.server import PATIENCE, Server, after, free_port, reply, until
+from tests.support.server import PATIENCE, Server, after, free_port, reply, silence, until
 
 pytestmark = pytest.mark.processes
 
@@ -187,6 +187,40 @@ def test_a_signal_completes_calls_in_flight_and_releases_the_rest(
     relay("--once").wait(60)
     assert tally(web.stats().lanes["sessionsight"]) == {"captured": 40, "delivered": 40}
     assert names(server) == {f"g{i}": 1 for i in range(40)}
+
+
+def test_a_goal_in_flight_at_the_end_of_the_shutdown_timeout_is_not_repeated(
+    web: Client, relay: StartRelay, server: Server
+) -> None:
+    server.answer = silence()
+    count(web, "g")
+    capture(web, "e")
+    process = relay()
+    server.wait_for(2)
+    process.terminate()
+    finish(process)  # after two seconds, while the vendor is silent for ten
+
+    server.answer = reply(200)
+    assert relay("--once").wait(60) == 0
+
+    assert tally(web.stats().lanes["signal"]) == {"captured": 1, "delivered": 1}
+    assert tally(web.stats().lanes["sessionsight"]) == {"captured": 1, "dead": 1}
+    assert [letter.reason for letter in web.dead_letters()] == ["unknown"]
+    assert names(server) == {"e": 2, "g": 1}
+
+
+@pytest.mark.measured_processes
+def test_a_terminal_shows_a_table(web: Client, environ: dict[str, str], folder: Path) -> None:
+    capture(web, "e")
+    ours, theirs = os.openpty()
+    try:
+        assert start("relay", "--once", folder=folder, environ=environ, stdout=theirs).returncode == 0
+        shown = os.read(ours, 10_000).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "lane                ready  in flight    delivered  delivered/s      dead  state\r\n" in shown
+    assert "\nsignal                  0          0            1 " in shown
 
 
 def test_a_second_signal_ends_the_process_at_once(web: Client, relay: StartRelay, server: Server) -> None:
