@@ -102,9 +102,7 @@ class DurableLaneQueue:
         if self._closed:
             return True
         self._check_epoch(self._store.epoch)
-        if self.flush_writes() or self._ending:
-            return self._drain_fallback() or self._ending
-        return False
+        return (self.flush_writes() or self._ending) and (self._drain_fallback() or self._ending)
 
     def depth(self) -> tuple[int, int, float | None]:
         """Return an estimate of the ready entries: their number, their size, and since when the first one is ready."""

@@ -82,7 +82,7 @@ class SqliteConnection:
         # The file that was open last, and those that SQLite keeps beside it.
         self._known_files: set[Identity] = set()
         self.epoch = 0
-        """The first row id of the file that was open last."""
+        """The first row id of the file that was open last; 0 if there is none."""
         self.is_full = False
         """True if the last write has failed because of missing space."""
         _connections.add(self)
@@ -115,6 +115,12 @@ class SqliteConnection:
         """Close the connection. The next call opens the file at the path."""
         with self._lock:
             self._close_connection()
+
+    def forget(self) -> None:
+        """Close the connection to a file that was moved or deleted. No claim in it is valid any more."""
+        with self._lock:
+            self._close_connection()
+            self.epoch = 0
 
     def close(self) -> None:
         """Close the connection permanently. Each later call opens one for itself, and closes it at its end."""

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from sessionsight.capture.records import DropReason
+from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.stores.base import Claim, Counts, Failure, NewRecord, Outcome, StoredRecord
 from sessionsight.delivery.stores.sqlite import dead_letters
 from sessionsight.delivery.stores.sqlite.ledger import increment
@@ -44,8 +45,7 @@ def enqueue(
     counts: Counts,
     *,
     epoch: int,
-    window: float,
-    keep: int,
+    options: DeliveryOptions,
     now: float,
 ) -> list[dict[str, int]]:
     """Add records to their lanes, each body once.
@@ -55,8 +55,7 @@ def enqueue(
         records: The records.
         counts: What to add to the counters.
         epoch: The file's first row id.
-        window: The number of seconds within which a key is a duplicate.
-        keep: The number of dead letters that each lane keeps.
+        options: The window of keys, and the number of dead letters that each lane keeps.
         now: The time of dead letters.
 
     Returns:
@@ -74,7 +73,8 @@ def enqueue(
             dead_letters.add(connection, record, now=now)
             wanted = ()
         elif key is not None:
-            wanted = [lane for lane in wanted if _add_key(connection, lane, key, record.enqueued_at, window)]
+            at, window = record.enqueued_at, options.dedupe_window
+            wanted = [lane for lane in wanted if _add_key(connection, lane, key, at, window)]
             for lane, number in (Counter(record.lanes) - Counter(wanted)).items():
                 counter = lane, DropReason.DUPLICATE.value
                 numbers[counter] = numbers.get(counter, 0) + number
@@ -88,7 +88,7 @@ def enqueue(
     connection.executemany("INSERT INTO records VALUES (?, ?, ?)", bodies)
     connection.executemany("INSERT INTO queue VALUES (?, ?, ?, ?, ?, ?, 0, ?)", rows)
     if any(record.failure is not None for record in records):
-        dead_letters.trim(connection, keep=keep)
+        dead_letters.trim(connection, keep=options.dead_letters)
     increment(connection, numbers)
     return handles
 

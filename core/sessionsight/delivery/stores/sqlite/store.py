@@ -202,8 +202,7 @@ class SqliteStore:
             "waiting in it",
             key="gone",
         )
-        self.file.disconnect()
-        self.file.epoch = 0  # no claim is valid any more, even if no other file can be opened
+        self.file.forget()
         return found
 
     def recover(self, in_flight: Failure | None) -> int:
@@ -253,16 +252,8 @@ class SqliteStore:
     def _enqueue(
         self, connection: sqlite3.Connection, records: Sequence[NewRecord], counts: Counts
     ) -> list[dict[str, int]]:
-        options, now = self._options, self._clock.time()
-        return queries.enqueue(
-            connection,
-            records,
-            counts,
-            epoch=self.epoch,
-            window=options.dedupe_window,
-            keep=options.dead_letters,
-            now=now,
-        )
+        now = self._clock.time()
+        return queries.enqueue(connection, records, counts, epoch=self.epoch, options=self._options, now=now)
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return self.file.read(work, timeout=self._timeout)
