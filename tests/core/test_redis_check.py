@@ -69,6 +69,15 @@ def test_a_server_that_is_down_is_an_error_without_its_password() -> None:
     assert "hunter2" not in message
 
 
+def test_a_user_who_may_not_read_the_configuration_is_an_error(server: RedisServer) -> None:
+    server.command("ACL", "SETUSER", "app", "on", ">pw", "+@connection")
+
+    [(level, message)] = findings(server.url.replace("//", "//app:pw@"))
+
+    assert level == "error"
+    assert "the rights of the user" in message
+
+
 def test_the_spool_of_a_newer_release_is_an_error(server: RedisServer) -> None:
     server.command("HSET", "{shop}:meta", "schema", "2")
 

@@ -63,8 +63,11 @@ class RedisConnections:
                 return self._exchange((*command, 1, key, *arguments), deadline)
             except exceptions.NoScriptError:
                 command = ("EVAL", script.source)
-            except exceptions.MovedError as error:
-                self._move({"host": error.host or self._options["host"], "port": error.port})
+            except exceptions.ResponseError as error:
+                if not _is_redirection(error):
+                    raise self._translate(error) from error
+                host, _, port = str(error).split()[-1].rpartition(":")
+                self._move({"host": host or self._options["host"], "port": int(port)})
 
     def info(self, *, timeout: float) -> dict[str, str]:
         """Return the server's description of itself.
@@ -72,7 +75,10 @@ class RedisConnections:
         Raises:
             StoreError: It cannot be read.
         """
-        reply = self._exchange(("INFO",), time.monotonic() + timeout).decode()
+        try:
+            reply = self._exchange(("INFO",), time.monotonic() + timeout).decode()
+        except exceptions.ResponseError as error:
+            raise self._translate(error) from error
         return dict(line.split(":", 1) for line in reply.splitlines() if ":" in line)
 
     def close(self) -> None:
@@ -81,7 +87,7 @@ class RedisConnections:
         self._disconnect()
 
     def _exchange(self, command: tuple[Any, ...], deadline: float) -> Any:
-        """Send a command, and return its reply. A redirection or an unknown script is raised as it is."""
+        """Send a command, and return its reply. One that is an error is raised as redis-py has it."""
         connection = self._connected(deadline)
         answered = False
         try:
@@ -90,11 +96,9 @@ class RedisConnections:
             reply = connection.read_response()
             answered = True
             return reply
-        except exceptions.ResponseError as error:
+        except exceptions.ResponseError:
             answered = True
-            if isinstance(error, (exceptions.NoScriptError, exceptions.MovedError)):
-                raise
-            raise self._translate(error) from error
+            raise
         except exceptions.RedisError as error:
             raise self._translate(error, lost=True) from error
         finally:
@@ -148,6 +152,11 @@ class RedisConnections:
         if message.startswith("WRONGTYPE"):
             return ForeignDatabase("another program has keys under its namespace; choose another one in its URL")
         return AnswerLost(message) if lost else StoreUnavailable(message)
+
+
+def _is_redirection(error: exceptions.ResponseError) -> bool:
+    """Return whether another node of a cluster has the keys. redis-py has a class of its own for that since 6.0."""
+    return isinstance(error, exceptions.MovedError) or str(error).startswith("MOVED")
 
 
 def _is_open(connection: Any) -> bool:
