@@ -186,7 +186,7 @@ def test_a_record_may_be_added_as_a_dead_letter(space: Namespace) -> None:
 
 
 def test_a_full_store_drops_the_oldest_events_and_then_goals_of_all_lanes(space: Namespace) -> None:
-    store = space.open(spool_bytes=2_500)
+    store = space.open(spool_bytes=2_700)
     put(store, record(b"g" * 800, priority=GOAL))
     put(store, record(b"a" * 800, LANE, OTHER, dedupe_key="k"))
 
@@ -201,7 +201,7 @@ def test_a_full_store_drops_the_oldest_events_and_then_goals_of_all_lanes(space:
 
 
 def test_what_the_server_has_evicted_is_counted(space: Namespace) -> None:
-    store = space.open(spool_bytes=2_000, dead_letters=1)
+    store = space.open(spool_bytes=2_500, dead_letters=1)
     put(store, record(b"a"), record(b"b"))
     assert claim(store, 1) == [b"a"]
     put(store, *(record(failure=REFUSED) for _ in range(1)))

@@ -7,7 +7,7 @@
 -- because none is below the server's clock. Lists of ready ids are sorted.
 local SCHEMA = 1
 local HEADER, HEADER_SIZE = '>I4dBI2', 15
-local RECORD_OVERHEAD = 200 -- bytes of a record besides its value; an estimate
+local RECORD_OVERHEAD = 350 -- bytes of a record besides its value; an estimate
 local BATCHES_EXPIRE = 600 -- seconds
 local MAX_EVICTIONS = 1000 -- in one call
 local PRIORITIES = { '0', '1' }
