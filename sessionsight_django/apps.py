@@ -10,7 +10,7 @@ from django.core import checks
 
 from sessionsight import ConfigurationError
 from sessionsight.adapters import logger
-from sessionsight_django.checks import check_configuration
+from sessionsight_django.checks import check_configuration, check_database
 from sessionsight_django.clients import client
 
 __all__ = ["SessionSightConfig"]
@@ -32,6 +32,7 @@ class SessionSightConfig(AppConfig):
     def ready(self) -> None:
         """Make the client."""
         checks.register(check_configuration, "sessionsight")
+        checks.register(check_database, "sessionsight", checks.Tags.database)
         try:
             client()
         except ConfigurationError as error:

@@ -17,8 +17,9 @@ from sessionsight.diagnosis import Finding
 from sessionsight.diagnosis.configuration import missing_destinations, production_keys
 from sessionsight_django.clients import current_settings, is_test_environment, set_test_mode
 from sessionsight_django.middleware import AnalyticsMiddleware
+from sessionsight_django.outbox.checks import database_findings, outbox_findings
 
-__all__ = ["check_configuration", "project_findings"]
+__all__ = ["check_configuration", "check_database", "database_findings", "project_findings"]
 
 _MIDDLEWARE = "sessionsight_django.AnalyticsMiddleware"
 _PREFIX = "SESSIONSIGHT_"
@@ -53,12 +54,28 @@ def check_configuration(
     return list(map(_warning, found))
 
 
+def check_database(
+    app_configs: Sequence[Any] | None = None,  # noqa: ARG001
+    databases: Sequence[str] | None = None,
+    **options: Any,  # noqa: ARG001
+) -> list[CheckMessage]:
+    """Check the tables of a spool in the app's database, for `manage.py check --database`. A Django system check."""
+    try:
+        settings = current_settings()
+    except ConfigurationError:  # reported by the other check
+        return []
+    if settings.disabled or settings.database not in (databases or ()):
+        return []
+    return list(map(_warning, database_findings(settings.database)))
+
+
 def project_findings(settings: Settings) -> _Numbered:
     """Check the settings of Django that analytics depend on, and yield the number and finding of each warning."""
     yield from _check_middleware()
     yield from _check_top_level(settings)
     if not settings.disabled:
         yield from _check_cors(settings)
+        yield from outbox_findings(settings.database)
 
 
 def _warning(numbered: tuple[str, Finding]) -> CheckMessage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from threading import Lock, Thread
 from typing import Any
 
@@ -12,7 +13,7 @@ from django.core.signals import setting_changed
 from django.utils.timezone import get_default_timezone
 
 from sessionsight import Client, ConfigurationError, Settings
-from sessionsight.adapters import set_default_source, test_mode
+from sessionsight.adapters import JoinTransaction, set_default_source, test_mode
 from sessionsight_django.transactions import defer_until_commit
 
 __all__ = ["client", "current_settings", "is_test_environment", "set_test_mode"]
@@ -41,10 +42,20 @@ def client() -> Client:
         if found is None:
             found = Client(settings)
             found.defer_record = defer_until_commit
+            found.join_transaction = _join_transaction(settings)
             _clients.append(found)
         _present = found
     set_default_source(_present_client, owner=_WHERE)
     return found
+
+
+def _join_transaction(settings: Settings) -> JoinTransaction | None:
+    alias = settings.database
+    if alias is None:
+        return None
+    from sessionsight_django.outbox.join import join_transaction  # not every project has its tables
+
+    return partial(join_transaction, alias)
 
 
 def _present_client() -> Client:

@@ -17,7 +17,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from sessionsight import InvalidEventError
 from sessionsight.adapters import Record, TransactionListener, describe, did_you_mean, test_mode
 
-__all__ = ["defer_until_commit", "sync_test_transactions"]
+__all__ = ["defer_until_commit", "existing_connection", "outermost_block", "sync_test_transactions"]
 
 
 def defer_until_commit(listener: TransactionListener, record: Record, using: str | None) -> bool:
@@ -35,13 +35,11 @@ def defer_until_commit(listener: TransactionListener, record: Record, using: str
         raise InvalidEventError(
             f"using: there is no database {describe(using)} in DATABASES; {did_you_mean(using, connections.settings)}"
         )
-    # The storage itself: `connections[alias]` would make a connection object for each thread that captures.
-    made = connections._connections  # type: ignore[attr-defined]  # noqa: SLF001
-    connection = getattr(made, using or DEFAULT_DB_ALIAS, None)
+    connection = existing_connection(using or DEFAULT_DB_ALIAS)
     if connection is None or not connection.in_atomic_block:
         return False
     sync_test_transactions()  # keeps the order that records have without a `TestCase`
-    block = _outermost(connection)
+    block = outermost_block(connection)
     if block is None:
         return False
     deferred = _DeferredRecord(listener, record, connection, block)
@@ -50,6 +48,17 @@ def defer_until_commit(listener: TransactionListener, record: Record, using: str
         number = next(_numbers)
         _in_tests[number] = ref(deferred, lambda _: _in_tests.pop(number, None))
     return True
+
+
+def existing_connection(alias: str) -> Any:
+    """Return this thread's connection to a database, or None if it has none."""
+    # The storage itself: `connections[alias]` would make a connection object for each thread that captures.
+    return getattr(connections._connections, alias, None)  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def outermost_block(connection: Any) -> Any:
+    """Return the outermost block of the app's own, or None if there are only those of a `TestCase`."""
+    return next((block for block in connection.atomic_blocks if not block._from_testcase), None)  # noqa: SLF001
 
 
 def sync_test_transactions() -> None:
@@ -95,11 +104,6 @@ class _DeferredRecord:
 
 _in_tests: dict[int, ref[_DeferredRecord]] = {}
 _numbers = count()
-
-
-def _outermost(connection: Any) -> Any:
-    """Return the outermost block of the app's own, or None if there are only those of a `TestCase`."""
-    return next((block for block in connection.atomic_blocks if not block._from_testcase), None)  # noqa: SLF001
 
 
 test_mode.add_sync_hook(sync_test_transactions)

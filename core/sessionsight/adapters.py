@@ -21,7 +21,8 @@ server's by `RequestScope.bind_request`.
 
 The middleware's client is that of `client_for_adapter`, which accepts a shared client, settings or options. An ASGI
 adapter waits for delivery at the server's shutdown with `flush_on_shutdown`. A framework with database transactions
-sets `client.defer_record`; one that has a current request of its own calls `register_framework`.
+sets `client.defer_record`, and `client.join_transaction` if records are kept in its database; one that has a current
+request of its own calls `register_framework`.
 
 The remaining names read settings from a framework's configuration, log, and support tests.
 
@@ -75,7 +76,7 @@ from sessionsight.capture.current import (
 from sessionsight.capture.interfaces import RequestReader
 from sessionsight.capture.records import Record
 from sessionsight.capture.scope import RequestScope
-from sessionsight.capture.transactions import DeferRecord, TransactionListener
+from sessionsight.capture.transactions import DeferRecord, JoinTransaction, TransactionListener
 from sessionsight.content_length import ContentLengthTracker
 from sessionsight.environment import VARIABLES, from_text, option_of
 from sessionsight.errors import describe, did_you_mean
@@ -95,6 +96,7 @@ __all__ = [
     "DeferRecord",
     "Framework",
     "HeaderNames",
+    "JoinTransaction",
     "Record",
     "RequestData",
     "RequestReader",

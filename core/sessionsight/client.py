@@ -17,7 +17,7 @@ from sessionsight.capture.encoding import PropertyEncoder
 from sessionsight.capture.interfaces import Batch, FlagSource, OpenScope, Waiter
 from sessionsight.capture.signatures import forgiving
 from sessionsight.capture.tracing import EncodeEvent, with_trace_id
-from sessionsight.capture.transactions import DeferRecord
+from sessionsight.capture.transactions import DeferRecord, JoinTransaction
 from sessionsight.capture.validation import validate_context
 from sessionsight.delivery import lifecycle, threads
 from sessionsight.delivery.control import DeliveryControl
@@ -74,6 +74,8 @@ class Client(DeliveryControl):
         self.encode_event: EncodeEvent = with_trace_id(self.encoder) if traced else self.encoder.__call__
         self.defer_record: DeferRecord | None = None
         """Set by an adapter whose framework has database transactions."""
+        self.join_transaction: JoinTransaction | None = None
+        """Set by an adapter if the spool is in the app's database."""
         self._configured = frozenset(destination.name for destination in settings.destinations)
         # A call may name a vendor whose keys are missing, as on a developer's machine.
         kinds = {type(destination) for destination in settings.destinations}

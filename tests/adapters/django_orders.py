@@ -51,7 +51,7 @@ def two_databases(folder: Path) -> Iterator[None]:
 def order() -> None:
     """Write an order down."""
     with connection.cursor() as cursor:
-        cursor.execute("INSERT INTO orders DEFAULT VALUES")
+        cursor.execute("INSERT INTO orders SELECT coalesce(max(id), 0) + 1 FROM orders")
 
 
 def orders() -> int:

@@ -4,9 +4,10 @@
     python -m tests.chaos.run --only kill --captures 100000
     SESSIONSIGHT_CHAOS_SEED=7 python -m tests.chaos.run
 
-Four parts: `storm`, every fault at once over every spool; `kill`, a site under gunicorn whose workers are killed by -9
-every second; `fleet`, two web processes, Redis and two relays, one killed and one stopped for a minute; `fuzz`, what
-browsers may send, by atheris where that is installed.
+Five parts: `storm`, every fault at once over every spool; `kill`, a site under gunicorn whose workers are killed by -9
+every second; `fleet`, two web processes, Redis and two relays, one killed and one stopped for a minute; `purchase`,
+processes killed within a transaction whose records are in the same database; `fuzz`, what browsers may send, by atheris
+where that is installed.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.chaos import fleet, kill, storm
+import pytest
+
+from tests.chaos import fleet, kill, purchase, storm
 from tests.chaos.fates import SEED_VARIABLE, chosen_seed
+from tests.support.brokers import need_mariadb, need_postgresql
 from tests.support.redis_server import run_redis
 
-PARTS = ("storm", "kill", "fleet", "fuzz")
+PARTS = ("storm", "kill", "fleet", "purchase", "fuzz")
 
 
 def main() -> int:
@@ -51,6 +55,8 @@ def _run(part: str, seed: int, arguments: argparse.Namespace) -> Iterator[tuple[
         yield from _kill(seed, arguments.captures, arguments.kills)
     elif part == "fleet":
         yield from _fleet(seed)
+    elif part == "purchase":
+        yield from _purchase(seed)
     else:
         yield from _fuzz(seed, arguments.fuzz)
 
@@ -102,6 +108,18 @@ def _fleet(seed: int) -> Iterator[tuple[str, object, list[str]]]:
         with _spool("redis") as (spool, folder):
             result = fleet.run(fleet.Plan(seed, spool, visits=6_000, pace=40.0), folder)
         yield "fleet on Redis, a relay killed and another stopped for a minute", result, result.problems()
+
+
+def _purchase(seed: int) -> Iterator[tuple[str, object, list[str]]]:
+    for engine, need in (("postgresql", need_postgresql), ("mariadb", need_mariadb), ("sqlite_orm", lambda: "")):
+        try:
+            need()
+        except pytest.skip.Exception as error:
+            print(f"== purchase, {engine}\nskipped: {error}\n")
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            result = purchase.run(engine, Path(folder), seed, kills=200)
+        yield f"purchase, {engine}", result, result.problems()
 
 
 def _fuzz(seed: int, runs: int) -> Iterator[tuple[str, object, list[str]]]:

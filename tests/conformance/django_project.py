@@ -16,6 +16,7 @@ if not settings.configured:
             "django.contrib.auth",
             "django.contrib.sessions",
             "sessionsight_django",
+            "sessionsight_django.outbox",
         ],
         LOGGING_CONFIG=None,
         ROOT_URLCONF="tests.conformance.apps.django_app",

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from sessionsight.capture.encoding import PropertyEncoder
 from sessionsight.capture.records import DropReason, Record
 from sessionsight.capture.tracing import EncodeEvent
-from sessionsight.capture.transactions import DeferRecord
+from sessionsight.capture.transactions import DeferRecord, JoinTransaction
 from sessionsight.errors import CaptureError
 from sessionsight.request.context import TrackingContext
 from sessionsight.request.raw import HeaderNames, RequestData
@@ -209,6 +209,10 @@ class CaptureClient(Protocol):
     @property
     def defer_record(self) -> DeferRecord | None:
         """Defers records until a transaction has ended, where the framework has transactions."""
+
+    @property
+    def join_transaction(self) -> JoinTransaction | None:
+        """Writes records within the app's transactions, where the spool is in the app's database."""
 
     @property
     def destination_names(self) -> frozenset[str]:

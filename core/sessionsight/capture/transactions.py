@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from sessionsight.capture.records import Record
@@ -10,6 +11,7 @@ from sessionsight.capture.records import Record
 __all__ = [
     "DatabaseSessions",
     "DeferRecord",
+    "JoinTransaction",
     "TransactionListener",
     "defer_record",
     "is_session",
@@ -34,6 +36,13 @@ DeferRecord = Callable[[TransactionListener, Record, str | None], bool]
 """Returns whether a record waits for the end of a database transaction, which its listener is then called with.
 
 The last argument is the alias of a database, if the caller gave one. Raises `InvalidEventError` for an unknown one.
+"""
+
+
+JoinTransaction = Callable[[object], AbstractContextManager[None] | None]
+"""Returns a context in which a record is submitted within the open database transaction; None if there is none to join.
+
+The argument is what the caller gave as the database, if anything.
 """
 
 

@@ -11,7 +11,13 @@ import click
 
 from sessionsight.cli.target import resolve_target, target_options
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.factory import is_durable, open_redis_store, sqlite_path
+from sessionsight.delivery.queue.factory import (
+    django_alias,
+    is_durable,
+    open_django_store,
+    open_redis_store,
+    sqlite_path,
+)
 from sessionsight.delivery.stores.errors import StoreError
 from sessionsight.delivery.stores.redis.url import is_redis
 from sessionsight.delivery.stores.sqlite.store import SqliteStore
@@ -55,7 +61,7 @@ class SpoolAccess:
                 )
         self._url = spool
         self._path = sqlite_path(spool) or spool
-        if not is_redis(spool) and not Path(self._path).is_file():
+        if not is_redis(spool) and django_alias(spool) is None and not Path(self._path).is_file():
             raise click.UsageError(
                 f"spool {self._path} does not exist; it is created when the first record is captured"
             )
@@ -71,6 +77,8 @@ class SpoolAccess:
         store: SqliteStore | RedisStore
         if is_redis(self._url):
             store = open_redis_store(self._url, options, logger, timeout=_BUSY_TIMEOUT)
+        elif django_alias(self._url) is not None:
+            store = open_django_store(self._url, options, logger, timeout=_BUSY_TIMEOUT)
         else:
             store = SqliteStore(self._path, options, logger, quarantine=False, timeout=_BUSY_TIMEOUT)
         try:

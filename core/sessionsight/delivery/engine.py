@@ -12,6 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 
 from sessionsight.capture.interfaces import Batch, OpenScope
@@ -140,7 +141,9 @@ class Engine:
             self._submit_queue.put(batch)
         else:
             if self._submit_queue.busy:
-                self._submit_queue.drain()  # batches that an event loop has submitted earlier are written first
+                # Batches that an event loop has submitted earlier are written first, and not in a transaction of the
+                # current context.
+                Context().run(self._submit_queue.drain)
             self._process_batches([batch])
         if first and self._spool.durable:
             self._call_lanes()

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sessionsight.client import Client
-from sessionsight.delivery.queue.factory import spool_name, sqlite_path
+from sessionsight.delivery.queue.factory import django_alias, spool_name, sqlite_path
 from sessionsight.delivery.stores.redis.url import is_redis
 from sessionsight.destinations.base import Destination, Secret, is_loopback, resolve_secret
 from sessionsight.diagnosis.findings import DELIVERY_SUPPRESSED, Finding
@@ -128,6 +128,8 @@ def _check_spool(spool: str) -> Finding:
     path = sqlite_path(spool)
     if is_redis(spool):
         return Finding(level="ok", subject="spool", message=f"is {spool_name(spool)}")
+    if (alias := django_alias(spool)) is not None:
+        return Finding(level="ok", subject="spool", message=f"is the database {alias!r} of the Django project")
     if path is None:
         message = "is memory: a kill loses pending records, and key= deduplicates within one process only"
         return Finding(level="ok", subject="spool", message=message)

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from sessionsight.cli import AdapterGroup
 from sessionsight.cli.target import Target
-from sessionsight_django.checks import project_findings
+from sessionsight_django.checks import database_findings, project_findings
 from sessionsight_django.clients import client
 
 __all__ = ["Command"]
@@ -43,4 +43,6 @@ class Command(BaseCommand):
 
 
 def _target() -> Target:
-    return Target(client(), findings=tuple(finding for _, finding in project_findings(client().settings)))
+    settings = client().settings
+    numbered = [*project_findings(settings), *(() if settings.disabled else database_findings(settings.database))]
+    return Target(client(), findings=tuple(finding for _, finding in numbered))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,12 +26,14 @@ from tests.support.brokers import need_redis
 from tests.support.server import PATIENCE
 
 MakeSpool = Callable[..., Spool]
+DATABASES = ("postgresql", "mariadb", "sqlite_orm")
 USERS = {name: TrackingContext(user_id=name) for name in ("a", "b", "ab")}
 
 
-@pytest.fixture(params=["memory", "sqlite", "flaky", "redis"])
+@pytest.fixture(params=["memory", "sqlite", "flaky", "redis", *DATABASES])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeSpool]:
     spools: list[Spool] = []
+    databases = ExitStack()
 
     def make_spool(**options: Any) -> Spool:
         if request.param == "memory":
@@ -38,6 +41,11 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeSpool]:
         elif request.param == "redis":
             url = f"{need_redis()}?namespace=test-{uuid4().hex}"
             spools.append(redis_spool(url, LANE, "other", **options))
+        elif request.param in DATABASES:
+            from tests.adapters.outbox_databases import outbox_database, outbox_spool  # needs Django
+
+            alias = databases.enter_context(outbox_database(request.param, tmp_path, f"outbox{len(spools)}"))
+            spools.append(outbox_spool(alias, LANE, "other", **options))
         elif request.param == "flaky":  # it has the members of the protocol only, and fails if a test says so
             spools.append(flaky_spool(tmp_path / f"spool-{len(spools)}.db", LANE, "other", **options))
         else:
@@ -49,6 +57,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeSpool]:
         for lane in (LANE, "other"):
             spool.lane(lane).close()
         spool.close()
+    databases.close()
 
 
 def test_every_record_is_in_exactly_one_counter(make: MakeSpool) -> None:
@@ -194,7 +203,9 @@ def test_a_record_with_another_kind_name_key_or_direction_is_not_a_duplicate(mak
     assert counts(spool.lane(LANE)) == {"captured": 5, "pending": 5}
 
 
-@pytest.mark.parametrize("make", ["memory", "sqlite", "flaky"], indirect=True)  # in Redis the server's clock counts
+@pytest.mark.parametrize(
+    "make", ["memory", "sqlite", "flaky", *DATABASES], indirect=True
+)  # in Redis the server's clock counts
 def test_a_key_is_accepted_again_after_its_window(make: MakeSpool) -> None:
     spool = make(dedupe_window=60)
     enter(spool, [event("paid", key="k", since=1000.0), event("paid", key="k", since=1059.0)])

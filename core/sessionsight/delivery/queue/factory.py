@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+import re
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -20,9 +22,19 @@ if TYPE_CHECKING:
     from sessionsight.delivery.stores.base import Store
     from sessionsight.delivery.stores.redis.store import RedisStore
 
-__all__ = ["is_durable", "open_redis_store", "open_spool", "spool_name", "sqlite_path", "url_error"]
+__all__ = [
+    "django_alias",
+    "is_durable",
+    "open_django_store",
+    "open_redis_store",
+    "open_spool",
+    "spool_name",
+    "sqlite_path",
+    "url_error",
+]
 
 _SQLITE = "sqlite:///"
+_DJANGO = re.compile(r"django(?::(?P<alias>[^:/]+))?")
 # The first version with ON CONFLICT DO UPDATE.
 _OLDEST_SQLITE = (3, 24)
 
@@ -34,8 +46,8 @@ def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger, *,
     a second time there. That is logged as an error.
 
     Args:
-        spool: `"memory"`, `"sqlite:///relative/path"`, `"sqlite:////absolute/path"` or
-            `"redis://host:6379/0?namespace=shop"`.
+        spool: `"memory"`, `"sqlite:///relative/path"`, `"sqlite:////absolute/path"`,
+            `"redis://host:6379/0?namespace=shop"`, `"django"` or `"django:alias"`.
         options: Its bounds and time limits.
         logger: For errors of the store.
         clock: The time of maintenance, retries and ages.
@@ -46,6 +58,8 @@ def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger, *,
     """
     if redis_url.is_redis(spool):
         return _over(open_redis_store(spool, options, logger, clock=clock), options, logger, clock)
+    if django_alias(spool) is not None:
+        return _over(open_django_store(spool, options, logger, clock=clock), options, logger, clock)
     path = sqlite_path(spool)
     if path is None:
         return MemorySpool(options, clock=clock)
@@ -81,7 +95,7 @@ def _over(store: Store, options: DeliveryOptions, logger: ThrottledLogger, clock
 
 def is_durable(spool: str) -> bool:
     """Return whether the records of a spool outlive the process."""
-    return redis_url.is_redis(spool) or sqlite_path(spool) is not None
+    return redis_url.is_redis(spool) or sqlite_path(spool) is not None or django_alias(spool) is not None
 
 
 def open_redis_store(spool: str, options: DeliveryOptions, logger: ThrottledLogger, **others: Any) -> RedisStore:
@@ -105,6 +119,38 @@ def open_redis_store(spool: str, options: DeliveryOptions, logger: ThrottledLogg
     except ImportError as error:
         raise MissingDependencyError('spool: a Redis URL needs redis-py: pip install "sessionsight[redis]"') from error
     return RedisStore(url, options, logger, **others)
+
+
+def django_alias(spool: str) -> str | None:
+    """Return the alias of the Django database that a spool is in; None if it is in none.
+
+    Example:
+        >>> django_alias("django"), django_alias("django:analytics"), django_alias("memory")
+        ('default', 'analytics', None)
+    """
+    found = _DJANGO.fullmatch(spool)
+    return None if found is None else found["alias"] or "default"
+
+
+def open_django_store(spool: str, options: DeliveryOptions, logger: ThrottledLogger, **others: Any) -> Any:
+    """Return the store in a database of a Django project. It connects when it is used.
+
+    Args:
+        spool: `"django"` or `"django:alias"`.
+        options: Its bounds and time limits.
+        logger: For what happens to its data.
+        **others: As for `sessionsight_django.outbox.store.DjangoStore`.
+
+    Raises:
+        ConfigurationError: There is no such database.
+        MissingDependencyError: Django is not installed.
+    """
+    try:
+        # By name, because the core does not import frameworks.
+        store = importlib.import_module("sessionsight_django.outbox.store").DjangoStore
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(f'spool: {spool!r} needs Django: pip install "sessionsight[django]"') from error
+    return store(django_alias(spool), options, logger, **others)
 
 
 def spool_name(spool: str) -> str:
@@ -137,9 +183,11 @@ def url_error(spool: object) -> str | None:
         return None
     if isinstance(spool, str) and spool.startswith(_SQLITE) and spool != _SQLITE and "\0" not in unquote(spool):
         return None
+    if isinstance(spool, str) and django_alias(spool) is not None:
+        return None
     if isinstance(spool, str) and redis_url.is_redis(spool) and redis_url.parse(spool) is not None:
         return None
     return (
         "one of 'memory', 'sqlite:///relative/path', 'sqlite:////absolute/path', "
-        "'redis://host:6379/0?namespace=shop', 'rediss://host:6379/0?namespace=shop'"
+        "'redis://host:6379/0?namespace=shop', 'rediss://host:6379/0?namespace=shop', 'django', 'django:alias'"
     )

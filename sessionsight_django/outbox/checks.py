@@ -1,0 +1,53 @@
+"""Checks of a spool in the app's database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.apps import apps
+from django.db import connections, router
+from django.db.migrations.executor import MigrationExecutor
+from django.db.utils import Error
+
+from sessionsight.diagnosis import Finding
+
+__all__ = ["database_findings", "outbox_findings"]
+
+_APP = "sessionsight_django.outbox"
+_LABEL = "sessionsight_outbox"
+
+
+def outbox_findings(alias: str | None) -> Iterator[tuple[str, Finding]]:
+    """Check, without connecting, that the tables can be made in the spool's database.
+
+    Args:
+        alias: The alias of that database; None if the spool is in none.
+    """
+    if alias is None:
+        return
+    if not apps.is_installed(_APP):
+        message = f"lacks {_APP}, which has the tables of the spool: records are kept in memory"
+        hint = f"add {_APP!r} to INSTALLED_APPS, and run manage.py migrate"
+        yield "W007", Finding(level="warning", subject="INSTALLED_APPS", message=message, hint=hint)
+    elif not router.allow_migrate(alias, _LABEL):
+        message = f"keep the tables of the spool out of the database {alias!r}: records are kept in memory"
+        hint = f"allow migrations of {_LABEL!r} there, or name another database, such as spool='django:orders'"
+        yield "W008", Finding(level="warning", subject="DATABASE_ROUTERS", message=message, hint=hint)
+
+
+def database_findings(alias: str | None) -> Iterator[tuple[str, Finding]]:
+    """Check, by a query, that the tables of the spool are there and up to date."""
+    if alias is None or not apps.is_installed(_APP):
+        return
+    try:
+        executor = MigrationExecutor(connections[alias])
+        leaves = [node for node in executor.loader.graph.leaf_nodes() if node[0] == _LABEL]
+        missing = [migration.name for migration, _ in executor.migration_plan(leaves)]
+    except Error as error:
+        message = f"the database {alias!r} cannot be read: {str(error).strip()}; records are kept in memory"
+        yield "W009", Finding(level="warning", subject="spool", message=message, hint="check DATABASES")
+        return
+    if missing:
+        message = f"lacks migrations in the database {alias!r} ({', '.join(missing)}): records are kept in memory"
+        hint = f"run manage.py migrate --database {alias}"
+        yield "W009", Finding(level="warning", subject="spool", message=message, hint=hint)

@@ -1,0 +1,117 @@
+"""The inbox: what the app's transactions write, and how a relay takes it in. Steps within a transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from sessionsight.stores import CAPTURED, Counts, DeliveryOptions, DropReason, Failure, NewRecord
+from sessionsight_django.outbox import dead_letters
+from sessionsight_django.outbox.connection import ignore_conflicts, marks, now, skip_locked
+from sessionsight_django.outbox.dead_letters import increment
+
+__all__ = ["UNCLAIMED", "UNREADABLE_LANE", "insert", "row", "take_in"]
+
+UNCLAIMED = ""
+"""The owner of records that no process has claimed."""
+UNREADABLE_LANE = "unreadable"
+"""The lane of dead letters that this release cannot read at all."""
+_BATCH = 200  # hand-overs taken in by one transaction
+
+_encode = msgspec.msgpack.encode
+_decode = msgspec.msgpack.Decoder(tuple[list[NewRecord], list[tuple[str, str, int]]]).decode
+
+
+def row(records: Sequence[NewRecord], counts: Counts, batch_id: bytes) -> tuple[str, bytes]:
+    """Return the columns of a hand-over."""
+    numbers = [(lane, counter, number) for (lane, counter), number in counts.items()]
+    return batch_id.hex(), _encode((records, numbers))
+
+
+def insert(cursor: Any, columns: tuple[str, bytes]) -> None:
+    """Add a hand-over, unless it is there already. One statement, which nothing else has to precede."""
+    connection = cursor.db
+    statement = f"INSERT INTO sessionsight_inbox (batch_id, body, created_at) VALUES (%s, %s, {now(connection)})"
+    cursor.execute(ignore_conflicts(connection, statement), columns)
+
+
+def take_in(cursor: Any, options: DeliveryOptions) -> bool:
+    """Move the oldest hand-overs to the queues of their lanes.
+
+    Returns:
+        True if there may be more.
+    """
+    connection = cursor.db
+    cursor.execute(
+        f"SELECT id, batch_id, body FROM sessionsight_inbox ORDER BY id LIMIT %s{skip_locked(connection)}",
+        [_BATCH],
+    )
+    found = cursor.fetchall()
+    if not found:
+        return False
+    ids = [id_ for id_, _, _ in found]
+    cursor.execute(f"DELETE FROM sessionsight_inbox WHERE id IN ({marks(ids)})", ids)
+    batches = [batch for _, batch, _ in found]
+    cursor.execute(f"SELECT batch_id FROM sessionsight_batch WHERE batch_id IN ({marks(batches)})", batches)
+    known = {batch for (batch,) in cursor.fetchall()}
+    new = [(batch, bytes(body)) for _, batch, body in found if batch not in known]
+    cursor.executemany(
+        f"INSERT INTO sessionsight_batch (batch_id, seen_at) VALUES (%s, {now(connection)})",
+        [(batch,) for batch, _ in new],
+    )
+    counts: Counter[tuple[str, str]] = Counter()
+    queued: list[tuple[Any, ...]] = []
+    dead: list[tuple[str, NewRecord]] = []
+    for _, body in new:
+        for record in _read(body, counts):
+            if record.failure is not None:
+                dead += [(lane, record) for lane in record.lanes]
+                continue
+            for lane in record.lanes:
+                if record.dedupe_key is None or _is_new(cursor, lane, record, options.dedupe_window):
+                    values = (lane, record.priority, record.size, record.enqueued_at, UNCLAIMED, False, record.body)
+                    queued.append(values)
+                else:
+                    counts[lane, DropReason.DUPLICATE.value] += 1
+    if queued:
+        cursor.executemany(
+            "INSERT INTO sessionsight_queue (lane, priority, size, enqueued_at, claimed_by, in_flight, body)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            queued,
+        )
+    dead_letters.add(cursor, dead)
+    increment(cursor, counts)
+    for lane in {lane for lane, _ in dead}:
+        dead_letters.trim(cursor, lane, keep=options.dead_letters)
+    return len(found) == _BATCH
+
+
+def _read(body: bytes, counts: Counter[tuple[str, str]]) -> list[NewRecord]:
+    """Return the records of a hand-over, and add its counts. What cannot be read becomes a dead letter."""
+    try:
+        records, numbers = _decode(body)
+    except msgspec.MsgspecError as error:
+        failure = Failure(reason="internal_error", message=f"another release has written this: {error}")
+        counts[UNREADABLE_LANE, CAPTURED] += 1
+        return [NewRecord(lanes=[UNREADABLE_LANE], body=body, priority=1, size=0, enqueued_at=0.0, failure=failure)]
+    for lane, counter, number in numbers:
+        counts[lane, counter] += number
+    return records
+
+
+def _is_new(cursor: Any, lane: str, record: NewRecord, window: float) -> bool:
+    """Remember a key, and return whether the lane has not seen it within the window, before or after."""
+    hashed = sha256(f"{lane}\0{record.dedupe_key}".encode(errors="surrogatepass")).hexdigest()
+    statement = "INSERT INTO sessionsight_key (hash, seen_at) VALUES (%s, %s)"
+    cursor.execute(ignore_conflicts(cursor.db, statement), [hashed, record.enqueued_at])
+    if cursor.rowcount:
+        return True
+    cursor.execute(
+        "UPDATE sessionsight_key SET seen_at = %s WHERE hash = %s AND abs(seen_at - %s) >= %s",
+        [record.enqueued_at, hashed, record.enqueued_at, window],
+    )
+    return bool(cursor.rowcount)

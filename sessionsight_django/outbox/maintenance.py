@@ -1,0 +1,62 @@
+"""The maintenance of the outbox, once a minute. Steps within a transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from sessionsight.stores import DeliveryOptions, DropReason
+from sessionsight_django.outbox import dead_letters
+from sessionsight_django.outbox.connection import marks, now, skip_locked
+from sessionsight_django.outbox.inbox import UNCLAIMED
+
+__all__ = ["maintain"]
+
+_REMEMBER_BATCHES = 600.0
+_MAX_EVICTIONS = 10_000  # in one maintenance
+
+
+def maintain(cursor: Any, options: DeliveryOptions) -> None:
+    """Delete what is too old or too much, and merge rows of counters."""
+    for table, age in (("key", options.dedupe_window), ("batch", _REMEMBER_BATCHES)):
+        cursor.execute(f"DELETE FROM sessionsight_{table} WHERE seen_at < {now(cursor.db)} - %s", [age])
+    dead_letters.expire(cursor, options.dead_letters_max_age)
+    _evict(cursor, options.spool_bytes)
+    _merge_counts(cursor)
+
+
+def _evict(cursor: Any, max_bytes: int) -> None:
+    """Drop the oldest unclaimed records, events before goals, until the queues are small enough."""
+    cursor.execute("SELECT coalesce(sum(size), 0) FROM sessionsight_queue")
+    excess = cursor.fetchone()[0] - max_bytes
+    if excess <= 0:
+        return
+    cursor.execute(
+        "SELECT id, lane, size FROM sessionsight_queue WHERE claimed_by = %s"
+        f" ORDER BY priority DESC, id LIMIT {_MAX_EVICTIONS}{skip_locked(cursor.db)}",
+        [UNCLAIMED],
+    )
+    evicted: list[int] = []
+    counts: Counter[tuple[str, str]] = Counter()
+    for id_, lane, size in cursor.fetchall():
+        if excess <= 0:
+            break
+        excess -= size
+        evicted.append(id_)
+        counts[lane, DropReason.QUEUE_FULL.value] += 1
+    if evicted:
+        cursor.execute(f"DELETE FROM sessionsight_queue WHERE id IN ({marks(evicted)})", evicted)
+        dead_letters.increment(cursor, counts)
+
+
+def _merge_counts(cursor: Any) -> None:
+    """Replace rows of the same counter by their sum."""
+    cursor.execute(f"SELECT id, lane, counter, number FROM sessionsight_count LIMIT 5000{skip_locked(cursor.db)}")
+    found = cursor.fetchall()
+    counts: Counter[tuple[str, str]] = Counter()
+    for _, lane, counter, number in found:
+        counts[lane, counter] += number
+    if len(found) > len(counts):
+        ids = [id_ for id_, *_ in found]
+        cursor.execute(f"DELETE FROM sessionsight_count WHERE id IN ({marks(ids)})", ids)
+        dead_letters.increment(cursor, counts)
