@@ -336,7 +336,8 @@ class Engine:
 
     def finish_shutdown(self, deadline: float) -> bool:
         """Deliver until the deadline, then stop. Return True if nothing was lost."""
-        self.flush(deadline)
+        if not self._closed:  # otherwise nothing can be delivered, although others may have left records
+            self.flush(deadline)
         lost = {name: number for name, number in self.close().items() if number}
         if lost:
             details = ", ".join(f"{number} for {name}" for name, number in lost.items())

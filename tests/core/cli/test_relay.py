@@ -19,6 +19,7 @@ from sessionsight import Client, Settings
 from sessionsight.cli.metrics_server import serve_metrics
 from sessionsight.destinations import SessionSight, Signal
 from tests.core.cli.commands import run, start
+from tests.core.cli.conftest import WriteModule
 from tests.core.delivery.kit import tally
 from tests.core.delivery.processes import finish
 from tests.core.delivery.spool_processes import names
@@ -169,12 +170,16 @@ def test_records_are_delivered_as_they_are_written(web: Client, relay: StartRela
 @pytest.mark.measured_processes
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_completes_calls_in_flight_and_releases_the_rest(
-    web: Client, relay: StartRelay, server: Server, number: signal.Signals
+    web: Client, relay: StartRelay, server: Server, write: WriteModule, number: signal.Signals
 ) -> None:
+    # A busy machine may need longer for the replies than the default.
+    app = write(
+        "import sessionsight\nclient = sessionsight.Client(sessionsight.Settings.from_env(shutdown_timeout=20.0))"
+    )
     answered = threading.Event()
     server.decide = lambda _: after(answered, reply(200))
     count(web, *(f"g{i}" for i in range(40)))  # one a call, eight calls at a time
-    process = relay()
+    process = relay("--app", f"{app}:client")
     server.wait_for(8)
 
     process.send_signal(number)

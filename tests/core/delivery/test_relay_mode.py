@@ -166,6 +166,16 @@ def test_a_test_delivers_without_a_relay(make: MakeClient) -> None:
         assert len(inspector.records(event="seen")) == 1
 
 
+def test_a_client_that_was_shut_down_does_not_wait_for_records_of_others(make: MakeClient, path: Path) -> None:
+    """As the exit of the process shuts it down again."""
+    capture(make())
+    relay = make(delivery="background")
+    assert relay.shutdown(0)
+
+    assert relay.shutdown(3600)
+    assert queued(path) == 1
+
+
 # --- a store that cannot be written ---------------------------------------------------------------
 
 
