@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -354,7 +356,21 @@ def test_metrics_are_served(web: Client, relay: StartRelay, server: Server) -> N
     assert finish(process)[1] == ""
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:0", "localhost:0", "0", "[::1]:0"])
+def has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1:0",
+        "localhost:0",
+        "0",
+        pytest.param("[::1]:0", marks=pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")),
+    ],
+)
 def test_an_address_may_have_several_forms(address: str) -> None:
     client = Client(Settings())
     with serve_metrics(address, client) as port:
