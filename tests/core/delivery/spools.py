@@ -9,12 +9,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import LaneQueue, Spool
 from sessionsight.delivery.queue.durable_spool import DurableSpool
 from sessionsight.delivery.queue.factory import open_redis_store
 from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
+from sessionsight.delivery.stores.redis.url import parse
 from sessionsight.delivery.stores.sqlite.store import SqliteStore
 from sessionsight.log import ThrottledLogger
 from tests.core.delivery.kit import tally
@@ -53,6 +56,15 @@ def redis_spool(url: str, *lanes: str, **options: Any) -> DurableSpool:
     for lane in lanes or (LANE,):
         spool.lane(lane)
     return spool
+
+
+def empty_redis(url: str) -> None:
+    """Delete all keys of a spool from a server that tests share."""
+    found = parse(url)
+    assert found is not None
+    with redis.Redis.from_url(found.url, protocol=2) as client:
+        for key in client.scan_iter(f"{{{found.namespace}}}:*", count=1000):
+            client.delete(key)
 
 
 class FlakySpool(DurableSpool):

@@ -21,7 +21,17 @@ from sessionsight.delivery.stats import RecordStatus
 from sessionsight.delivery.stores.base import LaneBatch
 from sessionsight.request.context import TrackingContext
 from tests.core.delivery.kit import event, goal, labels
-from tests.core.delivery.spools import LANE, claim, counts, enter, flaky_spool, letter, redis_spool, sqlite_spool
+from tests.core.delivery.spools import (
+    LANE,
+    claim,
+    counts,
+    empty_redis,
+    enter,
+    flaky_spool,
+    letter,
+    redis_spool,
+    sqlite_spool,
+)
 from tests.support.brokers import need_redis
 from tests.support.server import PATIENCE
 
@@ -40,6 +50,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeSpool]:
             spools.append(MemorySpool(DeliveryOptions(**options)))
         elif request.param == "redis":
             url = f"{need_redis()}?namespace=test-{uuid4().hex}"
+            databases.callback(empty_redis, url)
             spools.append(redis_spool(url, LANE, "other", **options))
         elif request.param in DATABASES:
             from tests.adapters.outbox_databases import outbox_database, outbox_spool  # needs Django
