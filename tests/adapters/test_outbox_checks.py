@@ -1,4 +1,4 @@
-"""What `manage.py check` and the commands say of a spool in the app's database."""
+"""Findings of `manage.py check` and of the commands about a spool in the app's database."""
 
 from __future__ import annotations
 
