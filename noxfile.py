@@ -16,7 +16,7 @@ nox.options.reuse_existing_virtualenvs = True
 RUNNER = ("pytest>=9", "pytest-randomly>=4", "hypothesis>=6.100", "trio>=0.25", "prometheus-client>=0.20")
 HOSTS = ("fastapi>=0.115.4", "flask[async]>=3", "flask-login>=0.6.3", "uvicorn>=0.29")
 """Packages that the conformance table always imports."""
-DJANGO = ("djangorestframework>=3.15", "django-ninja>=1.3", "jinja2>=3")
+DJANGO = ("djangorestframework>=3.15", "django-ninja>=1.3", "jinja2>=3", "psycopg[binary]>=3.1.8", "PyMySQL>=1.1")
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from sessionsight.stores import DeadLetterQuery, DropReason, Failure, NewRecord, StoredDeadLetter
 from sessionsight_django.outbox.connection import contains, marks, now
 
-__all__ = ["add", "add_queued", "delete", "expire", "find", "increment", "requeue", "trim"]
+__all__ = ["add", "add_queued", "delete", "expire", "find", "increment", "requeue", "storable", "trim"]
 
 _FAILURE = ", ".join(Failure.__struct_fields__)
 _COLUMNS = f"handle, lane, priority, size, enqueued_at, body, died_at, {_FAILURE}"
@@ -111,14 +113,14 @@ def delete(cursor: Any, query: DeadLetterQuery, *, counter: str) -> int:
     return sum(numbers.values())
 
 
+def storable(failure: Failure) -> Failure:
+    """Return a failure with the vendor's words as every database stores them."""
+    return replace(failure, message=failure.message.replace("\0", "").encode(errors="replace").decode())
+
+
 def _values(failure: Failure) -> list[Any]:
-    values = [getattr(failure, name) for name in Failure.__struct_fields__]
-    return [_text(value) if isinstance(value, str) else value for value in values]
-
-
-def _text(value: str) -> str:
-    """Return a vendor's words as every database stores them."""
-    return value.replace("\0", "").encode(errors="replace").decode()
+    found = storable(failure)
+    return [getattr(found, name) for name in Failure.__struct_fields__]
 
 
 def _where(query: DeadLetterQuery, connection: Any) -> tuple[str, list[Any]]:

@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from sessionsight.stores import CAPTURED, Counts, DeliveryOptions, DropReason, Failure, NewRecord
 from sessionsight_django.outbox import dead_letters
@@ -29,7 +30,11 @@ _decode = msgspec.msgpack.Decoder(tuple[list[NewRecord], list[tuple[str, str, in
 def row(records: Sequence[NewRecord], counts: Counts, batch_id: bytes) -> tuple[str, bytes]:
     """Return the columns of a hand-over."""
     numbers = [(lane, counter, number) for (lane, counter), number in counts.items()]
-    return batch_id.hex(), _encode((records, numbers))
+    clean = [
+        record if record.failure is None else replace(record, failure=dead_letters.storable(record.failure))
+        for record in records
+    ]
+    return batch_id.hex(), _encode((clean, numbers))
 
 
 def insert(cursor: Any, columns: tuple[str, bytes]) -> None:

@@ -9,7 +9,7 @@ from tests.adapters.django_site import browser, site
 from django.db import connections
 
 from tests.adapters.outbox_databases import outbox_database
-from tests.adapters.test_outbox import delivered, outbox_recorder
+from tests.adapters.test_django_outbox import delivered, outbox_recorder
 from tests.support.pages import block, run
 
 PAGE = "docs/outbox.md"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unittest
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -23,14 +23,12 @@ from django.test import TestCase, override_settings
 from sessionsight import Client, ConfigurationError, Settings
 from sessionsight.capture.records import DropReason
 from sessionsight.relay import Relay
-from sessionsight.stores import DeadLetterQuery
 from sessionsight.testing import record
 from sessionsight_django import clients
 from sessionsight_django.outbox import join
-from sessionsight_django.outbox.connection import OwnConnection
 from sessionsight_django.transactions import defer_until_commit
 from tests.adapters.django_orders import Refund, buy, change_line, fail_in_the_end, give_back, order, orders, view_of
-from tests.adapters.outbox_databases import ENGINES, close_connection, outbox_database, outbox_store, rows
+from tests.adapters.outbox_databases import ENGINES, close_connection, outbox_database, rows
 from tests.adapters.recording import Recorder
 from tests.core.delivery.kit import tally
 
@@ -224,6 +222,21 @@ def test_a_spool_in_another_database(recorder: Recorder, tmp_path: Path) -> None
         other.client.shutdown(0)
 
 
+def test_the_ledger_adds_up_over_relays(recorder: Recorder) -> None:
+    analytics = recorder.client.bind(user_id="user_1")
+    for at in range(30):
+        with suppress(Refund), transaction.atomic():
+            order()
+            analytics.capture("bought", {"at": at}, key=f"order:{at % 20}")
+            if at % 3 == 0:
+                raise Refund
+        if at % 10 == 9:
+            delivered(recorder)
+    assert tally(recorder.client.stats().lanes["analyse"]) == {
+        "captured": 20, "delivered": 17, "duplicate": 3,
+    }  # fmt: skip
+
+
 # --- other places ---------------------------------------------------------------------------------
 
 
@@ -335,87 +348,3 @@ def test_without_tables_the_transaction_is_unharmed_and_records_wait_in_memory(
         lane = recorder.client.stats().lanes["analyse"]
         assert (lane.captured, lane.pending) == (2, 1)
         recorder.client.shutdown(0)
-
-
-# --- the store ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("database", ENGINES, indirect=True)
-def test_claims_of_a_process_whose_lease_is_over_are_recovered(recorder: Recorder, database: str) -> None:
-    from sessionsight.stores import Failure
-
-    analytics = recorder.client.bind(user_id="user_1")
-    for name in ("a", "b", "c"):
-        analytics.capture(name)
-    ended, other = outbox_store(database), outbox_store(database)
-    ended.lease = -1.0
-    a, b, c = ended.claim("analyse", max_records=9, max_bytes=10**9, timeout=20.0).claims
-    ended.mark_in_flight("analyse", [a.handle], timeout=20.0)
-    assert [claim.handle for claim in ended.claimed("analyse").claims] == [b.handle, c.handle]
-
-    assert other.claim("analyse", max_records=9, max_bytes=10**9, timeout=20.0).claims == []
-    assert other.recover(Failure(reason="unknown", message="the process ended\0\ud800")) == 1
-
-    assert ended.mark_in_flight("analyse", [a.handle, b.handle], timeout=20.0) == (1, set())
-    claimed = other.claim("analyse", max_records=9, max_bytes=10**9, timeout=20.0).claims
-    assert [claim.handle for claim in claimed] == [b.handle, c.handle]
-    [letter] = other.find(DeadLetterQuery(reason="unknown"))
-    assert letter.failure.message == "the process ended?"
-    assert other.requeue(DeadLetterQuery(ids=(letter.id,))) == 1
-    assert other.stats().lanes["analyse"].balanced
-    ended.close()
-    other.close()
-
-
-@pytest.mark.parametrize("database", ENGINES, indirect=True)
-def test_a_repeated_write_counts_once_also_after_it_was_taken_in(recorder: Recorder, database: str) -> None:
-    store = outbox_store(database)
-    write: Callable[[], Any] = lambda: store.enqueue(  # noqa: E731
-        [], {("analyse", "captured"): 1, ("analyse", "consent"): 1}, batch_id=b"0123456789", timeout=20.0
-    )
-    write()
-    write()
-    assert store.counts("analyse")["captured"] == 1
-    write()
-    assert store.counts("analyse")["captured"] == 1
-    store.close()
-
-
-def test_a_connection_is_used_by_one_thread_at_a_time(database: str) -> None:
-    from sessionsight.stores import ReentrantCall, StoreBusy
-
-    own = OwnConnection(database)
-    with own.transaction(1.0):
-        with pytest.raises(ReentrantCall), own.transaction(1.0):
-            pass
-        found: list[Exception] = []
-
-        def other() -> None:
-            try:
-                with own.transaction(0.0):
-                    pass
-            except StoreBusy as error:
-                found.append(error)
-
-        thread = Thread(target=other)
-        thread.start()
-        thread.join()
-    assert len(found) == 1
-    assert own.is_open
-    own.close()
-    assert not own.is_open
-
-
-def test_the_ledger_adds_up_over_relays(recorder: Recorder) -> None:
-    analytics = recorder.client.bind(user_id="user_1")
-    for at in range(30):
-        with suppress(Refund), transaction.atomic():
-            order()
-            analytics.capture("bought", {"at": at}, key=f"order:{at % 20}")
-            if at % 3 == 0:
-                raise Refund
-        if at % 10 == 9:
-            delivered(recorder)
-    assert tally(recorder.client.stats().lanes["analyse"]) == {
-        "captured": 20, "delivered": 17, "duplicate": 3,
-    }  # fmt: skip

@@ -1,0 +1,308 @@
+"""The store in the app's own database: claims, maintenance, and a connection that is lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.adapters.outbox_databases import (
+    ENGINES,
+    close_connection,
+    outbox_database,
+    outbox_spool,
+    outbox_store,
+    rows,
+)
+
+# isort: split
+from django.db import connections
+
+from sessionsight.stores import (
+    AnswerLost,
+    DeadLetterQuery,
+    Failure,
+    NewRecord,
+    Outcome,
+    ReentrantCall,
+    StoreBusy,
+    StoreUnavailable,
+)
+from sessionsight_django.outbox.connection import OwnConnection
+from sessionsight_django.outbox.store import DjangoStore
+from tests.support.clock import RunningClock
+
+LANE = "analyse"
+FAILURE = Failure(reason="refused", message="no such goal\0\ud800", status=400, attempts=1)
+
+
+@pytest.fixture(params=ENGINES)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with outbox_database(request.param, tmp_path) as alias:
+        yield alias
+
+
+@pytest.fixture
+def store(database: str) -> Iterator[DjangoStore]:
+    store = outbox_store(database)
+    yield store
+    store.close()
+
+
+def add(store: DjangoStore, *names: str, batch_id: bytes = b"", **options: Any) -> None:
+    """Add events to one lane, whose bodies are their names."""
+    fields = {"priority": 1, "size": 100, "enqueued_at": 1000.0, **options}
+    records = [NewRecord(lanes=[LANE], body=name.encode(), **fields) for name in names]
+    store.enqueue(
+        records, {(LANE, "captured"): len(names)}, batch_id=batch_id or " ".join(names).encode(), timeout=20.0
+    )
+
+
+def claim(store: DjangoStore) -> dict[str, int]:
+    """Claim all that is ready: body to handle."""
+    claimed = store.claim(LANE, max_records=99, max_bytes=10**9, timeout=20.0)
+    return {one.body.decode(): one.handle for one in claimed.claims}
+
+
+def advance(store: DjangoStore) -> None:
+    """Let the next maintenance be due."""
+    assert isinstance(store._clock, RunningClock)
+    store._clock.advance(61.0)
+    store.maintain()
+
+
+# --- claims -----------------------------------------------------------------------------------------
+
+
+def test_claims_of_a_process_whose_lease_is_over_are_recovered(store: DjangoStore, database: str) -> None:
+    add(store, "a", "b", "c")
+    ended = outbox_store(database)
+    ended.lease = -1.0
+    held = claim(ended)
+    ended.mark_in_flight(LANE, [held["a"]], timeout=20.0)
+    assert [one.handle for one in ended.claimed(LANE).claims] == [held["b"], held["c"]]
+
+    assert claim(store) == {}
+    assert store.recover(FAILURE) == 1
+
+    assert ended.mark_in_flight(LANE, [held["a"], held["b"]], timeout=20.0) == (1, set())
+    assert claim(store) == {"b": held["b"], "c": held["c"]}
+    [letter] = store.find(DeadLetterQuery(reason="refused"))
+    assert (letter.handle, letter.failure.message) == (held["a"], "no such goal?")
+    assert store.requeue(DeadLetterQuery(ids=(letter.id,))) == 1
+    assert list(claim(store)) == ["a"]
+    assert store.stats().lanes[LANE].balanced
+    ended.close()
+
+
+def test_claims_in_flight_of_a_process_that_ends_are_recovered_at_once(store: DjangoStore, database: str) -> None:
+    add(store, "a", "b")
+    ended = outbox_store(database)
+    ended.mark_in_flight(LANE, [claim(ended)["a"]], timeout=20.0)
+    ended.close()
+    assert list(claim(store)) == ["b"]
+    assert store.stats().owners == 2
+    assert store.recover(None) == 0
+    assert list(claim(store)) == ["a"]
+
+
+def test_two_processes_claim_different_records(store: DjangoStore, database: str) -> None:
+    add(store, "a", "b", "c")
+    other = outbox_store(database)
+    first = other.claim(LANE, max_records=2, max_bytes=10**9, timeout=20.0)
+    assert [one.body for one in first.claims] == [b"a", b"b"]
+    assert first.more
+    assert list(claim(store)) == ["c"]
+    handles = [one.handle for one in first.claims]
+    assert store.owned_or_ready(LANE, handles, timeout=20.0) == set()
+    assert other.owned_or_ready(LANE, handles, timeout=20.0) == {*handles}
+    assert store.discard(LANE, handles, counter="erased") == 0
+    other.close()
+
+
+def test_a_record_below_the_last_claim_is_found_within_a_minute(store: DjangoStore, database: str) -> None:
+    add(store, "a", "b")
+    other = outbox_store(database)
+    other.claim(LANE, max_records=1, max_bytes=10**9, timeout=20.0)
+    assert list(claim(store)) == ["b"]
+    other.close()  # which makes the first ready again
+    assert claim(store) == {}
+    advance(store)
+    assert list(claim(store)) == ["a"]
+
+
+# --- hand-overs ---------------------------------------------------------------------------------------
+
+
+def test_a_repeated_write_counts_once_also_after_it_was_taken_in(store: DjangoStore) -> None:
+    for _ in range(2):
+        add(store, "a", batch_id=b"0123456789")
+    assert store.counts(LANE) == {"captured": 1, "pending": 1, "dead": 0}
+    add(store, "a", batch_id=b"0123456789")
+    assert store.counts(LANE) == {"captured": 1, "pending": 1, "dead": 0}
+
+
+def test_a_hand_over_of_another_release_is_a_dead_letter(store: DjangoStore, database: str) -> None:
+    add(store, "a")
+    with connections[database].cursor() as cursor:
+        cursor.execute("INSERT INTO sessionsight_inbox (batch_id, body, created_at) VALUES ('b', %s, 0)", [b"newer"])
+    assert list(claim(store)) == ["a"]
+    [letter] = store.find(DeadLetterQuery(lane="unreadable"))
+    assert (letter.body, letter.failure.reason) == (b"newer", "internal_error")
+    assert store.stats().lanes["unreadable"].balanced
+
+
+def test_a_record_that_comes_as_a_dead_letter_is_one(store: DjangoStore) -> None:
+    add(store, "a", failure=FAILURE)
+    assert [(one.body, one.failure.status) for one in store.find(DeadLetterQuery(contains=b"a"))] == [(b"a", 400)]
+    assert store.counts(LANE) == {"captured": 1, "pending": 0, "dead": 1}
+    assert store.delete(DeadLetterQuery(lane=LANE, died_after=0.0), counter="erased") == 1
+    assert store.counts(LANE) == {"captured": 1, "pending": 0, "dead": 0, "erased": 1}
+
+
+# --- maintenance --------------------------------------------------------------------------------------
+
+
+def test_the_oldest_events_are_dropped_before_goals_when_the_queues_are_too_large(database: str) -> None:
+    store = outbox_store(database, spool_bytes=250)
+    add(store, "goal", priority=0)
+    add(store, "a", "b", "c")
+    assert store.counts(LANE)["pending"] == 4
+    advance(store)
+    assert store.counts(LANE) == {"captured": 4, "pending": 2, "dead": 0, "queue_full": 2}
+    assert list(claim(store)) == ["goal", "c"]
+    advance(store)  # what is claimed is not dropped
+    assert store.counts(LANE)["queue_full"] == 2
+    store.close()
+
+
+def test_old_dead_letters_keys_and_ids_of_writes_are_deleted_and_counters_are_merged(database: str) -> None:
+    store = outbox_store(database, dead_letters_max_age=0.001, dedupe_window=60.0)
+    add(store, "a", dedupe_key="order:1")
+    add(store, "b", failure=FAILURE)
+    held = claim(store)
+    store.settle(LANE, [Outcome(handles=[held["a"]], counter="delivered")], timeout=20.0)
+    with connections[database].cursor() as cursor:
+        cursor.execute("UPDATE sessionsight_dead_letter SET died_at = 0")
+        cursor.execute("UPDATE sessionsight_batch SET seen_at = 0")
+    advance(store)
+    expected = {"captured": 2, "pending": 0, "dead": 0, "delivered": 1, "dead_letters_expired": 1}
+    assert store.counts(LANE) == expected
+    assert [rows(database, table) for table in ("key", "batch", "count")] == [0, 0, 3]
+    advance(store)  # nothing is left to do
+    assert store.counts(LANE) == expected
+    store.maintain()
+    store.close()
+
+
+# --- connections --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("committing", [True, False])
+def test_a_lost_connection_is_replaced(database: str, *, committing: bool) -> None:
+    own = OwnConnection(database)
+    with own.transaction(1.0) as cursor:
+        cursor.execute("SELECT 1")
+    with pytest.raises(StoreUnavailable) as raised:
+        lose(own, database, committing=committing)
+    assert isinstance(raised.value, AnswerLost) is committing
+    assert not own.is_open
+    with own.transaction(1.0) as cursor:
+        cursor.execute("SELECT 1")
+    own.close()
+
+
+def lose(own: OwnConnection, alias: str, *, committing: bool) -> None:
+    """Lose a connection at the commit, or before it."""
+    with own.transaction(1.0) as cursor:
+        kill_session(alias, cursor)
+        if not committing:
+            cursor.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+def test_a_write_whose_connection_is_lost_is_repeated_and_counts_once(database: str) -> None:
+    spool = outbox_spool(database, LANE)
+    store = spool.store
+    assert isinstance(store, DjangoStore)
+    with connections[database].cursor() as cursor:
+        kill_session(database, cursor)
+    with pytest.raises(AnswerLost):
+        add(store, "a", batch_id=b"0123456789")
+    close_connection(database)
+    for _ in range(2):
+        add(store, "a", batch_id=b"0123456789")
+    assert store.counts(LANE)["captured"] == 1
+    spool.close()
+
+
+def kill_session(alias: str, cursor: Any) -> None:
+    """End the server's side of a connection, from another one."""
+    functions = {"postgresql": ("pg_backend_pid()", "SELECT pg_terminate_backend({}, 5000)")}
+    current, kill = functions.get(cursor.db.vendor, ("connection_id()", "KILL {}"))
+    cursor.execute(f"SELECT {current}")
+    [number] = cursor.fetchone()
+    other = OwnConnection(alias)
+    with other.transaction(1.0) as killer:
+        killer.execute(kill.format(number))
+    other.close()
+
+
+def test_a_deadlock_or_a_locked_file_is_a_busy_store(database: str) -> None:
+    own, other = OwnConnection(database), OwnConnection(database)
+    with own.transaction(1.0) as cursor:
+        cursor.execute("INSERT INTO sessionsight_owner (owner, expires_at) VALUES ('a', 0)")
+        vendor = cursor.db.vendor
+        with pytest.raises(StoreBusy):
+            add_owner(other, vendor)
+    assert other.is_open is (vendor != "sqlite")
+    assert rows(database, "owner") == 1
+    own.close()
+    other.close()
+
+
+def add_owner(own: OwnConnection, vendor: str) -> None:
+    """Add an owner, without waiting for long."""
+    limit = "SET LOCAL lock_timeout = 10" if vendor == "postgresql" else "SET innodb_lock_wait_timeout = 1"
+    with own.transaction(0.01) as cursor:
+        cursor.execute(limit)
+        cursor.execute("INSERT INTO sessionsight_owner (owner, expires_at) VALUES ('a', 0)")
+
+
+async def test_an_event_loop_is_not_blocked(store: DjangoStore) -> None:
+    with pytest.raises(StoreUnavailable, match="cannot be used on an event loop"):
+        store.ready()
+
+
+def test_a_closed_store_is_out_of_reach(store: DjangoStore) -> None:
+    store.close()
+    with pytest.raises(StoreUnavailable, match="the spool is closed"):
+        store.ready()
+    store.close()
+
+
+def test_a_connection_is_used_by_one_thread_at_a_time(database: str) -> None:
+    own = OwnConnection(database)
+    found: list[Exception] = []
+
+    def other() -> None:
+        try:
+            with own.transaction(0.0):
+                pass
+        except StoreBusy as error:
+            found.append(error)
+
+    with own.transaction(1.0):
+        with pytest.raises(ReentrantCall), own.transaction(1.0):
+            pass
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert len(found) == 1
+    assert own.is_open
+    own.close()
+    assert not own.is_open
