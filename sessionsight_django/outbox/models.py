@@ -21,6 +21,7 @@ class Inbox(models.Model):
         """Its table."""
 
         app_label = _LABEL
+        default_permissions = ()
         db_table = "sessionsight_inbox"
         # Not `unique=True`, which makes a second index on PostgreSQL.
         constraints = (models.UniqueConstraint(fields=["batch_id"], name="sessionsight_inbox_batch"),)
@@ -42,8 +43,13 @@ class QueuedRecord(models.Model):
         """Its table."""
 
         app_label = _LABEL
+        default_permissions = ("view",)
+        verbose_name = "pending record"
         db_table = "sessionsight_queue"
         indexes = (models.Index(fields=["lane", "priority", "id"], name="sessionsight_queue_order"),)
+
+    def __str__(self) -> str:
+        return f"{self.lane}: {self.pk}"
 
 
 class DeadLetter(models.Model):
@@ -68,7 +74,12 @@ class DeadLetter(models.Model):
         """Its table."""
 
         app_label = _LABEL
+        default_permissions = ("view", "delete")
+        permissions = (("retry_deadletter", "Can retry dead letter"),)
         db_table = "sessionsight_dead_letter"
+
+    def __str__(self) -> str:
+        return f"{self.lane}: {self.reason}"
 
 
 class Key(models.Model):
@@ -81,6 +92,7 @@ class Key(models.Model):
         """Its table."""
 
         app_label = _LABEL
+        default_permissions = ()
         db_table = "sessionsight_key"
 
 
@@ -94,6 +106,7 @@ class Batch(models.Model):
         """Its table."""
 
         app_label = _LABEL
+        default_permissions = ()
         db_table = "sessionsight_batch"
 
 
@@ -109,6 +122,7 @@ class Count(models.Model):
         """Its table."""
 
         app_label = _LABEL
+        default_permissions = ()
         db_table = "sessionsight_count"
 
 
@@ -122,4 +136,5 @@ class Owner(models.Model):
         """Its table."""
 
         app_label = _LABEL
+        default_permissions = ()
         db_table = "sessionsight_owner"

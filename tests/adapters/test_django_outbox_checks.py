@@ -1,4 +1,4 @@
-"""Findings of `manage.py check` and of the commands about a spool in the app's database."""
+"""`manage.py check` and the commands report on a spool in the app's database."""
 
 from __future__ import annotations
 

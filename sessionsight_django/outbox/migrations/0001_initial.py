@@ -36,6 +36,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "sessionsight_batch",
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -48,6 +49,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "sessionsight_count",
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -70,6 +72,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "sessionsight_dead_letter",
+                "permissions": (("retry_deadletter", "Can retry dead letter"),),
+                "default_permissions": ("view", "delete"),
             },
         ),
         migrations.CreateModel(
@@ -80,6 +84,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "sessionsight_key",
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -90,6 +95,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "sessionsight_owner",
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -102,6 +108,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "sessionsight_inbox",
+                "default_permissions": (),
                 "constraints": [models.UniqueConstraint(fields=("batch_id",), name="sessionsight_inbox_batch")],
             },
         ),
@@ -118,7 +125,9 @@ class Migration(migrations.Migration):
                 ("body", models.BinaryField()),
             ],
             options={
+                "verbose_name": "pending record",
                 "db_table": "sessionsight_queue",
+                "default_permissions": ("view",),
                 "indexes": [models.Index(fields=["lane", "priority", "id"], name="sessionsight_queue_order")],
             },
         ),
