@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import sqlmodel
-from sqlalchemy import Engine, create_engine, insert, select, text, update
+from sqlalchemy import Engine, create_engine, event, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
@@ -88,6 +88,22 @@ def test_records_are_sent_after_the_commit(recorder: Recorder, make: Any, captur
     capture("after")
     assert names(recorder) == ["before", "first", "second", "after"]
     assert recorder.dropped() == {}
+
+
+def test_a_savepoint_within_a_flush_belongs_to_the_transaction_around_the_flush(
+    recorder: Recorder, make: Any, capture: Any
+) -> None:
+    with make.begin() as session:
+
+        def audit(*_: object) -> None:
+            with session.begin_nested():
+                capture("audited")
+
+        event.listen(session, "after_flush", audit)
+        session.add(Order())
+        session.flush()
+        assert names(recorder) == []
+    assert names(recorder) == ["audited"]
 
 
 def test_a_commit_of_nothing_is_a_commit(recorder: Recorder, make: Any, capture: Any) -> None:

@@ -59,6 +59,7 @@ def test_a_session_after_many_other_cookies_is_found() -> None:
 def test_only_the_end_of_a_huge_cookie_header_is_read() -> None:
     header = f"ss_sid=first; x{'ss_sid=cut' * 200_000}; ss_sid=last"
     assert parse_cookies(header) == {"ss_sid": "last"}
+    assert resolve(request(header)).context.session_id == "last"
 
 
 def test_a_blank_name_is_ignored() -> None:
