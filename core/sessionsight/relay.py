@@ -116,8 +116,8 @@ spool, such as sqlite:////var/lib/shop/analytics.db
         for lane in self._engine._lanes.values():
             lane.begin_shutdown(time.monotonic())
 
-    def stop(self, timeout: float | None = None) -> None:
-        """Finish the calls in flight, and release all other records to other relays.
+    def stop(self, timeout: float | None = None) -> list[LaneProgress]:
+        """Finish the calls in flight, release all other records to other relays, and return a last snapshot.
 
         Args:
             timeout: Seconds; by default the `shutdown_timeout` setting.
@@ -125,7 +125,9 @@ spool, such as sqlite:////var/lib/shop/analytics.db
         self.begin_stop()
         seconds = self.client.settings.shutdown_timeout if timeout is None else timeout
         self._engine._thread.finish_in_flight(time.monotonic() + seconds)
+        progress = self.progress()
         self._engine.close()
+        return progress
 
     def progress(self) -> list[LaneProgress]:
         """Return a snapshot of each lane."""

@@ -47,7 +47,7 @@ def delivered(recorder: Recorder) -> list[str]:
     relay = Relay(Client(recorder.client.settings, make_transport=lambda _: recorder))
     relay.start()
     assert relay._engine.flush(float("inf"))
-    relay.stop()
+    assert not any(lane.ready or lane.last_error for lane in relay.stop())
     return recorder.arrived
 
 

@@ -69,9 +69,7 @@ def command(
         problem = _watch(relay, shown, stop, once=once)
         relay.begin_stop()
         shown.message("stopping: calls in flight are completed, all other records are released")
-        relay.stop()
-        progress = relay.progress()
-        shown.show(progress, last=True)
+        shown.show(relay.stop(), last=True)
     if problem is not None:
         raise click.ClickException(problem)
 
