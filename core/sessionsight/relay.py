@@ -106,6 +106,10 @@ spool, such as sqlite:////var/lib/shop/analytics.db
         """Call a function, on another thread, when everything is delivered that is in the spool now."""
 
         def wait() -> None:
+            # Records of relays that have ended count as well, and a lane may be about to recover them.
+            self._spool.maintain()
+            with self._spool._maintaining:
+                pass
             self._engine.flush(float("inf"))
             done()
 
