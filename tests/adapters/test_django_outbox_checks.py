@@ -19,6 +19,7 @@ from django.test import override_settings
 from sessionsight import Client, MissingDependencyError, Settings
 from sessionsight.diagnosis import check
 from sessionsight_django import clients
+from sessionsight_django.outbox.connection import OwnConnection, now
 from tests.adapters.outbox_databases import ENGINES, outbox_database
 from tests.adapters.test_commands import run_django
 from tests.adapters.test_django_checks import ANALYSE, found
@@ -49,6 +50,31 @@ def test_missing_migrations_are_found_where_the_database_may_be_read(engine: str
         assert found_in_database(DISABLED=True) == {}
         call_command("migrate", "sessionsight_outbox", verbosity=0)
         assert found_in_database() == {}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_records_that_no_relay_takes_in_are_found(engine: str, tmp_path: Path) -> None:
+    with outbox_database(engine, tmp_path, "default") as alias:
+        with connections[alias].cursor() as cursor:
+            cursor.execute(
+                f"INSERT INTO sessionsight_inbox (batch_id, body, created_at) SELECT 'b', '', {now(cursor.db)}"
+            )
+            assert found_in_database() == {}
+            cursor.execute("UPDATE sessionsight_inbox SET created_at = created_at - 600")
+        message = found_in_database()["sessionsight.W010"]
+        assert "has records that no relay has taken in for 10 minutes" in message
+
+
+def test_an_old_transaction_is_found_on_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with outbox_database("postgresql", tmp_path, "default") as alias:
+        own = OwnConnection(alias)
+        with own.transaction(1.0) as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            cursor.execute("SELECT count(*) FROM sessionsight_inbox")
+            assert found_in_database() == {}
+            monkeypatch.setattr("sessionsight_django.outbox.checks._MAX_TRANSACTION", 0.0)
+            assert "keeps PostgreSQL from removing deleted rows" in found_in_database()["sessionsight.W011"]
+        own.close()
 
 
 def test_a_database_that_cannot_be_read_is_found(tmp_path: Path) -> None:

@@ -1,0 +1,146 @@
+"""`manage.py sessionsight relay` in processes of its own, beside an app that writes to its database."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.adapters.outbox_databases import ENGINES, outbox_database, outbox_store
+
+# isort: split
+from django.core.management import call_command
+from django.db import connections, transaction
+
+from sessionsight import Client, Settings
+from sessionsight.destinations import SessionSight, Signal
+from sessionsight.stores import DeadLetterQuery
+from sessionsight_django import clients
+from tests.core.delivery.kit import tally
+from tests.core.delivery.spool_processes import names
+from tests.support.server import Server, after, reply, until
+
+pytestmark = pytest.mark.processes
+
+StartRelay = Callable[..., "subprocess.Popen[str]"]
+
+PROJECT = """
+import pymysql
+pymysql.install_as_MySQLdb()
+DATABASES = {databases!r}
+INSTALLED_APPS = ["sessionsight_django", "sessionsight_django.outbox"]
+MIDDLEWARE = ["sessionsight_django.AnalyticsMiddleware"]
+SECRET_KEY = "test"
+SESSIONSIGHT = {{
+    "DESTINATIONS": {{
+        "signal": {{"api_key": "key", "project_id": "shop", "endpoint": {url!r}}},
+        "sessionsight": {{"secret_api_key": "key", "property_id": "shop", "api_url": {url!r}}},
+    }},
+    "SPOOL": "django",
+    "DELIVERY": "relay",
+}}
+"""
+
+
+@pytest.fixture(params=ENGINES)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with outbox_database(request.param, tmp_path, "default", migrate=False) as alias:
+        yield alias
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        yield running
+
+
+@pytest.fixture
+def web(server: Server, database: str) -> Iterator[Client]:
+    """The client of a process that only writes."""
+    destinations = (
+        Signal(api_key="key", project_id="shop", endpoint=server.url),
+        SessionSight(secret_api_key="key", property_id="shop", api_url=server.url),
+    )
+    client = Client(Settings(destinations=destinations, delivery="relay", spool="django", spool_timeout=20.0))
+    client.join_transaction = clients._join_transaction(client.settings)
+    yield client
+    client.shutdown(0)
+
+
+@pytest.fixture
+def relay(server: Server, database: str, tmp_path: Path) -> Iterator[StartRelay]:
+    """Starts relays, which are killed after the test."""
+    kept = ("ENGINE", "NAME", "HOST", "PORT", "USER", "PASSWORD", "OPTIONS")
+    settings = {name: connections.settings[database].get(name, "") for name in kept}
+    (tmp_path / "project.py").write_text(PROJECT.format(databases={"default": settings}, url=server.url), "utf-8")
+    started: list[subprocess.Popen[str]] = []
+
+    def start_relay(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "django", "sessionsight", "relay", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "DJANGO_SETTINGS_MODULE": "project", "PYTHONPATH": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start_relay
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_relay_waits_for_the_tables_and_delivers_what_was_committed(
+    web: Client, relay: StartRelay, server: Server
+) -> None:
+    process = relay()
+    assert process.stderr is not None
+    assert "run manage.py migrate" in process.stderr.readline()
+    call_command("migrate", "sessionsight_outbox", verbosity=0)
+    with transaction.atomic():
+        web.analytics.capture("first", user_id="user_1")
+    server.wait_for(1)
+    web.analytics.capture("second", user_id="user_1")
+    server.wait_for(2)
+    until(lambda: tally(web.stats().lanes["signal"]) == {"captured": 2, "delivered": 2}, "both are counted")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+
+
+def test_what_a_killed_relay_had_in_flight_is_known_to_the_next(
+    web: Client, relay: StartRelay, server: Server, database: str
+) -> None:
+    call_command("migrate", "sessionsight_outbox", verbosity=0)
+    with transaction.atomic():
+        for number in range(20):
+            web.analytics.goals.increment(f"g{number}", session_id="s1")
+    server.answer = after(threading.Event(), reply(200))
+    process = relay()
+    server.wait_for(8)
+    process.kill()
+    process.wait(60)
+    in_flight = set(names(server))
+    server.answer = reply(200)
+    # Instead of waiting for the end of its lease.
+    with connections[database].cursor() as cursor:
+        cursor.execute("UPDATE sessionsight_owner SET expires_at = 0")
+
+    assert relay("--once").wait(60) == 0
+
+    store = outbox_store(database)
+    letters = store.find(DeadLetterQuery(reason="unknown"))
+    assert len(letters) >= len(in_flight) == 8
+    assert {**names(server)} == dict.fromkeys(names(server), 1)
+    counted = tally(web.stats().lanes["sessionsight"])
+    assert counted == {"captured": 20, "delivered": 20 - len(letters), "dead": len(letters)}
+    store.close()
