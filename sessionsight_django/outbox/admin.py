@@ -75,7 +75,7 @@ class QueuedRecordAdmin(_RecordAdmin):
 
     @admin.display(description="claimed", boolean=True)
     def claimed(self, found: QueuedRecord) -> bool:
-        """Whether a relay has claimed it."""
+        """True if a relay has claimed it."""
         return bool(found.claimed_by)
 
 
@@ -119,7 +119,7 @@ def _alias() -> str:
 
 
 def _query(found: Any) -> DeadLetterQuery:
-    # 0 is no dead letter: without ids the query would select all.
+    # Without ids the query would select all dead letters; none has the id 0.
     return DeadLetterQuery(ids=(0, *(one.pk for one in found)))
 
 

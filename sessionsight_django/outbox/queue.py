@@ -58,10 +58,17 @@ def claim(
     return found[:number], len(found) > number
 
 
-def has_ready(cursor: Any, lane: str) -> bool:
-    """Return whether a lane has unclaimed records."""
-    cursor.execute("SELECT 1 FROM sessionsight_queue WHERE lane = %s AND claimed_by = %s LIMIT 1", [lane, UNCLAIMED])
-    return cursor.fetchone() is not None
+def has_ready(cursor: Any, lane: str, floors: Mapping[tuple[str, int], int]) -> bool:
+    """Return whether a lane has unclaimed records above the floors, as in `claim`."""
+    for priority in _PRIORITIES:
+        cursor.execute(
+            "SELECT 1 FROM sessionsight_queue"
+            " WHERE lane = %s AND priority = %s AND id > %s AND claimed_by = %s LIMIT 1",
+            [lane, priority, floors.get((lane, priority), 0), UNCLAIMED],
+        )
+        if cursor.fetchone() is not None:
+            return True
+    return False
 
 
 def renew(cursor: Any, owner: str, lease: float) -> None:

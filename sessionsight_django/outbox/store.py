@@ -140,15 +140,11 @@ class DjangoStore:
     def claim(self, lane: str, *, max_records: int, max_bytes: int, timeout: float) -> Claimed:
         """Claim a lane's next records, by priority."""
         self._take_in(timeout)
-        if self._clock.monotonic() >= self._reset_floors_at:
-            self._floors.clear()
-            self._reset_floors_at = self._clock.monotonic() + _RESET_FLOORS_EVERY
+        floors = self._current_floors()
         with self._transaction(timeout) as cursor:
             queue.renew(cursor, self.owner, self.lease)
-            chosen, more = queue.claim(
-                cursor, lane, self.owner, self._floors, max_records=max_records, max_bytes=max_bytes
-            )
-        self._floors.update({(lane, priority): id_ for id_, _, _, _, priority in chosen})
+            chosen, more = queue.claim(cursor, lane, self.owner, floors, max_records=max_records, max_bytes=max_bytes)
+        floors.update({(lane, priority): id_ for id_, _, _, _, priority in chosen})
         claims = [Claim(id_, enqueued_at, bytes(body)) for id_, enqueued_at, body, _, _ in chosen]
         return Claimed(self.epoch, claims, more)
 
@@ -216,10 +212,11 @@ class DjangoStore:
     def ready(self) -> list[str]:
         """Return the lanes that have unclaimed records."""
         self._take_in(self._timeout)
+        floors = self._current_floors()
         with self._transaction(self._timeout) as cursor:
             cursor.execute("SELECT DISTINCT lane FROM sessionsight_count")
             lanes = [lane for (lane,) in cursor.fetchall()]
-            return [lane for lane in lanes if queue.has_ready(cursor, lane)]
+            return [lane for lane in lanes if queue.has_ready(cursor, lane, floors)]
 
     def last_handle(self) -> int | None:
         """Return the handle of the newest record."""
@@ -340,6 +337,13 @@ class DjangoStore:
         while more:
             with self._transaction(timeout) as cursor:
                 more = inbox.take_in(cursor, self._options)
+
+    def _current_floors(self) -> dict[tuple[str, int], int]:
+        """Return lane and priority, to the id of the last claim; empty once a minute."""
+        if self._clock.monotonic() >= self._reset_floors_at:
+            self._floors.clear()
+            self._reset_floors_at = self._clock.monotonic() + _RESET_FLOORS_EVERY
+        return self._floors
 
     def _held(self, handles: Sequence[int]) -> tuple[str, list[Any]]:
         """Return the condition for records that this process holds, and its parameters."""
