@@ -17,6 +17,7 @@ from django.db.utils import Error
 from sessionsight import ConfigurationError
 from sessionsight.adapters import ThrottledLogger, describe, did_you_mean
 from sessionsight.stores import (
+    CAPTURED,
     DEAD,
     FALLBACK,
     PENDING,
@@ -47,6 +48,8 @@ __all__ = ["DjangoStore"]
 _PRUNE_EVERY = 60.0
 # Seconds after which a claim looks again at records with a lower id than the last one.
 _RESET_FLOORS_EVERY = 60.0
+# Pending records that are counted each time that a relay shows its progress, which it does once a second.
+_MAX_COUNTED = 10_000
 
 
 class DjangoStore:
@@ -256,21 +259,30 @@ class DjangoStore:
     def counts(self, lane: str) -> Counter[str]:
         """Return the lane's counters."""
         self._take_in(self._timeout)
-        return self._counts(lane)
+        return self._counts(lane, most=_MAX_COUNTED)
 
-    def _counts(self, lane: str) -> Counter[str]:
+    def _counts(self, lane: str, *, most: int) -> Counter[str]:
+        """Return counters. If more records are pending than `most`, their number follows from the other counters."""
         found = self._read(
             "SELECT counter, sum(number) FROM sessionsight_count WHERE lane = %s GROUP BY counter"
-            f" UNION ALL SELECT '{PENDING}', count(*) FROM sessionsight_queue WHERE lane = %s"
+            f" UNION ALL SELECT '{PENDING}', count(*) FROM"
+            " (SELECT 1 FROM sessionsight_queue WHERE lane = %s LIMIT %s) AS found"
             f" UNION ALL SELECT '{DEAD}', count(*) FROM sessionsight_dead_letter WHERE lane = %s",
-            [lane, lane, lane],
+            [lane, lane, most, lane],
         )
-        return Counter({counter: int(number) for counter, number in found})
+        counts = Counter({counter: int(number) for counter, number in found})
+        if counts[PENDING] == most:
+            rest = sum(number for counter, number in counts.items() if counter not in (CAPTURED, FALLBACK, PENDING))
+            counts[PENDING] = counts[CAPTURED] - rest
+        return counts
 
     def stats(self) -> StoreStats:
         """Return the counters of all lanes, and the size of the store."""
         self._take_in(self._timeout)
-        lanes = {lane: self._counts(lane) for (lane,) in self._read("SELECT DISTINCT lane FROM sessionsight_count")}
+        lanes = {
+            lane: self._counts(lane, most=2**62)
+            for (lane,) in self._read("SELECT DISTINCT lane FROM sessionsight_count")
+        }
         [(oldest, size)] = self._read("SELECT min(enqueued_at), coalesce(sum(size), 0) FROM sessionsight_queue")
         [(owners,)] = self._read(
             "SELECT count(DISTINCT claimed_by) FROM sessionsight_queue WHERE claimed_by <> %s", [""]

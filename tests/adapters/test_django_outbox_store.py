@@ -164,6 +164,17 @@ def test_a_record_that_comes_as_a_dead_letter_is_one(store: DjangoStore) -> None
     assert store.counts(LANE) == {"captured": 1, "pending": 0, "dead": 0, "erased": 1}
 
 
+def test_many_pending_records_are_not_counted_one_by_one(store: DjangoStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sessionsight_django.outbox.store._MAX_COUNTED", 2)
+    add(store, "a", failure=FAILURE)
+    add(store, *"bcdefgh")
+    [one, *_] = claim(store).values()
+    store.settle(LANE, [Outcome(handles=[one], counter="delivered")], timeout=20.0)
+    expected = {"captured": 8, "pending": 6, "dead": 1, "delivered": 1}
+    assert store.counts(LANE) == expected
+    assert store._counts(LANE, most=99) == expected
+
+
 # --- maintenance --------------------------------------------------------------------------------------
 
 
