@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from threading import current_thread
 from typing import Any
 
 from django.db.utils import Error
@@ -47,6 +48,9 @@ def idle_connection(alias: str) -> Any:
     """
     connection = existing_connection(alias)
     if connection is None or connection.connection is None:
+        return None
+    # Django closes the old connections of its own threads only.
+    if current_thread().name.startswith("sessionsight-"):
         return None
     # Without autocommit outside a block, Django is ending a transaction, or the app has one of its own making.
     in_test = connection.in_atomic_block and outermost_block(connection) is None

@@ -19,6 +19,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.db import connections, transaction
 from django.http import HttpResponse
 from django.test import TestCase, override_settings
+from django.test.utils import CaptureQueriesContext
 
 from sessionsight import Client, ConfigurationError, Settings
 from sessionsight.capture.records import DropReason
@@ -252,6 +253,7 @@ async def test_an_async_view(recorder: Recorder, database: str) -> None:
             analytics.capture("in_a_thread")
         close_connection("default")
 
+    await sync_to_async(close_connection)(database)  # that thread may have one of an earlier test
     with site(recorder, view):
         sent = await asgi(ASGIHandler(), "/view/")
     assert sent[0]["status"] == 200
@@ -272,6 +274,26 @@ def test_a_thread_without_a_connection_gets_none(recorder: Recorder) -> None:
     thread.join()
     assert opened == [False]
     assert delivered(recorder) == ["elsewhere"]
+
+
+def test_a_thread_of_ours_leaves_alone_a_connection_that_other_code_has_opened_there(
+    recorder: Recorder, database: str
+) -> None:
+    used: list[int] = []
+
+    def work() -> None:
+        connections["default"].ensure_connection()
+        with CaptureQueriesContext(connections["default"]) as queries:
+            recorder.client.bind(user_id="user_1").capture("elsewhere")
+        used.append(len(queries))
+        close_connection("default")
+
+    for name in ("sessionsight-worker_0", "of_the_app"):
+        thread = Thread(target=work, name=name)
+        thread.start()
+        thread.join()
+    assert used == [0, 1]
+    assert rows(database, "inbox") == 2
 
 
 def test_a_test_that_records_sees_commits(recorder: Recorder) -> None:
