@@ -16,6 +16,7 @@ from tests.conformance import django_project  # noqa: F401  # sets Django up
 # isort: split
 from django.core.management import call_command
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.durable_spool import DurableSpool
@@ -63,7 +64,7 @@ def outbox_database(engine: str, folder: Path, alias: str = "outbox", *, migrate
 def close_connection(alias: str) -> None:
     """Close this thread's connection, and forget it with its settings."""
     if hasattr(connections._connections, alias):  # type: ignore[attr-defined]
-        connections[alias].close()
+        BaseDatabaseWrapper.close(connections[alias])  # SQLite's own ignores databases in memory
         del connections[alias]
 
 

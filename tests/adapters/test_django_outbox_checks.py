@@ -43,7 +43,6 @@ def found_in_database(**settings: Any) -> dict[str, str]:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_missing_migrations_are_found_where_the_database_may_be_read(engine: str, tmp_path: Path) -> None:
     with outbox_database(engine, tmp_path, "default", migrate=False):
-        assert found(OUTBOX) == {}
         message = found_in_database()["sessionsight.W009"]
         assert "lacks migrations in the database 'default' (initial)" in message.replace("0001_", "")
         assert "manage.py migrate --database default" in message
