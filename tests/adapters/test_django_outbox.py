@@ -276,7 +276,7 @@ def test_a_thread_without_a_connection_gets_none(recorder: Recorder) -> None:
     assert delivered(recorder) == ["elsewhere"]
 
 
-def test_a_thread_of_ours_leaves_alone_a_connection_that_other_code_has_opened_there(
+def test_a_thread_of_delivery_leaves_alone_a_connection_that_other_code_has_opened_there(
     recorder: Recorder, database: str
 ) -> None:
     used: list[int] = []
