@@ -19,6 +19,7 @@ from msgspec import Struct
 from sessionsight.capture.scalars import to_python
 from sessionsight.errors import InvalidGoalError, describe
 from sessionsight.javascript import is_blank
+from sessionsight.late_import import late_import
 from sessionsight.request.context import TrackingContext
 
 __all__ = [
@@ -240,8 +241,8 @@ def record_id(record: Record) -> str:
     if record.key is not None:
         kind = record.direction if isinstance(record, Goal) else record.kind  # a refund differs from a second purchase
         source = f"{kind}\0{record.label}\0{record.key}"
-        from hashlib import sha256  # slow to import, and only keys need it
-
+        with late_import():
+            from hashlib import sha256  # slow to import, and only keys need it
         return str(_uuid(sha256(source.encode("utf-8", "surrogatepass")).digest()[:16], version=8))
     milliseconds = max(round(record.time * 1000), 0) & 0xFFFF_FFFF_FFFF
     return str(_uuid(milliseconds.to_bytes(6, "big") + record.random, version=7))

@@ -24,6 +24,7 @@ from sessionsight.delivery.suppress_instrumentation import suppress_instrumentat
 from sessionsight.delivery.transport import InvalidCall, NotSent, OutcomeUnknown, TimeLimits, TransportError
 from sessionsight.destinations.base import VendorRequest, VendorResponse
 from sessionsight.errors import MissingDependencyError
+from sessionsight.late_import import late_import
 
 __all__ = ["HttpxTransport", "http_library"]
 
@@ -35,6 +36,8 @@ _MAX_TARGETS = 8
 def http_library() -> ModuleType:
     """Return httpx2 where it is installed, else httpx, of which it is the maintained successor."""
     threads.hide_trio()
+    import encodings.idna  # noqa: F401  # the first connection imports it otherwise
+
     try:
         import httpx2 as library
     except ImportError:
@@ -157,9 +160,10 @@ class HttpxTransport:
         be bounded here; `SenderPool` times such a call out.
         """
         deadline = time.monotonic() + limits.total
-        library = self._library or self._find_library()
-        target = self._target(library, call)
-        pool = self._acquire_pool(library, call.url)
+        with late_import():
+            library = self._library or self._find_library()
+            target = self._target(library, call)
+            pool = self._acquire_pool(library, call.url)
         timeouts = {"connect": limits.connect, "read": limits.read, "write": limits.read, "pool": limits.connect}
         request = library.Request(
             call.method,

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from datetime import UTC
 from typing import Literal
 
+from sessionsight.late_import import late_import
+
 __all__ = ["SendGate", "backoff", "parse_retry_after"]
 
 State = Literal["closed", "open", "half-open", "paused"]
@@ -50,8 +52,8 @@ def parse_retry_after(header: str | None, *, now: float, limit: float) -> float 
     header = header.strip()
     if header.isascii() and header.isdigit():
         return min(float(header), limit)
-    from email.utils import parsedate_to_datetime  # slow to import, and seldom needed
-
+    with late_import():
+        from email.utils import parsedate_to_datetime  # slow to import, and seldom needed
     try:
         date = parsedate_to_datetime(header)
         seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now

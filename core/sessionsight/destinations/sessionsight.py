@@ -30,6 +30,7 @@ from sessionsight.destinations.options import check_header_secret, header_secret
 from sessionsight.destinations.property_limits import truncate_utf16
 from sessionsight.errors import ConfigurationError
 from sessionsight.javascript import is_blank, to_string
+from sessionsight.late_import import late_import
 from sessionsight.request.context import TrackingContext
 
 __all__ = ["SessionSight"]
@@ -151,8 +152,8 @@ class SessionSight(VendorDestination, frozen=True, kw_only=True):
         """Return the metadata to send, and the names of removed entries with the reasons."""
         if goal.properties == b"{}":
             return {}, {}
-        from sessionsight.destinations.pii_filter import filter_metadata  # its patterns take long to compile
-
+        with late_import():
+            from sessionsight.destinations.pii_filter import filter_metadata  # its patterns take long to compile
         # Filtered before it is truncated: a truncated private key would not be recognised.
         kept, dropped = filter_metadata(decode(goal.properties))
         if self.metadata_over_limit == "truncate":

@@ -12,6 +12,8 @@ import unicodedata
 from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
+from sessionsight.late_import import late_import
+
 __all__ = ["hostname"]
 
 _SPECIAL = frozenset({"ftp", "file", "http", "https", "ws", "wss"})
@@ -146,8 +148,8 @@ def _number(label: str) -> int:
 
 def _to_ascii(domain: str) -> str:
     """Apply UTS #46 as the URL standard does: https://url.spec.whatwg.org/#concept-domain-to-ascii."""
-    import idna  # only for hosts that are not ASCII
-
+    with late_import():
+        import idna  # only for hosts that are not ASCII
     labels = []
     for label in idna.uts46_remap(domain, std3_rules=False).split("."):
         if label.startswith("xn--"):

@@ -591,6 +591,36 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
     assert names(server) == [f"job {number}" for number in range(6)]
 
 
+@pytest.mark.measured_processes
+def test_a_fork_waits_for_the_import_of_the_http_library(server: Server) -> None:
+    script = """
+importing, forking = threading.Event(), threading.Event()
+
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name in ("httpx", "httpx2"):
+            importing.set()
+            forking.wait(20)
+
+
+sys.meta_path.insert(0, Finder())
+os.register_at_fork(before=forking.set)  # runs before the hooks of sessionsight
+client = make(linger=0.0)
+capture(client, "parent")
+assert importing.wait(20)
+pid = os.fork()
+if pid == 0:
+    capture(client, "child")
+    assert client.flush(20)
+    os._exit(0)
+reap(pid)
+"""
+    run(script, server)
+
+    assert sorted(names(server)) == ["child", "parent"]
+
+
 @FORKS
 def test_a_fork_while_other_threads_hold_locks_does_not_block_the_child(server: Server, fork: str) -> None:
     script = f"""
