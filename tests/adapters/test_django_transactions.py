@@ -235,7 +235,7 @@ def test_every_call_can_be_told_not_to_wait(
     ("options", "message"),
     [
         ({"on_commit": "no"}, "on_commit must be True or False, not 'no'"),
-        ({"using": 1}, "using must be the alias of a database or a bound SQLAlchemy session, not 1"),
+        ({"using": 1}, "using must be the alias of a database or a session of SQLAlchemy, not 1"),
         ({"using": "othr"}, "there is no database 'othr' in DATABASES; did you mean 'other'"),
     ],
 )

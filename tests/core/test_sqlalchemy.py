@@ -443,7 +443,7 @@ def test_other_values_are_refused(
     if not registered:
         monkeypatch.setattr(transactions, "_sessions", None)
     wrong: Any = 1 if registered else make()
-    with pytest.raises(InvalidEventError, match="using must be the alias of a database or a bound SQLAlchemy session"):
+    with pytest.raises(InvalidEventError, match="using must be the alias of a database or a session of SQLAlchemy"):
         capture("seen", using=wrong)
     assert names(recorder) == []
 

@@ -71,7 +71,9 @@ def test_each_lane_has_its_own_key_and_ledger(caplog: pytest.LogCaptureFixture) 
         ("signal_eu", {"api_key": "k"}, "(a custom name needs a 'vendor' in its options)"),
         ("signal_eu", {"vendor": "signal"}, "destination 'signal_eu': api_key is missing or blank"),
         ("signal_eu", {"vendor": "signal", "api_key": "k", "name": "x"}, "unknown option 'name'"),
-        (" ", {"vendor": "signal", "api_key": "k"}, "Signal: name must be a string that is not blank"),
+        (" ", {"vendor": "signal", "api_key": "k"}, "Signal: name must be printable text of 1 to 100 characters"),
+        ("\ud800", {"vendor": "signal", "api_key": "k"}, "Signal: name must be printable text of 1 to 100 characters"),
+        ("x" * 101, {"vendor": "signal", "api_key": "k"}, "Signal: name must be printable text of 1 to 100 characters"),
     ],
 )
 def test_an_invalid_lane_is_an_error_that_names_it(name: str, options: dict[str, Any], message: str) -> None:

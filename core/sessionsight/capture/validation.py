@@ -292,7 +292,7 @@ def validate_commit_options(options: Mapping[str, Any]) -> None:
         raise InvalidEventError(f"on_commit must be True or False, not {describe(on_commit)}")
     if not isinstance(using, str | None) and not is_session(using):
         raise InvalidEventError(
-            f"using must be the alias of a database or a bound SQLAlchemy session, not {describe(using)}"
+            f"using must be the alias of a database or a session of SQLAlchemy, not {describe(using)}"
         )
 
 

@@ -45,6 +45,9 @@ __all__ = [
     "rfc3339",
 ]
 
+# What every store keeps as the name of a lane.
+_MAX_NAME = 100
+
 
 class Limits(Struct, frozen=True, kw_only=True):
     """Limits on how a lane sends to one destination."""
@@ -163,8 +166,10 @@ class VendorDestination(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         given: object = self.name
-        if not isinstance(given, str) or not given.strip():
-            raise ConfigurationError(f"{type(self).__name__}: name must be a string that is not blank")
+        if not isinstance(given, str) or not given.strip() or not given.isprintable() or len(given) > _MAX_NAME:
+            raise ConfigurationError(
+                f"{type(self).__name__}: name must be printable text of 1 to {_MAX_NAME} characters"
+            )
         for field in fields(type(self)):
             value = getattr(self, field.name)
             where = f"destination {self.name!r}: {field.name}"

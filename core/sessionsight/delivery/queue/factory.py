@@ -35,6 +35,10 @@ __all__ = [
 
 _SQLITE = "sqlite:///"
 _DJANGO = re.compile(r"django(?::(?P<alias>[^:/]+))?")
+_REDIS = (
+    "a URL such as 'redis://host:6379/0?namespace=shop', with no options but namespace (letters, digits, and _ . : -) "
+    "and, with rediss://, ssl_ca_certs, ssl_certfile and ssl_keyfile"
+)
 # The first version with ON CONFLICT DO UPDATE.
 _OLDEST_SQLITE = (3, 24)
 
@@ -185,8 +189,8 @@ def url_error(spool: object) -> str | None:
         return None
     if isinstance(spool, str) and django_alias(spool) is not None:
         return None
-    if isinstance(spool, str) and redis_url.is_redis(spool) and redis_url.parse(spool) is not None:
-        return None
+    if isinstance(spool, str) and redis_url.is_redis(spool):
+        return None if redis_url.parse(spool) is not None else _REDIS
     return (
         "one of 'memory', 'sqlite:///relative/path', 'sqlite:////absolute/path', "
         "'redis://host:6379/0?namespace=shop', 'rediss://host:6379/0?namespace=shop', 'django', 'django:alias'"
