@@ -1,5 +1,8 @@
 """The tables of the outbox. The store reads and writes them by SQL."""
 
+# The types of fields need a plugin that imports the settings of a project, which a user's program may not have.
+# mypy: disable-error-code="var-annotated"
+
 from __future__ import annotations
 
 from django.db import models
