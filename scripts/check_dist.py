@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGES = {"sessionsight", "sessionsight_asgi", "sessionsight_django", "sessionsight_flask", "sessionsight_pytest"}
-KINDS = {".css", ".html", ".js", ".py", ".svg", ".typed"}
+KINDS = {".css", ".html", ".js", ".lua", ".py", ".svg", ".typed"}
 """Suffixes of the files that a package may contain."""
 SDIST = {
     "CHANGELOG.md",
