@@ -25,11 +25,11 @@ def lane_counts(connection: sqlite3.Connection, lane: str) -> Counter[str]:
     return Counter(
         dict(
             connection.execute(
-                "SELECT counter, number FROM counts WHERE lane = ?1"
+                "SELECT counter, number FROM counts WHERE lane = :lane"
                 " UNION ALL SELECT 'pending', count(*) FROM queue"
-                " WHERE claimed_by IN (SELECT 0 UNION ALL SELECT owner FROM owners) AND lane = ?1"
-                " UNION ALL SELECT 'dead', count(*) FROM dead_letters WHERE lane = ?1",
-                (lane,),
+                " WHERE claimed_by IN (SELECT 0 UNION ALL SELECT owner FROM owners) AND lane = :lane"
+                " UNION ALL SELECT 'dead', count(*) FROM dead_letters WHERE lane = :lane",
+                {"lane": lane},
             ).fetchall()
         )
     )

@@ -226,11 +226,11 @@ def drain_unclaimed(connection: sqlite3.Connection, owner: int) -> dict[str, lis
 def ready_lanes(connection: sqlite3.Connection) -> list[str]:
     """Return the lanes that have unclaimed rows, by one look-up for each."""
     found = connection.execute(
-        "WITH RECURSIVE ready (lane) AS (SELECT min(lane) FROM queue WHERE claimed_by = ?1 UNION ALL"
-        " SELECT (SELECT min(lane) FROM queue WHERE claimed_by = ?1 AND lane > ready.lane)"
+        "WITH RECURSIVE ready (lane) AS (SELECT min(lane) FROM queue WHERE claimed_by = :owner UNION ALL"
+        " SELECT (SELECT min(lane) FROM queue WHERE claimed_by = :owner AND lane > ready.lane)"
         " FROM ready WHERE ready.lane IS NOT NULL)"
         " SELECT lane FROM ready WHERE lane IS NOT NULL",
-        (UNCLAIMED,),
+        {"owner": UNCLAIMED},
     )
     return [lane for (lane,) in found]
 
