@@ -29,7 +29,7 @@ def defer_until_commit(listener: TransactionListener, record: Record, using: str
         using: The alias of the database; Django's default one for None.
 
     Raises:
-        InvalidEventError: There is no such database.
+        InvalidEventError: The project has no database with this alias.
     """
     if using is not None and using not in connections.settings:
         raise InvalidEventError(

@@ -67,7 +67,7 @@ class DjangoStore:
         timeout: Seconds for which calls without a timeout of their own may wait for other threads.
 
     Raises:
-        ConfigurationError: There is no such database.
+        ConfigurationError: The project has no database with this alias.
     """
 
     epoch = 1

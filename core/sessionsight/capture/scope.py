@@ -265,17 +265,14 @@ class RequestScope:
     def _add(self, record: Record, options: Mapping[str, Any] = _NO_OPTIONS) -> Receipt:
         if self._generation != _generation:
             self._leave_to_parent()
-        join = self._client.join_transaction
-        if join is not None and options.get("on_commit") is not False:
-            joined = join(options.get("using"))
-            if joined is not None:
+        if options.get("on_commit") is not False:
+            join, using = self._client.join_transaction, options.get("using")
+            if join is not None and (joined := join(using)) is not None:
                 with joined:
                     self._submit([record])
                 return Receipt(record, self._drop)
-        if options.get("on_commit") is not False and defer_record(
-            self._client.defer_record, self, record, options.get("using")
-        ):
-            return Receipt(record, self._drop)
+            if defer_record(self._client.defer_record, self, record, using):
+                return Receipt(record, self._drop)
         # Appending before reading the flag, and setting the flag before draining, leaves no gap
         # between a thread that captures and the end of the response.
         self._records.append(record)

@@ -146,7 +146,7 @@ def open_django_store(spool: str, options: DeliveryOptions, logger: ThrottledLog
         **others: As for `sessionsight_django.outbox.store.DjangoStore`.
 
     Raises:
-        ConfigurationError: There is no such database.
+        ConfigurationError: The project has no database with this alias.
         MissingDependencyError: Django is not installed.
     """
     try:
