@@ -1,6 +1,6 @@
 """Everything that a store outside the core imports: the protocol, its values, and its errors.
 
-A store keeps encoded records for a durable spool. `sessionsight_django.outbox` is one.
+A store keeps encoded records for a durable spool. `sessionsight_django.outbox` has one.
 """
 
 from sessionsight.capture.records import DropReason

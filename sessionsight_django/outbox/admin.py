@@ -13,8 +13,8 @@ from django.utils.html import format_html
 from msgspec import Raw
 
 from sessionsight import get_client
+from sessionsight.sql_store import dead_letters
 from sessionsight.stores import DeadLetterQuery, DropReason
-from sessionsight_django.outbox import dead_letters
 from sessionsight_django.outbox.models import DeadLetter, QueuedRecord
 
 if TYPE_CHECKING:  # django-stubs' generic base

@@ -11,7 +11,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import Error
 
 from sessionsight.diagnosis import Finding
-from sessionsight_django.outbox.connection import now
+from sessionsight.sql_store.dialect import now
 
 __all__ = ["database_findings", "outbox_findings"]
 

@@ -18,8 +18,9 @@ from django.test import override_settings
 
 from sessionsight import Client, MissingDependencyError, Settings
 from sessionsight.diagnosis import check
+from sessionsight.sql_store.dialect import now
 from sessionsight_django import clients
-from sessionsight_django.outbox.connection import OwnConnection, now
+from sessionsight_django.outbox.connection import own_connection
 from tests.adapters.outbox_databases import ENGINES, outbox_database
 from tests.adapters.test_commands import run_django
 from tests.adapters.test_django_checks import ANALYSE, found
@@ -66,7 +67,7 @@ def test_records_that_no_relay_takes_in_are_found(engine: str, tmp_path: Path) -
 
 def test_an_old_transaction_is_found_on_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with outbox_database("postgresql", tmp_path, "default") as alias:
-        own = OwnConnection(alias)
+        own = own_connection(alias)
         with own.transaction(1.0) as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             cursor.execute("SELECT count(*) FROM sessionsight_inbox")

@@ -21,6 +21,7 @@ from tests.adapters.outbox_databases import (
 # isort: split
 from django.db import connections
 
+from sessionsight.sql_store.connection import OwnConnection
 from sessionsight.stores import (
     AnswerLost,
     DeadLetterQuery,
@@ -31,7 +32,7 @@ from sessionsight.stores import (
     StoreBusy,
     StoreUnavailable,
 )
-from sessionsight_django.outbox.connection import OwnConnection
+from sessionsight_django.outbox.connection import own_connection
 from sessionsight_django.outbox.store import DjangoStore
 from tests.support.clock import RunningClock
 
@@ -165,7 +166,7 @@ def test_a_record_that_comes_as_a_dead_letter_is_one(store: DjangoStore) -> None
 
 
 def test_many_pending_records_are_not_counted_one_by_one(store: DjangoStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sessionsight_django.outbox.store._MAX_COUNTED", 2)
+    monkeypatch.setattr("sessionsight.sql_store.store._MAX_COUNTED", 2)
     add(store, "a", failure=FAILURE)
     add(store, *"bcdefgh")
     [one, *_] = claim(store).values()
@@ -216,7 +217,7 @@ def test_old_dead_letters_keys_and_ids_of_writes_are_deleted_and_counters_are_me
 @pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 @pytest.mark.parametrize("committing", [True, False])
 def test_a_lost_connection_is_replaced(database: str, *, committing: bool) -> None:
-    own = OwnConnection(database)
+    own = own_connection(database)
     with own.transaction(1.0) as cursor:
         cursor.execute("SELECT 1")
     with pytest.raises(StoreUnavailable) as raised:
@@ -258,14 +259,14 @@ def kill_session(alias: str, cursor: Any) -> None:
     current, kill = functions.get(cursor.db.vendor, ("connection_id()", "KILL {}"))
     cursor.execute(f"SELECT {current}")
     [number] = cursor.fetchone()
-    other = OwnConnection(alias)
+    other = own_connection(alias)
     with other.transaction(1.0) as killer:
         killer.execute(kill.format(number))
     other.close()
 
 
 def test_a_deadlock_or_a_locked_file_is_a_busy_store(database: str) -> None:
-    own, other = OwnConnection(database), OwnConnection(database)
+    own, other = own_connection(database), own_connection(database)
     with own.transaction(1.0) as cursor:
         cursor.execute("INSERT INTO sessionsight_owner (owner, expires_at) VALUES ('a', 0)")
         vendor = cursor.db.vendor
@@ -298,7 +299,7 @@ def test_a_closed_store_is_out_of_reach(store: DjangoStore) -> None:
 
 
 def test_a_connection_is_used_by_one_thread_at_a_time(database: str) -> None:
-    own = OwnConnection(database)
+    own = own_connection(database)
     found: list[Exception] = []
 
     def other() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from sessionsight.sql_store.dialect import contains, marks, now
 from sessionsight.stores import DeadLetterQuery, DropReason, Failure, NewRecord, StoredDeadLetter
-from sessionsight_django.outbox.connection import contains, marks, now
 
 __all__ = ["add", "add_queued", "delete", "expire", "find", "increment", "requeue", "storable", "trim"]
 

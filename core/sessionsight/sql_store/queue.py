@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sessionsight.sql_store import dead_letters
+from sessionsight.sql_store.dialect import marks, now, skip_locked
+from sessionsight.sql_store.inbox import UNCLAIMED
 from sessionsight.stores import Failure
-from sessionsight_django.outbox import dead_letters
-from sessionsight_django.outbox.connection import marks, now, skip_locked
-from sessionsight_django.outbox.inbox import UNCLAIMED
 
 __all__ = ["claim", "has_ready", "recover_ended", "renew"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from sessionsight.sql_store import dead_letters
+from sessionsight.sql_store.dead_letters import increment
+from sessionsight.sql_store.dialect import ignore_conflicts, marks, now, skip_locked
 from sessionsight.stores import CAPTURED, Counts, DeliveryOptions, DropReason, Failure, NewRecord
-from sessionsight_django.outbox import dead_letters
-from sessionsight_django.outbox.connection import ignore_conflicts, marks, now, skip_locked
-from sessionsight_django.outbox.dead_letters import increment
 
 __all__ = ["UNCLAIMED", "UNREADABLE_LANE", "insert", "row", "take_in"]
 

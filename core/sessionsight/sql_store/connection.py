@@ -1,0 +1,120 @@
+"""The database connection that only the store uses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from sessionsight.stores import ReentrantCall, StoreBusy
+
+__all__ = ["CONNECT_TIMEOUT", "Connection", "MappedErrors", "OwnConnection"]
+
+CONNECT_TIMEOUT = 5
+"""Seconds."""
+
+
+class Connection(Protocol):
+    """A connection without transactions of its own making, which any thread may use."""
+
+    @property
+    def vendor(self) -> str:
+        """`postgresql`, `mysql` or `sqlite`."""
+
+    def cursor(self) -> AbstractContextManager[Any]:
+        """Return a cursor, whose attribute `db` is this connection."""
+
+    def close(self) -> None:
+        """Close it, which rolls back."""
+
+
+class MappedErrors(Protocol):
+    """Raises errors of the database in a block as errors of a store."""
+
+    def __call__(self, *, committing: bool = False) -> AbstractContextManager[None]:
+        """Return the context of the block, which may have had its effect although the connection was lost."""
+
+
+class OwnConnection:
+    """A connection with transactions of its own, which the threads of a process use in turn.
+
+    It is opened when it is first used, and again after an error.
+
+    Args:
+        connect: Opens it. In MySQL and MariaDB its transactions are READ COMMITTED.
+        errors: Raises errors of the database as errors of a store.
+    """
+
+    def __init__(self, connect: Callable[[], Connection], errors: MappedErrors) -> None:
+        self._connect = connect
+        self._errors = errors
+        self._lock = threading.Lock()
+        self._thread: int | None = None
+        self._pid = os.getpid()
+        self._connection: Connection | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """True after the first use by this process."""
+        return self._connection is not None and self._pid == os.getpid()
+
+    @contextlib.contextmanager
+    def transaction(self, timeout: float) -> Iterator[Any]:
+        """Run the block in a transaction, with a cursor.
+
+        Args:
+            timeout: Seconds for which other threads may use the connection, and other processes a SQLite file.
+
+        Raises:
+            StoreError: The transaction has changed nothing, or, as `AnswerLost`, may have.
+        """
+        if self._thread == threading.get_ident():
+            raise ReentrantCall("this thread is using the connection")
+        if not self._lock.acquire(timeout=timeout):
+            raise StoreBusy("other threads are using the connection")
+        try:
+            self._thread = threading.get_ident()
+            with self._transaction(timeout) as cursor:
+                yield cursor
+        finally:
+            self._thread = None
+            self._lock.release()
+
+    def close(self) -> None:
+        """Close the connection. One that was inherited by a fork belongs to the parent."""
+        connection = self._connection
+        if connection is not None and self.is_open:
+            with contextlib.suppress(Exception):
+                connection.close()
+            self._connection = None
+
+    @contextlib.contextmanager
+    def _transaction(self, timeout: float) -> Iterator[Any]:
+        try:
+            with self._errors():
+                if self._connection is None:
+                    self._connection = self._connect()
+                is_sqlite = self._connection.vendor == "sqlite"
+                with self._connection.cursor() as cursor:
+                    if is_sqlite:
+                        cursor.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
+                    cursor.execute("BEGIN IMMEDIATE" if is_sqlite else "BEGIN")
+                    yield cursor
+                    with self._errors(committing=True):
+                        cursor.execute("COMMIT")
+        except BaseException as error:
+            if isinstance(error, StoreBusy) and self._rolled_back():
+                raise
+            self.close()  # which rolls back
+            raise
+
+    def _rolled_back(self) -> bool:
+        if self._connection is None:
+            return False
+        with contextlib.suppress(Exception), self._connection.cursor() as cursor:
+            cursor.execute("ROLLBACK")
+            return True
+        return False

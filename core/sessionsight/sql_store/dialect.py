@@ -1,0 +1,69 @@
+"""SQL that differs between databases, and the errors of their drivers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sessionsight.stores import AnswerLost, ForeignDatabase, StoreBusy, StoreError, StoreUnavailable
+
+__all__ = ["contains", "ignore_conflicts", "marks", "now", "skip_locked", "store_error"]
+
+_NOW = {
+    "postgresql": "extract(epoch from clock_timestamp())::float8",
+    "mysql": "unix_timestamp(now(6))",
+    "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
+}
+_CONTAINS = {"postgresql": "position(%s::bytea in body) > 0", "mysql": "instr(body, %s) > 0"}
+_IGNORE = {"postgresql": "INSERT INTO", "mysql": "INSERT IGNORE INTO", "sqlite": "INSERT OR IGNORE INTO"}
+# SQLSTATE codes of PostgreSQL, and error numbers of MySQL and MariaDB.
+_BUSY = frozenset({"40001", "40P01", "55P03", 1205, 1213})
+_NO_TABLE = frozenset({"42P01", "3F000", 1146})
+_LOST = frozenset({2006, 2013, 2055, 4031})
+_LOST_CLASSES = frozenset({"08", "57"})
+
+
+def now(connection: Any) -> str:
+    """Return the expression for the server's clock, in Unix seconds."""
+    return _NOW[connection.vendor]
+
+
+def contains(connection: Any) -> str:
+    """Return the condition that a body contains bytes, which are its parameter."""
+    return _CONTAINS.get(connection.vendor, "instr(body, %s) > 0")
+
+
+def skip_locked(connection: Any) -> str:
+    """Return the clause that locks the selected rows, without those that others have locked."""
+    return "" if connection.vendor == "sqlite" else " FOR UPDATE SKIP LOCKED"  # SQLite has one writer at a time
+
+
+def ignore_conflicts(connection: Any, insert: str) -> str:
+    """Return an `INSERT INTO …` that ignores rows which exist already."""
+    suffix = " ON CONFLICT DO NOTHING" if connection.vendor == "postgresql" else ""
+    return insert.replace("INSERT INTO", _IGNORE[connection.vendor], 1) + suffix
+
+
+def marks(values: Any) -> str:
+    """Return the placeholders of a list of values, which has one at least."""
+    return ", ".join(["%s"] * len(values))
+
+
+def store_error(cause: BaseException | None, text: str, *, committing: bool, missing: str) -> StoreError:
+    """Return an error of a driver as an error of a store.
+
+    Args:
+        cause: The driver's own exception.
+        text: Its message.
+        committing: The statement may have had its effect although the connection was lost.
+        missing: The message if there are no tables.
+    """
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg 3 or 2
+    arguments = getattr(cause, "args", ())
+    code = arguments[0] if arguments else None
+    if not _NO_TABLE.isdisjoint((state, code)) or "no such table" in text:
+        return ForeignDatabase(missing)
+    if not _BUSY.isdisjoint((state, code)) or "is locked" in text:
+        return StoreBusy(text)
+    without_state = state is None and (hasattr(cause, "sqlstate") or hasattr(cause, "pgcode"))
+    lost = without_state or code in _LOST or str(state)[:2] in _LOST_CLASSES
+    return AnswerLost(text) if committing and lost else StoreUnavailable(text)
