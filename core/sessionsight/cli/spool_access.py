@@ -80,7 +80,7 @@ class SpoolAccess:
         elif django_alias(self._url) is not None:
             store = open_django_store(self._url, options, logger, timeout=_BUSY_TIMEOUT)
         else:
-            store = SqliteStore(self._path, options, logger, quarantine=False, timeout=_BUSY_TIMEOUT)
+            store = SqliteStore(self._path, options, logger, timeout=_BUSY_TIMEOUT)
         try:
             yield store
         except StoreError as error:

@@ -1,8 +1,7 @@
-"""A store's file is created once, for its folder's owner, on any file system."""
+"""A store's file is created once, for its folder's owner."""
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from pathlib import Path
@@ -19,15 +18,6 @@ def test_a_new_file_belongs_to_its_folders_owner(tmp_path: Path, user: int, monk
     create(str(tmp_path / "spool.db"), ())
     found, folder = (tmp_path / "spool.db").stat(), tmp_path.stat()
     assert (found.st_uid, found.st_mode & 0o777, found.st_size) == (folder.st_uid, 0o600, 0)
-
-
-def test_a_file_system_without_hard_links_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def link(*_: object) -> None:
-        raise OSError(errno.EPERM, "Operation not permitted")  # as on vfat
-
-    monkeypatch.setattr(os, "link", link)
-    create(str(tmp_path / "spool.db"), ())
-    assert [file.name for file in tmp_path.iterdir()] == ["spool.db"]
 
 
 def test_a_folder_in_which_another_process_creates_the_file_is_busy(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A store's connection: checkpoints, files that are damaged, and processes that were forked."""
+"""A store's connection: checkpoints, and processes that were forked."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from sessionsight.delivery.stores.errors import StoreBusy, StoreUnavailable
+from sessionsight.delivery.stores.errors import StoreBusy
 from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
 from sessionsight.delivery.stores.sqlite.maintenance import checkpoint
-from sessionsight.delivery.stores.sqlite.schema import is_foreign
-from tests.core.delivery.kit import event, labels
 from tests.core.delivery.spool_processes import finish, start
-from tests.core.delivery.spools import LANE, claim, enter, files, query, sqlite_spool
+from tests.core.delivery.spools import query
 from tests.support.server import PATIENCE, Server
 
 
@@ -55,27 +53,6 @@ def test_a_checkpoint_empties_the_log(connection: SqliteConnection, path: Path) 
     connection.read(checkpoint, timeout=20)
     with closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as without_log:
         assert without_log.execute("SELECT count(*) FROM shop").fetchall() == [(0,)]
-
-
-def test_a_damaged_file_that_cannot_be_moved_away_stays(tmp_path: Path) -> None:
-    path = tmp_path / f"{'spool' * 46}.db"  # the name that it would be moved to is too long
-    spool = sqlite_spool(path)
-    enter(spool, [event("lost")])
-    spool.store.file.disconnect()
-    path.write_bytes(path.read_bytes()[:100] + b"damaged" * 5000)
-
-    enter(spool, [event("kept in memory")])
-
-    with pytest.raises(StoreUnavailable, match="name too long"):
-        spool.store.file.write(lambda _: None, timeout=0)
-    assert labels(claim(spool.lane(LANE), 2)) == ["kept in memory"]
-    assert not [name for name in files(path) if "corrupt" in name]
-    spool.lane(LANE).close()
-    spool.close()
-
-
-def test_a_file_that_cannot_be_read_counts_as_another_programs(path: Path) -> None:
-    assert is_foreign(str(path), was_spool=True)
 
 
 @pytest.mark.processes

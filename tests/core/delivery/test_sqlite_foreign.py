@@ -132,21 +132,6 @@ def test_a_backup_of_a_spool_is_not_changed(path: Path, make: MakeSpool) -> None
     assert backup.read_bytes() == before
 
 
-def test_quarantining_a_file_replaces_no_earlier_one(path: Path, make: MakeSpool) -> None:
-    """Two within one second, and another file with the current time in its name."""
-    for number in range(3):
-        spool = make(path)
-        enter(spool, [event("a")])
-        claim(spool.lane(LANE), 1)
-        spool.store.file.disconnect()
-        path.write_bytes(b"damage %d" % number * 1000)
-        for suffix in ("-wal", "-shm"):
-            Path(f"{path}{suffix}").unlink(missing_ok=True)
-        enter(spool, [event("b")])
-
-    assert len([name for name in files(path) if ".corrupt-" in name]) == 3
-
-
 @pytest.mark.parametrize("side", ["-wal", "-shm", "-journal"])
 def test_a_log_that_may_belong_to_another_database_is_not_changed(
     path: Path, make: MakeSpool, side: str, caplog: pytest.LogCaptureFixture

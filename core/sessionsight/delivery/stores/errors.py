@@ -3,13 +3,13 @@
 StoreError
 ├── StoreBusy           another process is writing; a later attempt may succeed
 ├── ReentrantCall       this thread is inside a write that was interrupted by a signal handler or a finalizer
-├── StoreUnavailable    the store cannot be read or written now: read-only, out of reach
-│   ├── AnswerLost          a call was sent to the store, and its answer has not arrived
-│   ├── StoreFull           there is no space for more; it can still be read
-│   ├── UnencodableRecord   a record cannot be encoded; the store itself is all right
-│   └── ForeignDatabase     no store can be there: the folder is missing, or the database belongs to another program
-│       └── UnsupportedSchema   another release has created the store; it is not touched
-└── CorruptStore        the file is damaged or not a database
+└── StoreUnavailable    the store cannot be read or written now: read-only, out of reach
+    ├── AnswerLost          a call was sent to the store, and its answer has not arrived
+    ├── StoreFull           there is no space for more; it can still be read
+    ├── CorruptStore        the file is damaged or not a database, and is not used until it is replaced
+    ├── UnencodableRecord   a record cannot be encoded; the store itself is all right
+    └── ForeignDatabase     no store can be there: the folder is missing, or the database belongs to another program
+        └── UnsupportedSchema   another release has created the store; it is not touched
 """
 
 from __future__ import annotations
@@ -52,6 +52,10 @@ class StoreFull(StoreUnavailable):
     """There is no space for more: on the disk, in a quota, or within a limit on file sizes."""
 
 
+class CorruptStore(StoreUnavailable):
+    """The file is damaged or not a database."""
+
+
 class UnencodableRecord(StoreUnavailable):
     """A record cannot be encoded, now or later, because its context contains values of other types."""
 
@@ -62,7 +66,3 @@ class ForeignDatabase(StoreUnavailable):
 
 class UnsupportedSchema(ForeignDatabase):
     """The store's schema has a version that this release does not know."""
-
-
-class CorruptStore(StoreError):
-    """The file is damaged or not a database."""

@@ -20,7 +20,6 @@ from sessionsight.delivery.stats import RecordStatus
 from sessionsight.delivery.stores.base import LaneBatch, Outcome
 from sessionsight.delivery.stores.errors import (
     AnswerLost,
-    CorruptStore,
     ForeignDatabase,
     StoreBusy,
     StoreError,
@@ -93,15 +92,6 @@ def test_a_successful_write_ends_the_cool_down(spool: FlakySpool) -> None:
     enter(spool, [event("b")])
 
     assert spool.lane(LANE).fallback.pending == 0
-
-
-def test_a_damaged_store_is_used_again_at_once_because_it_was_replaced(spool: FlakySpool) -> None:
-    with spool.flaky.failing("enqueue", error=CorruptStore):
-        enter(spool, [event("a")])
-
-    enter(spool, [event("b")])
-
-    assert spool.lane(LANE).fallback.pending == 1
 
 
 def test_a_flush_reports_that_the_store_cannot_be_read(spool: FlakySpool) -> None:

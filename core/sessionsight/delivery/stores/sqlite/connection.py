@@ -8,7 +8,6 @@ skips Python's hooks leaves the child with an open connection; that child and it
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sqlite3
 import threading
@@ -31,12 +30,9 @@ from sessionsight.delivery.stores.errors import (
 )
 from sessionsight.delivery.stores.sqlite import database_files
 from sessionsight.delivery.stores.sqlite.database_files import Identity
-from sessionsight.delivery.stores.sqlite.errors import map_error
-from sessionsight.delivery.stores.sqlite.owner_lock import LOCK_SUFFIX
-from sessionsight.delivery.stores.sqlite.schema import check_before_open, ensure_schema, is_foreign
-from sessionsight.log import ThrottledLogger
+from sessionsight.delivery.stores.sqlite.schema import check_before_open, ensure_schema
 
-__all__ = ["SqliteConnection", "was_inherited"]
+__all__ = ["SqliteConnection", "map_error", "was_inherited"]
 
 T = TypeVar("T")
 
@@ -56,29 +52,22 @@ class SqliteConnection:
     Args:
         path: The file, which is created if it does not exist.
         synchronous: `"normal"`, or `"full"` to wait for the disk at each commit.
-        quarantine_logger: For damaged files, which are moved away. Without it they are not moved.
         clock: The time of waits.
     """
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        synchronous: str,
-        quarantine_logger: ThrottledLogger | None = None,
-        clock: Clock = time,
-    ) -> None:
+    def __init__(self, path: str, *, synchronous: str, clock: Clock = time) -> None:
         self._clock = clock
         self.pid = os.getpid()
         self.path = path
         self._synchronous = synchronous
-        self._quarantine_logger = quarantine_logger
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
         self._lock = threading.RLock()
         self._inside = False
         self._closed = False
         self._connection: sqlite3.Connection | None = None
         self._identity: Identity | None = None
+        # A file that was found to be damaged, and its error. A part of it may still accept records, and keep them.
+        self._damaged: tuple[Identity | None, str] = (None, "")
         # The file that was open last, and those that SQLite keeps beside it.
         self._known_files: set[Identity] = set()
         self.epoch = 0
@@ -115,12 +104,6 @@ class SqliteConnection:
         """Close the connection. The next call opens the file at the path."""
         with self._lock:
             self._close_connection()
-
-    def forget(self) -> None:
-        """Close the connection to a file that was moved or deleted. No claim in it is valid any more."""
-        with self._lock:
-            self._close_connection()
-            self.epoch = 0
 
     def close(self) -> None:
         """Close the connection permanently. Each later call opens one for itself, and closes it at its end."""
@@ -195,24 +178,27 @@ class SqliteConnection:
         return result
 
     def _handled(self, error: StoreError) -> StoreError:
-        """Handle an error, and return the one to raise.
+        """Close the connection after most errors, and return the error.
 
         An exception that a frame of its own traceback names would keep all callers alive, the request included, until
         the garbage collector runs.
         """
-        if isinstance(error, StoreBusy):
-            return error
-        self.is_full = isinstance(error, StoreFull)
-        # Opening a file needs space, so the connection stays open on a full disk.
-        if not self.is_full or self._connection is None or self._connection.in_transaction:
-            self._close_connection()
-        return self._quarantine(error) if isinstance(error, CorruptStore) else error
+        if not isinstance(error, StoreBusy):
+            self.is_full = isinstance(error, StoreFull)
+            # Opening a file needs space, so the connection stays open on a full disk.
+            if not self.is_full or self._connection is None or self._connection.in_transaction:
+                self._close_connection()
+        if isinstance(error, CorruptStore):
+            self._damaged = self._identity, str(error)
+        return error
 
     def _open(self) -> sqlite3.Connection:
         database_files.create(self.path, self._known_files)
         self._identity = database_files.identity(self.path)
         if not Path(self.path).is_file():
             raise ForeignDatabase("it is not a regular file")
+        if self._identity == self._damaged[0]:
+            raise CorruptStore(self._damaged[1])
         check_before_open(self.path)  # the next lines write
         connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
@@ -242,24 +228,31 @@ class SqliteConnection:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-    def _quarantine(self, error: StoreError) -> StoreError:
-        """Move a damaged file away, unless another process has moved it already, and return the error to raise."""
-        if self._quarantine_logger is None or not self.is_same_file():
-            return error
-        was_spool = self._identity in self._known_files or Path(f"{self.path}{LOCK_SUFFIX}").exists()
-        if is_foreign(self.path, was_spool=was_spool):
-            return ForeignDatabase(f"{error}; nothing shows that it was a spool, so it is not touched: move it away")
-        try:
-            moved_to = database_files.quarantine(self.path)
-        except OSError as failure:
-            return StoreUnavailable(str(failure))
-        self._identity = None
-        self._quarantine_logger.log(
-            logging.ERROR,
-            f"spool {self.path} is damaged ({error}); it was moved to {moved_to}, and a new one is started",
-            key="corrupt",
-        )
-        return error
+
+# --- errors ---------------------------------------------------------------------------------------
+
+# Result codes: https://www.sqlite.org/rescode.html
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+# Extended result codes for quotas and file size limits, and for a disk without space for the log's index.
+_NO_SPACE = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_SHMSIZE})
+
+
+def map_error(error: sqlite3.Error | OSError) -> StoreError:
+    """Return the store error for an error of sqlite3, or of a file."""
+    if isinstance(error, OSError):
+        return (ForeignDatabase if isinstance(error, FileNotFoundError) else StoreUnavailable)(str(error))
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    primary = code & 0xFF
+    if primary in _BUSY:
+        return StoreBusy(str(error))
+    if primary in _DAMAGED:
+        advice = "the file is damaged, or not a spool: move it away with its -wal and -shm, and a new one is created"
+        return CorruptStore(f"{error}; {advice}")
+    if code in _NO_SPACE:
+        name = error.sqlite_errorname
+        return StoreFull(f"{error} ({name}: is the disk full, or a quota or a limit on files reached?)")
+    return (StoreFull if primary == sqlite3.SQLITE_FULL else StoreUnavailable)(str(error))
 
 
 # --- forks ----------------------------------------------------------------------------------------

@@ -19,43 +19,37 @@ from secrets import randbits
 
 from sessionsight.delivery.stores.errors import StoreUnavailable
 
-__all__ = ["LOCK_SUFFIX", "UNCLAIMED", "OwnerLock"]
+__all__ = ["UNCLAIMED", "OwnerLock"]
 
 UNCLAIMED = 0
-LOCK_SUFFIX = "-lock"
 
 
 class _LockFile:
     """The file in which owners lock a byte.
 
     A process opens it once, because closing it anywhere drops all of the process's locks.
-
-    Raises:
-        OSError: It cannot be opened, or is not a lock file.
     """
 
     def __init__(self, database: str) -> None:
-        self.path = f"{database}{LOCK_SUFFIX}"
-        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-        created = True
+        self.path = f"{database}-lock"
+        flags, created = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, True
         try:
             self._descriptor = os.open(self.path, flags | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
-            created = False
-            self._descriptor = os.open(self.path, flags)
-        try:
-            self._opened = found = os.fstat(self._descriptor)
-            if not stat.S_ISREG(found.st_mode) or found.st_size:
-                raise OSError(f"{self.path} is not the lock of a spool; move it away, or choose another path")
-            _copy_permissions(self._descriptor, Path(database).stat(), created=created)
-        except BaseException:
+            created, self._descriptor = False, os.open(self.path, flags)
+        found, wanted = os.fstat(self._descriptor), Path(database).stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size:
             os.close(self._descriptor)
-            raise
+            raise OSError(f"{self.path} is not the lock of a spool; move it away, or choose another path")
+        if created or os.geteuid():  # root changes no file that the folder's owner may have put there
+            with contextlib.suppress(OSError):
+                os.fchmod(self._descriptor, stat.S_IMODE(wanted.st_mode))
+                os.fchown(self._descriptor, -1 if os.geteuid() else wanted.st_uid, wanted.st_gid)
 
     def is_current(self) -> bool:
-        """Return whether this file is still open, and still the one at its path."""
+        """Return whether this file is still the one at its path, and open: a daemon may have closed it."""
         try:
-            return self._is_open() and os.path.samestat(self._opened, Path(self.path).stat())
+            return os.path.samestat(os.fstat(self._descriptor), Path(self.path).stat())
         except OSError:
             return False
 
@@ -74,14 +68,8 @@ class _LockFile:
 
     def close_if_unused(self) -> None:
         """Close the file, unless an owner of this process holds a lock in it."""
-        if self not in _held.values():
-            with contextlib.suppress(OSError):
-                if self._is_open():
-                    os.close(self._descriptor)
-
-    def _is_open(self) -> bool:
-        """Return whether the descriptor still refers to the file: a daemon may have closed and reused it."""
-        return os.path.samestat(self._opened, os.fstat(self._descriptor))
+        if self not in _held.values() and self.is_current():
+            os.close(self._descriptor)
 
 
 # Process id and owner, to the file in which it holds its lock. A process cannot test its own locks, and would consider
@@ -134,7 +122,6 @@ class OwnerLock:
             file = _held.get((os.getpid(), self.id))
             if file is not None and not file.is_current():
                 self._acquire()
-                file.close_if_unused()
 
     def release(self) -> None:
         """Release the lock. Other processes may recover the remaining claims of this owner."""
@@ -145,7 +132,7 @@ class OwnerLock:
                 file.close_if_unused()
 
     def _acquire(self) -> None:
-        pid, path = os.getpid(), f"{self._database}{LOCK_SUFFIX}"
+        pid, path = os.getpid(), f"{self._database}-lock"
         opened = (file for (holder, _), file in _held.items() if holder == pid and file.path == path)
         try:
             file = next((file for file in opened if file.is_current()), None) or _LockFile(self._database)
@@ -156,15 +143,3 @@ class OwnerLock:
         else:
             file.close_if_unused()
             raise StoreUnavailable(f"{path} cannot be locked; that is tried again")
-
-
-def _copy_permissions(descriptor: int, database: os.stat_result, *, created: bool) -> None:
-    """Give the lock file the mode and the group of the database, and its owner if this process runs as root.
-
-    Root changes only a file that it has just created: the folder's owner may have put another one there.
-    """
-    if created or os.geteuid():
-        with contextlib.suppress(OSError):
-            os.fchmod(descriptor, stat.S_IMODE(database.st_mode))
-        with contextlib.suppress(OSError):
-            os.fchown(descriptor, database.st_uid if os.geteuid() == 0 else -1, database.st_gid)

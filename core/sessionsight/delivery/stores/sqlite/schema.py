@@ -13,7 +13,7 @@ from secrets import randbits
 
 from sessionsight.delivery.stores.errors import ForeignDatabase, UnsupportedSchema
 
-__all__ = ["APPLICATION_ID", "VERSION", "check_before_open", "ensure_schema", "is_foreign"]
+__all__ = ["APPLICATION_ID", "VERSION", "check_before_open", "ensure_schema"]
 
 APPLICATION_ID = 0x53535350
 """"SSSP"."""
@@ -91,25 +91,6 @@ def ensure_schema(connection: sqlite3.Connection) -> int:
         connection.execute(f"PRAGMA user_version = {VERSION}")
     (epoch,) = connection.execute("SELECT first_id FROM epoch").fetchone()
     return int(epoch)
-
-
-def is_foreign(path: str, *, was_spool: bool) -> bool:
-    """Return whether a damaged file may belong to another program.
-
-    Args:
-        path: The file.
-        was_spool: There is evidence besides its header that it was a store. A header of zeros needs none: a crash of
-            the system leaves that of a file that was being written.
-    """
-    # https://www.sqlite.org/fileformat.html#the_database_header
-    try:
-        with Path(path).open("rb") as file:
-            header = file.read(100)
-    except OSError:
-        return True
-    if header.startswith(b"SQLite format 3\0"):
-        return int.from_bytes(header[68:72], "big") != APPLICATION_ID
-    return any(header) and not was_spool
 
 
 def _is_spool(connection: sqlite3.Connection) -> bool:

@@ -48,9 +48,8 @@ class SqliteStore:
     Args:
         path: The file, created by the first call that needs it. Its folder must exist.
         options: Bounds and time limits.
-        logger: For damaged, moved and deleted files.
+        logger: For moved and deleted files.
         clock: The time of maintenance and ages.
-        quarantine: Move a damaged file away, and begin a new one.
         timeout: Seconds for which calls without a timeout of their own may wait for other writers.
     """
 
@@ -61,18 +60,12 @@ class SqliteStore:
         logger: ThrottledLogger,
         *,
         clock: Clock = time,
-        quarantine: bool = True,
         timeout: float = 1.0,
     ) -> None:
         self._clock = clock
         self._timeout = timeout
         self.name = path
-        self.file = SqliteConnection(
-            path,
-            synchronous=options.spool_synchronous,
-            quarantine_logger=logger if quarantine else None,
-            clock=clock,
-        )
+        self.file = SqliteConnection(path, synchronous=options.spool_synchronous, clock=clock)
         self._options = options
         self._logger = logger
         self._batches: OrderedDict[bytes, Enqueued] = OrderedDict()
@@ -195,14 +188,16 @@ class SqliteStore:
             return {}
         found: dict[str, list[Claim]] = {}
         with contextlib.suppress(StoreError):
-            found = self._write(lambda connection: queries.drain_unclaimed(connection, self.owner_id))
+            if self.file.is_open:
+                found = self._write(lambda connection: queries.drain_unclaimed(connection, self.owner_id))
         self._logger.log(
             logging.ERROR,
             f"spool {self.name}: the file was moved or deleted; a new one is started with the records that were "
             "waiting in it",
             key="gone",
         )
-        self.file.forget()
+        self.file.disconnect()
+        self.file.epoch = 0
         return found
 
     def recover(self, in_flight: Failure | None) -> int:
