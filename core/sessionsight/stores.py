@@ -10,7 +10,9 @@ from sessionsight.delivery.stores.base import (
     CAPTURED,
     DEAD,
     FALLBACK,
+    MAX_TAKEOVERS,
     PENDING,
+    SUSPECT_TAKEOVERS,
     Claim,
     Claimed,
     Counts,
@@ -25,6 +27,7 @@ from sessionsight.delivery.stores.base import (
     StoredRecord,
     StoreStats,
     lane_stats,
+    next_claim,
 )
 from sessionsight.delivery.stores.errors import (
     AnswerLost,
@@ -39,7 +42,9 @@ __all__ = [
     "CAPTURED",
     "DEAD",
     "FALLBACK",
+    "MAX_TAKEOVERS",
     "PENDING",
+    "SUSPECT_TAKEOVERS",
     "AnswerLost",
     "Claim",
     "Claimed",
@@ -63,4 +68,5 @@ __all__ = [
     "StoredDeadLetter",
     "StoredRecord",
     "lane_stats",
+    "next_claim",
 ]

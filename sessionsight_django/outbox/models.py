@@ -40,6 +40,7 @@ class QueuedRecord(models.Model):
     enqueued_at = models.FloatField()
     claimed_by = models.CharField(max_length=32)
     in_flight = models.BooleanField()
+    takeovers = models.SmallIntegerField(default=0)
     body = models.BinaryField()
 
     class Meta:
@@ -134,6 +135,7 @@ class Owner(models.Model):
 
     owner = models.CharField(max_length=32, primary_key=True)
     expires_at = models.FloatField()
+    on_trial = models.BigIntegerField(default=0)
 
     class Meta:
         """Its table."""

@@ -37,6 +37,7 @@ from sessionsight_django.outbox.store import DjangoStore
 from tests.support.clock import RunningClock
 
 LANE = "analyse"
+POISON = Failure(reason="internal_error", message="5 processes ended")
 FAILURE = Failure(reason="refused", message="no such goal\0\ud800", status=400, attempts=1)
 
 
@@ -87,7 +88,7 @@ def test_claims_of_a_process_whose_lease_is_over_are_recovered(store: DjangoStor
     assert [one.handle for one in ended.claimed(LANE).claims] == [held["b"], held["c"]]
 
     assert claim(store) == {}
-    assert store.recover(FAILURE) == 1
+    assert store.recover(FAILURE, POISON) == (1, 0)
 
     assert ended.mark_in_flight(LANE, [held["a"], held["b"]], timeout=20.0) == (1, set())
     assert claim(store) == {"b": held["b"], "c": held["c"]}
@@ -106,7 +107,7 @@ def test_claims_in_flight_of_a_process_that_ends_are_recovered_at_once(store: Dj
     ended.close()
     assert list(claim(store)) == ["b"]
     assert store.stats().owners == 2
-    assert store.recover(None) == 0
+    assert store.recover(None, POISON) == (0, 0)
     assert list(claim(store)) == ["a"]
 
 
@@ -268,7 +269,7 @@ def kill_session(alias: str, cursor: Any) -> None:
 def test_a_deadlock_or_a_locked_file_is_a_busy_store(database: str) -> None:
     own, other = own_connection(database), own_connection(database)
     with own.transaction(1.0) as cursor:
-        cursor.execute("INSERT INTO sessionsight_owner (owner, expires_at) VALUES ('a', 0)")
+        cursor.execute("INSERT INTO sessionsight_owner (owner, expires_at, on_trial) VALUES ('a', 0, 0)")
         vendor = cursor.db.vendor
         with pytest.raises(StoreBusy):
             add_owner(other, vendor)
@@ -283,7 +284,7 @@ def add_owner(own: OwnConnection, vendor: str) -> None:
     limit = "SET LOCAL lock_timeout = 10" if vendor == "postgresql" else "SET innodb_lock_wait_timeout = 1"
     with own.transaction(0.01) as cursor:
         cursor.execute(limit)
-        cursor.execute("INSERT INTO sessionsight_owner (owner, expires_at) VALUES ('a', 0)")
+        cursor.execute("INSERT INTO sessionsight_owner (owner, expires_at, on_trial) VALUES ('a', 0, 0)")
 
 
 async def test_an_event_loop_is_not_blocked(store: DjangoStore) -> None:

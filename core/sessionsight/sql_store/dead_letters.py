@@ -91,8 +91,8 @@ def requeue(cursor: Any, query: DeadLetterQuery) -> int:
     """Queue the selected dead letters again, as if they were captured now, and return their number."""
     where, parameters = _where(query, cursor.db)
     cursor.execute(
-        "INSERT INTO sessionsight_queue (lane, priority, size, enqueued_at, claimed_by, in_flight, body)"
-        f" SELECT lane, priority, size, {now(cursor.db)}, '', %s, body FROM sessionsight_dead_letter WHERE {where}"
+        "INSERT INTO sessionsight_queue (lane, priority, size, enqueued_at, claimed_by, in_flight, takeovers, body)"
+        f" SELECT lane, priority, size, {now(cursor.db)}, '', %s, 0, body FROM sessionsight_dead_letter WHERE {where}"
         " ORDER BY id",
         [False, *parameters],
     )

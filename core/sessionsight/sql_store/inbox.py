@@ -84,8 +84,8 @@ def take_in(cursor: Any, options: DeliveryOptions) -> bool:
                     counts[lane, DropReason.DUPLICATE.value] += 1
     if queued:
         cursor.executemany(
-            "INSERT INTO sessionsight_queue (lane, priority, size, enqueued_at, claimed_by, in_flight, body)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            "INSERT INTO sessionsight_queue (lane, priority, size, enqueued_at, claimed_by, in_flight, takeovers,"
+            " body) VALUES (%s, %s, %s, %s, %s, %s, 0, %s)",
             queued,
         )
     dead_letters.add(cursor, dead)

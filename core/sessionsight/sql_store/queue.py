@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sessionsight.sql_store import dead_letters
 from sessionsight.sql_store.dialect import marks, now, skip_locked
 from sessionsight.sql_store.inbox import UNCLAIMED
-from sessionsight.stores import Failure
+from sessionsight.stores import MAX_TAKEOVERS, SUSPECT_TAKEOVERS, Failure, next_claim
 
 __all__ = ["claim", "has_ready", "recover_ended", "renew"]
 
@@ -35,27 +35,25 @@ def claim(
         max_bytes: The highest sum of their sizes, unless it is one record.
 
     Returns:
-        Id, time, body, size and priority of each record, at least one if there is any, and whether more are ready.
+        Id, time, body and priority of each record, at least one if there is any, and whether more are ready.
     """
     found: list[Any] = []
     for priority in _PRIORITIES:
         cursor.execute(
-            "SELECT id, enqueued_at, body, size, priority FROM sessionsight_queue"
+            "SELECT size, takeovers, id, enqueued_at, body, priority FROM sessionsight_queue"
             " WHERE lane = %s AND priority = %s AND id > %s AND claimed_by = %s"
             f" ORDER BY id LIMIT %s{skip_locked(cursor.db)}",
             [lane, priority, floors.get((lane, priority), 0), UNCLAIMED, max_records + 1 - len(found)],
         )
         found += cursor.fetchall()
-    total = number = 0
-    for _, _, _, size, _ in found[:max_records]:
-        total += size
-        if number and total > max_bytes:
-            break
-        number += 1
-    if number:
-        ids = [id_ for id_, *_ in found[:number]]
+    number, suspect = next_claim((row[:2] for row in found[:max_records]), max_bytes)
+    chosen = [row[2:] for row in found[:number]]
+    if chosen:
+        ids = [id_ for id_, *_ in chosen]
         cursor.execute(f"UPDATE sessionsight_queue SET claimed_by = %s WHERE id IN ({marks(ids)})", [owner, *ids])
-    return found[:number], len(found) > number
+        if suspect:
+            cursor.execute("UPDATE sessionsight_owner SET on_trial = %s WHERE owner = %s", [*ids, owner])
+    return chosen, len(found) > number
 
 
 def has_ready(cursor: Any, lane: str, floors: Mapping[tuple[str, int], int]) -> bool:
@@ -76,34 +74,47 @@ def renew(cursor: Any, owner: str, lease: float) -> None:
     expires = f"{now(cursor.db)} + {lease}"
     cursor.execute(f"UPDATE sessionsight_owner SET expires_at = {expires} WHERE owner = %s", [owner])
     if not cursor.rowcount:
-        cursor.execute(f"INSERT INTO sessionsight_owner (owner, expires_at) VALUES (%s, {expires})", [owner])
+        cursor.execute(
+            f"INSERT INTO sessionsight_owner (owner, expires_at, on_trial) VALUES (%s, {expires}, 0)", [owner]
+        )
 
 
-def recover_ended(cursor: Any, in_flight: Failure | None, *, keep: int) -> tuple[int, int]:
-    """Release the claims of owners whose lease is over.
+def recover_ended(cursor: Any, in_flight: Failure | None, poison: Failure, *, keep: int) -> tuple[int, tuple[int, int]]:
+    """Release the claims of owners whose lease is over, and count their takeovers.
 
     Args:
         cursor: Within a transaction.
         in_flight: Make dead letters of their records in flight.
+        poison: Make dead letters of records that were taken over too often.
         keep: The number of dead letters that each lane keeps.
 
     Returns:
-        The number of owners, and of records that became dead letters.
+        The number of owners, and the numbers of records that became dead letters for either reason.
     """
-    cursor.execute(f"SELECT owner FROM sessionsight_owner WHERE expires_at < {now(cursor.db)}{skip_locked(cursor.db)}")
-    ended = [owner for (owner,) in cursor.fetchall()]
-    dead = 0
-    for owner in ended:
+    cursor.execute(
+        f"SELECT owner, on_trial FROM sessionsight_owner WHERE expires_at < {now(cursor.db)}{skip_locked(cursor.db)}"
+    )
+    ended = cursor.fetchall()
+    unknown = poisoned = 0
+    for owner, on_trial in ended:
         if in_flight is not None:
-            where, parameters = "claimed_by = %s AND in_flight = %s", [owner, True]
-            cursor.execute(f"SELECT DISTINCT lane FROM sessionsight_queue WHERE {where}", parameters)
-            lanes = [lane for (lane,) in cursor.fetchall()]
-            dead += dead_letters.add_queued(cursor, where, parameters, in_flight)
-            for lane in lanes:
-                dead_letters.trim(cursor, lane, keep=keep)
+            unknown += _bury(cursor, "claimed_by = %s AND in_flight = %s", [owner, True], in_flight, keep=keep)
+        last_chance = f"claimed_by = %s AND id = %s AND takeovers >= {MAX_TAKEOVERS - 1}"
+        poisoned += _bury(cursor, last_chance, [owner, on_trial], poison, keep=keep)
         cursor.execute(
-            "UPDATE sessionsight_queue SET claimed_by = %s, in_flight = %s WHERE claimed_by = %s",
-            [UNCLAIMED, False, owner],
+            "UPDATE sessionsight_queue SET claimed_by = %s, in_flight = %s, takeovers = takeovers"
+            f" + CASE WHEN id = %s OR takeovers < {SUSPECT_TAKEOVERS} THEN 1 ELSE 0 END WHERE claimed_by = %s",
+            [UNCLAIMED, False, on_trial, owner],
         )
         cursor.execute("DELETE FROM sessionsight_owner WHERE owner = %s", [owner])
-    return len(ended), dead
+    return len(ended), (unknown, poisoned)
+
+
+def _bury(cursor: Any, where: str, parameters: Sequence[Any], failure: Failure, *, keep: int) -> int:
+    """Make dead letters of records that match a condition, and return their number."""
+    cursor.execute(f"SELECT DISTINCT lane FROM sessionsight_queue WHERE {where}", parameters)
+    lanes = [lane for (lane,) in cursor.fetchall()]
+    number = dead_letters.add_queued(cursor, where, parameters, failure)
+    for lane in lanes:
+        dead_letters.trim(cursor, lane, keep=keep)
+    return number

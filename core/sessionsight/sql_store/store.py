@@ -107,8 +107,8 @@ class SqlStore:
         with self._transaction(timeout) as cursor:
             queue.renew(cursor, self.owner, self.lease)
             chosen, more = queue.claim(cursor, lane, self.owner, floors, max_records=max_records, max_bytes=max_bytes)
-        floors.update({(lane, priority): id_ for id_, _, _, _, priority in chosen})
-        claims = [Claim(id_, enqueued_at, bytes(body)) for id_, enqueued_at, body, _, _ in chosen]
+        floors.update({(lane, priority): id_ for id_, _, _, priority in chosen})
+        claims = [Claim(id_, enqueued_at, bytes(body)) for id_, enqueued_at, body, _ in chosen]
         return Claimed(self.epoch, claims, more)
 
     def claimed(self, lane: str) -> Claimed:
@@ -140,19 +140,21 @@ class SqlStore:
                     cursor.execute(f"DELETE FROM sessionsight_queue WHERE {where}", held)
                     counts[lane, outcome.counter] += cursor.rowcount
                 else:
+                    cursor.execute(f"UPDATE sessionsight_queue SET in_flight = %s WHERE {where}", [False, *held])
                     cursor.execute(
-                        f"UPDATE sessionsight_queue SET in_flight = %s WHERE {where}",
-                        [False, *held],
+                        "UPDATE sessionsight_owner SET on_trial = 0"
+                        f" WHERE on_trial IN ({marks(outcome.handles)}) AND owner = %s",
+                        held,
                     )
             if any(outcome.failure is not None for outcome in outcomes):
                 dead_letters.trim(cursor, lane, keep=self._options.dead_letters)
             dead_letters.increment(cursor, counts)
 
-    def recover(self, in_flight: Failure | None) -> int:
+    def recover(self, in_flight: Failure | None, poison: Failure) -> tuple[int, int]:
         """Renew this process's lease, and recover the claims of processes whose lease is over."""
         with self._transaction(self._timeout) as cursor:
             queue.renew(cursor, self.owner, self.lease)
-            ended, dead = queue.recover_ended(cursor, in_flight, keep=self._options.dead_letters)
+            ended, dead = queue.recover_ended(cursor, in_flight, poison, keep=self._options.dead_letters)
         if ended:
             self._floors.clear()
         return dead

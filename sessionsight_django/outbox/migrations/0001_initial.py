@@ -92,6 +92,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("owner", models.CharField(max_length=32, primary_key=True, serialize=False)),
                 ("expires_at", models.FloatField()),
+                ("on_trial", models.BigIntegerField(default=0)),
             ],
             options={
                 "db_table": "sessionsight_owner",
@@ -122,6 +123,7 @@ class Migration(migrations.Migration):
                 ("enqueued_at", models.FloatField()),
                 ("claimed_by", models.CharField(max_length=32)),
                 ("in_flight", models.BooleanField()),
+                ("takeovers", models.SmallIntegerField(default=0)),
                 ("body", models.BinaryField()),
             ],
             options={

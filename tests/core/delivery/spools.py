@@ -16,7 +16,7 @@ from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import LaneQueue, Spool
 from sessionsight.delivery.queue.durable_spool import DurableSpool
 from sessionsight.delivery.queue.factory import open_redis_store
-from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
+from sessionsight.delivery.stores.base import DeadLetter, Failure, LaneBatch
 from sessionsight.delivery.stores.redis.url import parse
 from sessionsight.delivery.stores.sqlite.store import SqliteStore
 from sessionsight.log import ThrottledLogger
@@ -25,6 +25,7 @@ from tests.support.clock import RunningClock
 from tests.support.flaky_store import FlakyStore, as_store
 
 LANE = "vendor"
+POISON = Failure(reason="internal_error", message="5 processes ended", attempts=5)
 
 
 class SqliteSpool(DurableSpool):

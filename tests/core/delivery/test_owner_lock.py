@@ -10,7 +10,7 @@ import pytest
 
 from sessionsight.delivery.stores.errors import StoreUnavailable
 from tests.core.delivery.kit import event
-from tests.core.delivery.spools import LANE, claim, enter, sqlite_spool
+from tests.core.delivery.spools import LANE, POISON, claim, enter, sqlite_spool
 
 HOLD = """
 import fcntl, sys
@@ -33,9 +33,9 @@ def test_nothing_is_recovered_while_an_owner_cannot_lock_a_new_file(tmp_path: Pa
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         with pytest.raises(StoreUnavailable, match="-lock cannot be locked"):
-            spool.store.recover(None)
+            spool.store.recover(None, POISON)
         other.communicate()
 
-    assert spool.store.recover(None) == 0
+    assert spool.store.recover(None, POISON) == (0, 0)
     spool.lane(LANE).close()
     spool.close()

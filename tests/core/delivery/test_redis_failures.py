@@ -19,7 +19,7 @@ from sessionsight.delivery.stores.errors import AnswerLost, StoreBusy, StoreErro
 from sessionsight.delivery.stores.redis.store import RedisStore
 from sessionsight.log import ThrottledLogger
 from tests.core.delivery.kit import event, goal, labels
-from tests.core.delivery.spools import LANE, claim, counts, enter, redis_spool
+from tests.core.delivery.spools import LANE, POISON, claim, counts, enter, redis_spool
 from tests.core.delivery.test_redis_store import claim as claim_bodies
 from tests.core.delivery.test_redis_store import claim_handles, put, record, settle
 from tests.support.redis_server import RedisProxy, RedisServer, run_redis
@@ -148,7 +148,7 @@ def test_a_full_server_accepts_nothing_and_delivers_what_it_has(server: RedisSer
     one, two = claim_handles(store)
     assert store.mark_in_flight(LANE_OF_STORE, [one, two], timeout=20.0)[1] == {one, two}
     settle(store, [one, two], counter="delivered")
-    assert store.recover(None) == 0
+    assert store.recover(None, POISON) == (0, 0)
     store.maintain()
 
     assert store.counts(LANE_OF_STORE) == {"captured": 2, "delivered": 2, "pending": 0, "dead": 0}

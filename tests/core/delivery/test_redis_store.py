@@ -25,6 +25,7 @@ from sessionsight.delivery.stores.base import (
 from sessionsight.delivery.stores.errors import AnswerLost, ForeignDatabase, StoreUnavailable, UnsupportedSchema
 from sessionsight.delivery.stores.redis.store import RedisStore
 from sessionsight.log import ThrottledLogger
+from tests.core.delivery.spools import POISON
 from tests.support.brokers import need_redis
 from tests.support.clock import RunningClock
 
@@ -268,12 +269,12 @@ def test_what_a_process_had_claimed_is_recovered_after_its_lease(space: Namespac
     put(ended, record(b"a"), record(b"g", priority=GOAL))
     goal, event = claim_handles(ended)
     ended.mark_in_flight(LANE, [goal], timeout=20.0)
-    assert store.recover(UNKNOWN) == 0
+    assert store.recover(UNKNOWN, POISON) == (0, 0)
     assert store.ready() == []
 
     space.end(ended)
 
-    assert store.recover(UNKNOWN) == 1
+    assert store.recover(UNKNOWN, POISON) == (1, 0)
     assert store.ready() == [LANE]
     assert [(each.handle, each.failure) for each in store.find(DeadLetterQuery())] == [(goal, UNKNOWN)]
     assert claim_handles(store) == [event]
@@ -289,23 +290,42 @@ def test_records_in_flight_may_be_recovered_as_well(space: Namespace) -> None:
     ended.mark_in_flight(LANE, claim_handles(ended), timeout=20.0)
     space.end(ended)
 
-    assert store.recover(None) == 0
+    assert store.recover(None, POISON) == (0, 0)
 
     assert claim(store) == [b"a"]
+
+
+def test_takeovers_of_records_that_are_gone_are_not_kept(space: Namespace) -> None:
+    ended, store = space.open(), space.open(spool_bytes=4000)
+    put(ended, *(record(bytes([letter]) * 500) for letter in b"abc"))
+    dropped, emptied, _ = claim_handles(ended)
+    space.end(ended)
+    store.recover(UNKNOWN, POISON)
+    assert space.client.hlen(space.key(f"takeovers:{LANE}")) == 3
+
+    store.discard(LANE, [dropped], counter="erased")
+    space.client.hdel(space.key("records"), str(emptied))
+    assert claim(store, 1) == []
+    put(store, record(b"x" * 2400))
+
+    assert store.counts(LANE) == {
+        "captured": 4, "pending": 1, "dead": 0, "erased": 1, "store_emptied": 1, "queue_full": 1,
+    }  # fmt: skip
+    assert {f"takeovers:{LANE}"}.isdisjoint(space.keys())
 
 
 def test_a_process_that_was_out_of_reach_lets_the_others_renew_their_leases_first(space: Namespace) -> None:
     one, two = space.open(), space.open()
     put(one, record(b"a"))
     assert claim(one) == [b"a"]
-    two.recover(UNKNOWN)
+    two.recover(UNKNOWN, POISON)
     space.end(one)
     space.end(two)
 
-    two.recover(UNKNOWN)
+    two.recover(UNKNOWN, POISON)
     assert two.ready() == []
-    one.recover(UNKNOWN)
-    two.recover(UNKNOWN)
+    one.recover(UNKNOWN, POISON)
+    two.recover(UNKNOWN, POISON)
 
     assert two.ready() == []
     assert len(one.claimed(LANE).claims) == 1
@@ -320,10 +340,10 @@ def test_claims_in_flight_of_a_closed_store_are_recovered_at_once(space: Namespa
     closed.close()
 
     assert claim(store) == [b"b"]
-    assert store.recover(UNKNOWN) == 1
+    assert store.recover(UNKNOWN, POISON) == (1, 0)
     assert space.client.zrange(space.key("owners"), 0, -1) == [store.owner]
     with pytest.raises(StoreUnavailable, match="the spool is closed"):
-        closed.recover(UNKNOWN)
+        closed.recover(UNKNOWN, POISON)
     assert closed.counts(LANE)["pending"] == 1  # it can still be read
 
 
@@ -519,7 +539,7 @@ def test_an_emptied_store_is_noticed_and_logged_once(space: Namespace, caplog: p
     assert store.ready() == []
     assert store.epoch == before  # nothing is known as long as nothing is in it
     assert claim(store) == []
-    assert store.recover(UNKNOWN) == 0
+    assert store.recover(UNKNOWN, POISON) == (0, 0)
 
     assert store.epoch not in (0, before)
     [logged] = caplog.records

@@ -22,7 +22,7 @@ from sessionsight.delivery.queue.durable import BUSY_TIMEOUT, DurableLaneQueue
 from sessionsight.delivery.queue.encoding import Write, decode_claims, encode_batches, encode_outcomes
 from sessionsight.delivery.queue.priority import estimate_memory
 from sessionsight.delivery.stats import RecordStatus
-from sessionsight.delivery.stores.base import DeadLetter, DeadLetterQuery, Failure, LaneBatch, Store
+from sessionsight.delivery.stores.base import MAX_TAKEOVERS, DeadLetter, DeadLetterQuery, Failure, LaneBatch, Store
 from sessionsight.delivery.stores.errors import (
     AnswerLost,
     ReentrantCall,
@@ -48,6 +48,11 @@ _RETRY_UNAVAILABLE_AFTER, _RETRY_UNAVAILABLE_MAX = 1.0, 8.0
 _POLL_EVERY = 0.05
 
 _INTERRUPTED = Failure(reason="unknown", message="the process ended before it received the vendor's reply", attempts=1)
+_POISON = Failure(
+    reason="internal_error",
+    message=f"{MAX_TAKEOVERS} processes ended without notice while they handled this record",
+    attempts=MAX_TAKEOVERS,
+)
 
 _open_spools: WeakSet[DurableSpool] = WeakSet()
 
@@ -336,11 +341,19 @@ class DurableSpool:
             self.enqueue_again(lane, entries)
 
     def _recover(self) -> None:
-        dead = self.store.recover(_INTERRUPTED if self.options.goals_on_unknown == "dead_letter" else None)
-        if dead:
+        in_flight = _INTERRUPTED if self.options.goals_on_unknown == "dead_letter" else None
+        unknown, poisoned = self.store.recover(in_flight, _POISON)
+        if poisoned:
+            self.logger.log(
+                logging.ERROR,
+                f"{poisoned} records became dead letters ({_POISON.reason}), because {_POISON.message}; look for the "
+                "cause in before_send, and in the logs of the host",
+                key="dead:poison",
+            )
+        if unknown:
             self.logger.log(
                 logging.WARNING,
-                f"{dead} records became dead letters (unknown), because a process ended while they were in "
+                f"{unknown} records became dead letters (unknown), because a process ended while they were in "
                 "flight: they may have arrived, and sending them again might count them twice",
                 key="dead:unknown:owner",
             )

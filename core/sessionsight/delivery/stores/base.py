@@ -6,7 +6,7 @@ A store keeps encoded records; only queues know what is in them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -19,7 +19,9 @@ __all__ = [
     "DEAD",
     "DELIVERED",
     "FALLBACK",
+    "MAX_TAKEOVERS",
     "PENDING",
+    "SUSPECT_TAKEOVERS",
     "Claim",
     "Claimed",
     "Counts",
@@ -36,6 +38,7 @@ __all__ = [
     "StoredDeadLetter",
     "StoredRecord",
     "lane_stats",
+    "next_claim",
     "record_size",
 ]
 
@@ -46,6 +49,15 @@ PENDING = "pending"
 DEAD = "dead"
 FALLBACK = "bypassed"
 """Records that waited in memory because the store could not be written in time; not part of the ledger's sum."""
+
+MAX_TAKEOVERS = 5
+"""How often a record is taken over from a process that has ended, until it becomes a dead letter."""
+SUSPECT_TAKEOVERS = 2
+"""Takeovers after which a record is a suspect: it may have ended the processes, and is claimed alone.
+
+All records that a process had claimed are taken over together. Once they are claimed one at a time, a takeover counts
+only for the suspect that the process has claimed last, so that the others do not become dead letters with it.
+"""
 
 _NOT_DROPPED = frozenset({CAPTURED, DELIVERED, PENDING, DEAD, FALLBACK})
 # Bytes of a record besides its properties, in a batch or in a store; an estimate.
@@ -259,7 +271,10 @@ class Store(DeadLetterStore, Protocol):
         """
 
     def claim(self, lane: str, *, max_records: int, max_bytes: int, timeout: float) -> Claimed:
-        """Claim a lane's next ready records for this process, by priority, and at least one if there is any."""
+        """Claim a lane's next ready records for this process, by priority, and at least one if there is any.
+
+        A suspect (`SUSPECT_TAKEOVERS`) is claimed alone, and on trial until the process claims another one.
+        """
 
     def claimed(self, lane: str) -> Claimed:
         """Return the records that this process has claimed and that are not in flight."""
@@ -274,7 +289,10 @@ class Store(DeadLetterStore, Protocol):
         """
 
     def settle(self, lane: str, outcomes: Sequence[Outcome], *, timeout: float) -> None:
-        """Apply outcomes in their order. Records that this process no longer holds are ignored."""
+        """Apply outcomes in their order. Records that this process no longer holds are ignored.
+
+        A suspect that stays claimed is no longer on trial.
+        """
 
     def ready(self) -> Collection[str]:
         """Return the lanes that have records that no process has claimed."""
@@ -309,14 +327,17 @@ class Store(DeadLetterStore, Protocol):
             Lane to ready records that the replaced store contained. The caller enqueues them again.
         """
 
-    def recover(self, in_flight: Failure | None) -> int:
-        """Make the claims of processes that have ended ready again.
+    def recover(self, in_flight: Failure | None, poison: Failure) -> tuple[int, int]:
+        """Make the claims of processes that have ended ready again, and count that as a takeover of each record.
+
+        A takeover of a suspect counts only while it is on trial.
 
         Args:
             in_flight: Make dead letters of their records in flight; None to make them ready as well.
+            poison: Make dead letters of records that were taken over `MAX_TAKEOVERS` times.
 
         Returns:
-            The number of records that became dead letters.
+            The numbers of records that became dead letters for either reason.
         """
 
     def maintain(self) -> None:
@@ -324,6 +345,24 @@ class Store(DeadLetterStore, Protocol):
 
     def close(self) -> None:
         """Release this process's claims that are not in flight, and all resources."""
+
+
+def next_claim(ready: Iterable[tuple[int, int]], max_bytes: int) -> tuple[int, bool]:
+    """Return the number of records that one claim takes, and whether it is a suspect that is claimed alone.
+
+    Args:
+        ready: Size and takeovers of the next records.
+        max_bytes: The highest sum of their sizes, unless it is one record.
+    """
+    total = number = 0
+    for size, takeovers in ready:
+        total += size
+        if takeovers >= SUSPECT_TAKEOVERS:
+            return (number, False) if number else (1, True)
+        if number and total > max_bytes:
+            break
+        number += 1
+    return number, False
 
 
 def lane_stats(counts: Counter[str], *, state: str, last_error: str | None) -> LaneStats:

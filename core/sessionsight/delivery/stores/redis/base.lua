@@ -11,11 +11,13 @@ local RECORD_OVERHEAD = 350 -- bytes of a record besides its value; an estimate
 local BATCHES_EXPIRE = 600 -- seconds
 local MAX_EVICTIONS = 1000 -- in one call
 local PRIORITIES = { '0', '1' }
+local MAX_TAKEOVERS, SUSPECT_TAKEOVERS = 5, 2 -- as in `stores/base.py`
 
 local META = KEYS[1]
 local prefix = META:sub(1, -#'meta' - 1)
 local RECORDS, REFS, LANES = prefix .. 'records', prefix .. 'refs', prefix .. 'lanes'
 local OWNERS, LETTERS = prefix .. 'owners', prefix .. 'letters'
+local TRIALS = prefix .. 'trials' -- owner to the suspect that it has claimed last
 local call = redis.call
 
 local function text(number)
@@ -37,6 +39,11 @@ end
 
 local function claims_key(lane, owner)
   return prefix .. 'claims:' .. lane .. ':' .. owner
+end
+
+-- Ready ids that were taken over, to how often.
+local function takeovers_key(lane)
+  return prefix .. 'takeovers:' .. lane
 end
 
 local function dead_key(lane)

@@ -235,11 +235,11 @@ class RedisStore:
         """Return nothing: each answer tells whether the store was emptied, and then there is nothing in it."""
         return {}
 
-    def recover(self, in_flight: Failure | None) -> int:
+    def recover(self, in_flight: Failure | None, poison: Failure) -> tuple[int, int]:
         """Renew this process's lease, and recover the claims of processes whose lease is over."""
-        failure = in_flight is not None and _failure(in_flight)
-        number: int = self._own("recover", failure, self._options.dead_letters)[1]
-        return number
+        failures = in_flight is not None and _failure(in_flight), _failure(poison)
+        unknown, poisoned = self._own("recover", *failures, self._options.dead_letters)[1]
+        return unknown, poisoned
 
     def maintain(self) -> None:
         """Delete old dead letters. The server deletes old keys."""

@@ -26,6 +26,7 @@ local function evict(max_bytes)
       break
     end
     call('LPOP', from)
+    call('HDEL', takeovers_key(lane), oldest)
     local value = call('HGET', RECORDS, oldest)
     if value and key_of(value) ~= '' then
       call('DEL', dedupe_key(lane, key_of(value))) -- so that a repeated call is not a duplicate
@@ -102,26 +103,38 @@ local function packed(ids, values, more)
   return { cmsgpack.pack(index), table.concat(values), more and 1 or 0 }
 end
 
+-- A claim is the priority, '1' if it is in flight, and the number of takeovers.
+local function read_claim(claim)
+  return claim:sub(1, 1), claim:sub(2, 2) == '1', tonumber(claim:sub(3))
+end
+
 function writes.claim(owner, lease, lane, max_records, max_bytes)
-  local ids, values, claims, total, full, lost = {}, {}, {}, 0, false, 0
+  local ids, values, claims, total, full, lost, suspect = {}, {}, {}, 0, false, 0, false
   for _, priority in ipairs(PRIORITIES) do
     local key = ready_key(lane, priority)
     local page = (full or #ids == max_records) and {} or call('LRANGE', key, 0, max_records - #ids - 1)
     local found = #page > 0 and call('HMGET', RECORDS, unpack(page)) or {}
+    local takeovers = #page > 0 and call('HMGET', takeovers_key(lane), unpack(page)) or {}
     local taken = 0
     for at, id in ipairs(page) do
       local value = found[at]
       if not value then
         lost = lost + 1 -- evicted by the server
+        call('HDEL', takeovers_key(lane), id)
       else
         total = total + struct.unpack(HEADER, value)
-        full = #ids > 0 and total > max_bytes
+        local is_suspect = tonumber(takeovers[at] or 0) >= SUSPECT_TAKEOVERS
+        full = #ids > 0 and (total > max_bytes or suspect or is_suspect)
         if full then
           break
         end
+        suspect = is_suspect
         ids[#ids + 1], values[#values + 1] = id, value
         claims[#claims + 1] = id
-        claims[#claims + 1] = priority .. '0'
+        claims[#claims + 1] = priority .. '0' .. (takeovers[at] or '0')
+        if takeovers[at] then
+          call('HDEL', takeovers_key(lane), id)
+        end
       end
       taken = taken + 1
     end
@@ -132,6 +145,9 @@ function writes.claim(owner, lease, lane, max_records, max_bytes)
   if #claims > 0 then
     call('HSET', claims_key(lane, owner), unpack(claims))
   end
+  if suspect then
+    call('HSET', TRIALS, owner, lane .. ':' .. ids[1])
+  end
   increment(lane, 'store_emptied', lost)
   renew(owner, lease)
   return packed(ids, values, number_ready(lane) > 0)
@@ -141,7 +157,8 @@ end
 function writes.claimed(lane, owner)
   local ids, values, claims = {}, {}, call('HGETALL', claims_key(lane, owner))
   for at = 1, #claims, 2 do
-    if claims[at + 1]:sub(2) == '0' and call('HEXISTS', RECORDS, claims[at]) == 1 then
+    local _, in_flight = read_claim(claims[at + 1])
+    if not in_flight and call('HEXISTS', RECORDS, claims[at]) == 1 then
       ids[#ids + 1] = claims[at]
     end
   end
@@ -155,7 +172,7 @@ end
 local function set_flag(lane, owner, id, flag)
   local claim = call('HGET', claims_key(lane, owner), id)
   if claim then
-    call('HSET', claims_key(lane, owner), id, claim:sub(1, 1) .. flag)
+    call('HSET', claims_key(lane, owner), id, claim:sub(1, 1) .. flag .. claim:sub(3))
   end
   return claim
 end
@@ -179,6 +196,9 @@ function writes.settle(lane, owner, outcomes, keep)
     for _, id in ipairs(ids) do
       if not counter and not failure then
         set_flag(lane, owner, id, '0')
+        if call('HGET', TRIALS, owner) == lane .. ':' .. id then
+          call('HDEL', TRIALS, owner)
+        end
       elseif call('HDEL', claims_key(lane, owner), id) == 1 then
         resolved = resolved + 1
         if failure then
@@ -200,6 +220,7 @@ function writes.discard(lane, ids, counter)
   for _, id in ipairs(ids) do
     for _, priority in ipairs(PRIORITIES) do
       if call('LREM', ready_key(lane, priority), 1, id) == 1 then
+        call('HDEL', takeovers_key(lane), id)
         release_record(id)
         dropped = dropped + 1
       end
@@ -209,16 +230,20 @@ function writes.discard(lane, ids, counter)
   return dropped
 end
 
--- Move the claims of an owner to the ready lists, except those in flight, which `in_flight` gets.
-local function release_claims(owner, in_flight)
+-- Move the claims of an owner to the ready lists, with the number of takeovers that `release` returns; nil to leave one.
+local function release_claims(owner, release)
   for _, lane in ipairs(lanes()) do
     local key, released = claims_key(lane, owner), {}
     local claims = call('HGETALL', key)
     for at = 1, #claims, 2 do
-      local id, claim = claims[at], claims[at + 1]
-      if claim:sub(2) == '0' or in_flight(lane, id) then
-        released[#released + 1] = { id, claim:sub(1, 1) }
+      local id, priority, in_flight, takeovers = claims[at], read_claim(claims[at + 1])
+      takeovers = release(lane, id, in_flight, takeovers)
+      if takeovers then
+        released[#released + 1] = { id, priority }
         call('HDEL', key, id)
+        if takeovers > 0 then
+          call('HSET', takeovers_key(lane), id, takeovers)
+        end
       end
     end
     put_back(lane, released)
@@ -227,38 +252,51 @@ end
 
 -- Owners whose lease is over have ended. If it is this one whose lease is over, the server or this process was out of
 -- reach for a while, and the others get time to renew theirs.
-function writes.recover(owner, lease, failure, keep)
-  local expires, dead = call('ZSCORE', OWNERS, owner), 0
+function writes.recover(owner, lease, unknown, poison, keep)
+  local expires, number_unknown, number_poison = call('ZSCORE', OWNERS, owner), 0, 0
   renew(owner, lease)
   if expires and tonumber(expires) < now then
-    return 0
+    return { 0, 0 }
   end
   for _, ended in ipairs(call('ZRANGEBYSCORE', OWNERS, '-inf', text(now))) do
-    release_claims(ended, function(lane, id)
-      if not failure then
-        return true
+    local on_trial = call('HGET', TRIALS, ended)
+    release_claims(ended, function(lane, id, in_flight, takeovers)
+      local failure = in_flight and unknown
+      if failure then
+        number_unknown = number_unknown + 1
+      elseif takeovers < SUSPECT_TAKEOVERS then
+        return takeovers + 1
+      elseif on_trial ~= lane .. ':' .. id then
+        return takeovers
+      elseif takeovers + 1 < MAX_TAKEOVERS then
+        return takeovers + 1
+      else
+        failure = poison
+        number_poison = number_poison + 1
       end
       call('HDEL', claims_key(lane, ended), id)
       add_letter(lane, id, failure)
       trim_letters(lane, keep)
-      dead = dead + 1
     end)
     call('ZREM', OWNERS, ended)
+    call('HDEL', TRIALS, ended)
   end
-  return dead
+  return { number_unknown, number_poison }
 end
 
 -- Claims in flight stay, and are recovered at once by another owner.
 function writes.release_owner(owner)
   local left = false
-  release_claims(owner, function()
-    left = true
+  release_claims(owner, function(_, _, in_flight, takeovers)
+    left = left or in_flight
+    return not in_flight and takeovers or nil
   end)
   if left then
     call('ZADD', OWNERS, 0, owner)
   else
     call('ZREM', OWNERS, owner)
   end
+  call('HDEL', TRIALS, owner)
 end
 
 function writes.prune(max_age)

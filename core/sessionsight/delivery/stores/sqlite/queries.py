@@ -8,7 +8,17 @@ from collections.abc import Collection, Sequence
 
 from sessionsight.capture.records import DropReason
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.stores.base import Claim, Counts, Failure, NewRecord, Outcome, StoredRecord
+from sessionsight.delivery.stores.base import (
+    MAX_TAKEOVERS,
+    SUSPECT_TAKEOVERS,
+    Claim,
+    Counts,
+    Failure,
+    NewRecord,
+    Outcome,
+    StoredRecord,
+    next_claim,
+)
 from sessionsight.delivery.stores.sqlite import dead_letters
 from sessionsight.delivery.stores.sqlite.ledger import increment
 from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED
@@ -86,7 +96,7 @@ def enqueue(
             ]
             next_id += 1
     connection.executemany("INSERT INTO records VALUES (?, ?, ?)", bodies)
-    connection.executemany("INSERT INTO queue VALUES (?, ?, ?, ?, ?, ?, 0, ?)", rows)
+    connection.executemany("INSERT INTO queue VALUES (?, ?, ?, ?, ?, ?, 0, ?, 0)", rows)
     if any(record.failure is not None for record in records):
         dead_letters.trim(connection, keep=options.dead_letters)
     increment(connection, numbers)
@@ -118,29 +128,27 @@ def claim(
     """
     connection.execute("INSERT OR IGNORE INTO owners VALUES (?)", (owner,))
     found = connection.execute(
-        f"SELECT priority, size, record, enqueued_at, body FROM {_JOINED}"  # noqa: S608
+        f"SELECT size, takeovers, priority, record, enqueued_at, body FROM {_JOINED}"  # noqa: S608
         " WHERE claimed_by = ? AND lane = ? ORDER BY priority, record LIMIT ?",
         (UNCLAIMED, lane, max_records + 1),
     ).fetchall()
-    total = number = 0
-    for _, size, *_ in found[:max_records]:
-        total += size
-        if number and total > max_bytes:
-            break
-        number += 1
+    number, suspect = next_claim((row[:2] for row in found[:max_records]), max_bytes)
+    if suspect:  # another one is no longer on trial
+        connection.execute("UPDATE queue SET in_flight = 0 WHERE claimed_by = ? AND in_flight = 2", (owner,))
     if number:
-        priority, _, record, *_ = found[number - 1]
+        _, _, priority, record, *_ = found[number - 1]
         connection.execute(
-            "UPDATE queue SET claimed_by = ? WHERE claimed_by = ? AND lane = ? AND (priority, record) <= (?, ?)",
-            (owner, UNCLAIMED, lane, priority, record),
+            "UPDATE queue SET claimed_by = ?, in_flight = ?"
+            " WHERE claimed_by = ? AND lane = ? AND (priority, record) <= (?, ?)",
+            (owner, 2 if suspect else 0, UNCLAIMED, lane, priority, record),
         )
-    return [Claim(*row) for _, _, *row in found[:number]], len(found) > number
+    return [Claim(*row) for _, _, _, *row in found[:number]], len(found) > number
 
 
 def claimed(connection: sqlite3.Connection, lane: str, owner: int) -> list[Claim]:
     """Return the rows that an owner has claimed and that are not in flight."""
     found = connection.execute(
-        f"SELECT record, enqueued_at, body FROM {_JOINED} WHERE claimed_by = ? AND lane = ? AND in_flight = 0",  # noqa: S608
+        f"SELECT record, enqueued_at, body FROM {_JOINED} WHERE claimed_by = ? AND lane = ? AND in_flight <> 1",  # noqa: S608
         (owner, lane),
     )
     return [Claim(*row) for row in found]
@@ -173,32 +181,47 @@ def discard(connection: sqlite3.Connection, lane: str, handles: Sequence[int], c
 
 
 def recover_abandoned(
-    connection: sqlite3.Connection, abandoned: Sequence[int], in_flight: Failure | None, *, keep: int, now: float
-) -> int:
-    """Release all claims of owners that have ended.
+    connection: sqlite3.Connection,
+    abandoned: Sequence[int],
+    in_flight: Failure | None,
+    poison: Failure,
+    *,
+    keep: int,
+    now: float,
+) -> tuple[int, int]:
+    """Release all claims of owners that have ended, and count their takeovers.
 
     Args:
         connection: Within a transaction.
         abandoned: The ids of these owners.
         in_flight: Make dead letters of records in flight.
+        poison: Make dead letters of records that were taken over too often.
         keep: The number of dead letters that each lane keeps.
         now: The time of the dead letters.
 
     Returns:
-        The number of records that became dead letters.
+        The numbers of records that became dead letters for either reason.
     """
     rows = [(owner,) for owner in abandoned]
-    dead = 0
+    unknown = 0
     if in_flight is not None:
-        dead = dead_letters.move(connection, "claimed_by = ? AND in_flight = 1", rows, in_flight, keep=keep, now=now)
-    connection.executemany(f"UPDATE queue SET claimed_by = {UNCLAIMED}, in_flight = 0 WHERE claimed_by = ?", rows)  # noqa: S608
+        unknown = dead_letters.move(connection, "claimed_by = ? AND in_flight = 1", rows, in_flight, keep=keep, now=now)
+    last_chance = f"claimed_by = ? AND in_flight <> 0 AND takeovers >= {MAX_TAKEOVERS - 1}"
+    poisoned = dead_letters.move(connection, last_chance, rows, poison, keep=keep, now=now)
+    connection.executemany(
+        f"UPDATE queue SET claimed_by = {UNCLAIMED}, in_flight = 0,"  # noqa: S608
+        f" takeovers = takeovers + (in_flight <> 0 OR takeovers < {SUSPECT_TAKEOVERS}) WHERE claimed_by = ?",
+        rows,
+    )
     connection.executemany("DELETE FROM owners WHERE owner = ?", rows)
-    return dead
+    return unknown, poisoned
 
 
 def release_owner(connection: sqlite3.Connection, owner: int) -> None:
     """Release an owner's claims, except those in flight, which are recovered once its lock is free."""
-    connection.execute("UPDATE queue SET claimed_by = ? WHERE claimed_by = ? AND in_flight = 0", (UNCLAIMED, owner))
+    connection.execute(
+        "UPDATE queue SET claimed_by = ?, in_flight = 0 WHERE claimed_by = ? AND in_flight <> 1", (UNCLAIMED, owner)
+    )
     connection.execute(
         "DELETE FROM owners WHERE owner = ? AND NOT EXISTS (SELECT 1 FROM queue WHERE claimed_by = owner)", (owner,)
     )
@@ -216,7 +239,7 @@ def drain_unclaimed(connection: sqlite3.Connection, owner: int) -> dict[str, lis
         (UNCLAIMED,),
     ):
         found.setdefault(lane, []).append(Claim(*row))
-    connection.execute("DELETE FROM queue WHERE claimed_by IN (?, ?) AND in_flight = 0", (UNCLAIMED, owner))
+    connection.execute("DELETE FROM queue WHERE claimed_by IN (?, ?) AND in_flight <> 1", (UNCLAIMED, owner))
     return found
 
 

@@ -18,7 +18,7 @@ __all__ = ["APPLICATION_ID", "VERSION", "check_before_open", "ensure_schema"]
 APPLICATION_ID = 0x53535350
 """"SSSP"."""
 
-VERSION = 2
+VERSION = 3
 
 _TABLES = (
     # The first row id of the file, so that a row id of another file is never one of this file.
@@ -26,9 +26,11 @@ _TABLES = (
     # Each record is stored once. `refcount` is the number of rows of `queue` that refer to it.
     "CREATE TABLE records (id INTEGER PRIMARY KEY, refcount INTEGER NOT NULL, body BLOB NOT NULL)",
     # The records of each lane, in the order of sending: goals have priority 0. Unclaimed records have `claimed_by` 0.
+    # `in_flight` is 2 for a suspect on trial.
     """CREATE TABLE queue (
         claimed_by INTEGER NOT NULL, lane TEXT NOT NULL, priority INTEGER NOT NULL, record INTEGER NOT NULL,
         size INTEGER NOT NULL, enqueued_at REAL NOT NULL, in_flight INTEGER NOT NULL DEFAULT 0, dedupe_key TEXT,
+        takeovers INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (claimed_by, lane, priority, record)
     ) WITHOUT ROWID""",
     """CREATE TRIGGER queue_deleted AFTER DELETE ON queue BEGIN

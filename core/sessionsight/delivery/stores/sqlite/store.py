@@ -200,16 +200,16 @@ class SqliteStore:
         self.file.epoch = 0
         return found
 
-    def recover(self, in_flight: Failure | None) -> int:
+    def recover(self, in_flight: Failure | None, poison: Failure) -> tuple[int, int]:
         """Recover the claims of processes that have ended, which their lock shows."""
         lock = self._acquire_owner()
         lock.renew()
         abandoned = [owner for owner in self._read(queries.owners) if not lock.is_alive(owner)]
         if not abandoned:
-            return 0
+            return 0, 0
         keep, now = self._options.dead_letters, self._clock.time()
         return self._write(
-            partial(queries.recover_abandoned, abandoned=abandoned, in_flight=in_flight, keep=keep, now=now)
+            lambda connection: queries.recover_abandoned(connection, abandoned, in_flight, poison, keep=keep, now=now)
         )
 
     def maintain(self) -> None:
