@@ -76,7 +76,13 @@ from sessionsight.capture.current import (
 from sessionsight.capture.interfaces import RequestReader
 from sessionsight.capture.records import Record
 from sessionsight.capture.scope import RequestScope
-from sessionsight.capture.transactions import DeferRecord, JoinTransaction, TransactionListener
+from sessionsight.capture.transactions import (
+    DeferRecord,
+    JoinedTransaction,
+    JoinTransaction,
+    TransactionListener,
+    TransactionLost,
+)
 from sessionsight.content_length import ContentLengthTracker
 from sessionsight.environment import VARIABLES, from_text, option_of
 from sessionsight.errors import describe, did_you_mean
@@ -97,6 +103,7 @@ __all__ = [
     "Framework",
     "HeaderNames",
     "JoinTransaction",
+    "JoinedTransaction",
     "Record",
     "RequestData",
     "RequestReader",
@@ -104,6 +111,7 @@ __all__ = [
     "SafeHtml",
     "ThrottledLogger",
     "TransactionListener",
+    "TransactionLost",
     "check_sync",
     "client_for_adapter",
     "close_response",

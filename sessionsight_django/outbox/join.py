@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextvars import ContextVar, Token
 from threading import current_thread
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from django.db.utils import Error
 
-from sessionsight.adapters import test_mode
-from sessionsight_django.outbox.models import Inbox
+from sessionsight.adapters import JoinedTransaction, TransactionLost, test_mode
 from sessionsight_django.transactions import existing_connection, outermost_block
 
-__all__ = ["forget_migrated", "idle_connection", "join_transaction", "joined_connection"]
+__all__ = ["OpenTransaction", "forget_written", "idle_connection", "join_transaction", "joined_transaction"]
 
-_joined: ContextVar[Any] = ContextVar("sessionsight_joined", default=None)
-# Databases that have the tables. An INSERT without its table would make PostgreSQL roll the transaction back.
-_migrated: set[str] = set()
+_joined: ContextVar[OpenTransaction | None] = ContextVar("sessionsight_joined", default=None)
+# Databases whose inbox this process could write. Until then, and after an error, a savepoint protects the transaction:
+# PostgreSQL rolls it back for a failed statement.
+_written: set[str] = set()
+_IN_FAILED_TRANSACTION = "25P02"  # PostgreSQL's SQLSTATE
+_LOST_IN_MYSQL = frozenset({1213, 2006, 2013})  # a deadlock, and a lost connection
 
 
-def join_transaction(alias: str, using: object) -> AbstractContextManager[None] | None:
+def join_transaction(alias: str, using: object) -> JoinedTransaction | None:
     """Return a context in which the outbox writes into the open transaction; None if there is none to join.
 
     Args:
@@ -33,11 +35,11 @@ def join_transaction(alias: str, using: object) -> AbstractContextManager[None] 
     connection = existing_connection(alias)
     if connection is None or outermost_block(connection) is None or connection.needs_rollback:
         return None
-    return _joining(connection) if _is_migrated(connection) else None
+    return OpenTransaction(connection)
 
 
-def joined_connection() -> Any:
-    """Return the connection whose transaction the current capture joins, or None."""
+def joined_transaction() -> OpenTransaction | None:
+    """Return the transaction that the current capture joins, or None."""
     return _joined.get()
 
 
@@ -57,28 +59,66 @@ def idle_connection(alias: str) -> Any:
     return connection if in_test or connection.autocommit else None
 
 
-@contextmanager
-def _joining(connection: Any) -> Iterator[None]:
-    token = _joined.set(connection)
-    try:
-        yield
-    finally:
-        _joined.reset(token)
+class OpenTransaction:
+    """A transaction of the app, into which one record is written."""
 
+    __slots__ = ("_connection", "_error", "_savepoint", "_token", "failed")
 
-def _is_migrated(connection: Any) -> bool:
-    if connection.alias not in _migrated:
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._error: Error | None = None
+        self._savepoint: str | None = None
+        self.failed = False
+
+    def __enter__(self) -> Self:
+        self._token: Token[OpenTransaction | None] = _joined.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _joined.reset(self._token)
+        if self._error is not None and not self.failed:
+            raise TransactionLost(self._error)
+
+    def write(self, insert: Callable[[Any], None]) -> Error | None:
+        """Run an INSERT, and return its error if it is not the app's.
+
+        After an error the transaction is as it was before, so that the record may wait for its end. If it cannot be
+        restored, the end of the context raises.
+        """
+        alias = self._connection.alias
         try:
-            with connection.cursor() as cursor:
-                found = Inbox._meta.db_table in connection.introspection.table_names(cursor)  # noqa: SLF001
-        except Error:  # the transaction has failed before
-            return False
-        if not found:
-            return False
-        _migrated.add(connection.alias)
-    return True
+            if alias not in _written:
+                self._savepoint = self._connection.savepoint()
+            with self._connection.cursor() as cursor:
+                insert(cursor)
+            if self._savepoint is not None:
+                self._connection.savepoint_commit(self._savepoint)
+                _written.add(alias)
+        except Error as error:
+            if getattr(error.__cause__, "sqlstate", getattr(error.__cause__, "pgcode", None)) == _IN_FAILED_TRANSACTION:
+                return None  # a statement of the app has failed before, and nothing of this transaction will remain
+            _written.discard(alias)
+            self._error = error
+            self.failed = self._restored(error)
+        return self._error
+
+    def _restored(self, error: Error) -> bool:
+        """Undo what a failed statement has done to the transaction, and return whether that is possible."""
+        connection = self._connection
+        if self._savepoint is not None:
+            try:
+                connection.savepoint_rollback(self._savepoint)
+            except Error:
+                return False
+            return True
+        # Only the statement is undone, except by PostgreSQL, after a deadlock, and by SQLite on a full disk.
+        if connection.vendor == "mysql":
+            return _LOST_IN_MYSQL.isdisjoint(error.args[:1])
+        return bool(connection.vendor == "sqlite" and connection.connection.in_transaction)
 
 
-def forget_migrated() -> None:
-    """Look for the tables again. For tests, whose databases come and go."""
-    _migrated.clear()
+def forget_written() -> None:
+    """Protect the next transactions by a savepoint again. For tests, whose databases come and go."""
+    _written.clear()

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 from django.db import connections
-from django.db.utils import Error
 
 from sessionsight import ConfigurationError
 from sessionsight.adapters import ThrottledLogger, describe, did_you_mean
@@ -15,7 +14,7 @@ from sessionsight.sql_store import inbox
 from sessionsight.sql_store.store import SqlStore
 from sessionsight.stores import DeliveryOptions
 from sessionsight_django.outbox.connection import mapped_errors, own_connection
-from sessionsight_django.outbox.join import idle_connection, joined_connection
+from sessionsight_django.outbox.join import OpenTransaction, idle_connection, joined_transaction
 
 __all__ = ["DjangoStore"]
 
@@ -45,25 +44,25 @@ class DjangoStore(SqlStore):
         super().__init__(f"django:{alias}", own_connection(alias), options, logger, **others)
         self._alias = alias
 
+    @property
+    def joins(self) -> bool:
+        """True within `join_transaction`."""
+        return joined_transaction() is not None
+
     def _add(self, row: tuple[str, bytes], timeout: float) -> None:
-        if (connection := joined_connection()) is not None:
-            self._add_joined(connection, row)
+        if (joined := joined_transaction()) is not None:
+            self._add_joined(joined, row)
         elif (connection := idle_connection(self._alias)) is not None:
             with mapped_errors(committing=True), connection.cursor() as cursor:
                 inbox.insert(cursor, row)
         else:
             super()._add(row, timeout)
 
-    def _add_joined(self, connection: Any, row: tuple[str, bytes]) -> None:
-        try:
-            with connection.cursor() as cursor:
-                inbox.insert(cursor, row)
-        except Error as error:
-            # PostgreSQL has ended the transaction, and the others only the statement.
-            if connection.vendor != "postgresql":
-                connection.on_commit(partial(super()._add, row, self._timeout), robust=True)
+    def _add_joined(self, joined: OpenTransaction, row: tuple[str, bytes]) -> None:
+        if (error := joined.write(partial(inbox.insert, columns=row))) is not None:
+            outcome = "it waits for the commit" if joined.failed else "the transaction cannot be committed"
             self._logger.log(
                 logging.ERROR,
-                f"spool {self.name}: a record could not be written in its transaction: {error}",
+                f"spool {self.name}: a record could not be written in its transaction, so {outcome}: {error}",
                 key="joined",
             )

@@ -42,7 +42,7 @@ def outbox_database(engine: str, folder: Path, alias: str = "outbox", *, migrate
     if engine != "sqlite_orm":
         _execute(admin, f"CREATE DATABASE {name}")
     connections.settings[alias] = settings
-    join.forget_migrated()
+    join.forget_written()
     try:
         if migrate:
             call_command("migrate", "sessionsight_outbox", database=alias, verbosity=0)
@@ -58,7 +58,7 @@ def outbox_database(engine: str, folder: Path, alias: str = "outbox", *, migrate
         del connections.settings[alias]
         if replaced is not None:
             connections.settings[alias] = replaced
-        join.forget_migrated()
+        join.forget_written()
 
 
 def close_connection(alias: str) -> None:

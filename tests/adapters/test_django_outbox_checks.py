@@ -52,6 +52,14 @@ def test_missing_migrations_are_found_where_the_database_may_be_read(engine: str
         assert found_in_database() == {}
 
 
+def test_migrations_that_are_about_to_run_are_not_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with outbox_database("sqlite_orm", tmp_path, "default", migrate=False):
+        monkeypatch.setattr(sys, "argv", ["manage.py", "migrate"])
+        assert found_in_database() == {}
+        monkeypatch.setattr(sys, "argv", ["manage.py", "check"])
+        assert [*found_in_database()] == ["sessionsight.W009"]
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_records_that_no_relay_takes_in_are_found(engine: str, tmp_path: Path) -> None:
     with outbox_database(engine, tmp_path, "default") as alias:

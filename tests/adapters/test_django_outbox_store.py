@@ -299,6 +299,27 @@ def test_a_closed_store_is_out_of_reach(store: DjangoStore) -> None:
     store.close()
 
 
+def test_a_connection_that_is_in_use_is_closed_afterwards(database: str) -> None:
+    own = own_connection(database)
+    with own.transaction(1.0) as cursor:
+        closing = threading.Thread(target=own.close)  # SQLite's library crashes if another thread closes it meanwhile
+        closing.start()
+        closing.join()
+        cursor.execute("SELECT 1")
+    assert not own.is_open
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_relays_do_not_conflict_with_transactions_that_are_serializable(database: str) -> None:
+    own = own_connection(database)
+    with own.transaction(1.0) as cursor:
+        cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+    with own.transaction(1.0) as cursor:
+        cursor.execute("SHOW transaction_isolation")
+        assert cursor.fetchone() == ("read committed",)
+    own.close()
+
+
 def test_a_connection_is_used_by_one_thread_at_a_time(database: str) -> None:
     own = own_connection(database)
     found: list[Exception] = []

@@ -17,7 +17,7 @@ from sessionsight.capture.interfaces import Batch, CaptureClient, ContextFactory
 from sessionsight.capture.pending import DeferredRecords, apply_selection, drain
 from sessionsight.capture.receipt import Receipt
 from sessionsight.capture.records import DropReason, EventRecord, Record, random_bytes
-from sessionsight.capture.transactions import defer_record
+from sessionsight.capture.transactions import TransactionLost, defer_record
 from sessionsight.capture.validation import record_fields
 from sessionsight.event_loop import on_event_loop, run_in_worker
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
@@ -270,7 +270,8 @@ class RequestScope:
             if join is not None and (joined := join(using)) is not None:
                 with joined:
                     self._submit([record])
-                return Receipt(record, self._drop)
+                if not joined.failed:
+                    return Receipt(record, self._drop)
             if defer_record(self._client.defer_record, self, record, using):
                 return Receipt(record, self._drop)
         # Appending before reading the flag, and setting the flag before draining, leaves no gap
@@ -284,6 +285,8 @@ class RequestScope:
 
     def _refuse(self, error: Exception) -> Receipt:
         """Raise the error of a failed call in strict mode; otherwise log it, and return a receipt with it."""
+        if isinstance(error, TransactionLost):
+            raise error.error
         self._client.handle_error(error)
         return Receipt(None, str(error) or type(error).__name__)
 

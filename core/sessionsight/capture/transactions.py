@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from sessionsight.capture.records import Record
 
@@ -12,7 +12,9 @@ __all__ = [
     "DatabaseSessions",
     "DeferRecord",
     "JoinTransaction",
+    "JoinedTransaction",
     "TransactionListener",
+    "TransactionLost",
     "defer_record",
     "is_session",
     "register_sessions",
@@ -39,10 +41,32 @@ The last argument is the alias of a database, if the caller gave one. Raises `In
 """
 
 
-JoinTransaction = Callable[[object], AbstractContextManager[None] | None]
+class JoinedTransaction(AbstractContextManager[Any], Protocol):
+    """The context in which a record is submitted within an open database transaction."""
+
+    @property
+    def failed(self) -> bool:
+        """True, after the context, if the record was not written, and may wait for the end of the transaction."""
+
+
+class TransactionLost(Exception):
+    """The database has ended a transaction because a record could not be written in it. Raised to the app.
+
+    Otherwise the app would go on as if its data was committed.
+
+    Args:
+        error: The database's error, which the app gets.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+JoinTransaction = Callable[[object], JoinedTransaction | None]
 """Returns a context in which a record is submitted within the open database transaction; None if there is none to join.
 
-The argument is what the caller gave as the database, if anything.
+The argument is what the caller gave as the database, if anything. The context raises `TransactionLost`.
 """
 
 

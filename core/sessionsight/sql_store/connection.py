@@ -15,6 +15,8 @@ __all__ = ["CONNECT_TIMEOUT", "Connection", "MappedErrors", "OwnConnection"]
 
 CONNECT_TIMEOUT = 5
 """Seconds."""
+# The server's default may be SERIALIZABLE, under which relays would make transactions of the app fail.
+_BEGIN = {"postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED", "mysql": "BEGIN", "sqlite": "BEGIN IMMEDIATE"}
 
 
 class Connection(Protocol):
@@ -55,6 +57,7 @@ class OwnConnection:
         self._thread: int | None = None
         self._pid = os.getpid()
         self._connection: Connection | None = None
+        self._closing = False
 
     @property
     def is_open(self) -> bool:
@@ -80,10 +83,19 @@ class OwnConnection:
             with self._transaction(timeout) as cursor:
                 yield cursor
         finally:
+            if self._closing:
+                self._close()
             self._thread = None
             self._lock.release()
 
     def close(self) -> None:
+        """Close the connection; if a thread is using it, as soon as it has finished."""
+        self._closing = True
+        if self._thread != threading.get_ident() and self._lock.acquire(blocking=False):
+            self._close()
+            self._lock.release()
+
+    def _close(self) -> None:
         """Close the connection. One that was inherited by a fork belongs to the parent."""
         connection = self._connection
         if connection is not None and self.is_open:
@@ -96,19 +108,19 @@ class OwnConnection:
         try:
             with self._errors():
                 if self._connection is None:
-                    self._connection = self._connect()
-                is_sqlite = self._connection.vendor == "sqlite"
+                    self._connection, self._closing = self._connect(), False
+                vendor = self._connection.vendor
                 with self._connection.cursor() as cursor:
-                    if is_sqlite:
+                    if vendor == "sqlite":
                         cursor.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
-                    cursor.execute("BEGIN IMMEDIATE" if is_sqlite else "BEGIN")
+                    cursor.execute(_BEGIN[vendor])
                     yield cursor
                     with self._errors(committing=True):
                         cursor.execute("COMMIT")
         except BaseException as error:
             if isinstance(error, StoreBusy) and self._rolled_back():
                 raise
-            self.close()  # which rolls back
+            self._close()  # which rolls back
             raise
 
     def _rolled_back(self) -> bool:

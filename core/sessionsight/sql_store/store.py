@@ -89,6 +89,11 @@ class SqlStore:
 
     # --- capture ---------------------------------------------------------------------------------
 
+    @property
+    def joins(self) -> bool:
+        """True if `enqueue` writes into an open transaction of the calling code."""
+        return False
+
     def enqueue(self, records: Sequence[NewRecord], counts: Counts, *, batch_id: bytes, timeout: float) -> Enqueued:
         """Add a row to the inbox. Which records are duplicates is known when a relay has taken it in."""
         self._add(inbox.row(records, counts, batch_id), timeout)

@@ -118,7 +118,8 @@ class DurableSpool:
         for batch in batches:
             self.lane(batch.lane)
         try:
-            if self.clock.monotonic() < self._cool_down_until:
+            # A record of an open transaction must not get to memory, which a rollback does not reach.
+            if self.clock.monotonic() < self._cool_down_until and not self.store.joins:
                 raise type(self._last_error)(*self._last_error.args)  # without the traceback
             return self._write(encode_batches(batches), timeout=self.options.spool_timeout)
         except StoreError as error:

@@ -257,6 +257,10 @@ class Store(DeadLetterStore, Protocol):
     def epoch(self) -> int:
         """An identifier that changes when the stored data is replaced, after which no claim is valid."""
 
+    @property
+    def joins(self) -> bool:
+        """True if `enqueue` writes into an open transaction of the calling code, which the records belong to."""
+
     def enqueue(self, records: Sequence[NewRecord], counts: Counts, *, batch_id: bytes, timeout: float) -> Enqueued:
         """Add records to their lanes, and add to the counters.
 

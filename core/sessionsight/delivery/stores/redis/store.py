@@ -74,6 +74,7 @@ class RedisStore:
         timeout: Seconds for which calls without a timeout of their own may wait for the server.
     """
 
+    joins = False
     lease = 30.0
     """Seconds after which a process that the server has not heard of counts as ended."""
 

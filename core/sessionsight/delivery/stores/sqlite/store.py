@@ -53,6 +53,8 @@ class SqliteStore:
         timeout: Seconds for which calls without a timeout of their own may wait for other writers.
     """
 
+    joins = False
+
     def __init__(
         self,
         path: str,
