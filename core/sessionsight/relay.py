@@ -135,6 +135,9 @@ spool, such as sqlite:////var/lib/shop/analytics.db
 
     def progress(self) -> list[LaneProgress]:
         """Return a snapshot of each lane."""
+        ledgers = self._engine.stats()
+        # If the store was emptied, its ledger has started again.
+        self._delivered = {name: min(before, ledgers[name].delivered) for name, before in self._delivered.items()}
         return [
             LaneProgress(
                 name=name,
@@ -145,5 +148,5 @@ spool, such as sqlite:////var/lib/shop/analytics.db
                 state=stats.state,
                 last_error=stats.last_error,
             )
-            for name, stats in self._engine.stats().items()
+            for name, stats in ledgers.items()
         ]

@@ -68,7 +68,8 @@ class _Rates:
         """Return the rate of each lane."""
         now = self._clock.monotonic()
         seconds = max(now - self._at, 0.001)
-        rates = {lane.name: (lane.delivered - self._before.get(lane.name, 0)) / seconds for lane in lanes}
+        # A ledger starts again if the store was emptied.
+        rates = {lane.name: max(lane.delivered - self._before.get(lane.name, 0), 0) / seconds for lane in lanes}
         self._before, self._at = {lane.name: lane.delivered for lane in lanes}, now
         return rates
 

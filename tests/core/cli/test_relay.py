@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sessionsight import Client, Settings
 from sessionsight.cli.metrics_server import serve_metrics
 from sessionsight.destinations import SessionSight, Signal
+from sessionsight.relay import Relay
 from tests.core.cli.commands import run, start
 from tests.core.cli.conftest import WriteModule
 from tests.core.delivery.kit import tally
@@ -437,3 +438,22 @@ def test_a_relay_that_cannot_deliver_is_an_error(
         ran = start("relay", *check, *arguments, folder=Path.cwd(), environ={**environ, **changed})
         assert ran.returncode == 1
         assert message in ran.stdout + ran.stderr
+
+
+def test_a_relay_counts_from_zero_again_after_its_store_was_emptied(server: Server, tmp_path: Path) -> None:
+    destination = Signal(api_key="key", project_id="shop", endpoint=server.url)
+    with run_redis(tmp_path) as redis:
+        settings = Settings(destinations=(destination,), delivery="relay", spool=redis.url, spool_timeout=20.0)
+        web = Client(settings)
+        web.bind(user_id="user_1").capture("paid")
+        assert web.flush(PATIENCE)
+        first, second = Relay(Client(settings)), Relay(Client(settings))
+        first.start()
+        until(lambda: first.progress()[0].delivered == 1, "it is delivered")
+        second.start()
+        redis.command("FLUSHALL")
+        assert second.progress()[0].delivered == 0
+        web.bind(user_id="user_1").capture("paid")
+        until(lambda: second.progress()[0].delivered == 1, "the next one is counted")
+        for each in (web, first.client, second.client):
+            each.shutdown(0)

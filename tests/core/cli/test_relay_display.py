@@ -61,6 +61,19 @@ def test_lines_are_printed_now_and_then_if_they_have_changed(capsys: pytest.Capt
     ]
 
 
+def test_no_rate_is_negative_after_a_store_was_emptied(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = FrozenClock()
+    with display(clock=clock) as shown:
+        clock.sleep(1.0)
+        shown.show([AFTER])
+        clock.sleep(10.0)
+        shown.show([replace(AFTER, delivered=3)])
+    assert [line.split(", ")[2] for line in capsys.readouterr().out.splitlines()] == [
+        "1,240 delivered (1,240.0/s)",
+        "3 delivered (0.0/s)",
+    ]
+
+
 def test_a_table_is_replaced_in_place(on_terminal: Callable[[], Terminal]) -> None:
     terminal = on_terminal()
     clock = FrozenClock()
