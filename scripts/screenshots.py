@@ -15,6 +15,7 @@ import random
 import shutil
 import signal
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from time import time
@@ -24,8 +25,15 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 from playwright.sync_api import Browser, sync_playwright
 
+from sessionsight import Client, Settings
+from sessionsight.capture.records import DropReason, EventRecord, QueuedRecord
+from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.queue.factory import open_spool
+from sessionsight.delivery.stores.base import LaneBatch
 from sessionsight.inspector.model import InspectedRecord, RecordedRequest
+from sessionsight.inspector.options import Options
 from sessionsight.inspector.server import RunningInspector, run_in_thread
+from sessionsight.log import ThrottledLogger
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -211,6 +219,24 @@ def _keep(inspector: RunningInspector, record: InspectedRecord, *, latency: floa
     inspector.store.add(received, [record])
 
 
+def fill_spool(path: Path) -> None:
+    """Create a spool in which records wait for each vendor."""
+    options, logger = DeliveryOptions(spool_timeout=20.0), ThrottledLogger()
+    spool = open_spool(f"sqlite:///{path}", options, logger)
+    context, choice = Client(Settings()).for_request({}).context, random.Random(11)  # noqa: S311 - the same each time
+    for lane in ("analyse", "saytics", "sessionsight", "signal"):
+        queue, now = spool.lane(lane), time()
+        records = [
+            EventRecord(random=choice.randbytes(10), time=now, name="order_paid", properties=b"{}") for _ in range(1200)
+        ]
+        dropped = [DropReason.CONSENT] * choice.randrange(20)
+        spool.enqueue([LaneBatch(lane, [QueuedRecord(one, context, now) for one in records], dropped)])
+        for _ in range(choice.randrange(9, 12)):
+            queue.ack(queue.claim(100, 1 << 30))
+        queue.close()
+    spool.close()
+
+
 def draw(browser: Browser, url: str, pages: dict[str, str], folder: Path, *, width: int, scheme: Any = "light") -> None:
     """Take screenshots of pages, with a maximum height."""
     context = browser.new_context(
@@ -236,9 +262,15 @@ def main(folder: Path) -> None:
     from scripts.shop_visit import record_visit
 
     folder.mkdir(parents=True, exist_ok=True)
-    with run_in_thread() as empty, run_in_thread() as inspector, sync_playwright() as playwright:
+    with (
+        tempfile.TemporaryDirectory(prefix="shop-") as spool_folder,
+        run_in_thread() as empty,
+        run_in_thread(Options(port=0, spool=f"{spool_folder}/analytics.db")) as inspector,
+        sync_playwright() as playwright,
+    ):
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         fill(inspector)
+        fill_spool(Path(spool_folder) / "analytics.db")
         visit = record_visit(inspector, browser)
         paid = (one for one in inspector.store.session(visit) if one.name == "checkout_finished")
         record = next(one for one in paid if one.vendor == "signal")

@@ -106,7 +106,7 @@ def test_claims_in_flight_of_a_process_that_ends_are_recovered_at_once(store: Dj
     ended.mark_in_flight(LANE, [claim(ended)["a"]], timeout=20.0)
     ended.close()
     assert list(claim(store)) == ["b"]
-    assert store.stats().owners == 2
+    assert (store.stats().owners, store.stats().claimed) == (2, {LANE: 2})
     assert store.recover(None, POISON) == (0, 0)
     assert list(claim(store)) == ["a"]
 

@@ -1,13 +1,15 @@
 """How the inspector's pages look, as far as it can be measured: widths, contrast, sizes, names, and no complaints."""
 
 import re
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
-from scripts.screenshots import SESSION, fill
-from sessionsight.inspector.server import RunningInspector
+from scripts.screenshots import SESSION, fill, fill_spool
+from sessionsight.inspector.options import Options
+from sessionsight.inspector.server import RunningInspector, run_in_thread
 from tests.browser.conftest import Window
 from tests.browser.hostile import EMOJI, HTML, ID, LONG, RTL, fill_with_hostile
 from tests.browser.looking import WIDTHS, faint_by_scheme, live, misplaced, small, width_of
@@ -47,6 +49,24 @@ def test_every_page_is_legible_fits_a_phone_and_fingers_and_has_names(
     for path in (*FULL, *records):
         look_at(path)
     told_by_status(window)
+
+
+def test_a_spool_is_legible_fits_a_phone_and_follows_its_store(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "analytics.db"
+    fill_spool(path)
+    with run_in_thread(Options(port=0, spool=str(path))) as inspector:
+        window = Window(browser, inspector.url)
+        page = live(window.open("/health", width=380))
+        wide, there = width_of(page)
+        assert wide <= there
+        assert faint_by_scheme(page) == {"light": [], "dark": []}
+        assert misplaced(page) == []
+        assert page.evaluate(SPILLED) == []
+        expect(page.locator("#spool tbody tr")).to_have_count(4)
+        path.rename(tmp_path / "moved.db")
+        expect(page.locator("#spool")).to_contain_text("the file does not exist")
+        window.close()
+    assert window.complaints == []
 
 
 def test_whatever_is_sent_is_shown_as_text_and_fits(window: Window, inspector: RunningInspector) -> None:

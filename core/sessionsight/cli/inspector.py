@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
 import click
 
+from sessionsight.cli.spool_access import SpoolAccess, spool_options
 from sessionsight.errors import ConfigurationError
 from sessionsight.inspector import console
 from sessionsight.inspector.fault_injection import Faults
@@ -49,6 +50,7 @@ __all__ = ["command"]
 @click.option(
     "--rate-limit", metavar="N/UNIT", help="Respond with 429 beyond N calls per second, minute or hour: 10/s."
 )
+@spool_options
 @click.option("--tail", "follow", is_flag=True, help="Print a line for each record.")
 @click.option("--json", "as_json", is_flag=True, help="Print each record as a line of JSON, and nothing else.")
 def command(
@@ -61,6 +63,9 @@ def command(
     fail: str | None,
     latency: str | None,
     rate_limit: str | None,
+    spool: str | None,
+    app: str | None,
+    django_settings: str | None,
     follow: bool,
     as_json: bool,
 ) -> None:
@@ -74,6 +79,7 @@ def command(
             host=host,
             port=port,
             db=str(db or ":memory:"),
+            spool=_spool(spool, app, django_settings),
             keys=_keys(keys),
             faults=Faults(fail=fail, latency=latency, rate_limit=rate_limit).validated(),
             max_records=max_records,
@@ -81,7 +87,7 @@ def command(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
-    @contextmanager
+    @contextlib.contextmanager
     def started(url: str, store: Store) -> Iterator[None]:
         if not as_json:
             _greet(url, follow=follow)
@@ -97,6 +103,16 @@ def command(
         serve(options, started=started)
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _spool(spool: str | None, app: str | None, django_settings: str | None) -> str | None:
+    """Return the spool to show, if one was selected."""
+    if spool is app is django_settings is None:
+        return None
+    access = SpoolAccess(spool, app, django_settings)
+    with contextlib.suppress(click.UsageError), access.open():  # it may be created later
+        pass
+    return access.spool
 
 
 def _keys(given: tuple[str, ...]) -> dict[Vendor, frozenset[str]]:

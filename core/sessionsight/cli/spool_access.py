@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from sessionsight.cli.target import resolve_target, target_options
+from sessionsight.cli.target import ENVIRONMENT, resolve_target, target_options
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.factory import (
-    django_alias,
-    is_durable,
-    open_django_store,
-    open_redis_store,
-    sqlite_path,
-)
+from sessionsight.delivery.queue.factory import django_alias, is_durable, open_store
 from sessionsight.delivery.stores.errors import StoreError
-from sessionsight.delivery.stores.redis.url import is_redis
-from sessionsight.delivery.stores.sqlite.store import SqliteStore
 from sessionsight.log import ThrottledLogger
 
 if TYPE_CHECKING:
     from sessionsight.delivery.stores.redis.store import RedisStore
+    from sessionsight.delivery.stores.sqlite.store import SqliteStore
 
 __all__ = ["SpoolAccess", "spool_options"]
 
@@ -48,7 +40,7 @@ class SpoolAccess:
         django_settings: As `--django-settings`.
 
     Raises:
-        click.UsageError: The spool is not durable, or its file does not exist.
+        click.UsageError: The spool is not durable, or is in a Django project that is not selected.
     """
 
     def __init__(self, spool: str | None, app: str | None, django_settings: str | None) -> None:
@@ -59,12 +51,10 @@ class SpoolAccess:
                 raise click.UsageError(
                     f"{target.description or 'this app'}: the spool is {spool!r}, which has nothing of other processes"
                 )
-        self._url = spool
-        self._path = sqlite_path(spool) or spool
-        if not is_redis(spool) and django_alias(spool) is None and not Path(self._path).is_file():
-            raise click.UsageError(
-                f"spool {self._path} does not exist; it is created when the first record is captured"
-            )
+        elif django_alias(spool) is not None and resolve_target(app, django_settings).description == ENVIRONMENT:
+            raise click.UsageError(f"spool {spool} is in the database of a Django project: give --django-settings")
+        self.spool = spool
+        """A path or a URL."""
 
     @contextlib.contextmanager
     def open(self) -> Iterator[SqliteStore | RedisStore]:
@@ -72,15 +62,12 @@ class SpoolAccess:
 
         Raises:
             click.ClickException: It cannot be used.
+            click.UsageError: Its file does not exist.
         """
-        options, logger = DeliveryOptions(), ThrottledLogger()
-        store: SqliteStore | RedisStore
-        if is_redis(self._url):
-            store = open_redis_store(self._url, options, logger, timeout=_BUSY_TIMEOUT)
-        elif django_alias(self._url) is not None:
-            store = open_django_store(self._url, options, logger, timeout=_BUSY_TIMEOUT)
-        else:
-            store = SqliteStore(self._path, options, logger, timeout=_BUSY_TIMEOUT)
+        try:
+            store = open_store(self.spool, DeliveryOptions(), ThrottledLogger(), timeout=_BUSY_TIMEOUT)
+        except StoreError as error:
+            raise click.UsageError(f"spool {self.spool}: {error}") from error
         try:
             yield store
         except StoreError as error:

@@ -20,7 +20,10 @@ from sessionsight.client import Client
 from sessionsight.diagnosis import Finding
 from sessionsight.errors import ConfigurationError, MissingDependencyError, NoClientError
 
-__all__ = ["Target", "resolve_target", "target_options"]
+__all__ = ["ENVIRONMENT", "Target", "resolve_target", "target_options"]
+
+ENVIRONMENT = "the environment"
+"""The description of a target that no option has selected."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -83,7 +86,7 @@ def resolve_target(app: str | None = None, django_settings: str | None = None) -
         return Target(_client_of(_load(app)), f"the app {app}")
     module = django_settings or os.environ.get("DJANGO_SETTINGS_MODULE")
     if not module or (django_settings is None and find_spec("django") is None):
-        return Target(Client(), "the environment")
+        return Target(Client(), ENVIRONMENT)
     return Target(_client_of_django(module), f"the Django settings {module}")
 
 

@@ -16,6 +16,7 @@ from sessionsight.inspector.ingest_endpoint import IngestEndpoint
 from sessionsight.inspector.options import Options
 from sessionsight.inspector.pages import page_routes
 from sessionsight.inspector.security import SecurityMiddleware
+from sessionsight.inspector.spool import SpoolReader
 from sessionsight.inspector.store import Store
 from sessionsight.inspector.websocket import websocket_routes
 
@@ -46,7 +47,7 @@ def create_app(store: Store, options: Options | None = None) -> Starlette:
             Route("/v1/{path:path}", receive, methods=_METHODS),
             *websocket_routes(store, options.keys),
             *api_routes(store, feed, injector),
-            *page_routes(store, injector),
+            *page_routes(store, injector, None if options.spool is None else SpoolReader(options.spool)),
         ],
         middleware=[Middleware(SecurityMiddleware, host=options.host)],
         exception_handlers={HTTPException: _problem},

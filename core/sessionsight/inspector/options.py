@@ -29,6 +29,8 @@ class Options(Struct, frozen=True, kw_only=True):
     """0 is any that is free."""
     db: str = ":memory:"
     """A file that keeps what was received."""
+    spool: str | None = None
+    """The durable spool that the health page shows: a URL as in the setting `spool`, or the path of a file."""
     keys: Mapping[Vendor, frozenset[str]] = {}
     """The keys that a vendor takes; any, where none is given."""
     faults: Faults = Faults()

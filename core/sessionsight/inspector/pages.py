@@ -28,6 +28,7 @@ from sessionsight.inspector.filters import MAX_ID, Filter, FilterError
 from sessionsight.inspector.flag_lines import FlagsError
 from sessionsight.inspector.model import KINDS, InspectedRecord, RecordPage, Visit
 from sessionsight.inspector.snippets import snippets
+from sessionsight.inspector.spool import SpoolReader
 from sessionsight.inspector.store import Store
 from sessionsight.inspector.timeline import lay_out
 
@@ -46,20 +47,22 @@ _BATCHED = 30.0
 """Seconds by which vendors' batches may arrive apart."""
 
 
-def page_routes(store: Store, injector: Injector) -> list[BaseRoute]:
+def page_routes(store: Store, injector: Injector, spool: SpoolReader | None = None) -> list[BaseRoute]:
     """The pages of a store, and the files that they need.
 
     Args:
         store: What they show.
         injector: Holds the faults that the page about health changes.
+        spool: The app's spool, if the page about health shows one.
     """
-    return _Pages(store, injector).routes
+    return _Pages(store, injector, spool).routes
 
 
 class _Pages:
-    def __init__(self, store: Store, injector: Injector) -> None:
+    def __init__(self, store: Store, injector: Injector, spool: SpoolReader | None) -> None:
         self._store = store
         self._injector = injector
+        self._spool = spool
         self._templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_HERE / "templates"),
             autoescape=True,
@@ -274,6 +277,8 @@ class _Pages:
             slowest=max((one.latency_p95 or 0 for one in health), default=0),
             minutes=[f"{59 - minute} min ago" for minute in range(60)],
             busiest=[max(map(sum, zip(one.accepted_series, one.refused_series, strict=True))) for one in health],
+            spool=self._spool and self._spool.read(),
+            now=time(),
             faults=given or msgspec.to_builtins(self._injector.faults),
             flags=flag_lines.as_text(self._store.flags) if flags is None else flags,
             error=error,

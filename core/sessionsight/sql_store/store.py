@@ -251,15 +251,21 @@ class SqlStore:
             for (lane,) in self._read("SELECT DISTINCT lane FROM sessionsight_count")
         }
         [(oldest, size)] = self._read("SELECT min(enqueued_at), coalesce(sum(size), 0) FROM sessionsight_queue")
-        [(owners,)] = self._read(
-            "SELECT count(DISTINCT claimed_by) FROM sessionsight_queue WHERE claimed_by <> %s", [""]
+        claims = self._read(
+            "SELECT lane, claimed_by, count(*) FROM sessionsight_queue WHERE claimed_by <> %s"
+            " GROUP BY lane, claimed_by",
+            [UNCLAIMED],
         )
+        claimed: Counter[str] = Counter()
+        for lane, _, number in claims:
+            claimed[lane] += number
         return StoreStats(
             lanes={lane: lane_stats(found, state="-", last_error=None) for lane, found in sorted(lanes.items())},
+            claimed=dict(claimed),
             oldest=oldest,
             bypassed=sum(found[FALLBACK] for found in lanes.values()),
             used_bytes=int(size),
-            owners=owners,
+            owners=len({owner for _, owner, _ in claims}),
             schema=1,
         )
 

@@ -69,13 +69,20 @@ def test_the_inspector_requires_its_extra(package: str) -> None:
     assert ran.stderr == f"Error: `inspector` needs the package {package}: pip install 'sessionsight[inspector]'\n"
 
 
-@pytest.mark.parametrize("name", ["spool", "dead-letters"])
+def test_the_inspector_requires_sqlite() -> None:
+    ran = python("import sys; sys.modules['sqlite3'] = None\nfrom sessionsight.cli import main\nmain(['inspector'])")
+    assert ran.returncode == 1
+    assert ran.stderr == "Error: `inspector` needs sqlite3, which this Python does not have\n"
+
+
+@pytest.mark.parametrize("command", [["spool", "stats"], ["dead-letters", "list"]])
 @pytest.mark.parametrize("module", ["fcntl", "sqlite3"])
-def test_spool_commands_require_file_locks_and_sqlite(name: str, module: str) -> None:
-    code = f"import sys; sys.modules[{module!r}] = None\nfrom sessionsight.cli import main\nmain([{name!r}, 'list'])"
+def test_a_file_requires_file_locks_and_sqlite(command: list[str], module: str) -> None:
+    arguments = [*command, "--spool", "spool.db"]
+    code = f"import sys; sys.modules[{module!r}] = None\nfrom sessionsight.cli import main\nmain({arguments})"
     ran = python(code)
     assert ran.returncode == 1
-    assert ran.stderr == f"Error: `{name}` needs {module}, which this Python does not have\n"
+    assert ran.stderr == f"Error: spool: a file needs {module}, which this Python does not have\n"
 
 
 @pytest.mark.parametrize(

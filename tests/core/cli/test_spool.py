@@ -85,7 +85,7 @@ def test_a_missing_spool_is_not_created(folder: Path) -> None:
     result = run("spool", "stats", "--spool", "none.db")
 
     assert result.exit_code == 2
-    assert "spool none.db does not exist" in result.output
+    assert "spool none.db: the file does not exist" in result.output
     assert not (folder / "none.db").exists()
 
 

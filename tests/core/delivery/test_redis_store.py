@@ -407,6 +407,7 @@ def test_the_statistics_of_all_lanes(space: Namespace) -> None:
     assert sorted(found.lanes) == [OTHER, LANE]
     assert found.lanes[LANE].pending == found.lanes[LANE].captured == 2
     assert found.lanes[LANE].balanced
+    assert found.claimed == {LANE: 1}
     assert (found.oldest, found.owners, found.schema, found.file_bytes, found.bypassed) == (5.25, 1, 1, None, 0)
     assert found.used_bytes > 400
 

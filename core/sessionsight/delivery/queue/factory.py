@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -14,6 +15,7 @@ from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Spool
 from sessionsight.delivery.queue.memory import MemorySpool
+from sessionsight.delivery.stores.errors import StoreUnavailable
 from sessionsight.delivery.stores.redis import url as redis_url
 from sessionsight.errors import ConfigurationError, MissingDependencyError
 from sessionsight.log import ThrottledLogger
@@ -21,6 +23,7 @@ from sessionsight.log import ThrottledLogger
 if TYPE_CHECKING:
     from sessionsight.delivery.stores.base import Store
     from sessionsight.delivery.stores.redis.store import RedisStore
+    from sessionsight.delivery.stores.sqlite.store import SqliteStore
 
 __all__ = [
     "django_alias",
@@ -28,6 +31,7 @@ __all__ = [
     "open_django_store",
     "open_redis_store",
     "open_spool",
+    "open_store",
     "spool_name",
     "sqlite_path",
     "url_error",
@@ -67,13 +71,7 @@ def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger, *,
     path = sqlite_path(spool)
     if path is None:
         return MemorySpool(options, clock=clock)
-    try:
-        import fcntl  # noqa: F401
-        import sqlite3
-    except ImportError as error:
-        raise ConfigurationError(f"spool: a file needs {error.name}, which this Python does not have") from error
-    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
-        raise ConfigurationError(f"spool: a file needs SQLite 3.24; this Python has {sqlite3.sqlite_version}")
+    _check_sqlite()
     from sessionsight.delivery.stores.sqlite.connection import was_inherited
     from sessionsight.delivery.stores.sqlite.store import SqliteStore
 
@@ -86,6 +84,21 @@ def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger, *,
         )
         return MemorySpool(options, clock=clock)
     return _over(SqliteStore(path, options, logger, clock=clock), options, logger, clock)
+
+
+def _check_sqlite() -> None:
+    """Check that this Python supports the files.
+
+    Raises:
+        ConfigurationError: It does not.
+    """
+    try:
+        import fcntl  # noqa: F401
+        import sqlite3
+    except ImportError as error:
+        raise ConfigurationError(f"spool: a file needs {error.name}, which this Python does not have") from error
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise ConfigurationError(f"spool: a file needs SQLite 3.24; this Python has {sqlite3.sqlite_version}")
 
 
 def _over(store: Store, options: DeliveryOptions, logger: ThrottledLogger, clock: Clock) -> Spool:
@@ -155,6 +168,40 @@ def open_django_store(spool: str, options: DeliveryOptions, logger: ThrottledLog
     except ModuleNotFoundError as error:
         raise MissingDependencyError(f'spool: {spool!r} needs Django: pip install "sessionsight[django]"') from error
     return store(django_alias(spool), options, logger, **others)
+
+
+def open_store(
+    spool: str, options: DeliveryOptions, logger: ThrottledLogger, *, timeout: float
+) -> SqliteStore | RedisStore:
+    """Open the store of a durable spool to read it, or to change its dead letters. It claims no records.
+
+    Args:
+        spool: A URL as in the setting, or the path of a file.
+        options: Bounds and time limits.
+        logger: For what happens to its data.
+        timeout: Seconds for which each call may wait.
+
+    Raises:
+        ConfigurationError: The URL is not valid, or this Python does not support SQLite files.
+        MissingDependencyError: A package that the store needs is not installed.
+        StoreUnavailable: The file does not exist.
+    """
+    store: SqliteStore | RedisStore
+    if redis_url.is_redis(spool):
+        store = open_redis_store(spool, options, logger, timeout=timeout)
+    elif django_alias(spool) is not None:
+        store = open_django_store(spool, options, logger, timeout=timeout)
+    elif (path := sqlite_path(spool)) is None and "://" in spool:
+        raise ConfigurationError(f"spool must be {url_error(spool)}")
+    else:
+        _check_sqlite()
+        from sessionsight.delivery.stores.sqlite.store import SqliteStore
+
+        file = path or spool
+        if not Path(file).is_file():
+            raise StoreUnavailable("the file does not exist; it is created when the first record is captured")
+        store = SqliteStore(file, options, logger, timeout=timeout)
+    return store
 
 
 def spool_name(spool: str) -> str:

@@ -207,6 +207,8 @@ class StoreStats(Struct, frozen=True, kw_only=True):
     """The contents and the size of a store."""
 
     lanes: dict[str, LaneStats]
+    claimed: dict[str, int]
+    """Lane to the number of its pending records that a process has claimed: they are in flight, or will be next."""
     oldest: float | None
     """When the oldest pending record was enqueued, in Unix seconds."""
     bypassed: int

@@ -6,6 +6,7 @@
 
 (() => {
   const REFRESH_EVERY = 400; // ms, however fast records arrive
+  const POLL_EVERY = 2000; // ms, for what changes without a record
   const SCROLLED = 300; // px, from which on the newest rows are out of sight
   const find = (selector, root = document) => root.querySelector(selector);
   const findAll = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -240,6 +241,11 @@
       find("#newest").hidden = true;
     }
   });
+  if (find("[data-poll]")) {
+    setInterval(() => {
+      if (!live.paused && !document.hidden) refresh();
+    }, POLL_EVERY);
+  }
   if (find("#filters")) listenToFilters(find("#filters"));
   remember();
   unhideCopy();

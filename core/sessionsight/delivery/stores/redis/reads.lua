@@ -86,15 +86,17 @@ function reads.overview()
     end
   end
   for _, lane in ipairs(lanes()) do
-    counts[#counts + 1] = { lane, reads.counts(lane) }
+    local claimed = 0
     for _, priority in ipairs(PRIORITIES) do
       consider(call('LINDEX', ready_key(lane, priority), 0))
     end
     for _, owner in ipairs(owners()) do
       for _, id in ipairs(call('HKEYS', claims_key(lane, owner))) do
+        claimed = claimed + 1
         consider(id)
       end
     end
+    counts[#counts + 1] = { lane, reads.counts(lane), claimed }
   end
   return { counts, oldest and string.format('%.17g', oldest) or false, bytes or 0, call('ZCARD', OWNERS), schema or SCHEMA }
 end

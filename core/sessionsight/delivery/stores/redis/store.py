@@ -197,9 +197,10 @@ class RedisStore:
     def stats(self) -> StoreStats:
         """Return the counters of all lanes, and the size of the store."""
         counts, oldest, size, owners, schema = self._run(_READ, "overview")[1]
-        lanes = {lane.decode(): _counter(found) for lane, found in sorted(counts)}
+        lanes = {lane.decode(): _counter(found) for lane, found, _ in sorted(counts)}
         return StoreStats(
             lanes={lane: lane_stats(found, state="-", last_error=None) for lane, found in lanes.items()},
+            claimed={lane.decode(): number for lane, _, number in counts if number},
             oldest=None if oldest is None else float(oldest),
             bypassed=sum(found[FALLBACK] for found in lanes.values()),
             used_bytes=int(size),

@@ -39,8 +39,12 @@ def file_stats(connection: sqlite3.Connection) -> StoreStats:
     """Return the counters of all lanes, and the size of the file."""
     lanes = connection.execute("SELECT DISTINCT lane FROM counts ORDER BY lane").fetchall()
     counts = {lane: lane_counts(connection, lane) for (lane,) in lanes}
+    claimed = connection.execute(
+        "SELECT lane, count(*) FROM queue WHERE claimed_by IN (SELECT owner FROM owners) GROUP BY lane"
+    )
     return StoreStats(
         lanes={lane: lane_stats(found, state="-", last_error=None) for lane, found in counts.items()},
+        claimed=dict(claimed.fetchall()),
         oldest=_value(connection, "SELECT min(enqueued_at) FROM queue"),
         bypassed=sum(found[FALLBACK] for found in counts.values()),
         used_bytes=used_bytes(connection),
