@@ -49,6 +49,12 @@ def test_a_server_that_loses_records_is_reported(server: RedisServer) -> None:
     ]
 
 
+def test_fewer_replicas_than_a_write_waits_for_are_reported(server: RedisServer) -> None:
+    assert findings(f"{server.url}&wait_replicas=1") == [
+        ("warning", f"{server.url} has 0 replicas, and wait_replicas is 1"),
+    ]
+
+
 def test_a_replica_and_an_old_version_are_errors() -> None:
     assert [
         (each.level, each.message) for each in server_findings("x", {"redis_version": "6.2.1", "role": "slave"})

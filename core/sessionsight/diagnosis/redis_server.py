@@ -24,7 +24,7 @@ def check_redis(spool: str, timeout: float) -> list[Finding]:
     """
     store = open_redis_store(spool, DeliveryOptions(), ThrottledLogger(), timeout=timeout)
     try:
-        findings = server_findings(store.name, store.connections.info(timeout=timeout))
+        findings = server_findings(store.name, store.connections.info(timeout=timeout), store.wait_replicas)
         store.ready()
     except StoreError as error:
         message = f"{store.name}: {error}"
@@ -35,12 +35,13 @@ def check_redis(spool: str, timeout: float) -> list[Finding]:
     return findings
 
 
-def server_findings(name: str, info: Mapping[str, str]) -> list[Finding]:
+def server_findings(name: str, info: Mapping[str, str], wait_replicas: int = 0) -> list[Finding]:
     """Return what a server's description of itself tells. What a hosted server does not tell is not reported.
 
     Args:
         name: The server's URL without password.
         info: The reply to `INFO`.
+        wait_replicas: The number of replicas for which each write waits.
 
     Example:
         >>> server_findings("redis://cache:6379/0", {"redis_version": "7.2.5", "aof_enabled": "1"})[0].message
@@ -60,5 +61,9 @@ def server_findings(name: str, info: Mapping[str, str]) -> list[Finding]:
         found.append(Finding(level="warning", subject="spool", message=message, hint=hint))
     if info.get("aof_enabled", "1") != "1":
         message, hint = f"{name} loses all records when it restarts", "set its appendonly to yes"
+        found.append(Finding(level="warning", subject="spool", message=message, hint=hint))
+    replicas = info.get("connected_slaves", str(wait_replicas))
+    if int(replicas) < wait_replicas:
+        message, hint = f"{name} has {replicas} replicas, and wait_replicas is {wait_replicas}", "connect more of them"
         found.append(Finding(level="warning", subject="spool", message=message, hint=hint))
     return found or [Finding(level="ok", subject="spool", message=f"{name} answers (version {version})")]

@@ -43,6 +43,13 @@ def test_the_parts_of_a_url(spool: str, url: str, namespace: str, name: str) -> 
     assert sqlite_path(spool) is None
 
 
+def test_the_number_of_replicas_in_a_url() -> None:
+    found = parse("redis://cache/0?wait_replicas=2&namespace=shop")
+
+    assert found is not None
+    assert (found.wait_replicas, found.url, found.name) == (2, "redis://cache/0", "redis://cache:6379/0?namespace=shop")
+
+
 @pytest.mark.parametrize(
     "spool",
     [
@@ -55,6 +62,8 @@ def test_the_parts_of_a_url(spool: str, url: str, namespace: str, name: str) -> 
         "redis://cache/0?namespace=a&namespace=b",
         "redis://cache/0?namespce=shop",
         "redis://cache/0?namespace",
+        "redis://cache/0?wait_replicas=-1",
+        "redis://cache/0?wait_replicas=1&wait_replicas=2",
         "redis://cache/0?ssl_ca_certs=/ca.pem",  # without TLS
         "rediss://cache/0?ssl_cert_reqs=none",
     ],

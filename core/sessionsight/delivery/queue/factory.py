@@ -40,8 +40,8 @@ __all__ = [
 _SQLITE = "sqlite:///"
 _DJANGO = re.compile(r"django(?::(?P<alias>[^:/]+))?")
 _REDIS = (
-    "a URL such as 'redis://host:6379/0?namespace=shop', with no options but namespace (letters, digits, and _ . : -) "
-    "and, with rediss://, ssl_ca_certs, ssl_certfile and ssl_keyfile"
+    "a URL such as 'redis://host:6379/0?namespace=shop', with no options but namespace (letters, digits, and _ . : -), "
+    "wait_replicas (a number) and, with rediss://, ssl_ca_certs, ssl_certfile and ssl_keyfile"
 )
 # The first version with ON CONFLICT DO UPDATE.
 _OLDEST_SQLITE = (3, 24)

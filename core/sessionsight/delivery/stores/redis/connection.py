@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -22,6 +23,9 @@ from sessionsight.delivery.stores.redis.url import RedisUrl
 
 __all__ = ["RedisConnections", "Script"]
 
+# Seconds for which no write waits for replicas after one of them has waited for too few.
+_COOL_DOWN = 1.0
+
 library: Any = redis_connection  # some of its functions have no annotations
 
 
@@ -40,18 +44,30 @@ class RedisConnections:
 
     Args:
         url: The server. In a cluster it may be any node, and the one that has the keys is found by its redirection.
+        on_missing_replicas: Called with the number of replicas that have a write, if these are too few.
     """
 
-    def __init__(self, url: RedisUrl) -> None:
+    def __init__(self, url: RedisUrl, on_missing_replicas: Callable[[int], object]) -> None:
         self._password = url.password
+        self._wait_replicas = url.wait_replicas
+        self._on_missing_replicas = on_missing_replicas
+        self._wait_again_at = 0.0
         self._options = {"protocol": 2, "socket_keepalive": True, **library.parse_url(url.url)}
         self._class = self._options.pop("connection_class", library.Connection)
         self._moved_to: dict[str, Any] = {}
         self._idle: list[Any] = []
         self._closed = False
 
-    def run(self, script: Script, key: str, *arguments: str | bytes, timeout: float) -> Any:
+    def run(self, script: Script, key: str, *arguments: str | bytes, timeout: float, replicated: bool = False) -> Any:
         """Run a script once, and return its result.
+
+        Args:
+            script: The script.
+            key: The key by which a cluster finds its node.
+            *arguments: Its arguments.
+            timeout: Seconds for all of it.
+            replicated: Wait for the rest of the time until the replicas have the write. If too few have it then, the
+                result is the same.
 
         Raises:
             StoreError: See `Store`.
@@ -60,7 +76,7 @@ class RedisConnections:
         command = ("EVALSHA", script.digest)
         while True:
             try:
-                return self._exchange((*command, 1, key, *arguments), deadline)
+                return self._exchange((*command, 1, key, *arguments), deadline, replicated=replicated)
             except exceptions.NoScriptError:
                 command = ("EVAL", script.source)
             except exceptions.ResponseError as error:
@@ -86,7 +102,7 @@ class RedisConnections:
         self._closed = True
         self._disconnect()
 
-    def _exchange(self, command: tuple[Any, ...], deadline: float) -> Any:
+    def _exchange(self, command: tuple[Any, ...], deadline: float, *, replicated: bool = False) -> Any:
         """Send a command, and return its reply. One that is an error is raised as redis-py has it."""
         connection = self._connected(deadline)
         answered = False
@@ -94,7 +110,7 @@ class RedisConnections:
             connection._sock.settimeout(_remaining(deadline))
             connection.send_command(*command)
             reply = connection.read_response()
-            answered = True
+            answered = not replicated or self._wait_for_replicas(connection, deadline)
             return reply
         except exceptions.ResponseError:
             answered = True
@@ -106,6 +122,25 @@ class RedisConnections:
                 self._idle.append(connection)
             else:
                 connection.disconnect()
+
+    def _wait_for_replicas(self, connection: Any, deadline: float) -> bool:
+        """Wait until the replicas have what a connection has written, and return whether it can be used again."""
+        now = time.monotonic()
+        remaining = deadline - now
+        if not self._wait_replicas or now < self._wait_again_at or remaining <= 0:
+            return True
+        found, answered = 0, True
+        try:
+            connection._sock.settimeout(remaining)
+            # The reply must arrive before the deadline. 0 would be no limit.
+            connection.send_command("WAIT", self._wait_replicas, max(int(remaining * 900), 1))
+            found = connection.read_response()
+        except exceptions.RedisError as error:
+            answered = isinstance(error, exceptions.ResponseError)
+        if found < self._wait_replicas:
+            self._wait_again_at = time.monotonic() + _COOL_DOWN
+            self._on_missing_replicas(found)
+        return answered
 
     def _connected(self, deadline: float) -> Any:
         """Return a connection that is not in use. It waits for half of the time at most."""

@@ -92,7 +92,9 @@ class RedisStore:
         """When the first record was stored, in microseconds of the server's clock; 0 before the first contact."""
         self.owner = secrets.token_hex(8)
         """The id under which this process claims records."""
-        self.connections = RedisConnections(url)
+        self.wait_replicas = url.wait_replicas
+        """The number of replicas for which an enqueue waits."""
+        self.connections = RedisConnections(url, self._on_missing_replicas)
         self._meta = f"{{{url.namespace}}}:meta"
         self._options = options
         self._logger = logger
@@ -105,7 +107,7 @@ class RedisStore:
         self._next_prune = 0.0
 
     def enqueue(self, records: Sequence[NewRecord], counts: Counts, *, batch_id: bytes, timeout: float) -> Enqueued:
-        """Add records to their lanes and add to the counters."""
+        """Add records to their lanes and add to the counters, and wait for replicas if the URL says so."""
         batch = batch_id.hex()
         answered = [self._answered.popleft() for _ in range(len(self._answered) - _BATCH_IDS)]
         headers = [
@@ -125,7 +127,9 @@ class RedisStore:
         }
         arguments = (self.owner, batch, answered, headers, added, limits)
         values = [_to_value(record) for record in records]
-        _, (first, duplicates, evicted) = self._run(_ADD, "enqueue", *arguments, values=values, timeout=timeout)
+        _, (first, duplicates, evicted) = self._run(
+            _ADD, "enqueue", *arguments, values=values, timeout=timeout, replicated=True
+        )
         self._answered.append(batch)
         known = {(at, lane.decode()) for at, lane in duplicates}
         handles = [
@@ -288,12 +292,20 @@ class RedisStore:
         return Claimed(epoch, claims, bool(more))
 
     def _run(
-        self, script: Script, method: str, *arguments: Any, values: Sequence[bytes] = (), timeout: float | None = None
+        self,
+        script: Script,
+        method: str,
+        *arguments: Any,
+        values: Sequence[bytes] = (),
+        timeout: float | None = None,
+        replicated: bool = False,
     ) -> tuple[int, Any]:
         """Run a method, and return the epoch in which it was run, and its result."""
         before = self.epoch
         limit = self._timeout if timeout is None else timeout
-        reply = self.connections.run(script, self._meta, method, _encode(arguments), *values, timeout=limit)
+        reply = self.connections.run(
+            script, self._meta, method, _encode(arguments), *values, timeout=limit, replicated=replicated
+        )
         epoch = int(reply[0])
         if epoch not in (0, self.epoch):
             if self.epoch != before:
@@ -308,6 +320,14 @@ class RedisStore:
                     key="emptied",
                 )
         return epoch, reply[1]
+
+    def _on_missing_replicas(self, found: int) -> None:
+        self._logger.log(
+            logging.WARNING,
+            f"spool {self.name}: {found} of {self.wait_replicas} replicas had a write in time (wait_replicas); it is "
+            "stored, and lost if the primary is lost before they have it",
+            key="replicas",
+        )
 
 
 def _microseconds(seconds: float) -> int:

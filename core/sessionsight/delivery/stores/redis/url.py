@@ -13,6 +13,7 @@ _SCHEMES = ("redis://", "rediss://")
 # It is a part of each key, and in braces, which select the slot of a cluster.
 _NAMESPACE = re.compile(r"[\w.:-]+", re.ASCII)
 _DATABASE = re.compile(r"/?|/[0-9]+")
+_REPLICAS = re.compile(r"[0-9]{1,3}", re.ASCII)
 # The options that redis-py gets, of those that it knows.
 _TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 
@@ -27,6 +28,8 @@ class RedisUrl(Struct, frozen=True):
     name: str
     """The URL without user and password."""
     password: str | None
+    wait_replicas: int
+    """The number of replicas for which an enqueue waits."""
 
 
 def is_redis(spool: str) -> bool:
@@ -48,8 +51,10 @@ def parse(spool: str) -> RedisUrl | None:
     except ValueError:
         return None
     [namespace, *others] = options.pop("namespace", ["sessionsight"])
+    [replicas, *more] = options.pop("wait_replicas", ["0"])
     known = options.keys() <= _TLS_OPTIONS and (not options or parts.scheme == "rediss")
-    if not host or others or not known or not _DATABASE.fullmatch(parts.path) or not _NAMESPACE.fullmatch(namespace):
+    valid = _DATABASE.fullmatch(parts.path) and _NAMESPACE.fullmatch(namespace) and _REPLICAS.fullmatch(replicas)
+    if not host or others or more or not known or not valid:
         return None
     path = parts.path if len(parts.path) > 1 else "/0"
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -58,4 +63,5 @@ def parse(spool: str) -> RedisUrl | None:
         namespace,
         f"{parts.scheme}://{address}{path}?namespace={namespace}",
         None if parts.password is None else unquote(parts.password),
+        int(replicas),
     )
