@@ -97,6 +97,11 @@ spool, such as sqlite:////var/lib/shop/analytics.db
         """True while the spool cannot be used, and the relay tries again with increasing delays."""
         return self._spool.outage > 0
 
+    @property
+    def idle(self) -> bool:
+        """True if nothing was ready for some seconds."""
+        return self._spool.idle
+
     def start(self) -> None:
         """Start to deliver, on threads."""
         self._delivered = {name: lane.delivered for name, lane in self._engine.stats().items()}

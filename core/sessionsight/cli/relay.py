@@ -76,17 +76,18 @@ def command(
 
 def _watch(relay: Relay, shown: Display, stop: _Stop, *, once: bool) -> str | None:
     """Show the progress until the relay must stop, and return why it cannot go on, if that is the reason."""
-    waits = False
+    waits = quiet = False
     while not stop.wait(_ONCE_INTERVAL if once else _INTERVAL):
         if once and (problem := relay.check()) is not None:
             return f"the spool cannot be used: {problem}"
         if relay.waits_for_spool and not waits:
             shown.message("waiting for the spool")
         waits = relay.waits_for_spool
-        if not waits:
+        if not waits and not (quiet and relay.idle):  # hosted servers bill by command
             progress = relay.progress()
             shown.show(progress)
             pending = [lane for lane in progress if lane.ready or lane.in_flight]
+            quiet = not (pending or once)
             if once and pending and all(lane.state != "closed" for lane in pending):
                 return f"{sum(lane.ready for lane in pending)} records are left, whose vendors are failing"
     return None

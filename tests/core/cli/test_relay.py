@@ -13,14 +13,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sessionsight import Client, Settings
 from sessionsight.cli.metrics_server import serve_metrics
+from sessionsight.cli.relay import _watch
 from sessionsight.destinations import SessionSight, Signal
-from sessionsight.relay import Relay
+from sessionsight.relay import LaneProgress, Relay
 from tests.core.cli.commands import run, start
 from tests.core.cli.conftest import WriteModule
 from tests.core.delivery.kit import tally
@@ -335,6 +337,46 @@ def test_a_relay_survives_a_restart_of_redis(
         # The maintenance does not notice a short outage.
         assert finish(process)[1] in {f"spool {redis.url} can be used again\n", ""}
         assert web.shutdown()
+
+
+class Stub:
+    """A relay that is idle, a display, and a stop after this number of turns."""
+
+    waits_for_spool, idle = False, True
+
+    def __init__(self, turns: int, *pending: int) -> None:
+        self.read = 0
+        self._turns = turns
+        self._pending = [*pending]
+
+    def wait(self, _: float) -> bool:
+        self._turns -= 1
+        return self._turns < 0
+
+    def progress(self) -> list[LaneProgress]:
+        self.read += 1
+        ready = self._pending.pop(0) if self._pending else 0
+        return [
+            LaneProgress(name="signal", ready=ready, in_flight=0, delivered=0, dead=0, state="closed", last_error=None)
+        ]
+
+    def show(self, lanes: object) -> None:
+        pass
+
+    def check(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("turns", "once", "idle", "read"), [(9, False, True, 3), (9, False, False, 9), (9, True, True, 9)]
+)
+def test_the_progress_is_not_read_while_nothing_happens(turns: int, read: int, *, once: bool, idle: bool) -> None:
+    stub: Any = Stub(turns, 2, 1)
+    stub.idle = idle
+
+    assert _watch(stub, stub, stub, once=once) is None
+
+    assert stub.read == read
 
 
 # --- metrics --------------------------------------------------------------------------------------

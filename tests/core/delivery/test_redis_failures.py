@@ -374,3 +374,28 @@ def test_a_poisoned_body_becomes_a_dead_letter_and_the_rest_goes_on(server: Redi
     assert counts(queue) == {"captured": 2, "pending": 1, "dead": 1}
     assert queue.dead_letters() == []  # it cannot be read
     assert close(spool) == 0
+
+
+# --- a server that is billed by command -----------------------------------------------------------
+
+
+def test_an_idle_process_sends_two_commands_every_five_seconds(server: RedisServer) -> None:
+    spool = redis_spool(server.url)
+    queue, clock = spool.lane(LANE), spool.clock
+
+    def idle(seconds: float) -> int:
+        """Return how many scripts are run in this time, with a prune in each minute."""
+        before = scripts(server)
+        end = clock.monotonic() + seconds
+        while (due := queue.maintain()) < end:
+            clock.advance(max(due - clock.monotonic(), 0.0))  # type: ignore[attr-defined]
+        return scripts(server) - before
+
+    idle(60.0)
+    assert idle(600.0) <= 2 * 600 / 5 + 2 + 600 / 60 + 1
+    assert close(spool) == 0
+
+
+def scripts(server: RedisServer) -> int:
+    stats = server.command("INFO", "commandstats")
+    return sum(int(stats[name]["calls"]) for name in ("cmdstat_evalsha", "cmdstat_eval") if name in stats)

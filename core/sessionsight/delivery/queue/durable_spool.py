@@ -39,13 +39,13 @@ __all__ = ["DurableSpool"]
 
 # Seconds for which requests do not try to write after one of them has failed to.
 _COOL_DOWN = 1.0
-# Seconds between two maintenance runs: then records of other processes are noticed.
+# Seconds between two maintenance runs, at least: then records of other processes are noticed.
 _MAINTAIN_EVERY = 2.0
 # Seconds until the next attempt while something is in memory that should be in the store.
 _RETRY_AFTER = 0.1
 _RETRY_UNAVAILABLE_AFTER, _RETRY_UNAVAILABLE_MAX = 1.0, 8.0
-# Seconds between two checks for records of other processes, which double while there are none.
-_POLL_EVERY = 0.05
+# Seconds between two checks for records of other processes, which double while there are none, up to the second value.
+_POLL_EVERY, _POLL_IDLE = 0.05, 5.0
 
 _INTERRUPTED = Failure(reason="unknown", message="the process ended before it received the vendor's reply", attempts=1)
 _POISON = Failure(
@@ -225,7 +225,7 @@ class DurableSpool:
         if self._closed or not self._maintaining.acquire(blocking=False):
             return False
         self.maintained = True
-        self._next_maintenance = self.clock.monotonic() + _MAINTAIN_EVERY
+        self._next_maintenance = self.clock.monotonic() + max(_MAINTAIN_EVERY, self._poll_interval)
         lost = False
         try:
             for step in (self._check_store, self.store.maintain, self._recover, self._confirm):
@@ -263,6 +263,11 @@ class DurableSpool:
         self._closed = True
         self.store.close()
 
+    @property
+    def idle(self) -> bool:
+        """True if no record was ready for some seconds."""
+        return self._poll_interval == _POLL_IDLE
+
     # --- inside ----------------------------------------------------------------------------------
 
     def _write(self, write: Write, *, timeout: float) -> Mapping[tuple[str, bytes], int] | None:
@@ -278,6 +283,7 @@ class DurableSpool:
     def _write_once(self, write: Write, *, timeout: float) -> Mapping[tuple[str, bytes], int]:
         enqueued = self.store.enqueue(write.records, write.counts, batch_id=write.batch_id, timeout=timeout)
         self._cool_down_until = 0.0
+        self._poll_interval = _POLL_EVERY
         if self.outage:
             self._set_outage(0)
             self.maintain_soon()
@@ -366,6 +372,8 @@ class DurableSpool:
             self._next_maintenance = self.clock.monotonic() + delay
         elif self.outage:
             self.logger.log(logging.WARNING, f"spool {self.store.name} can be used again", key="spool again")
+            self._poll_interval = _POLL_EVERY
+            self.maintain_soon(_MAINTAIN_EVERY)
         self.outage = outage
 
     def _find_ready(self) -> None:
@@ -379,7 +387,9 @@ class DurableSpool:
         for queue in found:
             if queue.ready_hint.since is None:
                 queue.ready_hint.add(1, 0)
-        self._poll_interval = _POLL_EVERY if found else self._poll_interval * 2
+        self._poll_interval = _POLL_EVERY if found else min(self._poll_interval * 2, _POLL_IDLE)
+        if found:
+            self.maintain_soon(_MAINTAIN_EVERY)
         self._next_poll = self.clock.monotonic() + self._poll_interval if self.polls else float("inf")
 
     def _shares_store_with(self, other: DurableSpool) -> bool:

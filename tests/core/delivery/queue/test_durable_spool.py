@@ -572,3 +572,36 @@ def test_a_spool_polls_often_while_other_processes_write(
     assert found == [0.1, 0.2, 0.4, 0.8, 0.5, 0.05, 0.05]
     flaky.calls.clear()
     assert labels(queue.claim(1, 1 << 20)) == ["from another process"]
+
+
+@pytest.mark.parametrize("polls", [True, False])
+def test_an_idle_spool_uses_its_store_every_five_seconds(
+    path: Path, frozen: tuple[DurableSpool, FlakyStore, FrozenClock], *, polls: bool
+) -> None:
+    spool, flaky, clock = frozen
+    spool.polls = polls
+    queue = spool.lane(LANE)
+
+    def turns(number: int) -> list[float]:
+        waits = []
+        for _ in range(number):
+            waits.append(round(queue.maintain() - clock.now, 2))
+            clock.now += waits[-1]
+        return waits
+
+    turns(20)
+    assert spool.idle
+    flaky.calls.clear()
+    assert turns(3) == [5.0, 5.0, 5.0]
+    assert sorted(flaky.calls) == sorted(3 * ["check", "maintain", "recover", "ready"])
+
+    enter(spool, [event("a")])  # which is ready at once
+    assert (queue.depth()[0], spool.idle) == (1, False)
+    queue.ack(claim(queue, 1))
+    turns(20)
+    other = sqlite_spool(path)
+    enter(other, [event("from another process")])
+    other.close()
+
+    assert turns(1) == [0.05 if polls else 2.0]
+    assert queue.depth()[0] == 1
