@@ -13,7 +13,7 @@ import pkgutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, UnionType
 from typing import Any
 
 import msgspec
@@ -150,7 +150,8 @@ def describe() -> str:
             elif not inspect.isbuiltin(value) and (inspect.isroutine(value) or hasattr(value, "__wrapped__")):
                 lines.append(f"def {name}{signature(value)}")
             else:
-                lines.append(f"{name}: {type(value).__name__}")
+                kind = "Union" if isinstance(value, UnionType) else type(value).__name__  # one class since Python 3.14
+                lines.append(f"{name}: {kind}")
     return "\n".join(lines).lstrip() + "\n"
 
 

@@ -66,6 +66,7 @@ def test_the_flask_program_captures_an_order_at_its_commit(tmp_path: Path) -> No
         with record() as recorded:
             assert browser.post("/orders").status_code == 500
         recorded.assert_dropped("order_processed", "rolled_back")
+        example["db"].session.remove()
         example["db"].engine.dispose()
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, ClassVar, dataclass_transform, get_type_hints
 from weakref import WeakKeyDictionary
 
@@ -139,13 +141,25 @@ def _fields(event: type) -> dict[str, TypeCheck]:
     return found
 
 
+if sys.version_info >= (3, 14):
+    # Annotations are evaluated when they are read, which fails for all if it fails for one.
+    from annotationlib import Format, get_annotations
+
+    _own_annotations = partial(get_annotations, format=Format.FORWARDREF)
+else:
+
+    def _own_annotations(base: type) -> dict[str, Any]:
+        """Return the annotations of the class itself."""
+        return dict(vars(base).get("__annotations__", {}))
+
+
 def _type_hints(event: type) -> dict[str, Any]:
     """Return the types of the fields, except for unreadable ones, such as names that only type checkers import."""
     with suppress(Exception):
         return get_type_hints(event)
     hints: dict[str, Any] = {}
     for base in reversed(event.__mro__):
-        for name, hint in vars(base).get("__annotations__", {}).items():
+        for name, hint in _own_annotations(base).items():
             hints[name] = Any  # and not the type of a field of this name in another base
             with suppress(Exception):
                 alone = type(base.__name__, (), {"__module__": base.__module__, "__annotations__": {name: hint}})

@@ -393,8 +393,9 @@ def test_metrics_are_served(web: Client, relay: StartRelay, server: Server) -> N
     found = scrape(f"http://127.0.0.1:{port}/metrics")
 
     assert found["sessionsight_records_delivered_total", "signal"] == 1
-    with pytest.raises(urllib.error.HTTPError, match="404"):
+    with pytest.raises(urllib.error.HTTPError, match="404") as refused:
         scrape(f"http://127.0.0.1:{port}/")
+    refused.value.close()
     process.terminate()
     assert finish(process)[1] == ""
 

@@ -308,7 +308,7 @@ def test_a_job_of_rq_is_known_by_the_function_that_runs_it(monkeypatch: pytest.M
 WAIT_FOR_TERM = """
 print("ready", flush=True)
 while True:
-    signal.pause()
+    threading.Event().wait(1)  # the signal may arrive before it waits
 """
 
 
