@@ -7,14 +7,19 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from sessionsight.stores import ReentrantCall, StoreBusy
+from sessionsight.delivery import threads
+from sessionsight.event_loop import on_event_loop
+from sessionsight.stores import AnswerLost, ReentrantCall, StoreBusy, StoreUnavailable
 
 __all__ = ["CONNECT_TIMEOUT", "Connection", "MappedErrors", "OwnConnection"]
 
 CONNECT_TIMEOUT = 5
 """Seconds."""
+# Seconds for which an error is waited for that comes at the timeout.
+_GRACE = 0.05
 # The server's default may be SERIALIZABLE, under which relays would make transactions of the app fail.
 _BEGIN = {"postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED", "mysql": "BEGIN", "sqlite": "BEGIN IMMEDIATE"}
 
@@ -87,6 +92,42 @@ class OwnConnection:
                 self._close()
             self._thread = None
             self._lock.release()
+
+    def run(self, step: Callable[[Any], object], timeout: float) -> None:
+        """Run a step in a transaction, and wait for it no longer than the timeout, whatever the server does.
+
+        Args:
+            step: Called with a cursor, on another thread where the host has threads.
+            timeout: Seconds.
+
+        Raises:
+            StoreError: As `transaction`; `AnswerLost` if the server has not answered in time.
+        """
+
+        def run_step() -> None:
+            try:
+                with self.transaction(timeout) as cursor:
+                    step(cursor)
+            except BaseException as error:
+                ended.put(error)
+            else:
+                ended.put(None)
+
+        if on_event_loop():
+            raise StoreUnavailable("the database cannot be used on an event loop")
+        ended: SimpleQueue[BaseException | None] = SimpleQueue()
+        try:
+            if not threads.available():
+                raise RuntimeError
+            threads.start_in_empty_context(threading.Thread(target=run_step, name="sessionsight-store", daemon=True))
+        except RuntimeError:  # no threads, or none any more because the interpreter is shutting down
+            run_step()
+        try:
+            error = ended.get(timeout=timeout + _GRACE)
+        except Empty:
+            raise AnswerLost(f"the database has not answered within {timeout:g} s") from None
+        if error is not None:
+            raise error
 
     def close(self) -> None:
         """Close the connection; if a thread is using it, as soon as it has finished."""

@@ -10,7 +10,7 @@ from sessionsight.sql_store.dialect import marks, now, skip_locked
 from sessionsight.sql_store.inbox import UNCLAIMED
 from sessionsight.stores import MAX_TAKEOVERS, SUSPECT_TAKEOVERS, Failure, next_claim
 
-__all__ = ["claim", "has_ready", "recover_ended", "renew"]
+__all__ = ["claim", "has_ready", "recover_ended", "release_all", "renew"]
 
 _PRIORITIES = (0, 1)
 
@@ -77,6 +77,15 @@ def renew(cursor: Any, owner: str, lease: float) -> None:
         cursor.execute(
             f"INSERT INTO sessionsight_owner (owner, expires_at, on_trial) VALUES (%s, {expires}, 0)", [owner]
         )
+
+
+def release_all(cursor: Any, owner: str) -> None:
+    """End an owner's lease, and release its claims. Those in flight stay, and another process recovers them at once."""
+    cursor.execute(
+        "UPDATE sessionsight_queue SET claimed_by = %s WHERE claimed_by = %s AND in_flight = %s",
+        [UNCLAIMED, owner, False],
+    )
+    cursor.execute("UPDATE sessionsight_owner SET expires_at = 0 WHERE owner = %s", [owner])
 
 
 def recover_ended(cursor: Any, in_flight: Failure | None, poison: Failure, *, keep: int) -> tuple[int, tuple[int, int]]:

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sessionsight.log import ThrottledLogger
@@ -40,6 +41,8 @@ from sessionsight.stores import (
 __all__ = ["SqlStore"]
 
 _PRUNE_EVERY = 60.0
+# Seconds for which the end of a process may wait for the database.
+_CLOSE_TIMEOUT = 1.0
 # Seconds after which a claim looks again at records with a lower id than the last one.
 _RESET_FLOORS_EVERY = 60.0
 # Pending records that are counted each time that a relay shows its progress, which it does once a second.
@@ -100,8 +103,8 @@ class SqlStore:
         return Enqueued([{}] * len(records), {})
 
     def _add(self, row: tuple[str, bytes], timeout: float) -> None:
-        with self._transaction(timeout) as cursor:
-            inbox.insert(cursor, row)
+        self._check_open()
+        self._own.run(partial(inbox.insert, columns=row), timeout)
 
     # --- claims ----------------------------------------------------------------------------------
 
@@ -167,13 +170,8 @@ class SqlStore:
     def close(self) -> None:
         """Release this process's claims that are not in flight, and close the connection."""
         if not self._closed and self._own.is_open:
-            with contextlib.suppress(StoreError), self._transaction(self._timeout) as cursor:  # its lease will be over
-                cursor.execute(
-                    "UPDATE sessionsight_queue SET claimed_by = %s WHERE claimed_by = %s AND in_flight = %s",
-                    [UNCLAIMED, self.owner, False],
-                )
-                # Claims in flight stay, and are recovered at once by another process.
-                cursor.execute("UPDATE sessionsight_owner SET expires_at = 0 WHERE owner = %s", [self.owner])
+            with contextlib.suppress(StoreError):  # its lease will be over
+                self._own.run(partial(queue.release_all, owner=self.owner), _CLOSE_TIMEOUT)
         self._closed = True
         self._own.close()
 
@@ -342,7 +340,10 @@ class SqlStore:
 
     @contextlib.contextmanager
     def _transaction(self, timeout: float) -> Iterator[Any]:
-        if self._closed:
-            raise StoreUnavailable("the spool is closed")
+        self._check_open()
         with self._own.transaction(timeout) as cursor:
             yield cursor
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("the spool is closed")
