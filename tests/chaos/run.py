@@ -1,13 +1,13 @@
 """The long form of the chaos suite: prints the outcome of all records, and fails if one is not accounted for.
 
-    python -m tests.chaos.run                      # all of it, about ten minutes
+    python -m tests.chaos.run                      # all of it, about twenty minutes
     python -m tests.chaos.run --only kill --captures 100000
     SESSIONSIGHT_CHAOS_SEED=7 python -m tests.chaos.run
 
-Five parts: `storm`, every fault at once over every spool; `kill`, a site under gunicorn whose workers are killed by -9
-every second; `fleet`, two web processes, Redis and two relays, one killed and one stopped for a minute; `purchase`,
-processes killed within a transaction whose records are in the same database; `fuzz`, what browsers may send, by atheris
-where that is installed.
+Six parts: `storm`, every fault at once over every spool; `kill`, a site under gunicorn whose workers are killed by -9
+every second; `fleet`, two web processes, Redis and two relays, one killed and one stopped for a minute; `relays`, two
+relays that are killed by -9 at 200 random points; `purchase`, processes killed within a transaction whose records are
+in the same database; `fuzz`, what browsers may send, by atheris where that is installed.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import fleet, kill, purchase, storm
+from tests.chaos import fleet, kill, purchase, relays, storm
 from tests.chaos.fates import SEED_VARIABLE, chosen_seed
 from tests.support.brokers import need_mariadb, need_postgresql
 from tests.support.redis_server import run_redis
 
-PARTS = ("storm", "kill", "fleet", "purchase", "fuzz")
+PARTS = ("storm", "kill", "fleet", "relays", "purchase", "fuzz")
 
 
 def main() -> int:
@@ -55,6 +55,8 @@ def _run(part: str, seed: int, arguments: argparse.Namespace) -> Iterator[tuple[
         yield from _kill(seed, arguments.captures, arguments.kills)
     elif part == "fleet":
         yield from _fleet(seed)
+    elif part == "relays":
+        yield from _relays(seed, arguments.relays)
     elif part == "purchase":
         yield from _purchase(seed)
     else:
@@ -110,6 +112,13 @@ def _fleet(seed: int) -> Iterator[tuple[str, object, list[str]]]:
         yield "fleet on Redis, a relay killed and another stopped for a minute", result, result.problems()
 
 
+def _relays(seed: int, kills: int) -> Iterator[tuple[str, object, list[str]]]:
+    for kind in _durable():
+        with _spool(kind) as (spool, folder):
+            result = relays.run(relays.Plan(seed, spool, kills=kills), folder)
+        yield f"relays killed {kills} times, spool {kind}", result, result.problems()
+
+
 def _purchase(seed: int) -> Iterator[tuple[str, object, list[str]]]:
     for engine, need in (("postgresql", need_postgresql), ("mariadb", need_mariadb), ("sqlite_orm", lambda: "")):
         try:
@@ -142,6 +151,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--visits", type=int, default=1_000, help="visits of each storm (default: %(default)s)")
     parser.add_argument("--captures", type=int, default=100_000, help="captures under kill -9 (default: %(default)s)")
     parser.add_argument("--kills", type=int, default=100, help="at most so many, one a second (default: %(default)s)")
+    parser.add_argument("--relays", type=int, default=200, help="kills of relays (default: %(default)s)")
     parser.add_argument("--fuzz", type=int, default=200_000, help="requests to resolve (default: %(default)s)")
     return parser.parse_args()
 
