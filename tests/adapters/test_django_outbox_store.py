@@ -137,6 +137,28 @@ def test_a_record_below_the_last_claim_is_found_within_a_minute(store: DjangoSto
     assert list(claim(store)) == ["a"]
 
 
+def test_a_claim_does_not_wait_until_a_long_inbox_is_taken_in(
+    store: DjangoStore, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessionsight.sql_store.inbox._BATCH", 2)
+    for name in "abcdefg":
+        add(store, name)
+    found = []
+    for left in (5, 5, 3, 3, 1, 1, 0):
+        claimed = store.claim(LANE, max_records=1, max_bytes=10**9, timeout=20.0)
+        found += [one.body.decode() for one in claimed.claims]
+        assert rows(database, "inbox") == left
+        assert claimed.more is (left > 0)
+    assert found == [*"abcdefg"]
+    assert claim(store) == {}
+
+    for name in ("h", "i", "j"):
+        add(store, name)
+    assert (store.counts(LANE)["pending"], rows(database, "inbox")) == (9, 1)
+    assert (store.ready(), rows(database, "inbox")) == ([LANE], 0)
+    assert [*claim(store)] == ["h", "i", "j"]
+
+
 # --- hand-overs ---------------------------------------------------------------------------------------
 
 

@@ -87,6 +87,8 @@ class SqlStore:
         self._own = own
         self._floors: dict[tuple[str, int], int] = {}
         self._reset_floors_at = 0.0
+        # The inbox has more than one batch. It is then taken in when the queues have run dry, and by each poll.
+        self._behind = False
         self._next_prune = 0.0
         self._closed = False
 
@@ -110,14 +112,22 @@ class SqlStore:
 
     def claim(self, lane: str, *, max_records: int, max_bytes: int, timeout: float) -> Claimed:
         """Claim a lane's next records, by priority."""
-        self._take_in(timeout)
+        if not self._behind:
+            self._take_in_batch(timeout)
         floors = self._current_floors()
-        with self._transaction(timeout) as cursor:
-            queue.renew(cursor, self.owner, self.lease)
-            chosen, more = queue.claim(cursor, lane, self.owner, floors, max_records=max_records, max_bytes=max_bytes)
+
+        def claim() -> tuple[list[Any], bool]:
+            with self._transaction(timeout) as cursor:
+                queue.renew(cursor, self.owner, self.lease)
+                return queue.claim(cursor, lane, self.owner, floors, max_records=max_records, max_bytes=max_bytes)
+
+        chosen, more = claim()
+        if self._behind and not chosen:
+            self._take_in_batch(timeout)
+            chosen, more = claim()
         floors.update({(lane, priority): id_ for id_, _, _, priority in chosen})
         claims = [Claim(id_, enqueued_at, bytes(body)) for id_, enqueued_at, body, _ in chosen]
-        return Claimed(self.epoch, claims, more)
+        return Claimed(self.epoch, claims, more or self._behind)
 
     def claimed(self, lane: str) -> Claimed:
         """Return the records that this process has claimed and that are not in flight."""
@@ -179,7 +189,7 @@ class SqlStore:
 
     def ready(self) -> list[str]:
         """Return the lanes that have unclaimed records."""
-        self._take_in(self._timeout)
+        self._take_in_batch(self._timeout)
         floors = self._current_floors()
         with self._transaction(self._timeout) as cursor:
             cursor.execute("SELECT DISTINCT lane FROM sessionsight_count")
@@ -223,7 +233,7 @@ class SqlStore:
 
     def counts(self, lane: str) -> Counter[str]:
         """Return the lane's counters."""
-        self._take_in(self._timeout)
+        self._take_in_batch(self._timeout)
         return self._counts(lane, most=_MAX_COUNTED)
 
     def _counts(self, lane: str, *, most: int) -> Counter[str]:
@@ -316,10 +326,13 @@ class SqlStore:
 
     def _take_in(self, timeout: float) -> None:
         """Take in all that is in the inbox."""
-        more = True
-        while more:
-            with self._transaction(timeout) as cursor:
-                more = inbox.take_in(cursor, self._options)
+        self._take_in_batch(timeout)
+        while self._behind:
+            self._take_in_batch(timeout)
+
+    def _take_in_batch(self, timeout: float) -> None:
+        with self._transaction(timeout) as cursor:
+            self._behind = inbox.take_in(cursor, self._options)
 
     def _current_floors(self) -> dict[tuple[str, int], int]:
         """Return lane and priority, to the id of the last claim; empty once a minute."""
