@@ -191,6 +191,10 @@ class Client(DeliveryControl):
             engine = self._engine_for_process()
         engine.submit(batch)
 
+    def encode(self, batch: Batch) -> Any:
+        """Return what a request's records add to a durable spool, for a transaction that writes it itself."""
+        return self._engine_for_process().encode(batch)
+
     def submit_soon(self, scope: OpenScope) -> None:
         """Submit the records of an open response within a second."""
         engine = self._engine

@@ -14,7 +14,7 @@ from msgspec.structs import fields
 from sessionsight.callbacks import check_sync
 from sessionsight.capture.encoding import MAX_BYTES
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.factory import django_alias, is_durable, spool_name, url_error
+from sessionsight.delivery.queue.factory import django_alias, is_durable, is_in_database, spool_name, url_error
 from sessionsight.destinations.base import Destination
 from sessionsight.environment import (
     DESTINATION_METHODS,
@@ -58,7 +58,8 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
     """Store for records that wait for delivery: `"memory"`; or a SQLite file that outlives the process and is shared by
     all processes of a host, `"sqlite:///relative/path"` or `"sqlite:////absolute/path"`; or Redis, shared by all hosts,
     `"redis://host:6379/0?namespace=shop"` or `"rediss://..."`, which needs the extra `redis`; or a database of a
-    Django project, `"django"` or `"django:alias"`, written within the app's transactions."""
+    Django project, `"django"` or `"django:alias"`, or one that SQLAlchemy connects to,
+    `"sqlalchemy:postgresql+psycopg://host/shop"`, written within the app's transactions."""
     flush: Literal["background", "inline"] = "background"
     """`"inline"` delivers before the response is complete, for hosts that freeze processes between requests."""
     user: Literal["loaded", "always"] | Callable[[Any], object] = "loaded"
@@ -108,10 +109,10 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ConfigurationError(f"destinations: two are named {twice!r}; each lane needs a name of its own")
-        if self.flush == "inline" and self.database is not None:
+        if self.flush == "inline" and is_in_database(self.spool):
             raise ConfigurationError(
-                f'flush="inline" cannot wait for the records of spool={self.spool!r}, which are taken in after their '
-                "transaction: remove one of them"
+                f'flush="inline" cannot wait for the records of spool={spool_name(self.spool)!r}, which are taken in '
+                "after their transaction: remove one of them"
             )
         if self.delivery == "relay" and not self.disabled:
             self._check_relay()

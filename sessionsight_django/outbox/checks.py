@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from django.apps import apps
 from django.db import connections, router
@@ -11,14 +10,12 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import Error
 
 from sessionsight.diagnosis import Finding
-from sessionsight.sql_store.dialect import now
+from sessionsight.diagnosis.sql_database import old_transaction, waiting_records
 
 __all__ = ["database_findings", "outbox_findings"]
 
 _APP = "sessionsight_django.outbox"
 _LABEL = "sessionsight_outbox"
-_MAX_WAITING = 300.0  # seconds
-_MAX_TRANSACTION = 3600.0
 
 
 def outbox_findings(alias: str | None) -> Iterator[tuple[str, Finding]]:
@@ -57,25 +54,8 @@ def database_findings(alias: str | None) -> Iterator[tuple[str, Finding]]:
         yield "W009", Finding(level="warning", subject="spool", message=message, hint=hint)
         return
     with connections[alias].cursor() as cursor:
-        yield from _state_findings(cursor)
-
-
-def _state_findings(cursor: Any) -> Iterator[tuple[str, Finding]]:
-    """Check that relays keep up, and that PostgreSQL can remove the rows that they have deleted."""
-    cursor.execute(f"SELECT {now(cursor.db)} - min(created_at) FROM sessionsight_inbox")
-    [waiting] = cursor.fetchone()
-    if waiting is not None and waiting > _MAX_WAITING:
-        message = f"has records that no relay has taken in for {waiting / 60:.0f} minutes, and grows without a bound"
-        hint = "run manage.py sessionsight relay"
-        yield "W010", Finding(level="warning", subject="spool", message=message, hint=hint)
-    if cursor.db.vendor != "postgresql":
-        return
-    cursor.execute(
-        "SELECT max(extract(epoch from clock_timestamp() - xact_start)) FROM pg_stat_activity"
-        " WHERE backend_xmin IS NOT NULL AND datname = current_database()"
-    )
-    [oldest] = cursor.fetchone()
-    if oldest is not None and oldest > _MAX_TRANSACTION:
-        message = f"slows down: a transaction of {oldest / 60:.0f} minutes keeps PostgreSQL from removing deleted rows"
-        hint = "end it: see pg_stat_activity, and set idle_in_transaction_session_timeout"
-        yield "W011", Finding(level="warning", subject="spool", message=message, hint=hint)
+        found = {
+            "W010": waiting_records(cursor, relay="manage.py sessionsight relay"),
+            "W011": old_transaction(cursor),
+        }
+    yield from ((number, finding) for number, finding in found.items() if finding is not None)

@@ -80,7 +80,7 @@ def test_an_old_transaction_is_found_on_postgresql(tmp_path: Path, monkeypatch: 
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             cursor.execute("SELECT count(*) FROM sessionsight_inbox")
             assert found_in_database() == {}
-            monkeypatch.setattr("sessionsight_django.outbox.checks._MAX_TRANSACTION", 0.0)
+            monkeypatch.setattr("sessionsight.diagnosis.sql_database._MAX_TRANSACTION", 0.0)
             assert "keeps PostgreSQL from removing deleted rows" in found_in_database()["sessionsight.W011"]
         own.close()
 

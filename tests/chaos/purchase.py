@@ -15,12 +15,13 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+
+from tests.chaos.shops import Shop, open_shop, wait_for_the_killed
 
 _SECONDS = 0.02
 """The longest life of a process after its first purchase."""
@@ -60,17 +61,13 @@ def run(engine: str, folder: Path, seed: int, kills: int) -> Result:
 
 
 def _main(engine: str, folder: Path, seed: int, kills: int) -> Result:
-    from tests.adapters.outbox_databases import close_connection, outbox_database, outbox_store
-
     chance = random.Random(seed)
-    with outbox_database(engine, folder, "default") as alias:
-        _execute("CREATE TABLE orders (name varchar(40), PRIMARY KEY (name))")
-        close_connection(alias)
+    with open_shop(engine, folder) as shop:
         for number in range(kills):
-            _kill(number, chance.uniform(0, _SECONDS))
-        _wait_for_the_killed(engine)
-        orders = {name for (name,) in _execute("SELECT name FROM orders")}
-        store = outbox_store(alias)
+            _kill(shop, number, chance.uniform(0, _SECONDS))
+        wait_for_the_killed(engine, shop)
+        orders = {name for (name,) in shop.execute("SELECT name FROM orders")}
+        store = shop.store()
         claims: list[Any] = []
         while batch := store.claim("analyse", max_records=500, max_bytes=10**9, timeout=20.0).claims:
             claims += batch
@@ -86,64 +83,30 @@ def _order_of(body: bytes) -> str:
     return name
 
 
-def _kill(number: int, after: float) -> None:
+def _kill(shop: Shop, number: int, after: float) -> None:
     """Fork a shop, and kill it this number of seconds after its first purchase."""
     begun, begins = os.pipe()
-    shop = os.fork()
-    if shop == 0:
+    child = os.fork()
+    if child == 0:
         try:
-            _sell(number, begins)
+            _sell(shop, number, begins)
         finally:
             os._exit(1)
     os.read(begun, 1)
     time.sleep(after)
-    os.kill(shop, signal.SIGKILL)
-    _, status = os.waitpid(shop, 0)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
     os.close(begun)
     os.close(begins)
     assert os.WIFSIGNALED(status), f"the shop has failed: {status}"
 
 
-def _sell(number: int, begins: int) -> None:
-    from django.db import transaction
-
-    from sessionsight import Client, Settings
-    from sessionsight.destinations import Analyse
-    from sessionsight_django import clients
-
-    client = Client(Settings(destinations=(Analyse(public_key="pk_live_1"),), spool="django", delivery="relay"))
-    client.join_transaction = clients._join_transaction(client.settings)
-    analytics = client.bind(user_id="user_1")
+def _sell(shop: Shop, number: int, begins: int) -> None:
+    sell = shop.seller()
     for purchase in count():
-        name = f"{number}-{purchase}"
-        with suppress(ZeroDivisionError), transaction.atomic():
-            if purchase % 2:
-                analytics.capture("bought", {"order": name})
-            _execute("INSERT INTO orders VALUES (%s)", name)
-            if not purchase % 2:
-                analytics.capture("bought", {"order": name})
-            if purchase % 3 == 2:
-                raise ZeroDivisionError
+        sell(f"{number}-{purchase}", purchase % 2 == 1, purchase % 3 == 2)
         if purchase == 0:
             os.write(begins, b"1")
-
-
-def _wait_for_the_killed(engine: str) -> None:
-    """Wait until the server has noticed that its clients are gone."""
-    others = {
-        "postgresql": "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        "mariadb": "SELECT 1 FROM information_schema.processlist WHERE db = database() AND id <> connection_id()",
-    }
-    while engine in others and _execute(others[engine]):
-        pass
-
-
-def _execute(statement: str, *parameters: str) -> list[Any]:
-    from django.db import connection
-
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters or None)
-        return list(cursor.fetchall()) if cursor.description else []
 
 
 if __name__ == "__main__":

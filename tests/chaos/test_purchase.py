@@ -12,10 +12,15 @@ from tests.support.brokers import need_mariadb, need_postgresql
 pytestmark = pytest.mark.processes
 
 
-@pytest.mark.parametrize("engine", ["postgresql", "mariadb", "sqlite_orm"])
+@pytest.mark.parametrize(
+    "engine",
+    ["postgresql", "mariadb", "sqlite_orm", "sqlalchemy_postgresql", "sqlalchemy_mariadb", "sqlalchemy_sqlite"],
+)
 def test_an_order_and_its_record_are_both_there_or_neither(engine: str, seed: int, tmp_path: Path) -> None:
-    if engine != "sqlite_orm":
-        need_postgresql() if engine == "postgresql" else need_mariadb()
+    if engine.endswith("postgresql"):
+        need_postgresql()
+    elif engine.endswith("mariadb"):
+        need_mariadb()
 
     result = run(engine, tmp_path, seed, kills=10)
 

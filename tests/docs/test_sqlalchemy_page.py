@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
 from starlette.testclient import TestClient
 
 import sessionsight
-from sessionsight.sqlalchemy import bind
+from sessionsight.sqlalchemy import bind, metadata
 from sessionsight.testing import record
+from tests.core.sqlalchemy_databases import execute, rows, sqlalchemy_database
 from tests.support.pages import block, blocks, run
 
 PAGE = "docs/sqlalchemy.md"
-NAMES = ["orders", "flask", "fastapi", "tests"]
+NAMES = ["orders", "flask", "fastapi", "outbox", "alembic", "tests"]
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +76,7 @@ def test_the_flask_program_captures_an_order_at_its_commit(tmp_path: Path) -> No
 
 def test_the_fastapi_program_captures_an_order_at_its_commit(tmp_path: Path) -> None:
     example = page("fastapi", tmp_path)
-    metadata, engine = example["Base"].metadata, example["engine"]
+    tables, engine = example["Base"].metadata, example["engine"]
 
     async def on_tables(change: Callable[[Any], None]) -> None:
         async with engine.begin() as connection:
@@ -80,7 +84,7 @@ def test_the_fastapi_program_captures_an_order_at_its_commit(tmp_path: Path) -> 
         await engine.dispose()
 
     with TestClient(example["app"], raise_server_exceptions=False) as browser:
-        for change, status in ((metadata.create_all, 201), (metadata.drop_all, 500)):
+        for change, status in ((tables.create_all, 201), (tables.drop_all, 500)):
             asyncio.run(on_tables(change))
             with record() as recorded:
                 assert browser.post("/orders").status_code == status
@@ -88,6 +92,24 @@ def test_the_fastapi_program_captures_an_order_at_its_commit(tmp_path: Path) -> 
             assert names == ["order_processed"]
             assert browser.portal is not None
             browser.portal.call(engine.dispose)
+
+
+def test_the_outbox_program_leaves_an_order_and_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANALYSE_KEY", "pk_live_1")
+    with sqlalchemy_database("postgresql", tmp_path) as url:
+        example = run(block(PAGE, "outbox").replace("postgresql+psycopg://shop@db.example.com/shop", url))
+        engine = create_engine(url, poolclass=NullPool)
+        example["Base"].metadata.create_all(engine)
+        with TestClient(example["app"], raise_server_exceptions=False) as browser:
+            assert browser.post("/orders").status_code == 201
+            assert (execute(url, "SELECT id FROM orders"), rows(url, "inbox")) == ([(1,)], 1)
+            example["Base"].metadata.drop_all(engine)
+            assert browser.post("/orders").status_code == 500
+            assert browser.portal is not None
+            browser.portal.call(example["make_session"].kw["bind"].dispose)
+    monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
+    monkeypatch.setattr("shop.Base", example["Base"], raising=False)
+    assert run(block(PAGE, "alembic"))["target_metadata"] == [example["Base"].metadata, metadata]
 
 
 @pytest.fixture

@@ -242,6 +242,9 @@ class CaptureClient(Protocol):
     def submit(self, batch: Batch) -> None:
         """Accept a request's records for delivery, or count them as dropped."""
 
+    def encode(self, batch: Batch) -> Any:
+        """Return what a request's records add to a durable spool, for a transaction that writes it itself."""
+
     def handle_error(self, error: Exception) -> None:
         """Raise the error of a failed call in strict mode; otherwise log and count it."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -234,6 +234,21 @@ class RequestScope:
         if self._ended:
             self.submit_now()
 
+    def transaction_wrote(self, record: Record) -> None:
+        """Forget a deferred record. See `transactions.TransactionListener`."""
+        if self._deferred is not None:
+            self._deferred.pending.pop(id(record), None)
+
+    def encode(self, records: Sequence[Record]) -> list[Any]:
+        """Return those deferred records that were not discarded. See `transactions.TransactionListener`."""
+        pending = {} if self._deferred is None else self._deferred.pending
+        return [self._client.encode(part) for part in self._batches([one for one in records if id(one) in pending])]
+
+    @property
+    def client(self) -> CaptureClient:
+        """The client that delivers the records."""
+        return self._client
+
     # --- for `Analytics` -------------------------------------------------------------------------
 
     def _record_fields(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -342,13 +357,18 @@ class RequestScope:
 
     def _submit(self, records: list[Record], drop: DropReason | None = None, *, on_request_thread: bool = True) -> None:
         try:
-            batch = self._make_batch(records, on_request_thread=on_request_thread)
-            if drop is not None:
-                batch = replace(batch, drop=drop)
-            for part in (batch,) if self._selected is None else apply_selection(batch, self._selected):
+            for part in self._batches(records, drop, on_request_thread=on_request_thread):
                 self._client.submit(part)
         except Exception as error:
             self._client.handle_error(error)
+
+    def _batches(
+        self, records: list[Record], drop: DropReason | None = None, *, on_request_thread: bool = True
+    ) -> Sequence[Batch]:
+        batch = self._make_batch(records, on_request_thread=on_request_thread)
+        if drop is not None:
+            batch = replace(batch, drop=drop)
+        return (batch,) if self._selected is None else apply_selection(batch, self._selected)
 
     def _end_and_start_waiting(self) -> None:
         self.end()

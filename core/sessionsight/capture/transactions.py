@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -32,6 +32,16 @@ class TransactionListener(Protocol):
 
         Only the first call for a record counts. May be called on any thread, and by a finalizer.
         """
+
+    def transaction_wrote(self, record: Record) -> None:
+        """Forget a deferred record, which its transaction has written and committed."""
+
+    def encode(self, records: Sequence[Record]) -> Sequence[Any]:
+        """Return deferred records as the spool stores them, for a transaction that writes them itself."""
+
+    @property
+    def client(self) -> Any:
+        """The client that the records belong to."""
 
 
 DeferRecord = Callable[[TransactionListener, Record, str | None], bool]

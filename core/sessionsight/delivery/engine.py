@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
+from typing import TYPE_CHECKING
 
 from sessionsight.capture.interfaces import Batch, OpenScope
 from sessionsight.capture.records import DropReason, QueuedRecord, Record
@@ -49,6 +50,10 @@ _RESOLVED_INTERVAL = 0.05
 _OPEN_INTERVAL = 0.5
 
 MakeTransport = Callable[[Destination], Transport]
+
+
+if TYPE_CHECKING:
+    from sessionsight.delivery.queue.encoding import Write
 
 
 class Engine:
@@ -131,10 +136,7 @@ class Engine:
         """
         if not self._lanes:
             return
-        first = not self._registered
-        if first:
-            self._registered = True
-            lifecycle.register_engine(self)
+        first = self._register()
         if isinstance(batch.waiter, DeliveryWaiter):
             self._waiters.batch_submitted(batch.waiter)
         if not self._spool.durable or on_event_loop():
@@ -157,6 +159,26 @@ class Engine:
             self._wait_for_delivery(batch)
         if self._threadless:
             self._thread.send_inline(time.monotonic() + self._flush_timeout)
+
+    def encode(self, batch: Batch) -> Write:
+        """Return what a batch adds to a durable spool, for a transaction that writes it itself.
+
+        Raises:
+            UnencodableRecord: One of the records cannot be encoded.
+        """
+        if self._lanes and self._register():
+            self._call_lanes()
+        from sessionsight.delivery.queue.encoding import encode_batches  # only durable spools need it
+
+        return encode_batches(self._lane_batches([batch]))
+
+    def _register(self) -> bool:
+        """Let the process deliver at its exit what was submitted. Return True at the first call."""
+        if self._registered:
+            return False
+        self._registered = True
+        lifecycle.register_engine(self)
+        return True
 
     def _wait_for_delivery(self, batch: Batch) -> None:
         """Wait until captured records are delivered, because this process may end by `os._exit` right after.
@@ -189,8 +211,7 @@ class Engine:
     def start(self) -> None:
         """Start delivery before anything is captured, because the spool may hold records of other processes."""
         if self._lanes and not self._registered and not self._threadless:
-            self._registered = True
-            lifecycle.register_engine(self)
+            self._register()
             self._call_lanes()
 
     def _call_lanes(self) -> None:
@@ -203,15 +224,7 @@ class Engine:
         left = list(batches)
         waiters = [batch.waiter for batch in batches if isinstance(batch.waiter, DeliveryWaiter)]
         try:
-            entries = self._resolve_contexts(left)
-            if not self._checked_keys:
-                self._warn_about_keys(left)
-            lane_batches = [
-                lane_batch
-                for drop, some in entries.items()
-                for lane, routed in self._route(some)
-                if (lane_batch := lane.select(routed, drop)) is not None
-            ]
+            lane_batches = self._lane_batches(left)
             if waiters:
                 self._track_waiters(left, lane_batches)
             rows = self._spool.enqueue(lane_batches)
@@ -229,6 +242,18 @@ class Engine:
         finally:
             for waiter in waiters:
                 self._waiters.batch_processed(waiter)
+
+    def _lane_batches(self, batches: list[Batch]) -> list[LaneBatch]:
+        """Return what each lane accepts of batches. A batch that fails is counted as lost and removed."""
+        entries = self._resolve_contexts(batches)
+        if not self._checked_keys:
+            self._warn_about_keys(batches)
+        return [
+            lane_batch
+            for drop, some in entries.items()
+            for lane, routed in self._route(some)
+            if (lane_batch := lane.select(routed, drop)) is not None
+        ]
 
     def _route(self, entries: Sequence[QueuedRecord]) -> Iterable[tuple[Lane, Sequence[QueuedRecord]]]:
         """Return the entries of each lane, by the destinations that the records name."""

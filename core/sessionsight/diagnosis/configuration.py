@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sessionsight.client import Client
-from sessionsight.delivery.queue.factory import django_alias, spool_name, sqlite_path
+from sessionsight.delivery.queue.factory import django_alias, spool_name, sqlalchemy_url, sqlite_path
 from sessionsight.delivery.stores.redis.url import is_redis
 from sessionsight.destinations.base import Destination, Secret, is_loopback, resolve_secret
 from sessionsight.diagnosis.findings import DELIVERY_SUPPRESSED, Finding
@@ -126,7 +126,7 @@ def _check_destination(destination: Destination, environ: Mapping[str, str]) -> 
 def _check_spool(spool: str) -> Finding:
     """Check the location of the spool's file, without opening it, because other processes may be using it."""
     path = sqlite_path(spool)
-    if is_redis(spool):
+    if is_redis(spool) or sqlalchemy_url(spool) is not None:
         return Finding(level="ok", subject="spool", message=f"is {spool_name(spool)}")
     if (alias := django_alias(spool)) is not None:
         return Finding(level="ok", subject="spool", message=f"is the database {alias!r} of the Django project")

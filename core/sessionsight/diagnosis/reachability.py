@@ -1,4 +1,4 @@
-"""Checks whether each vendor's server responds, and that of a Redis spool, without sending a key or a record."""
+"""Checks whether each vendor's server responds, and that of a spool, without sending a key or a record."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from threading import Thread
 
 from sessionsight.client import Client
 from sessionsight.delivery.httpx_transport import HttpxTransport
+from sessionsight.delivery.queue.factory import sqlalchemy_url
 from sessionsight.delivery.stores.redis.url import is_redis
 from sessionsight.delivery.transport import TimeLimits, TransportError
 from sessionsight.destinations.base import VendorRequest
 from sessionsight.diagnosis.configuration import urls
 from sessionsight.diagnosis.findings import Finding
 from sessionsight.diagnosis.redis_server import check_redis
+from sessionsight.diagnosis.sql_database import check_sqlalchemy
 from sessionsight.errors import ConfigurationError
 from sessionsight.settings import Settings
 
@@ -23,7 +25,8 @@ def check_reachability(client: Client, timeout: float = 5.0) -> list[Finding]:
     """Send a GET request to the URL of each destination, with the proxy and certificates of the settings.
 
     Any response counts as success, because these URLs accept records and have no pages. Only a record can verify the
-    key: see `diagnosis.send_test_event`. The server of a Redis spool is asked for its configuration.
+    key: see `diagnosis.send_test_event`. The server of a Redis spool is asked for its configuration, and the
+    database of SQLAlchemy for its tables.
 
     Args:
         client: The client. Its destinations that have no URL, such as `console`, are skipped.
@@ -45,7 +48,11 @@ def check_reachability(client: Client, timeout: float = 5.0) -> list[Finding]:
     ]
     for probe in probes:
         probe.start()
-    findings = check_redis(settings.spool, timeout) if is_redis(settings.spool) else []
+    findings: list[Finding] = []
+    if is_redis(settings.spool):
+        findings = check_redis(settings.spool, timeout)
+    elif sqlalchemy_url(settings.spool) is not None:
+        findings = check_sqlalchemy(settings.spool, timeout)
     return findings + [probe.result(deadline) for probe in probes]
 
 

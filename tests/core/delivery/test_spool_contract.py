@@ -32,15 +32,17 @@ from tests.core.delivery.spools import (
     redis_spool,
     sqlite_spool,
 )
+from tests.core.sqlalchemy_databases import sqlalchemy_database, sqlalchemy_spool
 from tests.support.brokers import need_redis
 from tests.support.server import PATIENCE
 
 MakeSpool = Callable[..., Spool]
 DATABASES = ("postgresql", "mariadb", "sqlite_orm")
+OF_SQLALCHEMY = ("sqlalchemy_postgresql", "sqlalchemy_mariadb", "sqlalchemy_sqlite")
 USERS = {name: TrackingContext(user_id=name) for name in ("a", "b", "ab")}
 
 
-@pytest.fixture(params=["memory", "sqlite", "flaky", "redis", *DATABASES])
+@pytest.fixture(params=["memory", "sqlite", "flaky", "redis", *DATABASES, *OF_SQLALCHEMY])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeSpool]:
     spools: list[Spool] = []
     databases = ExitStack()
@@ -57,6 +59,9 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeSpool]:
 
             alias = databases.enter_context(outbox_database(request.param, tmp_path, f"outbox{len(spools)}"))
             spools.append(outbox_spool(alias, LANE, "other", **options))
+        elif request.param in OF_SQLALCHEMY:
+            url = databases.enter_context(sqlalchemy_database(request.param.removeprefix("sqlalchemy_"), tmp_path))
+            spools.append(sqlalchemy_spool(url, LANE, "other", **options))
         elif request.param == "flaky":  # it has the members of the protocol only, and fails if a test says so
             spools.append(flaky_spool(tmp_path / f"spool-{len(spools)}.db", LANE, "other", **options))
         else:
@@ -215,7 +220,7 @@ def test_a_record_with_another_kind_name_key_or_direction_is_not_a_duplicate(mak
 
 
 @pytest.mark.parametrize(
-    "make", ["memory", "sqlite", "flaky", *DATABASES], indirect=True
+    "make", ["memory", "sqlite", "flaky", *DATABASES, *OF_SQLALCHEMY], indirect=True
 )  # in Redis the server's clock counts
 def test_a_key_is_accepted_again_after_its_window(make: MakeSpool) -> None:
     spool = make(dedupe_window=60)

@@ -28,17 +28,20 @@ if TYPE_CHECKING:
 __all__ = [
     "django_alias",
     "is_durable",
-    "open_django_store",
+    "is_in_database",
+    "open_database_store",
     "open_redis_store",
     "open_spool",
     "open_store",
     "spool_name",
+    "sqlalchemy_url",
     "sqlite_path",
     "url_error",
 ]
 
 _SQLITE = "sqlite:///"
 _DJANGO = re.compile(r"django(?::(?P<alias>[^:/]+))?")
+_SQLALCHEMY = re.compile(r"sqlalchemy:(?P<url>[a-z][a-z0-9_+]*://.*)", re.IGNORECASE | re.DOTALL)
 _REDIS = (
     "a URL such as 'redis://host:6379/0?namespace=shop', with no options but namespace (letters, digits, and _ . : -), "
     "wait_replicas (a number) and, with rediss://, ssl_ca_certs, ssl_certfile and ssl_keyfile"
@@ -55,19 +58,20 @@ def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger, *,
 
     Args:
         spool: `"memory"`, `"sqlite:///relative/path"`, `"sqlite:////absolute/path"`,
-            `"redis://host:6379/0?namespace=shop"`, `"django"` or `"django:alias"`.
+            `"redis://host:6379/0?namespace=shop"`, `"django"`, `"django:alias"` or
+            `"sqlalchemy:postgresql+psycopg://host/shop"`.
         options: Its bounds and time limits.
         logger: For errors of the store.
         clock: The time of maintenance, retries and ages.
 
     Raises:
         ConfigurationError: This Python does not support SQLite files.
-        MissingDependencyError: redis-py is not installed.
+        MissingDependencyError: A package that the store needs is not installed.
     """
     if redis_url.is_redis(spool):
         return _over(open_redis_store(spool, options, logger, clock=clock), options, logger, clock)
-    if django_alias(spool) is not None:
-        return _over(open_django_store(spool, options, logger, clock=clock), options, logger, clock)
+    if is_in_database(spool):
+        return _over(open_database_store(spool, options, logger, clock=clock), options, logger, clock)
     path = sqlite_path(spool)
     if path is None:
         return MemorySpool(options, clock=clock)
@@ -112,7 +116,12 @@ def _over(store: Store, options: DeliveryOptions, logger: ThrottledLogger, clock
 
 def is_durable(spool: str) -> bool:
     """Return whether the records of a spool outlive the process."""
-    return redis_url.is_redis(spool) or sqlite_path(spool) is not None or django_alias(spool) is not None
+    return redis_url.is_redis(spool) or sqlite_path(spool) is not None or is_in_database(spool)
+
+
+def is_in_database(spool: str) -> bool:
+    """Return whether a spool is in the app's own database, which transactions of the app write."""
+    return django_alias(spool) is not None or sqlalchemy_url(spool) is not None
 
 
 def open_redis_store(spool: str, options: DeliveryOptions, logger: ThrottledLogger, **others: Any) -> RedisStore:
@@ -149,21 +158,36 @@ def django_alias(spool: str) -> str | None:
     return None if found is None else found["alias"] or "default"
 
 
-def open_django_store(spool: str, options: DeliveryOptions, logger: ThrottledLogger, **others: Any) -> Any:
-    """Return the store in a database of a Django project. It connects when it is used.
+def sqlalchemy_url(spool: str) -> str | None:
+    """Return the URL of the database that SQLAlchemy connects a spool to; None for another spool.
+
+    Example:
+        >>> sqlalchemy_url("sqlalchemy:postgresql+psycopg://db.example.com/shop")
+        'postgresql+psycopg://db.example.com/shop'
+    """
+    found = _SQLALCHEMY.fullmatch(spool)
+    return None if found is None else found["url"]
+
+
+def open_database_store(spool: str, options: DeliveryOptions, logger: ThrottledLogger, **others: Any) -> Any:
+    """Return the store in the app's own database. It connects when it is used.
 
     Args:
-        spool: `"django"` or `"django:alias"`.
+        spool: `"django"`, `"django:alias"` or `"sqlalchemy:<URL>"`.
         options: Its bounds and time limits.
         logger: For what happens to its data.
-        **others: As for `sessionsight_django.outbox.store.DjangoStore`.
+        **others: As for `sessionsight.sql_store.store.SqlStore`.
 
     Raises:
-        ConfigurationError: The project has no database with this alias.
-        MissingDependencyError: Django is not installed.
+        ConfigurationError: The project has no database with this alias, or the URL cannot be used.
+        MissingDependencyError: Django, SQLAlchemy or the driver is not installed.
     """
+    url = sqlalchemy_url(spool)
+    # By name, because this package does not import what is built on it.
+    if url is not None:
+        store = importlib.import_module("sessionsight.sqlalchemy.store").SqlAlchemyStore
+        return store(spool_name(spool), url, options, logger, **others)
     try:
-        # By name, because the core does not import frameworks.
         store = importlib.import_module("sessionsight_django.outbox.store").DjangoStore
     except ModuleNotFoundError as error:
         raise MissingDependencyError(f'spool: {spool!r} needs Django: pip install "sessionsight[django]"') from error
@@ -189,8 +213,8 @@ def open_store(
     store: SqliteStore | RedisStore
     if redis_url.is_redis(spool):
         store = open_redis_store(spool, options, logger, timeout=timeout)
-    elif django_alias(spool) is not None:
-        store = open_django_store(spool, options, logger, timeout=timeout)
+    elif is_in_database(spool):
+        store = open_database_store(spool, options, logger, timeout=timeout)
     elif (path := sqlite_path(spool)) is None and "://" in spool:
         raise ConfigurationError(f"spool must be {url_error(spool)}")
     else:
@@ -211,6 +235,8 @@ def spool_name(spool: str) -> str:
         >>> spool_name("redis://:secret@cache.example.com?namespace=shop")
         'redis://cache.example.com:6379/0?namespace=shop'
     """
+    if sqlalchemy_url(spool) is not None:
+        return re.sub("//.*@", "//", spool.partition("?")[0])
     url = redis_url.parse(spool) if redis_url.is_redis(spool) else None
     return spool if url is None else url.name
 
@@ -234,11 +260,12 @@ def url_error(spool: object) -> str | None:
         return None
     if isinstance(spool, str) and spool.startswith(_SQLITE) and spool != _SQLITE and "\0" not in unquote(spool):
         return None
-    if isinstance(spool, str) and django_alias(spool) is not None:
+    if isinstance(spool, str) and is_in_database(spool):
         return None
     if isinstance(spool, str) and redis_url.is_redis(spool):
         return None if redis_url.parse(spool) is not None else _REDIS
     return (
         "one of 'memory', 'sqlite:///relative/path', 'sqlite:////absolute/path', "
-        "'redis://host:6379/0?namespace=shop', 'rediss://host:6379/0?namespace=shop', 'django', 'django:alias'"
+        "'redis://host:6379/0?namespace=shop', 'rediss://host:6379/0?namespace=shop', 'django', 'django:alias', "
+        "'sqlalchemy:postgresql+psycopg://host/shop'"
     )

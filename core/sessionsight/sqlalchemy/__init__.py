@@ -1,4 +1,4 @@
-"""Records that are captured in a transaction of SQLAlchemy wait for its commit.
+"""Records that are captured in a transaction of SQLAlchemy wait for its commit, or are written by it.
 
 SQLAlchemy reports the commit and the rollback of a transaction, and its end. Nothing is reported when a session is
 garbage-collected, so that is detected in the finalizer of an object which only the session refers to. No query is made
@@ -25,14 +25,17 @@ except ImportError as error:
         'sessionsight.sqlalchemy needs SQLAlchemy 2: pip install "sessionsight[sqlalchemy]"'
     ) from error
 
-__all__ = ["bind"]
+from sessionsight.sqlalchemy import outbox as _outbox
+from sessionsight.sqlalchemy.tables import metadata
+
+__all__ = ["bind", "metadata"]
 
 _KEY = "sessionsight"  # in `Session.info`
 _recent: ContextVar[tuple[ref[Session], ...]] = ContextVar("sessionsight_recent_sessions", default=())
 """The bound sessions that this thread or task has used, the last one at the end."""
 
 
-def bind(target: object) -> None:
+def bind(target: object, *, outbox: bool = False) -> None:
     """Make records wait for the transactions of SQLAlchemy's sessions in which they are captured.
 
     A record is sent after the commit of the outermost transaction, and counted as `rolled_back` after a rollback,
@@ -41,6 +44,8 @@ def bind(target: object) -> None:
     Args:
         target: A `sessionmaker`, an `async_sessionmaker`, a `scoped_session` (such as Flask-SQLAlchemy's `db.session`),
             an `async_scoped_session`, a class of sessions, or a `Session` or `AsyncSession`.
+        outbox: Write the records into the tables of `spool="sqlalchemy:<URL>"` within the transaction, before its
+            commit, so that they are stored if and only if it is committed. The spool must be the session's database.
 
     Raises:
         ConfigurationError: The target is something else.
@@ -52,14 +57,14 @@ def bind(target: object) -> None:
         >>> bind(Session)
     """
     listened = _listened(target)
-    for name, handler in _HANDLERS.items():
+    for name, handler in (_HANDLERS | _OUTBOX_HANDLERS if outbox else _HANDLERS).items():
         event.listen(listened, name, handler)
     register_sessions(_BoundSessions())
     if isinstance(listened, Session):
         _mark_as_used(listened)
         transaction = _innermost(listened)
         while transaction is not None:
-            _opened(listened, transaction)
+            (_opened_with_outbox if outbox else _opened)(listened, transaction)
             transaction = transaction.parent
 
 
@@ -87,12 +92,16 @@ class _BoundSessions:
 class _SessionState:
     """The open transactions of a session, with the records that wait for each. Only the session keeps it alive."""
 
-    __slots__ = ("_lock", "_waiting", "changed")
+    __slots__ = ("_lock", "_rolled_back", "_waiting", "changed", "outbox")
 
     def __init__(self) -> None:
+        self.outbox = False
+        """True if the session writes records into an outbox."""
         self.changed = False
         """True if the session has changed data since its outermost transaction began."""
-        self._waiting: dict[SessionTransaction, list[tuple[TransactionListener, Record]]] = {}
+        self._waiting: dict[SessionTransaction, list[_Waiting]] = {}
+        self._rolled_back: list[_Waiting] = []
+        """Of savepoints, while the transaction of an outbox is open."""
         self._lock = Lock()  # threads that copy the context capture in the same transaction
 
     def begin(self, transaction: SessionTransaction) -> None:
@@ -110,6 +119,21 @@ class _SessionState:
             waiting.append((listener, record))
             return True
 
+    def write(self, session: Session, transaction: SessionTransaction) -> None:
+        """Write the records that wait for the outermost transaction into the outbox."""
+        waiting = [
+            (listener, record)
+            for listener, record in list(self._waiting.get(transaction, ()))
+            if not isinstance(listener, _Written)
+        ]
+        written = {
+            id(record): (_Written(listener), record)
+            for listener, record in _outbox.write(session, waiting, alone=not self.changed)
+        }
+        with self._lock:
+            now = self._waiting.get(transaction, [])
+            now[:] = [written.get(id(each[1]), each) for each in now]
+
     def end(self, transaction: SessionTransaction, *, committed: bool) -> None:
         """Report the end of a transaction. Records of a savepoint that is released wait for the one around it."""
         with self._lock:
@@ -117,25 +141,52 @@ class _SessionState:
             if committed and transaction.nested and transaction.parent is not None:
                 self._waiting.setdefault(_outside_flush(transaction.parent), []).extend(waiting)
                 return
+            if transaction.nested and self.outbox:
+                self._rolled_back += waiting  # nothing is written while the transaction may lock the whole database
+                return
+            rolled_back: list[_Waiting] = []
+            if transaction.parent is None:
+                rolled_back, self._rolled_back = self._rolled_back, []
+        _report(rolled_back, committed=False)
         _report(waiting, committed=committed)
 
     def __del__(self) -> None:
         if not sys.is_finalizing():
+            _report(self._rolled_back, committed=False)
             for waiting in self._waiting.values():
                 _report(waiting, committed=not self.changed)
 
 
+class _Written:
+    """Receives the outcome of a record that is in the outbox, if that is committed."""
+
+    def __init__(self, listener: TransactionListener) -> None:
+        self._listener = listener
+
+    def transaction_ended(self, record: Record, *, committed: bool) -> None:
+        """Forget the record, or count it as rolled back."""
+        if committed:
+            self._listener.transaction_wrote(record)
+        else:
+            self._listener.transaction_ended(record, committed=False)
+
+
+_Waiting = tuple[TransactionListener | _Written, Record]
+
+
 def _wait(session: Session, listener: TransactionListener, record: Record) -> bool:
     """Return whether a record waits for the innermost transaction of a session."""
-    state = _state(session)
-    if not state.add(_innermost(session), listener, record):
+    state, transaction = _state(session), _innermost(session)
+    if state.outbox and transaction is not None:
+        _outbox.check(session, listener)
+    if not state.add(transaction, listener, record):
         return False
     if session.dirty or session.deleted:
         state.changed = True  # no event reports them before they are flushed
     return True
 
 
-def _report(waiting: list[tuple[TransactionListener, Record]], *, committed: bool) -> None:
+def _report(waiting: list[_Waiting], *, committed: bool) -> None:
     for listener, record in waiting:
         listener.transaction_ended(record, committed=committed)
 
@@ -146,6 +197,19 @@ def _report(waiting: list[tuple[TransactionListener, Record]], *, committed: boo
 def _opened(session: Session, transaction: SessionTransaction) -> None:
     _mark_as_used(session)
     _state(session).begin(transaction)
+
+
+def _opened_with_outbox(session: Session, transaction: SessionTransaction) -> None:
+    _state(session).outbox = True
+    _opened(session, transaction)
+
+
+def _committing(session: Session) -> None:
+    """Write into the outbox, after what the commit would flush: that may capture something as well."""
+    transaction = session.get_transaction()
+    if transaction is not None and not session.in_nested_transaction():
+        session.flush()
+        _state(session).write(session, transaction)
 
 
 def _committed(session: Session) -> None:
@@ -189,6 +253,7 @@ _HANDLERS: dict[str, Any] = {
     "after_flush": _changed,
     "transient_to_pending": _changed,
 }
+_OUTBOX_HANDLERS: dict[str, Any] = {"after_transaction_create": _opened_with_outbox, "before_commit": _committing}
 
 
 # --- sessions ----------------------------------------------------------------------------------------

@@ -1,0 +1,143 @@
+"""Writes the records of a transaction into the outbox, on the connection of its session and before its commit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from contextlib import nullcontext
+from os.path import realpath
+from typing import Any
+from weakref import WeakSet
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from sessionsight.capture.records import Record
+from sessionsight.capture.transactions import TransactionListener
+from sessionsight.delivery.queue.factory import spool_name, sqlalchemy_url
+from sessionsight.errors import ConfigurationError
+from sessionsight.sql_store import inbox
+from sessionsight.sqlalchemy import tables
+from sessionsight.sqlalchemy.connection import Cursor, vendor_of
+from sessionsight.test_mode import test_mode
+
+__all__ = ["Waiting", "check", "write"]
+
+Waiting = tuple[TransactionListener, Record]
+"""A record that waits for a transaction, and its listener."""
+
+# Databases whose inbox this process could write. Until then, and after an error, a savepoint protects the transaction:
+# PostgreSQL rolls it back for a failed statement.
+_written: WeakSet[Engine] = WeakSet()
+_IN_FAILED_TRANSACTION = "25P02"  # PostgreSQL's SQLSTATE
+_LOST_IN_MYSQL = frozenset({1213, 2006, 2013})  # a deadlock, and a lost connection
+
+
+def write(session: Session, waiting: Iterable[Waiting], *, alone: bool) -> list[Waiting]:
+    """Write records into the outbox in the transaction of a session, and return those that it has now.
+
+    The others are sent after the commit: those of clients whose spool is another one, and all if the INSERT fails and
+    the transaction is unharmed.
+
+    Args:
+        session: The session.
+        waiting: The records that wait for its outermost transaction.
+        alone: The transaction has changed nothing else, and may be READ ONLY.
+
+    Raises:
+        DBAPIError: The database has ended the transaction, as PostgreSQL does after any statement that fails. Otherwise
+            the app would go on as if its data was committed.
+    """
+    if test_mode.active and test_mode.active_for_tests:
+        return []  # a recorder sees records after the commit
+    by_listener: dict[int, tuple[TransactionListener, list[Record]]] = {}
+    for listener, record in waiting:
+        if _problem(session, listener) is None:
+            by_listener.setdefault(id(listener), (listener, []))[1].append(record)
+    if not by_listener:
+        return []
+    connection = session.connection(bind_arguments={"clause": tables.inbox})
+    try:
+        writes = [made for listener, records in by_listener.values() for made in listener.encode(records)]
+    except Exception:  # reported by the spool, after the commit
+        return []
+    joined = [(listener, record) for listener, records in by_listener.values() for record in records]
+    guarded = connection.dialect.name == "postgresql" and (alone or connection.engine not in _written)
+    cursor = Cursor(connection)
+    try:
+        with connection.begin_nested() if guarded else nullcontext():
+            for made in writes:
+                if made.counts:
+                    inbox.insert(cursor, inbox.row(made.records, made.counts, made.batch_id))
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", getattr(error.orig, "pgcode", None)) == _IN_FAILED_TRANSACTION:
+            return joined  # a statement of the app has failed before, and nothing of this transaction will remain
+        message = f"the outbox could not be written in a transaction of SQLAlchemy: {error.orig}"
+        for listener, _ in by_listener.values():
+            listener.client._log(logging.ERROR, message, key="outbox")
+        _written.discard(connection.engine)
+        if not guarded and _is_lost(connection, error):
+            raise
+        return []
+    _written.add(connection.engine)
+    return joined
+
+
+def check(session: Session, listener: TransactionListener) -> None:
+    """Warn if records of a client cannot be written into the outbox by this session, or raise in strict mode.
+
+    Raises:
+        ConfigurationError: In strict mode.
+    """
+    client = listener.client
+    if client.settings.disabled or (test_mode.active and test_mode.active_for_tests):
+        return
+    if (problem := _problem(session, listener)) is not None:
+        client.warn_or_raise(ConfigurationError(f"{problem}; the record is sent after the commit instead"))
+
+
+def _problem(session: Session, listener: TransactionListener) -> str | None:
+    """Return why a session cannot write the records of a client into their outbox; None if it can."""
+    spool = listener.client.settings.spool
+    url = sqlalchemy_url(spool)
+    if url is None:
+        return (
+            f"bind(outbox=True) writes into the tables of spool='sqlalchemy:<URL of the session's database>', but the "
+            f"spool is {spool_name(spool)!r}: set it, or leave outbox out"
+        )
+    try:
+        bound = session.get_bind(clause=tables.inbox)
+    except SQLAlchemyError:
+        return (
+            "the session is bound to no engine but for single tables: bind those of sessionsight.sqlalchemy.metadata "
+            "as well"
+        )
+    if _is_other_database(bound.engine.url, make_url(url)):
+        return (
+            f"the session writes to the database {bound.engine.url.database!r}, but the spool is "
+            f"{spool_name(spool)!r}, from which records are delivered: name the same database in both"
+        )
+    return None
+
+
+def _is_other_database(one: URL, other: URL) -> bool:
+    """Return whether two URLs name different databases. Hosts may differ, because of a pooler or a proxy."""
+    if vendor_of(one) != vendor_of(other):
+        return True
+    if one.database is None:  # made by a function
+        return False
+    if vendor_of(one) == "sqlite":
+        return realpath(one.database) != realpath(str(other.database))
+    return one.database != other.database
+
+
+def _is_lost(connection: Connection, error: DBAPIError) -> bool:
+    """Return whether a statement that failed has ended the transaction."""
+    vendor = vendor_of(connection.engine.url)
+    if vendor == "mysql":
+        return not _LOST_IN_MYSQL.isdisjoint(getattr(error.orig, "args", ())[:1])
+    # SQLite does so on a full disk.
+    driver: Any = connection.connection.driver_connection
+    return vendor == "postgresql" or not driver.in_transaction

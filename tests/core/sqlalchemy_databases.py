@@ -1,0 +1,83 @@
+"""Databases with the outbox's tables that SQLAlchemy connects to, on real servers, and durable spools in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from sessionsight.delivery.options import DeliveryOptions
+from sessionsight.delivery.queue.durable_spool import DurableSpool
+from sessionsight.delivery.queue.factory import open_database_store
+from sessionsight.log import ThrottledLogger
+from sessionsight.sqlalchemy import metadata
+from sessionsight.sqlalchemy.store import SqlAlchemyStore
+from tests.support.brokers import need_mariadb, need_postgresql
+from tests.support.clock import RunningClock
+
+ENGINES = ("postgresql", "mariadb", "sqlite")
+
+
+@contextmanager
+def sqlalchemy_database(engine: str, folder: Path, *, create: bool = True) -> Iterator[str]:
+    """The URL of a database of this test's own, with the tables."""
+    name = f"sessionsight_{uuid4().hex}"
+    if engine == "sqlite":
+        url = f"sqlite:///{folder / name}.sqlite3"
+        if create:
+            create_tables(url)
+        yield url
+        return
+    server = urlsplit(need_postgresql() if engine == "postgresql" else need_mariadb())
+    server = server._replace(scheme="postgresql+psycopg" if engine == "postgresql" else "mariadb+pymysql")
+    execute(server.geturl(), f"CREATE DATABASE {name}")
+    try:
+        url = server._replace(path=f"/{name}").geturl()
+        if create:
+            create_tables(url)
+        yield url
+    finally:
+        execute(server.geturl(), f"DROP DATABASE {name}{' WITH (FORCE)' if engine == 'postgresql' else ''}")
+
+
+def create_tables(url: str) -> None:
+    engine = create_engine(url, poolclass=NullPool)
+    metadata.create_all(engine)
+    engine.dispose()
+
+
+def execute(url: str, statement: str, **parameters: Any) -> list[Any]:
+    """Execute a statement on a connection of its own, and return its rows."""
+    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        result = connection.execute(text(statement), parameters)
+        return list(result) if result.returns_rows else []
+
+
+def rows(url: str, table: str) -> int:
+    """How many rows a table of the outbox has."""
+    [(number,)] = execute(url, f"SELECT count(*) FROM sessionsight_{table}")
+    return int(number)
+
+
+def sqlalchemy_store(url: str, **options: Any) -> SqlAlchemyStore:
+    store: SqlAlchemyStore = open_database_store(
+        f"sqlalchemy:{url}", DeliveryOptions(**options), ThrottledLogger(), clock=RunningClock(), timeout=20.0
+    )
+    return store
+
+
+def sqlalchemy_spool(url: str, *lanes: str, **options: Any) -> DurableSpool:
+    """A spool with lanes. Its timeout is long."""
+    chosen, clock = DeliveryOptions(**{"spool_timeout": 20.0, **options}), RunningClock()
+    store = open_database_store(f"sqlalchemy:{url}", chosen, ThrottledLogger(), clock=clock, timeout=20.0)
+    spool = DurableSpool(store, chosen, ThrottledLogger(), clock=clock)
+    for lane in lanes:
+        spool.lane(lane)
+    return spool
