@@ -3,137 +3,28 @@
 from __future__ import annotations
 
 import signal
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import pytest
 import redis
 
-from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.factory import open_redis_store
-from sessionsight.delivery.stores.base import (
-    MAX_TAKEOVERS,
-    SUSPECT_TAKEOVERS,
-    Counts,
-    DeadLetterQuery,
-    Failure,
-    NewRecord,
-    Outcome,
-    Store,
-    next_claim,
-)
-from sessionsight.delivery.stores.sqlite.store import SqliteStore
-from sessionsight.log import ThrottledLogger
+from sessionsight.delivery.stores.base import MAX_TAKEOVERS, SUSPECT_TAKEOVERS, DeadLetterQuery, Outcome, next_claim
+from tests.core.delivery.fleets import STORES, UNKNOWN, Fleet, X, Y, claim, put, run_fleet
 from tests.core.delivery.kit import event, labels
 from tests.core.delivery.spool_processes import deliver, finish, names, start
 from tests.core.delivery.spools import LANE, POISON, abandon, counts, empty_redis, enter, sqlite_spool
 from tests.support.brokers import need_redis
 from tests.support.server import Server
 
-UNKNOWN = Failure(reason="unknown", message="the process ended", attempts=1)
-X, Y = "x", "y"  # two lanes
-DATABASES = ("postgresql", "mariadb", "sqlite_orm")
 
-
-class Fleet(ABC):
-    """Processes that share one store."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
-
-    @abstractmethod
-    def open(self) -> Any:
-        """Return a store, as of another process."""
-
-    @abstractmethod
-    def kill(self, store: Any) -> None:
-        """Leave the claims of a store as a killed process does."""
-
-    def start(self) -> Store:
-        """Start a process, which is ended with the test."""
-        store = cast(Store, self.open())
-        self._stack.callback(store.close)
-        return store
-
-    def recover(self, ended: Store, in_flight: Failure | None = UNKNOWN) -> tuple[int, int]:
-        """Kill a process, and let another one recover its claims."""
-        self.kill(ended)
-        return self.start().recover(in_flight, POISON)
-
-
-class SqliteFleet(Fleet):
-    def __init__(self, stack: ExitStack, folder: Path) -> None:
-        super().__init__(stack)
-        self._path = str(folder / "spool.db")
-
-    def open(self) -> SqliteStore:
-        return SqliteStore(self._path, DeliveryOptions(), ThrottledLogger(), timeout=20.0)
-
-    def kill(self, store: SqliteStore) -> None:
-        store._acquire_owner().release()
-        store._owner_lock = None
-
-
-class RedisFleet(Fleet):
-    def __init__(self, stack: ExitStack) -> None:
-        super().__init__(stack)
-        self._namespace = f"test-{uuid4().hex}"
-        self._url = f"{need_redis()}?namespace={self._namespace}"
-        stack.callback(empty_redis, self._url)
-        self._client = stack.enter_context(redis.Redis.from_url(need_redis(), protocol=2))
-
-    def open(self) -> Any:
-        return open_redis_store(self._url, DeliveryOptions(), ThrottledLogger(), timeout=20.0)
-
-    def kill(self, store: Any) -> None:
-        self._client.zadd(f"{{{self._namespace}}}:owners", {store.owner: 0})
-
-
-class DatabaseFleet(Fleet):
-    def __init__(self, stack: ExitStack, engine: str, folder: Path) -> None:
-        from tests.adapters import outbox_databases  # needs Django
-
-        super().__init__(stack)
-        self._databases = outbox_databases
-        self._alias = stack.enter_context(outbox_databases.outbox_database(engine, folder))
-
-    def open(self) -> Any:
-        return self._databases.outbox_store(self._alias)
-
-    def kill(self, store: Any) -> None:
-        with store._transaction(20.0) as cursor:
-            cursor.execute("UPDATE sessionsight_owner SET expires_at = 0 WHERE owner = %s", [store.owner])
-
-
-@pytest.fixture(params=["sqlite", "redis", *DATABASES])
+@pytest.fixture(params=STORES)
 def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
-    with ExitStack() as stack:
-        if request.param == "sqlite":
-            yield SqliteFleet(stack, tmp_path)
-        elif request.param == "redis":
-            yield RedisFleet(stack)
-        else:
-            yield DatabaseFleet(stack, request.param, tmp_path)
-
-
-def put(store: Store, lane: str, *bodies: str) -> None:
-    """Add events to a lane."""
-    records = [
-        NewRecord(lanes=[lane], body=body.encode(), priority=1, size=10, enqueued_at=1000.0 + at)
-        for at, body in enumerate(bodies)
-    ]
-    counts: Counts = {(lane, "captured"): len(records)}
-    store.enqueue(records, counts, batch_id=uuid4().bytes[:10], timeout=20.0)
-
-
-def claim(store: Store, lane: str = X) -> dict[str, int]:
-    """Claim the next records of a lane: body to handle."""
-    claimed = store.claim(lane, max_records=100, max_bytes=10**9, timeout=20.0)
-    return {one.body.decode(): one.handle for one in claimed.claims}
+    with run_fleet(request.param, tmp_path) as fleet:
+        yield fleet
 
 
 def kill_after_claim(fleet: Fleet, times: int, *lanes: str) -> list[list[str]]:
