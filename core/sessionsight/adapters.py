@@ -86,7 +86,7 @@ from sessionsight.capture.transactions import (
 from sessionsight.content_length import ContentLengthTracker
 from sessionsight.environment import VARIABLES, from_text, option_of
 from sessionsight.errors import describe, did_you_mean
-from sessionsight.event_loop import run_in_worker
+from sessionsight.event_loop import on_event_loop, run_in_worker
 from sessionsight.lifespan import flush_on_shutdown
 from sessionsight.log import ThrottledLogger, logger
 from sessionsight.process import client_for_adapter
@@ -124,6 +124,7 @@ __all__ = [
     "get_current",
     "is_current",
     "logger",
+    "on_event_loop",
     "option_of",
     "quote_path",
     "register_framework",

@@ -205,6 +205,11 @@ class Client(DeliveryControl):
         engine.submit_soon(scope)
 
     @property
+    def is_recorded(self) -> bool:
+        """True while a test receives the records, so that nothing is written."""
+        return test_mode.active and test_mode.active_for_tests
+
+    @property
     def flag_source(self) -> FlagSource:
         """Asks SessionSight about feature flags, in this process."""
         return self._engine_for_process().flags

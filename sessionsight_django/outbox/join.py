@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from django.db.utils import Error
 
-from sessionsight.adapters import JoinedTransaction, TransactionLost, test_mode
+from sessionsight.adapters import JoinedTransaction, TransactionLost, on_event_loop, test_mode
 from sessionsight_django.transactions import existing_connection, outermost_block
 
 __all__ = ["OpenTransaction", "forget_written", "idle_connection", "join_transaction", "joined_transaction"]
@@ -35,7 +35,7 @@ def join_transaction(alias: str, using: object) -> JoinedTransaction | None:
     connection = existing_connection(alias)
     if connection is None or outermost_block(connection) is None or connection.needs_rollback:
         return None
-    return OpenTransaction(connection)
+    return None if on_event_loop() else OpenTransaction(connection)
 
 
 def joined_transaction() -> OpenTransaction | None:

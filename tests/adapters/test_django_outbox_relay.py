@@ -31,7 +31,11 @@ pytestmark = pytest.mark.processes
 StartRelay = Callable[..., "subprocess.Popen[str]"]
 
 PROJECT = """
+import os
+import time
 import pymysql
+real_time, offset = time.time, float(os.environ.get("CLOCK_OFFSET", "0"))
+time.time = lambda: real_time() + offset
 pymysql.install_as_MySQLdb()
 DATABASES = {databases!r}
 INSTALLED_APPS = ["sessionsight_django", "sessionsight_django.outbox"]
@@ -81,11 +85,16 @@ def relay(server: Server, database: str, tmp_path: Path) -> Iterator[StartRelay]
     (tmp_path / "project.py").write_text(PROJECT.format(databases={"default": settings}, url=server.url), "utf-8")
     started: list[subprocess.Popen[str]] = []
 
-    def start_relay(*arguments: str) -> subprocess.Popen[str]:
+    def start_relay(*arguments: str, clock_offset: float = 0.0) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "django", "sessionsight", "relay", *arguments],
             cwd=tmp_path,
-            env={**os.environ, "DJANGO_SETTINGS_MODULE": "project", "PYTHONPATH": str(tmp_path)},
+            env={
+                **os.environ,
+                "DJANGO_SETTINGS_MODULE": "project",
+                "PYTHONPATH": str(tmp_path),
+                "CLOCK_OFFSET": str(clock_offset),
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -144,3 +153,73 @@ def test_what_a_killed_relay_had_in_flight_is_known_to_the_next(
     counted = tally(web.stats().lanes["sessionsight"])
     assert counted == {"captured": 20, "delivered": 20 - len(letters), "dead": len(letters)}
     store.close()
+
+
+def buy(web: Client, first: int, last: int) -> None:
+    """Capture events and goals in one transaction."""
+    with transaction.atomic():
+        for number in range(first, last):
+            web.analytics.goals.increment(f"g{number}", session_id="s1")
+            web.analytics.capture(f"e{number}", user_id="user_1")
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)  # SQLite is for one relay
+def test_a_relay_that_was_stopped_for_longer_than_its_lease_sends_no_goal_twice(
+    web: Client, relay: StartRelay, server: Server, database: str
+) -> None:
+    call_command("migrate", "sessionsight_outbox", verbosity=0)
+    buy(web, 0, 40)
+    continued = threading.Event()
+    server.answer = after(continued, reply(200))
+    stopped = relay()
+    server.wait_for(9)  # both vendors are busy
+    stopped.send_signal(signal.SIGSTOP)
+    os.waitpid(stopped.pid, os.WUNTRACED)
+    # Instead of waiting for the end of its lease.
+    with connections[database].cursor() as cursor:
+        cursor.execute("UPDATE sessionsight_owner SET expires_at = 0")
+    server.answer = reply(200)
+    assert relay("--once").wait(60) == 0
+    continued.set()
+    stopped.send_signal(signal.SIGCONT)
+    stopped.send_signal(signal.SIGTERM)
+    assert stopped.wait(60) == 0
+
+    arrived = names(server)
+    store = outbox_store(database)
+    dead = len(store.find(DeadLetterQuery(reason="unknown")))
+    assert {f"e{number}" for number in range(40)} <= arrived.keys()
+    goals = {name: times for name, times in arrived.items() if name.startswith("g")}
+    assert goals == dict.fromkeys(goals, 1)
+    assert 40 - len(goals) <= dead <= 40  # those in flight may have arrived
+    assert tally(web.stats().lanes["sessionsight"]) == {"captured": 40, "delivered": 40 - dead, "dead": dead}
+    assert tally(web.stats().lanes["signal"]) == {"captured": 40, "delivered": 40}
+    store.close()
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+def test_relays_whose_clocks_differ_by_hours_leave_each_others_records_alone(
+    web: Client, relay: StartRelay, server: Server, database: str
+) -> None:
+    call_command("migrate", "sessionsight_outbox", verbosity=0)
+    buy(web, 0, 10)
+    continued = threading.Event()
+    server.answer = after(continued, reply(200))
+    behind = relay(clock_offset=-3600.0)
+    server.wait_for(9)
+    server.answer = reply(200)
+    before = len(server.requests)
+    ahead = relay(clock_offset=3600.0)
+    buy(web, 10, 20)
+    until(lambda: {"e19", "g19"} <= names(server).keys(), "the other relay has sent what is new")
+    assert len(server.requests) > before
+    continued.set()
+    until(lambda: not any(lane.pending for lane in web.stats().lanes.values()), "all records are delivered")
+    for process in (behind, ahead):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+    expected = {f"{kind}{number}" for kind in "eg" for number in range(20)}
+    assert {**names(server)} == dict.fromkeys(expected, 1)
+    for lane in ("signal", "sessionsight"):
+        assert tally(web.stats().lanes[lane]) == {"captured": 20, "delivered": 20}

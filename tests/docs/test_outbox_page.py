@@ -24,3 +24,12 @@ def test_the_view_on_the_page_leaves_an_order_and_its_record_or_neither(tmp_path
             browser().get("/buy/?name=ord_1")
         assert delivered(recorder) == ["order_placed"]
         recorder.client.shutdown(0)
+
+
+def test_the_view_that_demands_its_transaction_has_one(tmp_path: Path) -> None:
+    with outbox_database("sqlite_orm", tmp_path, "default"):
+        recorder = outbox_recorder(strict=True)
+        with site(recorder, run(block(PAGE, "refund"))["refund"]):
+            assert browser().get("/refund/").status_code == 200
+        assert delivered(recorder) == ["order_refunded"]
+        recorder.client.shutdown(0)

@@ -215,6 +215,10 @@ class CaptureClient(Protocol):
         """Writes records within the app's transactions, where the spool is in the app's database."""
 
     @property
+    def is_recorded(self) -> bool:
+        """True while a test receives the records, so that nothing is written."""
+
+    @property
     def destination_names(self) -> frozenset[str]:
         """The destinations that a call may name."""
 

@@ -249,6 +249,7 @@ def increment(  # type: ignore[empty-body]
     destinations: Iterable[str] | None = None,
     on_commit: bool | None = None,
     using: object = None,
+    in_transaction: bool | None = None,
 ) -> Receipt:
     """Count a step towards a goal.
 
@@ -262,6 +263,7 @@ def increment(  # type: ignore[empty-body]
         destinations: Names of the destinations to go to; all that take goals by default.
         on_commit: False counts it whatever becomes of the database transaction around the call.
         using: Has the transaction that it waits for: the alias of a database of Django, or a session of SQLAlchemy.
+        in_transaction: True if it must be written by the open transaction; see `CommitOptions`.
 
     Raises:
         InvalidGoalError: In strict mode, when an argument is wrong. Otherwise that is logged.
@@ -283,6 +285,7 @@ def decrement(  # type: ignore[empty-body]
     destinations: Iterable[str] | None = None,
     on_commit: bool | None = None,
     using: object = None,
+    in_transaction: bool | None = None,
 ) -> Receipt:
     """Count a step away from a goal, such as a refund; the amount is above zero here too.
 

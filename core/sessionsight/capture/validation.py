@@ -65,6 +65,9 @@ class CommitOptions(TypedDict, total=False):
     using: object
     """The record waits for the transaction of this: with Django the alias of a database, `"default"` by default; with
     SQLAlchemy a session, by default the one used last."""
+    in_transaction: bool | None
+    """True: the record must be written by the open transaction, which needs `spool="django"`. Where there is none, in
+    an async view for instance, the call is wrong: it raises in strict mode, and is otherwise logged and captured."""
 
 
 class RecordOptions(CommitOptions, total=False):
@@ -290,6 +293,11 @@ def validate_commit_options(options: Mapping[str, Any]) -> None:
     on_commit, using = options.get("on_commit"), options.get("using")
     if not isinstance(on_commit, bool | None):
         raise InvalidEventError(f"on_commit must be True or False, not {describe(on_commit)}")
+    in_transaction = options.get("in_transaction")
+    if not isinstance(in_transaction, bool | None):
+        raise InvalidEventError(f"in_transaction must be True or False, not {describe(in_transaction)}")
+    if in_transaction and on_commit is False:
+        raise InvalidEventError("in_transaction=True and on_commit=False exclude each other")
     if not isinstance(using, str | None) and not is_session(using):
         raise InvalidEventError(
             f"using must be the alias of a database or a session of SQLAlchemy, not {describe(using)}"
