@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from sessionsight.capture.records import Record
+from sessionsight.errors import InvalidEventError, describe
 
 __all__ = [
     "DatabaseSessions",
@@ -114,8 +115,10 @@ def defer_record(framework: DeferRecord | None, listener: TransactionListener, r
     """Return whether a record waits for a transaction: of the framework or, without one, of a session.
 
     Raises:
-        InvalidEventError: The framework has no database of that alias.
+        InvalidEventError: The framework has no database of that alias, or no framework has databases.
     """
+    if framework is None and isinstance(using, str):
+        raise InvalidEventError(f"using: there is no database {describe(using)}, because this client is not Django's")
     if framework is not None and (using is None or isinstance(using, str)) and framework(listener, record, using):
         listener.transaction_pending(record)
         return True

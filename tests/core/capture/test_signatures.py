@@ -49,6 +49,7 @@ METHODS: dict[str, Callable[[Analytics], Callable[..., Any]]] = {
 }
 
 WRONG: list[tuple[Callable[[Any], object], type[CaptureError], str]] = [
+    (lambda a: a.capture("x", using="nodb"), InvalidEventError, "there is no database 'nodb'"),
     (lambda a: a.capture(), InvalidEventError, r"capture\(\): event is missing"),
     (lambda a: a.capture(properties={}), InvalidEventError, r"capture\(\): event is missing"),
     (
