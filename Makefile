@@ -91,7 +91,7 @@ docs: $(DOCS_READY) ## Build the documentation site into site/ and check its lin
 screenshots: $(READY) ## Create the screenshots of the inspector in docs/images (needs Chromium)
 	$(BIN)/python scripts/screenshots.py
 
-bench: $(BENCH_READY) ## Measure the cost of a request and of delivery (ARGS="requests", growth or steps)
+bench: $(BENCH_READY) ## Measure the cost of a request and of delivery (ARGS="requests", growth, steps, stores or pending)
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 bench-instructions: $(READY) ## Count the instructions of a request (needs valgrind)

@@ -12,9 +12,11 @@ from benchmarks.isolated import isolated
 from benchmarks.page import IMAGE, PUBLISH, publish
 from benchmarks.plot import stacked_bars
 from benchmarks.rows.growth import LANES
+from benchmarks.rows.pending import NUMBERS
 from benchmarks.rows.requests import AIMS
 from benchmarks.rows.throughput import CASES
-from benchmarks.table import Row, heading, side_by_side, table
+from benchmarks.stores import KINDS
+from benchmarks.table import Row, busy_heading, heading, side_by_side, table
 
 
 def steps() -> None:
@@ -23,6 +25,18 @@ def steps() -> None:
         rows += isolated("throughput", case)
     rows += [*isolated("spool"), *isolated("memory"), *isolated("imports")]
     publish("steps", heading(), table(rows))
+
+
+def stores() -> None:
+    rows = [row for kind in KINDS for row in isolated("stores", kind)]
+    publish("stores", busy_heading(), table(rows))
+
+
+def pending() -> None:
+    columns = {
+        f"{number:,}": [row for kind in KINDS for row in isolated("pending", kind, str(number))] for number in NUMBERS
+    }
+    publish("pending", busy_heading(), side_by_side(columns, what="pending records"))
 
 
 def growth() -> None:
@@ -64,7 +78,15 @@ def plot(parts: dict[str, dict[str, float]]) -> str:
     )
 
 
-GROUPS: dict[str, Callable[[], None]] = {"steps": steps, "growth": growth, "requests": requests}
+GROUPS: dict[str, Callable[[], None]] = {
+    "steps": steps,
+    "growth": growth,
+    "requests": requests,
+    "stores": stores,
+    "pending": pending,
+}
+# The others take minutes.
+DEFAULT = ("steps", "growth", "requests", "stores")
 
 
 def main() -> None:
@@ -72,7 +94,7 @@ def main() -> None:
     unknown = [name for name in selected if name not in GROUPS]
     if unknown:
         sys.exit(f"unknown group {unknown[0]}; there are {', '.join(GROUPS)}")
-    for name in selected or GROUPS:
+    for name in selected or DEFAULT:
         GROUPS[name]()
 
 

@@ -50,6 +50,11 @@ def heading() -> str:
     return f"sessionsight, {today()}, {python}, {machine()}"
 
 
+def busy_heading() -> str:
+    """The same with the load, for figures that depend on other programs: those of servers, and of a disk."""
+    return f"{heading()}, load average {os.getloadavg()[1]:.1f}"
+
+
 def today() -> str:
     return str(datetime.now(tz=UTC).date())
 
