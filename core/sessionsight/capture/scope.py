@@ -134,24 +134,29 @@ class RequestScope:
             if self._records:
                 self._submit_soon()
 
-    def snapshot(self) -> None:
+    def snapshot(self, *, read_user: bool = True) -> None:
         """Read from the request what its context is resolved from.
 
         Adapters call it when a part of that is about to be removed, before the response has ended.
+
+        Args:
+            read_user: False where that may need another thread: the user that the last capture has read is kept.
         """
         if (request := self._request) is None:
             return
-        self._snapshotted = True
         policy = self._client.policy
-        if self._context_factory is None and (self._can_read_user is None or self._can_read_user(self)):
+        self._snapshotted |= read_user
+        if read_user and self._context_factory is None and (self._can_read_user is None or self._can_read_user(self)):
             self._context_factory, user_id, self._route = policy.inspect(request)
             if user_id is not None:
                 self._last_user = user_id
         else:
             self._context_factory = self._context_factory or policy.context_factory(request)
             self._route = self._route or policy.route(request)
-            self._read_user(request)
-        if policy.selects_destinations and self._context_factory()[1] is None:  # dropped records need no selection
+            if read_user:
+                self._read_user(request)
+        # Dropped records need no selection.
+        if policy.selects_destinations and (read_user or self._selected is None) and self._context_factory()[1] is None:
             self._selected = policy.select_destinations(request)
 
     def submit_now(self) -> None:
@@ -403,23 +408,11 @@ class RequestScope:
         if self._context is None and self._waiter is None and self._client.inline:
             # In one step, because two threads may submit the first records of a request at once.
             vars(self).setdefault("_waiter", self._client.new_waiter())
+        self.snapshot(read_user=on_request_thread)
         if on_request_thread:
-            self.snapshot()
             self._snapshotted = self._ended  # a snapshot from before the end is taken again at the end
-        else:
-            self._snapshot_without_user()
         origin = self._context_factory or self._context or EMPTY_CONTEXT
         return Batch(records, origin, self._user_id or self._last_user, self._route, self._drop, self._waiter)
-
-    def _snapshot_without_user(self) -> None:
-        """As `snapshot`, but keep the user that the last capture has read: that may need the request's thread."""
-        if (request := self._request) is None:
-            return
-        policy = self._client.policy
-        self._context_factory = self._context_factory or policy.context_factory(request)
-        self._route = self._route or policy.route(request)
-        if policy.selects_destinations and self._selected is None and self._context_factory()[1] is None:
-            self._selected = policy.select_destinations(request)
 
     def _read_user(self, request: RequestReader) -> str | None:
         if self._can_read_user is not None and not self._can_read_user(self):

@@ -30,7 +30,7 @@ from sessionsight.delivery.queue.base import Spool
 from sessionsight.delivery.queue.factory import is_durable, open_spool
 from sessionsight.delivery.queue.priority import estimate_memory
 from sessionsight.delivery.stats import LaneStats, RecordStatus
-from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
+from sessionsight.delivery.stores.base import DeadLetter
 from sessionsight.delivery.transport import Transport
 from sessionsight.delivery.waiters import DeliveryWaiter, WaiterTracker
 from sessionsight.delivery.workers import may_have_peers
@@ -226,12 +226,11 @@ class Engine:
         try:
             lane_batches = self._lane_batches(left)
             if waiters:
-                self._track_waiters(left, lane_batches)
+                self._waiters.track(left, lane_batches)
             rows = self._spool.enqueue(lane_batches)
             left.clear()  # the lanes account for them now
             if waiters and rows is not None:
-                for lane_batch in lane_batches:
-                    self._waiters.set_rows(lane_batch.lane, lane_batch.entries, rows)
+                self._waiters.set_rows(lane_batches, rows)
                 self._thread.call_later(_RESOLVED_INTERVAL)
             for lane_batch in lane_batches:
                 self._lanes[lane_batch.lane].notify()
@@ -265,17 +264,6 @@ class Engine:
             for name in self._lanes if names is None else names:
                 routed.setdefault(name, []).append(entry)
         return ((lane, routed[name]) for name, lane in self._lanes.items() if name in routed)
-
-    def _track_waiters(self, batches: Sequence[Batch], lane_batches: Sequence[LaneBatch]) -> None:
-        """Connect the entries that lanes accepted to the waiters of their batches."""
-        waiters = {
-            record.random: batch.waiter
-            for batch in batches
-            if isinstance(batch.waiter, DeliveryWaiter)
-            for record in batch.records
-        }
-        for lane_batch in lane_batches:
-            self._waiters.track(lane_batch.lane, lane_batch.entries, waiters)
 
     def new_waiter(self) -> DeliveryWaiter:
         """Return a waiter for the batches of one request, which may wait for `flush_timeout` in total."""

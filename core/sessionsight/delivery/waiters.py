@@ -6,7 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from sessionsight.capture.interfaces import Batch
 from sessionsight.capture.records import QueuedRecord
+from sessionsight.delivery.stores.base import LaneBatch
 from sessionsight.event_loop import LoopEvent
 
 __all__ = ["DeliveryWaiter", "WaiterTracker"]
@@ -80,18 +82,12 @@ class WaiterTracker:
         with self._lock:
             waiter.submitted += 1
 
-    def track(self, lane: str, entries: Sequence[QueuedRecord], waiters: Mapping[bytes, DeliveryWaiter]) -> None:
-        """Track those of a lane's new entries that have a waiter.
-
-        Args:
-            lane: The lane's name.
-            entries: The entries that are about to be enqueued.
-            waiters: Waiters by the random bytes of their records.
-        """
+    def track(self, batches: Sequence[Batch], lane_batches: Sequence[LaneBatch]) -> None:
+        """Connect the entries that lanes are about to enqueue to the waiters of their batches."""
+        waiters = {record.random: batch.waiter for batch in batches for record in batch.records}
         with self._lock:
-            for entry in entries:
-                random = entry.record.random
-                if (waiter := waiters.get(random)) is not None:
+            for lane, random in _keys(lane_batches):
+                if isinstance(waiter := waiters.get(random), DeliveryWaiter):
                     self._waiting[lane, random] = waiter
                     waiter.keys.add((lane, random))
 
@@ -128,16 +124,10 @@ class WaiterTracker:
         """End all waits, because the lanes are closed."""
         self._resolve_keys(list(self._waiting))
 
-    def set_rows(self, lane: str, entries: Sequence[QueuedRecord], rows: Mapping[Key, int]) -> None:
-        """Record the rows in which a durable spool has stored a lane's entries.
-
-        Args:
-            lane: The lane's name.
-            entries: All entries that it was given.
-            rows: The row of each; an entry without one was rejected as a duplicate.
-        """
+    def set_rows(self, lane_batches: Sequence[LaneBatch], rows: Mapping[Key, int]) -> None:
+        """Record the rows in which a durable spool has stored entries; one without a row was a duplicate."""
         with self._lock:
-            awaited = [key for entry in entries if (key := (lane, entry.record.random)) in self._waiting]
+            awaited = [key for key in _keys(lane_batches) if key in self._waiting]
             self._rows.update((key, rows[key]) for key in awaited if key in rows)
         self._resolve_keys([key for key in awaited if key not in rows])
 
@@ -164,6 +154,10 @@ class WaiterTracker:
                     waiter.keys.discard(key)
                     callbacks += _pop_callbacks(waiter)
         _call_all(callbacks)
+
+
+def _keys(lane_batches: Sequence[LaneBatch]) -> list[Key]:
+    return [(batch.lane, entry.record.random) for batch in lane_batches for entry in batch.entries]
 
 
 def _pop_callbacks(waiter: DeliveryWaiter) -> list[Callable[[], None]]:

@@ -15,12 +15,14 @@ import anyio
 import pytest
 
 from sessionsight import Analytics, Client, Settings
+from sessionsight.capture.interfaces import Batch
 from sessionsight.capture.records import DropReason, QueuedRecord, Record
 from sessionsight.capture.scope import RequestScope
+from sessionsight.delivery.stores.base import LaneBatch
 from sessionsight.delivery.transport import TimeLimits
 from sessionsight.delivery.waiters import DeliveryWaiter, WaiterTracker
 from sessionsight.destinations.base import Action, Limits, VendorRequest, VendorResponse, Verdict
-from sessionsight.request.context import TrackingContext
+from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 from tests.core.box import BoxDestination, Visit
 from tests.core.delivery.kit import event
 from tests.support.server import PATIENCE, auntil, until
@@ -278,7 +280,8 @@ def test_records_that_nobody_waits_for_resolve_nothing() -> None:
     tracker = WaiterTracker()
     waiter = DeliveryWaiter(tracker, HOUR, lambda deadline: None)
     awaited, other = event("awaited"), event("other")
-    tracker.track("box", [awaited, other], {awaited.record.random: waiter})
+    batches = [Batch([awaited.record], EMPTY_CONTEXT, waiter=waiter), Batch([other.record], EMPTY_CONTEXT)]
+    tracker.track(batches, [LaneBatch("box", [awaited, other])])
     tracker.resolve("box", [other])
     assert not waiter.resolved
     tracker.resolve("box", [awaited])
