@@ -25,6 +25,7 @@ class FlakyStore:
         self._store = store
         self._before: dict[str, Callable[[], StoreError]] = {}
         self._after: dict[str, int] = {}
+        self._enqueued: dict[bytes, Any] = {}
 
     @contextmanager
     def failing(self, *methods: str, error: type[StoreError] = StoreUnavailable) -> Iterator[None]:
@@ -53,9 +54,13 @@ class FlakyStore:
             if name in self._before:
                 make_error = self._before[name]
                 raise make_error()
+            batch = options.get("batch_id", b"")
+            if batch in self._enqueued:  # a store whose answers can be lost remembers the batches
+                return self._enqueued[batch]
             result = found(*arguments, **options)
             if self._after.get(name, 0) > 0:
                 self._after[name] -= 1
+                self._enqueued.update({batch: result} if batch else {})
                 raise AnswerLost("the connection was closed")
             return result
 

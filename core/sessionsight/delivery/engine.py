@@ -30,7 +30,7 @@ from sessionsight.delivery.queue.base import Spool
 from sessionsight.delivery.queue.factory import is_durable, open_spool
 from sessionsight.delivery.queue.priority import estimate_memory
 from sessionsight.delivery.stats import LaneStats, RecordStatus
-from sessionsight.delivery.stores.base import DeadLetter
+from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
 from sessionsight.delivery.transport import Transport
 from sessionsight.delivery.waiters import DeliveryWaiter, WaiterTracker
 from sessionsight.delivery.workers import may_have_peers

@@ -61,7 +61,8 @@ class SqliteFleet(Fleet):
         return SqliteStore(self._path, options, ThrottledLogger(), clock=clock, timeout=20.0)
 
     def kill(self, store: SqliteStore) -> None:
-        store._acquire_owner().release()
+        if store._owner_lock is not None:
+            store._owner_lock.release()
         store._owner_lock = None
 
 

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
@@ -21,7 +22,7 @@ from sessionsight.delivery.stores.errors import StoreFull
 from sessionsight.delivery.stores.sqlite import schema
 from sessionsight.delivery.stores.sqlite.connection import map_error
 from sessionsight.delivery.stores.sqlite.database_files import FILE_SUFFIXES
-from sessionsight.delivery.stores.sqlite.maintenance import restart_log
+from sessionsight.delivery.stores.sqlite.maintenance import checkpoint
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import (
     LANE,
@@ -164,7 +165,7 @@ def test_a_process_killed_during_a_checkpoint_leaves_a_usable_file(
     """The first page refers to pages that are only in the log, which also happens while another process checkpoints."""
     dead = sqlite_spool(path)
     enter(dead, [event("first")])
-    dead.store.file.read(restart_log, timeout=1)
+    dead.store.file.read(partial(checkpoint, restart=True), timeout=1)
     for number in range(100):
         enter(dead, [event(str(number), size=2000)])
     small, log = path.read_bytes(), Path(f"{path}-wal").read_bytes()
@@ -396,14 +397,15 @@ def test_records_in_memory_at_the_end_are_counted_as_lost(tmp_path: Path) -> Non
 # --- a file that goes away ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sides", [("",), ("", "-wal", "-shm"), ("", "-wal", "-shm", "-lock")])
+@pytest.mark.parametrize("sides", [("",), ("", "-wal", "-shm"), ("", "-wal", "-shm", "-owner-*")])
 def test_the_process_that_has_created_a_file_replaces_it(
     path: Path, sides: tuple[str, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     spool = sqlite_spool(path)
     enter(spool, [event("a")])
     for side in sides:
-        Path(f"{path}{side}").unlink(missing_ok=True)
+        for file in path.parent.glob(f"{path.name}{side}"):
+            file.unlink()
     maintain(spool)
     assert query(path, "SELECT count(*) FROM queue") == [(1,)]
     assert "the file was moved or deleted" in caplog.text
@@ -411,7 +413,7 @@ def test_the_process_that_has_created_a_file_replaces_it(
     spool.close()
 
 
-@pytest.mark.parametrize("sides", [("",), ("", "-wal", "-shm"), ("", "-wal", "-shm", "-lock")])
+@pytest.mark.parametrize("sides", [("",), ("", "-wal", "-shm"), ("", "-wal", "-shm", "-owner-*")])
 def test_a_new_file_replaces_a_deleted_one_with_its_records(
     path: Path, sides: tuple[str, ...], spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -420,7 +422,8 @@ def test_a_new_file_replaces_a_deleted_one_with_its_records(
         enter(spool, [event("a"), event("b")])
     claimed = claim(spools[0].lane(LANE), 1)  # three more are prefetched
     for side in sides:
-        Path(f"{path}{side}").unlink()
+        for file in path.parent.glob(f"{path.name}{side}"):
+            file.unlink()
 
     for spool in [*spools, *spools]:
         maintain(spool)

@@ -278,31 +278,4 @@ def test_a_symbolic_link_is_resolved_once(path: Path, make: MakeSpool, tmp_path:
     work(make(Path(real)))
 
     assert files(path) == ["analytics.db", "volume"]
-    assert files(Path(real)) == ["real.db", "real.db-lock"]
-
-
-def test_another_file_at_the_path_of_the_lock_is_not_changed(
-    path: Path, make: MakeSpool, caplog: pytest.LogCaptureFixture
-) -> None:
-    lock = Path(f"{path}-lock")
-    lock.write_text("somebody else's")
-    spool = make(path)
-    enter(spool, [event("a")])
-
-    spool.maintain()
-
-    assert list(spool.lane(LANE).claim(1, 1)) == []  # its owner could not be tested
-    assert f"{lock} is not the lock of a spool" in caplog.text
-    assert lock.read_text() == "somebody else's"
-
-
-def test_a_symbolic_link_is_not_used_as_lock_file(path: Path, make: MakeSpool, tmp_path: Path) -> None:
-    target = tmp_path / "target"
-    Path(f"{path}-lock").symlink_to(target)
-    spool = make(path)
-    enter(spool, [event("a")])
-
-    spool.maintain()
-
-    assert list(spool.lane(LANE).claim(1, 1)) == []
-    assert not target.exists()
+    assert files(Path(real)) == ["real.db"]

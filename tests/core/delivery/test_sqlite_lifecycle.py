@@ -41,7 +41,7 @@ def test_interpreter_exit_delivers_queued_records_and_leaves_one_file(server: Se
 
     assert names(server) == {f"e{i}": 1 for i in range(30)}
     assert ledgers(path)["signal"] == {"captured": 30, "delivered": 30}
-    assert files(path) == [path.name, f"{path.name}-lock"]
+    assert files(path) == [path.name]
 
 
 def test_interpreter_exit_delivers_for_a_dropped_client(server: Server, path: Path) -> None:
@@ -61,7 +61,7 @@ atexit.register(increment, client, "goal from atexit")
     run(script + ("forbid_threads()" if threads == "none" else ""), server, path)
 
     assert names(server) == {"first from atexit": 1, "goal from atexit": 1}
-    assert files(path) == [path.name, f"{path.name}-lock"]
+    assert files(path) == [path.name]
 
 
 def test_a_process_without_threads_delivers_records_of_a_dead_process(server: Server, path: Path) -> None:
@@ -109,7 +109,7 @@ print(client.stats().lanes["signal"].captured)
 
     assert names(server) == {"parent": 1, "child-0": 1, "child-1": 1, "child-2": 1}
     assert ledgers(path)["signal"] == {"captured": 4, "delivered": 4}
-    assert files(path) == [path.name, f"{path.name}-lock"]
+    assert files(path) == [path.name]
 
 
 def test_the_parent_delivers_the_records_of_a_killed_child(server: Server, path: Path) -> None:
@@ -131,7 +131,7 @@ while client.stats().lanes["signal"].delivered < 2:
 
     assert names(server) == {"parent": 1, "child": 1}
     assert ledgers(path)["signal"] == {"captured": 2, "delivered": 2}
-    assert files(path) == [path.name, f"{path.name}-lock"]
+    assert files(path) == [path.name]
 
 
 @pytest.mark.measured_processes
@@ -156,7 +156,7 @@ capture(client, "parent again")
     in_the_file = 2 if fork == "fork_in_c" else 7
     assert names(server) == {"parent": 1, "parent again": 1, **{f"child-{number}": 1 for number in range(5)}}
     assert ledgers(path)["signal"] == {"captured": in_the_file, "delivered": in_the_file}
-    assert files(path) == [path.name, f"{path.name}-lock"]
+    assert files(path) == [path.name]
 
 
 @pytest.mark.measured_processes
@@ -190,7 +190,7 @@ capture(client, "parent again")
 
     assert names(server) == {"parent": 1, "parent again": 1, "child": 1}
     assert ledgers(path)["signal"] == {"captured": 2, "delivered": 2}
-    assert files(path) == [path.name, f"{path.name}-lock"]
+    assert files(path) == [path.name]
 
 
 # --- multiprocessing ------------------------------------------------------------------------------
@@ -279,4 +279,4 @@ capture(client, "parent again")
     assert names(server) == {"parent": 1, "parent again": 1, **{f"child-{i}": 1 for i in range(20)}}
     assert ledgers(path)["signal"] == {"captured": 22, "delivered": 22}
     assert query(path, "SELECT count(*) FROM queue") == [(0,)]
-    assert files(path) == [path.name, f"{path.name}-lock"]
+    assert files(path) == [path.name]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sessionsight.delivery.stores.sqlite.maintenance import evict
+from sessionsight.delivery.stores.sqlite.queries import evict
 from tests.core.delivery.kit import event
 from tests.core.delivery.spools import LANE, SqliteSpool, claim, counts, enter, query, sqlite_spool
 

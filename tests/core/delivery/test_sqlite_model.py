@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.queue.durable import DurableLaneQueue
 from sessionsight.delivery.stores.base import LaneBatch
+from sessionsight.delivery.stores.sqlite import owner_lock
 from tests.core.delivery.kit import event, goal
 from tests.core.delivery.spools import SqliteSpool, abandon, letter, sound, sqlite_spool
 from tests.support.examples import examples
@@ -116,8 +117,8 @@ class Processes(RuleBasedStateMachine):
 
     @rule(at=processes)
     def delete_the_lock_file(self, at: int) -> None:
-        """Each owner locks again at its next maintenance, and keeps its claims."""
-        Path(f"{self.path}-lock").unlink(missing_ok=True)
+        """The owner locks again at its next maintenance, and keeps its claims."""
+        owner_lock.remove(str(self.path), self.spools[at].store.owner_id)
         self.tend(at)
 
     @rule(at=processes)

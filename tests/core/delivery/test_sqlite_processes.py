@@ -160,7 +160,7 @@ reap(pid)
 
     assert names(server) == {"before": 1, "child": 1, "parent": 1}
     assert ledgers(path)["signal"] == {"captured": 3, "delivered": 3}
-    assert files(path) == [path.name, f"{path.name}-lock"]
+    assert files(path) == [path.name]
 
 
 def test_forks_while_other_threads_write(server: Server, path: Path) -> None:
@@ -227,7 +227,7 @@ capture(client, "parent again")
     assert names(server) == dict.fromkeys(("parent", "child", "child again", "grandchild", "parent again"), 1)
     assert ledgers(path)["signal"] == {"captured": 2, "delivered": 2}
     assert printed.count("ERROR") == 2  # the child's, and the grandchild's
-    assert files(path) == [path.name, f"{path.name}-lock"]
+    assert files(path) == [path.name]
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 import stat
-import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sessionsight.capture.records import DropReason
-from sessionsight.delivery.stores.base import Enqueued, LaneBatch
-from sessionsight.delivery.stores.sqlite import maintenance, owner_lock
+from sessionsight.delivery.stores.base import LaneBatch
+from sessionsight.delivery.stores.sqlite import maintenance
 from sessionsight.test_mode import TestMode
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import (
@@ -73,14 +74,17 @@ def test_a_record_of_several_lanes_is_stored_once(path: Path) -> None:
 
 
 def test_only_their_owner_can_read_the_files(path: Path) -> None:
+    """Except the lock, which is empty."""
     spool = sqlite_spool(path)
     enter(spool, [event("a")])
     claim(spool.lane(LANE), 1)
 
-    assert files(path) == [path.name, f"{path.name}-lock", f"{path.name}-shm", f"{path.name}-wal"]
-    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+    sides = f"{path.name}-shm", f"{path.name}-wal"
+    assert files(path) == [path.name, f"{path.name}-owner-{spool.store.owner_id:x}", *sides]
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    assert [modes[name] for name in (path.name, *sides)] == [0o600] * 3
     end(spool)
-    assert files(path) == [path.name, f"{path.name}-lock"]
+    assert files(path) == [path.name]
 
 
 # --- other processes ----------------------------------------------------------------------------------------
@@ -112,7 +116,7 @@ def test_claims_of_a_dead_process_are_recovered(path: Path) -> None:
     assert labels(claim(alive.lane(LANE), 2)) == ["g", "a"]
     assert query(path, "SELECT count(*) FROM owners") == [(1,)]
     end(alive)
-    assert files(path) == [path.name, f"{path.name}-lock"]
+    assert files(path) == [path.name]
 
 
 def test_records_in_flight_of_a_dead_process_become_dead_letters(path: Path) -> None:
@@ -319,37 +323,14 @@ def test_the_log_is_checkpointed_before_it_exceeds_the_free_space(path: Path, mo
     log = Path(f"{path}-wal")
     for _ in range(20):
         enter(spool, [event("a", size=3000)])
-    monkeypatch.setattr(maintenance, "_free_space", lambda path: log.stat().st_size + 1)
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=log.stat().st_size + 1, f_frsize=1))
     spool.maintain()
     assert path.stat().st_size < 20 * 3000
-    monkeypatch.setattr(maintenance, "_free_space", lambda path: log.stat().st_size)
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=log.stat().st_size, f_frsize=1))
 
     spool.store.maintain()
 
     assert path.stat().st_size > 20 * 3000
-    end(spool)
-
-
-def test_the_ids_of_concurrent_writes_are_forgotten_beyond_a_hundred(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spool = sqlite_spool(path)
-    monkeypatch.setattr(spool.store.file, "write", lambda work, **options: Enqueued([], {}))
-
-    def write(thread: int) -> None:
-        for number in range(3000):
-            spool.store.enqueue([], {}, batch_id=b"%d %d" % (thread, number), timeout=1)
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(write, range(8)))
-    finally:
-        sys.setswitchinterval(interval)
-
-    assert 90 < len(spool.store._batches) <= 100
-    monkeypatch.undo()
     end(spool)
 
 
@@ -397,7 +378,7 @@ def test_maintenance_during_closing_leaves_nothing_open(path: Path, monkeypatch:
     spool.maintain()
 
     assert spool.store.file._connection is None
-    assert not [file for file in owner_lock._held.values() if file.path == f"{path}-lock"]
+    assert files(path) == [path.name]
     assert path.name in files(path)
     assert not [name for name in files(path) if name.endswith(("-wal", "-shm"))]
 
@@ -422,11 +403,15 @@ def test_a_record_that_another_thread_claims_first_meanwhile_is_still_counted(
 
 
 def test_records_are_not_claimed_without_a_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object) -> None:
-        raise OSError("no locks available")
+    lock = fcntl.flock
+
+    def refuse(descriptor: int, operation: int) -> None:
+        if operation == fcntl.LOCK_EX:
+            raise OSError("no locks available")
+        lock(descriptor, operation)
 
     spool = sqlite_spool(path)
-    monkeypatch.setattr("fcntl.lockf", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
     spool.maintain()
     enter(spool, [event("a")])
 

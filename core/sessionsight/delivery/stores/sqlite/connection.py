@@ -28,7 +28,7 @@ from sessionsight.delivery.stores.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from sessionsight.delivery.stores.sqlite import database_files
+from sessionsight.delivery.stores.sqlite import database_files, owner_lock
 from sessionsight.delivery.stores.sqlite.database_files import Identity
 from sessionsight.delivery.stores.sqlite.schema import check_before_open, ensure_schema
 
@@ -117,16 +117,6 @@ class SqliteConnection:
         """True while there is a connection."""
         return self._connection is not None
 
-    def before_fork(self) -> None:
-        """Close the connection, and prevent new ones until `after_fork`."""
-        if self._lock.acquire(timeout=_FORK_TIMEOUT) and not self._inside:
-            self._close_connection()
-
-    def after_fork(self) -> None:
-        """Allow connections again."""
-        with contextlib.suppress(RuntimeError):  # another thread was using the connection for too long
-            self._lock.release()
-
     # --- inside ----------------------------------------------------------------------------------
 
     def _exclusive(self, work: Callable[[sqlite3.Connection], T], timeout: float) -> T:
@@ -166,14 +156,9 @@ class SqliteConnection:
             self._lock.release()
 
     def _transaction(self, work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with connection:  # commits, or rolls back
+            connection.execute("BEGIN IMMEDIATE")
             result = work(connection)
-            connection.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                connection.rollback()
-            raise
         self.is_full = False
         return result
 
@@ -268,21 +253,25 @@ def was_inherited(path: str) -> bool:
     return path in _inherited_paths
 
 
-def _own_connections() -> list[SqliteConnection]:
-    return sorted((connection for connection in list(_connections) if connection.pid == os.getpid()), key=id)
-
-
 def _before_fork() -> None:
+    """Close all connections, and prevent new ones until the fork is over."""
     for connection in _own_connections():
-        connection.before_fork()
+        if connection._lock.acquire(timeout=_FORK_TIMEOUT) and not connection._inside:
+            connection._close_connection()
 
 
 def _in_parent() -> None:
     for connection in _own_connections():
-        connection.after_fork()
+        with contextlib.suppress(RuntimeError):  # another thread was using the connection for too long
+            connection._lock.release()
+
+
+def _own_connections() -> list[SqliteConnection]:
+    return sorted((connection for connection in list(_connections) if connection.pid == os.getpid()), key=id)
 
 
 def _in_child() -> None:
+    owner_lock.disown()
     for connection in list(_connections):
         if connection.pid != os.getpid():
             _connections.discard(connection)

@@ -1,4 +1,4 @@
-"""Statements on the dead letters of a SQLite store. Each function is a step within a transaction."""
+"""Statements on the dead letters and counters of a SQLite store. Each function is a step within a transaction."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import sqlite3
 from collections.abc import Sequence
 
 from sessionsight.capture.records import DropReason
-from sessionsight.delivery.stores.base import DeadLetterQuery, Failure, NewRecord, StoredDeadLetter
-from sessionsight.delivery.stores.sqlite.ledger import increment
+from sessionsight.delivery.stores.base import Counts, DeadLetterQuery, Failure, NewRecord, StoredDeadLetter
 
-__all__ = ["add", "delete", "find", "move", "take", "trim"]
+__all__ = ["add", "delete", "find", "increment", "move", "take"]
 
 _FAILURE = ", ".join(Failure.__struct_fields__)
 _MARKS = ", ".join("?" * len(Failure.__struct_fields__))
 _INSERT = f"INSERT INTO dead_letters (lane, priority, record, size, enqueued_at, body, died_at, {_FAILURE})"
 
 
-def add(connection: sqlite3.Connection, record: NewRecord, *, now: float) -> None:
-    """Add a record that was never queued here."""
+def add(connection: sqlite3.Connection, record: NewRecord, *, keep: int, now: float) -> None:
+    """Add a record that was never queued here, and keep this number of dead letters."""
     values = record.priority, record.size, record.enqueued_at, record.body, now, *_values(record.failure)
     connection.executemany(
         f"{_INSERT} VALUES (?, ?, 0, ?, ?, ?, ?, {_MARKS})", [(lane, *values) for lane in record.lanes]
     )
+    _trim(connection, keep)
 
 
 def move(
@@ -40,11 +40,11 @@ def move(
         [(now, *_values(failure), *row) for row in rows],
     ).rowcount
     connection.executemany(f"DELETE FROM queue WHERE {where}", rows)  # noqa: S608
-    trim(connection, keep=keep)
+    _trim(connection, keep)
     return number
 
 
-def trim(connection: sqlite3.Connection, *, keep: int) -> None:
+def _trim(connection: sqlite3.Connection, keep: int) -> None:
     """Drop the oldest dead letters of each lane above `keep`."""
     counted = connection.execute("SELECT lane, count(*) FROM dead_letters GROUP BY lane").fetchall()
     for lane, number in counted:
@@ -59,22 +59,18 @@ def trim(connection: sqlite3.Connection, *, keep: int) -> None:
 def find(connection: sqlite3.Connection, query: DeadLetterQuery, limit: int = -1) -> list[StoredDeadLetter]:
     """Return the selected dead letters, oldest first."""
     where, parameters = _where(query)
+    columns = "id", "record", "lane", "enqueued_at", "died_at", "body"
     found = connection.execute(
-        f"SELECT id, record, lane, enqueued_at, died_at, body, {_FAILURE} FROM dead_letters"  # noqa: S608
-        f" WHERE {where} ORDER BY id LIMIT ?",
+        f"SELECT {', '.join(columns)}, {_FAILURE} FROM dead_letters WHERE {where} ORDER BY id LIMIT ?",  # noqa: S608
         (*parameters, limit),
     )
+    names = "id", "handle", *columns[2:]
     return [
         StoredDeadLetter(
-            id=row_id,
-            handle=record,
-            lane=lane,
-            enqueued_at=enqueued_at,
-            died_at=died_at,
-            failure=Failure(**dict(zip(Failure.__struct_fields__, values, strict=True))),
-            body=body,
+            **dict(zip(names, row, strict=False)),
+            failure=Failure(**dict(zip(Failure.__struct_fields__, row[len(names) :], strict=True))),
         )
-        for row_id, record, lane, enqueued_at, died_at, body, *values in found
+        for row in found
     ]
 
 
@@ -101,6 +97,15 @@ def delete(connection: sqlite3.Connection, query: DeadLetterQuery, *, counter: s
     ).fetchall()
     increment(connection, {(lane, counter): number for lane, number in lanes})
     return connection.execute(f"DELETE FROM dead_letters WHERE {where}", parameters).rowcount  # noqa: S608
+
+
+def increment(connection: sqlite3.Connection, counts: Counts) -> None:
+    """Add to the counters of lanes."""
+    connection.executemany(
+        "INSERT INTO counts VALUES (?, ?, ?)"
+        " ON CONFLICT (lane, counter) DO UPDATE SET number = number + excluded.number",
+        [(lane, counter, number) for (lane, counter), number in counts.items() if number],
+    )
 
 
 def _values(failure: Failure | None) -> tuple[object, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from sessionsight.capture.records import DropReason
 from sessionsight.delivery.options import DeliveryOptions
@@ -16,37 +17,39 @@ from sessionsight.delivery.stores.base import (
     Failure,
     NewRecord,
     Outcome,
-    StoredRecord,
     next_claim,
 )
 from sessionsight.delivery.stores.sqlite import dead_letters
-from sessionsight.delivery.stores.sqlite.ledger import increment
-from sessionsight.delivery.stores.sqlite.owner_lock import UNCLAIMED
+from sessionsight.delivery.stores.sqlite.dead_letters import increment
 
 __all__ = [
+    "JOINED",
+    "READY_LANES",
+    "ROW",
+    "UNCLAIMED",
     "claim",
-    "claimed",
-    "count_unresolved",
-    "discard",
-    "drain_unclaimed",
     "enqueue",
-    "last_id",
-    "mark_in_flight",
-    "owned_or_ready",
-    "owners",
-    "ready_lanes",
-    "recover_abandoned",
+    "evict",
+    "recover",
     "release_owner",
-    "search",
     "settle",
+    "used_bytes",
 ]
 
+UNCLAIMED = 0
 # A handle does not contain the priority, which is a part of the key.
-_ROW = "claimed_by = ? AND lane = ? AND priority IN (0, 1) AND record = ?"
-_JOINED = "queue JOIN records ON records.id = queue.record"
-
-
-# --- enqueue --------------------------------------------------------------------------------------
+ROW = "claimed_by = ? AND lane = ? AND priority IN (0, 1) AND record = ?"
+JOINED = "queue JOIN records ON records.id = queue.record"
+# One look-up for each lane that has unclaimed rows.
+READY_LANES = f"""
+    WITH RECURSIVE ready (lane) AS (
+        SELECT min(lane) FROM queue WHERE claimed_by = {UNCLAIMED}
+        UNION ALL
+        SELECT (SELECT min(lane) FROM queue WHERE claimed_by = {UNCLAIMED} AND lane > ready.lane)
+        FROM ready WHERE ready.lane IS NOT NULL
+    ) SELECT lane FROM ready WHERE lane IS NOT NULL"""  # noqa: S608
+# The number of records that are evicted at once, and in one transaction; requests wait for it.
+_EVICT, _MAX_EVICTED = 100, 1000
 
 
 def enqueue(
@@ -58,20 +61,8 @@ def enqueue(
     options: DeliveryOptions,
     now: float,
 ) -> list[dict[str, int]]:
-    """Add records to their lanes, each body once.
-
-    Args:
-        connection: Within a transaction.
-        records: The records.
-        counts: What to add to the counters.
-        epoch: The file's first row id.
-        options: The window of keys, and the number of dead letters that each lane keeps.
-        now: The time of dead letters.
-
-    Returns:
-        As `Enqueued.handles`.
-    """
-    newest = last_id(connection)
+    """Add records to their lanes, each body once, and return `Enqueued.handles`."""
+    (newest,) = connection.execute("SELECT max(id) FROM records").fetchone()
     next_id = epoch if newest is None else newest + 1
     numbers = dict(counts)
     bodies: list[tuple[int, int, bytes]] = []
@@ -80,7 +71,7 @@ def enqueue(
     for record in records:
         wanted, key = record.lanes, record.dedupe_key
         if record.failure is not None:
-            dead_letters.add(connection, record, now=now)
+            dead_letters.add(connection, record, keep=options.dead_letters, now=now)
             wanted = ()
         elif key is not None:
             at, window = record.enqueued_at, options.dedupe_window
@@ -97,8 +88,6 @@ def enqueue(
             next_id += 1
     connection.executemany("INSERT INTO records VALUES (?, ?, ?)", bodies)
     connection.executemany("INSERT INTO queue VALUES (?, ?, ?, ?, ?, ?, 0, ?, 0)", rows)
-    if any(record.failure is not None for record in records):
-        dead_letters.trim(connection, keep=options.dead_letters)
     increment(connection, numbers)
     return handles
 
@@ -115,20 +104,13 @@ def _add_key(connection: sqlite3.Connection, lane: str, key: str, now: float, wi
     )
 
 
-# --- claims ---------------------------------------------------------------------------------------
-
-
 def claim(
     connection: sqlite3.Connection, lane: str, owner: int, *, max_records: int, max_bytes: int
 ) -> tuple[list[Claim], bool]:
-    """Claim the next rows of a lane for an owner, by priority.
-
-    Returns:
-        The rows, at least one if there is any, and whether more are ready.
-    """
+    """Claim the next rows of a lane for an owner, by priority, and return them, and whether more are ready."""
     connection.execute("INSERT OR IGNORE INTO owners VALUES (?)", (owner,))
     found = connection.execute(
-        f"SELECT size, takeovers, priority, record, enqueued_at, body FROM {_JOINED}"  # noqa: S608
+        f"SELECT size, takeovers, priority, record, enqueued_at, body FROM {JOINED}"  # noqa: S608
         " WHERE claimed_by = ? AND lane = ? ORDER BY priority, record LIMIT ?",
         (UNCLAIMED, lane, max_records + 1),
     ).fetchall()
@@ -145,42 +127,19 @@ def claim(
     return [Claim(*row) for _, _, _, *row in found[:number]], len(found) > number
 
 
-def claimed(connection: sqlite3.Connection, lane: str, owner: int) -> list[Claim]:
-    """Return the rows that an owner has claimed and that are not in flight."""
-    found = connection.execute(
-        f"SELECT record, enqueued_at, body FROM {_JOINED} WHERE claimed_by = ? AND lane = ? AND in_flight <> 1",  # noqa: S608
-        (owner, lane),
-    )
-    return [Claim(*row) for row in found]
-
-
-def mark_in_flight(connection: sqlite3.Connection, lane: str, owner: int, handles: Sequence[int]) -> set[int]:
-    """Set the in-flight flag of the rows that the owner still holds, and return their ids."""
-    update = f"UPDATE queue SET in_flight = 1 WHERE {_ROW}"  # noqa: S608
-    return {handle for handle in handles if connection.execute(update, (owner, lane, handle)).rowcount}
-
-
 def settle(connection: sqlite3.Connection, lane: str, owner: int, outcome: Outcome, *, keep: int, now: float) -> None:
     """Apply an outcome to the rows that the owner still holds, and keep this number of dead letters."""
     rows = [(owner, lane, handle) for handle in outcome.handles]
-    if outcome.failure is None and outcome.counter is None:
-        connection.executemany(f"UPDATE queue SET in_flight = 0 WHERE {_ROW}", rows)  # noqa: S608
-    elif outcome.failure is not None:
-        dead_letters.move(connection, _ROW, rows, outcome.failure, keep=keep, now=now)
+    if outcome.failure is not None:
+        dead_letters.move(connection, ROW, rows, outcome.failure, keep=keep, now=now)
+    elif outcome.counter is not None:
+        deleted = connection.executemany(f"DELETE FROM queue WHERE {ROW}", rows).rowcount  # noqa: S608
+        increment(connection, {(lane, outcome.counter): deleted})
     else:
-        deleted = connection.executemany(f"DELETE FROM queue WHERE {_ROW}", rows).rowcount  # noqa: S608
-        increment(connection, {(lane, outcome.counter or ""): deleted})
+        connection.executemany(f"UPDATE queue SET in_flight = 0 WHERE {ROW}", rows)  # noqa: S608
 
 
-def discard(connection: sqlite3.Connection, lane: str, handles: Sequence[int], counter: str) -> int:
-    """Delete unclaimed rows, count them, and return their number."""
-    rows = [(UNCLAIMED, lane, handle) for handle in handles]
-    deleted = connection.executemany(f"DELETE FROM queue WHERE {_ROW}", rows).rowcount if rows else 0  # noqa: S608
-    increment(connection, {(lane, counter): deleted})
-    return deleted
-
-
-def recover_abandoned(
+def recover(
     connection: sqlite3.Connection,
     abandoned: Sequence[int],
     in_flight: Failure | None,
@@ -189,19 +148,7 @@ def recover_abandoned(
     keep: int,
     now: float,
 ) -> tuple[int, int]:
-    """Release all claims of owners that have ended, and count their takeovers.
-
-    Args:
-        connection: Within a transaction.
-        abandoned: The ids of these owners.
-        in_flight: Make dead letters of records in flight.
-        poison: Make dead letters of records that were taken over too often.
-        keep: The number of dead letters that each lane keeps.
-        now: The time of the dead letters.
-
-    Returns:
-        The numbers of records that became dead letters for either reason.
-    """
+    """Release all claims of owners that have ended, and count their takeovers. See `Store.recover`."""
     rows = [(owner,) for owner in abandoned]
     unknown = 0
     if in_flight is not None:
@@ -227,72 +174,37 @@ def release_owner(connection: sqlite3.Connection, owner: int) -> None:
     )
 
 
-def drain_unclaimed(connection: sqlite3.Connection, owner: int) -> dict[str, list[Claim]]:
-    """Remove all unclaimed rows, and those that the owner holds and that are not in flight, from a replaced file.
+def evict(connection: sqlite3.Connection, max_bytes: int) -> Counter[str]:
+    """Drop records while the file is too large, dead letters and keys included, and return their number by lane.
 
-    Returns:
-        Lane to unclaimed records. The owner knows its own.
+    The oldest unclaimed ones go first, events before goals. If one transaction does not suffice, the next one goes on.
     """
-    found: dict[str, list[Claim]] = {}
-    for lane, *row in connection.execute(
-        f"SELECT lane, record, enqueued_at, body FROM {_JOINED} WHERE claimed_by = ?",  # noqa: S608
-        (UNCLAIMED,),
-    ):
-        found.setdefault(lane, []).append(Claim(*row))
-    connection.execute("DELETE FROM queue WHERE claimed_by IN (?, ?) AND in_flight <> 1", (UNCLAIMED, owner))
-    return found
+    evicted: Counter[str] = Counter()
+    while evicted.total() < _MAX_EVICTED and used_bytes(connection) > max_bytes:
+        oldest = _oldest(connection, priority=1) or _oldest(connection, priority=0)
+        if not oldest:
+            break
+        connection.executemany(f"DELETE FROM queue WHERE {ROW}", [(UNCLAIMED, lane, it) for it, lane, _ in oldest])  # noqa: S608
+        # So that a repeated call is not a duplicate.
+        connection.executemany("DELETE FROM keys WHERE lane = ? AND dedupe_key = ?", [row[1:] for row in oldest])
+        evicted.update(lane for _, lane, _ in oldest)
+    increment(connection, {(lane, DropReason.QUEUE_FULL.value): number for lane, number in evicted.items()})
+    return evicted
 
 
-# --- reads ----------------------------------------------------------------------------------------
-
-
-def ready_lanes(connection: sqlite3.Connection) -> list[str]:
-    """Return the lanes that have unclaimed rows, by one look-up for each."""
-    found = connection.execute(
-        "WITH RECURSIVE ready (lane) AS (SELECT min(lane) FROM queue WHERE claimed_by = :owner UNION ALL"
-        " SELECT (SELECT min(lane) FROM queue WHERE claimed_by = :owner AND lane > ready.lane)"
-        " FROM ready WHERE ready.lane IS NOT NULL)"
-        " SELECT lane FROM ready WHERE lane IS NOT NULL",
-        {"owner": UNCLAIMED},
+def _oldest(connection: sqlite3.Connection, *, priority: int) -> list[tuple[Any, ...]]:
+    """Return the record, lane and key of the oldest unclaimed rows of all lanes."""
+    select = (
+        "SELECT record, lane, dedupe_key FROM queue WHERE claimed_by = ? AND lane = ? AND priority = ?"
+        " ORDER BY record LIMIT ?"
     )
-    return [lane for (lane,) in found]
+    lanes = connection.execute(READY_LANES).fetchall()
+    found = (row for lane in lanes for row in connection.execute(select, (UNCLAIMED, *lane, priority, _EVICT)))
+    return sorted(found)[:_EVICT]
 
 
-def last_id(connection: sqlite3.Connection) -> int | None:
-    """Return the newest record's row id."""
-    (row_id,) = connection.execute("SELECT max(id) FROM records").fetchone()
-    return None if row_id is None else int(row_id)
-
-
-def owners(connection: sqlite3.Connection) -> list[int]:
-    """Return the ids of all owners of claims."""
-    return [owner for (owner,) in connection.execute("SELECT owner FROM owners")]
-
-
-def count_unresolved(connection: sqlite3.Connection, lane: str, owner: int, last: int | None) -> int:
-    """Return the number of rows that the owner or no process has claimed, up to a hundred and up to a row id."""
-    (number,) = connection.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM queue WHERE claimed_by IN (?, ?) AND lane = ?"
-        " AND (? IS NULL OR record <= ?) LIMIT 100)",
-        (UNCLAIMED, owner, lane, last, last),
-    ).fetchone()
-    return int(number)
-
-
-def owned_or_ready(connection: sqlite3.Connection, lane: str, owner: int, handles: Collection[int]) -> set[int]:
-    """Return those of the row ids that the owner or no process has claimed."""
-    marks = ", ".join("?" * len(handles))
-    found = connection.execute(
-        f"SELECT record FROM queue WHERE claimed_by IN (?, ?) AND lane = ? AND record IN ({marks})",  # noqa: S608
-        (UNCLAIMED, owner, lane, *handles),
-    )
-    return {handle for (handle,) in found}
-
-
-def search(connection: sqlite3.Connection, lane: str, fragment: bytes) -> list[StoredRecord]:
-    """Return the rows whose body contains these bytes. The bodies have no index, so all are read."""
-    found = connection.execute(
-        f"SELECT record, body, claimed_by = ? FROM {_JOINED} WHERE lane = ? AND instr(body, ?)",  # noqa: S608
-        (UNCLAIMED, lane, fragment),
-    )
-    return [StoredRecord(handle, body, bool(ready)) for handle, body, ready in found]
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """Return the size of the file without its free pages."""
+    names = "page_count", "freelist_count", "page_size"
+    pages, free, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
+    return int((pages - free) * size)
