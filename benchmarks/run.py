@@ -55,6 +55,7 @@ def requests() -> None:
         total = next(row.figure for row in found if row.what == f"{framework}, one capture")
         parts[framework]["threads"] = max(total - sum(parts[framework].values()), 0.0)
     rows += isolated("relay")
+    rows += [row for kind in ("postgresql", "mariadb") for row in isolated("transaction", kind)]
     columns = {
         framework: [Row(what=part, figure=figure, unit="µs") for part, figure in some.items()]
         for framework, some in parts.items()
