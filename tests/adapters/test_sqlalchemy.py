@@ -19,7 +19,7 @@ from django.db import transaction
 from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from sessionsight.sqlalchemy import bind
+from sessionsight.sqlalchemy import bind, metadata
 from sessionsight_flask import SessionSight, current_analytics
 from tests.adapters.django_order_fixtures import orders_in_files, recorder_that_holds  # noqa: F401  # fixtures
 from tests.adapters.django_orders import Refund, order, refunded, rolled_back
@@ -36,13 +36,15 @@ def make(tmp_path: Path) -> Iterator[sessionmaker[Session]]:
     engine.dispose()
 
 
-def test_the_transactions_of_flask_sqlalchemys_requests(tmp_path: Path) -> None:
-    recorder = Recorder()
+@pytest.mark.parametrize("outbox", [False, True])
+def test_the_transactions_of_flask_sqlalchemys_requests(tmp_path: Path, *, outbox: bool) -> None:
+    url = f"sqlite:///{tmp_path / 'shop.sqlite3'}"
+    recorder = Recorder(spool=f"sqlalchemy:{url}" if outbox else "memory", spool_timeout=20.0)
     app = Flask("shop")
-    app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path / 'shop.sqlite3'}"
+    app.config["SQLALCHEMY_DATABASE_URI"] = url
     SessionSight(app, client=recorder.client)
     db = SQLAlchemy(app)
-    bind(db.session)
+    bind(db.session, outbox=outbox)
 
     class Order(db.Model):  # type: ignore[name-defined, misc]
         id = db.Column(db.Integer, primary_key=True)
@@ -60,6 +62,7 @@ def test_the_transactions_of_flask_sqlalchemys_requests(tmp_path: Path) -> None:
 
     with app.app_context():
         db.create_all()
+        metadata.create_all(db.engine)
     for end in ("commit", "read", "forget"):
         with Browser(app, use_cookies=False).get(f"/{end}", headers={"Cookie": COOKIE}) as response:
             assert response.status_code == 200

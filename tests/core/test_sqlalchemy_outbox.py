@@ -17,7 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from sqlalchemy.pool import NullPool
 
 from sessionsight import Client, ConfigurationError, MissingDependencyError, Settings
-from sessionsight.destinations import Console
+from sessionsight.destinations import Console, Signal
 from sessionsight.diagnosis import check, sql_database
 from sessionsight.diagnosis.reachability import check_reachability
 from sessionsight.relay import Relay
@@ -28,9 +28,10 @@ from sessionsight.sqlalchemy.connection import Cursor, own_connection
 from sessionsight.stores import AnswerLost, StoreBusy, StoreUnavailable
 from sessionsight.testing import record
 from tests.adapters.recording import Recorder
-from tests.core.cli.commands import run
+from tests.core.cli.commands import run, start
 from tests.core.delivery.kit import tally
 from tests.core.sqlalchemy_databases import ENGINES, execute, rows, sqlalchemy_database
+from tests.support.server import Server
 
 
 class Base(DeclarativeBase):
@@ -93,6 +94,18 @@ def delivered(recorder: Recorder) -> list[str]:
     return recorder.arrived
 
 
+def inserts(engine: Engine) -> list[str]:
+    """The statements that connections of an engine write the inbox with, from now on."""
+    found: list[str] = []
+
+    def executed(_: object, __: object, statement: str, *___: object) -> None:
+        if "sessionsight_inbox" in statement:
+            found.append(statement)
+
+    event.listen(engine, "before_cursor_execute", executed)
+    return found
+
+
 def counts(recorder: Recorder) -> dict[str, int]:
     return tally(recorder.client.stats().lanes["analyse"])
 
@@ -126,27 +139,28 @@ def test_records_share_the_fate_of_their_transaction(recorder: Recorder, make: A
 def test_all_records_of_a_transaction_are_one_row_on_its_connection(
     recorder: Recorder, engine: Engine, make: Any, capture: Any, database: str
 ) -> None:
-    statements: list[str] = []
-    event.listen(engine, "before_cursor_execute", lambda _, __, statement, *___: statements.append(statement))
+    written = inserts(engine)
     seen: list[int] = []
     event.listen(engine, "commit", lambda _: seen.append(rows(database, "inbox")))
     for number in (1, 2):
         with make.begin() as session:
             session.add(Order(id=number))
             capture("a")
-            capture("b")
-    assert [statement.split()[0] for statement in statements if "sessionsight" in statement] == ["INSERT", "INSERT"]
+            with session.begin_nested():
+                capture("b")
+    assert len(written) == 2
     assert (seen, rows(database, "inbox")) == ([0, 1], 2)
     assert delivered(recorder) == ["a", "b", "a", "b"]
 
 
 def test_what_is_captured_by_the_flush_of_the_commit_is_written_as_well(
-    recorder: Recorder, make: Any, capture: Any, database: str
+    recorder: Recorder, engine: Engine, make: Any, capture: Any
 ) -> None:
+    written = inserts(engine)
     with make.begin() as session:
         event.listen(session, "after_flush", lambda *_: capture("flushed"))
         session.add(Order(id=1))
-    assert rows(database, "inbox") == 1
+    assert len(written) == 1
     assert delivered(recorder) == ["flushed"]
 
 
@@ -156,17 +170,24 @@ def test_a_session_with_nothing_but_records(recorder: Recorder, make: Any, captu
     assert delivered(recorder) == ["alone"]
 
 
+def test_a_record_for_no_destination_writes_nothing(recorder: Recorder, make: Any, database: str) -> None:
+    analytics = recorder.client.bind(user_id="user_1")
+    with make.begin():
+        analytics.goals.increment("monthly-revenue", session_id="session-1")
+    assert rows(database, "inbox") == 0
+    assert analytics._scope._deferred is not None
+    assert analytics._scope._deferred.pending == {}
+
+
 @on_postgresql
 def test_a_read_only_transaction_is_committed_and_its_records_are_sent_after_it(
     recorder: Recorder, make: Any, capture: Any
 ) -> None:
-    for _ in range(2):
+    for read_only in (False, True, True):
         with make.begin() as session:
-            session.execute(text("SET TRANSACTION READ ONLY"))
-            session.execute(text("SELECT 1"))
-            session.info["sessionsight"].changed = False  # `text()` counts as a change
+            session.connection(execution_options={"postgresql_readonly": read_only})
             capture("read")
-    assert delivered(recorder) == ["read", "read"]
+    assert delivered(recorder) == ["read", "read", "read"]
 
 
 def test_a_commit_that_fails_after_the_write_leaves_nothing(
@@ -528,6 +549,28 @@ def test_commands_read_the_spool(recorder: Recorder, capture: Any) -> None:
     assert [line.split()[:2] for line in output.splitlines() if line.startswith("analyse")] == [["analyse", "1"]]
     [message] = [finding.message for finding in check(recorder.client) if finding.subject == "spool"]
     assert message == f"is {recorder.client.settings.spool}"
+
+
+@pytest.mark.processes
+def test_a_relay_delivers_what_was_committed(make: Any, database: str, tmp_path: Path) -> None:
+    with Server() as server:
+        destination = Signal(api_key="key", project_id="shop", endpoint=server.url)
+        web = Recorder(
+            destinations=(destination,), spool=f"sqlalchemy:{database}", delivery="relay", spool_timeout=20.0
+        )
+        with make.begin():
+            web.client.bind(user_id="user_1").capture("bought")
+        environ = {
+            "SIGNAL_API_KEY": "key",
+            "SIGNAL_PROJECT_ID": "shop",
+            "SIGNAL_ENDPOINT": server.url,
+            "SESSIONSIGHT_SPOOL": f"sqlalchemy:{database}",
+        }
+        ran = start("relay", "--once", folder=tmp_path, environ=environ)
+        assert ran.returncode == 0, ran.stderr
+        server.wait_for(1)
+    assert tally(web.client.stats().lanes["signal"]) == {"captured": 1, "delivered": 1}
+    web.client.shutdown(0)
 
 
 # --- connections ------------------------------------------------------------------------------------
