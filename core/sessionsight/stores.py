@@ -10,6 +10,7 @@ from sessionsight.delivery.stores.base import (
     CAPTURED,
     DEAD,
     FALLBACK,
+    MAX_COUNTED,
     MAX_TAKEOVERS,
     PENDING,
     SUSPECT_TAKEOVERS,
@@ -26,6 +27,7 @@ from sessionsight.delivery.stores.base import (
     StoredDeadLetter,
     StoredRecord,
     StoreStats,
+    complete_counts,
     lane_stats,
     next_claim,
 )
@@ -42,6 +44,7 @@ __all__ = [
     "CAPTURED",
     "DEAD",
     "FALLBACK",
+    "MAX_COUNTED",
     "MAX_TAKEOVERS",
     "PENDING",
     "SUSPECT_TAKEOVERS",
@@ -67,6 +70,7 @@ __all__ = [
     "StoreUnavailable",
     "StoredDeadLetter",
     "StoredRecord",
+    "complete_counts",
     "lane_stats",
     "next_claim",
 ]

@@ -189,7 +189,7 @@ def test_a_record_that_comes_as_a_dead_letter_is_one(store: DjangoStore) -> None
 
 
 def test_many_pending_records_are_not_counted_one_by_one(store: DjangoStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sessionsight.sql_store.store._MAX_COUNTED", 2)
+    monkeypatch.setattr("sessionsight.sql_store.store.MAX_COUNTED", 2)
     add(store, "a", failure=FAILURE)
     add(store, *"bcdefgh")
     [one, *_] = claim(store).values()

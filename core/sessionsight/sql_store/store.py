@@ -16,9 +16,9 @@ from sessionsight.sql_store.connection import OwnConnection
 from sessionsight.sql_store.dialect import contains, marks
 from sessionsight.sql_store.inbox import UNCLAIMED
 from sessionsight.stores import (
-    CAPTURED,
     DEAD,
     FALLBACK,
+    MAX_COUNTED,
     PENDING,
     Claim,
     Claimed,
@@ -35,6 +35,7 @@ from sessionsight.stores import (
     StoreError,
     StoreStats,
     StoreUnavailable,
+    complete_counts,
     lane_stats,
 )
 
@@ -45,8 +46,6 @@ _PRUNE_EVERY = 60.0
 _CLOSE_TIMEOUT = 1.0
 # Seconds after which a claim looks again at records with a lower id than the last one.
 _RESET_FLOORS_EVERY = 60.0
-# Pending records that are counted each time that a relay shows its progress, which it does once a second.
-_MAX_COUNTED = 10_000
 
 
 class SqlStore:
@@ -234,10 +233,10 @@ class SqlStore:
     def counts(self, lane: str) -> Counter[str]:
         """Return the lane's counters."""
         self._take_in_batch(self._timeout)
-        return self._counts(lane, most=_MAX_COUNTED)
+        return self._counts(lane, most=MAX_COUNTED)
 
     def _counts(self, lane: str, *, most: int) -> Counter[str]:
-        """Return counters. If more records are pending than `most`, their number follows from the other counters."""
+        """Return counters, for which pending records are counted up to `most`."""
         found = self._read(
             "SELECT counter, sum(number) FROM sessionsight_count WHERE lane = %s GROUP BY counter"
             f" UNION ALL SELECT '{PENDING}', count(*) FROM"
@@ -245,11 +244,7 @@ class SqlStore:
             f" UNION ALL SELECT '{DEAD}', count(*) FROM sessionsight_dead_letter WHERE lane = %s",
             [lane, lane, most, lane],
         )
-        counts = Counter({counter: int(number) for counter, number in found})
-        if counts[PENDING] == most:
-            rest = sum(number for counter, number in counts.items() if counter not in (CAPTURED, FALLBACK, PENDING))
-            counts[PENDING] = counts[CAPTURED] - rest
-        return counts
+        return complete_counts(Counter({counter: int(number) for counter, number in found}), most)
 
     def stats(self) -> StoreStats:
         """Return the counters of all lanes, and the size of the store."""

@@ -479,3 +479,17 @@ def test_a_closed_lane_claims_and_writes_nothing(path: Path) -> None:
     queue.ack(sent)
     assert query(path, "SELECT count(*) FROM queue") == [(2,)]
     spool.close()
+
+
+def test_many_pending_records_are_not_counted_one_by_one(path: Path) -> None:
+    spool = sqlite_spool(path)
+    queue = spool.lane(LANE)
+    enter(spool, [event(name) for name in "abcdefgh"])
+    one, two, _ = claim(queue, 3)
+    queue.ack([one])
+    queue.dead_letter([letter(two)])
+    expected = {"captured": 8, "delivered": 1, "dead": 1, "pending": 6}
+    for most in (2, 6, 7):
+        assert spool.store._counts(LANE, most=most) == expected
+    queue.close()
+    spool.close()

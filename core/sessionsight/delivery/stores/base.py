@@ -19,6 +19,7 @@ __all__ = [
     "DEAD",
     "DELIVERED",
     "FALLBACK",
+    "MAX_COUNTED",
     "MAX_TAKEOVERS",
     "PENDING",
     "SUSPECT_TAKEOVERS",
@@ -37,6 +38,7 @@ __all__ = [
     "StoreStats",
     "StoredDeadLetter",
     "StoredRecord",
+    "complete_counts",
     "lane_stats",
     "next_claim",
     "record_size",
@@ -50,6 +52,8 @@ DEAD = "dead"
 FALLBACK = "bypassed"
 """Records that waited in memory because the store could not be written in time; not part of the ledger's sum."""
 
+MAX_COUNTED = 10_000
+"""Pending records that `Store.counts` counts one by one: a relay reads the counters of each lane once a second."""
 MAX_TAKEOVERS = 5
 """How often a record is taken over from a process that has ended, until it becomes a dead letter."""
 SUSPECT_TAKEOVERS = 2
@@ -369,6 +373,14 @@ def next_claim(ready: Iterable[tuple[int, int]], max_bytes: int) -> tuple[int, b
             break
         number += 1
     return number, False
+
+
+def complete_counts(counts: Counter[str], most: int) -> Counter[str]:
+    """Return a lane's counters. If `most` pending records were counted, their number follows from the others."""
+    if counts[PENDING] == most:
+        others = sum(number for name, number in counts.items() if name not in (CAPTURED, FALLBACK, PENDING))
+        counts[PENDING] = counts[CAPTURED] - others
+    return counts
 
 
 def lane_stats(counts: Counter[str], *, state: str, last_error: str | None) -> LaneStats:

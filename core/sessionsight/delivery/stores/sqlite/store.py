@@ -17,6 +17,7 @@ from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.stores.base import (
     FALLBACK,
+    MAX_COUNTED,
     Claim,
     Claimed,
     Counts,
@@ -28,6 +29,7 @@ from sessionsight.delivery.stores.base import (
     StoredDeadLetter,
     StoredRecord,
     StoreStats,
+    complete_counts,
     lane_stats,
 )
 from sessionsight.delivery.stores.errors import StoreError, StoreUnavailable
@@ -45,8 +47,8 @@ T = TypeVar("T")
 # Those of records and dead letters included. The inner query makes this use the index.
 _COUNTS = """
     SELECT counter, number FROM counts WHERE lane = :lane
-    UNION ALL SELECT 'pending', count(*) FROM queue
-        WHERE claimed_by IN (SELECT 0 UNION ALL SELECT owner FROM owners) AND lane = :lane
+    UNION ALL SELECT 'pending', count(*) FROM (SELECT 1 FROM queue
+        WHERE claimed_by IN (SELECT 0 UNION ALL SELECT owner FROM owners) AND lane = :lane LIMIT :most)
     UNION ALL SELECT 'dead', count(*) FROM dead_letters WHERE lane = :lane"""
 
 
@@ -182,7 +184,11 @@ class SqliteStore:
 
     def counts(self, lane: str) -> Counter[str]:
         """Return the lane's counters."""
-        return Counter(dict(self._rows(_COUNTS, {"lane": lane})))
+        return self._counts(lane, most=MAX_COUNTED)
+
+    def _counts(self, lane: str, *, most: int) -> Counter[str]:
+        """Return counters, for which pending records are counted up to `most`."""
+        return complete_counts(Counter(dict(self._rows(_COUNTS, {"lane": lane, "most": most}))), most)
 
     def find(self, query: DeadLetterQuery, *, limit: int = -1) -> list[StoredDeadLetter]:
         """Return the selected dead letters, oldest first."""
@@ -203,7 +209,7 @@ class SqliteStore:
     def stats(self) -> StoreStats:
         """Return the counters of all lanes, and the size of the file."""
         lanes = self._rows("SELECT DISTINCT lane FROM counts ORDER BY lane")
-        counts = {lane: self.counts(lane) for (lane,) in lanes}
+        counts = {lane: self._counts(lane, most=2**62) for (lane,) in lanes}
         held = "claimed_by IN (SELECT owner FROM owners)"
         claimed = self._rows(f"SELECT lane, count(*) FROM queue WHERE {held} GROUP BY lane")  # noqa: S608
         [(oldest, owners, file_bytes, schema)] = self._rows(
