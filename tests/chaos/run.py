@@ -4,11 +4,10 @@
     python -m tests.chaos.run --only kill --captures 100000
     SESSIONSIGHT_CHAOS_SEED=7 python -m tests.chaos.run
 
-Seven parts: `storm`, every fault at once over every spool; `kill`, a site under gunicorn whose workers are killed by -9
+Six parts: `storm`, every fault at once over every spool; `kill`, a site under gunicorn whose workers are killed by -9
 every second; `fleet`, two web processes, Redis and two relays, one killed and one stopped for a minute; `relays`, two
 relays that are killed by -9 at 200 random points; `purchase`, processes killed within a transaction whose records are
-in the same database; `backlog`, a process that starts while a million records wait; `fuzz`, what browsers may send, by
-atheris where that is installed.
+in the same database; `fuzz`, what browsers may send, by atheris where that is installed.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import backlog, fleet, kill, purchase, relays, storm
+from tests.chaos import fleet, kill, purchase, relays, storm
 from tests.chaos.fates import SEED_VARIABLE, chosen_seed
 from tests.support.brokers import need_mariadb, need_postgresql
 from tests.support.redis_server import run_redis
 
-PARTS = ("storm", "kill", "fleet", "relays", "purchase", "backlog", "fuzz")
+PARTS = ("storm", "kill", "fleet", "relays", "purchase", "fuzz")
 
 
 def main() -> int:
@@ -60,8 +59,6 @@ def _run(part: str, seed: int, arguments: argparse.Namespace) -> Iterator[tuple[
         yield from _relays(seed, arguments.relays)
     elif part == "purchase":
         yield from _purchase(seed)
-    elif part == "backlog":
-        yield from _backlog(arguments.backlog)
     else:
         yield from _fuzz(seed, arguments.fuzz)
 
@@ -122,25 +119,13 @@ def _relays(seed: int, kills: int) -> Iterator[tuple[str, object, list[str]]]:
         yield f"relays killed {kills} times, spool {kind}", result, result.problems()
 
 
-def _databases(part: str) -> Iterator[str]:
-    """Yield the databases whose servers run."""
-    for engine, need in (("postgresql", need_postgresql), ("mariadb", need_mariadb)):
+def _purchase(seed: int) -> Iterator[tuple[str, object, list[str]]]:
+    for engine, need in (("postgresql", need_postgresql), ("mariadb", need_mariadb), ("sqlite_orm", lambda: "")):
         try:
             need()
         except pytest.skip.Exception as error:
-            print(f"== {part}, {engine}\nskipped: {error}\n")
-        else:
-            yield engine
-
-
-def _backlog(pending: int) -> Iterator[tuple[str, object, list[str]]]:
-    for kind in (*_durable(), *_databases("backlog")):
-        result = backlog.run(kind, pending)
-        yield f"backlog, {kind}", result, result.problems()
-
-
-def _purchase(seed: int) -> Iterator[tuple[str, object, list[str]]]:
-    for engine in (*_databases("purchase"), "sqlite_orm"):
+            print(f"== purchase, {engine}\nskipped: {error}\n")
+            continue
         with tempfile.TemporaryDirectory() as folder:
             result = purchase.run(engine, Path(folder), seed, kills=200)
         yield f"purchase, {engine}", result, result.problems()
@@ -166,7 +151,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--visits", type=int, default=1_000, help="visits of each storm (default: %(default)s)")
     parser.add_argument("--captures", type=int, default=100_000, help="captures under kill -9 (default: %(default)s)")
     parser.add_argument("--kills", type=int, default=100, help="at most so many, one a second (default: %(default)s)")
-    parser.add_argument("--backlog", type=int, default=1_000_000, help="records that wait (default: %(default)s)")
     parser.add_argument("--relays", type=int, default=200, help="kills of relays (default: %(default)s)")
     parser.add_argument("--fuzz", type=int, default=200_000, help="requests to resolve (default: %(default)s)")
     return parser.parse_args()
