@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from django.apps import apps
 from django.db import connections, router
@@ -10,7 +11,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import Error
 
 from sessionsight.diagnosis import Finding
-from sessionsight.diagnosis.sql_database import old_transaction, waiting_records
+from sessionsight.diagnosis.sql_database import dead_rows, old_transaction, waiting_records
 
 __all__ = ["database_findings", "outbox_findings"]
 
@@ -57,5 +58,27 @@ def database_findings(alias: str | None) -> Iterator[tuple[str, Finding]]:
         found = {
             "W010": waiting_records(cursor, relay="manage.py sessionsight relay"),
             "W011": old_transaction(cursor),
+            "W012": dead_rows(cursor),
+            "W013": _pooler(cursor),
         }
     yield from ((number, finding) for number, finding in found.items() if finding is not None)
+
+
+def _pooler(cursor: Any) -> Finding | None:
+    """Warn if Django is not set up for the pooler between it and PostgreSQL, which shares sessions."""
+    connection = cursor.db
+    if connection.vendor != "postgresql":
+        return None
+    cursor.execute("SELECT pg_backend_pid()")
+    [server_process] = cursor.fetchone()
+    if connection.connection.info.backend_pid == server_process:  # a pooler makes up its own
+        return None
+    settings = connection.settings_dict
+    wrong = [] if settings.get("DISABLE_SERVER_SIDE_CURSORS") else ["'DISABLE_SERVER_SIDE_CURSORS': True"]
+    if (settings.get("OPTIONS") or {}).get("prepare_threshold") is not None:
+        wrong.append("no prepare_threshold in OPTIONS")
+    if not wrong:
+        return None
+    message = f"is reached through a pooler, such as PgBouncer, but DATABASES[{connection.alias!r}] is set up for none"
+    hint = f"if it pools transactions: {' and '.join(wrong)}; relays need nothing else"
+    return Finding(level="warning", subject="spool", message=message, hint=hint)

@@ -21,9 +21,12 @@ from sessionsight.diagnosis import check
 from sessionsight.sql_store.dialect import now
 from sessionsight_django import clients
 from sessionsight_django.outbox.connection import own_connection
-from tests.adapters.outbox_databases import ENGINES, outbox_database
+from tests.adapters.outbox_databases import ENGINES, close_connection, outbox_database, outbox_spool
 from tests.adapters.test_commands import run_django
 from tests.adapters.test_django_checks import ANALYSE, found
+from tests.core.delivery.kit import event, labels
+from tests.core.delivery.spools import claim, counts, enter
+from tests.support.pgbouncer import run_pgbouncer
 
 OUTBOX = {"DESTINATIONS": ANALYSE, "SPOOL": "django", "DELIVERY": "relay"}
 
@@ -83,6 +86,49 @@ def test_an_old_transaction_is_found_on_postgresql(tmp_path: Path, monkeypatch: 
             monkeypatch.setattr("sessionsight.diagnosis.sql_database._MAX_TRANSACTION", 0.0)
             assert "keeps PostgreSQL from removing deleted rows" in found_in_database()["sessionsight.W011"]
         own.close()
+
+
+def test_deleted_rows_that_postgresql_keeps_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with outbox_database("postgresql", tmp_path, "default") as alias:
+        with connections[alias].cursor() as cursor:
+            cursor.execute("ALTER TABLE sessionsight_count SET (autovacuum_enabled = off)")
+            cursor.execute(
+                "INSERT INTO sessionsight_count (lane, counter, number) SELECT 'a', 'b', 1 FROM generate_series(1, 50)"
+            )
+            cursor.execute("DELETE FROM sessionsight_count")
+            cursor.execute("SELECT pg_stat_force_next_flush()")
+        assert "sessionsight.W012" not in found_in_database()
+        monkeypatch.setattr("sessionsight.diagnosis.sql_database._MAX_DEAD_ROWS", 49)
+        message = found_in_database()["sessionsight.W012"]
+        assert "sessionsight_count has 50 deleted rows that PostgreSQL has not removed, and 0 others" in message
+        assert "run VACUUM sessionsight_count" in message
+
+
+def test_a_pooler_that_django_is_not_set_up_for_is_found(tmp_path: Path) -> None:
+    with outbox_database("postgresql", tmp_path, "default") as alias:
+        settings = connections.settings[alias]
+        with run_pgbouncer(tmp_path, settings) as port:
+            close_connection(alias)
+            direct, settings["PORT"] = settings["PORT"], str(port)
+            message = found_in_database()["sessionsight.W013"]
+            assert "if it pools transactions: 'DISABLE_SERVER_SIDE_CURSORS': True; relays need nothing else" in message
+            close_connection(alias)
+            settings.update(DISABLE_SERVER_SIDE_CURSORS=True, OPTIONS={"prepare_threshold": 5})
+            assert "no prepare_threshold in OPTIONS" in found_in_database()["sessionsight.W013"]
+            close_connection(alias)
+            settings["OPTIONS"] = {}
+            assert found_in_database() == {}
+
+            spool = outbox_spool(alias, "analyse")
+            enter(spool, [event("a"), event("b")], lane="analyse")
+            queue = spool.lane("analyse")
+            claimed = claim(queue, 2)
+            assert labels(claimed) == ["a", "b"]
+            queue.ack(claimed)
+            assert counts(queue) == {"captured": 2, "delivered": 2}
+            spool.close()
+            close_connection(alias)
+            settings["PORT"] = direct
 
 
 def test_a_database_that_cannot_be_read_is_found(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ from sessionsight.diagnosis.findings import Finding
 from sessionsight.log import ThrottledLogger
 from sessionsight.sql_store.dialect import now
 
-__all__ = ["check_sqlalchemy", "old_transaction", "too_old", "waiting_records"]
+__all__ = ["check_sqlalchemy", "dead_rows", "old_transaction", "too_old", "waiting_records"]
 
 _MAX_WAITING = 300.0  # seconds
 _MAX_TRANSACTION = 3600.0
+# A migration lets autovacuum begin at 1,000.
+_MAX_DEAD_ROWS = 100_000
 _VERSION = {"postgresql": "SHOW server_version", "mysql": "SELECT version()", "sqlite": "SELECT sqlite_version()"}
 # The first ones with SKIP LOCKED.
 _OLDEST = {"MariaDB": (10, 6, 0), "MySQL": (8, 0, 1)}
@@ -37,7 +39,11 @@ def check_sqlalchemy(spool: str, timeout: float) -> list[Finding]:
                 cursor.execute(f"SELECT {', '.join(table.columns.keys())} FROM {table.name} WHERE 1 = 0")
             cursor.execute(_VERSION[cursor.db.vendor])
             version = str(cursor.fetchone()[0])
-            found = [waiting_records(cursor, relay="sessionsight relay"), old_transaction(cursor)]
+            found = [
+                waiting_records(cursor, relay="sessionsight relay"),
+                old_transaction(cursor),
+                dead_rows(cursor),
+            ]
     except StoreError as error:
         hint = "records wait in memory until it can be used, where a kill loses them"
         return [Finding(level="error", subject="spool", message=f"{store.name}: {error}", hint=hint)]
@@ -83,12 +89,37 @@ def old_transaction(cursor: Any) -> Finding | None:
     if cursor.db.vendor != "postgresql":
         return None
     cursor.execute(
-        "SELECT max(extract(epoch from clock_timestamp() - xact_start)) FROM pg_stat_activity"
-        " WHERE backend_xmin IS NOT NULL AND datname = current_database()"
+        "SELECT max(extract(epoch from clock_timestamp() - began)) FROM ("
+        "SELECT xact_start AS began FROM pg_stat_activity"
+        " WHERE (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL) AND datname = current_database()"
+        " UNION ALL SELECT prepared FROM pg_prepared_xacts WHERE database = current_database()) AS transactions"
     )
     [oldest] = cursor.fetchone()
     if oldest is None or oldest <= _MAX_TRANSACTION:
         return None
     message = f"slows down: a transaction of {oldest / 60:.0f} minutes keeps PostgreSQL from removing deleted rows"
-    hint = "end it: see pg_stat_activity, and set idle_in_transaction_session_timeout"
+    hint = "end it: see pg_stat_activity and pg_prepared_xacts, and set idle_in_transaction_session_timeout"
+    return Finding(level="warning", subject="spool", message=message, hint=hint)
+
+
+def dead_rows(cursor: Any) -> Finding | None:
+    """Warn if PostgreSQL does not remove the rows that relays have deleted, whatever prevents it."""
+    if cursor.db.vendor != "postgresql":
+        return None
+    cursor.execute(
+        "SELECT relname, n_dead_tup, n_live_tup FROM pg_stat_user_tables"
+        " WHERE relid IN (to_regclass('sessionsight_inbox'), to_regclass('sessionsight_queue'),"
+        " to_regclass('sessionsight_count')) ORDER BY n_dead_tup DESC"
+    )
+    crowded = [(table, dead, live) for table, dead, live in cursor.fetchall() if dead > max(_MAX_DEAD_ROWS, 2 * live)]
+    if not crowded:
+        return None
+    table, dead, live = crowded[0]
+    message = (
+        f"slows down: the table {table} has {dead:,} deleted rows that PostgreSQL has not removed, and {live:,} others"
+    )
+    hint = (
+        f"run VACUUM {table}, and let autovacuum keep up: no old transaction or replication slot, "
+        "autovacuum_vacuum_cost_delay = 0"
+    )
     return Finding(level="warning", subject="spool", message=message, hint=hint)
