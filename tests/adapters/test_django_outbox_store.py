@@ -159,6 +159,27 @@ def test_a_claim_does_not_wait_until_a_long_inbox_is_taken_in(
     assert [*claim(store)] == ["h", "i", "j"]
 
 
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+def test_a_claim_reads_no_records_of_other_lanes(store: DjangoStore, database: str) -> None:
+    add(store, "a")
+    assert list(claim(store)) == ["a"]  # the next one looks above it
+    with connections[database].cursor() as cursor:
+        for lane in ("other", LANE):
+            cursor.execute(
+                "INSERT INTO sessionsight_queue"
+                " (lane, priority, size, enqueued_at, claimed_by, in_flight, takeovers, body)"
+                f" SELECT '{lane}', 1, 100, 0, '', 0, 0, repeat('b', 900) FROM seq_1_to_5000"
+            )
+        cursor.execute("ANALYZE TABLE sessionsight_queue")
+        cursor.fetchall()
+    with store._own.transaction(20.0) as cursor:
+        cursor.execute("FLUSH STATUS")
+    assert len(store.claim(LANE, max_records=99, max_bytes=10**9, timeout=20.0).claims) == 99
+    with store._own.transaction(20.0) as cursor:
+        cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read_next'")
+        assert int(cursor.fetchone()[1]) < 200
+
+
 # --- hand-overs ---------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sessionsight.stores import AnswerLost, ForeignDatabase, StoreBusy, StoreError, StoreUnavailable
 
-__all__ = ["contains", "ignore_conflicts", "marks", "now", "skip_locked", "store_error"]
+__all__ = ["contains", "ignore_conflicts", "marks", "now", "queue_in_order", "skip_locked", "store_error"]
 
 _NOW = {
     "postgresql": "extract(epoch from clock_timestamp())::float8",
@@ -35,6 +35,15 @@ def contains(connection: Any) -> str:
 def skip_locked(connection: Any) -> str:
     """Return the clause that locks the selected rows, without those that others have locked."""
     return "" if connection.vendor == "sqlite" else " FOR UPDATE SKIP LOCKED"  # SQLite has one writer at a time
+
+
+def queue_in_order(connection: Any) -> str:
+    """Return the table of queued records, to be read by lane, priority and id.
+
+    Without a hint, MySQL and MariaDB prefer the primary key, and read the records of all lanes.
+    """
+    hint = " FORCE INDEX (sessionsight_queue_order)" if connection.vendor == "mysql" else ""
+    return f"sessionsight_queue{hint}"
 
 
 def ignore_conflicts(connection: Any, insert: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sessionsight.sql_store import dead_letters
-from sessionsight.sql_store.dialect import marks, now, skip_locked
+from sessionsight.sql_store.dialect import marks, now, queue_in_order, skip_locked
 from sessionsight.sql_store.inbox import UNCLAIMED
 from sessionsight.stores import MAX_TAKEOVERS, SUSPECT_TAKEOVERS, Failure, next_claim
 
@@ -40,7 +40,7 @@ def claim(
     found: list[Any] = []
     for priority in _PRIORITIES:
         cursor.execute(
-            "SELECT size, takeovers, id, enqueued_at, body, priority FROM sessionsight_queue"
+            f"SELECT size, takeovers, id, enqueued_at, body, priority FROM {queue_in_order(cursor.db)}"
             " WHERE lane = %s AND priority = %s AND id > %s AND claimed_by = %s"
             f" ORDER BY id LIMIT %s{skip_locked(cursor.db)}",
             [lane, priority, floors.get((lane, priority), 0), UNCLAIMED, max_records + 1 - len(found)],
@@ -60,7 +60,7 @@ def has_ready(cursor: Any, lane: str, floors: Mapping[tuple[str, int], int]) -> 
     """Return whether a lane has unclaimed records above the floors, as in `claim`."""
     for priority in _PRIORITIES:
         cursor.execute(
-            "SELECT 1 FROM sessionsight_queue"
+            f"SELECT 1 FROM {queue_in_order(cursor.db)}"
             " WHERE lane = %s AND priority = %s AND id > %s AND claimed_by = %s LIMIT 1",
             [lane, priority, floors.get((lane, priority), 0), UNCLAIMED],
         )
