@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -30,7 +31,7 @@ from sessionsight.testing import record
 from tests.adapters.recording import Recorder
 from tests.core.cli.commands import run, start
 from tests.core.delivery.kit import tally
-from tests.core.sqlalchemy_databases import ENGINES, execute, rows, sqlalchemy_database
+from tests.core.sqlalchemy_databases import ENGINES, execute, rows, sqlalchemy_database, sqlalchemy_store
 from tests.support.server import Server
 
 
@@ -582,6 +583,35 @@ def test_parameters_are_marked_as_the_driver_wants_them() -> None:
         with create_engine("sqlite://", paramstyle=style).connect() as connection:
             marked[style] = Cursor(connection)._marked("VALUES (%s, %s)")
     assert marked == {"qmark": "VALUES (?, ?)", "numeric_dollar": "VALUES ($1, $2)", "pyformat": "VALUES (%s, %s)"}
+
+
+def test_a_repeated_write_counts_once_also_after_it_was_taken_in(database: str) -> None:
+    store = sqlalchemy_store(database)
+    for _ in range(2):
+        store.enqueue([], {("analyse", "captured"): 1}, batch_id=b"0123456789", timeout=20.0)
+        assert store.counts("analyse")["captured"] == 1
+    store.close()
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+def test_a_forked_child_leaves_the_connection_to_its_parent(database: str) -> None:
+    own = own_connection(create_engine(database).url)
+    sessions = []
+    for _ in range(2):
+        with own.transaction(1.0) as cursor:
+            cursor.execute("SELECT pg_backend_pid()" if cursor.db.vendor == "postgresql" else "SELECT connection_id()")
+            sessions.append(cursor.fetchone()[0])
+        child = os.fork()
+        if child == 0:
+            own.close()
+            del own, cursor
+            gc.collect()
+            os._exit(0)
+        os.waitpid(child, 0)
+    with own.transaction(1.0) as cursor:
+        cursor.execute("SELECT 1")
+    assert sessions[0] == sessions[1]
+    own.close()
 
 
 @pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from contextlib import nullcontext
+from functools import lru_cache
 from os.path import realpath
 from typing import Any
 from weakref import WeakSet
@@ -101,7 +102,7 @@ def check(session: Session, listener: TransactionListener) -> None:
 def _problem(session: Session, listener: TransactionListener) -> str | None:
     """Return why a session cannot write the records of a client into their outbox; None if it can."""
     spool = listener.client.settings.spool
-    url = sqlalchemy_url(spool)
+    url = _url_of(spool)
     if url is None:
         return (
             f"bind(outbox=True) writes into the tables of spool='sqlalchemy:<URL of the session's database>', but the "
@@ -114,12 +115,18 @@ def _problem(session: Session, listener: TransactionListener) -> str | None:
             "the session is bound to no engine but for single tables: bind those of sessionsight.sqlalchemy.metadata "
             "as well"
         )
-    if _is_other_database(bound.engine.url, make_url(url)):
+    if _is_other_database(bound.engine.url, url):
         return (
             f"the session writes to the database {bound.engine.url.database!r}, but the spool is "
             f"{spool_name(spool)!r}, from which records are delivered: name the same database in both"
         )
     return None
+
+
+@lru_cache(maxsize=16)
+def _url_of(spool: str) -> URL | None:
+    url = sqlalchemy_url(spool)
+    return None if url is None else make_url(url)
 
 
 def _is_other_database(one: URL, other: URL) -> bool:
