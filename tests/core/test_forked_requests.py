@@ -192,3 +192,37 @@ analytics._scope.end_before_last_byte()
 """
     assert run(SCRIPT + script, server) == ("", "")
     assert names(server) == ["before", "child"]
+
+
+@pytest.mark.measured_processes
+def test_a_transaction_that_was_open_at_the_fork_belongs_to_the_parent(server: Server) -> None:
+    script = """
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+from sessionsight.sqlalchemy import bind
+
+client = make()
+session = Session(create_engine("sqlite://"))
+bind(session)
+ended = client.bind(user_id="user_1")
+unused = client.bind(user_id="user_1")
+
+def work():
+    session.close()
+    session.begin()
+    ended.capture("child")
+    unused.capture("child as well")
+    session.commit()
+    client.flush()
+    lane = client.stats().lanes["signal"]
+    print(lane.captured, lane.delivered, flush=True)
+
+session.begin()
+ended.capture("before")
+unused.capture("before as well")
+in_os_fork(work)
+session.commit()
+client.flush()
+"""
+    assert run(SCRIPT + script, server) == ("2 2\n", "")
+    assert names(server) == ["before", "before as well", "child", "child as well"]

@@ -233,6 +233,8 @@ class RequestScope:
 
     def transaction_ended(self, record: Record, *, committed: bool) -> None:
         """Submit a deferred record, or count it as rolled back. See `transactions.TransactionListener`."""
+        if self._generation != _generation:
+            self._leave_to_parent()  # whose transaction it is
         deferred = self._deferred
         if deferred is None or deferred.pending.pop(id(record), None) is None:
             return  # reported before, or discarded
@@ -359,7 +361,8 @@ class RequestScope:
         What the child captures is submitted at once.
         """
         self._generation = _generation
-        self._records, self._deferred, self._page_status = [], None, None
+        self._records, self._page_status = [], None
+        vars(self).pop("_deferred", None)  # not None, which `transaction_pending` would find there
         try:
             self._context, self._drop = self._make_batch([]).resolve()
         except Exception as error:
