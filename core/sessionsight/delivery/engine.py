@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
@@ -147,8 +147,6 @@ class Engine:
                 # current context.
                 Context().run(self._submit_queue.drain)
             self._process_batches([batch])
-        if first and self._spool.durable:
-            self._call_lanes()
         if first:
             self._serves_one_request = lifecycle.serves_one_request()
             # Other processes deliver what a job leaves in a durable spool; a server that forks for each request may be
@@ -166,18 +164,21 @@ class Engine:
         Raises:
             UnencodableRecord: One of the records cannot be encoded.
         """
-        if self._lanes and self._register():
-            self._call_lanes()
+        if self._lanes:
+            self._register()
         from sessionsight.delivery.queue.encoding import encode_batches  # only durable spools need it
 
         return encode_batches(self._lane_batches([batch]))
 
     def _register(self) -> bool:
-        """Let the process deliver at its exit what was submitted. Return True at the first call."""
+        """Let the process deliver at its exit, and what a durable spool has. Return True at the first call."""
         if self._registered:
             return False
         self._registered = True
         lifecycle.register_engine(self)
+        if self._spool.durable:
+            for lane in self._lanes.values():
+                lane.call()
         return True
 
     def _wait_for_delivery(self, batch: Batch) -> None:
@@ -210,14 +211,8 @@ class Engine:
 
     def start(self) -> None:
         """Start delivery before anything is captured, because the spool may hold records of other processes."""
-        if self._lanes and not self._registered and not self._threadless:
+        if self._lanes and not self._threadless:
             self._register()
-            self._call_lanes()
-
-    def _call_lanes(self) -> None:
-        """Run all lanes now."""
-        for lane in self._lanes.values():
-            lane.call()
 
     def _process_batches(self, batches: Sequence[Batch]) -> None:
         """Enqueue the records of batches in the lanes. Each record is accounted for, whatever fails."""
@@ -247,23 +242,8 @@ class Engine:
         entries = self._resolve_contexts(batches)
         if not self._checked_keys:
             self._warn_about_keys(batches)
-        return [
-            lane_batch
-            for drop, some in entries.items()
-            for lane, routed in self._route(some)
-            if (lane_batch := lane.select(routed, drop)) is not None
-        ]
-
-    def _route(self, entries: Sequence[QueuedRecord]) -> Iterable[tuple[Lane, Sequence[QueuedRecord]]]:
-        """Return the entries of each lane, by the destinations that the records name."""
-        if all(entry.record.destinations is None for entry in entries):
-            return ((lane, entries) for lane in self._lanes.values())
-        routed: dict[str, list[QueuedRecord]] = {}
-        for entry in entries:
-            names = entry.record.destinations
-            for name in self._lanes if names is None else names:
-                routed.setdefault(name, []).append(entry)
-        return ((lane, routed[name]) for name, lane in self._lanes.items() if name in routed)
+        selected = (lane.select(some, drop) for drop, some in entries.items() for lane in self._lanes.values())
+        return [lane_batch for lane_batch in selected if lane_batch is not None]
 
     def new_waiter(self) -> DeliveryWaiter:
         """Return a waiter for the batches of one request, which may wait for `flush_timeout` in total."""

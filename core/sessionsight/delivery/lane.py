@@ -83,7 +83,7 @@ class Lane:
         """Return the entries that this destination accepts, and the reasons of those that it drops; None if neither.
 
         Args:
-            entries: Records for this lane, with their context.
+            entries: Records with their context.
             drop: Drop them all, for this reason.
         """
         destination = self._destination
@@ -91,6 +91,8 @@ class Lane:
         dropped: list[DropReason] = []
         for entry in entries:
             record = entry.record
+            if record.destinations is not None and self.name not in record.destinations:
+                continue
             try:
                 if not destination.supports(type(record)):
                     continue

@@ -6,14 +6,11 @@ queue, not computed, so that tests can detect a wrong sum.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Literal
 
 from msgspec import Struct
 
-from sessionsight.capture.records import DropReason
-
-__all__ = ["LaneCounters", "LaneStats", "RecordStatus", "Stats"]
+__all__ = ["LaneStats", "RecordStatus", "Stats"]
 
 
 class LaneStats(Struct, frozen=True, kw_only=True):
@@ -60,28 +57,3 @@ class RecordStatus(Struct, frozen=True, kw_only=True):
     """Of a dead letter: `refused`, `too_large`, `unknown` (it may have arrived), `expired` or `internal_error`."""
     message: str | None = None
     """Of a dead letter: the vendor's error message."""
-
-
-class LaneCounters:
-    """Counters of one lane. Its lane holds the lock."""
-
-    __slots__ = ("captured", "dead", "delivered", "dropped", "last_error")
-
-    def __init__(self) -> None:
-        self.captured = 0
-        self.delivered = 0
-        self.dead = 0
-        self.dropped: Counter[DropReason] = Counter()
-        self.last_error: str | None = None
-
-    def snapshot(self, *, pending: int, state: str) -> LaneStats:
-        """Return the counters as a value."""
-        return LaneStats(
-            captured=self.captured,
-            delivered=self.delivered,
-            pending=pending,
-            dead=self.dead,
-            dropped={str(reason): number for reason, number in self.dropped.items()},
-            state=state,
-            last_error=self.last_error,
-        )

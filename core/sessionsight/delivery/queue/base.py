@@ -182,9 +182,7 @@ class SharedStore(Protocol):
             StoreError: The store still cannot be written.
         """
 
-    def import_fallback_counts(
-        self, lane: str, delivered: int, dropped: Counter[DropReason], dead_letters: Sequence[DeadLetter]
-    ) -> None:
+    def import_fallback_counts(self, lane: str, counts: Counter[str], dead_letters: Sequence[DeadLetter]) -> None:
         """Add the counts and dead letters of entries to the store that were resolved in memory.
 
         Raises:

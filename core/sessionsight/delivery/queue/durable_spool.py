@@ -134,15 +134,13 @@ class DurableSpool:
         """
         self._write(encode_batches([LaneBatch(lane, entries)], bypassed=True), timeout=BUSY_TIMEOUT)
 
-    def import_fallback_counts(
-        self, lane: str, delivered: int, dropped: Counter[DropReason], dead_letters: Sequence[DeadLetter]
-    ) -> None:
+    def import_fallback_counts(self, lane: str, counts: Counter[str], dead_letters: Sequence[DeadLetter]) -> None:
         """Add the counts and dead letters of entries to the store that were resolved in memory.
 
         Raises:
             StoreError: The store still cannot be written.
         """
-        write, unencoded = encode_outcomes(lane, delivered, dropped, dead_letters)
+        write, unencoded = encode_outcomes(lane, counts, dead_letters)
         self._write(write, timeout=BUSY_TIMEOUT)
         if unencoded:
             self.logger.log(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
-from sessionsight.capture.records import DropReason, Goal, QueuedRecord, random_bytes, record_id
+from sessionsight.capture.records import Goal, QueuedRecord, random_bytes, record_id
 from sessionsight.delivery.queue.codec import decode_entry, encode_entry
 from sessionsight.delivery.stores.base import (
     CAPTURED,
@@ -82,18 +82,14 @@ def encode_batches(batches: Sequence[LaneBatch], *, bypassed: bool = False) -> W
     return Write(random_bytes(), records, counts, [entry.record.random for entry, _, _ in entries.values()], added)
 
 
-def encode_outcomes(
-    lane: str, delivered: int, dropped: Counter[DropReason], dead_letters: Sequence[DeadLetter]
-) -> tuple[Write, int]:
+def encode_outcomes(lane: str, outcomes: Counter[str], dead_letters: Sequence[DeadLetter]) -> tuple[Write, int]:
     """Return the write of outcomes of records that were never in the store.
 
     Returns:
         The write, and the number of dead letters without their record because it cannot be encoded.
     """
-    counts = {(lane, reason.value): number for reason, number in dropped.items()}
-    counts[lane, CAPTURED] = delivered + dropped.total() + len(dead_letters)
-    counts[lane, DELIVERED] = delivered
-    counts[lane, FALLBACK] = delivered + len(dead_letters)
+    counts = {(lane, counter): number for counter, number in outcomes.items()}
+    counts[lane, FALLBACK] = outcomes[DELIVERED] + len(dead_letters)
     records: list[NewRecord] = []
     for letter in dead_letters:
         failure, body = failure_of(letter), b""

@@ -9,8 +9,7 @@ from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import SharedStore
 from sessionsight.delivery.queue.memory import MemoryQueue
-from sessionsight.delivery.stats import LaneStats
-from sessionsight.delivery.stores.base import CAPTURED, DEAD, DELIVERED, PENDING, LaneBatch
+from sessionsight.delivery.stores.base import CAPTURED, DELIVERED, LaneBatch
 
 __all__ = ["FallbackBuffer"]
 
@@ -46,7 +45,7 @@ class FallbackBuffer:
 
     def counts(self) -> Counter[str]:
         """Return the counters of both queues."""
-        return _as_counter(self.sendable.snapshot("")) + _as_counter(self.deferred.snapshot(""))
+        return self.sendable.counts() + self.deferred.counts()
 
     def drain_to(self, spool: SharedStore, lane: str) -> None:
         """Move all entries and counts to the store, and log that. Those that it does not accept stay here.
@@ -65,15 +64,14 @@ class FallbackBuffer:
                     raise
                 queue.remove_transferred(moving)
                 self._moved += len(moving)
-            counts = queue.export_counts()
-            if any(counts):
+            counts, dead_letters = queue.export_counts()
+            if counts[CAPTURED]:
                 try:
-                    spool.import_fallback_counts(lane, *counts)
+                    spool.import_fallback_counts(lane, counts, dead_letters)
                 except BaseException:
-                    queue.import_counts(*counts)
+                    queue.import_counts(counts, dead_letters)
                     raise
-                delivered, _, dead_letters = counts
-                self._moved += delivered + len(dead_letters)
+                self._moved += counts[DELIVERED] + len(dead_letters)
         if self._moved:
             message = f"{lane}: the spool can be written again; {self._moved} records had to wait in memory"
             spool.logger.log(logging.INFO, message, key=f"spool again:{lane}")
@@ -92,8 +90,3 @@ class FallbackBuffer:
     def close(self) -> int:
         """Accept no more entries, and return the number of those that are lost."""
         return self.sendable.close() + self.deferred.close()
-
-
-def _as_counter(stats: LaneStats) -> Counter[str]:
-    counts = {CAPTURED: stats.captured, DELIVERED: stats.delivered, PENDING: stats.pending, DEAD: stats.dead}
-    return Counter({**counts, **stats.dropped})

@@ -12,8 +12,8 @@ from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.dedupe import DedupeWindow
 from sessionsight.delivery.queue.priority import PriorityDeque
-from sessionsight.delivery.stats import LaneCounters, LaneStats, RecordStatus
-from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
+from sessionsight.delivery.stats import LaneStats, RecordStatus
+from sessionsight.delivery.stores.base import CAPTURED, DEAD, DELIVERED, PENDING, DeadLetter, LaneBatch, lane_stats
 from sessionsight.delivery.threads import WakeEvent
 
 __all__ = ["MemoryQueue", "MemorySpool"]
@@ -59,7 +59,8 @@ class MemoryQueue:
     def __init__(self, options: DeliveryOptions, *, clock: Clock = time) -> None:
         self._clock = clock
         self._entries = PriorityDeque(max_records=options.queue_records, max_bytes=options.queue_bytes)
-        self._ledger = LaneCounters()
+        self._counts: Counter[str] = Counter()
+        self._last_error: str | None = None
         self._dead_letters: deque[DeadLetter] = deque()
         self._max_dead = options.dead_letters
         self._dedupe = DedupeWindow(options.dedupe_keys, options.dedupe_window)
@@ -80,9 +81,9 @@ class MemoryQueue:
         """
         number = len(entries) + len(dropped)
         with self._lock:
-            self._ledger.captured += number
+            self._counts[CAPTURED] += number
             if dropped:
-                self._ledger.dropped.update(dropped)
+                self._counts.update(reason.value for reason in dropped)
             if self._closed:
                 self._drop(len(entries), DropReason.SHUTDOWN)
                 self._notify_resolved(entries)
@@ -136,30 +137,28 @@ class MemoryQueue:
     @property
     def is_unused(self) -> bool:
         """True if nothing is pending, and nothing was counted that `export_counts` has not returned."""
-        return not self._ledger.captured
+        return not self._counts[CAPTURED]
 
-    def export_counts(self) -> tuple[int, Counter[DropReason], list[DeadLetter]]:
-        """Remove outcomes that another queue counts from now on, and return them: delivered, dropped, dead letters."""
+    def export_counts(self) -> tuple[Counter[str], list[DeadLetter]]:
+        """Remove what is resolved, which another queue counts from now on, and return counters and dead letters."""
         with self._lock:
-            delivered, dropped, dead = self._ledger.delivered, self._ledger.dropped, list(self._dead_letters)
-            self._ledger.captured -= delivered + dropped.total() + len(dead)
-            self._ledger.delivered, self._ledger.dropped, self._ledger.dead = 0, Counter(), 0
+            counts, dead = self._counts, [*self._dead_letters]
+            resolved = counts.total() - counts[CAPTURED] + len(dead)
+            self._counts = Counter({CAPTURED: counts[CAPTURED] - resolved})
             self._dead_letters.clear()
-            return delivered, dropped, dead
+            counts[CAPTURED] = resolved
+            return counts, dead
 
-    def import_counts(self, delivered: int, dropped: Counter[DropReason], dead: Sequence[DeadLetter]) -> None:
-        """Add outcomes that `export_counts` has returned."""
+    def import_counts(self, counts: Counter[str], dead: Sequence[DeadLetter]) -> None:
+        """Add what `export_counts` has returned."""
         with self._lock:
-            self._ledger.captured += delivered + dropped.total() + len(dead)
-            self._ledger.delivered += delivered
-            self._ledger.dropped.update(dropped)
-            self._ledger.dead += len(dead)
+            self._counts.update(counts)
             self._dead_letters.extendleft(reversed(dead))
 
     def remove_transferred(self, entries: Sequence[QueuedRecord]) -> None:
         """Remove claimed entries that were moved to another queue, with their keys."""
         with self._lock:
-            self._ledger.captured -= len(entries)
+            self._counts[CAPTURED] -= len(entries)
             for entry in entries:
                 self._dedupe.remove(entry)
             self._done(entries)
@@ -168,8 +167,7 @@ class MemoryQueue:
         """Remove delivered entries."""
         with self._lock:
             if not self._closed:
-                number = len(entries)
-                self._ledger.delivered += number
+                self._counts[DELIVERED] += len(entries)
                 self._done(entries)
                 self._notify_resolved(entries)
 
@@ -185,12 +183,9 @@ class MemoryQueue:
         """Remove entries that cannot be delivered, and keep them as dead letters."""
         with self._lock:
             if not self._closed:
-                number = len(letters)
                 self._dead_letters.extend(letters)
-                self._ledger.dead += number
                 while len(self._dead_letters) > self._max_dead:
                     self._dead_letters.popleft()
-                    self._ledger.dead -= 1
                     self._drop(1, DropReason.DEAD_LETTERS_FULL)
                 entries = [letter.entry for letter in letters]
                 self._done(entries)
@@ -198,7 +193,7 @@ class MemoryQueue:
 
     def set_last_error(self, message: str | None) -> None:
         """Set the last error for statistics."""
-        self._ledger.last_error = message
+        self._last_error = message
 
     def pop_evicted_count(self) -> int:
         """Return the number of evicted entries since the last call."""
@@ -269,7 +264,6 @@ class MemoryQueue:
             kept = [letter for letter in self._dead_letters if letter.entry.user_id != user_id]
             dead = len(self._dead_letters) - len(kept)
             self._dead_letters = deque(kept)
-            self._ledger.dead -= dead
             self._drop(len(entries) + dead, DropReason.ERASED)
             self._notify_resolved(entries)
             self._notify()
@@ -281,10 +275,14 @@ class MemoryQueue:
         with self._lock:
             return 0 if self._closed else self._entries.pending
 
+    def counts(self) -> Counter[str]:
+        """Return the counters that are not zero."""
+        with self._lock:
+            return +Counter({**self._counts, PENDING: self.pending, DEAD: len(self._dead_letters)})
+
     def snapshot(self, state: str) -> LaneStats:
         """Return the counters."""
-        with self._lock:
-            return self._ledger.snapshot(pending=0 if self._closed else self._entries.pending, state=state)
+        return lane_stats(self.counts(), state=state, last_error=self._last_error)
 
     def _done(self, entries: Sequence[QueuedRecord]) -> None:
         self._entries.done(entries)
@@ -301,4 +299,4 @@ class MemoryQueue:
 
     def _drop(self, number: int, reason: DropReason) -> None:
         if number:
-            self._ledger.dropped[reason] += number
+            self._counts[reason.value] += number
