@@ -529,6 +529,11 @@ def test_the_check_connects_and_reads_the_tables(database: str) -> None:
     [(level, message)] = findings(database)
     assert level == "warning"
     assert "has records that no relay has taken in for" in message
+    execute(database, "ALTER TABLE sessionsight_queue DROP COLUMN takeovers")
+    [(level, message)] = findings(database)
+    assert level == "error"
+    assert "takeovers" in message or "does not exist" in message
+    assert "\n" not in message
     execute(database, "DROP TABLE sessionsight_owner")
     [(level, message)] = findings(database)
     assert level == "error"

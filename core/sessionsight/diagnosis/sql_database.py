@@ -46,7 +46,9 @@ def check_sqlalchemy(spool: str, timeout: float) -> list[Finding]:
             ]
     except StoreError as error:
         hint = "records wait in memory until it can be used, where a kill loses them"
-        return [Finding(level="error", subject="spool", message=f"{store.name}: {error}", hint=hint)]
+        return [
+            Finding(level="error", subject="spool", message=f"{store.name}: {str(error).splitlines()[0]}", hint=hint)
+        ]
     finally:
         store.close()
     if cursor.db.vendor == "mysql" and (oldest := too_old(version)):
