@@ -19,7 +19,9 @@ _joined: ContextVar[OpenTransaction | None] = ContextVar("sessionsight_joined", 
 # Databases whose inbox this process could write. Until then, and after an error, a savepoint protects the transaction:
 # PostgreSQL rolls it back for a failed statement.
 _written: set[str] = set()
-_IN_FAILED_TRANSACTION = "25P02"  # PostgreSQL's SQLSTATE
+# Databases with READ ONLY transactions, which cannot be told from others: all are protected.
+_guarded: set[str] = set()
+_IN_FAILED_TRANSACTION, _READ_ONLY = "25P02", "25006"  # PostgreSQL's SQLSTATE
 _LOST_IN_MYSQL = frozenset({1213, 2006, 2013})  # a deadlock, and a lost connection
 
 
@@ -95,10 +97,14 @@ class OpenTransaction:
                 insert(cursor)
             if self._savepoint is not None:
                 self._connection.savepoint_commit(self._savepoint)
-                _written.add(alias)
+                if alias not in _guarded:
+                    _written.add(alias)
         except Error as error:
-            if getattr(error.__cause__, "sqlstate", getattr(error.__cause__, "pgcode", None)) == _IN_FAILED_TRANSACTION:
+            state = getattr(error.__cause__, "sqlstate", getattr(error.__cause__, "pgcode", None))  # psycopg 3 or 2
+            if state == _IN_FAILED_TRANSACTION:
                 return None  # a statement of the app has failed before, and nothing of this transaction will remain
+            if state == _READ_ONLY:
+                _guarded.add(alias)
             _written.discard(alias)
             self._error = error
             self.failed = self._restored(error)
@@ -122,3 +128,4 @@ class OpenTransaction:
 def forget_written() -> None:
     """Protect the next transactions by a savepoint again. For tests, whose databases come and go."""
     _written.clear()
+    _guarded.clear()

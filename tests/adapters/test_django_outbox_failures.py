@@ -295,6 +295,32 @@ def test_a_transaction_of_the_app_goes_on_although_its_records_are_not_accepted(
     recorder.client.shutdown(0)
 
 
+@pytest.mark.parametrize("engine", ["postgresql"])
+def test_one_transaction_that_is_read_only_protects_all_later_ones(engine: str, database: str) -> None:
+    recorder = outbox_recorder()
+
+    def read() -> None:
+        with transaction.atomic():
+            execute("SET TRANSACTION READ ONLY")
+            recorder.client.bind(user_id="user_1").capture("read")
+            assert orders() == 1
+
+    def buy() -> None:
+        with transaction.atomic():
+            order()
+            recorder.client.bind(user_id="user_1").capture("bought")
+
+    buy()
+    with pytest.raises(DatabaseError):
+        read()
+    with transaction.atomic():
+        recorder.client.bind(user_id="user_1").capture("bought")
+    read()
+    assert recorder.client.flush(20)
+    assert sorted(delivered(recorder)) == ["bought", "bought", "read"]
+    recorder.client.shutdown(0)
+
+
 # --- other contents -----------------------------------------------------------------------------------
 
 
