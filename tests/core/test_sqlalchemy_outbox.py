@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.pool import NullPool
 
-from sessionsight import Client, ConfigurationError, MissingDependencyError, Settings
+from sessionsight import Client, ConfigurationError, InvalidEventError, MissingDependencyError, Settings
 from sessionsight.destinations import Console, Signal
 from sessionsight.diagnosis import check, sql_database
 from sessionsight.diagnosis.reachability import check_reachability
@@ -248,6 +248,40 @@ def test_a_recorder_sees_records_after_the_commit(make: Any, capture: Any) -> No
             raise Refund
         seen.assert_captured("kept")
         assert [one.name for one in seen.captured] == ["kept"]
+
+
+@on_sqlite
+def test_a_record_may_demand_a_transaction_that_writes_it(make: Any, engine: Engine, database: str) -> None:
+    recorder = outbox_recorder(database, strict=True)
+    capture = recorder.client.bind(user_id="user_1").capture
+    held = sessionmaker(engine)
+    bind(held)
+    with held.begin() as other:
+        with pytest.raises(InvalidEventError, match=r"in_transaction: .*bind\(outbox=True\)"):
+            capture("without_outbox", in_transaction=True)
+        with make.begin() as session:
+            capture("written", in_transaction=True)
+            capture("named", in_transaction=True, using=session)
+            with pytest.raises(InvalidEventError, match="in_transaction"):
+                capture("of_the_other", in_transaction=True, using=other)
+    for closed in ({}, {"using": session}):
+        with pytest.raises(InvalidEventError, match="in_transaction"):
+            capture("outside", in_transaction=True, **closed)
+    assert delivered(recorder) == ["written", "named"]
+    recorder.client.shutdown(0)
+
+
+@on_sqlite
+def test_a_demand_is_logged_outside_of_strict_mode(database: str, make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    recorder = outbox_recorder(database, strict=False)
+    capture = recorder.client.bind(user_id="user_1").capture
+    assert capture("outside", in_transaction=True).accepted
+    assert "in_transaction: the record cannot be part of a transaction" in caplog.text
+    with record() as recorded, make.begin():
+        capture("recorded", in_transaction=True)
+    recorded.assert_captured("recorded")
+    assert "outside" in delivered(recorder)
+    recorder.client.shutdown(0)
 
 
 def test_a_session_may_be_bound_in_its_transaction(recorder: Recorder, engine: Engine, capture: Any) -> None:

@@ -17,9 +17,8 @@ from sessionsight.capture.interfaces import Batch, CaptureClient, ContextFactory
 from sessionsight.capture.pending import DeferredRecords, apply_selection, drain
 from sessionsight.capture.receipt import Receipt
 from sessionsight.capture.records import DropReason, EventRecord, Record, random_bytes
-from sessionsight.capture.transactions import JoinedTransaction, JoinTransaction, TransactionLost, defer_record
+from sessionsight.capture.transactions import TransactionLost, pass_to_transaction
 from sessionsight.capture.validation import record_fields
-from sessionsight.errors import InvalidEventError
 from sessionsight.event_loop import on_event_loop, run_in_worker
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 
@@ -288,21 +287,8 @@ class RequestScope:
     def _add(self, record: Record, options: Mapping[str, Any] = _NO_OPTIONS) -> Receipt:
         if self._generation != _generation:
             self._leave_to_parent()
-        if options.get("on_commit") is not False:
-            join, using = self._client.join_transaction, options.get("using")
-            joined = None if join is None else join(using)
-            if joined is not None:
-                with joined:
-                    self._submit([record])
-                if not joined.failed:
-                    return Receipt(record, self._drop)
-            required, recorded = options.get("in_transaction"), self._client.is_recorded
-            if required and not recorded:
-                self._client.warn_or_raise(_not_written(join, joined))
-            if defer_record(self._client.defer_record, self, record, using):
-                return Receipt(record, self._drop)
-            if required and recorded:
-                self._client.warn_or_raise(_not_written(join, joined))
+        if options.get("on_commit") is not False and pass_to_transaction(self, record, options, self._submit):
+            return Receipt(record, self._drop)
         # Appending before reading the flag, and setting the flag before draining, leaves no gap
         # between a thread that captures and the end of the response.
         self._records.append(record)
@@ -424,19 +410,6 @@ class RequestScope:
         if user_id is not None:
             self._last_user = user_id
         return user_id
-
-
-def _not_written(join: JoinTransaction | None, joined: JoinedTransaction | None) -> InvalidEventError:
-    """Return the error for a record that the open transaction could not write."""
-    if join is None:
-        reason = "it needs spool='django'"
-    elif joined is not None:
-        reason = "it could not be written in it; the database's error is in the log"
-    elif on_event_loop():
-        reason = "transactions cannot be used on an event loop; capture inside sync_to_async"
-    else:
-        reason = "the spool's database has no open one; capture inside atomic()"
-    return InvalidEventError(f"in_transaction: the record cannot be part of a transaction: {reason}")
 
 
 def _is_html(content_type: str | None) -> bool:

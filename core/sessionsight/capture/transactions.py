@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from sessionsight.capture.records import Record
 from sessionsight.errors import InvalidEventError, describe
+from sessionsight.event_loop import on_event_loop
 
 __all__ = [
     "DatabaseSessions",
@@ -18,6 +19,7 @@ __all__ = [
     "TransactionLost",
     "defer_record",
     "is_session",
+    "pass_to_transaction",
     "register_sessions",
 ]
 
@@ -93,6 +95,9 @@ class DatabaseSessions(Protocol):
             session: The session that the call names; None for the current one.
         """
 
+    def writes(self, listener: TransactionListener, session: object) -> bool:
+        """Return whether the transaction that `defer` would choose writes the listener's records itself."""
+
     def is_session(self, value: object) -> bool:
         """Return whether a call may name this value as its session."""
 
@@ -123,3 +128,54 @@ def defer_record(framework: DeferRecord | None, listener: TransactionListener, r
         listener.transaction_pending(record)
         return True
     return _sessions is not None and not isinstance(using, str) and _sessions.defer(listener, record, using)
+
+
+def pass_to_transaction(
+    listener: TransactionListener, record: Record, options: Mapping[str, Any], submit: Callable[[list[Record]], None]
+) -> bool:
+    """Return whether the app's open transaction has a record now: it has written it, or the record waits for its end.
+
+    Args:
+        listener: Keeps the record while it waits.
+        record: The captured record.
+        options: Those of the call, `validation.CommitOptions` among them.
+        submit: Submits records, to be written within the transaction.
+
+    Raises:
+        InvalidEventError: The call demands a transaction that writes the record, in strict mode, or `using` is wrong.
+        TransactionLost: The database has ended the transaction.
+    """
+    client, using, required = listener.client, options.get("using"), options.get("in_transaction")
+    join: JoinTransaction | None = client.join_transaction
+    joined = None if join is None else join(using)
+    if joined is not None:
+        with joined:
+            submit([record])
+        if not joined.failed:
+            return True
+    if required and not client.is_recorded and not _session_writes(listener, using):
+        client.warn_or_raise(_not_written(join, joined))
+    if defer_record(client.defer_record, listener, record, using):
+        return True
+    if required and client.is_recorded:
+        client.warn_or_raise(_not_written(join, joined))
+    return False
+
+
+def _session_writes(listener: TransactionListener, using: object) -> bool:
+    return _sessions is not None and not isinstance(using, str) and _sessions.writes(listener, using)
+
+
+def _not_written(join: JoinTransaction | None, joined: JoinedTransaction | None) -> InvalidEventError:
+    """Return the error for a record that the open transaction could not write."""
+    if joined is not None:
+        reason = "it could not be written in it; the database's error is in the log"
+    elif join is None:
+        reason = (
+            "it needs spool='django' and atomic(), or a session of SQLAlchemy in a transaction, and bind(outbox=True)"
+        )
+    elif on_event_loop():
+        reason = "transactions cannot be used on an event loop; capture inside sync_to_async"
+    else:
+        reason = "the spool's database has no open one; capture inside atomic()"
+    return InvalidEventError(f"in_transaction: the record cannot be part of a transaction: {reason}")

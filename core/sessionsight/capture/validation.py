@@ -66,8 +66,9 @@ class CommitOptions(TypedDict, total=False):
     """The record waits for the transaction of this: with Django the alias of a database, `"default"` by default; with
     SQLAlchemy a session, by default the one used last."""
     in_transaction: bool | None
-    """True: the record must be written by the open transaction, which needs `spool="django"`. Where there is none, in
-    an async view for instance, the call is wrong: it raises in strict mode, and is otherwise logged and captured."""
+    """True: the record must be written by the open transaction, which needs `spool="django"`, or `"sqlalchemy:<URL>"`
+    and a session that is bound with `outbox=True`. Where there is none, the call is wrong: it raises in strict mode,
+    and is otherwise logged and captured."""
 
 
 class RecordOptions(CommitOptions, total=False):

@@ -84,6 +84,14 @@ class _BoundSessions:
                 return True
         return False
 
+    def writes(self, listener: TransactionListener, session: object) -> bool:
+        """Return whether the innermost open transaction writes the listener's records into its outbox."""
+        named = [_sync_session(session)] if session is not None else [known() for known in reversed(_recent.get())]
+        for each in named:
+            if each is not None and each.in_transaction():
+                return _state(each).outbox and _outbox.problem(each, listener) is None
+        return False
+
     def is_session(self, value: object) -> bool:
         """Return whether this is a session, or a registry of sessions, whose current one counts."""
         return isinstance(_sync_session(value), Session)

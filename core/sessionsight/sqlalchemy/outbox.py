@@ -24,7 +24,7 @@ from sessionsight.sqlalchemy import tables
 from sessionsight.sqlalchemy.connection import Cursor, vendor_of
 from sessionsight.test_mode import test_mode
 
-__all__ = ["Waiting", "check", "write"]
+__all__ = ["Waiting", "check", "problem", "write"]
 
 Waiting = tuple[TransactionListener, Record]
 """A record that waits for a transaction, and its listener."""
@@ -55,7 +55,7 @@ def write(session: Session, waiting: Iterable[Waiting], *, alone: bool) -> list[
         return []  # a recorder sees records after the commit
     by_listener: dict[int, tuple[TransactionListener, list[Record]]] = {}
     for listener, record in waiting:
-        if _problem(session, listener) is None:
+        if problem(session, listener) is None:
             by_listener.setdefault(id(listener), (listener, []))[1].append(record)
     if not by_listener:
         return []
@@ -95,11 +95,11 @@ def check(session: Session, listener: TransactionListener) -> None:
     client = listener.client
     if client.settings.disabled or (test_mode.active and test_mode.active_for_tests):
         return
-    if (problem := _problem(session, listener)) is not None:
-        client.warn_or_raise(ConfigurationError(f"{problem}; the record is sent after the commit instead"))
+    if (found := problem(session, listener)) is not None:
+        client.warn_or_raise(ConfigurationError(f"{found}; the record is sent after the commit instead"))
 
 
-def _problem(session: Session, listener: TransactionListener) -> str | None:
+def problem(session: Session, listener: TransactionListener) -> str | None:
     """Return why a session cannot write the records of a client into their outbox; None if it can."""
     spool = listener.client.settings.spool
     url = _url_of(spool)
