@@ -1,4 +1,4 @@
-"""Cost of a request with a SQLite spool to the web process: delivered by itself, and by a relay.
+"""Cost of a request with a durable spool to the web process: delivered by itself, and by a relay.
 
 The processor time is that of the web process. With `delivery="relay"` it ends when the records are in the file; they
 are delivered after all measurements.
@@ -6,7 +6,9 @@ are delivered after all measurements.
 
 from __future__ import annotations
 
+import sys
 import tempfile
+from contextlib import ExitStack
 from functools import partial
 
 from benchmarks import timing
@@ -16,6 +18,7 @@ from benchmarks.delivered import check_delivered, deliver
 from benchmarks.isolated import hand_over
 from benchmarks.rows.requests import REQUESTS, ROUNDS, capture, total
 from benchmarks.server import running
+from benchmarks.stores import prepared
 from benchmarks.table import Row
 from benchmarks.vendors import all_four, analyse
 from sessionsight import Client
@@ -26,12 +29,20 @@ SERVED = (ROUNDS + timing.WARM_UP) * REQUESTS + (timing.PAIRS + 3) * timing.REQU
 
 
 def measure() -> list[Row]:
-    with running() as url, tempfile.TemporaryDirectory() as folder:
+    with ExitStack() as stack:
+        url = stack.enter_context(running())
+        spools = {"SQLite": f"sqlite:///{stack.enter_context(tempfile.TemporaryDirectory())}/{{}}.db"}
+        try:
+            spools["Redis"] = stack.enter_context(prepared("redis")) + "-{}"
+        except LookupError as reason:
+            print(f" Redis skipped: {reason}", end="", file=sys.stderr)
         apps: dict[str, Served] = {}
-        for delivery in ("background", "relay"):
-            for case, vendors in VENDORS.items():
-                spool = f"sqlite:///{folder}/{len(apps)}.db"
-                apps[f"{case}, delivery={delivery}"] = wsgi.ours(vendors(url), capture, delivery=delivery, spool=spool)
+        for name, spool in spools.items():
+            for delivery in ("background", "relay") if name == "SQLite" else ("relay",):
+                for case, vendors in VENDORS.items():
+                    apps[f"wsgi, {name} spool, {case}, delivery={delivery}"] = wsgi.ours(
+                        vendors(url), capture, delivery=delivery, spool=spool.format(len(apps))
+                    )
         bare = wsgi.bare(nothing)
         totals = total(bare, apps)
         path = {
@@ -40,11 +51,8 @@ def measure() -> list[Row]:
         for served in apps.values():
             finish(served.client)
     return [
-        *(Row(what=f"wsgi, SQLite spool, {case}", figure=figure, unit="µs") for case, figure in totals.items()),
-        *(
-            Row(what=f"wsgi, SQLite spool, {case}: the request's path", figure=figure, unit="µs")
-            for case, figure in path.items()
-        ),
+        *(Row(what=case, figure=figure, unit="µs") for case, figure in totals.items()),
+        *(Row(what=f"{case}: the request's path", figure=figure, unit="µs") for case, figure in path.items()),
     ]
 
 
