@@ -493,6 +493,7 @@ def test_a_relay_counts_from_zero_again_after_its_store_was_emptied(server: Serv
         first, second = Relay(Client(settings)), Relay(Client(settings))
         first.start()
         until(lambda: first.progress()[0].delivered == 1, "it is delivered")
+        assert not first.idle
         second.start()
         redis.command("FLUSHALL")
         assert second.progress()[0].delivered == 0

@@ -250,8 +250,10 @@ def test_join_returns_when_the_last_record_is_resolved(make: MakeSpool) -> None:
     waiting = threading.Thread(target=lambda: ended.append(queue.join(time.monotonic() + PATIENCE)))
     waiting.start()
 
-    queue.ack(claim(queue, 1))
-    queue.ack(claim(queue, 1))
+    for _ in range(2):
+        while not (claimed := claim(queue, 1)) and waiting.is_alive():
+            pass  # the other thread uses the store
+        queue.ack(claimed)
 
     waiting.join(PATIENCE)
     assert ended == [True]
