@@ -40,6 +40,9 @@ from sessionsight.event_loop import on_event_loop
 from sessionsight.log import ThrottledLogger
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
 
+if TYPE_CHECKING:
+    from sessionsight.delivery.queue.encoding import Write
+
 __all__ = ["Engine", "MakeTransport"]
 
 # Of batches. A record may linger in its lane for longer, but a full call must not wait before that.
@@ -50,10 +53,6 @@ _RESOLVED_INTERVAL = 0.05
 _OPEN_INTERVAL = 0.5
 
 MakeTransport = Callable[[Destination], Transport]
-
-
-if TYPE_CHECKING:
-    from sessionsight.delivery.queue.encoding import Write
 
 
 class Engine:
@@ -240,10 +239,9 @@ class Engine:
     def _lane_batches(self, batches: list[Batch]) -> list[LaneBatch]:
         """Return what each lane accepts of batches. A batch that fails is counted as lost and removed."""
         entries = self._resolve_contexts(batches)
-        if not self._checked_keys:
-            self._warn_about_keys(batches)
+        self._warn_about_keys(batches)
         selected = (lane.select(some, drop) for drop, some in entries.items() for lane in self._lanes.values())
-        return [lane_batch for lane_batch in selected if lane_batch is not None]
+        return [*filter(None, selected)]
 
     def new_waiter(self) -> DeliveryWaiter:
         """Return a waiter for the batches of one request, which may wait for `flush_timeout` in total."""
@@ -277,7 +275,7 @@ class Engine:
 
     def _warn_about_keys(self, batches: Sequence[Batch]) -> None:
         """At the first record with a key, warn if other workers do not see that key."""
-        if not any(record.key is not None for batch in batches for record in batch.records):
+        if self._checked_keys or not any(record.key is not None for batch in batches for record in batch.records):
             return
         self._checked_keys = True
         if may_have_peers():

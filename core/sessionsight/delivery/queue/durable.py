@@ -156,12 +156,10 @@ class DurableLaneQueue:
             self._claims.end_unmarked(stored)
             if len(stored) == 1:  # it may be a suspect on trial
                 self._write(Outcome(handles=_handles(stored)))
-            return
-        if not stored or self._closed:
-            return
-        lost = self._claims.clear_in_flight(stored)
-        self._write(Outcome(handles=_handles(stored)))
-        self._spool.enqueue_again(self.name, lost)
+        elif stored and not self._closed:
+            lost = self._claims.clear_in_flight(stored)
+            self._write(Outcome(handles=_handles(stored)))
+            self._spool.enqueue_again(self.name, lost)
 
     def ack(self, entries: Sequence[QueuedRecord]) -> None:
         """Remove delivered entries."""

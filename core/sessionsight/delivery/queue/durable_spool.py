@@ -140,14 +140,7 @@ class DurableSpool:
         Raises:
             StoreError: The store still cannot be written.
         """
-        write, unencoded = encode_outcomes(lane, counts, dead_letters)
-        self._write(write, timeout=BUSY_TIMEOUT)
-        if unencoded:
-            self.logger.log(
-                logging.ERROR,
-                f"{lane}: {unencoded} dead letters were kept without their records, which cannot be written",
-                key=f"unwritten:{lane}",
-            )
+        self._write(encode_outcomes(lane, counts, dead_letters), timeout=BUSY_TIMEOUT)
 
     def enqueue_again(self, lane: str, entries: Sequence[QueuedRecord]) -> None:
         """Add records of a replaced store to the current one, or in memory if that fails."""

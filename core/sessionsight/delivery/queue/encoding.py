@@ -82,11 +82,10 @@ def encode_batches(batches: Sequence[LaneBatch], *, bypassed: bool = False) -> W
     return Write(random_bytes(), records, counts, [entry.record.random for entry, _, _ in entries.values()], added)
 
 
-def encode_outcomes(lane: str, outcomes: Counter[str], dead_letters: Sequence[DeadLetter]) -> tuple[Write, int]:
+def encode_outcomes(lane: str, outcomes: Counter[str], dead_letters: Sequence[DeadLetter]) -> Write:
     """Return the write of outcomes of records that were never in the store.
 
-    Returns:
-        The write, and the number of dead letters without their record because it cannot be encoded.
+    A dead letter whose record cannot be encoded is kept without it, and its message says so.
     """
     counts = {(lane, counter): number for counter, number in outcomes.items()}
     counts[lane, FALLBACK] = outcomes[DELIVERED] + len(dead_letters)
@@ -99,7 +98,7 @@ def encode_outcomes(lane: str, outcomes: Counter[str], dead_letters: Sequence[De
             message = f"{letter.message}; the record itself {str(error).removeprefix('a record ')}"
             failure = msgspec.structs.replace(failure, message=message)
         records.append(_new_record(letter.entry, [lane], body, record_size(letter.entry), failure))
-    return Write(random_bytes(), records, counts), sum(not record.body for record in records)
+    return Write(random_bytes(), records, counts)
 
 
 def failure_of(letter: DeadLetter) -> Failure:
