@@ -47,7 +47,9 @@ def check_sqlalchemy(spool: str, timeout: float) -> list[Finding]:
     except StoreError as error:
         hint = "records wait in memory until it can be used, where a kill loses them"
         return [
-            Finding(level="error", subject="spool", message=f"{store.name}: {str(error).splitlines()[0]}", hint=hint)
+            Finding(
+                level="error", subject="spool", message=f"{store.name}: {str(error).partition(chr(10))[0]}", hint=hint
+            )
         ]
     finally:
         store.close()
