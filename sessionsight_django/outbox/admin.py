@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from sessionsight import get_client
 from sessionsight.sql_store import dead_letters
+from sessionsight.sql_store.dialect import UNCLAIMED
 from sessionsight.stores import DeadLetterQuery, DropReason
 from sessionsight_django.outbox.models import DeadLetter, QueuedRecord
 
@@ -76,7 +77,7 @@ class QueuedRecordAdmin(_RecordAdmin):
     @admin.display(description="claimed", boolean=True)
     def claimed(self, found: QueuedRecord) -> bool:
         """True if a relay has claimed it."""
-        return bool(found.claimed_by)
+        return bool(found.claimed_by != UNCLAIMED)
 
 
 @admin.register(DeadLetter)

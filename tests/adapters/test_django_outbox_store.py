@@ -22,6 +22,7 @@ from tests.adapters.outbox_databases import (
 from django.db import connections
 
 from sessionsight.sql_store.connection import OwnConnection
+from sessionsight.sql_store.dialect import UNCLAIMED
 from sessionsight.stores import (
     AnswerLost,
     DeadLetterQuery,
@@ -169,7 +170,7 @@ def test_a_claim_reads_no_records_of_other_lanes(store: DjangoStore, database: s
             cursor.execute(
                 "INSERT INTO sessionsight_queue"
                 " (lane, priority, size, enqueued_at, claimed_by, in_flight, takeovers, body)"
-                f" SELECT '{lane}', 1, 100, 0, '', 0, 0, repeat('b', 900) FROM seq_1_to_5000"
+                f" SELECT '{lane}', 1, 100, 0, '{UNCLAIMED}', 0, 0, repeat('b', 900) FROM seq_1_to_5000"
             )
         cursor.execute("ANALYZE TABLE sessionsight_queue")
         cursor.fetchall()

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sessionsight.sql_store.dialect import contains, marks, now
+from sessionsight.sql_store.dialect import UNCLAIMED, contains, marks, now
 from sessionsight.stores import DeadLetterQuery, DropReason, Failure, NewRecord, StoredDeadLetter
 
 __all__ = ["add", "add_queued", "delete", "expire", "find", "increment", "requeue", "storable", "trim"]
@@ -92,9 +92,9 @@ def requeue(cursor: Any, query: DeadLetterQuery) -> int:
     where, parameters = _where(query, cursor.db)
     cursor.execute(
         "INSERT INTO sessionsight_queue (lane, priority, size, enqueued_at, claimed_by, in_flight, takeovers, body)"
-        f" SELECT lane, priority, size, {now(cursor.db)}, '', %s, 0, body FROM sessionsight_dead_letter WHERE {where}"
+        f" SELECT lane, priority, size, {now(cursor.db)}, %s, %s, 0, body FROM sessionsight_dead_letter WHERE {where}"
         " ORDER BY id",
-        [False, *parameters],
+        [UNCLAIMED, False, *parameters],
     )
     cursor.execute(f"DELETE FROM sessionsight_dead_letter WHERE {where}", parameters)
     return int(cursor.rowcount)

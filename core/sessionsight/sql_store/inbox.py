@@ -12,13 +12,11 @@ from msgspec.structs import replace
 
 from sessionsight.sql_store import dead_letters
 from sessionsight.sql_store.dead_letters import increment
-from sessionsight.sql_store.dialect import ignore_conflicts, marks, now, skip_locked
+from sessionsight.sql_store.dialect import UNCLAIMED, ignore_conflicts, marks, now, skip_locked
 from sessionsight.stores import CAPTURED, Counts, DeliveryOptions, DropReason, Failure, NewRecord
 
 __all__ = ["UNCLAIMED", "UNREADABLE_LANE", "insert", "row", "take_in"]
 
-UNCLAIMED = ""
-"""The owner of records that no process has claimed."""
 UNREADABLE_LANE = "unreadable"
 """The lane of dead letters that this release cannot read at all."""
 _BATCH = 200  # hand-overs taken in by one transaction
