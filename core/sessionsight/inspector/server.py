@@ -66,7 +66,7 @@ def run_in_thread(options: Options | None = None) -> RunningInspector:
         options: On a free port, in memory, by default.
 
     Raises:
-        ConfigurationError: The port is taken, the file cannot be used, or a fault is written wrongly.
+        ConfigurationError: The port is taken, the file cannot be used, or a fault or the spool is written wrongly.
     """
     return RunningInspector(options or Options(port=0))
 
@@ -79,7 +79,7 @@ def serve(options: Options, *, started: Callable[[str, Store], contextlib.Abstra
         started: Given the address and the store, once it listens; what it returns is entered while the server runs.
 
     Raises:
-        ConfigurationError: The port is taken, the file cannot be used, or a fault is written wrongly.
+        ConfigurationError: The port is taken, the file cannot be used, or a fault or the spool is written wrongly.
     """
     with _listen(options) as listener, _open(options) as store:
         server = _Server(store, options, ws="auto")

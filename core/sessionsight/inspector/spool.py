@@ -9,9 +9,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.factory import open_store, spool_name
+from sessionsight.delivery.queue.factory import open_store, spool_name, url_error
 from sessionsight.delivery.stores.base import StoreStats
-from sessionsight.errors import escape_control_characters
+from sessionsight.errors import ConfigurationError, escape_control_characters
 from sessionsight.log import ThrottledLogger
 
 __all__ = ["SpoolReader", "SpoolReading"]
@@ -42,9 +42,14 @@ class SpoolReader:
     Args:
         spool: A URL as in the setting, or the path of a file.
         wait: Seconds that `read` waits.
+
+    Raises:
+        ConfigurationError: The URL is not valid. It may have a password, so that no page may show it.
     """
 
     def __init__(self, spool: str, *, wait: float = _WAIT) -> None:
+        if "://" in spool and (expected := url_error(spool)) is not None:
+            raise ConfigurationError(f"spool must be {expected}")
         self._spool = spool
         self._wait = wait
         self._lock = threading.Lock()
