@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -352,6 +354,21 @@ def test_a_connection_that_is_in_use_is_closed_afterwards(database: str) -> None
         closing.join()
         cursor.execute("SELECT 1")
     assert not own.is_open
+    with own.transaction(1.0) as cursor:
+        own.close()  # as a signal handler does
+        cursor.execute("SELECT 1")
+    assert not own.is_open
+
+
+def test_a_host_without_threads_writes_on_its_own_thread(
+    store: DjangoStore, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close_connection(database)  # an open one would be used
+    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(has_threads=False))
+    threads = threading.active_count()
+    add(store, "a")
+    assert list(claim(store)) == ["a"]
+    assert threading.active_count() == threads
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
