@@ -98,11 +98,6 @@ class DispatchThread:
             self._tick_at = at
             self.wake()
 
-    @property
-    def ticks(self) -> bool:
-        """True while a call of `tick` is scheduled."""
-        return self._tick_at < _NEVER
-
     def flush(self, deadline: float) -> bool:
         """Wait until every lane is empty, or until the deadline on the monotonic clock.
 

@@ -205,8 +205,7 @@ class Engine:
         """Submit within a second the records that an open response has captured."""
         if self._lanes and not self._threadless:
             self._open.append(scope)
-            if not self._thread.ticks:
-                self._thread.call_later(_OPEN_INTERVAL)
+            self._thread.call_later(_OPEN_INTERVAL)
 
     def start(self) -> None:
         """Start delivery before anything is captured, because the spool may hold records of other processes."""
