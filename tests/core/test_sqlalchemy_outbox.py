@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, insert, text
+from sqlalchemy import Delete, Engine, Update, create_engine, event, insert, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
@@ -24,7 +24,7 @@ from sessionsight.diagnosis.reachability import check_reachability
 from sessionsight.relay import Relay
 from sessionsight.request.context import TrackingContext
 from sessionsight.sql_store import connection as sql_connection
-from sessionsight.sqlalchemy import bind
+from sessionsight.sqlalchemy import bind, metadata
 from sessionsight.sqlalchemy.connection import Cursor, own_connection
 from sessionsight.stores import AnswerLost, StoreBusy, StoreUnavailable
 from sessionsight.testing import record
@@ -165,10 +165,42 @@ def test_what_is_captured_by_the_flush_of_the_commit_is_written_as_well(
     assert delivered(recorder) == ["flushed"]
 
 
-def test_a_session_with_nothing_but_records(recorder: Recorder, make: Any, capture: Any) -> None:
-    with make.begin():
+def test_a_transaction_that_only_reads(recorder: Recorder, make: Any, capture: Any, database: str) -> None:
+    with make.begin() as session:
+        session.execute(select(Order))
+        capture("read")
+    assert rows(database, "inbox") == 1
+    assert delivered(recorder) == ["read"]
+
+
+@on_postgresql
+def test_a_session_that_has_not_used_its_database_does_not_need_it(
+    recorder: Recorder, engine: Engine, capture: Any, database: str
+) -> None:
+    down = create_engine(engine.url.set(port=1))
+    alone = sessionmaker(down)
+    beside = sessionmaker(engine, binds={metadata.tables["sessionsight_inbox"]: down})
+    bind(alone, outbox=True)
+    bind(beside, outbox=True)
+    with alone.begin():
         capture("alone")
-    assert delivered(recorder) == ["alone"]
+    with beside.begin() as session:
+        session.add(Order(id=1))
+        capture("beside")
+    assert execute(database, "SELECT id FROM orders") == [(1,)]
+    assert delivered(recorder) == ["alone", "beside"]
+
+
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+def test_many_large_records_do_not_exceed_a_packet_of_the_database(
+    recorder: Recorder, make: Any, capture: Any, database: str
+) -> None:
+    with make.begin() as session:
+        session.add(Order(id=1))
+        for _ in range(250):
+            capture("large", {"text": "x" * 65_000})
+    assert rows(database, "inbox") == 3
+    assert counts(recorder)["captured"] == 250
 
 
 def test_a_record_for_no_destination_writes_nothing(recorder: Recorder, make: Any, database: str) -> None:
@@ -284,12 +316,15 @@ def test_a_demand_is_logged_outside_of_strict_mode(database: str, make: Any, cap
     recorder.client.shutdown(0)
 
 
-def test_a_session_may_be_bound_in_its_transaction(recorder: Recorder, engine: Engine, capture: Any) -> None:
+def test_a_session_may_be_bound_in_its_transaction(
+    recorder: Recorder, engine: Engine, capture: Any, database: str
+) -> None:
     with Session(engine) as session:
-        session.begin()
+        session.execute(select(Order))
         bind(session, outbox=True)
         capture("inside")
         session.commit()
+    assert rows(database, "inbox") == 1
     assert delivered(recorder) == ["inside"]
 
 
@@ -348,11 +383,31 @@ def test_a_first_write_that_fails_leaves_the_transaction_and_its_records_are_sen
     assert delivered(recorder) == ["bought"]
 
 
+@on_sqlite
+def test_if_one_of_several_rows_cannot_be_written_none_is(
+    recorder: Recorder, make: Any, capture: Any, database: str
+) -> None:
+    with make.begin() as session:
+        session.add(Order(id=1))
+        session.flush()
+        session.execute(
+            text(
+                "CREATE TEMP TRIGGER refuse BEFORE INSERT ON sessionsight_inbox"
+                " WHEN EXISTS (SELECT 1 FROM sessionsight_inbox) BEGIN SELECT RAISE(ABORT, 'full'); END"
+            )
+        )
+        for _ in range(101):
+            capture("bought")
+    assert execute(database, "SELECT id FROM orders") == [(1,)]
+    assert len(delivered(recorder)) == 101
+
+
 @on_postgresql
 def test_a_later_write_that_fails_is_an_error_of_the_commit_where_it_ends_the_transaction(
     recorder: Recorder, make: Any, capture: Any, database: str
 ) -> None:
-    with make.begin():
+    with make.begin() as session:
+        session.add(Order(id=3))
         capture("first")
     with make() as session:
         session.add(Order(id=1))
@@ -361,7 +416,7 @@ def test_a_later_write_that_fails_is_an_error_of_the_commit_where_it_ends_the_tr
         capture("second")
         with pytest.raises(DBAPIError):
             session.commit()
-    assert execute(database, "SELECT id FROM orders") == []
+    assert execute(database, "SELECT id FROM orders") == [(3,)]
     with make.begin() as session:  # protected again
         session.add(Order(id=2))
         session.flush()
@@ -383,14 +438,17 @@ def test_records_of_a_transaction_that_has_failed_before_are_lost_with_it(
     assert delivered(recorder) == []
 
 
-@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 def test_a_lost_connection_is_an_error_of_the_commit(
     recorder: Recorder, make: Any, capture: Any, database: str
 ) -> None:
     with make() as session:
         session.add(Order(id=1))
         session.flush()
-        execute(database, f"KILL {session.scalar(text('SELECT connection_id()'))}")
+        if database.startswith("mariadb"):
+            execute(database, f"KILL {session.scalar(text('SELECT connection_id()'))}")
+        else:
+            execute(database, f"SELECT pg_terminate_backend({session.scalar(text('SELECT pg_backend_pid()'))}, 5000)")
         capture("lost")
         with pytest.raises(DBAPIError):
             session.commit()
@@ -422,7 +480,8 @@ def test_a_record_that_cannot_be_written_is_left_to_memory(recorder: Recorder, m
     wrong: Any = object()
     analytics = recorder.client.bind()
     analytics._scope._context = TrackingContext(user_id=wrong)
-    with make.begin():
+    with make.begin() as session:
+        session.add(Order(id=1))
         analytics.capture("odd")
     assert rows(recorder.client.settings.spool.removeprefix("sqlalchemy:"), "inbox") == 0
     assert counts(recorder)["captured"] == 1
@@ -513,9 +572,45 @@ def test_an_engine_whose_connections_a_function_makes_is_taken_as_it_is(
 ) -> None:
     maker = sessionmaker(create_engine("sqlite://", creator=lambda: engine.raw_connection().driver_connection))
     bind(maker, outbox=True)
-    with maker.begin():
+    with maker.begin() as session:
+        session.add(Order(id=1))
         capture("bought")
     assert delivered(recorder) == ["bought"]
+
+
+class RoutingSession(Session):
+    """Reads from a replica, as SQLAlchemy's documentation shows."""
+
+    engines: dict[str, Engine]
+
+    def get_bind(self, mapper: Any = None, clause: Any = None, **_: Any) -> Engine:
+        return self.engines["leader" if self._flushing or isinstance(clause, (Update, Delete)) else "follower"]
+
+
+class BoundByMapper(Session):
+    """Has no engine for a table without a mapper."""
+
+    def get_bind(self, mapper: Any = None, **_: Any) -> Engine:
+        raise LookupError(f"no engine\nfor {mapper}")
+
+
+@on_sqlite
+def test_the_session_selects_an_engine_that_is_written(
+    recorder: Recorder, engine: Engine, capture: Any, database: str
+) -> None:
+    RoutingSession.engines = {"leader": engine, "follower": create_engine("sqlite://")}
+    routing, broken = sessionmaker(class_=RoutingSession), sessionmaker(class_=BoundByMapper)
+    bind(routing, outbox=True)
+    bind(broken, outbox=True)
+    with routing.begin() as session:
+        session.add(Order(id=1))
+        capture("bought")
+    assert rows(database, "inbox") == 1
+    with (
+        broken.begin(),
+        pytest.raises(ConfigurationError, match=r"no engine for the tables .*\(no engine\\nfor None\)"),
+    ):
+        capture("strict")
 
 
 # --- the setting ------------------------------------------------------------------------------------

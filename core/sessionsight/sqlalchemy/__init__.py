@@ -18,7 +18,7 @@ from sessionsight.capture.transactions import TransactionListener, register_sess
 from sessionsight.errors import ConfigurationError, MissingDependencyError, describe
 
 try:
-    from sqlalchemy import event
+    from sqlalchemy import Connection, event
     from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, sessionmaker
 except ImportError as error:
     raise MissingDependencyError(
@@ -63,6 +63,7 @@ def bind(target: object, *, outbox: bool = False) -> None:
     if isinstance(listened, Session):
         _mark_as_used(listened)
         transaction = _innermost(listened)
+        _state(listened).connected = transaction is not None  # perhaps
         while transaction is not None:
             (_opened_with_outbox if outbox else _opened)(listened, transaction)
             transaction = transaction.parent
@@ -100,13 +101,15 @@ class _BoundSessions:
 class _SessionState:
     """The open transactions of a session, with the records that wait for each. Only the session keeps it alive."""
 
-    __slots__ = ("_lock", "_rolled_back", "_waiting", "changed", "outbox")
+    __slots__ = ("_lock", "_rolled_back", "_waiting", "changed", "connected", "outbox")
 
     def __init__(self) -> None:
         self.outbox = False
         """True if the session writes records into an outbox."""
         self.changed = False
         """True if the session has changed data since its outermost transaction began."""
+        self.connected = False
+        """True if the transaction has begun in a database, because the session has used a connection."""
         self._waiting: dict[SessionTransaction, list[_Waiting]] = {}
         self._rolled_back: list[_Waiting] = []
         """Of savepoints, while the transaction of an outbox is open."""
@@ -217,7 +220,9 @@ def _committing(session: Session) -> None:
     transaction = session.get_transaction()
     if transaction is not None and not session.in_nested_transaction():
         session.flush()
-        _state(session).write(session, transaction)
+        state = _state(session)
+        if state.connected:  # otherwise nothing is committed, and a database that is down must not matter
+            state.write(session, transaction)
 
 
 def _committed(session: Session) -> None:
@@ -237,7 +242,11 @@ def _ended(session: Session, transaction: SessionTransaction) -> None:
     state = _state(session)
     state.end(transaction, committed=not state.changed)
     if transaction.parent is None:
-        state.changed = False
+        state.changed = state.connected = False
+
+
+def _connected(session: Session, _transaction: SessionTransaction, _connection: Connection) -> None:
+    _state(session).connected = True
 
 
 def _executed(execution: ORMExecuteState) -> None:
@@ -261,7 +270,11 @@ _HANDLERS: dict[str, Any] = {
     "after_flush": _changed,
     "transient_to_pending": _changed,
 }
-_OUTBOX_HANDLERS: dict[str, Any] = {"after_transaction_create": _opened_with_outbox, "before_commit": _committing}
+_OUTBOX_HANDLERS: dict[str, Any] = {
+    "after_transaction_create": _opened_with_outbox,
+    "after_begin": _connected,
+    "before_commit": _committing,
+}
 
 
 # --- sessions ----------------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from sqlalchemy.pool import NullPool
 from sessionsight.errors import ConfigurationError, MissingDependencyError
 from sessionsight.sql_store.connection import CONNECT_TIMEOUT, OwnConnection
 from sessionsight.sql_store.dialect import store_error
+from sessionsight.stores import StoreError
 
-__all__ = ["Cursor", "database_url", "own_connection", "vendor_of"]
+__all__ = ["Cursor", "database_url", "mapped_error", "own_connection", "vendor_of"]
 
 _MISSING = "the tables are missing: create those of sessionsight.sqlalchemy.metadata"
 _VENDORS = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql", "sqlite": "sqlite"}
@@ -133,9 +134,14 @@ def vendor_of(url: URL) -> str | None:
     return _VENDORS.get(url.get_backend_name())
 
 
+def mapped_error(error: DBAPIError, *, committing: bool = False) -> StoreError:
+    """Return an error of SQLAlchemy as an error of a store."""
+    return store_error(error.orig, str(error.orig).strip(), committing=committing, missing=_MISSING)
+
+
 @contextlib.contextmanager
 def _mapped_errors(*, committing: bool = False) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise store_error(error.orig, str(error.orig).strip(), committing=committing, missing=_MISSING) from error
+        raise mapped_error(error, committing=committing) from error

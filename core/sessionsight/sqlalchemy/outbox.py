@@ -10,7 +10,7 @@ from os.path import realpath
 from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, update
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -18,10 +18,10 @@ from sqlalchemy.orm import Session
 from sessionsight.capture.records import Record
 from sessionsight.capture.transactions import TransactionListener
 from sessionsight.delivery.queue.factory import spool_name, sqlalchemy_url
-from sessionsight.errors import ConfigurationError
+from sessionsight.errors import ConfigurationError, escape_control_characters
 from sessionsight.sql_store import inbox
 from sessionsight.sqlalchemy import tables
-from sessionsight.sqlalchemy.connection import Cursor, vendor_of
+from sessionsight.sqlalchemy.connection import Cursor, mapped_error, vendor_of
 from sessionsight.test_mode import test_mode
 
 __all__ = ["Waiting", "check", "problem", "write"]
@@ -32,8 +32,11 @@ Waiting = tuple[TransactionListener, Record]
 # Databases whose inbox this process could write. Until then, and after an error, a savepoint protects the transaction:
 # PostgreSQL rolls it back for a failed statement.
 _written: WeakSet[Engine] = WeakSet()
+# What sessions select an engine by: some send everything but UPDATE and DELETE to replicas, as SQLAlchemy's docs show.
+_WRITE = update(tables.inbox)
+_MAX_RECORDS = 100  # of a row: one of all records might be larger than a packet of MariaDB, which ends the connection
 _IN_FAILED_TRANSACTION = "25P02"  # PostgreSQL's SQLSTATE
-_LOST_IN_MYSQL = frozenset({1213, 2006, 2013})  # a deadlock, and a lost connection
+_LOST_IN_MYSQL = frozenset({1213, 1305, 2006, 2013})  # a deadlock, its effect on a savepoint, and a lost connection
 
 
 def write(session: Session, waiting: Iterable[Waiting], *, alone: bool) -> list[Waiting]:
@@ -59,13 +62,24 @@ def write(session: Session, waiting: Iterable[Waiting], *, alone: bool) -> list[
             by_listener.setdefault(id(listener), (listener, []))[1].append(record)
     if not by_listener:
         return []
-    connection = session.connection(bind_arguments={"clause": tables.inbox})
     try:
-        writes = [made for listener, records in by_listener.values() for made in listener.encode(records)]
+        connection = session.connection(bind_arguments={"clause": _WRITE})
+    except SQLAlchemyError as error:  # of an engine that the transaction has not used
+        _log_failure(by_listener.values(), error)
+        return []
+    try:
+        writes = [
+            made
+            for listener, records in by_listener.values()
+            for start in range(0, len(records), _MAX_RECORDS)
+            for made in listener.encode(records[start : start + _MAX_RECORDS])
+        ]
     except Exception:  # reported by the spool, after the commit
         return []
     joined = [(listener, record) for listener, records in by_listener.values() for record in records]
-    guarded = connection.dialect.name == "postgresql" and (alone or connection.engine not in _written)
+    # Several rows are written or none: the records of those that were not are sent after the commit.
+    unsure = connection.dialect.name == "postgresql" and (alone or connection.engine not in _written)
+    guarded = unsure or len(writes) > 1
     cursor = Cursor(connection)
     try:
         with connection.begin_nested() if guarded else nullcontext():
@@ -75,15 +89,19 @@ def write(session: Session, waiting: Iterable[Waiting], *, alone: bool) -> list[
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", getattr(error.orig, "pgcode", None)) == _IN_FAILED_TRANSACTION:
             return joined  # a statement of the app has failed before, and nothing of this transaction will remain
-        message = f"the outbox could not be written in a transaction of SQLAlchemy: {error.orig}"
-        for listener, _ in by_listener.values():
-            listener.client._log(logging.ERROR, message, key="outbox")
+        _log_failure(by_listener.values(), mapped_error(error))
         _written.discard(connection.engine)
-        if not guarded and _is_lost(connection, error):
+        if error.connection_invalidated or _is_lost(connection, error, guarded=guarded):
             raise
         return []
     _written.add(connection.engine)
     return joined
+
+
+def _log_failure(by_listener: Iterable[tuple[TransactionListener, object]], error: Exception) -> None:
+    for listener, _ in by_listener:
+        message = f"the outbox could not be written in a transaction of SQLAlchemy: {error}"
+        listener.client._log(logging.ERROR, message, key="outbox")
 
 
 def check(session: Session, listener: TransactionListener) -> None:
@@ -109,11 +127,11 @@ def problem(session: Session, listener: TransactionListener) -> str | None:
             f"spool is {spool_name(spool)!r}: set it, or leave outbox out"
         )
     try:
-        bound = session.get_bind(clause=tables.inbox)
-    except SQLAlchemyError:
+        bound = session.get_bind(clause=_WRITE)
+    except Exception as error:  # it may be a method of the app
         return (
-            "the session is bound to no engine but for single tables: bind those of sessionsight.sqlalchemy.metadata "
-            "as well"
+            f"the session has no engine for the tables of the outbox ({escape_control_characters(str(error))}): bind "
+            "those of sessionsight.sqlalchemy.metadata as well"
         )
     if _is_other_database(bound.engine.url, url):
         return (
@@ -140,11 +158,12 @@ def _is_other_database(one: URL, other: URL) -> bool:
     return one.database != other.database
 
 
-def _is_lost(connection: Connection, error: DBAPIError) -> bool:
-    """Return whether a statement that failed has ended the transaction."""
+def _is_lost(connection: Connection, error: DBAPIError, *, guarded: bool) -> bool:
+    """Return whether a statement that failed, perhaps within a savepoint, has ended the transaction."""
     vendor = vendor_of(connection.engine.url)
     if vendor == "mysql":
         return not _LOST_IN_MYSQL.isdisjoint(getattr(error.orig, "args", ())[:1])
-    # SQLite does so on a full disk.
+    if vendor == "postgresql":
+        return not guarded
     driver: Any = connection.connection.driver_connection
-    return vendor == "postgresql" or not driver.in_transaction
+    return not driver.in_transaction  # SQLite ends it on a full disk
