@@ -53,20 +53,19 @@ class SpoolReader:
         self._spool = spool
         self._wait = wait
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread()  # never started
         self._reading = SpoolReading(name=spool_name(spool))
         self._fresh_until = 0.0
 
     def read(self) -> SpoolReading:
         """Return a reading of the last second, or an older one if a store takes too long to answer."""
         with self._lock:
-            if (self._thread is None or not self._thread.is_alive()) and time.monotonic() >= self._fresh_until:
+            if not self._thread.is_alive() and time.monotonic() >= self._fresh_until:
                 self._thread = threading.Thread(target=self._run, name="sessionsight-inspector-spool", daemon=True)
                 self._thread.start()
             thread = self._thread
-        if thread is not None:
-            thread.join(self._wait)
-        return replace(self._reading, waits=thread is not None and thread.is_alive())
+        thread.join(self._wait)
+        return replace(self._reading, waits=thread.is_alive())
 
     def _run(self) -> None:
         stats, error = None, None
