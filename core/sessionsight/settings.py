@@ -14,7 +14,6 @@ from msgspec.structs import fields
 from sessionsight.callbacks import check_sync
 from sessionsight.capture.encoding import MAX_BYTES
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.factory import django_alias, is_durable, is_in_database, spool_name, url_error
 from sessionsight.destinations.base import Destination
 from sessionsight.environment import (
     DESTINATION_METHODS,
@@ -30,6 +29,7 @@ from sessionsight.errors import ConfigurationError, describe
 from sessionsight.request.consent import ConsentPolicy
 from sessionsight.request.resolve import ClientIP
 from sessionsight.request.urls import sanitize_url
+from sessionsight.spool_url import django_alias, is_durable, is_in_database, spool_name, url_error
 
 __all__ = ["Settings"]
 

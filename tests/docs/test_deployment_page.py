@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from sessionsight.cli import main
-from sessionsight.delivery.queue.factory import is_durable
+from sessionsight.spool_url import is_durable
 
 TEXT = (Path(__file__).parents[2] / "docs/deployment.md").read_text("utf-8")
 COMPOSE, KUBERNETES = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL))

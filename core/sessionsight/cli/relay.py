@@ -13,10 +13,10 @@ from sessionsight.cli.metrics_server import serve_metrics
 from sessionsight.cli.relay_display import Display, display
 from sessionsight.cli.report import report
 from sessionsight.cli.target import Target, resolve_target, target_options
-from sessionsight.delivery.queue.factory import spool_name
 from sessionsight.delivery.threads import WakeEvent
 from sessionsight.diagnosis import Finding, check
 from sessionsight.relay import Relay
+from sessionsight.spool_url import spool_name
 
 __all__ = ["command"]
 

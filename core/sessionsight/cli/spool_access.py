@@ -10,9 +10,10 @@ import click
 
 from sessionsight.cli.target import ENVIRONMENT, resolve_target, target_options
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.factory import django_alias, is_durable, open_store
+from sessionsight.delivery.queue.factory import open_store
 from sessionsight.delivery.stores.errors import StoreError
 from sessionsight.log import ThrottledLogger
+from sessionsight.spool_url import django_alias, is_durable
 
 if TYPE_CHECKING:
     from sessionsight.delivery.stores.redis.store import RedisStore

@@ -1,4 +1,4 @@
-"""ThrottledLogger that a key or an address has changed, while a lane is paused because they were rejected."""
+"""Notices that a key or an address has changed, while a lane is paused because they were rejected."""
 
 from __future__ import annotations
 

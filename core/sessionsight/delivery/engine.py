@@ -27,18 +27,19 @@ from sessionsight.delivery.httpx_transport import HttpxTransport
 from sessionsight.delivery.lane import Lane
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Spool
-from sessionsight.delivery.queue.factory import is_durable, open_spool
+from sessionsight.delivery.queue.factory import open_spool
 from sessionsight.delivery.queue.priority import estimate_memory
 from sessionsight.delivery.stats import LaneStats, RecordStatus
 from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
 from sessionsight.delivery.transport import Transport
 from sessionsight.delivery.waiters import DeliveryWaiter, WaiterTracker
-from sessionsight.delivery.workers import may_have_peers
 from sessionsight.destinations.base import Destination
 from sessionsight.destinations.console import Console
 from sessionsight.event_loop import on_event_loop
 from sessionsight.log import ThrottledLogger
 from sessionsight.request.context import EMPTY_CONTEXT, TrackingContext
+from sessionsight.spool_url import is_durable
+from sessionsight.workers import may_have_peers
 
 if TYPE_CHECKING:
     from sessionsight.delivery.queue.encoding import Write

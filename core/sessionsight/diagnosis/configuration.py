@@ -8,13 +8,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sessionsight.client import Client
-from sessionsight.delivery.queue.factory import django_alias, spool_name, sqlalchemy_url, sqlite_path
-from sessionsight.delivery.stores.redis.url import is_redis
 from sessionsight.destinations.base import Destination, Secret, is_loopback, resolve_secret
 from sessionsight.diagnosis.findings import DELIVERY_SUPPRESSED, Finding
 from sessionsight.environment import environment_variables
 from sessionsight.errors import ConfigurationError, SessionSightError
 from sessionsight.settings import Settings
+from sessionsight.spool_url import django_alias, is_redis, spool_name, sqlalchemy_url, sqlite_path
 from sessionsight.test_mode import test_mode
 
 __all__ = ["check", "missing_destinations", "production_keys", "urls"]

@@ -7,8 +7,6 @@ from threading import Thread
 
 from sessionsight.client import Client
 from sessionsight.delivery.httpx_transport import HttpxTransport
-from sessionsight.delivery.queue.factory import sqlalchemy_url
-from sessionsight.delivery.stores.redis.url import is_redis
 from sessionsight.delivery.transport import TimeLimits, TransportError
 from sessionsight.destinations.base import VendorRequest
 from sessionsight.diagnosis.configuration import urls
@@ -17,6 +15,7 @@ from sessionsight.diagnosis.redis_server import check_redis
 from sessionsight.diagnosis.sql_database import check_sqlalchemy
 from sessionsight.errors import ConfigurationError
 from sessionsight.settings import Settings
+from sessionsight.spool_url import is_redis, sqlalchemy_url
 
 __all__ = ["check_reachability"]
 

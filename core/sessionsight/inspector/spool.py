@@ -9,10 +9,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sessionsight.delivery.options import DeliveryOptions
-from sessionsight.delivery.queue.factory import open_store, spool_name, url_error
+from sessionsight.delivery.queue.factory import open_store
 from sessionsight.delivery.stores.base import StoreStats
 from sessionsight.errors import ConfigurationError, escape_control_characters
 from sessionsight.log import ThrottledLogger
+from sessionsight.spool_url import spool_name, url_error
 
 __all__ = ["SpoolReader", "SpoolReading"]
 

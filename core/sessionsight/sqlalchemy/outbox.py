@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 
 from sessionsight.capture.records import Record
 from sessionsight.capture.transactions import TransactionListener
-from sessionsight.delivery.queue.factory import spool_name, sqlalchemy_url
 from sessionsight.errors import ConfigurationError, escape_control_characters
+from sessionsight.spool_url import spool_name, sqlalchemy_url
 from sessionsight.sql_store import inbox
 from sessionsight.sqlalchemy import tables
 from sessionsight.sqlalchemy.connection import Cursor, mapped_error, vendor_of

@@ -17,9 +17,9 @@ from sessionsight.delivery.queue.base import LaneQueue, Spool
 from sessionsight.delivery.queue.durable_spool import DurableSpool
 from sessionsight.delivery.queue.factory import open_redis_store
 from sessionsight.delivery.stores.base import DeadLetter, Failure, LaneBatch
-from sessionsight.delivery.stores.redis.url import parse
 from sessionsight.delivery.stores.sqlite.store import SqliteStore
 from sessionsight.log import ThrottledLogger
+from sessionsight.spool_url import parse_redis
 from tests.core.delivery.kit import tally
 from tests.support.clock import RunningClock
 from tests.support.flaky_store import FlakyStore, as_store
@@ -61,7 +61,7 @@ def redis_spool(url: str, *lanes: str, **options: Any) -> DurableSpool:
 
 def empty_redis(url: str) -> None:
     """Delete all keys of a spool from a server that tests share."""
-    found = parse(url)
+    found = parse_redis(url)
     assert found is not None
     with redis.Redis.from_url(found.url, protocol=2) as client:
         for key in client.scan_iter(f"{{{found.namespace}}}:*", count=1000):

@@ -267,7 +267,7 @@ def test_another_programs_file_is_not_opened_for_writing(
 
 def test_a_symbolic_link_is_resolved_once(path: Path, make: MakeSpool, tmp_path: Path) -> None:
     """The setting's path is resolved when it is read, and all files are beside the target."""
-    from sessionsight.delivery.queue.factory import sqlite_path
+    from sessionsight.spool_url import sqlite_path
 
     volume = tmp_path / "volume"
     volume.mkdir()

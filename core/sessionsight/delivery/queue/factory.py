@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import Spool
 from sessionsight.delivery.queue.memory import MemorySpool
 from sessionsight.delivery.stores.errors import StoreUnavailable
-from sessionsight.delivery.stores.redis import url as redis_url
 from sessionsight.errors import ConfigurationError, MissingDependencyError
 from sessionsight.log import ThrottledLogger
+from sessionsight.spool_url import (
+    django_alias,
+    is_in_database,
+    is_redis,
+    parse_redis,
+    spool_name,
+    sqlalchemy_url,
+    sqlite_path,
+    url_error,
+)
 
 if TYPE_CHECKING:
     from sessionsight.delivery.stores.base import Store
@@ -26,26 +32,12 @@ if TYPE_CHECKING:
     from sessionsight.delivery.stores.sqlite.store import SqliteStore
 
 __all__ = [
-    "django_alias",
-    "is_durable",
-    "is_in_database",
     "open_database_store",
     "open_redis_store",
     "open_spool",
     "open_store",
-    "spool_name",
-    "sqlalchemy_url",
-    "sqlite_path",
-    "url_error",
 ]
 
-_SQLITE = "sqlite:///"
-_DJANGO = re.compile(r"django(?::(?P<alias>[^:/]+))?")
-_SQLALCHEMY = re.compile(r"sqlalchemy:(?P<url>[a-z][a-z0-9_+]*://.*)", re.IGNORECASE | re.DOTALL)
-_REDIS = (
-    "a URL such as 'redis://host:6379/0?namespace=shop', with no options but namespace (letters, digits, and _ . : -), "
-    "wait_replicas (a number) and, with rediss://, ssl_ca_certs, ssl_certfile and ssl_keyfile"
-)
 # The first version with ON CONFLICT DO UPDATE.
 _OLDEST_SQLITE = (3, 24)
 
@@ -68,7 +60,7 @@ def open_spool(spool: str, options: DeliveryOptions, logger: ThrottledLogger, *,
         ConfigurationError: This Python does not support SQLite files.
         MissingDependencyError: A package that the store needs is not installed.
     """
-    if redis_url.is_redis(spool):
+    if is_redis(spool):
         return _over(open_redis_store(spool, options, logger, clock=clock), options, logger, clock)
     if is_in_database(spool):
         return _over(open_database_store(spool, options, logger, clock=clock), options, logger, clock)
@@ -114,16 +106,6 @@ def _over(store: Store, options: DeliveryOptions, logger: ThrottledLogger, clock
     return kind(store, options, logger, clock=clock)
 
 
-def is_durable(spool: str) -> bool:
-    """Return whether the records of a spool outlive the process."""
-    return redis_url.is_redis(spool) or sqlite_path(spool) is not None or is_in_database(spool)
-
-
-def is_in_database(spool: str) -> bool:
-    """Return whether a spool is in the app's own database, which transactions of the app write."""
-    return django_alias(spool) is not None or sqlalchemy_url(spool) is not None
-
-
 def open_redis_store(spool: str, options: DeliveryOptions, logger: ThrottledLogger, **others: Any) -> RedisStore:
     """Return the store of a Redis URL. It connects to the server when it is used.
 
@@ -137,7 +119,7 @@ def open_redis_store(spool: str, options: DeliveryOptions, logger: ThrottledLogg
         ConfigurationError: The URL is not valid.
         MissingDependencyError: redis-py is not installed.
     """
-    url = redis_url.parse(spool)
+    url = parse_redis(spool)
     if url is None:
         raise ConfigurationError(f"spool must be {url_error(spool)}")
     try:
@@ -145,28 +127,6 @@ def open_redis_store(spool: str, options: DeliveryOptions, logger: ThrottledLogg
     except ImportError as error:
         raise MissingDependencyError('spool: a Redis URL needs redis-py: pip install "sessionsight[redis]"') from error
     return RedisStore(url, options, logger, **others)
-
-
-def django_alias(spool: str) -> str | None:
-    """Return the alias of the Django database that a spool is in; None if it is in none.
-
-    Example:
-        >>> django_alias("django"), django_alias("django:analytics"), django_alias("memory")
-        ('default', 'analytics', None)
-    """
-    found = _DJANGO.fullmatch(spool)
-    return None if found is None else found["alias"] or "default"
-
-
-def sqlalchemy_url(spool: str) -> str | None:
-    """Return the URL of the database that SQLAlchemy connects a spool to; None for another spool.
-
-    Example:
-        >>> sqlalchemy_url("sqlalchemy:postgresql+psycopg://db.example.com/shop")
-        'postgresql+psycopg://db.example.com/shop'
-    """
-    found = _SQLALCHEMY.fullmatch(spool)
-    return None if found is None else found["url"]
 
 
 def open_database_store(spool: str, options: DeliveryOptions, logger: ThrottledLogger, **others: Any) -> Any:
@@ -211,7 +171,7 @@ def open_store(
         StoreUnavailable: The file does not exist.
     """
     store: SqliteStore | RedisStore
-    if redis_url.is_redis(spool):
+    if is_redis(spool):
         store = open_redis_store(spool, options, logger, timeout=timeout)
     elif is_in_database(spool):
         store = open_database_store(spool, options, logger, timeout=timeout)
@@ -226,46 +186,3 @@ def open_store(
             raise StoreUnavailable("the file does not exist; it is created when the first record is captured")
         store = SqliteStore(file, options, logger, timeout=timeout)
     return store
-
-
-def spool_name(spool: str) -> str:
-    """Return a valid URL without user and password.
-
-    Example:
-        >>> spool_name("redis://:secret@cache.example.com?namespace=shop")
-        'redis://cache.example.com:6379/0?namespace=shop'
-    """
-    if sqlalchemy_url(spool) is not None:
-        return re.sub("//.*@", "//", spool.partition("?")[0])
-    url = redis_url.parse(spool) if redis_url.is_redis(spool) else None
-    return spool if url is None else url.name
-
-
-def sqlite_path(spool: str) -> str | None:
-    """Return the absolute path of a spool's file; None if it is not in a file.
-
-    Example:
-        >>> sqlite_path("sqlite:////var/lib/shop/analytics.db")
-        '/var/lib/shop/analytics.db'
-    """
-    if not spool.startswith(_SQLITE):
-        return None
-    # The process may change its working directory later.
-    return os.path.realpath(unquote(spool.removeprefix(_SQLITE)))
-
-
-def url_error(spool: object) -> str | None:
-    """Return the expected values, if this is not one of them; otherwise None."""
-    if spool == "memory":
-        return None
-    if isinstance(spool, str) and spool.startswith(_SQLITE) and spool != _SQLITE and "\0" not in unquote(spool):
-        return None
-    if isinstance(spool, str) and is_in_database(spool):
-        return None
-    if isinstance(spool, str) and redis_url.is_redis(spool):
-        return None if redis_url.parse(spool) is not None else _REDIS
-    return (
-        "one of 'memory', 'sqlite:///relative/path', 'sqlite:////absolute/path', "
-        "'redis://host:6379/0?namespace=shop', 'rediss://host:6379/0?namespace=shop', 'django', 'django:alias', "
-        "'sqlalchemy:postgresql+psycopg://host/shop'"
-    )

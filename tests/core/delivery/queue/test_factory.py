@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import sqlite3
 import sys
 from pathlib import Path
@@ -10,30 +9,10 @@ import pytest
 from sessionsight import Client, Settings
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.durable_spool import DurableSpool
-from sessionsight.delivery.queue.factory import is_durable, open_spool, sqlite_path
+from sessionsight.delivery.queue.factory import open_spool
 from sessionsight.delivery.queue.memory import MemorySpool
 from sessionsight.errors import ConfigurationError
 from sessionsight.log import ThrottledLogger
-
-
-@pytest.mark.parametrize(
-    ("spool", "path"),
-    [
-        ("memory", None),
-        ("sqlite:////var/lib/shop.db", "/var/lib/shop.db"),
-        ("sqlite:///shop.db", f"{Path.cwd()}/shop.db"),
-        ("sqlite:////var/my%20shop.db", "/var/my shop.db"),
-    ],
-)
-def test_the_path_of_a_spool(spool: str, path: str | None) -> None:
-    assert sqlite_path(spool) == (None if path is None else os.path.realpath(path))
-    assert is_durable(spool) == (path is not None)
-    assert Settings(spool=spool).durable == is_durable(spool)
-
-
-def test_a_path_with_a_null_character_is_invalid() -> None:
-    with pytest.raises(ConfigurationError, match="spool must be one of"):
-        Settings(spool="sqlite:///shop%00.db")
 
 
 def test_the_spool_of_a_setting(tmp_path: Path) -> None:

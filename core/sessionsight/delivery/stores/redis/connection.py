@@ -19,7 +19,7 @@ from sessionsight.delivery.stores.errors import (
     StoreUnavailable,
     UnsupportedSchema,
 )
-from sessionsight.delivery.stores.redis.url import RedisUrl
+from sessionsight.spool_url import RedisUrl
 
 __all__ = ["RedisConnections", "Script"]
 

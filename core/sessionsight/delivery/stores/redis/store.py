@@ -34,8 +34,8 @@ from sessionsight.delivery.stores.base import (
 )
 from sessionsight.delivery.stores.errors import AnswerLost, StoreError, StoreUnavailable
 from sessionsight.delivery.stores.redis.connection import RedisConnections, Script
-from sessionsight.delivery.stores.redis.url import RedisUrl
 from sessionsight.log import ThrottledLogger
+from sessionsight.spool_url import RedisUrl
 
 __all__ = ["RedisStore"]
 

@@ -1,17 +1,39 @@
 from __future__ import annotations
 
+import os
 import sys
 import traceback
+from pathlib import Path
 
 import pytest
 
 from sessionsight import Client, Settings
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.durable_spool import DurableSpool
-from sessionsight.delivery.queue.factory import is_durable, open_redis_store, open_spool, spool_name, sqlite_path
-from sessionsight.delivery.stores.redis.url import parse
+from sessionsight.delivery.queue.factory import open_redis_store, open_spool
 from sessionsight.errors import ConfigurationError, MissingDependencyError
 from sessionsight.log import ThrottledLogger
+from sessionsight.spool_url import is_durable, parse_redis, spool_name, sqlite_path
+
+
+@pytest.mark.parametrize(
+    ("spool", "path"),
+    [
+        ("memory", None),
+        ("sqlite:////var/lib/shop.db", "/var/lib/shop.db"),
+        ("sqlite:///shop.db", f"{Path.cwd()}/shop.db"),
+        ("sqlite:////var/my%20shop.db", "/var/my shop.db"),
+    ],
+)
+def test_the_path_of_a_spool(spool: str, path: str | None) -> None:
+    assert sqlite_path(spool) == (None if path is None else os.path.realpath(path))
+    assert is_durable(spool) == (path is not None)
+    assert Settings(spool=spool).durable == is_durable(spool)
+
+
+def test_a_path_with_a_null_character_is_invalid() -> None:
+    with pytest.raises(ConfigurationError, match="spool must be one of"):
+        Settings(spool="sqlite:///shop%00.db")
 
 
 @pytest.mark.parametrize(
@@ -33,7 +55,7 @@ from sessionsight.log import ThrottledLogger
     ],
 )
 def test_the_parts_of_a_url(spool: str, url: str, namespace: str, name: str) -> None:
-    found = parse(spool)
+    found = parse_redis(spool)
 
     assert found is not None
     assert (found.url, found.namespace, found.name) == (url, namespace, name)
@@ -44,7 +66,7 @@ def test_the_parts_of_a_url(spool: str, url: str, namespace: str, name: str) -> 
 
 
 def test_the_number_of_replicas_in_a_url() -> None:
-    found = parse("redis://cache/0?wait_replicas=2&namespace=shop")
+    found = parse_redis("redis://cache/0?wait_replicas=2&namespace=shop")
 
     assert found is not None
     assert (found.wait_replicas, found.url, found.name) == (2, "redis://cache/0", "redis://cache:6379/0?namespace=shop")

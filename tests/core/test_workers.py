@@ -9,8 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sessionsight import Client, Settings
-from sessionsight.delivery import workers
+from sessionsight import Client, Settings, workers
 from tests.core.delivery.kit import batches
 from tests.core.delivery.processes import run
 from tests.support.server import Server
@@ -77,7 +76,7 @@ def test_a_reloaded_development_server_has_one_worker(argv: str) -> None:
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_child_of_multiprocessing_may_have_peers(method: str, server: Server, tmp_path: Path) -> None:
     script = f"""
-from sessionsight.delivery.workers import may_have_peers
+from sessionsight.workers import may_have_peers
 if __name__ == "__main__":
     context = multiprocessing.get_context("{method}")
     with context.Pool(1) as pool:
