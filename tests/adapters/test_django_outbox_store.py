@@ -240,6 +240,15 @@ def test_the_oldest_events_are_dropped_before_goals_when_the_queues_are_too_larg
     store.close()
 
 
+def test_a_queue_that_is_too_large_keeps_what_is_claimed(database: str) -> None:
+    store = outbox_store(database, spool_bytes=1)
+    add(store, "a")
+    assert list(claim(store)) == ["a"]
+    advance(store)
+    assert store.counts(LANE) == {"captured": 1, "pending": 1, "dead": 0}
+    store.close()
+
+
 def test_old_dead_letters_keys_and_ids_of_writes_are_deleted_and_counters_are_merged(database: str) -> None:
     store = outbox_store(database, dead_letters_max_age=0.001, dedupe_window=60.0)
     add(store, "a", dedupe_key="order:1")

@@ -513,7 +513,8 @@ def test_a_spool_elsewhere_is_a_wrong_setting_and_records_are_sent_after_the_com
     recorder.client.shutdown(0)
     if spool == "memory":
         recorder = Recorder(spool=spool, strict=False)
-        with make.begin():
+        with make.begin() as session:
+            session.add(Order(id=1))
             recorder.client.bind(user_id="user_1").capture("bought")
         assert recorder.names() == ["bought"]
         assert "the record is sent after the commit instead" in caplog.text
@@ -546,10 +547,26 @@ def test_a_forgotten_session_counts_what_its_savepoints_have_rolled_back(
 
 @on_sqlite
 def test_clients_that_are_disabled_and_tests_need_no_spool(make: Any) -> None:
-    with make.begin():
+    with make.begin() as session:
         Recorder(disabled=True).client.bind(user_id="user_1").capture("disabled")
         with record():
             Recorder().client.bind(user_id="user_1").capture("recorded")
+            session.add(Order(id=1))
+            session.commit()
+
+
+@on_sqlite
+def test_a_client_without_destinations_writes_nothing(make: Any, database: str) -> None:
+    client = Client(Settings(spool=f"sqlalchemy:{database}"))
+    with make.begin() as session:
+        session.add(Order(id=1))
+        client.bind(user_id="user_1").capture("bought")
+    assert rows(database, "inbox") == 0
+
+
+def test_a_store_that_the_delivery_has_opened_joins_no_transaction(recorder: Recorder) -> None:
+    spool: Any = recorder.client._engine_for_process()._spool
+    assert not spool.store.joins
 
 
 @on_sqlite

@@ -159,15 +159,15 @@ class OwnConnection:
                     with self._errors(committing=True):
                         cursor.execute("COMMIT")
         except BaseException as error:
-            if isinstance(error, StoreBusy) and self._rolled_back():
+            if isinstance(error, StoreBusy) and self._connection is not None and _rolled_back(self._connection):
                 raise
             self._close()  # which rolls back
             raise
 
-    def _rolled_back(self) -> bool:
-        if self._connection is None:
-            return False
-        with contextlib.suppress(Exception), self._connection.cursor() as cursor:
-            cursor.execute("ROLLBACK")
-            return True
-        return False
+
+def _rolled_back(connection: Connection) -> bool:
+    """Return whether a connection can be used again after an error."""
+    with contextlib.suppress(Exception), connection.cursor() as cursor:
+        cursor.execute("ROLLBACK")
+        return True
+    return False

@@ -26,13 +26,12 @@ def increment(cursor: Any, counts: Mapping[tuple[str, str], int]) -> None:
 
 def add(cursor: Any, dead: Iterable[tuple[str, NewRecord]]) -> None:
     """Add dead letters that were never queued here, by lane."""
-    for lane, record in dead:
-        if record.failure is not None:
-            cursor.execute(
-                f"INSERT INTO sessionsight_dead_letter ({_COLUMNS})"
-                f" VALUES (0, %s, %s, %s, %s, %s, {now(cursor.db)}, {_VALUES})",
-                [lane, record.priority, record.size, record.enqueued_at, record.body, *_values(record.failure)],
-            )
+    for lane, record, failure in ((lane, record, record.failure) for lane, record in dead if record.failure):
+        cursor.execute(
+            f"INSERT INTO sessionsight_dead_letter ({_COLUMNS})"
+            f" VALUES (0, %s, %s, %s, %s, %s, {now(cursor.db)}, {_VALUES})",
+            [lane, record.priority, record.size, record.enqueued_at, record.body, *_values(failure)],
+        )
 
 
 def add_queued(cursor: Any, where: str, parameters: Sequence[Any], failure: Failure) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sessionsight import Analytics, Client, Settings
-from sessionsight.capture.records import Alias
+from sessionsight.capture.records import Alias, EventRecord
 from sessionsight.capture.scope import RequestScope
 from sessionsight.delivery.transport import TimeLimits
 from sessionsight.delivery.waiters import DeliveryWaiter, WaiterTracker
@@ -81,3 +81,9 @@ def test_a_wait_for_delivery_that_fails_does_not_reach_the_view(caplog: pytest.L
     analytics._scope.close()
     waited.set()
     assert "no thread can be started" in caplog.text
+
+
+def test_a_record_that_a_parent_process_has_deferred_may_be_written_by_its_child(make_recorder: MakeRecorder) -> None:
+    scope = RequestScope(make_recorder().client)
+    scope.transaction_wrote(EventRecord(name="seen", properties=b"{}", random=b"", time=0.0))
+    assert not scope.has_pending

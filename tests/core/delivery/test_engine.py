@@ -141,3 +141,11 @@ def test_a_burst_of_20000_records_into_the_default_queue_loses_none(make: MakeCl
         recorder.client.analytics.capture("row_imported", {"n": number}, user_id="user_1")
 
     assert recorder.client.stats().lanes["box"].pending == 20_000
+
+
+def test_a_client_without_destinations_starts_nothing_and_stores_nothing(tmp_path: Path) -> None:
+    client = Client(Settings(spool=f"sqlite:///{tmp_path / 'spool.db'}"))
+    client.start_delivery()
+    written = client.encode(Batch([event("a").record], EMPTY_CONTEXT))
+    assert (written.records, written.counts) == ([], {})
+    assert list(tmp_path.iterdir()) == []

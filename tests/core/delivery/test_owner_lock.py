@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sessionsight.delivery.stores.errors import StoreUnavailable
-from sessionsight.delivery.stores.sqlite.owner_lock import OwnerLock, is_alive, remove
+from sessionsight.delivery.stores.sqlite.owner_lock import OwnerLock, disown, is_alive, remove
 
 OWNER = 0xABC
 ASK = """
@@ -124,3 +124,15 @@ def test_a_forked_child_does_not_keep_its_parents_lock(path: Path) -> None:
 
     os.close(over)
     os.waitpid(child, 0)
+
+
+def test_a_child_leaves_a_descriptor_that_is_no_longer_the_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = OwnerLock(str(path), OWNER)
+    before = descriptors()
+    remove(str(path), OWNER)  # a descriptor of that number may be another file's by now
+    monkeypatch.setattr(lock, "_pid", 0)
+
+    disown()
+
+    assert descriptors() == before
+    os.close(lock._descriptor)

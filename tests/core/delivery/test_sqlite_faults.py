@@ -18,7 +18,7 @@ import pytest
 from msgspec.structs import replace
 
 from sessionsight.delivery.queue.claims import Claims
-from sessionsight.delivery.stores.errors import StoreFull
+from sessionsight.delivery.stores.errors import StoreFull, StoreUnavailable
 from sessionsight.delivery.stores.sqlite import schema
 from sessionsight.delivery.stores.sqlite.connection import map_error
 from sessionsight.delivery.stores.sqlite.database_files import FILE_SUFFIXES
@@ -479,6 +479,16 @@ def test_a_row_id_that_a_returned_file_has_reused_does_not_hold_the_old_record()
     assert claims.still_held([second]) == [second]
 
 
+def test_what_a_replaced_file_has_marked_is_still_held() -> None:
+    claims, entry = Claims(), replace(event("a"), handle=7)
+    claims.switch_epoch(1)
+    claims.add([entry])
+    claims.mark_in_flight([entry], {7}, epoch=0)
+
+    assert claims.in_flight == 1
+    assert claims.still_held([entry]) == [entry]
+
+
 def test_what_is_claimed_while_the_queue_closes_is_not_sent() -> None:
     claims = Claims()
     claims.close()
@@ -549,3 +559,28 @@ def test_a_lane_that_was_not_registered_is_added_by_its_first_record(path: Path,
     spool.enqueue([])
 
     assert counts(spool.lane("new")) == {"captured": 1, "pending": 1}
+
+
+def test_a_moved_file_that_another_program_locks_keeps_its_records(
+    path: Path, spools: list[SqliteSpool], caplog: pytest.LogCaptureFixture
+) -> None:
+    spools.append(spool := sqlite_spool(path))
+    enter(spool, [event("a")])
+    for side in FILE_SUFFIXES:
+        Path(f"{path}{side}").rename(f"{path.parent}/moved.db{side}")
+
+    with closing(sqlite3.connect(path.parent / "moved.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert spool.store.check() == {}
+
+    assert "the file was moved or deleted" in caplog.text
+    assert query(path.parent / "moved.db", "SELECT count(*) FROM queue") == [(1,)]
+
+
+def test_a_closed_store_claims_nothing(path: Path, spools: list[SqliteSpool]) -> None:
+    spools.append(spool := sqlite_spool(path))
+    enter(spool, [event("a")])
+    spool.store.close()
+
+    with pytest.raises(StoreUnavailable, match="the spool is closed"):
+        spool.store.claim("test", max_records=1, max_bytes=1000, timeout=1.0)
