@@ -731,7 +731,7 @@ def test_a_relay_delivers_what_was_committed(make: Any, database: str, tmp_path:
 def test_parameters_are_marked_as_the_driver_wants_them() -> None:
     marked = {}
     for style in ("qmark", "numeric_dollar", "pyformat"):
-        with create_engine("sqlite://", paramstyle=style).connect() as connection:
+        with create_engine("sqlite://", paramstyle=style, poolclass=NullPool).connect() as connection:
             marked[style] = Cursor(connection)._marked("VALUES (%s, %s)")
     assert marked == {"qmark": "VALUES (?, ?)", "numeric_dollar": "VALUES ($1, $2)", "pyformat": "VALUES (%s, %s)"}
 

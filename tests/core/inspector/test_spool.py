@@ -79,7 +79,9 @@ def test_a_file_may_be_created_later(tmp_path: Path, start_inspector: StartInspe
 
 
 def test_an_empty_spool_has_no_lanes(tmp_path: Path, start_inspector: StartInspector) -> None:
-    sqlite_spool(tmp_path / "spool.db").store.ready()
+    spool = sqlite_spool(tmp_path / "spool.db")
+    spool.store.ready()
+    spool.close()
     page = text(health_of(start_inspector, str(tmp_path / "spool.db")))
     assert "Oldest pending none" in page
     assert "It has no record yet." in page
