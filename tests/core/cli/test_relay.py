@@ -276,6 +276,8 @@ def test_relays_that_are_killed_lose_no_record_and_repeat_no_goal(
 def test_two_relays_share_a_spool(web: Client, relay: StartRelay, server: Server) -> None:
     goals = [f"g{i}" for i in range(200)]
     processes = [relay(), relay()]
+    for process in processes:
+        wait_for_line(process, "signal: ")  # it handles signals
     count(web, *goals)
     server.wait_for(200)
     until(lambda: web.stats().lanes["sessionsight"].delivered == 200, "all are counted")
