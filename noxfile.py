@@ -16,7 +16,8 @@ nox.options.reuse_existing_virtualenvs = True
 RUNNER = ("pytest>=9", "pytest-randomly>=4", "hypothesis>=6.100", "trio>=0.25", "prometheus-client>=0.20")
 HOSTS = ("fastapi>=0.115.4", "flask[async]>=3", "flask-login>=0.6.3", "uvicorn>=0.29")
 """Packages that the conformance table always imports."""
-DJANGO = ("djangorestframework>=3.15", "django-ninja>=1.3", "jinja2>=3", "psycopg[binary]>=3.1.8", "PyMySQL>=1.1")
+DRIVERS = ("psycopg[binary]>=3.1.8", "PyMySQL>=1.1")
+DJANGO = ("djangorestframework>=3.15", "django-ninja>=1.3", "jinja2>=3", *DRIVERS)
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ TABLE = {
     ),
     "sqlalchemy-oldest": Row(
         "3.11",
-        ("SQLAlchemy==2.0.14", "sqlmodel>=0.0.22", "aiosqlite>=0.20", "greenlet>=3"),
-        ("tests/core/test_sqlalchemy.py",),
+        ("SQLAlchemy==2.0.14", "sqlmodel>=0.0.22", "aiosqlite>=0.20", "greenlet>=3", *DRIVERS),
+        ("tests/core/test_sqlalchemy.py", "tests/core/test_sqlalchemy_outbox.py"),
     ),
     "python-3.12": Row(
         "3.12", (), ("tests/core", "tests/adapters"), extra="dev", options=("-n", "2", "--dist", "worksteal")

@@ -728,6 +728,13 @@ def test_a_relay_delivers_what_was_committed(make: Any, database: str, tmp_path:
 # --- connections ------------------------------------------------------------------------------------
 
 
+@on_postgresql
+def test_postgresql_vacuums_the_tables_of_short_lived_rows_often(database: str) -> None:
+    found = execute(database, "SELECT relname, reloptions FROM pg_class WHERE 'fillfactor=70' = ANY (reloptions)")
+    assert {name for name, _ in found} == {f"sessionsight_{table}" for table in ("inbox", "queue", "count")}
+    assert all("autovacuum_vacuum_threshold=1000" in options for _, options in found)
+
+
 def test_parameters_are_marked_as_the_driver_wants_them() -> None:
     marked = {}
     for style in ("qmark", "numeric_dollar", "pyformat"):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import sqlalchemy
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
@@ -18,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
 )
 from sqlalchemy.dialects.mysql import LONGBLOB, LONGTEXT
 
@@ -33,6 +36,8 @@ _OFTEN_VACUUMED = {
     "autovacuum_vacuum_insert_scale_factor": 0,
     "autovacuum_vacuum_insert_threshold": 10000,
 }
+# SQLAlchemy 2.0 has no such argument: there a statement of `create_all` sets them, which Alembic does not see.
+_OPTIONS: dict[str, Any] = {} if sqlalchemy.__version__.startswith("2.0.") else {"postgresql_with": _OFTEN_VACUUMED}
 
 metadata = MetaData()
 """The tables of the outbox, for `metadata.create_all(engine)` and Alembic's `target_metadata`."""
@@ -55,10 +60,10 @@ inbox = Table(
     _required("created_at", Double()),
     UniqueConstraint("batch_id", name="sessionsight_inbox_batch"),
     sqlite_autoincrement=True,  # ids must not be given twice
-    postgresql_with=_OFTEN_VACUUMED,
+    **_OPTIONS,
 )
 
-Table(
+_queue = Table(
     "sessionsight_queue",
     metadata,
     _id(),
@@ -72,7 +77,7 @@ Table(
     _required("body", _BODY),
     Index("sessionsight_queue_order", "lane", "priority", "id"),
     sqlite_autoincrement=True,
-    postgresql_with=_OFTEN_VACUUMED,
+    **_OPTIONS,
 )
 
 Table(
@@ -109,7 +114,7 @@ Table(
     Column("seen_at", Double(), nullable=False, index=True),
 )
 
-Table(
+_count = Table(
     "sessionsight_count",
     metadata,
     _id(),
@@ -117,7 +122,7 @@ Table(
     _required("counter", String(50)),
     _required("number", BigInteger()),
     sqlite_autoincrement=True,
-    postgresql_with=_OFTEN_VACUUMED,
+    **_OPTIONS,
 )
 
 Table(
@@ -127,3 +132,8 @@ Table(
     _required("expires_at", Double()),
     _required("on_trial", BigInteger()),
 )
+
+_PARAMETERS = ", ".join(f"{name} = {value}" for name, value in _OFTEN_VACUUMED.items())
+_SET = DDL(f"ALTER TABLE %(table)s SET ({_PARAMETERS})")  # type: ignore[no-untyped-call]
+for _table in (inbox, _queue, _count):
+    event.listen(_table, "after_create", _SET.execute_if(dialect="postgresql"))
