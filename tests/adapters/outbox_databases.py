@@ -23,8 +23,8 @@ from sessionsight.delivery.queue.durable_spool import DurableSpool
 from sessionsight.log import ThrottledLogger
 from sessionsight_django.outbox import join
 from sessionsight_django.outbox.store import DjangoStore
-from tests.support.brokers import need_mariadb, need_postgresql
 from tests.support.clock import RunningClock
+from tests.support.databases import empty_database
 
 ENGINES = ("postgresql", "mariadb", "sqlite_orm")
 TABLES = ("inbox", "queue", "dead_letter", "key", "batch", "count", "owner")
@@ -33,32 +33,21 @@ TABLES = ("inbox", "queue", "dead_letter", "key", "batch", "count", "owner")
 @contextmanager
 def outbox_database(engine: str, folder: Path, alias: str = "outbox", *, migrate: bool = True) -> Iterator[str]:
     """A database of this test's own under an alias, with the tables of the outbox."""
-    name = f"sessionsight_{uuid4().hex}"
-    settings, admin_settings = _settings(engine, folder, name)
-    replaced = connections.settings.get(alias)
-    close_connection(alias)
-    admin = f"admin_of_{alias}"
-    connections.settings[admin] = admin_settings
-    if engine != "sqlite_orm":
-        _execute(admin, f"CREATE DATABASE {name}")
-    connections.settings[alias] = settings
-    join.forget_written()
-    try:
-        if migrate:
-            call_command("migrate", "sessionsight_outbox", database=alias, verbosity=0)
-        yield alias
-    finally:
+    with _settings(engine, folder) as settings:
+        replaced = connections.settings.get(alias)
         close_connection(alias)
-        if engine == "postgresql":
-            _execute(admin, f"DROP DATABASE {name} WITH (FORCE)")
-        elif engine == "mariadb":
-            _execute(admin, f"DROP DATABASE {name}")
-        close_connection(admin)
-        del connections.settings[admin]
-        del connections.settings[alias]
-        if replaced is not None:
-            connections.settings[alias] = replaced
+        connections.settings[alias] = settings
         join.forget_written()
+        try:
+            if migrate:
+                call_command("migrate", "sessionsight_outbox", database=alias, verbosity=0)
+            yield alias
+        finally:
+            close_connection(alias)
+            del connections.settings[alias]
+            if replaced is not None:
+                connections.settings[alias] = replaced
+            join.forget_written()
 
 
 def close_connection(alias: str) -> None:
@@ -90,28 +79,25 @@ def rows(alias: str, table: str) -> int:
         return int(cursor.fetchone()[0])
 
 
-def _execute(alias: str, statement: str) -> None:
-    with connections[alias].cursor() as cursor:
-        cursor.execute(statement)
-
-
-def _settings(engine: str, folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of a new database, and of one from which it is created."""
+@contextmanager
+def _settings(engine: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """The settings of an empty database."""
     defaults = {**connections.settings["default"], "TEST": connections.settings["default"]["TEST"]}
     if engine == "sqlite_orm":
-        file = {**defaults, "ENGINE": "django.db.backends.sqlite3", "NAME": str(folder / f"{name}.sqlite3")}
-        file["OPTIONS"] = {"timeout": 20}
-        return file, file
-    url = urlsplit(need_postgresql() if engine == "postgresql" else need_mariadb())
+        file = str(folder / f"{uuid4().hex}.sqlite3")
+        yield {**defaults, "ENGINE": "django.db.backends.sqlite3", "NAME": file, "OPTIONS": {"timeout": 20}}
+        return
     if engine == "mariadb":
         pymysql.install_as_MySQLdb()
-    server = {
-        **defaults,
-        "ENGINE": f"django.db.backends.{'postgresql' if engine == 'postgresql' else 'mysql'}",
-        "HOST": url.hostname,
-        "PORT": str(url.port or ""),
-        "USER": unquote(url.username or ""),
-        "PASSWORD": unquote(url.password or ""),
-        "OPTIONS": {},
-    }
-    return {**server, "NAME": name}, {**server, "NAME": url.path.removeprefix("/")}
+    with empty_database(engine) as address:
+        url = urlsplit(address)
+        yield {
+            **defaults,
+            "ENGINE": f"django.db.backends.{'postgresql' if engine == 'postgresql' else 'mysql'}",
+            "NAME": url.path.removeprefix("/"),
+            "HOST": url.hostname,
+            "PORT": str(url.port or ""),
+            "USER": unquote(url.username or ""),
+            "PASSWORD": unquote(url.password or ""),
+            "OPTIONS": {},
+        }

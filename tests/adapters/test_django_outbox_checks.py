@@ -104,7 +104,8 @@ def test_deleted_rows_that_postgresql_keeps_are_found(tmp_path: Path, monkeypatc
         assert "run VACUUM sessionsight_count" in message
 
 
-def test_a_pooler_that_django_is_not_set_up_for_is_found(tmp_path: Path) -> None:
+def test_a_pooler_that_django_is_not_set_up_for_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PGOPTIONS")  # it passes on no options
     with outbox_database("postgresql", tmp_path, "default") as alias:
         settings = connections.settings[alias]
         with run_pgbouncer(tmp_path, settings) as port:

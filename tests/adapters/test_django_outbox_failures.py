@@ -20,6 +20,7 @@ from tests.adapters.django_orders import Refund, order, orders
 from tests.adapters.test_django_outbox import delivered, outbox_recorder
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, claim, counts, enter
+from tests.support.databases import execute_on_server
 from tests.support.tcp_proxy import TcpProxy
 
 SERVERS = ("postgresql", "mariadb")
@@ -52,11 +53,6 @@ def proxy(database: str) -> Iterator[TcpProxy]:
 
 def execute(statement: str) -> None:
     with connections["default"].cursor() as cursor:
-        cursor.execute(statement)
-
-
-def execute_as_admin(statement: str) -> None:
-    with connections["admin_of_default"].cursor() as cursor:
         cursor.execute(statement)
 
 
@@ -229,18 +225,18 @@ def read_only(engine: str) -> Iterator[None]:
     name, owner = settings["NAME"], settings["USER"]
     reader = name[:32]
     if engine == "postgresql":
-        execute_as_admin(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        execute_on_server(engine, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     else:
-        execute_as_admin(f"CREATE USER {reader}@'%'")
-        execute_as_admin(f"GRANT SELECT ON {name}.* TO {reader}@'%'")
+        execute_on_server(engine, f"CREATE USER {reader}@'%'")
+        execute_on_server(engine, f"GRANT SELECT ON {name}.* TO {reader}@'%'")
         settings["USER"] = reader
     close_connection("default")
     yield
     if engine == "postgresql":
-        execute_as_admin(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        execute_on_server(engine, f"ALTER DATABASE {name} RESET default_transaction_read_only")
     else:
         settings["USER"] = owner
-        execute_as_admin(f"DROP USER {reader}@'%'")
+        execute_on_server(engine, f"DROP USER {reader}@'%'")
     close_connection("default")
 
 

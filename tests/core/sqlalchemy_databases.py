@@ -18,8 +18,8 @@ from sessionsight.delivery.queue.factory import open_database_store
 from sessionsight.log import ThrottledLogger
 from sessionsight.sqlalchemy import metadata
 from sessionsight.sqlalchemy.store import SqlAlchemyStore
-from tests.support.brokers import need_mariadb, need_postgresql
 from tests.support.clock import RunningClock
+from tests.support.databases import empty_database
 
 ENGINES = ("postgresql", "mariadb", "sqlite")
 
@@ -27,23 +27,20 @@ ENGINES = ("postgresql", "mariadb", "sqlite")
 @contextmanager
 def sqlalchemy_database(engine: str, folder: Path, *, create: bool = True) -> Iterator[str]:
     """The URL of a database of this test's own, with the tables."""
-    name = f"sessionsight_{uuid4().hex}"
+    with _address(engine, folder) as url:
+        if create:
+            create_tables(url)
+        yield url
+
+
+@contextmanager
+def _address(engine: str, folder: Path) -> Iterator[str]:
     if engine == "sqlite":
-        url = f"sqlite:///{folder / name}.sqlite3"
-        if create:
-            create_tables(url)
-        yield url
+        yield f"sqlite:///{folder / uuid4().hex}.sqlite3"
         return
-    server = urlsplit(need_postgresql() if engine == "postgresql" else need_mariadb())
-    server = server._replace(scheme="postgresql+psycopg" if engine == "postgresql" else "mariadb+pymysql")
-    execute(server.geturl(), f"CREATE DATABASE {name}")
-    try:
-        url = server._replace(path=f"/{name}").geturl()
-        if create:
-            create_tables(url)
-        yield url
-    finally:
-        execute(server.geturl(), f"DROP DATABASE {name}{' WITH (FORCE)' if engine == 'postgresql' else ''}")
+    with empty_database(engine) as url:
+        scheme = "postgresql+psycopg" if engine == "postgresql" else "mariadb+pymysql"
+        yield urlsplit(url)._replace(scheme=scheme).geturl()
 
 
 def create_tables(url: str) -> None:
