@@ -8,6 +8,9 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
+from sessionsight.client import Client
+from sessionsight.destinations import SessionSight, Signal
+from sessionsight.settings import Settings
 from tests.core.delivery import processes
 from tests.core.delivery.spools import counts, sqlite_spool
 from tests.support.server import Server
@@ -85,8 +88,15 @@ def finish(process: subprocess.Popen[str], *, code: int | None = 0) -> list[str]
 
 
 def deliver(server: Server, path: Path | str) -> None:
-    """Deliver what is left in the spool, as the next process does."""
-    finish(start("client = make()\nassert client.flush(20)\nassert client.shutdown()", server, path))
+    """Deliver what is left in the spool, as the next process, which is this one."""
+    destinations = (
+        Signal(api_key="key", endpoint=server.url),
+        SessionSight(secret_api_key="key", property_id="shop", api_url=server.url),
+    )
+    spool = str(path) if "://" in str(path) else f"sqlite:///{path}"
+    client = Client(Settings(destinations=destinations, spool=spool, spool_timeout=20.0, trust_env=False))
+    assert client.flush(20)
+    assert client.shutdown(20)
 
 
 def names(server: Server) -> Counter[str]:

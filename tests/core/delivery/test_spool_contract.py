@@ -188,12 +188,14 @@ def test_the_depth_counts_ready_records(make: MakeSpool) -> None:
     assert queue.depth() == (0, 0, None)
 
 
-@pytest.mark.parametrize("reason", list(DropReason))
-def test_each_reason_to_drop_a_record_has_a_counter_of_its_name(make: MakeSpool, reason: DropReason) -> None:
+def test_each_reason_to_drop_a_record_has_a_counter_of_its_name(make: MakeSpool) -> None:
     spool = make()
-    enter(spool, [], [reason])
+    expected: dict[str, int] = {}
+    for captured, reason in enumerate(DropReason, 1):
+        enter(spool, [], [reason])
 
-    assert counts(spool.lane(LANE)) == {"captured": 1, reason.value: 1}
+        expected[reason.value] = 1
+        assert counts(spool.lane(LANE)) == {"captured": captured, **expected}
 
 
 # --- keys -----------------------------------------------------------------------------------------
