@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -87,7 +88,7 @@ def _settings(engine: str, folder: Path) -> Iterator[dict[str, Any]]:
         file = str(folder / f"{uuid4().hex}.sqlite3")
         yield {**defaults, "ENGINE": "django.db.backends.sqlite3", "NAME": file, "OPTIONS": {"timeout": 20}}
         return
-    if engine == "mariadb":
+    if engine == "mariadb" and not find_spec("MySQLdb"):  # mysqlclient, which the row `drivers` of noxfile.py installs
         pymysql.install_as_MySQLdb()
     with empty_database(engine) as address:
         url = urlsplit(address)

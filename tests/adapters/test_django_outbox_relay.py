@@ -33,10 +33,12 @@ StartRelay = Callable[..., "subprocess.Popen[str]"]
 PROJECT = """
 import os
 import time
-import pymysql
+from importlib.util import find_spec
+if not find_spec("MySQLdb"):
+    import pymysql
+    pymysql.install_as_MySQLdb()
 real_time, offset = time.time, float(os.environ.get("CLOCK_OFFSET", "0"))
 time.time = lambda: real_time() + offset
-pymysql.install_as_MySQLdb()
 DATABASES = {databases!r}
 INSTALLED_APPS = ["sessionsight_django", "sessionsight_django.outbox"]
 MIDDLEWARE = ["sessionsight_django.AnalyticsMiddleware"]

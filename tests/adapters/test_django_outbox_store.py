@@ -24,7 +24,7 @@ from tests.adapters.outbox_databases import (
 from django.db import connections
 
 from sessionsight.sql_store.connection import OwnConnection
-from sessionsight.sql_store.dialect import UNCLAIMED
+from sessionsight.sql_store.dialect import UNCLAIMED, marks
 from sessionsight.stores import (
     AnswerLost,
     DeadLetterQuery,
@@ -169,10 +169,11 @@ def test_a_claim_reads_no_records_of_other_lanes(store: DjangoStore, database: s
     assert list(claim(store)) == ["a"]  # the next one looks above it
     with connections[database].cursor() as cursor:
         for lane in ("other", LANE):
-            cursor.execute(
+            cursor.executemany(
                 "INSERT INTO sessionsight_queue"
                 " (lane, priority, size, enqueued_at, claimed_by, in_flight, takeovers, body)"
-                f" SELECT '{lane}', 1, 100, 0, '{UNCLAIMED}', 0, 0, repeat('b', 900) FROM seq_1_to_5000"
+                f" VALUES ({marks(range(8))})",
+                [(lane, 1, 100, 0, UNCLAIMED, 0, 0, b"b" * 900)] * 5000,
             )
         cursor.execute("ANALYZE TABLE sessionsight_queue")
         cursor.fetchall()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,11 @@ from tests.support.clock import RunningClock
 from tests.support.databases import empty_database
 
 ENGINES = ("postgresql", "mariadb", "sqlite")
+# The row `drivers` of noxfile.py installs the first ones.
+DRIVERS = {
+    "postgresql": "psycopg2" if find_spec("psycopg2") else "psycopg",
+    "mariadb": "mysqldb" if find_spec("MySQLdb") else "pymysql",
+}
 
 
 @contextmanager
@@ -38,9 +44,9 @@ def _address(engine: str, folder: Path) -> Iterator[str]:
     if engine == "sqlite":
         yield f"sqlite:///{folder / uuid4().hex}.sqlite3"
         return
-    with empty_database(engine) as url:
-        scheme = "postgresql+psycopg" if engine == "postgresql" else "mariadb+pymysql"
-        yield urlsplit(url)._replace(scheme=scheme).geturl()
+    with empty_database(engine) as address:
+        url = urlsplit(address)
+        yield url._replace(scheme=f"{url.scheme}+{DRIVERS[engine]}").geturl()
 
 
 def create_tables(url: str) -> None:

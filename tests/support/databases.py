@@ -5,17 +5,20 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
-import psycopg
 import pymysql
 
 from tests.support.brokers import need_mariadb, need_postgresql
 
 __all__ = ["empty_database", "execute_on_server"]
 
+_psycopg: Any = import_module("psycopg" if find_spec("psycopg") else "psycopg2")  # as the row `drivers` of noxfile.py
 # Databases of PostgreSQL, which takes long to create or drop one, and less time to empty it.
 _free: list[str] = []
 
@@ -62,8 +65,9 @@ def _url(engine: str, name: str | None = None) -> str:
 
 def _execute(address: str, statement: str) -> None:
     if address.startswith("postgres"):
-        with psycopg.connect(address, autocommit=True) as connection:
-            connection.execute(statement.encode())
+        with closing(_psycopg.connect(address)) as connection:
+            connection.autocommit = True
+            connection.cursor().execute(statement)
         return
     url = urlsplit(address)
     user, password = unquote(url.username or ""), unquote(url.password or "")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from sessionsight.delivery import threads
 from sessionsight.event_loop import on_event_loop
@@ -63,6 +64,7 @@ class OwnConnection:
         self._pid = os.getpid()
         self._connection: Connection | None = None
         self._closing = False
+        _all.add(self)
 
     @property
     def is_open(self) -> bool:
@@ -171,3 +173,19 @@ def _rolled_back(connection: Connection) -> bool:
         cursor.execute("ROLLBACK")
         return True
     return False
+
+
+_all: WeakSet[OwnConnection] = WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """Never free inherited connections in a child: mysqlclient's ends the session of the parent when it is freed."""
+    from ctypes import py_object, pythonapi
+
+    for own in list(_all):
+        if own._connection is not None:
+            pythonapi.Py_IncRef(py_object(own._connection))
+    _all.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)

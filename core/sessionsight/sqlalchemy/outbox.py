@@ -94,6 +94,9 @@ def write(session: Session, waiting: Iterable[Waiting], *, alone: bool) -> list[
         if error.connection_invalidated or _is_lost(connection, error, guarded=guarded):
             raise
         return []
+    except Exception as error:  # a fault of the driver, which has sent nothing
+        _log_failure(by_listener.values(), error)
+        return []
     _written.add(connection.engine)
     return joined
 
