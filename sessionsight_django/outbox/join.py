@@ -11,6 +11,7 @@ from typing import Any, Self
 from django.db.utils import Error
 
 from sessionsight.adapters import JoinedTransaction, TransactionLost, on_event_loop, test_mode
+from sessionsight.sql_store.dialect import is_conflict
 from sessionsight_django.transactions import existing_connection, outermost_block
 
 __all__ = ["OpenTransaction", "forget_written", "idle_connection", "join_transaction", "joined_transaction"]
@@ -107,7 +108,7 @@ class OpenTransaction:
                 _guarded.add(alias)
             _written.discard(alias)
             self._error = error
-            self.failed = self._restored(error)
+            self.failed = not is_conflict(error.__cause__) and self._restored(error)
         return self._error
 
     def _restored(self, error: Error) -> bool:

@@ -11,6 +11,7 @@ from django.db import connections
 from sessionsight import ConfigurationError
 from sessionsight.adapters import ThrottledLogger, describe, did_you_mean
 from sessionsight.sql_store import inbox
+from sessionsight.sql_store.dialect import is_conflict
 from sessionsight.sql_store.store import SqlStore
 from sessionsight.stores import DeliveryOptions
 from sessionsight_django.outbox.connection import mapped_errors, own_connection
@@ -59,7 +60,8 @@ class DjangoStore(SqlStore):
             super()._add(row, timeout)
 
     def _add_joined(self, joined: OpenTransaction, row: tuple[str, bytes]) -> None:
-        if (error := joined.write(partial(inbox.insert, columns=row))) is not None:
+        error = joined.write(partial(inbox.insert, columns=row))
+        if error is not None and not is_conflict(error.__cause__):
             outcome = "it waits for the commit" if joined.failed else "the transaction cannot be committed"
             self._logger.log(
                 logging.ERROR,

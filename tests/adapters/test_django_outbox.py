@@ -200,6 +200,35 @@ def test_an_inbox_that_cannot_be_written_fails_one_transaction_at_most(
     assert sorted(delivered(recorder)) == ["first", *([] if fails else ["second"]), "third"]
 
 
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("writes_before", [0, 1])
+def test_a_serialization_failure_is_an_error_of_the_transaction_only(
+    recorder: Recorder, database: str, caplog: pytest.LogCaptureFixture, writes_before: int
+) -> None:
+    capture = recorder.client.bind(user_id="user_1").capture
+    serializable = "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"
+    other = connections.create_connection(database)
+    for _ in range(writes_before):  # later ones have no savepoint
+        with transaction.atomic():
+            capture("first")
+
+    def buy() -> None:
+        with transaction.atomic(), connections[database].cursor() as one, other.cursor() as two:
+            two.execute("BEGIN")
+            for number, cursor in enumerate((one, two)):
+                cursor.execute(serializable)
+                cursor.execute("SELECT * FROM orders")
+                cursor.execute("INSERT INTO orders (id) VALUES (%s)", [number])
+            two.execute("COMMIT")
+            capture("lost")
+
+    with pytest.raises(DatabaseError, match="could not serialize access"):
+        buy()
+    other.close()
+    assert delivered(recorder) == ["first"] * writes_before
+    assert "could not be written" not in caplog.text
+
+
 def test_a_record_of_a_transaction_belongs_to_it_also_while_the_spool_is_out_of_reach(
     recorder: Recorder, database: str
 ) -> None:

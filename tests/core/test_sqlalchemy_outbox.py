@@ -424,6 +424,30 @@ def test_a_later_write_that_fails_is_an_error_of_the_commit_where_it_ends_the_tr
 
 
 @on_postgresql
+@pytest.mark.parametrize("writes_before", [0, 1])
+def test_a_serialization_failure_is_an_error_of_the_commit_only(
+    recorder: Recorder, engine: Engine, capture: Any, caplog: pytest.LogCaptureFixture, writes_before: int
+) -> None:
+    maker = sessionmaker(engine.execution_options(isolation_level="SERIALIZABLE"))
+    bind(maker, outbox=True)
+    for _ in range(writes_before):  # later ones have no savepoint
+        with maker.begin() as session:
+            session.add(Order(id=3))
+            capture("first")
+    with maker() as session, maker() as other:
+        for number, each in enumerate((session, other)):
+            each.scalars(select(Order)).all()
+            each.add(Order(id=number))
+            each.flush()
+        other.commit()
+        capture("lost", using=session)
+        with pytest.raises(DBAPIError, match="could not serialize access"):
+            session.commit()
+    assert delivered(recorder) == ["first"] * writes_before
+    assert "could not be written" not in caplog.text
+
+
+@on_postgresql
 def test_records_of_a_transaction_that_has_failed_before_are_lost_with_it(
     recorder: Recorder, make: Any, capture: Any
 ) -> None:
@@ -515,6 +539,29 @@ def test_a_spool_elsewhere_is_a_wrong_setting_and_records_are_sent_after_the_com
             recorder.client.bind(user_id="user_1").capture("bought")
         assert recorder.names() == ["bought"]
         assert "the record is sent after the commit instead" in caplog.text
+
+
+@pytest.mark.parametrize("database", ["postgresql", "sqlite"], indirect=True)
+@pytest.mark.parametrize("of_the_engine", [True, False])
+def test_without_transactions_records_are_sent_after_the_commit(
+    recorder: Recorder, database: str, engine: Engine, caplog: pytest.LogCaptureFixture, *, of_the_engine: bool
+) -> None:
+    options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+    autocommit = create_engine(database, poolclass=NullPool, **(options if of_the_engine else {}))
+    maker = sessionmaker(autocommit)
+    bind(maker, outbox=True)
+    lenient = outbox_recorder(database, strict=False)
+    with maker() as session:
+        session.connection(execution_options={} if of_the_engine else options)
+        session.add(Order(id=1))
+        if of_the_engine:
+            with pytest.raises(ConfigurationError, match="has isolation_level='AUTOCOMMIT'"):
+                recorder.client.bind(user_id="user_1").capture("strict")
+        lenient.client.bind(user_id="user_1").capture("bought")
+        session.commit()
+    assert delivered(lenient) == ["bought"]
+    assert "could not be written" not in caplog.text
+    lenient.client.shutdown(0)
 
 
 @on_sqlite

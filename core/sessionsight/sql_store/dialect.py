@@ -6,7 +6,17 @@ from typing import Any
 
 from sessionsight.stores import AnswerLost, ForeignDatabase, StoreBusy, StoreError, StoreUnavailable
 
-__all__ = ["UNCLAIMED", "contains", "ignore_conflicts", "marks", "now", "queue_in_order", "skip_locked", "store_error"]
+__all__ = [
+    "UNCLAIMED",
+    "contains",
+    "ignore_conflicts",
+    "is_conflict",
+    "marks",
+    "now",
+    "queue_in_order",
+    "skip_locked",
+    "store_error",
+]
 
 # As long as an owner's id: a claim that makes rows longer splits the pages of MariaDB, which takes twice as long.
 UNCLAIMED = "-" * 32
@@ -19,7 +29,8 @@ _NOW = {
 _CONTAINS = {"postgresql": "position(%s::bytea in body) > 0", "mysql": "instr(body, %s) > 0"}
 _IGNORE = {"postgresql": "INSERT INTO", "mysql": "INSERT IGNORE INTO", "sqlite": "INSERT OR IGNORE INTO"}
 # SQLSTATE codes of PostgreSQL, and error numbers of MySQL and MariaDB.
-_BUSY = frozenset({"40001", "40P01", "55P03", 1205, 1213})
+_CONFLICT = frozenset({"40001", "40P01", 1213})
+_BUSY = _CONFLICT | {"55P03", 1205}
 _NO_TABLE = frozenset({"42P01", "3F000", 1146})
 _LOST = frozenset({2006, 2013, 2055, 4031})
 _LOST_CLASSES = frozenset({"08", "57"})
@@ -60,6 +71,11 @@ def marks(values: Any) -> str:
     return ", ".join(["%s"] * len(values))
 
 
+def is_conflict(cause: BaseException | None) -> bool:
+    """Return whether a server has refused a statement because of another transaction, so that apps repeat theirs."""
+    return not _CONFLICT.isdisjoint(_codes(cause))
+
+
 def store_error(cause: BaseException | None, text: str, *, committing: bool, missing: str) -> StoreError:
     """Return an error of a driver as an error of a store.
 
@@ -69,9 +85,7 @@ def store_error(cause: BaseException | None, text: str, *, committing: bool, mis
         committing: The statement may have had its effect although the connection was lost.
         missing: The message if there are no tables.
     """
-    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg 3 or 2
-    arguments = getattr(cause, "args", ())
-    code = arguments[0] if arguments else None
+    state, code = _codes(cause)
     if not _NO_TABLE.isdisjoint((state, code)) or "no such table" in text:
         return ForeignDatabase(missing)
     if not _BUSY.isdisjoint((state, code)) or "is locked" in text:
@@ -79,3 +93,10 @@ def store_error(cause: BaseException | None, text: str, *, committing: bool, mis
     without_state = state is None and (hasattr(cause, "sqlstate") or hasattr(cause, "pgcode"))
     lost = without_state or code in _LOST or str(state)[:2] in _LOST_CLASSES
     return AnswerLost(text) if committing and lost else StoreUnavailable(text)
+
+
+def _codes(cause: BaseException | None) -> tuple[Any, Any]:
+    """Return the SQLSTATE of a driver's exception, and its error number."""
+    arguments = getattr(cause, "args", ())
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg 3 or 2
+    return state, arguments[0] if arguments else None

@@ -20,6 +20,7 @@ from sessionsight.capture.transactions import TransactionListener
 from sessionsight.errors import ConfigurationError, escape_control_characters
 from sessionsight.spool_url import spool_name, sqlalchemy_url
 from sessionsight.sql_store import inbox
+from sessionsight.sql_store.dialect import is_conflict
 from sessionsight.sqlalchemy import tables
 from sessionsight.sqlalchemy.connection import Cursor, mapped_error, vendor_of
 from sessionsight.test_mode import test_mode
@@ -52,7 +53,8 @@ def write(session: Session, waiting: Iterable[Waiting], *, alone: bool) -> list[
 
     Raises:
         DBAPIError: The database has ended the transaction, as PostgreSQL does after any statement that fails. Otherwise
-            the app would go on as if its data was committed.
+            the app would go on as if its data was committed. Or another transaction prevents its commit, for instance
+            if both are SERIALIZABLE.
     """
     if test_mode.active and test_mode.active_for_tests:
         return []  # a recorder sees records after the commit
@@ -66,6 +68,8 @@ def write(session: Session, waiting: Iterable[Waiting], *, alone: bool) -> list[
         connection = session.connection(bind_arguments={"clause": _WRITE})
     except SQLAlchemyError as error:  # of an engine that the transaction has not used
         _log_failure(by_listener.values(), error)
+        return []
+    if _autocommits(connection):
         return []
     try:
         writes = [
@@ -89,8 +93,10 @@ def write(session: Session, waiting: Iterable[Waiting], *, alone: bool) -> list[
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", getattr(error.orig, "pgcode", None)) == _IN_FAILED_TRANSACTION:
             return joined  # a statement of the app has failed before, and nothing of this transaction will remain
-        _log_failure(by_listener.values(), mapped_error(error))
         _written.discard(connection.engine)
+        if is_conflict(error.orig):
+            raise
+        _log_failure(by_listener.values(), mapped_error(error))
         if error.connection_invalidated or _is_lost(connection, error, guarded=guarded):
             raise
         return []
@@ -136,6 +142,11 @@ def problem(session: Session, listener: TransactionListener) -> str | None:
             f"the session has no engine for the tables of the outbox ({escape_control_characters(str(error))}): bind "
             "those of sessionsight.sqlalchemy.metadata as well"
         )
+    if _autocommits(bound):
+        return (
+            "the session's engine has isolation_level='AUTOCOMMIT', and no transactions that could write records: bind "
+            "the session without outbox=True"
+        )
     if _is_other_database(bound.engine.url, url):
         return (
             f"the session writes to the database {bound.engine.url.database!r}, but the spool is "
@@ -148,6 +159,12 @@ def problem(session: Session, listener: TransactionListener) -> str | None:
 def _url_of(spool: str) -> URL | None:
     url = sqlalchemy_url(spool)
     return None if url is None else make_url(url)
+
+
+def _autocommits(bound: Engine | Connection) -> bool:
+    """Return whether each statement is a transaction of its own."""
+    level = bound.get_execution_options().get("isolation_level")
+    return (level or getattr(bound.engine.dialect, "_on_connect_isolation_level", None)) == "AUTOCOMMIT"
 
 
 def _is_other_database(one: URL, other: URL) -> bool:
