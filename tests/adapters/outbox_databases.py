@@ -25,22 +25,32 @@ from sessionsight.log import ThrottledLogger
 from sessionsight_django.outbox import join
 from sessionsight_django.outbox.store import DjangoStore
 from tests.support.clock import RunningClock
-from tests.support.databases import empty_database
+from tests.support.databases import emptied_database, empty_database
 
 ENGINES = ("postgresql", "mariadb", "sqlite_orm")
-TABLES = ("inbox", "queue", "dead_letter", "key", "batch", "count", "owner")
 
 
 @contextmanager
-def outbox_database(engine: str, folder: Path, alias: str = "outbox", *, migrate: bool = True) -> Iterator[str]:
-    """A database of this test's own under an alias, with the tables of the outbox."""
-    with _settings(engine, folder) as settings:
+def outbox_database(
+    engine: str, folder: Path, alias: str = "outbox", *, migrate: bool = True, reuse: str = ""
+) -> Iterator[str]:
+    """A database of this test's own under an alias, with the tables of the outbox.
+
+    Args:
+        engine: One of the `ENGINES`.
+        folder: For the file of SQLite.
+        alias: Django's name.
+        migrate: Create the tables.
+        reuse: Take one whose tables are there, and leave it to other tests of this name, because they change only rows.
+    """
+    with _address(engine, folder, reuse=reuse) as (url, new):
+        settings = _settings(engine, url)
         replaced = connections.settings.get(alias)
         close_connection(alias)
         connections.settings[alias] = settings
         join.forget_written()
         try:
-            if migrate:
+            if migrate and new:
                 call_command("migrate", "sessionsight_outbox", database=alias, verbosity=0)
             yield alias
         finally:
@@ -81,24 +91,32 @@ def rows(alias: str, table: str) -> int:
 
 
 @contextmanager
-def _settings(engine: str, folder: Path) -> Iterator[dict[str, Any]]:
-    """The settings of an empty database."""
+def _address(engine: str, folder: Path, *, reuse: str) -> Iterator[tuple[str, bool]]:
+    """The URL of a database, and whether it is a new one."""
+    if engine == "sqlite_orm":
+        yield str(folder / f"{uuid4().hex}.sqlite3"), True
+    elif reuse:
+        with emptied_database(engine, reuse) as (url, new):
+            yield url, new
+    else:
+        with empty_database(engine) as url:
+            yield url, True
+
+
+def _settings(engine: str, address: str) -> dict[str, Any]:
     defaults = {**connections.settings["default"], "TEST": connections.settings["default"]["TEST"]}
     if engine == "sqlite_orm":
-        file = str(folder / f"{uuid4().hex}.sqlite3")
-        yield {**defaults, "ENGINE": "django.db.backends.sqlite3", "NAME": file, "OPTIONS": {"timeout": 20}}
-        return
+        return {**defaults, "ENGINE": "django.db.backends.sqlite3", "NAME": address, "OPTIONS": {"timeout": 20}}
     if engine == "mariadb" and not find_spec("MySQLdb"):  # mysqlclient, which the row `drivers` of noxfile.py installs
         pymysql.install_as_MySQLdb()
-    with empty_database(engine) as address:
-        url = urlsplit(address)
-        yield {
-            **defaults,
-            "ENGINE": f"django.db.backends.{'postgresql' if engine == 'postgresql' else 'mysql'}",
-            "NAME": url.path.removeprefix("/"),
-            "HOST": url.hostname,
-            "PORT": str(url.port or ""),
-            "USER": unquote(url.username or ""),
-            "PASSWORD": unquote(url.password or ""),
-            "OPTIONS": {},
-        }
+    url = urlsplit(address)
+    return {
+        **defaults,
+        "ENGINE": f"django.db.backends.{'postgresql' if engine == 'postgresql' else 'mysql'}",
+        "NAME": url.path.removeprefix("/"),
+        "HOST": url.hostname,
+        "PORT": str(url.port or ""),
+        "USER": unquote(url.username or ""),
+        "PASSWORD": unquote(url.password or ""),
+        "OPTIONS": {},
+    }

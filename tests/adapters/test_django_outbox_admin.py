@@ -12,6 +12,7 @@ import pytest
 from tests.adapters.django_site import AUTH, SESSIONS, browser
 
 # isort: split
+from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth import get_user_model
@@ -51,7 +52,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DjangoStor
             MIDDLEWARE=[SESSIONS, AUTH, MESSAGES],
             TEMPLATES=[templates],
         ),
-        outbox_database(request.param, tmp_path, "default"),
+        outbox_database(request.param, tmp_path, "default", reuse="admin"),
     ):
         call_command("migrate", verbosity=0)
         urlpatterns[:] = [path("admin/", admin.site.urls)]
@@ -64,6 +65,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DjangoStor
         fail(store, Failure(reason="refused", message="no such goal <b>", status=400))
         yield store
         store.close()
+        for model in ("sessions.Session", "admin.LogEntry", "auth.User"):
+            apps.get_model(model)._default_manager.all().delete()
     set_default_client(None)
     recorder.client.shutdown(0)
     urlpatterns.clear()

@@ -20,11 +20,10 @@ from tests.adapters.django_orders import Refund, order, orders
 from tests.adapters.test_django_outbox import delivered, outbox_recorder
 from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, claim, counts, enter
-from tests.support.databases import execute_on_server
+from tests.support.databases import TABLES, execute_on_server
 from tests.support.tcp_proxy import TcpProxy
 
 SERVERS = ("postgresql", "mariadb")
-TABLES = ("inbox", "queue", "dead_letter", "key", "batch", "count", "owner")
 
 
 @pytest.fixture(params=SERVERS)

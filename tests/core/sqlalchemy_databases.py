@@ -20,7 +20,7 @@ from sessionsight.log import ThrottledLogger
 from sessionsight.sqlalchemy import metadata
 from sessionsight.sqlalchemy.store import SqlAlchemyStore
 from tests.support.clock import RunningClock
-from tests.support.databases import empty_database
+from tests.support.databases import emptied_database, empty_database
 
 ENGINES = ("postgresql", "mariadb", "sqlite")
 # The row `drivers` of noxfile.py installs the first ones.
@@ -31,22 +31,37 @@ DRIVERS = {
 
 
 @contextmanager
-def sqlalchemy_database(engine: str, folder: Path, *, create: bool = True) -> Iterator[str]:
-    """The URL of a database of this test's own, with the tables."""
-    with _address(engine, folder) as url:
-        if create:
+def sqlalchemy_database(engine: str, folder: Path, *, create: bool = True, reuse: bool = False) -> Iterator[str]:
+    """The URL of a database of this test's own, with the tables.
+
+    Args:
+        engine: One of the `ENGINES`.
+        folder: For the file of SQLite.
+        create: Create the tables.
+        reuse: Take one whose tables are there, and leave it to other tests, because this one changes only rows.
+    """
+    with _address(engine, folder, reuse=reuse) as (url, new):
+        if create and new:
             create_tables(url)
         yield url
 
 
 @contextmanager
-def _address(engine: str, folder: Path) -> Iterator[str]:
+def _address(engine: str, folder: Path, *, reuse: bool) -> Iterator[tuple[str, bool]]:
+    """The URL of a database, and whether it is a new one."""
     if engine == "sqlite":
-        yield f"sqlite:///{folder / uuid4().hex}.sqlite3"
-        return
-    with empty_database(engine) as address:
-        url = urlsplit(address)
-        yield url._replace(scheme=f"{url.scheme}+{DRIVERS[engine]}").geturl()
+        yield f"sqlite:///{folder / uuid4().hex}.sqlite3", True
+    elif reuse:
+        with emptied_database(engine, "sqlalchemy") as (url, new):
+            yield _with_driver(engine, url), new
+    else:
+        with empty_database(engine) as url:
+            yield _with_driver(engine, url), True
+
+
+def _with_driver(engine: str, url: str) -> str:
+    scheme = urlsplit(url).scheme
+    return urlsplit(url)._replace(scheme=f"{scheme}+{DRIVERS[engine]}").geturl()
 
 
 def create_tables(url: str) -> None:

@@ -141,7 +141,7 @@ def test_a_compressed_reply_is_not_unpacked(server: Server) -> None:
 
 @pytest.mark.parametrize(
     "head",
-    [b"X-Long: " + b"a" * 5_000_000 + b"\r\n\r\n", b"".join(b"X-%d: a\r\n" % number for number in range(500_000))],
+    [b"X-Long: " + b"a" * 5_000_000 + b"\r\n\r\n", b"X-Short: a\r\n" * 500_000],
     ids=["one that is long", "many that are short"],
 )
 def test_headers_without_end_are_given_up(server: Server, head: bytes) -> None:

@@ -86,7 +86,7 @@ class DatabaseFleet(Fleet):
         from tests.adapters import outbox_databases  # needs Django
 
         super().__init__(stack)
-        self._alias = stack.enter_context(outbox_databases.outbox_database(engine, folder))
+        self._alias = stack.enter_context(outbox_databases.outbox_database(engine, folder, reuse="django"))
 
     def open(self, clock: Clock, options: DeliveryOptions) -> Any:
         from sessionsight_django.outbox.store import DjangoStore

@@ -18,6 +18,7 @@ from sessionsight.destinations import SessionSight, Signal
 from sessionsight.settings import Settings
 
 URL = sys.argv[1]
+AUTHORITY = os.environ["SSL_CERT_FILE"]  # those of the system, which take long to read, are not needed
 LONG = 3600.0  # a wait that no test outlasts
 
 
@@ -64,7 +65,8 @@ def make(*, name="signal", **options):
     else:
         destination = SessionSight(secret_api_key="key", property_id="shop", api_url=URL)
     # Several processes may end at the same time on a busy machine, and records cut off at the end would be lost.
-    return Client(Settings(destinations=(destination,), trust_env=False, **{"shutdown_timeout": 20.0, **options}))
+    options = {"trust_env": False, "ca_bundle": AUTHORITY, "shutdown_timeout": 20.0, **options}
+    return Client(Settings(destinations=(destination,), **options))
 
 
 def capture(client, name):

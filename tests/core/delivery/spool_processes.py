@@ -29,7 +29,7 @@ def make(**options):
         SessionSight(secret_api_key="key", property_id="shop", api_url=URL),
     )
     options = {"spool_timeout": 20.0, "shutdown_timeout": 20.0, **options}
-    options = {"destinations": destinations, "trust_env": False, **options}
+    options = {"destinations": destinations, "trust_env": False, "ca_bundle": AUTHORITY, **options}
     return Client(Settings(spool=SPOOL if "://" in SPOOL else f"sqlite:///{SPOOL}", **options))
 
 

@@ -57,10 +57,12 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeSpool]:
         elif request.param in DATABASES:
             from tests.adapters.outbox_databases import outbox_database, outbox_spool  # needs Django
 
-            alias = databases.enter_context(outbox_database(request.param, tmp_path, f"outbox{len(spools)}"))
+            name = f"outbox{len(spools)}"
+            alias = databases.enter_context(outbox_database(request.param, tmp_path, name, reuse="django"))
             spools.append(outbox_spool(alias, LANE, "other", **options))
         elif request.param in OF_SQLALCHEMY:
-            url = databases.enter_context(sqlalchemy_database(request.param.removeprefix("sqlalchemy_"), tmp_path))
+            engine = request.param.removeprefix("sqlalchemy_")
+            url = databases.enter_context(sqlalchemy_database(engine, tmp_path, reuse=True))
             spools.append(sqlalchemy_spool(url, LANE, "other", **options))
         elif request.param == "flaky":  # it has the members of the protocol only, and fails if a test says so
             spools.append(flaky_spool(tmp_path / f"spool-{len(spools)}.db", LANE, "other", **options))
