@@ -20,7 +20,8 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 # Tests trust their own certificates only, and reading those of the system takes 50 ms in every process and in every
 # connection to MariaDB.
-os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "support" / "authority.pem")
+AUTHORITY = str(Path(__file__).parent / "support" / "authority.pem")
+os.environ["SSL_CERT_FILE"] = AUTHORITY
 
 # No test makes PostgreSQL crash, so that nothing needs to be on the disk.
 os.environ["PGOPTIONS"] = "-c synchronous_commit=off"
@@ -90,6 +91,14 @@ def _loopback_only() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("connect", "connect_ex"):
             patch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name)))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _few_authorities() -> Iterator[None]:
+    """HTTP clients that ignore the environment read no long list of certificates either."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("certifi.where", lambda: AUTHORITY)
         yield
 
 
