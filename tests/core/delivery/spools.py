@@ -9,8 +9,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import redis
-
 from sessionsight.capture.records import DropReason, QueuedRecord
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.queue.base import LaneQueue, Spool
@@ -61,6 +59,8 @@ def redis_spool(url: str, *lanes: str, **options: Any) -> DurableSpool:
 
 def empty_redis(url: str) -> None:
     """Delete all keys of a spool from a server that tests share."""
+    import redis  # takes longer than everything else that a process of a test imports
+
     found = parse_redis(url)
     assert found is not None
     with redis.Redis.from_url(found.url, protocol=2) as client:
