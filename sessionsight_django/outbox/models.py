@@ -50,7 +50,7 @@ class QueuedRecord(models.Model):
         default_permissions = ("view",)
         verbose_name = "pending record"
         db_table = "sessionsight_queue"
-        indexes = (models.Index(fields=["lane", "priority", "id"], name="sessionsight_queue_order"),)
+        indexes = (models.Index(fields=["lane", "priority", "id", "size"], name="sessionsight_queue_order"),)
 
     def __str__(self) -> str:
         return f"{self.lane}: {self.pk}"

@@ -26,6 +26,7 @@ from tests.adapters.test_commands import run_django
 from tests.adapters.test_django_checks import ANALYSE, found
 from tests.core.delivery.kit import event, labels
 from tests.core.delivery.spools import claim, counts, enter
+from tests.support.own_transactions import transaction
 from tests.support.pgbouncer import run_pgbouncer
 
 OUTBOX = {"DESTINATIONS": ANALYSE, "SPOOL": "django", "DELIVERY": "relay"}
@@ -79,7 +80,7 @@ def test_records_that_no_relay_takes_in_are_found(engine: str, tmp_path: Path) -
 def test_an_old_transaction_is_found_on_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with outbox_database("postgresql", tmp_path, "default") as alias:
         own = own_connection(alias)
-        with own.transaction(1.0) as cursor:
+        with transaction(own) as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             cursor.execute("SELECT count(*) FROM sessionsight_inbox")
             assert found_in_database() == {}

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.adapters.outbox_databases import close_connection, outbox_database, outbox_spool, rows
+from tests.adapters.outbox_databases import close_connection, outbox_database, outbox_spool, outbox_store, rows
 
 # isort: split
 from django.db import DatabaseError, connections, transaction
 
 from sessionsight.delivery.queue.durable_spool import DurableSpool
-from sessionsight.stores import StoreUnavailable
+from sessionsight.stores import AnswerLost, DeadLetterQuery, Failure, Outcome, StoreUnavailable
+from sessionsight_django.outbox.store import DjangoStore
 from tests.adapters.django_orders import Refund, order, orders
 from tests.adapters.test_django_outbox import delivered, outbox_recorder
 from tests.core.delivery.kit import event, goal, labels
@@ -137,6 +138,37 @@ def test_a_server_that_hangs_is_waited_for_no_longer_than_the_timeout(database: 
     assert counts(queue) == {"captured": 4, "pending": 4}
     assert sorted(labels(claim(queue, 9))) == ["a", "b", "c", "d"]
     assert close(spool) == 0
+
+
+CALLS: tuple[Callable[[DjangoStore], object], ...] = (
+    lambda store: store.claim(LANE, max_records=9, max_bytes=999, timeout=0.01),
+    lambda store: store.claimed(LANE),
+    lambda store: store.mark_in_flight(LANE, [1], timeout=0.01),
+    lambda store: store.settle(LANE, [Outcome(handles=[1], counter="delivered")], timeout=0.01),
+    lambda store: store.counts(LANE),
+    lambda store: store.recover(None, Failure(reason="internal_error", message="")),
+    lambda store: store.stats(),
+    lambda store: store.find(DeadLetterQuery()),
+    lambda store: store.requeue(DeadLetterQuery()),
+    lambda store: store.delete(DeadLetterQuery(), counter="erased"),
+    lambda store: store.maintain(),
+)
+
+
+def test_no_call_waits_without_a_limit_for_a_server_that_hangs(
+    database: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = outbox_store(database)
+    for call in CALLS:  # the first one hangs while it connects
+        proxy.hold()
+        with monkeypatch.context() as limited:
+            limited.setattr("sessionsight.sql_store.connection.ANSWER_TIMEOUT", 0.05)
+            limited.setattr(store, "_timeout", 0.01)
+            with pytest.raises(AnswerLost, match=r"has not answered within 0\.05 s: look whether its server hangs"):
+                call(store)
+        proxy.release()
+        store.ready()  # after what has waited
+    store.close()
 
 
 def test_a_process_ends_although_the_server_hangs(database: str, proxy: TcpProxy) -> None:

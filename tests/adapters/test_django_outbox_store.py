@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,8 +24,9 @@ from tests.adapters.outbox_databases import (
 # isort: split
 from django.db import connections
 
+from sessionsight.sql_store import ledger
 from sessionsight.sql_store.connection import OwnConnection
-from sessionsight.sql_store.dialect import UNCLAIMED, marks
+from sessionsight.sql_store.dialect import UNCLAIMED, marks, queue_in_order
 from sessionsight.stores import (
     AnswerLost,
     DeadLetterQuery,
@@ -38,6 +40,8 @@ from sessionsight.stores import (
 from sessionsight_django.outbox.connection import own_connection
 from sessionsight_django.outbox.store import DjangoStore
 from tests.support.clock import RunningClock
+from tests.support.own_transactions import transaction
+from tests.support.server import PATIENCE
 
 LANE = "analyse"
 POISON = Failure(reason="internal_error", message="5 processes ended")
@@ -177,12 +181,30 @@ def test_a_claim_reads_no_records_of_other_lanes(store: DjangoStore, database: s
             )
         cursor.execute("ANALYZE TABLE sessionsight_queue")
         cursor.fetchall()
-    with store._own.transaction(20.0) as cursor:
+    with transaction(store._own, 20.0) as cursor:
         cursor.execute("FLUSH STATUS")
     assert len(store.claim(LANE, max_records=99, max_bytes=10**9, timeout=20.0).claims) == 99
-    with store._own.transaction(20.0) as cursor:
+    with transaction(store._own, 20.0) as cursor:
         cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read_next'")
         assert int(cursor.fetchone()[1]) < 200
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+def test_the_claims_of_a_process_are_found_among_many_records(store: DjangoStore, database: str) -> None:
+    add(store, "a", "b")
+    assert [*claim(store)] == ["a", "b"]
+    add(store, *(f"{number}" for number in range(3000)), batch_id=b"many")
+    assert store.ready() == [LANE]
+    with connections[database].cursor() as cursor:
+        cursor.execute(f"ANALYZE {'TABLE ' if cursor.db.vendor == 'mysql' else ''}sessionsight_queue")
+        cursor.execute("EXPLAIN UPDATE sessionsight_queue SET claimed_by = '' WHERE claimed_by = %s", [store.owner])
+        assert "sessionsight_queue_claims" in str(cursor.fetchall())
+        cursor.execute(
+            f"EXPLAIN SELECT body FROM {queue_in_order(cursor.db)}"
+            " WHERE lane = %s AND priority = 1 AND id > 0 AND claimed_by = %s ORDER BY id LIMIT 9",
+            [LANE, UNCLAIMED],
+        )
+        assert "sessionsight_queue_claims" not in str(cursor.fetchall())
 
 
 # --- hand-overs ---------------------------------------------------------------------------------------
@@ -215,14 +237,37 @@ def test_a_record_that_comes_as_a_dead_letter_is_one(store: DjangoStore) -> None
 
 
 def test_many_pending_records_are_not_counted_one_by_one(store: DjangoStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sessionsight.sql_store.store.MAX_COUNTED", 2)
+    monkeypatch.setattr("sessionsight.sql_store.ledger._MAX_COUNTED", 2)
     add(store, "a", failure=FAILURE)
     add(store, *"bcdefgh")
     [one, *_] = claim(store).values()
     store.settle(LANE, [Outcome(handles=[one], counter="delivered")], timeout=20.0)
     expected = {"captured": 8, "pending": 6, "dead": 1, "delivered": 1}
     assert store.counts(LANE) == expected
-    assert store._counts(LANE, most=99) == expected
+    assert store.stats().lanes[LANE].pending == 6
+    assert store.stats().lanes[LANE].balanced
+
+
+def test_counters_of_many_batches_are_merged_at_once(
+    store: DjangoStore, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessionsight.sql_store.maintenance._MERGED", 3)
+    for name in "abcdefgh":
+        add(store, name)
+        claim(store)
+    advance(store)
+    assert rows(database, "count") < 3
+    assert store.counts(LANE)["captured"] == 8
+
+
+def test_the_size_of_the_queues_is_estimated_from_the_ledger(database: str) -> None:
+    store = outbox_store(database, spool_bytes=1000)
+    add(store, "a", "b")
+    add(store, "c", failure=FAILURE)
+    assert store._run(ledger.estimated_bytes) == 0.0  # they are in the inbox
+    assert len(claim(store)) == 2
+    assert store._run(ledger.estimated_bytes) == 200.0
+    store.close()
 
 
 # --- maintenance --------------------------------------------------------------------------------------
@@ -276,20 +321,20 @@ def test_old_dead_letters_keys_and_ids_of_writes_are_deleted_and_counters_are_me
 @pytest.mark.parametrize("committing", [True, False])
 def test_a_lost_connection_is_replaced(database: str, *, committing: bool) -> None:
     own = own_connection(database)
-    with own.transaction(1.0) as cursor:
+    with transaction(own) as cursor:
         cursor.execute("SELECT 1")
     with pytest.raises(StoreUnavailable) as raised:
         lose(own, database, committing=committing)
     assert isinstance(raised.value, AnswerLost) is committing
     assert not own.is_open
-    with own.transaction(1.0) as cursor:
+    with transaction(own) as cursor:
         cursor.execute("SELECT 1")
     own.close()
 
 
 def lose(own: OwnConnection, alias: str, *, committing: bool) -> None:
     """Lose a connection at the commit, or before it."""
-    with own.transaction(1.0) as cursor:
+    with transaction(own) as cursor:
         kill_session(alias, cursor)
         if not committing:
             cursor.execute("SELECT 1")
@@ -318,14 +363,14 @@ def kill_session(alias: str, cursor: Any) -> None:
     cursor.execute(f"SELECT {current}")
     [number] = cursor.fetchone()
     other = own_connection(alias)
-    with other.transaction(1.0) as killer:
+    with transaction(other) as killer:
         killer.execute(kill.format(number))
     other.close()
 
 
 def test_a_deadlock_or_a_locked_file_is_a_busy_store(database: str) -> None:
     own, other = own_connection(database), own_connection(database)
-    with own.transaction(1.0) as cursor:
+    with transaction(own) as cursor:
         cursor.execute("INSERT INTO sessionsight_owner (owner, expires_at, on_trial) VALUES ('a', 0, 0)")
         vendor = cursor.db.vendor
         with pytest.raises(StoreBusy):
@@ -339,7 +384,7 @@ def test_a_deadlock_or_a_locked_file_is_a_busy_store(database: str) -> None:
 def add_owner(own: OwnConnection, vendor: str) -> None:
     """Add an owner, without waiting for long."""
     limit = "SET LOCAL lock_timeout = 10" if vendor == "postgresql" else "SET innodb_lock_wait_timeout = 1"
-    with own.transaction(0.01) as cursor:
+    with transaction(own, 0.01) as cursor:
         cursor.execute(limit)
         cursor.execute("INSERT INTO sessionsight_owner (owner, expires_at, on_trial) VALUES ('a', 0, 0)")
 
@@ -356,18 +401,43 @@ def test_a_closed_store_is_out_of_reach(store: DjangoStore) -> None:
     store.close()
 
 
-def test_a_connection_that_is_in_use_is_closed_afterwards(database: str) -> None:
+def test_a_connection_that_is_in_use_is_closed_afterwards(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sessionsight.sql_store.connection._CLOSE_TIMEOUT", 0.01)
     own = own_connection(database)
-    with own.transaction(1.0) as cursor:
-        closing = threading.Thread(target=own.close)  # SQLite's library crashes if another thread closes it meanwhile
-        closing.start()
-        closing.join()
-        cursor.execute("SELECT 1")
-    assert not own.is_open
-    with own.transaction(1.0) as cursor:
-        own.close()  # as a signal handler does
-        cursor.execute("SELECT 1")
-    assert not own.is_open
+    with in_use(own):
+        own.close()  # SQLite's library crashes if another thread closes it meanwhile
+        assert not own.is_open
+    assert own.run(select_one, 1.0) == (1,)
+    own.run(lambda _: own.close(), 1.0)  # as a finalizer does
+    own.close()
+    assert own.run(select_one, 1.0) == (1,)
+    own.close()
+
+
+def select_one(cursor: Any) -> Any:
+    cursor.execute("SELECT 1")
+    return cursor.fetchone()
+
+
+@contextmanager
+def in_use(own: OwnConnection) -> Iterator[None]:
+    """Another thread uses the connection."""
+    entered, leave, found = threading.Event(), threading.Event(), []
+
+    def step(cursor: Any) -> None:
+        entered.set()
+        assert leave.wait(PATIENCE)
+        found.append(select_one(cursor))
+
+    thread = threading.Thread(target=own.run, args=(step, PATIENCE))
+    thread.start()
+    assert entered.wait(PATIENCE)
+    try:
+        yield
+    finally:
+        leave.set()
+        thread.join()
+    assert found == [(1,)]
 
 
 def test_a_host_without_threads_writes_on_its_own_thread(
@@ -378,15 +448,17 @@ def test_a_host_without_threads_writes_on_its_own_thread(
     threads = threading.active_count()
     add(store, "a")
     assert list(claim(store)) == ["a"]
+    store._own.run(lambda _: store._own.close(), 1.0)  # as a signal handler does
+    assert not store._own.is_open
     assert threading.active_count() == threads
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_relays_do_not_conflict_with_transactions_that_are_serializable(database: str) -> None:
     own = own_connection(database)
-    with own.transaction(1.0) as cursor:
+    with transaction(own) as cursor:
         cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE")
-    with own.transaction(1.0) as cursor:
+    with transaction(own) as cursor:
         cursor.execute("SHOW transaction_isolation")
         assert cursor.fetchone() == ("read committed",)
     own.close()
@@ -394,22 +466,22 @@ def test_relays_do_not_conflict_with_transactions_that_are_serializable(database
 
 def test_a_connection_is_used_by_one_thread_at_a_time(database: str) -> None:
     own = own_connection(database)
-    found: list[Exception] = []
+    with in_use(own), pytest.raises(StoreBusy, match="other threads are using the connection"):
+        own.run(select_one, 0.0)
 
-    def other() -> None:
-        try:
-            with own.transaction(0.0):
-                pass
-        except StoreBusy as error:
-            found.append(error)
+    def reenter(_: Any) -> None:
+        with pytest.raises(ReentrantCall):
+            own.run(select_one, 1.0)
 
-    with own.transaction(1.0):
-        with pytest.raises(ReentrantCall), own.transaction(1.0):
-            pass
-        thread = threading.Thread(target=other)
-        thread.start()
-        thread.join()
-    assert len(found) == 1
-    assert own.is_open
+    own.run(reenter, 1.0)
     own.close()
-    assert not own.is_open
+
+
+def test_a_step_that_takes_too_long_is_left_to_its_thread(database: str) -> None:
+    own = own_connection(database)
+    leave = threading.Event()
+    with pytest.raises(AnswerLost, match="has not answered within 0 s: look whether"):
+        own.run(lambda _: leave.wait(PATIENCE), 0.0, patience=0.0)
+    leave.set()
+    assert own.run(select_one, PATIENCE) == (1,)
+    own.close()

@@ -30,6 +30,7 @@ from tests.adapters.recording import Recorder
 from tests.core.cli.commands import run, start
 from tests.core.delivery.kit import tally
 from tests.core.sqlalchemy_databases import DRIVERS, ENGINES, execute, rows, sqlalchemy_database, sqlalchemy_store
+from tests.support.own_transactions import transaction
 from tests.support.server import Server
 
 
@@ -800,7 +801,7 @@ def test_a_forked_child_leaves_the_connection_to_its_parent(database: str) -> No
     own = own_connection(create_engine(database).url)
     sessions = []
     for _ in range(2):
-        with own.transaction(1.0) as cursor:
+        with transaction(own) as cursor:
             cursor.execute("SELECT pg_backend_pid()" if cursor.db.vendor == "postgresql" else "SELECT connection_id()")
             sessions.append(cursor.fetchone()[0])
         child = os.fork()
@@ -810,7 +811,7 @@ def test_a_forked_child_leaves_the_connection_to_its_parent(database: str) -> No
             gc.collect()
             os._exit(0)
         os.waitpid(child, 0)
-    with own.transaction(1.0) as cursor:
+    with transaction(own) as cursor:
         cursor.execute("SELECT 1")
     assert sessions[0] == sessions[1]
     own.close()
@@ -824,7 +825,7 @@ def test_a_lost_connection_is_replaced(database: str, *, committing: bool) -> No
         lose(own, database, committing=committing)
     assert isinstance(raised.value, AnswerLost) is committing
     assert not own.is_open
-    with own.transaction(1.0) as cursor:
+    with transaction(own) as cursor:
         cursor.execute("SELECT 1")
         assert cursor.fetchone() == (1,)
     own.close()
@@ -833,7 +834,7 @@ def test_a_lost_connection_is_replaced(database: str, *, committing: bool) -> No
 def lose(own: sql_connection.OwnConnection, database: str, *, committing: bool) -> None:
     """Lose a connection at the commit, or before it."""
     functions = {"postgresql": ("pg_backend_pid()", "SELECT pg_terminate_backend({}, 5000)")}
-    with own.transaction(1.0) as cursor:
+    with transaction(own) as cursor:
         current, kill = functions.get(cursor.db.vendor, ("connection_id()", "KILL {}"))
         cursor.execute(f"SELECT {current}")
         execute(database, kill.format(cursor.fetchone()[0]))
@@ -843,7 +844,7 @@ def lose(own: sql_connection.OwnConnection, database: str, *, committing: bool) 
 
 def test_a_locked_row_or_file_is_a_busy_store(database: str) -> None:
     own, other = own_connection(create_engine(database).url), own_connection(create_engine(database).url)
-    with own.transaction(1.0) as cursor:
+    with transaction(own) as cursor:
         cursor.execute("INSERT INTO sessionsight_owner (owner, expires_at, on_trial) VALUES ('a', 0, 0)")
         with pytest.raises(StoreBusy):
             add_owner(other, cursor.db.vendor)
@@ -855,12 +856,12 @@ def test_a_locked_row_or_file_is_a_busy_store(database: str) -> None:
 def add_owner(own: sql_connection.OwnConnection, vendor: str) -> None:
     """Add an owner, without waiting for long."""
     limit = "SET LOCAL lock_timeout = 10" if vendor == "postgresql" else "SET innodb_lock_wait_timeout = 1"
-    with own.transaction(0.01) as cursor:
+    with transaction(own, 0.01) as cursor:
         cursor.execute(limit)
         cursor.execute("INSERT INTO sessionsight_owner (owner, expires_at, on_trial) VALUES ('a', 0, 0)")
 
 
 def test_a_server_that_does_not_answer_is_unavailable() -> None:
     own = own_connection(create_engine(f"postgresql+{DRIVERS['postgresql']}://127.0.0.1:1/shop?connect_timeout=2").url)
-    with pytest.raises(StoreUnavailable), own.transaction(1.0):
+    with pytest.raises(StoreUnavailable), transaction(own):
         pass

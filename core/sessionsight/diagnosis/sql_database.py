@@ -33,17 +33,17 @@ def check_sqlalchemy(spool: str, timeout: float) -> list[Finding]:
     from sessionsight.sqlalchemy.tables import metadata
 
     store = open_database_store(spool, DeliveryOptions(), ThrottledLogger(), timeout=timeout)
+
+    def inspect(cursor: Any) -> tuple[str, str, list[Finding | None]]:
+        for table in metadata.sorted_tables:
+            cursor.execute(f"SELECT {', '.join(table.columns.keys())} FROM {table.name} WHERE 1 = 0")
+        cursor.execute(_VERSION[cursor.db.vendor])
+        version = str(cursor.fetchone()[0])
+        found = [waiting_records(cursor, relay="sessionsight relay"), old_transaction(cursor), dead_rows(cursor)]
+        return cursor.db.vendor, version, found
+
     try:
-        with store._transaction(timeout) as cursor:
-            for table in metadata.sorted_tables:
-                cursor.execute(f"SELECT {', '.join(table.columns.keys())} FROM {table.name} WHERE 1 = 0")
-            cursor.execute(_VERSION[cursor.db.vendor])
-            version = str(cursor.fetchone()[0])
-            found = [
-                waiting_records(cursor, relay="sessionsight relay"),
-                old_transaction(cursor),
-                dead_rows(cursor),
-            ]
+        vendor, version, found = store._run(inspect, timeout)
     except StoreError as error:
         hint = "records wait in memory until it can be used, where a kill loses them"
         return [
@@ -53,7 +53,7 @@ def check_sqlalchemy(spool: str, timeout: float) -> list[Finding]:
         ]
     finally:
         store.close()
-    if cursor.db.vendor == "mysql" and (oldest := too_old(version)):
+    if vendor == "mysql" and (oldest := too_old(version)):
         message, hint = f"{store.name} has version {version}, which is too old", f"use {oldest} or newer"
         found.append(Finding(level="error", subject="spool", message=message, hint=hint))
     answers = Finding(level="ok", subject="spool", message=f"{store.name} answers (version {version})")

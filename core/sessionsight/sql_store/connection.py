@@ -5,28 +5,34 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
 from sessionsight.delivery import threads
 from sessionsight.event_loop import on_event_loop
 from sessionsight.stores import AnswerLost, ReentrantCall, StoreBusy, StoreUnavailable
 
-__all__ = ["CONNECT_TIMEOUT", "Connection", "MappedErrors", "OwnConnection"]
+__all__ = ["ANSWER_TIMEOUT", "CONNECT_TIMEOUT", "Connection", "MappedErrors", "OwnConnection"]
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT = 5
 """Seconds."""
+ANSWER_TIMEOUT = 30.0
+"""Seconds for which a call waits for the database, unless it names another time."""
 # Seconds for which an error is waited for that comes at the timeout.
 _GRACE = 0.05
+_CLOSE_TIMEOUT = 0.25
 # The server's default may be SERIALIZABLE, under which relays would make transactions of the app fail.
 _BEGIN = {"postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED", "mysql": "BEGIN", "sqlite": "BEGIN IMMEDIATE"}
 
 
 class Connection(Protocol):
-    """A connection without transactions of its own making, which any thread may use."""
+    """A connection without transactions of its own making."""
 
     @property
     def vendor(self) -> str:
@@ -47,9 +53,10 @@ class MappedErrors(Protocol):
 
 
 class OwnConnection:
-    """A connection with transactions of its own, which the threads of a process use in turn.
+    """A connection with transactions of its own, which a thread runs for all threads of a process.
 
-    It is opened when it is first used, and again after an error.
+    So nobody waits without a limit for a server that hangs, whatever the driver does. The connection is opened when it
+    is first used, and again after an error. The thread ends when it is closed.
 
     Args:
         connect: Opens it. In MySQL and MariaDB its transactions are READ COMMITTED.
@@ -59,112 +66,163 @@ class OwnConnection:
     def __init__(self, connect: Callable[[], Connection], errors: MappedErrors) -> None:
         self._connect = connect
         self._errors = errors
-        self._lock = threading.Lock()
-        self._thread: int | None = None
-        self._pid = os.getpid()
-        self._connection: Connection | None = None
-        self._closing = False
-        _all.add(self)
+        # Re-entrant: a signal handler or a finalizer may use the connection while this thread starts a job.
+        self._lock = threading.RLock()
+        self._worker: _Worker | None = None
 
     @property
     def is_open(self) -> bool:
-        """True after the first use by this process."""
-        return self._connection is not None and self._pid == os.getpid()
+        """True after the first use by this process, until it is closed or lost."""
+        worker = self._worker
+        return worker is not None and worker.connection is not None and worker.pid == os.getpid()
 
-    @contextlib.contextmanager
-    def transaction(self, timeout: float) -> Iterator[Any]:
-        """Run the block in a transaction, with a cursor.
+    def run(
+        self, step: Callable[[Any], T], timeout: float, *, patience: float | None = None, durable: bool = True
+    ) -> T:
+        """Run a step in a transaction, and return its result.
 
         Args:
+            step: Called with a cursor, on another thread where the host has threads.
             timeout: Seconds for which other threads may use the connection, and other processes a SQLite file.
+            patience: Seconds for which to wait in all, whatever the server does; `ANSWER_TIMEOUT` if None.
+            durable: False if a crash of the server may undo the transaction, as long as none that follows remains:
+                PostgreSQL then does not wait for its disk.
 
         Raises:
             StoreError: The transaction has changed nothing, or, as `AnswerLost`, may have.
         """
-        if self._thread == threading.get_ident():
-            raise ReentrantCall("this thread is using the connection")
-        if not self._lock.acquire(timeout=timeout):
-            raise StoreBusy("other threads are using the connection")
-        try:
-            self._thread = threading.get_ident()
-            with self._transaction(timeout) as cursor:
-                yield cursor
-        finally:
-            if self._closing:
-                self._close()
-            self._thread = None
-            self._lock.release()
-
-    def run(self, step: Callable[[Any], object], timeout: float) -> None:
-        """Run a step in a transaction, and wait for it no longer than the timeout, whatever the server does.
-
-        Args:
-            step: Called with a cursor, on another thread where the host has threads.
-            timeout: Seconds.
-
-        Raises:
-            StoreError: As `transaction`; `AnswerLost` if the server has not answered in time.
-        """
-
-        def run_step() -> None:
-            try:
-                with self.transaction(timeout) as cursor:
-                    step(cursor)
-            except BaseException as error:
-                ended.put(error)
-            else:
-                ended.put(None)
-
         if on_event_loop():
             raise StoreUnavailable("the database cannot be used on an event loop")
-        ended: SimpleQueue[BaseException | None] = SimpleQueue()
+
+        def run_step() -> T:
+            with worker.transaction(timeout, durable=durable) as cursor:
+                return step(cursor)
+
+        job: Future[T] = Future()
+        patience = ANSWER_TIMEOUT if patience is None else patience
+        with self._lock:
+            worker = self._own_worker()
+            if worker.is_current:
+                raise ReentrantCall("this thread is using the connection")
+            worker.start(job, run_step)
         try:
-            if not threads.available():
-                raise RuntimeError
-            threads.start_in_empty_context(threading.Thread(target=run_step, name="sessionsight-store", daemon=True))
-        except RuntimeError:  # no threads, or none any more because the interpreter is shutting down
-            run_step()
+            return job.result(min(timeout, patience) + _GRACE)
+        except TimeoutError:
+            if job.cancel():
+                raise StoreBusy("other threads are using the connection") from None
         try:
-            error = ended.get(timeout=timeout + _GRACE)
-        except Empty:
-            raise AnswerLost(f"the database has not answered within {timeout:g} s") from None
-        if error is not None:
-            raise error
+            return job.result(max(patience - timeout, 0.0))
+        except TimeoutError:
+            raise AnswerLost(
+                f"the database has not answered within {patience:g} s: look whether its server hangs, or whether "
+                "another session holds locks on the tables of the outbox"
+            ) from None
 
     def close(self) -> None:
-        """Close the connection; if a thread is using it, as soon as it has finished."""
-        self._closing = True
-        if self._thread != threading.get_ident() and self._lock.acquire(blocking=False):
-            self._close()
-            self._lock.release()
+        """Close the connection; if it is in use, as soon as that has ended."""
+        with self._lock:
+            worker, self._worker = self._worker, None
+            # One that was inherited by a fork belongs to the parent.
+            if worker is None or worker.pid != os.getpid():
+                return
+            job: Future[None] = Future()
+            worker.start(job, worker.end)
+        if not worker.is_current:
+            with contextlib.suppress(TimeoutError):
+                job.result(_CLOSE_TIMEOUT)
 
-    def _close(self) -> None:
-        """Close the connection. One that was inherited by a fork belongs to the parent."""
-        connection = self._connection
-        if connection is not None and self.is_open:
-            with contextlib.suppress(Exception):
-                connection.close()
-            self._connection = None
+    def _own_worker(self) -> _Worker:
+        """Return the worker of this process."""
+        if self._worker is None or self._worker.pid != os.getpid():
+            self._worker = _Worker(self._connect, self._errors)
+        return self._worker
+
+
+class _Worker:
+    """The thread that uses a connection, which it opens; where no thread can be started, the calling one."""
+
+    def __init__(self, connect: Callable[[], Connection], errors: MappedErrors) -> None:
+        self.pid = os.getpid()
+        self.connection: Connection | None = None
+        self._connect = connect
+        self._errors = errors
+        self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._wake = threads.WakeEvent()
+        self._started = self._ended = False
+        self._running: int | None = None
+        _all.add(self)
+
+    @property
+    def is_current(self) -> bool:
+        """True while a job runs on the calling thread: a signal handler or a finalizer has interrupted it."""
+        return self._running == threading.get_ident()
+
+    def start(self, job: Future[Any], work: Callable[[], Any]) -> None:
+        """Run something after what was started before."""
+        self._jobs.append((job, work))
+        if not self._started:
+            try:
+                if not threads.available():
+                    raise RuntimeError
+                thread = threading.Thread(target=self._run, name="sessionsight-store", daemon=True)
+                threads.start_in_empty_context(thread)
+                self._started = True
+            except RuntimeError:  # no threads, or none any more because the interpreter is shutting down
+                if not self.is_current:
+                    self._run_jobs()
+        self._wake.set()
+
+    def end(self) -> None:
+        """Close the connection, and let the thread end."""
+        self._ended = True
+        self._close()
 
     @contextlib.contextmanager
-    def _transaction(self, timeout: float) -> Iterator[Any]:
+    def transaction(self, timeout: float, *, durable: bool) -> Iterator[Any]:
+        """Run the block in a transaction, with a cursor. Called by a job."""
         try:
             with self._errors():
-                if self._connection is None:
-                    self._connection, self._closing = self._connect(), False
-                vendor = self._connection.vendor
-                with self._connection.cursor() as cursor:
+                if self.connection is None:
+                    self.connection = self._connect()
+                vendor = self.connection.vendor
+                with self.connection.cursor() as cursor:
                     if vendor == "sqlite":
                         cursor.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
                     cursor.execute(_BEGIN[vendor])
+                    if vendor == "postgresql" and not durable:
+                        cursor.execute("SET LOCAL synchronous_commit = off")
                     yield cursor
                     with self._errors(committing=True):
                         cursor.execute("COMMIT")
         except BaseException as error:
-            if isinstance(error, StoreBusy) and self._connection is not None and _rolled_back(self._connection):
+            if isinstance(error, StoreBusy) and self.connection is not None and _rolled_back(self.connection):
                 raise
             self._close()  # which rolls back
             raise
+
+    def _run(self) -> None:
+        while not self._ended:
+            self._run_jobs()
+            if not self._ended:
+                self._wake.wait()
+
+    def _run_jobs(self) -> None:
+        while self._jobs:
+            job, work = self._jobs.popleft()
+            if job.set_running_or_notify_cancel():
+                self._running = threading.get_ident()
+                try:
+                    job.set_result(work())
+                except BaseException as error:  # raised where the job is waited for
+                    job.set_exception(error)
+                self._running = None
+            del job, work  # which a traceback would keep
+
+    def _close(self) -> None:
+        if self.connection is not None:
+            with contextlib.suppress(Exception):
+                self.connection.close()
+            self.connection = None
 
 
 def _rolled_back(connection: Connection) -> bool:
@@ -175,16 +233,16 @@ def _rolled_back(connection: Connection) -> bool:
     return False
 
 
-_all: WeakSet[OwnConnection] = WeakSet()
+_all: WeakSet[_Worker] = WeakSet()
 
 
 def _leave_to_parent() -> None:
     """Never free inherited connections in a child: mysqlclient's ends the session of the parent when it is freed."""
     from ctypes import py_object, pythonapi
 
-    for own in list(_all):
-        if own._connection is not None:
-            pythonapi.Py_IncRef(py_object(own._connection))
+    for worker in list(_all):
+        if worker.connection is not None:
+            pythonapi.Py_IncRef(py_object(worker.connection))
     _all.clear()
 
 

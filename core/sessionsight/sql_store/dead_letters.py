@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sessionsight.sql_store.dialect import UNCLAIMED, contains, marks, now
+from sessionsight.sql_store.dialect import UNCLAIMED, contains, insert_rows, marks, now
 from sessionsight.stores import DeadLetterQuery, DropReason, Failure, NewRecord, StoredDeadLetter
 
 __all__ = ["add", "add_queued", "delete", "expire", "find", "increment", "requeue", "storable", "trim"]
@@ -20,8 +20,7 @@ _VALUES = ", ".join(["%s"] * len(Failure.__struct_fields__))
 def increment(cursor: Any, counts: Mapping[tuple[str, str], int]) -> None:
     """Add to counters, by rows of their own, so that processes do not wait for each other."""
     rows = [(lane, counter, number) for (lane, counter), number in counts.items() if number]
-    if rows:
-        cursor.executemany("INSERT INTO sessionsight_count (lane, counter, number) VALUES (%s, %s, %s)", rows)
+    insert_rows(cursor, "INSERT INTO sessionsight_count (lane, counter, number) VALUES (%s, %s, %s)", rows)
 
 
 def add(cursor: Any, dead: Iterable[tuple[str, NewRecord]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sessionsight.stores import AnswerLost, ForeignDatabase, StoreBusy, StoreError, StoreUnavailable
@@ -10,6 +11,7 @@ __all__ = [
     "UNCLAIMED",
     "contains",
     "ignore_conflicts",
+    "insert_rows",
     "is_conflict",
     "marks",
     "now",
@@ -34,6 +36,7 @@ _BUSY = _CONFLICT | {"55P03", 1205}
 _NO_TABLE = frozenset({"42P01", "3F000", 1146})
 _LOST = frozenset({2006, 2013, 2055, 4031})
 _LOST_CLASSES = frozenset({"08", "57"})
+_ROWS = 100  # of one INSERT
 
 
 def now(connection: Any) -> str:
@@ -64,6 +67,21 @@ def ignore_conflicts(connection: Any, insert: str) -> str:
     """Return an `INSERT INTO …` that ignores rows which exist already."""
     suffix = " ON CONFLICT DO NOTHING" if connection.vendor == "postgresql" else ""
     return insert.replace("INSERT INTO", _IGNORE[connection.vendor], 1) + suffix
+
+
+def insert_rows(cursor: Any, insert: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Execute an `INSERT INTO … VALUES (…)` for many rows.
+
+    For PostgreSQL several rows become one statement. The drivers of the others do that by themselves.
+    """
+    if cursor.db.vendor != "postgresql":
+        if rows:
+            cursor.executemany(insert, rows)
+        return
+    head, _, values = insert.partition(" VALUES ")
+    for start in range(0, len(rows), _ROWS):
+        some = rows[start : start + _ROWS]
+        cursor.execute(f"{head} VALUES {', '.join([values] * len(some))}", [value for row in some for value in row])
 
 
 def marks(values: Any) -> str:

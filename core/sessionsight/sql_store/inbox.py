@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from sessionsight.sql_store import dead_letters
 from sessionsight.sql_store.dead_letters import increment
-from sessionsight.sql_store.dialect import UNCLAIMED, ignore_conflicts, marks, now, skip_locked
+from sessionsight.sql_store.dialect import UNCLAIMED, ignore_conflicts, insert_rows, marks, now, skip_locked
 from sessionsight.stores import CAPTURED, Counts, DeliveryOptions, DropReason, Failure, NewRecord
 
 __all__ = ["UNCLAIMED", "UNREADABLE_LANE", "insert", "row", "take_in"]
@@ -62,7 +62,8 @@ def take_in(cursor: Any, options: DeliveryOptions) -> bool:
     cursor.execute(f"SELECT batch_id FROM sessionsight_batch WHERE batch_id IN ({marks(batches)})", batches)
     known = {batch for (batch,) in cursor.fetchall()}
     new = [(batch, bytes(body)) for _, batch, body in found if batch not in known]
-    cursor.executemany(
+    insert_rows(
+        cursor,
         f"INSERT INTO sessionsight_batch (batch_id, seen_at) VALUES (%s, {now(connection)})",
         [(batch,) for batch, _ in new],
     )
@@ -80,12 +81,12 @@ def take_in(cursor: Any, options: DeliveryOptions) -> bool:
                     queued.append(values)
                 else:
                     counts[lane, DropReason.DUPLICATE.value] += 1
-    if queued:
-        cursor.executemany(
-            "INSERT INTO sessionsight_queue (lane, priority, size, enqueued_at, claimed_by, in_flight, takeovers,"
-            " body) VALUES (%s, %s, %s, %s, %s, %s, 0, %s)",
-            queued,
-        )
+    insert_rows(
+        cursor,
+        "INSERT INTO sessionsight_queue (lane, priority, size, enqueued_at, claimed_by, in_flight, takeovers, body)"
+        " VALUES (%s, %s, %s, %s, %s, %s, 0, %s)",
+        queued,
+    )
     dead_letters.add(cursor, dead)
     increment(cursor, counts)
     for lane in {lane for lane, _ in dead}:

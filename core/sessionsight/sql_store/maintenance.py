@@ -8,12 +8,14 @@ from typing import Any
 from sessionsight.sql_store import dead_letters
 from sessionsight.sql_store.dialect import marks, now, skip_locked
 from sessionsight.sql_store.inbox import UNCLAIMED
+from sessionsight.sql_store.ledger import estimated_bytes
 from sessionsight.stores import DeliveryOptions, DropReason
 
 __all__ = ["maintain"]
 
 _REMEMBER_BATCHES = 600.0
 _MAX_EVICTIONS = 10_000  # in one maintenance
+_MERGED = 5000  # rows of counters at once
 
 
 def maintain(cursor: Any, options: DeliveryOptions) -> None:
@@ -22,11 +24,14 @@ def maintain(cursor: Any, options: DeliveryOptions) -> None:
         cursor.execute(f"DELETE FROM sessionsight_{table} WHERE seen_at < {now(cursor.db)} - %s", [age])
     dead_letters.expire(cursor, options.dead_letters_max_age)
     _evict(cursor, options.spool_bytes)
-    _merge_counts(cursor)
+    while _merge_counts(cursor):
+        pass
 
 
 def _evict(cursor: Any, max_bytes: int) -> None:
     """Drop the oldest unclaimed records, events before goals, until the queues are small enough."""
+    if estimated_bytes(cursor) < max_bytes / 2:
+        return  # adding up all sizes takes long
     cursor.execute("SELECT coalesce(sum(size), 0) FROM sessionsight_queue")
     excess = cursor.fetchone()[0] - max_bytes
     if excess <= 0:
@@ -49,9 +54,9 @@ def _evict(cursor: Any, max_bytes: int) -> None:
         dead_letters.increment(cursor, counts)
 
 
-def _merge_counts(cursor: Any) -> None:
-    """Replace rows of the same counter by their sum."""
-    cursor.execute(f"SELECT id, lane, counter, number FROM sessionsight_count LIMIT 5000{skip_locked(cursor.db)}")
+def _merge_counts(cursor: Any) -> bool:
+    """Replace rows of the same counter by their sum, and return whether there may be more."""
+    cursor.execute(f"SELECT id, lane, counter, number FROM sessionsight_count LIMIT {_MERGED}{skip_locked(cursor.db)}")
     found = cursor.fetchall()
     counts: Counter[tuple[str, str]] = Counter()
     for _, lane, counter, number in found:
@@ -60,3 +65,4 @@ def _merge_counts(cursor: Any) -> None:
         ids = [id_ for id_, *_ in found]
         cursor.execute(f"DELETE FROM sessionsight_count WHERE id IN ({marks(ids)})", ids)
         dead_letters.increment(cursor, counts)
+    return len(found) == _MERGED

@@ -21,16 +21,18 @@ def claim(
     owner: str,
     floors: Mapping[tuple[str, int], int],
     *,
+    lease: float,
     max_records: int,
     max_bytes: int,
 ) -> tuple[list[Any], bool]:
-    """Claim the next records of a lane for an owner, by priority.
+    """Claim the next records of a lane for an owner, by priority, and renew its lease if a third of that has passed.
 
     Args:
         cursor: Within a transaction.
         lane: The lane.
         owner: The owner.
         floors: Lane and priority, to the id from which to look: below it PostgreSQL would read dead rows.
+        lease: Seconds for which the claims are valid.
         max_records: The highest number of records.
         max_bytes: The highest sum of their sizes, unless it is one record.
 
@@ -38,17 +40,20 @@ def claim(
         Id, time, body and priority of each record, at least one if there is any, and whether more are ready.
     """
     found: list[Any] = []
+    left = f"(SELECT expires_at - {now(cursor.db)} FROM sessionsight_owner WHERE owner = %s)"
     for priority in _PRIORITIES:
         cursor.execute(
-            f"SELECT size, takeovers, id, enqueued_at, body, priority FROM {queue_in_order(cursor.db)}"
+            f"SELECT {left}, size, takeovers, id, enqueued_at, body, priority FROM {queue_in_order(cursor.db)}"
             " WHERE lane = %s AND priority = %s AND id > %s AND claimed_by = %s"
             f" ORDER BY id LIMIT %s{skip_locked(cursor.db)}",
-            [lane, priority, floors.get((lane, priority), 0), UNCLAIMED, max_records + 1 - len(found)],
+            [owner, lane, priority, floors.get((lane, priority), 0), UNCLAIMED, max_records + 1 - len(found)],
         )
         found += cursor.fetchall()
-    number, suspect = next_claim((row[:2] for row in found[:max_records]), max_bytes)
-    chosen = [row[2:] for row in found[:number]]
+    number, suspect = next_claim((row[1:3] for row in found[:max_records]), max_bytes)
+    chosen = [row[3:] for row in found[:number]]
     if chosen:
+        if (remaining := found[0][0]) is None or remaining < lease * 2 / 3:
+            renew(cursor, owner, lease)
         ids = [id_ for id_, *_ in chosen]
         cursor.execute(f"UPDATE sessionsight_queue SET claimed_by = %s WHERE id IN ({marks(ids)})", [owner, *ids])
         if suspect:

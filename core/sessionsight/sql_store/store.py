@@ -6,20 +6,16 @@ import contextlib
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from sessionsight.log import ThrottledLogger
-from sessionsight.sql_store import dead_letters, inbox, maintenance, queue
+from sessionsight.sql_store import dead_letters, inbox, ledger, maintenance, queue
 from sessionsight.sql_store.connection import OwnConnection
 from sessionsight.sql_store.dialect import contains, marks
 from sessionsight.sql_store.inbox import UNCLAIMED
 from sessionsight.stores import (
-    DEAD,
-    FALLBACK,
-    MAX_COUNTED,
-    PENDING,
     Claim,
     Claimed,
     Clock,
@@ -35,11 +31,11 @@ from sessionsight.stores import (
     StoreError,
     StoreStats,
     StoreUnavailable,
-    complete_counts,
-    lane_stats,
 )
 
 __all__ = ["SqlStore"]
+
+T = TypeVar("T")
 
 _PRUNE_EVERY = 60.0
 # Seconds for which the end of a process may wait for the database.
@@ -107,25 +103,34 @@ class SqlStore:
 
     def _add(self, row: tuple[str, bytes], timeout: float) -> None:
         self._check_open()
-        self._own.run(partial(inbox.insert, columns=row), timeout)
+        self._own.run(partial(inbox.insert, columns=row), timeout, patience=timeout)
 
     # --- claims ----------------------------------------------------------------------------------
 
     def claim(self, lane: str, *, max_records: int, max_bytes: int, timeout: float) -> Claimed:
         """Claim a lane's next records, by priority."""
-        if not self._behind:
-            self._take_in_batch(timeout)
         floors = self._current_floors()
+        take = partial(
+            queue.claim,
+            lane=lane,
+            owner=self.owner,
+            floors=floors,
+            lease=self.lease,
+            max_records=max_records,
+            max_bytes=max_bytes,
+        )
 
-        def claim() -> tuple[list[Any], bool]:
-            with self._transaction(timeout) as cursor:
-                queue.renew(cursor, self.owner, self.lease)
-                return queue.claim(cursor, lane, self.owner, floors, max_records=max_records, max_bytes=max_bytes)
+        def claim(cursor: Any) -> tuple[list[Any], bool]:
+            if not self._behind:
+                self._behind = inbox.take_in(cursor, self._options)
+            chosen, more = take(cursor)
+            if self._behind and not chosen:
+                self._behind = inbox.take_in(cursor, self._options)
+                chosen, more = take(cursor)
+            return chosen, more
 
-        chosen, more = claim()
-        if self._behind and not chosen:
-            self._take_in_batch(timeout)
-            chosen, more = claim()
+        # A crash of the server may undo a claim, but not the mark of records in flight, which is written after it.
+        chosen, more = self._run(claim, timeout, durable=False)
         floors.update({(lane, priority): id_ for id_, _, _, priority in chosen})
         claims = [Claim(id_, enqueued_at, bytes(body)) for id_, enqueued_at, body, _ in chosen]
         return Claimed(self.epoch, claims, more or self._behind)
@@ -142,14 +147,18 @@ class SqlStore:
     def mark_in_flight(self, lane: str, handles: Sequence[int], *, timeout: float) -> tuple[int, set[int]]:
         """Set the in-flight flag of the records that this process still holds."""
         where, held = self._held(handles)
-        with self._transaction(timeout) as cursor:
+
+        def mark(cursor: Any) -> set[int]:
             cursor.execute(f"UPDATE sessionsight_queue SET in_flight = %s WHERE {where}", [True, *held])
             cursor.execute(f"SELECT id FROM sessionsight_queue WHERE {where}", held)
-            return self.epoch, {id_ for (id_,) in cursor.fetchall()}
+            return {id_ for (id_,) in cursor.fetchall()}
+
+        return self.epoch, self._run(mark, timeout)
 
     def settle(self, lane: str, outcomes: Sequence[Outcome], *, timeout: float) -> None:
         """Apply outcomes."""
-        with self._transaction(timeout) as cursor:
+
+        def settle(cursor: Any) -> None:
             counts: Counter[tuple[str, str]] = Counter()
             for outcome in outcomes:
                 where, held = self._held(outcome.handles)
@@ -169,11 +178,16 @@ class SqlStore:
                 dead_letters.trim(cursor, lane, keep=self._options.dead_letters)
             dead_letters.increment(cursor, counts)
 
+        self._run(settle, timeout)
+
     def recover(self, in_flight: Failure | None, poison: Failure) -> tuple[int, int]:
         """Renew this process's lease, and recover the claims of processes whose lease is over."""
-        with self._transaction(self._timeout) as cursor:
+
+        def recover(cursor: Any) -> tuple[int, tuple[int, int]]:
             queue.renew(cursor, self.owner, self.lease)
-            ended, dead = queue.recover_ended(cursor, in_flight, poison, keep=self._options.dead_letters)
+            return queue.recover_ended(cursor, in_flight, poison, keep=self._options.dead_letters)
+
+        ended, dead = self._run(recover)
         if ended:
             self._floors.clear()
         return dead
@@ -182,7 +196,7 @@ class SqlStore:
         """Release this process's claims that are not in flight, and close the connection."""
         if not self._closed and self._own.is_open:
             with contextlib.suppress(StoreError):  # its lease will be over
-                self._own.run(partial(queue.release_all, owner=self.owner), _CLOSE_TIMEOUT)
+                self._own.run(partial(queue.release_all, owner=self.owner), _CLOSE_TIMEOUT, patience=_CLOSE_TIMEOUT)
         self._closed = True
         self._own.close()
 
@@ -190,22 +204,25 @@ class SqlStore:
 
     def ready(self) -> list[str]:
         """Return the lanes that have unclaimed records."""
-        self._take_in_batch(self._timeout)
+        self._take_in(batches=1)
         floors = self._current_floors()
-        with self._transaction(self._timeout) as cursor:
+
+        def ready(cursor: Any) -> list[str]:
             cursor.execute("SELECT DISTINCT lane FROM sessionsight_count")
             lanes = [lane for (lane,) in cursor.fetchall()]
             return [lane for lane in lanes if queue.has_ready(cursor, lane, floors)]
 
+        return self._run(ready)
+
     def last_handle(self) -> int | None:
         """Return the handle of the newest record."""
-        self._take_in(self._timeout)
+        self._take_in()
         [(newest,)] = self._read("SELECT max(id) FROM sessionsight_queue")
         return None if newest is None else int(newest)
 
     def count_unresolved(self, lane: str, *, last: int | None = None) -> int:
         """Return the number of records that this process or no process has claimed, up to a hundred."""
-        self._take_in(self._timeout)
+        self._take_in()
         highest = 2**63 - 1 if last is None else last
         [(number,)] = self._read(
             "SELECT count(*) FROM (SELECT 1 FROM sessionsight_queue"
@@ -224,79 +241,48 @@ class SqlStore:
 
     def search(self, lane: str, fragment: bytes) -> list[StoredRecord]:
         """Return the queued records whose body contains these bytes. All bodies are read."""
-        self._take_in(self._timeout)
-        with self._transaction(self._timeout) as cursor:
+        self._take_in()
+
+        def search(cursor: Any) -> list[StoredRecord]:
             cursor.execute(
                 f"SELECT id, body, claimed_by FROM sessionsight_queue WHERE lane = %s AND {contains(cursor.db)}",
                 [lane, fragment],
             )
             return [StoredRecord(id_, bytes(body), owner == UNCLAIMED) for id_, body, owner in cursor.fetchall()]
 
+        return self._run(search)
+
     def counts(self, lane: str) -> Counter[str]:
         """Return the lane's counters, without what a very long inbox has after its first batches."""
-        self._take_in(self._timeout, batches=_COUNTED_BATCHES)
-        return self._counts(lane, most=MAX_COUNTED)
-
-    def _counts(self, lane: str, *, most: int) -> Counter[str]:
-        """Return counters, for which pending records are counted up to `most`."""
-        found = self._read(
-            "SELECT counter, sum(number) FROM sessionsight_count WHERE lane = %s GROUP BY counter"
-            f" UNION ALL SELECT '{PENDING}', count(*) FROM"
-            " (SELECT 1 FROM sessionsight_queue WHERE lane = %s LIMIT %s) AS found"
-            f" UNION ALL SELECT '{DEAD}', count(*) FROM sessionsight_dead_letter WHERE lane = %s",
-            [lane, lane, most, lane],
-        )
-        return complete_counts(Counter({counter: int(number) for counter, number in found}), most)
+        self._take_in(batches=_COUNTED_BATCHES)
+        return self._run(partial(ledger.counts, lane=lane))
 
     def stats(self) -> StoreStats:
         """Return the counters of all lanes, and the size of the store."""
-        self._take_in(self._timeout)
-        lanes = {
-            lane: self._counts(lane, most=2**62)
-            for (lane,) in self._read("SELECT DISTINCT lane FROM sessionsight_count")
-        }
-        [(oldest, size)] = self._read("SELECT min(enqueued_at), coalesce(sum(size), 0) FROM sessionsight_queue")
-        claims = self._read(
-            "SELECT lane, claimed_by, count(*) FROM sessionsight_queue WHERE claimed_by <> %s"
-            " GROUP BY lane, claimed_by",
-            [UNCLAIMED],
-        )
-        claimed: Counter[str] = Counter()
-        for lane, _, number in claims:
-            claimed[lane] += number
-        return StoreStats(
-            lanes={lane: lane_stats(found, state="-", last_error=None) for lane, found in sorted(lanes.items())},
-            claimed=dict(claimed),
-            oldest=oldest,
-            bypassed=sum(found[FALLBACK] for found in lanes.values()),
-            used_bytes=int(size),
-            owners=len({owner for _, owner, _ in claims}),
-            schema=1,
-        )
+        self._take_in()
+        return self._run(ledger.stats)
 
     # --- dead letters ----------------------------------------------------------------------------
 
     def find(self, query: DeadLetterQuery, *, limit: int = -1) -> list[StoredDeadLetter]:
         """Return the selected dead letters, oldest first."""
-        self._take_in(self._timeout)
-        with self._transaction(self._timeout) as cursor:
-            return dead_letters.find(cursor, query, limit)
+        self._take_in()
+        return self._run(partial(dead_letters.find, query=query, limit=limit))
 
     def requeue(self, query: DeadLetterQuery) -> int:
         """Queue the selected dead letters again."""
-        with self._transaction(self._timeout) as cursor:
-            return dead_letters.requeue(cursor, query)
+        return self._run(partial(dead_letters.requeue, query=query))
 
     def delete(self, query: DeadLetterQuery, *, counter: str) -> int:
         """Delete the selected dead letters, and count them as dropped."""
-        with self._transaction(self._timeout) as cursor:
-            return dead_letters.delete(cursor, query, counter=counter)
+        return self._run(partial(dead_letters.delete, query=query, counter=counter))
 
     def discard(self, lane: str, handles: Sequence[int], *, counter: str) -> int:
         """Drop unclaimed records."""
         if not handles:
             return 0
-        with self._transaction(self._timeout) as cursor:
+
+        def discard(cursor: Any) -> int:
             cursor.execute(
                 f"DELETE FROM sessionsight_queue WHERE id IN ({marks(handles)}) AND claimed_by = %s",
                 [*handles, UNCLAIMED],
@@ -304,6 +290,8 @@ class SqlStore:
             number = int(cursor.rowcount)
             dead_letters.increment(cursor, {(lane, counter): number})
             return number
+
+        return self._run(discard)
 
     # --- maintenance -----------------------------------------------------------------------------
 
@@ -316,20 +304,17 @@ class SqlStore:
         if self._clock.monotonic() < self._next_prune:
             return
         self._next_prune = self._clock.monotonic() + _PRUNE_EVERY
-        with self._transaction(self._timeout) as cursor:
-            maintenance.maintain(cursor, self._options)
+        self._run(partial(maintenance.maintain, options=self._options))
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _take_in(self, timeout: float, *, batches: float = float("inf")) -> None:
+    def _take_in(self, *, batches: float = float("inf")) -> None:
         """Take in what is in the inbox, up to this number of batches."""
-        self._take_in_batch(timeout)
-        while self._behind and (batches := batches - 1) > 0:
-            self._take_in_batch(timeout)
-
-    def _take_in_batch(self, timeout: float) -> None:
-        with self._transaction(timeout) as cursor:
-            self._behind = inbox.take_in(cursor, self._options)
+        while batches > 0:
+            batches -= 1
+            self._behind = self._run(partial(inbox.take_in, options=self._options))
+            if not self._behind:
+                break
 
     def _current_floors(self) -> dict[tuple[str, int], int]:
         """Return lane and priority, to the id of the last claim; empty once a minute."""
@@ -343,16 +328,17 @@ class SqlStore:
         return f"id IN ({marks(handles)}) AND claimed_by = %s", [*handles, self.owner]
 
     def _read(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        with self._transaction(self._timeout) as cursor:
+        def read(cursor: Any) -> list[Any]:
             cursor.execute(statement, parameters)
             rows: list[Any] = cursor.fetchall()
             return rows
 
-    @contextlib.contextmanager
-    def _transaction(self, timeout: float) -> Iterator[Any]:
+        return self._run(read)
+
+    def _run(self, step: Callable[[Any], T], timeout: float | None = None, *, durable: bool = True) -> T:
+        """Run a step in a transaction."""
         self._check_open()
-        with self._own.transaction(timeout) as cursor:
-            yield cursor
+        return self._own.run(step, self._timeout if timeout is None else timeout, durable=durable)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -21,8 +21,11 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     event,
+    text,
 )
 from sqlalchemy.dialects.mysql import LONGBLOB, LONGTEXT
+
+from sessionsight.sql_store.dialect import UNCLAIMED
 
 __all__ = ["inbox", "metadata"]
 
@@ -36,6 +39,7 @@ _OFTEN_VACUUMED = {
     "autovacuum_vacuum_insert_scale_factor": 0,
     "autovacuum_vacuum_insert_threshold": 10000,
 }
+_CLAIMED = text(f"claimed_by <> '{UNCLAIMED}'")
 # SQLAlchemy 2.0 has no such argument: there a statement of `create_all` sets them, which Alembic does not see.
 _OPTIONS: dict[str, Any] = {} if sqlalchemy.__version__.startswith("2.0.") else {"postgresql_with": _OFTEN_VACUUMED}
 
@@ -75,7 +79,9 @@ _queue = Table(
     _required("in_flight", Boolean()),
     _required("takeovers", SmallInteger()),
     _required("body", _BODY),
-    Index("sessionsight_queue_order", "lane", "priority", "id"),
+    Index("sessionsight_queue_order", "lane", "priority", "id", "size"),
+    # By its condition, PostgreSQL cannot use it for what is not claimed.
+    Index("sessionsight_queue_claims", "claimed_by", postgresql_where=_CLAIMED, sqlite_where=_CLAIMED),
     sqlite_autoincrement=True,
     **_OPTIONS,
 )

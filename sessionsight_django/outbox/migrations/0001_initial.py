@@ -6,7 +6,10 @@ from typing import Any
 
 from django.db import migrations, models
 
+from sessionsight.sql_store.dialect import UNCLAIMED
+
 _OFTEN_VACUUMED = ("inbox", "queue", "count")
+_CLAIMED = f"claimed_by <> '{UNCLAIMED}'"
 
 
 def tune_postgresql(_: Any, schema_editor: Any) -> None:
@@ -18,6 +21,15 @@ def tune_postgresql(_: Any, schema_editor: Any) -> None:
                 " autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_insert_scale_factor = 0,"
                 " autovacuum_vacuum_insert_threshold = 10000)"
             )
+
+
+def index_claims(_: Any, schema_editor: Any) -> None:
+    """Let the claims of a process be found, by an index that PostgreSQL cannot use for what is not claimed.
+
+    An `Index` of the model would be the same, but makes MariaDB warn of its condition.
+    """
+    condition = "" if schema_editor.connection.vendor == "mysql" else f" WHERE {_CLAIMED}"
+    schema_editor.execute(f"CREATE INDEX sessionsight_queue_claims ON sessionsight_queue (claimed_by){condition}")
 
 
 class Migration(migrations.Migration):
@@ -130,8 +142,9 @@ class Migration(migrations.Migration):
                 "verbose_name": "pending record",
                 "db_table": "sessionsight_queue",
                 "default_permissions": ("view",),
-                "indexes": [models.Index(fields=["lane", "priority", "id"], name="sessionsight_queue_order")],
+                "indexes": [models.Index(fields=["lane", "priority", "id", "size"], name="sessionsight_queue_order")],
             },
         ),
+        migrations.RunPython(index_claims, migrations.RunPython.noop, atomic=False),
         migrations.RunPython(tune_postgresql, migrations.RunPython.noop, elidable=False),
     ]

@@ -94,8 +94,8 @@ class DatabaseFleet(Fleet):
         return DjangoStore(self._alias, options, ThrottledLogger(), clock=clock, timeout=20.0)
 
     def kill(self, store: Any) -> None:
-        with store._transaction(20.0) as cursor:
-            cursor.execute("UPDATE sessionsight_owner SET expires_at = 0 WHERE owner = %s", [store.owner])
+        expire = "UPDATE sessionsight_owner SET expires_at = 0 WHERE owner = %s"
+        store._run(lambda cursor: cursor.execute(expire, [store.owner]))
 
 
 @contextmanager
