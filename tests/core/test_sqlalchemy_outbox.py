@@ -748,6 +748,13 @@ def test_commands_read_the_spool(recorder: Recorder, capture: Any) -> None:
     assert message == f"is {recorder.client.settings.spool}"
 
 
+def test_commands_do_not_create_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "typo.db"
+    result = run("spool", "stats", "--spool", f"sqlalchemy:sqlite:///{path}")
+    assert f"the file {path} does not exist, so the tables are missing" in result.output
+    assert not path.exists()
+
+
 @pytest.mark.processes
 def test_a_relay_delivers_what_was_committed(make: Any, database: str, tmp_path: Path) -> None:
     with Server() as server:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, create_engine
@@ -14,7 +15,7 @@ from sqlalchemy.pool import NullPool
 from sessionsight.errors import ConfigurationError, MissingDependencyError
 from sessionsight.sql_store.connection import CONNECT_TIMEOUT, OwnConnection
 from sessionsight.sql_store.dialect import store_error
-from sessionsight.stores import StoreError
+from sessionsight.stores import ForeignDatabase, StoreError
 
 __all__ = ["Cursor", "database_url", "mapped_error", "own_connection", "vendor_of"]
 
@@ -72,6 +73,9 @@ class _OwnedConnection:
 
     def __init__(self, url: URL) -> None:
         options: dict[str, Any] = {}
+        file = url.database or ""
+        if url.get_backend_name() == "sqlite" and not file.startswith("file:") and not Path(file).exists():
+            raise ForeignDatabase(f"the file {file} does not exist, so {_MISSING}")
         if url.get_driver_name() in _WITH_TIMEOUT and "connect_timeout" not in url.query:
             options["connect_timeout"] = CONNECT_TIMEOUT
         if url.get_driver_name() == "psycopg":
