@@ -1,15 +1,16 @@
-"""The outbox on database servers that are down, slow, full, read-only, emptied, newer or cut off."""
+"""The outbox on databases that are down, slow, full, read-only, emptied, newer or cut off."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.adapters.outbox_databases import close_connection, outbox_database, outbox_spool, outbox_store, rows
+from tests.adapters.outbox_databases import ENGINES, close_connection, outbox_database, outbox_spool, outbox_store, rows
 
 # isort: split
 from django.db import DatabaseError, connections, transaction
@@ -24,10 +25,11 @@ from tests.core.delivery.spools import LANE, claim, counts, enter
 from tests.support.databases import TABLES, execute_on_server
 from tests.support.tcp_proxy import TcpProxy
 
-SERVERS = ("postgresql", "mariadb")
+on_servers = pytest.mark.parametrize("engine", ["postgresql", "mariadb"], indirect=True)
+on_sqlite = pytest.mark.parametrize("engine", ["sqlite_orm"], indirect=True)
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -51,6 +53,28 @@ def proxy(database: str) -> Iterator[TcpProxy]:
         yield proxy
 
 
+class UnusableFile:
+    """A SQLite file in a folder that has become read-only: no journal can be created."""
+
+    def __init__(self, path: str) -> None:
+        self._journal = Path(f"{path}-journal")
+
+    def refuse(self) -> None:
+        self._journal.mkdir()
+
+    def accept(self) -> None:
+        self._journal.rmdir()
+
+
+@pytest.fixture
+def outage(engine: str, database: str, request: pytest.FixtureRequest) -> TcpProxy | UnusableFile:
+    """Lets the database refuse and accept."""
+    if engine == "sqlite_orm":
+        return UnusableFile(connections.settings[database]["NAME"])
+    proxy: TcpProxy = request.getfixturevalue("proxy")
+    return proxy
+
+
 def execute(statement: str) -> None:
     with connections["default"].cursor() as cursor:
         cursor.execute(statement)
@@ -71,8 +95,8 @@ def close(spool: DurableSpool) -> int:
 # --- out of reach -----------------------------------------------------------------------------------
 
 
-def test_a_server_that_is_down_at_the_start_gets_the_records_later(database: str, proxy: TcpProxy) -> None:
-    proxy.refuse()
+def test_a_database_that_is_down_at_the_start_gets_the_records_later(database: str, outage: Any) -> None:
+    outage.refuse()
     spool = outbox_spool(database, LANE)
     queue = spool.lane(LANE)
     enter(spool, [event("a"), goal("g", key="order:1")])
@@ -82,7 +106,7 @@ def test_a_server_that_is_down_at_the_start_gets_the_records_later(database: str
     assert labels(sent) == ["a"]  # the other has a key, which only the database knows
     queue.ack(sent)
 
-    proxy.accept()
+    outage.accept()
     maintain(spool)
 
     assert counts(queue) == {"captured": 2, "delivered": 1, "pending": 1}
@@ -90,18 +114,18 @@ def test_a_server_that_is_down_at_the_start_gets_the_records_later(database: str
     assert close(spool) == 0
 
 
-def test_a_server_that_is_restarted_keeps_everything(database: str, proxy: TcpProxy) -> None:
+def test_a_database_that_is_down_for_a_time_keeps_everything(database: str, outage: Any) -> None:
     spool = outbox_spool(database, LANE)
     queue = spool.lane(LANE)
     enter(spool, [goal("a"), event("b"), event("c")])
     a, b = claim(queue, 2)
     assert queue.mark_in_flight([a], durably=True) == [a]
-    proxy.refuse()
+    outage.refuse()
     enter(spool, [event("d")])
     queue.ack([a])
     assert queue.mark_in_flight([b], durably=True) is None
 
-    proxy.accept()
+    outage.accept()
     maintain(spool)
 
     assert queue.mark_in_flight([b], durably=True) == [b]
@@ -111,15 +135,16 @@ def test_a_server_that_is_restarted_keeps_everything(database: str, proxy: TcpPr
     assert close(spool) == 0
 
 
-def test_a_server_that_is_down_at_the_end_loses_what_is_in_memory(database: str, proxy: TcpProxy) -> None:
+def test_a_database_that_is_down_at_the_end_loses_what_is_in_memory(database: str, outage: Any) -> None:
     spool = outbox_spool(database, LANE)
     enter(spool, [event("a")])
-    proxy.refuse()
+    outage.refuse()
     enter(spool, [event("b")])
 
     assert close(spool) == 1
 
 
+@on_servers
 def test_a_server_that_hangs_is_waited_for_no_longer_than_the_timeout(database: str, proxy: TcpProxy) -> None:
     spool = outbox_spool(database, LANE, spool_timeout=0.05)
     queue = spool.lane(LANE)
@@ -155,6 +180,7 @@ CALLS: tuple[Callable[[DjangoStore], object], ...] = (
 )
 
 
+@on_servers
 def test_no_call_waits_without_a_limit_for_a_server_that_hangs(
     database: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +197,23 @@ def test_no_call_waits_without_a_limit_for_a_server_that_hangs(
     store.close()
 
 
+@on_sqlite
+def test_a_file_that_is_locked_is_waited_for_no_longer_than_the_timeout(database: str) -> None:
+    spool = outbox_spool(database, LANE, spool_timeout=0.05)
+    queue = spool.lane(LANE)
+    with closing(sqlite3.connect(connections.settings[database]["NAME"])) as other:
+        for label in ("a", "b"):  # the second with an open connection
+            other.execute("BEGIN EXCLUSIVE")
+            enter(spool, [goal(label)])
+            other.rollback()
+            maintain(spool)
+    maintain(spool)
+    assert counts(queue) == {"captured": 2, "pending": 2}
+    assert sorted(labels(claim(queue, 9))) == ["a", "b"]
+    assert close(spool) == 0
+
+
+@on_servers
 def test_a_process_ends_although_the_server_hangs(database: str, proxy: TcpProxy) -> None:
     recorder = outbox_recorder(spool_timeout=0.05)
     recorder.client.bind(user_id="user_1").capture("kept")
@@ -179,6 +222,7 @@ def test_a_process_ends_although_the_server_hangs(database: str, proxy: TcpProxy
     recorder.client.shutdown(0)
 
 
+@on_servers
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_write_whose_answer_is_lost_is_repeated_without_doubling(database: str, proxy: TcpProxy, times: int) -> None:
     spool = outbox_spool(database, LANE)
@@ -197,6 +241,7 @@ def test_a_write_whose_answer_is_lost_is_repeated_without_doubling(database: str
     assert close(spool) == 0
 
 
+@on_servers
 def test_a_record_outside_a_transaction_whose_answer_is_lost_counts_once(database: str, proxy: TcpProxy) -> None:
     recorder = outbox_recorder()
     execute("SELECT 1")  # its connection is used
@@ -209,6 +254,7 @@ def test_a_record_outside_a_transaction_whose_answer_is_lost_counts_once(databas
     recorder.client.shutdown(0)
 
 
+@on_servers
 def test_a_connection_that_is_lost_within_a_transaction_is_reported_to_the_app(database: str, proxy: TcpProxy) -> None:
     recorder = outbox_recorder()
 
@@ -240,22 +286,26 @@ def full_disk(engine: str) -> Iterator[None]:
         execute("CREATE TRIGGER no_space BEFORE INSERT ON sessionsight_inbox FOR EACH ROW EXECUTE FUNCTION no_space()")
         yield
         execute("DROP TRIGGER no_space ON sessionsight_inbox")
-    else:
-        execute(
-            "CREATE TRIGGER no_space BEFORE INSERT ON sessionsight_inbox FOR EACH ROW"
-            " SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1114, MESSAGE_TEXT = 'The table is full'"
-        )
-        yield
-        execute("DROP TRIGGER no_space")
+        return
+    errors = {
+        "mariadb": "FOR EACH ROW SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1114, MESSAGE_TEXT = 'The table is full'",
+        "sqlite_orm": "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END",
+    }
+    execute(f"CREATE TRIGGER no_space BEFORE INSERT ON sessionsight_inbox {errors[engine]}")
+    yield
+    execute("DROP TRIGGER no_space")
 
 
 @contextmanager
 def read_only(engine: str) -> Iterator[None]:
     """A database that cannot be written by the app."""
     settings = connections.settings["default"]
-    name, owner = settings["NAME"], settings["USER"]
+    before = dict(settings)
+    name = before["NAME"]
     reader = name[:32]
-    if engine == "postgresql":
+    if engine == "sqlite_orm":
+        settings.update(NAME=f"file:{name}?mode=ro", OPTIONS={**settings["OPTIONS"], "uri": True})
+    elif engine == "postgresql":
         execute_on_server(engine, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     else:
         execute_on_server(engine, f"CREATE USER {reader}@'%'")
@@ -263,10 +313,10 @@ def read_only(engine: str) -> Iterator[None]:
         settings["USER"] = reader
     close_connection("default")
     yield
+    settings.update(before)
     if engine == "postgresql":
         execute_on_server(engine, f"ALTER DATABASE {name} RESET default_transaction_read_only")
-    else:
-        settings["USER"] = owner
+    elif engine == "mariadb":
         execute_on_server(engine, f"DROP USER {reader}@'%'")
     close_connection("default")
 
@@ -322,7 +372,28 @@ def test_a_transaction_of_the_app_goes_on_although_its_records_are_not_accepted(
     recorder.client.shutdown(0)
 
 
-@pytest.mark.parametrize("engine", ["postgresql"])
+@on_sqlite
+def test_a_full_disk_that_ends_the_transaction_is_reported_to_the_app(database: str) -> None:
+    recorder = outbox_recorder()
+
+    def buy(text: str) -> None:
+        with transaction.atomic():
+            order()
+            recorder.client.bind(user_id="user_1").capture("bought", {"text": text})
+
+    buy("")  # later ones have no savepoint
+    with connections[database].cursor() as cursor:
+        cursor.execute("PRAGMA page_count")
+        cursor.execute(f"PRAGMA max_page_count = {cursor.fetchone()[0]}")
+    with pytest.raises(DatabaseError, match="full"):
+        buy("x" * 50_000)
+    assert orders() == 1
+    close_connection(database)
+    assert delivered(recorder) == ["bought"]
+    recorder.client.shutdown(0)
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 def test_one_transaction_that_is_read_only_protects_all_later_ones(engine: str, database: str) -> None:
     recorder = outbox_recorder()
 
