@@ -25,11 +25,10 @@ from sessionsight.delivery.stores.base import (
     Outcome,
     Store,
     StoredDeadLetter,
-    StoredRecord,
     StoreStats,
     complete_counts,
-    lane_stats,
     next_claim,
+    store_stats,
 )
 from sessionsight.delivery.stores.errors import (
     AnswerLost,
@@ -69,8 +68,7 @@ __all__ = [
     "StoreStats",
     "StoreUnavailable",
     "StoredDeadLetter",
-    "StoredRecord",
     "complete_counts",
-    "lane_stats",
     "next_claim",
+    "store_stats",
 ]

@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from msgspec import Raw
 
 from sessionsight import get_client
-from sessionsight.sql_store import dead_letters
+from sessionsight.sql_store.dead_letters import dead_letters, requeue
 from sessionsight.sql_store.dialect import UNCLAIMED
 from sessionsight.stores import DeadLetterQuery, DropReason
 from sessionsight_django.outbox.models import DeadLetter, QueuedRecord
@@ -97,7 +97,7 @@ class DeadLetterAdmin(_RecordAdmin):
     def retry(self, request: HttpRequest, queryset: Any) -> None:
         """Queue them again; a relay sends them within seconds."""
         with transaction.atomic(using=_alias()), connections[_alias()].cursor() as cursor:
-            number = dead_letters.requeue(cursor, _query(queryset))
+            number = requeue(cursor, _query(queryset))
         messages.success(request, f"{number} queued again")
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:

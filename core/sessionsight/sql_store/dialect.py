@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sessionsight.delivery.stores.sql_dead_letters import contains, marks
 from sessionsight.stores import AnswerLost, ForeignDatabase, StoreBusy, StoreError, StoreUnavailable
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "marks",
     "now",
     "queue_in_order",
+    "server_time",
     "skip_locked",
     "store_error",
 ]
@@ -28,7 +30,6 @@ _NOW = {
     "mysql": "unix_timestamp(now(6))",
     "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
 }
-_CONTAINS = {"postgresql": "position(%s::bytea in body) > 0", "mysql": "instr(body, %s) > 0"}
 _IGNORE = {"postgresql": "INSERT INTO", "mysql": "INSERT IGNORE INTO", "sqlite": "INSERT OR IGNORE INTO"}
 # SQLSTATE codes of PostgreSQL, and error numbers of MySQL and MariaDB.
 _CONFLICT = frozenset({"40001", "40P01", 1213})
@@ -44,9 +45,10 @@ def now(connection: Any) -> str:
     return _NOW[connection.vendor]
 
 
-def contains(connection: Any) -> str:
-    """Return the condition that a body contains bytes, which are its parameter."""
-    return _CONTAINS.get(connection.vendor, "instr(body, %s) > 0")
+def server_time(cursor: Any) -> float:
+    """Return the time by the server's clock, in Unix seconds."""
+    cursor.execute(f"SELECT {now(cursor.db)}")
+    return float(cursor.fetchone()[0])
 
 
 def skip_locked(connection: Any) -> str:
@@ -82,11 +84,6 @@ def insert_rows(cursor: Any, insert: str, rows: Sequence[Sequence[Any]]) -> None
     for start in range(0, len(rows), _ROWS):
         some = rows[start : start + _ROWS]
         cursor.execute(f"{head} VALUES {', '.join([values] * len(some))}", [value for row in some for value in row])
-
-
-def marks(values: Any) -> str:
-    """Return the placeholders of a list of values, which has one at least."""
-    return ", ".join(["%s"] * len(values))
 
 
 def is_conflict(cause: BaseException | None) -> bool:

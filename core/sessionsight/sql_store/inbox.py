@@ -10,9 +10,17 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from sessionsight.sql_store import dead_letters
-from sessionsight.sql_store.dead_letters import increment
-from sessionsight.sql_store.dialect import UNCLAIMED, ignore_conflicts, insert_rows, marks, now, skip_locked
+from sessionsight.delivery.stores.sql_dead_letters import storable
+from sessionsight.sql_store.dead_letters import dead_letters, enqueue, increment
+from sessionsight.sql_store.dialect import (
+    UNCLAIMED,
+    ignore_conflicts,
+    insert_rows,
+    marks,
+    now,
+    server_time,
+    skip_locked,
+)
 from sessionsight.stores import CAPTURED, Counts, DeliveryOptions, DropReason, Failure, NewRecord
 
 __all__ = ["UNCLAIMED", "UNREADABLE_LANE", "insert", "row", "take_in"]
@@ -29,8 +37,7 @@ def row(records: Sequence[NewRecord], counts: Counts, batch_id: bytes) -> tuple[
     """Return the columns of a hand-over."""
     numbers = [(lane, counter, number) for (lane, counter), number in counts.items()]
     clean = [
-        record if record.failure is None else replace(record, failure=dead_letters.storable(record.failure))
-        for record in records
+        record if record.failure is None else replace(record, failure=storable(record.failure)) for record in records
     ]
     return batch_id.hex(), _encode((clean, numbers))
 
@@ -68,29 +75,25 @@ def take_in(cursor: Any, options: DeliveryOptions) -> bool:
         [(batch,) for batch, _ in new],
     )
     counts: Counter[tuple[str, str]] = Counter()
-    queued: list[tuple[Any, ...]] = []
-    dead: list[tuple[str, NewRecord]] = []
+    queued: list[tuple[str, NewRecord]] = []
+    dead: list[tuple[NewRecord, Failure]] = []
     for _, body in new:
         for record in _read(body, counts):
             if record.failure is not None:
-                dead += [(lane, record) for lane in record.lanes]
+                dead.append((record, record.failure))
                 continue
             for lane in record.lanes:
                 if record.dedupe_key is None or _is_new(cursor, lane, record, options.dedupe_window):
-                    values = (lane, record.priority, record.size, record.enqueued_at, UNCLAIMED, False, record.body)
-                    queued.append(values)
+                    queued.append((lane, record))
                 else:
                     counts[lane, DropReason.DUPLICATE.value] += 1
-    insert_rows(
-        cursor,
-        "INSERT INTO sessionsight_queue (lane, priority, size, enqueued_at, claimed_by, in_flight, takeovers, body)"
-        " VALUES (%s, %s, %s, %s, %s, %s, 0, %s)",
-        queued,
-    )
-    dead_letters.add(cursor, dead)
+    enqueue(cursor, queued)
     increment(cursor, counts)
-    for lane in {lane for lane, _ in dead}:
-        dead_letters.trim(cursor, lane, keep=options.dead_letters)
+    if dead:
+        died_at = server_time(cursor)
+        for record, failure in dead:
+            dead_letters.add(cursor, record, failure, died_at=died_at)
+        dead_letters.trim(cursor, keep=options.dead_letters)
     return len(found) == _BATCH
 
 

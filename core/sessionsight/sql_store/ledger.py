@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from sessionsight.sql_store.dialect import UNCLAIMED
-from sessionsight.stores import CAPTURED, DEAD, FALLBACK, PENDING, StoreStats, complete_counts, lane_stats
+from sessionsight.stores import CAPTURED, DEAD, FALLBACK, PENDING, StoreStats, complete_counts, store_stats
 
 __all__ = ["counts", "estimated_bytes", "stats"]
 
@@ -49,11 +49,10 @@ def stats(cursor: Any) -> StoreStats:
             if owner != UNCLAIMED:
                 claimed[lane] += number
                 owners.add(owner)
-    return StoreStats(
-        lanes={lane: lane_stats(found, state="-", last_error=None) for lane, found in sorted(lanes.items())},
+    return store_stats(
+        lanes,
         claimed=dict(claimed),
         oldest=min(times, default=None),
-        bypassed=sum(found[FALLBACK] for found in lanes.values()),
         used_bytes=size,
         owners=len(owners),
         schema=1,

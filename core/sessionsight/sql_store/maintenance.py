@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from sessionsight.sql_store import dead_letters
-from sessionsight.sql_store.dialect import marks, now, skip_locked
+from sessionsight.sql_store.dead_letters import dead_letters, increment
+from sessionsight.sql_store.dialect import marks, now, server_time, skip_locked
 from sessionsight.sql_store.inbox import UNCLAIMED
 from sessionsight.sql_store.ledger import estimated_bytes
-from sessionsight.stores import DeliveryOptions, DropReason
+from sessionsight.stores import DeadLetterQuery, DeliveryOptions, DropReason
 
 __all__ = ["maintain"]
 
@@ -22,7 +22,8 @@ def maintain(cursor: Any, options: DeliveryOptions) -> None:
     """Delete what is too old or too much, and merge rows of counters."""
     for table, age in (("key", options.dedupe_window), ("batch", _REMEMBER_BATCHES)):
         cursor.execute(f"DELETE FROM sessionsight_{table} WHERE seen_at < {now(cursor.db)} - %s", [age])
-    dead_letters.expire(cursor, options.dead_letters_max_age)
+    expired = DeadLetterQuery(died_before=server_time(cursor) - options.dead_letters_max_age)
+    dead_letters.delete(cursor, expired, counter=DropReason.DEAD_LETTERS_EXPIRED.value)
     _evict(cursor, options.spool_bytes)
     while _merge_counts(cursor):
         pass
@@ -51,7 +52,7 @@ def _evict(cursor: Any, max_bytes: int) -> None:
         counts[lane, DropReason.QUEUE_FULL.value] += 1
     if evicted:
         cursor.execute(f"DELETE FROM sessionsight_queue WHERE id IN ({marks(evicted)})", evicted)
-        dead_letters.increment(cursor, counts)
+        increment(cursor, counts)
 
 
 def _merge_counts(cursor: Any) -> bool:
@@ -64,5 +65,5 @@ def _merge_counts(cursor: Any) -> bool:
     if len(found) > len(counts):
         ids = [id_ for id_, *_ in found]
         cursor.execute(f"DELETE FROM sessionsight_count WHERE id IN ({marks(ids)})", ids)
-        dead_letters.increment(cursor, counts)
+        increment(cursor, counts)
     return len(found) == _MERGED

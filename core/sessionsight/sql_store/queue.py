@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from sessionsight.sql_store import dead_letters
-from sessionsight.sql_store.dialect import marks, now, queue_in_order, skip_locked
+from sessionsight.sql_store.dead_letters import dead_letters
+from sessionsight.sql_store.dialect import marks, now, queue_in_order, server_time, skip_locked
 from sessionsight.sql_store.inbox import UNCLAIMED
 from sessionsight.stores import MAX_TAKEOVERS, SUSPECT_TAKEOVERS, Failure, next_claim
 
-__all__ = ["claim", "has_ready", "recover_ended", "release_all", "renew"]
+__all__ = ["claim", "has_ready", "recover_ended", "release_all", "renew", "unresolved"]
 
 _PRIORITIES = (0, 1)
 
@@ -74,6 +74,19 @@ def has_ready(cursor: Any, lane: str, floors: Mapping[tuple[str, int], int]) -> 
     return False
 
 
+def unresolved(cursor: Any, lane: str, owner: str) -> tuple[int, int] | None:
+    """Return the lowest and the highest id of a lane's records that the owner or no process has claimed."""
+    ends = [
+        f"SELECT * FROM (SELECT id FROM {queue_in_order(cursor.db)} WHERE lane = %s AND priority = {priority}"
+        f" AND claimed_by IN (%s, %s) ORDER BY id {order} LIMIT 1) AS found"
+        for priority in _PRIORITIES
+        for order in ("ASC", "DESC")
+    ]
+    cursor.execute(" UNION ALL ".join(ends), [lane, UNCLAIMED, owner] * len(ends))
+    found = [id_ for (id_,) in cursor.fetchall()]
+    return (min(found), max(found)) if found else None
+
+
 def renew(cursor: Any, owner: str, lease: float) -> None:
     """Say that an owner is alive."""
     expires = f"{now(cursor.db)} + {lease}"
@@ -110,25 +123,19 @@ def recover_ended(cursor: Any, in_flight: Failure | None, poison: Failure, *, ke
     )
     ended = cursor.fetchall()
     unknown = poisoned = 0
+    died_at = server_time(cursor) if ended else 0.0
     for owner, on_trial in ended:
         if in_flight is not None:
-            unknown += _bury(cursor, "claimed_by = %s AND in_flight = %s", [owner, True], in_flight, keep=keep)
+            where = "claimed_by = %s AND in_flight = %s"
+            unknown += dead_letters.bury(cursor, where, [owner, True], in_flight, died_at=died_at)
         last_chance = f"claimed_by = %s AND id = %s AND takeovers >= {MAX_TAKEOVERS - 1}"
-        poisoned += _bury(cursor, last_chance, [owner, on_trial], poison, keep=keep)
+        poisoned += dead_letters.bury(cursor, last_chance, [owner, on_trial], poison, died_at=died_at)
         cursor.execute(
             "UPDATE sessionsight_queue SET claimed_by = %s, in_flight = %s, takeovers = takeovers"
             f" + CASE WHEN id = %s OR takeovers < {SUSPECT_TAKEOVERS} THEN 1 ELSE 0 END WHERE claimed_by = %s",
             [UNCLAIMED, False, on_trial, owner],
         )
         cursor.execute("DELETE FROM sessionsight_owner WHERE owner = %s", [owner])
+    if unknown or poisoned:
+        dead_letters.trim(cursor, keep=keep)
     return len(ended), (unknown, poisoned)
-
-
-def _bury(cursor: Any, where: str, parameters: Sequence[Any], failure: Failure, *, keep: int) -> int:
-    """Make dead letters of records that match a condition, and return their number."""
-    cursor.execute(f"SELECT DISTINCT lane FROM sessionsight_queue WHERE {where}", parameters)
-    lanes = [lane for (lane,) in cursor.fetchall()]
-    number = dead_letters.add_queued(cursor, where, parameters, failure)
-    for lane in lanes:
-        dead_letters.trim(cursor, lane, keep=keep)
-    return number

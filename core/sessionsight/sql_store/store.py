@@ -11,9 +11,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from sessionsight.log import ThrottledLogger
-from sessionsight.sql_store import dead_letters, inbox, ledger, maintenance, queue
+from sessionsight.sql_store import inbox, ledger, maintenance, queue
 from sessionsight.sql_store.connection import OwnConnection
-from sessionsight.sql_store.dialect import contains, marks
+from sessionsight.sql_store.dead_letters import dead_letters, increment, requeue
+from sessionsight.sql_store.dialect import contains, marks, server_time
 from sessionsight.sql_store.inbox import UNCLAIMED
 from sessionsight.stores import (
     Claim,
@@ -27,7 +28,6 @@ from sessionsight.stores import (
     NewRecord,
     Outcome,
     StoredDeadLetter,
-    StoredRecord,
     StoreError,
     StoreStats,
     StoreUnavailable,
@@ -163,7 +163,7 @@ class SqlStore:
             for outcome in outcomes:
                 where, held = self._held(outcome.handles)
                 if outcome.failure is not None:
-                    dead_letters.add_queued(cursor, where, held, outcome.failure)
+                    dead_letters.bury(cursor, where, held, outcome.failure, died_at=server_time(cursor))
                 elif outcome.counter is not None:
                     cursor.execute(f"DELETE FROM sessionsight_queue WHERE {where}", held)
                     counts[lane, outcome.counter] += cursor.rowcount
@@ -175,8 +175,8 @@ class SqlStore:
                         held,
                     )
             if any(outcome.failure is not None for outcome in outcomes):
-                dead_letters.trim(cursor, lane, keep=self._options.dead_letters)
-            dead_letters.increment(cursor, counts)
+                dead_letters.trim(cursor, keep=self._options.dead_letters)
+            increment(cursor, counts)
 
         self._run(settle, timeout)
 
@@ -214,22 +214,10 @@ class SqlStore:
 
         return self._run(ready)
 
-    def last_handle(self) -> int | None:
-        """Return the handle of the newest record."""
+    def unresolved(self, lane: str) -> tuple[int, int] | None:
+        """Return the lowest and the highest id of the records that this process or no process has claimed."""
         self._take_in()
-        [(newest,)] = self._read("SELECT max(id) FROM sessionsight_queue")
-        return None if newest is None else int(newest)
-
-    def count_unresolved(self, lane: str, *, last: int | None = None) -> int:
-        """Return the number of records that this process or no process has claimed, up to a hundred."""
-        self._take_in()
-        highest = 2**63 - 1 if last is None else last
-        [(number,)] = self._read(
-            "SELECT count(*) FROM (SELECT 1 FROM sessionsight_queue"
-            " WHERE lane = %s AND claimed_by IN (%s, %s) AND id <= %s LIMIT 100) AS found",
-            [lane, UNCLAIMED, self.owner, highest],
-        )
-        return int(number)
+        return self._run(partial(queue.unresolved, lane=lane, owner=self.owner))
 
     def owned_or_ready(self, lane: str, handles: Sequence[int], *, timeout: float) -> set[int]:
         """Return those of the handles that this process or no process has claimed."""
@@ -239,16 +227,16 @@ class SqlStore:
         )
         return {id_ for (id_,) in found}
 
-    def search(self, lane: str, fragment: bytes) -> list[StoredRecord]:
+    def search(self, lane: str, fragment: bytes) -> list[Claim]:
         """Return the queued records whose body contains these bytes. All bodies are read."""
         self._take_in()
 
-        def search(cursor: Any) -> list[StoredRecord]:
+        def search(cursor: Any) -> list[Claim]:
             cursor.execute(
-                f"SELECT id, body, claimed_by FROM sessionsight_queue WHERE lane = %s AND {contains(cursor.db)}",
+                f"SELECT id, enqueued_at, body FROM sessionsight_queue WHERE lane = %s AND {contains(cursor.db)}",
                 [lane, fragment],
             )
-            return [StoredRecord(id_, bytes(body), owner == UNCLAIMED) for id_, body, owner in cursor.fetchall()]
+            return [Claim(id_, at, bytes(body)) for id_, at, body in cursor.fetchall()]
 
         return self._run(search)
 
@@ -271,7 +259,7 @@ class SqlStore:
 
     def requeue(self, query: DeadLetterQuery) -> int:
         """Queue the selected dead letters again."""
-        return self._run(partial(dead_letters.requeue, query=query))
+        return self._run(partial(requeue, query=query))
 
     def delete(self, query: DeadLetterQuery, *, counter: str) -> int:
         """Delete the selected dead letters, and count them as dropped."""
@@ -288,7 +276,7 @@ class SqlStore:
                 [*handles, UNCLAIMED],
             )
             number = int(cursor.rowcount)
-            dead_letters.increment(cursor, {(lane, counter): number})
+            increment(cursor, {(lane, counter): number})
             return number
 
         return self._run(discard)

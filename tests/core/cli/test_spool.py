@@ -62,7 +62,8 @@ def test_stats_as_json(path: Path) -> None:
 
 def test_a_ledger_that_does_not_add_up_is_an_error(path: Path) -> None:
     spool = sqlite_spool(path)
-    spool.store.file.write(lambda it: it.execute("UPDATE counts SET number = 9 WHERE counter = 'captured'"), timeout=1)
+    with spool.store.file.write(1) as it:
+        it.execute("UPDATE counts SET number = 9 WHERE counter = 'captured'")
     spool.close()
 
     result = run("spool", "stats", "--spool", str(path))
@@ -193,7 +194,7 @@ def test_a_dropped_dead_letter_is_counted(path: Path) -> None:
 def test_changing_all_dead_letters_requires_all(path: Path, verb: str) -> None:
     assert run("dead-letters", verb, "--spool", str(path)).exit_code == 2
     assert run("dead-letters", verb, "1", "--all", "--spool", str(path)).exit_code == 2
-    assert query(path, "SELECT count(*) FROM dead_letters") == [(1,)]
+    assert query(path, "SELECT count(*) FROM sessionsight_dead_letter") == [(1,)]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +216,8 @@ def test_a_duration_has_a_unit(path: Path) -> None:
 
 def test_an_unreadable_dead_letter_is_shown_raw(path: Path) -> None:
     spool = sqlite_spool(path)
-    spool.store.file.write(lambda it: it.execute("UPDATE dead_letters SET body = x'ff'"), timeout=1)
+    with spool.store.file.write(1) as it:
+        it.execute("UPDATE sessionsight_dead_letter SET body = x'ff'")
     spool.close()
 
     shown = json.loads(run("dead-letters", "show", "1", "--spool", str(path)).output)

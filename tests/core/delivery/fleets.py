@@ -61,9 +61,9 @@ class SqliteFleet(Fleet):
         return SqliteStore(self._path, options, ThrottledLogger(), clock=clock, timeout=20.0)
 
     def kill(self, store: SqliteStore) -> None:
-        if store._owner_lock is not None:
-            store._owner_lock.release()
-        store._owner_lock = None
+        if store.file.owner_lock is not None:
+            store.file.owner_lock.release()
+        store.file.owner_lock = None
 
 
 class RedisFleet(Fleet):

@@ -149,7 +149,7 @@ def files(path: Path) -> list[str]:
 
 def abandon(spool: SqliteSpool) -> None:
     """Leave a spool as a killed process does: the file as it is, and no lock."""
-    lock, spool.store._owner_lock = spool.store._owner_lock, None
+    lock, spool.store.file.owner_lock = spool.store.file.owner_lock, None
     if lock is not None:
         lock.release()
     spool._closed = spool.store._closed = True

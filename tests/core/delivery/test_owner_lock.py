@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from sessionsight.delivery.stores.errors import StoreUnavailable
-from sessionsight.delivery.stores.sqlite.owner_lock import OwnerLock, disown, is_alive, remove
+from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
+from sessionsight.delivery.stores.sqlite.owner_lock import OwnerLock, is_alive, remove
 
 OWNER = 0xABC
 ASK = """
@@ -110,7 +111,8 @@ def test_a_folder_in_which_no_file_can_be_created_has_no_owners(tmp_path: Path) 
 
 
 def test_a_forked_child_does_not_keep_its_parents_lock(path: Path) -> None:
-    lock = OwnerLock(str(path), OWNER)
+    file = SqliteConnection(str(path), synchronous="normal")
+    file.owner_lock = lock = OwnerLock(str(path), OWNER)
     ready, over = os.pipe()
     if not (child := os.fork()):
         os.close(over)
@@ -124,15 +126,15 @@ def test_a_forked_child_does_not_keep_its_parents_lock(path: Path) -> None:
 
     os.close(over)
     os.waitpid(child, 0)
+    file.close()
 
 
-def test_a_child_leaves_a_descriptor_that_is_no_longer_the_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_leaves_a_descriptor_that_is_no_longer_the_locks(path: Path) -> None:
     lock = OwnerLock(str(path), OWNER)
     before = descriptors()
     remove(str(path), OWNER)  # a descriptor of that number may be another file's by now
-    monkeypatch.setattr(lock, "_pid", 0)
 
-    disown()
+    lock.close()
 
     assert descriptors() == before
     os.close(lock._descriptor)

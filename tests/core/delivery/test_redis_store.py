@@ -20,7 +20,6 @@ from sessionsight.delivery.stores.base import (
     Failure,
     NewRecord,
     Outcome,
-    StoredRecord,
 )
 from sessionsight.delivery.stores.errors import AnswerLost, ForeignDatabase, StoreUnavailable, UnsupportedSchema
 from sessionsight.delivery.stores.redis.store import RedisStore
@@ -110,12 +109,12 @@ def settle(store: RedisStore, handles: list[int], **outcome: Any) -> None:
 
 def test_handles_ascend_and_are_those_of_the_claims(space: Namespace) -> None:
     store = space.open()
-    assert store.last_handle() is None
+    assert store.unresolved(LANE) is None
 
     added = put(store, record(b"a"), record(b"b", LANE, OTHER)).handles
 
     assert added[0][LANE] < added[1][LANE] == added[1][OTHER]
-    assert store.last_handle() == added[1][LANE]
+    assert store.unresolved(LANE) == (added[0][LANE], added[1][LANE])
     claims = store.claim(LANE, max_records=9, max_bytes=10**9, timeout=20.0)
     assert [(each.handle, each.body, each.enqueued_at) for each in claims.claims] == [
         (added[0][LANE], b"a", 1.5),
@@ -350,19 +349,19 @@ def test_claims_in_flight_of_a_closed_store_are_recovered_at_once(space: Namespa
 # --- reads ----------------------------------------------------------------------------------------
 
 
-def test_unresolved_records_are_counted_up_to_a_handle_and_a_hundred(space: Namespace) -> None:
+def test_unresolved_records_are_those_that_no_other_process_has_claimed(space: Namespace) -> None:
     store, other = space.open(), space.open()
-    handles = [lanes[LANE] for lanes in put(store, *(record() for _ in range(150))).handles]
-    assert store.count_unresolved(LANE) == 100
-    assert store.count_unresolved(LANE, last=handles[9]) == 10
-    assert store.count_unresolved(LANE, last=handles[-1]) == 100
+    handles = [lanes[LANE] for lanes in put(store, *(record() for _ in range(15))).handles]
+    assert store.unresolved(LANE) == (handles[0], handles[-1])
 
-    claim(store, 20)
-    claim(other, 80)
+    claim(other, 2)
+    assert store.unresolved(LANE) == (handles[2], handles[-1])
+    claim(store, 8)
+    claim(other, 5)
 
-    assert store.count_unresolved(LANE) == 70
-    assert store.count_unresolved(LANE, last=handles[104]) == 25
-    assert other.count_unresolved(OTHER) == 0
+    assert store.unresolved(LANE) == (handles[2], handles[9])
+    assert other.unresolved(LANE) == (handles[0], handles[-1])
+    assert other.unresolved(OTHER) is None
 
 
 def test_own_and_ready_records_are_found_by_their_handles(space: Namespace) -> None:
@@ -389,7 +388,7 @@ def test_records_are_found_by_a_part_of_their_body(space: Namespace) -> None:
     found = sorted(store.search(LANE, b"user_1"), key=lambda each: each.handle)
 
     body = b"\xff user_1 \0"
-    assert found == [StoredRecord(one, body, False), StoredRecord(two, body, True), StoredRecord(three, body, True)]
+    assert [(each.handle, each.body) for each in found] == [(one, body), (two, body), (three, body)]
     assert store.discard(LANE, [one, two], counter="erased") == 1
     assert store.counts(LANE)["erased"] == 1
     assert claim(store) == [body]
@@ -471,7 +470,7 @@ def test_selected_dead_letters_are_queued_again(dead: RedisStore, query: dict[st
 
 
 def test_a_requeued_record_is_a_new_one_without_a_key(dead: RedisStore) -> None:
-    last = dead.last_handle() or 0
+    last = max(each.handle for each in dead.find(DeadLetterQuery()))
 
     assert dead.requeue(DeadLetterQuery()) == 3
 

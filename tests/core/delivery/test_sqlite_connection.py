@@ -28,7 +28,8 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def connection(path: Path) -> Iterator[SqliteConnection]:
     connection = SqliteConnection(str(path), synchronous="normal")
-    connection.write(lambda opened: opened.execute("CREATE TABLE shop (product)"), timeout=20)
+    with connection.write(20) as cursor:
+        cursor.execute("CREATE TABLE shop (product)")
     yield connection
     connection.close()
 
@@ -36,21 +37,22 @@ def connection(path: Path) -> Iterator[SqliteConnection]:
 def test_a_connection_that_another_thread_uses_is_busy(connection: SqliteConnection) -> None:
     inside, leave = threading.Event(), threading.Event()
 
-    def work(_: sqlite3.Connection) -> None:
-        inside.set()
-        assert leave.wait(PATIENCE)
+    def write() -> None:
+        with connection.write(PATIENCE):
+            inside.set()
+            assert leave.wait(PATIENCE)
 
     with ThreadPoolExecutor(1) as pool:
-        writing = pool.submit(connection.write, work, timeout=PATIENCE)
+        writing = pool.submit(write)
         assert inside.wait(PATIENCE)
-        with pytest.raises(StoreBusy, match="another thread is writing"):
-            connection.write(lambda _: None, timeout=0)
+        with pytest.raises(StoreBusy, match="another thread is writing"), connection.write(0):
+            pass
         leave.set()
         writing.result()
 
 
 def test_a_checkpoint_empties_the_log(connection: SqliteConnection, path: Path) -> None:
-    connection.read(checkpoint, timeout=20)
+    checkpoint(connection, restart=False)
     with closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as without_log:
         assert without_log.execute("SELECT count(*) FROM shop").fetchall() == [(0,)]
 
@@ -64,12 +66,14 @@ from sessionsight.delivery.stores.errors import StoreUnavailable
 from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
 
 connection = SqliteConnection(SPOOL, synchronous="normal")
-connection.write(lambda opened: opened.execute("CREATE TABLE shop (product)"), timeout=20)
+with connection.write(20) as cursor:
+    cursor.execute("CREATE TABLE shop (product)")
 
 
 def write():
     try:
-        connection.write(lambda opened: opened.execute("DELETE FROM shop"), timeout=20)
+        with connection.write(20) as cursor:
+            cursor.execute("DELETE FROM shop")
     except StoreUnavailable as error:
         os.write(1, str(error).encode())
 
@@ -81,7 +85,8 @@ if (child := fork_in_c()) == 0:
     reap(grandchild)
     os._exit(0)
 reap(child)
-connection.write(lambda opened: opened.execute("INSERT INTO shop VALUES ('mug')"), timeout=20)
+with connection.write(20) as cursor:
+    cursor.execute("INSERT INTO shop VALUES ('mug')")
 connection.close()
 """
     with Server() as server:

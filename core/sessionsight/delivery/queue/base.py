@@ -99,7 +99,7 @@ class LaneQueue(Protocol):
 
     @property
     def pending(self) -> int:
-        """The number of this process's entries that are not resolved."""
+        """The number of this process's entries that are not resolved, of which those in a store may count as one."""
 
     def snapshot(self, state: str) -> LaneStats:
         """Return the counters.

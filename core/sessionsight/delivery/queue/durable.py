@@ -200,7 +200,7 @@ class DurableLaneQueue:
         While the store cannot be read, they count as not resolved. At shutdown, later entries are left to other
         processes, and entries in flight are waited for, because they would become dead letters otherwise.
         """
-        last: list[int | None] = []
+        last: list[int] = []
         while not self._is_empty(last):
             if not self._wait(deadline):
                 return False
@@ -249,13 +249,15 @@ class DurableLaneQueue:
 
     @property
     def pending(self) -> int:
-        """The number of entries that no other process has claimed, counted up to a hundred.
+        """The number of entries in memory. Those in the store that no other process has claimed count as one.
 
-        While the store cannot be read, it counts as one entry.
+        So does a store that cannot be read.
         """
         if not self._spool.maintained:  # entries that dead processes had claimed count as well
             self._spool.maintain()
-        return self._in_memory + self._count_unresolved(last=None)
+        with contextlib.suppress(StoreError):
+            return self._in_memory + (self._unresolved() is not None)
+        return self._in_memory + 1
 
     def snapshot(self, state: str) -> LaneStats:
         """Return the counters of all processes, with those in memory.
@@ -342,14 +344,16 @@ class DurableLaneQueue:
                 return not isinstance(error, StoreBusy)
         return True
 
-    def _is_empty(self, last: list[int | None]) -> bool:
+    def _is_empty(self, last: list[int]) -> bool:
         """Return whether no entry is left up to the newest one, which is read once and kept in `last`."""
-        if self._in_memory:
-            return False
-        if not last:
-            with contextlib.suppress(StoreError):
-                last.append(self._read(self._store.last_handle, default=None))
-        return bool(last) and not self._count_unresolved(last[0])
+        with contextlib.suppress(StoreError):
+            if self._in_memory:
+                return False
+            if (found := self._unresolved()) is None:
+                return True
+            last += [] if last else [found[1]]
+            return found[0] > last[0]
+        return False
 
     @property
     def _in_memory(self) -> int:
@@ -359,11 +363,8 @@ class DurableLaneQueue:
         """
         return self.fallback.pending + self._spool.unconfirmed(self.name)[PENDING]
 
-    def _count_unresolved(self, last: int | None) -> int:
-        """Return their number in the store, up to a hundred; 1 while it cannot be read."""
-        with contextlib.suppress(StoreError):
-            return self._read(lambda: self._store.count_unresolved(self.name, last=last), default=0)
-        return 1
+    def _unresolved(self) -> tuple[int, int] | None:
+        return self._read(lambda: self._store.unresolved(self.name), default=None)
 
     def _read(self, read: Callable[[], T], *, default: T) -> T:
         """Read from the store. Return the default if it cannot contain our records.

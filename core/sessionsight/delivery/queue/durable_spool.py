@@ -181,14 +181,11 @@ class DurableSpool:
         in_memory = queue.fallback.sendable.erase(user_id) + queue.fallback.deferred.erase(user_id)
         self._confirm()
         fragment = user_id.encode()
-        queued = [
-            stored.handle
-            for stored in self.store.search(lane, fragment)
-            if stored.ready and _is_about(stored.body, user_id)
-        ]
+        found = self.store.search(lane, fragment)
+        queued = [stored.handle for stored in found if _is_about(stored.body, user_id)]
         in_store = self.store.discard(lane, queued, counter=DropReason.ERASED.value)
-        found = self.store.find(DeadLetterQuery(lane=lane, contains=fragment))
-        dead = tuple(stored.id for stored in found if _is_about(stored.body, user_id))
+        letters = self.store.find(DeadLetterQuery(lane=lane, contains=fragment))
+        dead = tuple(stored.id for stored in letters if _is_about(stored.body, user_id))
         if dead:
             in_store += self.store.delete(DeadLetterQuery(ids=dead), counter=DropReason.ERASED.value)
         return prefetched + in_memory + in_store

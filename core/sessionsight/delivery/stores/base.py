@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -37,11 +37,11 @@ __all__ = [
     "Store",
     "StoreStats",
     "StoredDeadLetter",
-    "StoredRecord",
     "complete_counts",
     "lane_stats",
     "next_claim",
     "record_size",
+    "store_stats",
 ]
 
 # The counters of a lane besides those that are named after a `DropReason`.
@@ -141,7 +141,7 @@ class Enqueued(Struct, frozen=True):
 
 
 class Claim(Struct, frozen=True):
-    """A record that this process has claimed."""
+    """A record that this process has claimed, or may claim."""
 
     handle: int
     enqueued_at: float
@@ -169,15 +169,6 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """Remove the records, and count them as this: `delivered`, or the reason for which they are dropped."""
     failure: Failure | None = None
     """Make dead letters of them."""
-
-
-class StoredRecord(Struct, frozen=True):
-    """A record that is in a lane's queue."""
-
-    handle: int
-    body: bytes
-    ready: bool
-    """False while a process has claimed it."""
 
 
 class StoredDeadLetter(Struct, frozen=True, kw_only=True):
@@ -307,22 +298,17 @@ class Store(DeadLetterStore, Protocol):
     def ready(self) -> Collection[str]:
         """Return the lanes that have records that no process has claimed."""
 
-    def last_handle(self) -> int | None:
-        """Return the handle of the newest record; None if there is none."""
+    def unresolved(self, lane: str) -> tuple[int, int] | None:
+        """Return the lowest and the highest handle of the records that this process or no process has claimed.
 
-    def count_unresolved(self, lane: str, *, last: int | None = None) -> int:
-        """Return the number of records that this process or no process has claimed, up to a hundred.
-
-        Args:
-            lane: The lane.
-            last: Ignore records with a higher handle.
+        None if there are none.
         """
 
     def owned_or_ready(self, lane: str, handles: Sequence[int], *, timeout: float) -> Collection[int]:
         """Return those of the handles whose record this process or no process has claimed."""
 
-    def search(self, lane: str, fragment: bytes) -> list[StoredRecord]:
-        """Return the lane's queued records whose body contains these bytes."""
+    def search(self, lane: str, fragment: bytes) -> list[Claim]:
+        """Return the lane's queued records, claimed or not, whose body contains these bytes."""
 
     def discard(self, lane: str, handles: Sequence[int], *, counter: str) -> int:
         """Drop those of these records that no process has claimed, count them as this, and return their number."""
@@ -394,6 +380,17 @@ def lane_stats(counts: Counter[str], *, state: str, last_error: str | None) -> L
         state=state,
         last_error=last_error,
     )
+
+
+def store_stats(counts: Mapping[str, Counter[str]], **others: Any) -> StoreStats:
+    """Return the statistics of a store by the counters of its lanes.
+
+    Args:
+        counts: Lane to counters.
+        **others: The other fields.
+    """
+    lanes = {lane: lane_stats(found, state="-", last_error=None) for lane, found in sorted(counts.items())}
+    return StoreStats(lanes=lanes, bypassed=sum(found[FALLBACK] for found in counts.values()), **others)
 
 
 def record_size(entry: QueuedRecord) -> int:

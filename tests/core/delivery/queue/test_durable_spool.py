@@ -203,7 +203,7 @@ def test_a_dead_letter_whose_record_cannot_be_encoded_keeps_its_reason(
 
     assert counts(queue) == {"captured": 3, "dead": 2, "delivered": 1}
     assert labels(queue.dead_letters()) == ["b"]
-    [(reason, message), _] = query(path, "SELECT reason, message FROM dead_letters ORDER BY id")
+    [(reason, message), _] = query(path, "SELECT reason, message FROM sessionsight_dead_letter ORDER BY id")
     assert reason == "refused"
     assert message.startswith("no such goal; the record itself cannot be written (TypeError: ")
     assert "a record cannot be written" in caplog.text
@@ -230,7 +230,7 @@ def test_an_outcome_that_cannot_be_stored_does_not_prevent_the_others(
     a, b, c = claim(queue, 3)
     with spool.flaky.failing():
         queue.ack([a])
-        queue.dead_letter([replace(letter(b), message="\ud800")])
+        queue.dead_letter([replace(letter(b), reason="\ud800")])
         queue.ack([c])
 
     maintain(spool)

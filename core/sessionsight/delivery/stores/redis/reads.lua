@@ -11,28 +11,16 @@ function reads.ready()
   return found
 end
 
-function reads.last_handle()
-  return last
-end
-
-function reads.count_unresolved(lane, owner, highest)
-  local claims = claims_key(lane, owner)
-  if not highest then
-    return math.min(number_ready(lane) + call('HLEN', claims), 100)
-  end
-  local lists = { call('HKEYS', claims) }
+-- The lowest and the highest id.
+function reads.unresolved(lane, owner)
+  local ids = call('HKEYS', claims_key(lane, owner))
   for _, priority in ipairs(PRIORITIES) do
-    lists[#lists + 1] = call('LRANGE', ready_key(lane, priority), 0, 99)
-  end
-  local number = 0
-  for _, ids in ipairs(lists) do
-    for _, id in ipairs(ids) do
-      if not by_number(highest, id) then
-        number = number + 1
-      end
+    for _, at in ipairs({ 0, -1 }) do
+      ids[#ids + 1] = call('LINDEX', ready_key(lane, priority), at) or nil
     end
   end
-  return math.min(number, 100)
+  table.sort(ids, by_number)
+  return { ids[1], ids[#ids] }
 end
 
 function reads.owned_or_ready(lane, owner, ids)
@@ -45,19 +33,19 @@ function reads.owned_or_ready(lane, owner, ids)
   return found
 end
 
--- One part of all records: a cursor, and id, value and whether it is ready of each that matches.
+-- One part of all records: a cursor, and id and value of each that matches.
 function reads.search(lane, cursor)
   local next_cursor, page = unpack(call('HSCAN', RECORDS, cursor, 'COUNT', 500))
   local found = {}
   for at = 1, #page, 2 do
     local id, value = page[at], page[at + 1]
     if body_of(value):find(ARGV[3], 1, true) then
-      local ready, claimed = is_ready(lane, id), false
+      local queued = is_ready(lane, id)
       for _, owner in ipairs(owners()) do
-        claimed = claimed or call('HEXISTS', claims_key(lane, owner), id) == 1
+        queued = queued or call('HEXISTS', claims_key(lane, owner), id) == 1
       end
-      if ready or claimed then
-        found[#found + 1] = { id, value, ready and 1 or 0 }
+      if queued then
+        found[#found + 1] = { id, value }
       end
     end
   end

@@ -18,7 +18,6 @@ import msgspec
 from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.stores.base import (
-    FALLBACK,
     Claim,
     Claimed,
     Counts,
@@ -28,9 +27,8 @@ from sessionsight.delivery.stores.base import (
     NewRecord,
     Outcome,
     StoredDeadLetter,
-    StoredRecord,
     StoreStats,
-    lane_stats,
+    store_stats,
 )
 from sessionsight.delivery.stores.errors import AnswerLost, StoreError, StoreUnavailable
 from sessionsight.delivery.stores.redis.connection import RedisConnections, Script
@@ -163,29 +161,23 @@ class RedisStore:
         """Return the lanes that have unclaimed records."""
         return [lane.decode() for lane in self._run(_READ, "ready")[1]]
 
-    def last_handle(self) -> int | None:
-        """Return the handle of the newest record that was ever added."""
-        _, last = self._run(_READ, "last_handle")
-        return None if last is None else int(last)
-
-    def count_unresolved(self, lane: str, *, last: int | None = None) -> int:
-        """Return the number of records that this process or no process has claimed, up to a hundred."""
-        highest = last is not None and str(last)
-        number: int = self._run(_READ, "count_unresolved", lane, self.owner, highest)[1]
-        return number
+    def unresolved(self, lane: str) -> tuple[int, int] | None:
+        """Return the lowest and the highest handle that this process or no process has claimed."""
+        found = [*map(int, self._run(_READ, "unresolved", lane, self.owner)[1])]
+        return (found[0], found[-1]) if found else None
 
     def owned_or_ready(self, lane: str, handles: Sequence[int], *, timeout: float) -> set[int]:
         """Return those of the handles that this process or no process has claimed."""
         _, found = self._run(_READ, "owned_or_ready", lane, self.owner, _ids(handles), timeout=timeout)
         return {*map(int, found)}
 
-    def search(self, lane: str, fragment: bytes) -> list[StoredRecord]:
+    def search(self, lane: str, fragment: bytes) -> list[Claim]:
         """Return the queued records whose body contains these bytes, in several steps, so that others need not wait."""
-        found: list[StoredRecord] = []
+        found: list[Claim] = []
         cursor = b"0"
         while True:
             _, (cursor, page) = self._run(_READ, "search", lane, cursor.decode(), values=[fragment])
-            found += [StoredRecord(int(handle), _body(value), bool(ready)) for handle, value, ready in page]
+            found += [_claim(handle, value) for handle, value in page]
             if cursor == b"0":
                 return found
 
@@ -201,12 +193,11 @@ class RedisStore:
     def stats(self) -> StoreStats:
         """Return the counters of all lanes, and the size of the store."""
         counts, oldest, size, owners, schema = self._run(_READ, "overview")[1]
-        lanes = {lane.decode(): _counter(found) for lane, found, _ in sorted(counts)}
-        return StoreStats(
-            lanes={lane: lane_stats(found, state="-", last_error=None) for lane, found in lanes.items()},
+        lanes = {lane.decode(): _counter(found) for lane, found, _ in counts}
+        return store_stats(
+            lanes,
             claimed={lane.decode(): number for lane, _, number in counts if number},
             oldest=None if oldest is None else float(oldest),
-            bypassed=sum(found[FALLBACK] for found in lanes.values()),
             used_bytes=int(size),
             owners=owners,
             schema=int(schema),
@@ -288,7 +279,7 @@ class RedisStore:
         for handle, length in zip(listed, listed, strict=True):
             value = values[start : start + length]
             start += length
-            claims.append(Claim(int(handle), _HEADER.unpack_from(value)[1], _body(value)))
+            claims.append(_claim(handle, value))
         return Claimed(epoch, claims, bool(more))
 
     def _run(
@@ -351,6 +342,10 @@ def _to_value(record: NewRecord) -> bytes:
 
 def _body(value: bytes) -> bytes:
     return value[_HEADER.size + _HEADER.unpack_from(value)[3] :]
+
+
+def _claim(handle: str, value: bytes) -> Claim:
+    return Claim(int(handle), _HEADER.unpack_from(value)[1], _body(value))
 
 
 def _failure(failure: Failure) -> str:

@@ -12,10 +12,11 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypeVar
+from types import SimpleNamespace
+from typing import Any, Self
 from weakref import WeakSet
 
 from sessionsight.clock import Clock
@@ -28,22 +29,33 @@ from sessionsight.delivery.stores.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from sessionsight.delivery.stores.sqlite import database_files, owner_lock
+from sessionsight.delivery.stores.sqlite import database_files
 from sessionsight.delivery.stores.sqlite.database_files import Identity
+from sessionsight.delivery.stores.sqlite.owner_lock import OwnerLock
 from sessionsight.delivery.stores.sqlite.schema import check_before_open, ensure_schema
 
-__all__ = ["SqliteConnection", "map_error", "was_inherited"]
-
-T = TypeVar("T")
+__all__ = ["Cursor", "SqliteConnection", "map_error", "was_inherited"]
 
 # Seconds for which a fork waits for another thread's transaction.
 _FORK_TIMEOUT = 1.0
+# The first statement of a block that only reads.
+_READ = "SELECT 1 FROM sqlite_master"
 # Seconds between two attempts while another process writes.
 _POLL_INTERVAL = 0.001
 # Commits do not checkpoint, because a request may wait for them, unless the log has reached 64 MiB.
 _LAST_RESORT_PAGES = 16_384
 # The size to which the log is truncated after a complete checkpoint.
 _LOG_BYTES = 4 * 1024 * 1024
+
+
+class Cursor(sqlite3.Cursor):
+    """A cursor that also executes the statements that all SQL stores share."""
+
+    db = SimpleNamespace(vendor="sqlite")
+
+    def execute(self, statement: str, parameters: Any = ()) -> Self:
+        """Execute a statement with `%s` or `?` for its parameters."""
+        return super().execute(statement.replace("%s", "?"), parameters)
 
 
 class SqliteConnection:
@@ -56,10 +68,10 @@ class SqliteConnection:
     """
 
     def __init__(self, path: str, *, synchronous: str, clock: Clock = time) -> None:
-        self._clock = clock
+        self.clock = clock
         self.pid = os.getpid()
         self.path = path
-        self._synchronous = synchronous
+        self.synchronous = synchronous
         # Re-entrant: a signal handler or a finalizer may capture something while this thread is in here.
         self._lock = threading.RLock()
         self._inside = False
@@ -74,27 +86,46 @@ class SqliteConnection:
         """The first row id of the file that was open last; 0 if there is none."""
         self.is_full = False
         """True if the last write has failed because of missing space."""
+        self.owner_lock: OwnerLock | None = None
+        """The lock of the owner that claims records in the file, which a forked child must not keep."""
         _connections.add(self)
 
-    def write(self, work: Callable[[sqlite3.Connection], T], *, timeout: float) -> T:
-        """Run a function in one transaction.
+    def write(self, timeout: float) -> AbstractContextManager[Cursor]:
+        """Run the block in one transaction, with a cursor.
 
         Args:
-            work: Gets the connection. Called again if its transaction could not be committed.
             timeout: Seconds to wait for other writers.
 
         Raises:
             StoreError: Nothing was written.
         """
-        return self._exclusive(partial(self._transaction, work), timeout)
+        return self.use("BEGIN IMMEDIATE", timeout)
 
-    def read(self, work: Callable[[sqlite3.Connection], T], *, timeout: float) -> T:
-        """Run a function that only reads, outside a transaction.
+    def read(self, timeout: float) -> AbstractContextManager[Cursor]:
+        """Run the block, which only reads, with a cursor outside a transaction.
 
         Raises:
             StoreError: The file cannot be read.
         """
-        return self._exclusive(work, timeout)
+        return self.use(_READ, timeout)
+
+    @contextlib.contextmanager
+    def use(self, first: str, timeout: float) -> Iterator[Cursor]:
+        """Run the block on this thread alone, after a first statement, which is tried again while the file is busy.
+
+        The sleep is outside the lock, so that other threads of this process can write meanwhile. SQLite's own busy
+        handler would sleep inside it, for up to 0.1 s at a time, and miss most gaps between other transactions.
+        """
+        deadline = self.clock.monotonic() + timeout
+        while (connection := self._begin(first, deadline)) is None:
+            self.clock.sleep(_POLL_INTERVAL)
+        try:
+            with self._mapped_errors(), connection, contextlib.closing(connection.cursor(Cursor)) as cursor:
+                yield cursor  # what was written is committed, or rolled back
+            if first != _READ:
+                self.is_full = False
+        finally:
+            self._end()
 
     def is_same_file(self) -> bool:
         """Return whether the file at the path is still the open one, which may have been moved or deleted."""
@@ -119,48 +150,39 @@ class SqliteConnection:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _exclusive(self, work: Callable[[sqlite3.Connection], T], timeout: float) -> T:
-        """Use the connection on this thread alone, and try again while the file is busy.
-
-        The sleep is outside the lock, so that other threads of this process can write meanwhile. SQLite's own busy
-        handler would sleep inside it, for up to 0.1 s at a time, and miss most gaps between other transactions.
-        """
-        deadline = self._clock.monotonic() + timeout
-        while True:
-            try:
-                return self._attempt(work, deadline)
-            except StoreBusy:
-                if self._clock.monotonic() >= deadline:
-                    raise
-            self._clock.sleep(_POLL_INTERVAL)
-
-    def _attempt(self, work: Callable[[sqlite3.Connection], T], deadline: float) -> T:
-        """Use the connection once; map errors, and close it after most of them."""
+    def _begin(self, first: str, deadline: float) -> sqlite3.Connection | None:
+        """Lock the connection and execute the first statement; return None if the file is busy before the deadline."""
         if self.pid != os.getpid():
             raise StoreUnavailable("it was opened by the process that this one was forked from")
-        if not self._lock.acquire(timeout=max(deadline - self._clock.monotonic(), 0)):
+        if not self._lock.acquire(timeout=max(deadline - self.clock.monotonic(), 0)):
             raise StoreBusy("another thread is writing")
-        try:
-            if self._inside:
-                raise ReentrantCall("this thread is writing already")
-            self._inside = True
-            try:
-                return work(self._connection or self._open())
-            except (sqlite3.Error, OSError) as error:
-                raise self._handled(map_error(error)) from error
-            finally:
-                self._inside = False
-                if self._closed:
-                    self._close_connection()
-        finally:
+        if self._inside:
             self._lock.release()
+            raise ReentrantCall("this thread is writing already")
+        self._inside = True
+        try:
+            with self._mapped_errors():
+                (self._connection or self._open()).execute(first)
+        except BaseException as error:
+            self._end()
+            if isinstance(error, StoreBusy) and self.clock.monotonic() < deadline:
+                return None
+            raise
+        return self._connection
 
-    def _transaction(self, work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T:
-        with connection:  # commits, or rolls back
-            connection.execute("BEGIN IMMEDIATE")
-            result = work(connection)
-        self.is_full = False
-        return result
+    def _end(self) -> None:
+        self._inside = False
+        if self._closed:
+            self._close_connection()
+        self._lock.release()
+
+    @contextlib.contextmanager
+    def _mapped_errors(self) -> Iterator[None]:
+        """Raise errors of SQLite and of files as errors of a store."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise self._handled(map_error(error)) from error
 
     def _handled(self, error: StoreError) -> StoreError:
         """Close the connection after most errors, and return the error.
@@ -197,7 +219,7 @@ class SqliteConnection:
         return connection
 
     def _configure(self, connection: sqlite3.Connection) -> None:
-        connection.execute(f"PRAGMA synchronous = {self._synchronous.upper()}")
+        connection.execute(f"PRAGMA synchronous = {self.synchronous.upper()}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_LAST_RESORT_PAGES}")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
         connection.execute("BEGIN IMMEDIATE")
@@ -205,7 +227,7 @@ class SqliteConnection:
         connection.execute("COMMIT")
         # After the tables of a new file, so that its header is not only in the log.
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()  # creates the log, which is then known
+        connection.execute(_READ).fetchone()  # creates the log, which is then known
 
     def _close_connection(self) -> None:
         connection, self._connection = self._connection, None
@@ -255,26 +277,25 @@ def was_inherited(path: str) -> bool:
 
 def _before_fork() -> None:
     """Close all connections, and prevent new ones until the fork is over."""
-    for connection in _own_connections():
+    _in_child()  # this process may have been forked without hooks
+    for connection in list(_connections):
         if connection._lock.acquire(timeout=_FORK_TIMEOUT) and not connection._inside:
             connection._close_connection()
 
 
 def _in_parent() -> None:
-    for connection in _own_connections():
+    for connection in list(_connections):
         with contextlib.suppress(RuntimeError):  # another thread was using the connection for too long
             connection._lock.release()
 
 
-def _own_connections() -> list[SqliteConnection]:
-    return sorted((connection for connection in list(_connections) if connection.pid == os.getpid()), key=id)
-
-
 def _in_child() -> None:
-    owner_lock.disown()
+    """Leave the connections and locks of the process that this one was forked from."""
     for connection in list(_connections):
         if connection.pid != os.getpid():
             _connections.discard(connection)
+            if connection.owner_lock is not None:
+                connection.owner_lock.close()
             if connection.is_open:
                 from ctypes import py_object, pythonapi
 

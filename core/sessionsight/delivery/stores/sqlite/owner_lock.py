@@ -10,11 +10,10 @@ import contextlib
 import fcntl
 import os
 from pathlib import Path
-from weakref import WeakSet
 
 from sessionsight.delivery.stores.errors import StoreUnavailable
 
-__all__ = ["OwnerLock", "disown", "is_alive", "remove"]
+__all__ = ["OwnerLock", "is_alive", "remove"]
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -61,9 +60,8 @@ class OwnerLock:
     def __init__(self, database: str, owner: int) -> None:
         self._database = database
         self._owner = owner
-        self._pid, self._descriptor = os.getpid(), -1
+        self._descriptor = -1
         self.renew()
-        _locks.add(self)
 
     def renew(self) -> None:
         """Lock a new file if the last one was deleted, or if a daemon has closed it. Until then the owner seems dead.
@@ -87,21 +85,14 @@ class OwnerLock:
             remove(self._database, self._owner)
             os.close(self._descriptor)
 
+    def close(self) -> None:
+        """Close the file in a forked child, which would keep the lock beyond the end of its parent."""
+        if self._is_current():
+            os.close(self._descriptor)
+
     def _is_current(self) -> bool:
         """Return whether the file is open, and still the one at its path."""
         try:
             return os.path.samestat(os.fstat(self._descriptor), _path(self._database, self._owner).stat())
         except OSError:
             return False
-
-
-_locks: WeakSet[OwnerLock] = WeakSet()
-
-
-def disown() -> None:
-    """Close the files of the process that this one was forked from, which would keep its locks beyond its end."""
-    for lock in list(_locks):
-        if lock._pid != os.getpid():
-            _locks.discard(lock)
-            if lock._is_current():
-                os.close(lock._descriptor)

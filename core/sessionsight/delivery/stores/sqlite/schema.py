@@ -18,7 +18,7 @@ __all__ = ["APPLICATION_ID", "VERSION", "check_before_open", "ensure_schema"]
 APPLICATION_ID = 0x53535350
 """"SSSP"."""
 
-VERSION = 3
+VERSION = 4
 
 _TABLES = (
     # The first row id of the file, so that a row id of another file is never one of this file.
@@ -37,13 +37,13 @@ _TABLES = (
         UPDATE records SET refcount = refcount - 1 WHERE id = old.record;
         DELETE FROM records WHERE id = old.record AND refcount <= 0;
     END""",
-    """CREATE TABLE dead_letters (
-        id INTEGER PRIMARY KEY, lane TEXT NOT NULL, priority INTEGER NOT NULL, record INTEGER NOT NULL,
+    """CREATE TABLE sessionsight_dead_letter (
+        id INTEGER PRIMARY KEY, handle INTEGER NOT NULL, lane TEXT NOT NULL, priority INTEGER NOT NULL,
         size INTEGER NOT NULL, enqueued_at REAL NOT NULL, body BLOB NOT NULL, died_at REAL NOT NULL,
         reason TEXT NOT NULL, message TEXT NOT NULL, status INTEGER, attempts INTEGER NOT NULL, first_attempt REAL,
         last_attempt REAL
     )""",
-    "CREATE INDEX dead_letters_by_lane ON dead_letters (lane)",
+    "CREATE INDEX dead_letters_by_lane ON sessionsight_dead_letter (lane)",
     """CREATE TABLE counts (
         lane TEXT NOT NULL, counter TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (lane, counter)
     ) WITHOUT ROWID""",

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from secrets import randbits
-from typing import Any, TypeVar
+from typing import Any
 
 from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.stores.base import (
-    FALLBACK,
     MAX_COUNTED,
     Claim,
     Claimed,
@@ -27,29 +25,34 @@ from sessionsight.delivery.stores.base import (
     NewRecord,
     Outcome,
     StoredDeadLetter,
-    StoredRecord,
     StoreStats,
     complete_counts,
-    lane_stats,
+    store_stats,
 )
 from sessionsight.delivery.stores.errors import StoreError, StoreUnavailable
-from sessionsight.delivery.stores.sqlite import dead_letters, owner_lock, queries
-from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
-from sessionsight.delivery.stores.sqlite.maintenance import Maintenance
+from sessionsight.delivery.stores.sql_dead_letters import marks
+from sessionsight.delivery.stores.sqlite import maintenance, owner_lock, queries
+from sessionsight.delivery.stores.sqlite.connection import Cursor, SqliteConnection
 from sessionsight.delivery.stores.sqlite.owner_lock import OwnerLock
-from sessionsight.delivery.stores.sqlite.queries import JOINED, READY_LANES, ROW, UNCLAIMED
+from sessionsight.delivery.stores.sqlite.queries import JOINED, READY_LANES, ROW, UNCLAIMED, dead_letters
 from sessionsight.log import ThrottledLogger
 
 __all__ = ["SqliteStore"]
 
-T = TypeVar("T")
-
+_PRUNE_EVERY = 60.0
+# The ends of the row ids that the process or no process has claimed: a look-up each.
+_ENDS = " UNION ALL ".join(
+    f"SELECT {end}(record) FROM queue WHERE claimed_by = {owner} AND lane = ?2 AND priority = {priority}"
+    for end in ("min", "max")
+    for owner in (UNCLAIMED, "?1")
+    for priority in (0, 1)
+)
 # Those of records and dead letters included. The inner query makes this use the index.
 _COUNTS = """
     SELECT counter, number FROM counts WHERE lane = :lane
     UNION ALL SELECT 'pending', count(*) FROM (SELECT 1 FROM queue
         WHERE claimed_by IN (SELECT 0 UNION ALL SELECT owner FROM owners) AND lane = :lane LIMIT :most)
-    UNION ALL SELECT 'dead', count(*) FROM dead_letters WHERE lane = :lane"""
+    UNION ALL SELECT 'dead', count(*) FROM sessionsight_dead_letter WHERE lane = :lane"""
 
 
 class SqliteStore:
@@ -82,9 +85,8 @@ class SqliteStore:
         self._logger = logger
         self.owner_id = randbits(48) + 1
         """The id under which this process claims rows."""
-        self._owner_lock: OwnerLock | None = None
         self._acquiring = threading.RLock()
-        self._maintenance = Maintenance(self.file, options, clock)
+        self._next_prune = 0.0
         self._closed = False
 
     @property
@@ -94,93 +96,59 @@ class SqliteStore:
 
     def enqueue(self, records: Sequence[NewRecord], counts: Counts, *, batch_id: bytes, timeout: float) -> Enqueued:
         """Add records to their lanes and add to the counters, in one transaction, whose result is always known."""
-
-        def work(connection: sqlite3.Connection) -> Enqueued:
-            handles = self._enqueue(connection, records, counts)
-            return Enqueued(handles, queries.evict(connection, self._options.spool_bytes))
-
-        return self.file.write(work, timeout=timeout)
+        with self.file.write(timeout) as cursor:
+            handles = self._enqueue(cursor, records, counts)
+            return Enqueued(handles, queries.evict(cursor, self._options.spool_bytes))
 
     def claim(self, lane: str, *, max_records: int, max_bytes: int, timeout: float) -> Claimed:
         """Claim a lane's next rows, by priority."""
         self._acquire_owner()
-
-        def work(connection: sqlite3.Connection) -> Claimed:
-            found = queries.claim(connection, lane, self.owner_id, max_records=max_records, max_bytes=max_bytes)
+        with self.file.write(timeout) as cursor:
+            found = queries.claim(cursor, lane, self.owner_id, max_records=max_records, max_bytes=max_bytes)
             return Claimed(self.epoch, *found)
-
-        return self.file.write(work, timeout=timeout)
 
     def claimed(self, lane: str) -> Claimed:
         """Return the rows that this process has claimed and that are not in flight."""
-        select = f"SELECT record, enqueued_at, body FROM {JOINED} WHERE claimed_by = ? AND lane = ? AND in_flight <> 1"  # noqa: S608
-        return self._read(
-            lambda it: Claimed(
-                self.epoch, [Claim(*row) for row in it.execute(select, (self.owner_id, lane))], more=True
-            )
-        )
+        claims = self._queued("lane = ? AND claimed_by = ? AND in_flight <> 1", lane, self.owner_id)
+        return Claimed(self.epoch, claims, more=True)
 
     def mark_in_flight(self, lane: str, handles: Sequence[int], *, timeout: float) -> tuple[int, set[int]]:
         """Set the in-flight flag of the rows that this process still holds."""
-        update = f"UPDATE queue SET in_flight = 1 WHERE {ROW}"  # noqa: S608
-
-        def work(connection: sqlite3.Connection) -> tuple[int, set[int]]:
+        update = f"UPDATE queue SET in_flight = 1 WHERE {ROW}"
+        with self.file.write(timeout) as cursor:
             rows = ((handle, (self.owner_id, lane, handle)) for handle in handles)
-            return self.epoch, {handle for handle, row in rows if connection.execute(update, row).rowcount}
-
-        return self.file.write(work, timeout=timeout)
+            return self.epoch, {handle for handle, row in rows if cursor.execute(update, row).rowcount}
 
     def settle(self, lane: str, outcomes: Sequence[Outcome], *, timeout: float) -> None:
         """Apply outcomes in one transaction."""
-        keep, now = self._options.dead_letters, self._clock.time()
-
-        def work(connection: sqlite3.Connection) -> None:
-            for outcome in outcomes:
-                queries.settle(connection, lane, self.owner_id, outcome, keep=keep, now=now)
-
-        self.file.write(work, timeout=timeout)
+        with self.file.write(timeout) as cursor:
+            now = self._clock.time()
+            queries.settle(cursor, lane, self.owner_id, outcomes, options=self._options, now=now)
 
     def ready(self) -> list[str]:
         """Return the lanes that have unclaimed rows."""
         return [lane for (lane,) in self._rows(READY_LANES)]
 
-    def last_handle(self) -> int | None:
-        """Return the newest record's row id."""
-        [(handle,)] = self._rows("SELECT max(id) FROM records")
-        return None if handle is None else int(handle)
-
-    def count_unresolved(self, lane: str, *, last: int | None = None) -> int:
-        """Return the number of records that this process or no process has claimed, up to a hundred."""
-        [(number,)] = self._rows(
-            "SELECT count(*) FROM (SELECT 1 FROM queue WHERE claimed_by IN (?, ?) AND lane = ?"
-            " AND (? IS NULL OR record <= ?) LIMIT 100)",
-            (UNCLAIMED, self.owner_id, lane, last, last),
-        )
-        return int(number)
+    def unresolved(self, lane: str) -> tuple[int, int] | None:
+        """Return the lowest and the highest row id that this process or no process has claimed."""
+        found = [handle for (handle,) in self._rows(_ENDS, (self.owner_id, lane)) if handle is not None]
+        return (min(found), max(found)) if found else None
 
     def owned_or_ready(self, lane: str, handles: Sequence[int], *, timeout: float) -> set[int]:
         """Return those of the row ids that this process or no process has claimed."""
-        marks = ", ".join("?" * len(handles))
-        select = f"SELECT record FROM queue WHERE claimed_by IN (?, ?) AND lane = ? AND record IN ({marks})"  # noqa: S608
+        select = f"SELECT record FROM queue WHERE claimed_by IN (?, ?) AND lane = ? AND record IN ({marks(handles)})"
         found = self._rows(select, (UNCLAIMED, self.owner_id, lane, *handles), timeout=timeout)
         return {handle for (handle,) in found}
 
-    def search(self, lane: str, fragment: bytes) -> list[StoredRecord]:
+    def search(self, lane: str, fragment: bytes) -> list[Claim]:
         """Return the queued records whose body contains these bytes. They have no index, so all are read."""
-        select = f"SELECT record, body, claimed_by = ? FROM {JOINED} WHERE lane = ? AND instr(body, ?)"  # noqa: S608
-        found = self._rows(select, (UNCLAIMED, lane, fragment))
-        return [StoredRecord(handle, body, bool(ready)) for handle, body, ready in found]
+        return self._queued("lane = ? AND instr(body, ?)", lane, fragment)
 
     def discard(self, lane: str, handles: Sequence[int], *, counter: str) -> int:
         """Drop unclaimed records."""
-
-        def work(connection: sqlite3.Connection) -> int:
-            rows = [(UNCLAIMED, lane, handle) for handle in handles]
-            deleted = connection.executemany(f"DELETE FROM queue WHERE {ROW}", rows).rowcount if rows else 0  # noqa: S608
-            dead_letters.increment(connection, {(lane, counter): deleted})
-            return deleted
-
-        return self._write(work)
+        with self._write() as cursor:
+            outcomes = [Outcome(handles=handles, counter=counter)]
+            return queries.settle(cursor, lane, UNCLAIMED, outcomes, options=self._options, now=self._clock.time())
 
     def counts(self, lane: str) -> Counter[str]:
         """Return the lane's counters."""
@@ -192,36 +160,34 @@ class SqliteStore:
 
     def find(self, query: DeadLetterQuery, *, limit: int = -1) -> list[StoredDeadLetter]:
         """Return the selected dead letters, oldest first."""
-        return self._read(partial(dead_letters.find, query=query, limit=limit))
+        with self.file.read(self._timeout) as cursor:
+            return dead_letters.find(cursor, query, limit)
 
     def requeue(self, query: DeadLetterQuery) -> int:
         """Queue the selected dead letters again."""
-
-        def work(connection: sqlite3.Connection) -> int:
-            return len(self._enqueue(connection, dead_letters.take(connection, query, now=self._clock.time()), {}))
-
-        return self._write(work)
+        with self._write() as cursor:
+            records = dead_letters.take(cursor, query, enqueued_at=self._clock.time())
+            return len(self._enqueue(cursor, records, {}))
 
     def delete(self, query: DeadLetterQuery, *, counter: str) -> int:
         """Delete the selected dead letters, and count them as dropped."""
-        return self._write(partial(dead_letters.delete, query=query, counter=counter))
+        with self._write() as cursor:
+            return dead_letters.delete(cursor, query, counter=counter)
 
     def stats(self) -> StoreStats:
         """Return the counters of all lanes, and the size of the file."""
-        lanes = self._rows("SELECT DISTINCT lane FROM counts ORDER BY lane")
-        counts = {lane: self._counts(lane, most=2**62) for (lane,) in lanes}
+        lanes = self._rows("SELECT DISTINCT lane FROM counts")
         held = "claimed_by IN (SELECT owner FROM owners)"
-        claimed = self._rows(f"SELECT lane, count(*) FROM queue WHERE {held} GROUP BY lane")  # noqa: S608
-        [(oldest, owners, file_bytes, schema)] = self._rows(
+        [(oldest, owners, file_bytes, used_bytes, schema)] = self._rows(
             "SELECT (SELECT min(enqueued_at) FROM queue), (SELECT count(*) FROM owners), page_count * page_size,"
-            " user_version FROM pragma_page_count, pragma_page_size, pragma_user_version"
+            " (page_count - freelist_count) * page_size, user_version"
+            " FROM pragma_page_count, pragma_freelist_count, pragma_page_size, pragma_user_version"
         )
-        return StoreStats(
-            lanes={lane: lane_stats(found, state="-", last_error=None) for lane, found in counts.items()},
-            claimed=dict(claimed),
+        return store_stats(
+            {lane: self._counts(lane, most=2**62) for (lane,) in lanes},
+            claimed=dict(self._rows(f"SELECT lane, count(*) FROM queue WHERE {held} GROUP BY lane")),
             oldest=oldest,
-            bypassed=sum(found[FALLBACK] for found in counts.values()),
-            used_bytes=self._read(queries.used_bytes),
+            used_bytes=used_bytes,
             file_bytes=file_bytes,
             owners=owners,
             schema=schema,
@@ -235,19 +201,15 @@ class SqliteStore:
         if self.file.is_same_file():
             return {}
         ready: dict[str, list[Claim]] = {}
-
-        def work(connection: sqlite3.Connection) -> None:
-            select = f"SELECT lane, record, enqueued_at, body FROM {JOINED} WHERE claimed_by = ?"  # noqa: S608
-            for lane, *row in connection.execute(select, (UNCLAIMED,)):
-                ready.setdefault(lane, []).append(Claim(*row))
-            delete = "DELETE FROM queue WHERE claimed_by IN (?, ?) AND in_flight <> 1"
-            connection.execute(delete, (UNCLAIMED, self.owner_id))
-
-        try:
+        with contextlib.suppress(StoreError):
             if self.file.is_open:
-                self._write(work)
-        except StoreError:
-            ready.clear()
+                with self._write() as cursor:
+                    select = f"SELECT lane, record, enqueued_at, body FROM {JOINED} WHERE claimed_by = ?"
+                    rows = cursor.execute(select, (UNCLAIMED,)).fetchall()
+                    delete = "DELETE FROM queue WHERE claimed_by IN (?, ?) AND in_flight <> 1"
+                    cursor.execute(delete, (UNCLAIMED, self.owner_id))
+                for lane, *row in rows:
+                    ready.setdefault(lane, []).append(Claim(*row))
         self._logger.log(
             logging.ERROR,
             f"spool {self.name}: the file was moved or deleted; a new one is started with the records that were "
@@ -261,33 +223,36 @@ class SqliteStore:
     def recover(self, in_flight: Failure | None, poison: Failure) -> tuple[int, int]:
         """Recover the claims of processes that have ended, which their lock shows."""
         with self._acquiring:
-            if self._owner_lock is not None:
-                self._owner_lock.renew()
+            if self.file.owner_lock is not None:
+                self.file.owner_lock.renew()
         owners = [owner for (owner,) in self._rows("SELECT owner FROM owners")]
         ended = [owner for owner in owners if not owner_lock.is_alive(self.name, owner)]
         if not ended:
             return 0, 0
-        keep, now = self._options.dead_letters, self._clock.time()
-        dead = self._write(lambda it: queries.recover(it, ended, in_flight, poison, keep=keep, now=now))
+        now = self._clock.time()
+        with self._write() as cursor:
+            dead = queries.recover(cursor, ended, in_flight, poison, options=self._options, now=now)
         for owner in ended:
             owner_lock.remove(self.name, owner)
         return dead
 
     def maintain(self) -> None:
-        """Checkpoint the log, and delete old keys and dead letters."""
+        """Checkpoint the log, and delete old keys and dead letters once a minute."""
         try:
-            self._maintenance.checkpoint_if_needed()
+            maintenance.checkpoint_if_needed(self.file)
         finally:
-            self._maintenance.prune()
+            if (now := self._clock.monotonic()) >= self._next_prune:
+                self._next_prune = now + _PRUNE_EVERY
+                maintenance.prune(self.file, self._options, now=self._clock.time())
 
     def close(self) -> None:
         """Release this process's claims that are not in flight, and close the file."""
         with self._acquiring:
             self._closed = True
-            lock, self._owner_lock = self._owner_lock, None
+            lock, self.file.owner_lock = self.file.owner_lock, None
         if lock is not None:
-            with contextlib.suppress(StoreError):  # other processes see that the lock is free
-                self._write(partial(queries.release_owner, owner=self.owner_id))
+            with contextlib.suppress(StoreError), self._write() as cursor:  # others see that the lock is free
+                queries.release_owner(cursor, self.owner_id)
             lock.release()
         self.file.close()
 
@@ -300,23 +265,23 @@ class SqliteStore:
         with self._acquiring:
             if self._closed:
                 raise StoreUnavailable("the spool is closed")
-            if self._owner_lock is None:
-                self._read(lambda _: None)  # no lock file is created beside another program's database
-                self._owner_lock = OwnerLock(self.name, self.owner_id)
+            if self.file.owner_lock is None:
+                with self.file.read(self._timeout):  # no lock file is created beside another program's database
+                    pass
+                self.file.owner_lock = OwnerLock(self.name, self.owner_id)
 
-    def _enqueue(
-        self, connection: sqlite3.Connection, records: Sequence[NewRecord], counts: Counts
-    ) -> list[dict[str, int]]:
+    def _enqueue(self, cursor: Cursor, records: Sequence[NewRecord], counts: Counts) -> list[dict[str, int]]:
         now = self._clock.time()
-        return queries.enqueue(connection, records, counts, epoch=self.epoch, options=self._options, now=now)
+        return queries.enqueue(cursor, records, counts, epoch=self.epoch, options=self._options, now=now)
+
+    def _queued(self, where: str, *parameters: object) -> list[Claim]:
+        select = f"SELECT record, enqueued_at, body FROM {JOINED} WHERE {where}"
+        return [Claim(*row) for row in self._rows(select, parameters)]
 
     def _rows(self, statement: str, parameters: Any = (), *, timeout: float | None = None) -> list[Any]:
         """Return the rows of a statement that only reads."""
-        timeout = self._timeout if timeout is None else timeout
-        return self.file.read(lambda it: it.execute(statement, parameters).fetchall(), timeout=timeout)
+        with self.file.read(self._timeout if timeout is None else timeout) as cursor:
+            return cursor.execute(statement, parameters).fetchall()
 
-    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return self.file.read(work, timeout=self._timeout)
-
-    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return self.file.write(work, timeout=self._timeout)
+    def _write(self) -> AbstractContextManager[Cursor]:
+        return self.file.write(self._timeout)
