@@ -19,7 +19,6 @@ __all__ = [
     "DEAD",
     "DELIVERED",
     "FALLBACK",
-    "MAX_COUNTED",
     "MAX_TAKEOVERS",
     "PENDING",
     "SUSPECT_TAKEOVERS",
@@ -52,8 +51,6 @@ DEAD = "dead"
 FALLBACK = "bypassed"
 """Records that waited in memory because the store could not be written in time; not part of the ledger's sum."""
 
-MAX_COUNTED = 10_000
-"""Pending records that `Store.counts` counts one by one: a relay reads the counters of each lane once a second."""
 MAX_TAKEOVERS = 5
 """How often a record is taken over from a process that has ended, until it becomes a dead letter."""
 SUSPECT_TAKEOVERS = 2

@@ -15,7 +15,6 @@ from typing import Any
 from sessionsight.clock import Clock
 from sessionsight.delivery.options import DeliveryOptions
 from sessionsight.delivery.stores.base import (
-    MAX_COUNTED,
     Claim,
     Claimed,
     Counts,
@@ -40,6 +39,8 @@ from sessionsight.log import ThrottledLogger
 __all__ = ["SqliteStore"]
 
 _PRUNE_EVERY = 60.0
+# Pending records that are counted one by one; a relay reads the counters of each lane once a second.
+_MAX_COUNTED = 10_000
 # The ends of the row ids that the process or no process has claimed: a look-up each.
 _ENDS = " UNION ALL ".join(
     f"SELECT {end}(record) FROM queue WHERE claimed_by = {owner} AND lane = ?2 AND priority = {priority}"
@@ -152,7 +153,7 @@ class SqliteStore:
 
     def counts(self, lane: str) -> Counter[str]:
         """Return the lane's counters."""
-        return self._counts(lane, most=MAX_COUNTED)
+        return self._counts(lane, most=_MAX_COUNTED)
 
     def _counts(self, lane: str, *, most: int) -> Counter[str]:
         """Return counters, for which pending records are counted up to `most`."""
