@@ -167,6 +167,19 @@ def test_a_claim_does_not_wait_until_a_long_inbox_is_taken_in(
     assert [*claim(store)] == [*"hijkl"]
 
 
+def test_large_hand_overs_are_taken_in_one_by_one(
+    store: DjangoStore, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessionsight.sql_store.inbox._BATCH_BYTES", 1)
+    for name in "abc":
+        add(store, name)
+    assert [*claim(store)] == ["a"]
+    assert rows(database, "inbox") == 2
+    assert [*claim(store)] == ["b"]
+    assert store.counts(LANE)["captured"] == 3
+    assert rows(database, "inbox") == 0
+
+
 @pytest.mark.parametrize("database", ["mariadb"], indirect=True)
 def test_a_claim_reads_no_records_of_other_lanes(store: DjangoStore, database: str) -> None:
     add(store, "a")

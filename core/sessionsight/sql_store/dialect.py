@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sessionsight.delivery.stores.sql_dead_letters import contains, marks
@@ -11,6 +11,7 @@ from sessionsight.stores import AnswerLost, ForeignDatabase, StoreBusy, StoreErr
 __all__ = [
     "UNCLAIMED",
     "contains",
+    "ids",
     "ignore_conflicts",
     "insert_rows",
     "is_conflict",
@@ -84,6 +85,11 @@ def insert_rows(cursor: Any, insert: str, rows: Sequence[Sequence[Any]]) -> None
     for start in range(0, len(rows), _ROWS):
         some = rows[start : start + _ROWS]
         cursor.execute(f"{head} VALUES {', '.join([values] * len(some))}", [value for row in some for value in row])
+
+
+def ids(values: Iterable[int]) -> str:
+    """Return a list of ids as SQL. As parameters they would take the drivers longer than the rest of a claim."""
+    return ", ".join([str(int(value)) for value in values])
 
 
 def is_conflict(cause: BaseException | None) -> bool:

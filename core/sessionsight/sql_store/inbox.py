@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from sessionsight.delivery.stores.sql_dead_letters import storable
 from sessionsight.sql_store.dead_letters import dead_letters, enqueue, increment
 from sessionsight.sql_store.dialect import (
     UNCLAIMED,
+    ids,
     ignore_conflicts,
     insert_rows,
     marks,
@@ -27,7 +29,7 @@ __all__ = ["UNCLAIMED", "UNREADABLE_LANE", "insert", "row", "take_in"]
 
 UNREADABLE_LANE = "unreadable"
 """The lane of dead letters that this release cannot read at all."""
-_BATCH = 200  # hand-overs taken in by one transaction
+_BATCH, _BATCH_BYTES = 200, 1 << 20  # hand-overs taken in by one transaction
 
 _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.Decoder(tuple[list[NewRecord], list[tuple[str, str, int]]]).decode
@@ -60,11 +62,12 @@ def take_in(cursor: Any, options: DeliveryOptions) -> bool:
         f"SELECT id, batch_id, body FROM sessionsight_inbox ORDER BY id LIMIT %s{skip_locked(connection)}",
         [_BATCH],
     )
-    found = cursor.fetchall()
-    if not found:
+    rows = cursor.fetchall()
+    if not rows:
         return False
-    ids = [id_ for id_, _, _ in found]
-    cursor.execute(f"DELETE FROM sessionsight_inbox WHERE id IN ({marks(ids)})", ids)
+    ends = accumulate(len(body) for _, _, body in rows)
+    found = [one for one, end in zip(rows, ends, strict=True) if one is rows[0] or end <= _BATCH_BYTES]
+    cursor.execute(f"DELETE FROM sessionsight_inbox WHERE id IN ({ids(id_ for id_, _, _ in found)})")
     batches = [batch for _, batch, _ in found]
     cursor.execute(f"SELECT batch_id FROM sessionsight_batch WHERE batch_id IN ({marks(batches)})", batches)
     known = {batch for (batch,) in cursor.fetchall()}
@@ -94,7 +97,7 @@ def take_in(cursor: Any, options: DeliveryOptions) -> bool:
         for record, failure in dead:
             dead_letters.add(cursor, record, failure, died_at=died_at)
         dead_letters.trim(cursor, keep=options.dead_letters)
-    return len(found) == _BATCH
+    return len(found) < len(rows) or len(rows) == _BATCH
 
 
 def _read(body: bytes, counts: Counter[tuple[str, str]]) -> list[NewRecord]:

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from sessionsight.sql_store.dead_letters import dead_letters, increment
-from sessionsight.sql_store.dialect import marks, now, server_time, skip_locked
+from sessionsight.sql_store.dialect import ids, now, server_time, skip_locked
 from sessionsight.sql_store.inbox import UNCLAIMED
 from sessionsight.sql_store.ledger import estimated_bytes
 from sessionsight.stores import DeadLetterQuery, DeliveryOptions, DropReason
@@ -51,7 +51,7 @@ def _evict(cursor: Any, max_bytes: int) -> None:
         evicted.append(id_)
         counts[lane, DropReason.QUEUE_FULL.value] += 1
     if evicted:
-        cursor.execute(f"DELETE FROM sessionsight_queue WHERE id IN ({marks(evicted)})", evicted)
+        cursor.execute(f"DELETE FROM sessionsight_queue WHERE id IN ({ids(evicted)})")
         increment(cursor, counts)
 
 
@@ -63,7 +63,6 @@ def _merge_counts(cursor: Any) -> bool:
     for _, lane, counter, number in found:
         counts[lane, counter] += number
     if len(found) > len(counts):
-        ids = [id_ for id_, *_ in found]
-        cursor.execute(f"DELETE FROM sessionsight_count WHERE id IN ({marks(ids)})", ids)
+        cursor.execute(f"DELETE FROM sessionsight_count WHERE id IN ({ids(id_ for id_, *_ in found)})")
         increment(cursor, counts)
     return len(found) == _MERGED

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sessionsight.sql_store.dead_letters import dead_letters
-from sessionsight.sql_store.dialect import marks, now, queue_in_order, server_time, skip_locked
+from sessionsight.sql_store.dialect import ids, now, queue_in_order, server_time, skip_locked
 from sessionsight.sql_store.inbox import UNCLAIMED
 from sessionsight.stores import MAX_TAKEOVERS, SUSPECT_TAKEOVERS, Failure, next_claim
 
@@ -54,10 +54,10 @@ def claim(
     if chosen:
         if (remaining := found[0][0]) is None or remaining < lease * 2 / 3:
             renew(cursor, owner, lease)
-        ids = [id_ for id_, *_ in chosen]
-        cursor.execute(f"UPDATE sessionsight_queue SET claimed_by = %s WHERE id IN ({marks(ids)})", [owner, *ids])
+        claimed = ids(id_ for id_, *_ in chosen)
+        cursor.execute(f"UPDATE sessionsight_queue SET claimed_by = %s WHERE id IN ({claimed})", [owner])
         if suspect:
-            cursor.execute("UPDATE sessionsight_owner SET on_trial = %s WHERE owner = %s", [*ids, owner])
+            cursor.execute(f"UPDATE sessionsight_owner SET on_trial = {claimed} WHERE owner = %s", [owner])
     return chosen, len(found) > number
 
 

@@ -14,7 +14,7 @@ from sessionsight.log import ThrottledLogger
 from sessionsight.sql_store import inbox, ledger, maintenance, queue
 from sessionsight.sql_store.connection import OwnConnection
 from sessionsight.sql_store.dead_letters import dead_letters, increment, requeue
-from sessionsight.sql_store.dialect import contains, marks, server_time
+from sessionsight.sql_store.dialect import contains, ids, server_time
 from sessionsight.sql_store.inbox import UNCLAIMED
 from sessionsight.stores import (
     Claim,
@@ -171,7 +171,7 @@ class SqlStore:
                     cursor.execute(f"UPDATE sessionsight_queue SET in_flight = %s WHERE {where}", [False, *held])
                     cursor.execute(
                         "UPDATE sessionsight_owner SET on_trial = 0"
-                        f" WHERE on_trial IN ({marks(outcome.handles)}) AND owner = %s",
+                        f" WHERE on_trial IN ({ids(outcome.handles)}) AND owner = %s",
                         held,
                     )
             if any(outcome.failure is not None for outcome in outcomes):
@@ -222,8 +222,8 @@ class SqlStore:
     def owned_or_ready(self, lane: str, handles: Sequence[int], *, timeout: float) -> set[int]:
         """Return those of the handles that this process or no process has claimed."""
         found = self._read(
-            f"SELECT id FROM sessionsight_queue WHERE claimed_by IN (%s, %s) AND id IN ({marks(handles)})",
-            [UNCLAIMED, self.owner, *handles],
+            f"SELECT id FROM sessionsight_queue WHERE claimed_by IN (%s, %s) AND id IN ({ids(handles)})",
+            [UNCLAIMED, self.owner],
         )
         return {id_ for (id_,) in found}
 
@@ -272,8 +272,8 @@ class SqlStore:
 
         def discard(cursor: Any) -> int:
             cursor.execute(
-                f"DELETE FROM sessionsight_queue WHERE id IN ({marks(handles)}) AND claimed_by = %s",
-                [*handles, UNCLAIMED],
+                f"DELETE FROM sessionsight_queue WHERE id IN ({ids(handles)}) AND claimed_by = %s",
+                [UNCLAIMED],
             )
             number = int(cursor.rowcount)
             increment(cursor, {(lane, counter): number})
@@ -313,7 +313,7 @@ class SqlStore:
 
     def _held(self, handles: Sequence[int]) -> tuple[str, list[Any]]:
         """Return the condition for records that this process holds, and its parameters."""
-        return f"id IN ({marks(handles)}) AND claimed_by = %s", [*handles, self.owner]
+        return f"id IN ({ids(handles)}) AND claimed_by = %s", [self.owner]
 
     def _read(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
         def read(cursor: Any) -> list[Any]:
