@@ -194,7 +194,7 @@ def examples(module: ModuleType) -> list[doctest.DocTest]:
     return [found for found in doctest.DocTestFinder(exclude_empty=True).find(module) if found.examples]
 
 
-@pytest.mark.parametrize("name", [name for name in CORE if examples(importlib.import_module(name))])
+@pytest.mark.parametrize("name", [name for name in CORE if ">>> " in inspect.getsource(importlib.import_module(name))])
 def test_the_examples_in_the_docstrings_do_what_they_say(name: str) -> None:
     runner = doctest.DocTestRunner(optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
     report: list[str] = []
