@@ -119,11 +119,17 @@ class SqliteConnection:
         deadline = self.clock.monotonic() + timeout
         while (connection := self._begin(first, deadline)) is None:
             self.clock.sleep(_POLL_INTERVAL)
+        cursor = connection.cursor(Cursor)
         try:
-            with self._mapped_errors(), connection, contextlib.closing(connection.cursor(Cursor)) as cursor:
-                yield cursor  # what was written is committed, or rolled back
+            with connection:  # commits, or rolls back
+                try:
+                    yield cursor
+                finally:
+                    cursor.close()
             if first != _READ:
                 self.is_full = False
+        except (sqlite3.Error, OSError) as error:
+            raise self._handled(map_error(error)) from error
         finally:
             self._end()
 
@@ -161,8 +167,10 @@ class SqliteConnection:
             raise ReentrantCall("this thread is writing already")
         self._inside = True
         try:
-            with self._mapped_errors():
+            try:
                 (self._connection or self._open()).execute(first)
+            except (sqlite3.Error, OSError) as error:
+                raise self._handled(map_error(error)) from error
         except BaseException as error:
             self._end()
             if isinstance(error, StoreBusy) and self.clock.monotonic() < deadline:
@@ -175,14 +183,6 @@ class SqliteConnection:
         if self._closed:
             self._close_connection()
         self._lock.release()
-
-    @contextlib.contextmanager
-    def _mapped_errors(self) -> Iterator[None]:
-        """Raise errors of SQLite and of files as errors of a store."""
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise self._handled(map_error(error)) from error
 
     def _handled(self, error: StoreError) -> StoreError:
         """Close the connection after most errors, and return the error.
