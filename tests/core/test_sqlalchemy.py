@@ -384,8 +384,9 @@ def test_each_thread_has_its_own_sessions_and_passes_them_on_with_its_context(
 ) -> None:
     with make.begin():
         copied = contextvars.copy_context()
-        for work in (lambda: capture("elsewhere"), lambda: copied.run(capture, "part_of_it")):
-            thread = threading.Thread(target=work)
+        # Without the interpreter lock a thread inherits the context of the code that starts it.
+        for context, name in ((contextvars.Context(), "elsewhere"), (copied, "part_of_it")):
+            thread = threading.Thread(target=context.run, args=(capture, name))
             thread.start()
             thread.join()
         assert names(recorder) == ["elsewhere"]

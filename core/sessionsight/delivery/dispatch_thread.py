@@ -170,6 +170,7 @@ class DispatchThread:
         if self._thread is not None:
             for lane in self.lanes:
                 self.call(lane)
+            self.wake()
         elif not any(lane.pending for lane in self.lanes):
             on_retired()
 
@@ -194,6 +195,7 @@ class DispatchThread:
             wake_at = min(self._tick_if_due(), self._process_batches(), self._run_lanes())
             if self._on_retired is not None:
                 if not (self.queue.busy or any(lane.pending for lane in self.lanes)):
+                    self._guarded(self._on_retired)
                     break
                 # Other processes that share a durable spool may deliver the rest, and nothing reports that here.
                 wake_at = min(wake_at, time.monotonic() + _RETIRED_INTERVAL)
@@ -206,8 +208,6 @@ class DispatchThread:
         self.queue.polled = False
         self._guarded(self.queue.drain)
         self._stop_senders()
-        if self._on_retired is not None:
-            self._on_retired()
 
     def _process_batches(self) -> float:
         """Process the queued batches when they have lingered. Return when to call this again, on the monotonic clock.

@@ -61,7 +61,7 @@ class SubmitQueue:
     @property
     def busy(self) -> bool:
         """True while a batch is not completely processed. May be read on any thread."""
-        return self._draining or bool(self._batches)
+        return bool(self._batches) or self._draining  # in this order, because `drain` removes a batch after it set this
 
     def drain(self) -> bool:
         """Process all queued batches, after waiting for another thread that does so. Return True if there were any."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import pytest
 
 from sessionsight.capture.interfaces import Batch
 from sessionsight.delivery import threads
 from sessionsight.delivery.dispatch_thread import DispatchThread
+from sessionsight.delivery.lane import Lane
 from sessionsight.request.context import EMPTY_CONTEXT
 from tests.core.delivery.kit import event
 from tests.support.server import PATIENCE, until
@@ -150,6 +152,39 @@ def test_a_retired_thread_processes_what_lingers_and_ends(make: Make, processor:
 
     assert retired.wait(PATIENCE)
     assert processor.processed == ["a"]
+
+
+def test_a_retired_thread_that_is_stopped_leaves_what_is_left_to_its_caller(make: Make, processor: Processor) -> None:
+    """Otherwise both would close the lanes at the end of a process, and only one knows what was lost."""
+    retired: list[str] = []
+    pending = threading.Event()
+
+    class Waiting:
+        pending = 1
+        due = float("inf")
+        called = in_flight = False
+
+        def begin_flush(self) -> None: ...
+
+        def run(self) -> float:
+            pending.set()
+            return LONG
+
+        def close_connections(self) -> None: ...
+
+    dispatch = make()
+    dispatch.lanes = (cast("Lane", Waiting()),)
+    dispatch.queue.put(batch("a"))
+    thread = dispatch._thread
+    assert thread is not None
+    dispatch.retire(lambda: retired.append("retired"))
+    assert pending.wait(PATIENCE)
+
+    dispatch.stop()
+
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert (retired, processor.processed) == ([], ["a"])
 
 
 def test_periodic_work_that_fails_is_reported_and_done_again(make: Make, processor: Processor) -> None:

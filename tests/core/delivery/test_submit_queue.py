@@ -187,3 +187,29 @@ def test_a_batch_has_a_drop_reason_of_its_own_or_of_its_context() -> None:
 
     assert refused.resolve() == (EMPTY_CONTEXT, DropReason.CONSENT)
     assert Batch([], refused.context, drop=DropReason.CHOICE_ERROR).resolve()[1] is DropReason.CHOICE_ERROR
+
+
+def test_a_queue_is_busy_while_another_thread_takes_its_last_batch() -> None:
+    taken, release = threading.Event(), threading.Event()
+
+    def process(_: Sequence[Batch]) -> None:
+        taken.set()
+        assert release.wait(PATIENCE)
+
+    class EmptiedBetweenReads(deque[Batch]):
+        """Emptied by the other thread while `busy` reads it."""
+
+        def __bool__(self) -> bool:
+            if not taken.is_set():
+                other.start()
+                assert taken.wait(PATIENCE)
+            return len(self) > 0
+
+    submit_queue = make(process)
+    submit_queue._batches = EmptiedBetweenReads([batch("a")])
+    other = threading.Thread(target=submit_queue.drain)
+
+    assert submit_queue.busy
+    release.set()
+    other.join(PATIENCE)
+    assert not submit_queue.busy
