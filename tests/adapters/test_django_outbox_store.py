@@ -23,6 +23,7 @@ from tests.adapters.outbox_databases import (
 
 # isort: split
 from django.db import connections
+from django.db.transaction import atomic as transaction_of_the_app
 
 from sessionsight.sql_store import ledger
 from sessionsight.sql_store.connection import OwnConnection
@@ -229,6 +230,16 @@ def test_a_repeated_write_counts_once_also_after_it_was_taken_in(store: DjangoSt
     assert store.counts(LANE) == {"captured": 1, "pending": 1, "dead": 0}
     add(store, "a", batch_id=b"0123456789")
     assert store.counts(LANE) == {"captured": 1, "pending": 1, "dead": 0}
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("number", [1, 20])
+def test_a_relay_does_not_wait_for_transactions_of_the_app(store: DjangoStore, database: str, number: int) -> None:
+    for name in range(number):
+        add(store, f"{name}")
+    with transaction_of_the_app(using=database), connections[database].cursor() as cursor:
+        cursor.execute("INSERT INTO sessionsight_inbox (batch_id, body, created_at) VALUES ('open', %s, 0)", [b"open"])
+        assert len(claim(store)) == number
 
 
 def test_a_hand_over_of_another_release_is_a_dead_letter(store: DjangoStore, database: str) -> None:

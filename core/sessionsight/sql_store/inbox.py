@@ -15,7 +15,7 @@ from sessionsight.delivery.stores.sql_dead_letters import storable
 from sessionsight.sql_store.dead_letters import dead_letters, enqueue, increment
 from sessionsight.sql_store.dialect import (
     UNCLAIMED,
-    ids,
+    delete_rows,
     ignore_conflicts,
     insert_rows,
     marks,
@@ -67,7 +67,7 @@ def take_in(cursor: Any, options: DeliveryOptions) -> bool:
         return False
     ends = accumulate(len(body) for _, _, body in rows)
     found = [one for one, end in zip(rows, ends, strict=True) if one is rows[0] or end <= _BATCH_BYTES]
-    cursor.execute(f"DELETE FROM sessionsight_inbox WHERE id IN ({ids(id_ for id_, _, _ in found)})")
+    delete_rows(cursor, "sessionsight_inbox", [id_ for id_, _, _ in found])
     batches = [batch for _, batch, _ in found]
     cursor.execute(f"SELECT batch_id FROM sessionsight_batch WHERE batch_id IN ({marks(batches)})", batches)
     known = {batch for (batch,) in cursor.fetchall()}
