@@ -278,7 +278,8 @@ def was_inherited(path: str) -> bool:
 def _before_fork() -> None:
     """Close all connections, and prevent new ones until the fork is over."""
     _in_child()  # this process may have been forked without hooks
-    for connection in list(_connections):
+    # In one order, so that two threads that fork at once do not wait for each other.
+    for connection in sorted(_connections, key=id):
         if connection._lock.acquire(timeout=_FORK_TIMEOUT) and not connection._inside:
             connection._close_connection()
 
