@@ -65,6 +65,8 @@ def take_in(cursor: Any, options: DeliveryOptions) -> bool:
     rows = cursor.fetchall()
     if not rows:
         return False
+    if connection.vendor == "postgresql":  # after a crash the same ids would be given to other records
+        cursor.execute("SET LOCAL synchronous_commit TO DEFAULT")
     ends = accumulate(len(body) for _, _, body in rows)
     found = [one for one, end in zip(rows, ends, strict=True) if one is rows[0] or end <= _BATCH_BYTES]
     delete_rows(cursor, "sessionsight_inbox", [id_ for id_, _, _ in found])
