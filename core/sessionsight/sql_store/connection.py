@@ -109,6 +109,7 @@ class OwnConnection:
             return job.result(min(timeout, patience) + _GRACE)
         except TimeoutError:
             if job.cancel():
+                worker.forget(job)
                 raise StoreBusy("other threads are using the connection") from None
         try:
             return job.result(max(patience - timeout, 0.0))
@@ -165,12 +166,18 @@ class _Worker:
                 if not threads.available():
                     raise RuntimeError
                 thread = threading.Thread(target=self._run, name="sessionsight-store", daemon=True)
+                self._started = True  # before, because a signal handler may get here meanwhile
                 threads.start_in_empty_context(thread)
-                self._started = True
             except RuntimeError:  # no threads, or none any more because the interpreter is shutting down
+                self._started = False
                 if not self.is_current:
                     self._run_jobs()
         self._wake.set()
+
+    def forget(self, job: Future[Any]) -> None:
+        """Remove a job that was cancelled: while a server hangs, there may be many."""
+        with contextlib.suppress(StopIteration, ValueError, RuntimeError):  # the thread has removed it, or another one
+            self._jobs.remove(next(one for one in list(self._jobs) if one[0] is job))
 
     def end(self) -> None:
         """Close the connection, and let the thread end."""

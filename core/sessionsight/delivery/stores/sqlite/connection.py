@@ -119,9 +119,9 @@ class SqliteConnection:
         deadline = self.clock.monotonic() + timeout
         while (connection := self._begin(first, deadline)) is None:
             self.clock.sleep(_POLL_INTERVAL)
-        cursor = connection.cursor(Cursor)
         try:
             with connection:  # commits, or rolls back
+                cursor = connection.cursor(Cursor)
                 try:
                     yield cursor
                 finally:
