@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sessionsight.delivery.stores.sql_dead_letters import contains, marks
+from sessionsight.delivery.stores.sql_dead_letters import contains, locked, marks
 from sessionsight.stores import AnswerLost, ForeignDatabase, StoreBusy, StoreError, StoreUnavailable
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ignore_conflicts",
     "insert_rows",
     "is_conflict",
+    "locked",
     "marks",
     "now",
     "queue_in_order",

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from sessionsight.sql_store.dead_letters import dead_letters, increment
-from sessionsight.sql_store.dialect import ids, now, server_time, skip_locked
+from sessionsight.sql_store.dialect import ids, locked, now, server_time, skip_locked
 from sessionsight.sql_store.inbox import UNCLAIMED
 from sessionsight.sql_store.ledger import estimated_bytes
 from sessionsight.stores import DeadLetterQuery, DeliveryOptions, DropReason
@@ -33,6 +33,9 @@ def _evict(cursor: Any, max_bytes: int) -> None:
     """Drop the oldest unclaimed records, events before goals, until the queues are small enough."""
     if estimated_bytes(cursor) < max_bytes / 2:
         return  # adding up all sizes takes long
+    # Wait for another process that evicts, which would otherwise not be in the sum.
+    oldest = "SELECT id FROM sessionsight_queue WHERE claimed_by = %s ORDER BY priority DESC, id LIMIT 1"
+    cursor.execute(f"{oldest}{locked(cursor.db)}", [UNCLAIMED])
     cursor.execute("SELECT coalesce(sum(size), 0) FROM sessionsight_queue")
     excess = cursor.fetchone()[0] - max_bytes
     if excess <= 0:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sessionsight.sql_store.dead_letters import dead_letters
-from sessionsight.sql_store.dialect import ids, now, queue_in_order, server_time, skip_locked
+from sessionsight.sql_store.dialect import ids, locked, now, queue_in_order, server_time, skip_locked
 from sessionsight.sql_store.inbox import UNCLAIMED
 from sessionsight.stores import MAX_TAKEOVERS, SUSPECT_TAKEOVERS, Failure, next_claim
 
@@ -125,6 +125,8 @@ def recover_ended(cursor: Any, in_flight: Failure | None, poison: Failure, *, ke
     unknown = poisoned = 0
     died_at = server_time(cursor) if ended else 0.0
     for owner, on_trial in ended:
+        # The owner may only have been stopped, and mark or settle records between the statements below.
+        cursor.execute(f"SELECT id FROM sessionsight_queue WHERE claimed_by = %s{locked(cursor.db)}", [owner])
         if in_flight is not None:
             where = "claimed_by = %s AND in_flight = %s"
             unknown += dead_letters.bury(cursor, where, [owner, True], in_flight, died_at=died_at)

@@ -14,7 +14,7 @@ from sessionsight.log import ThrottledLogger
 from sessionsight.sql_store import inbox, ledger, maintenance, queue
 from sessionsight.sql_store.connection import OwnConnection
 from sessionsight.sql_store.dead_letters import dead_letters, increment, requeue
-from sessionsight.sql_store.dialect import contains, ids, server_time
+from sessionsight.sql_store.dialect import contains, ids, locked, server_time
 from sessionsight.sql_store.inbox import UNCLAIMED
 from sessionsight.stores import (
     Claim,
@@ -129,7 +129,8 @@ class SqlStore:
                 chosen, more = take(cursor)
             return chosen, more
 
-        # A crash of the server may undo a claim, but not the mark of records in flight, which is written after it.
+        # A crash of the server may undo a claim, but not what was taken in, nor the mark of records in flight, which
+        # is written after it.
         chosen, more = self._run(claim, timeout, durable=False)
         floors.update({(lane, priority): id_ for id_, _, _, priority in chosen})
         claims = [Claim(id_, enqueued_at, bytes(body)) for id_, enqueued_at, body, _ in chosen]
@@ -163,6 +164,8 @@ class SqlStore:
             for outcome in outcomes:
                 where, held = self._held(outcome.handles)
                 if outcome.failure is not None:
+                    # Another process may recover them between the statements of `bury`.
+                    cursor.execute(f"SELECT id FROM sessionsight_queue WHERE {where}{locked(cursor.db)}", held)
                     dead_letters.bury(cursor, where, held, outcome.failure, died_at=server_time(cursor))
                 elif outcome.counter is not None:
                     cursor.execute(f"DELETE FROM sessionsight_queue WHERE {where}", held)

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from sessionsight.capture.records import DropReason
 from sessionsight.delivery.stores.base import Counts, DeadLetterQuery, Failure, NewRecord, StoredDeadLetter
 
-__all__ = ["SqlDeadLetters", "contains", "marks", "storable"]
+__all__ = ["SqlDeadLetters", "contains", "locked", "marks", "storable"]
 
 _FAILURE = Failure.__struct_fields__
 _STORED = ("id", "handle", "lane", "enqueued_at", "died_at", "body")
@@ -83,22 +83,27 @@ class SqlDeadLetters:
         """Remove the selected dead letters, and return their records as if they were captured now."""
         where, parameters = _where(query, cursor.db)
         cursor.execute(
-            f"SELECT lane, priority, size, body FROM sessionsight_dead_letter WHERE {where} ORDER BY id",
+            f"SELECT id, lane, priority, size, body FROM sessionsight_dead_letter WHERE {where} ORDER BY id"
+            f"{locked(cursor.db)}",  # so that nothing is queued twice
             parameters,
         )
-        records = [
+        found = cursor.fetchall()
+        if found:  # not by the condition, which later dead letters meet as well
+            taken = ", ".join([str(id_) for id_, *_ in found])
+            cursor.execute(f"DELETE FROM sessionsight_dead_letter WHERE id IN ({taken})")
+        return [
             NewRecord(lanes=[lane], body=bytes(body), priority=priority, size=size, enqueued_at=enqueued_at)
-            for lane, priority, size, body in cursor.fetchall()
+            for _, lane, priority, size, body in found
         ]
-        cursor.execute(f"DELETE FROM sessionsight_dead_letter WHERE {where}", parameters)
-        return records
 
     def delete(self, cursor: Any, query: DeadLetterQuery, *, counter: str) -> int:
         """Delete the selected dead letters, count them as dropped, and return their number."""
         where, parameters = _where(query, cursor.db)
-        cursor.execute(f"SELECT lane, count(*) FROM sessionsight_dead_letter WHERE {where} GROUP BY lane", parameters)
-        numbers = {(lane, counter): number for lane, number in cursor.fetchall()}
-        cursor.execute(f"DELETE FROM sessionsight_dead_letter WHERE {where}", parameters)
+        cursor.execute(f"SELECT DISTINCT lane FROM sessionsight_dead_letter WHERE {where}", parameters)
+        numbers: dict[tuple[str, str], int] = {}
+        for (lane,) in cursor.fetchall():  # another process may delete the same ones meanwhile
+            cursor.execute(f"DELETE FROM sessionsight_dead_letter WHERE lane = %s AND {where}", [lane, *parameters])
+            numbers[lane, counter] = cursor.rowcount
         self._increment(cursor, numbers)
         return sum(numbers.values())
 
@@ -111,6 +116,11 @@ def storable(failure: Failure) -> Failure:
 def contains(connection: Any) -> str:
     """Return the condition that a body contains bytes, which are its parameter."""
     return "position(%s::bytea in body) > 0" if connection.vendor == "postgresql" else "instr(body, %s) > 0"
+
+
+def locked(connection: Any) -> str:
+    """Return the clause that locks the selected rows, after waiting for other transactions."""
+    return "" if connection.vendor == "sqlite" else " FOR UPDATE"  # SQLite has one writer at a time
 
 
 def marks(values: Sequence[Any]) -> str:
