@@ -42,9 +42,8 @@ class Cursor:
         self._result = self._connection.exec_driver_sql(self._marked(statement), tuple(parameters) or None)
 
     def executemany(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Execute a statement for each row of parameters."""
-        if rows:
-            self._result = self._connection.exec_driver_sql(self._marked(statement), [tuple(row) for row in rows])
+        """Execute a statement for each row of parameters, of which there is at least one."""
+        self._result = self._connection.exec_driver_sql(self._marked(statement), [tuple(row) for row in rows])
 
     def fetchone(self) -> Any:
         """Return the next row."""
