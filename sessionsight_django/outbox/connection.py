@@ -12,13 +12,12 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections
 from django.db.utils import Error
 
-from sessionsight.sql_store.connection import CONNECT_TIMEOUT, OwnConnection
+from sessionsight.sql_store.connection import CONNECT_TIMEOUT, KEEPALIVES, READ_TIMEOUT, OwnConnection
 from sessionsight.sql_store.dialect import store_error
 from sessionsight.stores import StoreUnavailable
 
 __all__ = ["mapped_errors", "own_connection"]
 
-_KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 _MISSING = "the tables of sessionsight_django.outbox are missing: run manage.py migrate"
 
 
@@ -36,11 +35,11 @@ def _connect(alias: str) -> Any:
     options.pop("pool", None)
     if connection.vendor != "sqlite":
         options.setdefault("connect_timeout", CONNECT_TIMEOUT)
-    if connection.vendor == "postgresql":  # notice a host that is gone
-        for option, value in _KEEPALIVES.items():
-            options.setdefault(option, value)
+    if connection.vendor == "postgresql":
+        options.update(KEEPALIVES | options)
     if connection.vendor == "mysql":
         options["isolation_level"] = "read committed"
+        options.setdefault("read_timeout", READ_TIMEOUT)
     connection.queries_log = deque(maxlen=0)  # nobody reads what DEBUG would collect there
     connection.inc_thread_sharing()
     connection.ensure_connection()

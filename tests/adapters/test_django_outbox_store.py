@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +29,7 @@ from tests.adapters.outbox_databases import (
 from django.db import connections
 from django.db.transaction import atomic as transaction_of_the_app
 
-from sessionsight.sql_store import ledger
+from sessionsight.sql_store import ledger, maintenance
 from sessionsight.sql_store.connection import OwnConnection
 from sessionsight.sql_store.dialect import UNCLAIMED, marks, queue_in_order
 from sessionsight.stores import (
@@ -294,6 +298,17 @@ def test_the_size_of_the_queues_is_estimated_from_the_ledger(database: str) -> N
     store.close()
 
 
+def test_a_lane_is_not_empty_while_the_inbox_is_long(store: DjangoStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sessionsight.sql_store.store._COUNTED_BATCHES", 1)
+    monkeypatch.setattr("sessionsight.sql_store.inbox._BATCH", 1)
+    add(store, "a")
+    add(store, "b")
+    for _ in range(2):  # each takes in one of them, and cannot know that there are no more
+        assert store.unresolved(LANE) == (0, 2**63 - 1)
+    handles = claim(store).values()
+    assert store.unresolved(LANE) == (min(handles), max(handles))
+
+
 # --- maintenance --------------------------------------------------------------------------------------
 
 
@@ -308,6 +323,27 @@ def test_the_oldest_events_are_dropped_before_goals_when_the_queues_are_too_larg
     advance(store)  # what is claimed is not dropped
     assert store.counts(LANE)["queue_full"] == 2
     store.close()
+
+
+def test_the_sizes_of_all_records_count_even_if_the_ledger_tells_of_few(database: str) -> None:
+    store = outbox_store(database, spool_bytes=250)
+    add(store, "a", "b", "c")
+    assert store.counts(LANE)["pending"] == 3
+    with connections[database].cursor() as cursor:
+        cursor.execute("DELETE FROM sessionsight_count")  # as a restored copy may lack them
+    for exact, left in ((False, 3), (True, 2)):
+        store._run(partial(maintenance.maintain, options=store._options, exact=exact))
+        assert rows(database, "queue") == left
+    store.close()
+
+
+def test_counters_that_are_all_different_are_merged_once(store: DjangoStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sessionsight.sql_store.maintenance._MERGED", 2)
+    for counter in ("captured", "delivered"):
+        store.enqueue([], {(LANE, counter): 1}, batch_id=counter.encode(), timeout=20.0)
+    assert store.counts(LANE)["delivered"] == 1
+    advance(store)
+    assert store.counts(LANE)["delivered"] == 1
 
 
 def test_a_queue_that_is_too_large_keeps_what_is_claimed(database: str) -> None:
@@ -509,3 +545,41 @@ def test_a_step_that_takes_too_long_is_left_to_its_thread(database: str) -> None
     leave.set()
     assert own.run(select_one, PATIENCE) == (1,)
     own.close()
+
+
+def test_an_error_of_a_step_is_raised_and_its_objects_are_released(store: DjangoStore) -> None:
+    class Argument:
+        """Can be referenced weakly."""
+
+    argument = Argument()
+    released = weakref.ref(argument)
+
+    def fail(_: Any, argument: Argument) -> None:
+        raise TimeoutError("of the step's own")
+
+    with pytest.raises(TimeoutError, match="of the step's own"):
+        store._own.run(partial(fail, argument=argument), 20.0)
+    del argument
+    assert released() is None
+
+
+def test_a_fork_while_another_thread_starts_a_job(database: str) -> None:
+    own = own_connection(database)
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with own._lock:
+            held.set()
+            assert release.wait(PATIENCE)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(PATIENCE)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(int(PATIENCE))
+        own.close()
+        os._exit(0)
+    release.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0

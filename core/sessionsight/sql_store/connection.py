@@ -7,7 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
@@ -16,12 +16,24 @@ from sessionsight.delivery import threads
 from sessionsight.event_loop import on_event_loop
 from sessionsight.stores import AnswerLost, ReentrantCall, StoreBusy, StoreUnavailable
 
-__all__ = ["ANSWER_TIMEOUT", "CONNECT_TIMEOUT", "Connection", "MappedErrors", "OwnConnection"]
+__all__ = [
+    "ANSWER_TIMEOUT",
+    "CONNECT_TIMEOUT",
+    "KEEPALIVES",
+    "READ_TIMEOUT",
+    "Connection",
+    "MappedErrors",
+    "OwnConnection",
+]
 
 T = TypeVar("T")
 
 CONNECT_TIMEOUT = 5
 """Seconds."""
+KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+"""Options of libpq, by which a server whose host has vanished is noticed."""
+READ_TIMEOUT = 60
+"""Seconds for which a driver of MySQL waits for an answer, also of a server whose host has vanished."""
 ANSWER_TIMEOUT = 30.0
 """Seconds for which a call waits for the database, unless it names another time."""
 # Seconds for which an error is waited for that comes at the timeout.
@@ -68,6 +80,7 @@ class OwnConnection:
         self._errors = errors
         # Re-entrant: a signal handler or a finalizer may use the connection while this thread starts a job.
         self._lock = threading.RLock()
+        self._pid = os.getpid()
         self._worker: _Worker | None = None
 
     @property
@@ -100,27 +113,28 @@ class OwnConnection:
 
         job: Future[T] = Future()
         patience = ANSWER_TIMEOUT if patience is None else patience
+        self._leave_lock_to_parent()
         with self._lock:
             worker = self._own_worker()
             if worker.is_current:
                 raise ReentrantCall("this thread is using the connection")
             worker.start(job, run_step)
         try:
-            return job.result(min(timeout, patience) + _GRACE)
-        except TimeoutError:
-            if job.cancel():
+            if not wait([job], min(timeout, patience) + _GRACE).done and job.cancel():
                 worker.forget(job)
-                raise StoreBusy("other threads are using the connection") from None
-        try:
-            return job.result(max(patience - timeout, 0.0))
-        except TimeoutError:
-            raise AnswerLost(
-                f"the database has not answered within {patience:g} s: look whether its server hangs, or whether "
-                "another session holds locks on the tables of the outbox"
-            ) from None
+                raise StoreBusy("other threads are using the connection")
+            if not wait([job], max(patience - timeout, 0.0)).done:
+                raise AnswerLost(
+                    f"the database has not answered within {patience:g} s: look whether its server hangs, or whether "
+                    "another session holds locks on the tables of the outbox"
+                )
+            return job.result()
+        finally:
+            del job  # which the traceback of its error would keep, and the caller's objects with it
 
     def close(self) -> None:
         """Close the connection; if it is in use, as soon as that has ended."""
+        self._leave_lock_to_parent()
         with self._lock:
             worker, self._worker = self._worker, None
             # One that was inherited by a fork belongs to the parent.
@@ -131,6 +145,11 @@ class OwnConnection:
         if not worker.is_current:
             with contextlib.suppress(TimeoutError):
                 job.result(_CLOSE_TIMEOUT)
+
+    def _leave_lock_to_parent(self) -> None:
+        """In a forked child, replace the lock, which another thread may have held at the fork."""
+        if self._pid != os.getpid():
+            self._pid, self._lock = os.getpid(), threading.RLock()
 
     def _own_worker(self) -> _Worker:
         """Return the worker of this process."""

@@ -30,7 +30,7 @@ UNCLAIMED = "-" * 32
 """The owner of records that no process has claimed."""
 _NOW = {
     "postgresql": "extract(epoch from clock_timestamp())::float8",
-    "mysql": "unix_timestamp(now(6))",
+    "mysql": "(unix_timestamp() + microsecond(now(6)) / 1e6)",
     "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
 }
 _IGNORE = {"postgresql": "INSERT INTO", "mysql": "INSERT IGNORE INTO", "sqlite": "INSERT OR IGNORE INTO"}

@@ -18,21 +18,26 @@ _MAX_EVICTIONS = 10_000  # in one maintenance
 _MERGED = 5000  # rows of counters at once
 
 
-def maintain(cursor: Any, options: DeliveryOptions) -> None:
-    """Delete what is too old or too much, and merge rows of counters."""
+def maintain(cursor: Any, options: DeliveryOptions, *, exact: bool) -> None:
+    """Delete what is too old or too much, and merge rows of counters.
+
+    Args:
+        cursor: In a transaction.
+        options: The limits.
+        exact: Add up the sizes of all records, even if an estimate says that there are few.
+    """
     for table, age in (("key", options.dedupe_window), ("batch", _REMEMBER_BATCHES)):
         cursor.execute(f"DELETE FROM sessionsight_{table} WHERE seen_at < {now(cursor.db)} - %s", [age])
     expired = DeadLetterQuery(died_before=server_time(cursor) - options.dead_letters_max_age)
     dead_letters.delete(cursor, expired, counter=DropReason.DEAD_LETTERS_EXPIRED.value)
-    _evict(cursor, options.spool_bytes)
+    if exact or estimated_bytes(cursor) >= options.spool_bytes / 2:  # adding up all sizes takes long
+        _evict(cursor, options.spool_bytes)
     while _merge_counts(cursor):
         pass
 
 
 def _evict(cursor: Any, max_bytes: int) -> None:
     """Drop the oldest unclaimed records, events before goals, until the queues are small enough."""
-    if estimated_bytes(cursor) < max_bytes / 2:
-        return  # adding up all sizes takes long
     # Wait for another process that evicts, which would otherwise not be in the sum.
     oldest = "SELECT id FROM sessionsight_queue WHERE claimed_by = %s ORDER BY priority DESC, id LIMIT 1"
     cursor.execute(f"{oldest}{locked(cursor.db)}", [UNCLAIMED])
@@ -68,4 +73,4 @@ def _merge_counts(cursor: Any) -> bool:
     if len(found) > len(counts):
         cursor.execute(f"DELETE FROM sessionsight_count WHERE id IN ({ids(id_ for id_, *_ in found)})")
         increment(cursor, counts)
-    return len(found) == _MERGED
+    return _MERGED == len(found) > len(counts)

@@ -44,6 +44,8 @@ _CLOSE_TIMEOUT = 1.0
 _RESET_FLOORS_EVERY = 60.0
 # Batches of the inbox that are taken in before counters are read, which a relay does once a second.
 _COUNTED_BATCHES = 10
+# One maintenance of so many adds up all sizes in any case.
+_EXACT_EVERY = 60
 
 
 class SqlStore:
@@ -219,7 +221,9 @@ class SqlStore:
 
     def unresolved(self, lane: str) -> tuple[int, int] | None:
         """Return the lowest and the highest id of the records that this process or no process has claimed."""
-        self._take_in()
+        self._take_in(batches=_COUNTED_BATCHES)
+        if self._behind:  # what is still in the inbox may be of this lane
+            return 0, 2**63 - 1
         return self._run(partial(queue.unresolved, lane=lane, owner=self.owner))
 
     def owned_or_ready(self, lane: str, handles: Sequence[int], *, timeout: float) -> set[int]:
@@ -295,7 +299,9 @@ class SqlStore:
         if self._clock.monotonic() < self._next_prune:
             return
         self._next_prune = self._clock.monotonic() + _PRUNE_EVERY
-        self._run(partial(maintenance.maintain, options=self._options))
+        # The estimate may be wrong, so about once an hour it does not count.
+        exact = secrets.randbelow(_EXACT_EVERY) == 0
+        self._run(partial(maintenance.maintain, options=self._options, exact=exact))
 
     # --- inside ----------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from sessionsight.errors import ConfigurationError, MissingDependencyError
-from sessionsight.sql_store.connection import CONNECT_TIMEOUT, OwnConnection
+from sessionsight.sql_store.connection import CONNECT_TIMEOUT, KEEPALIVES, READ_TIMEOUT, OwnConnection
 from sessionsight.sql_store.dialect import store_error
 from sessionsight.stores import ForeignDatabase, StoreError
 
@@ -21,7 +21,6 @@ __all__ = ["Cursor", "database_url", "mapped_error", "own_connection", "vendor_o
 
 _MISSING = "the tables are missing: create those of sessionsight.sqlalchemy.metadata"
 _VENDORS = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql", "sqlite": "sqlite"}
-_WITH_TIMEOUT = frozenset({"psycopg", "psycopg2", "pymysql", "mysqldb"})
 
 
 class Cursor:
@@ -75,9 +74,13 @@ class _OwnedConnection:
         file = url.database or ""
         if url.get_backend_name() == "sqlite" and not file.startswith("file:") and not Path(file).exists():
             raise ForeignDatabase(f"the file {file} does not exist, so {_MISSING}")
-        if url.get_driver_name() in _WITH_TIMEOUT and "connect_timeout" not in url.query:
-            options["connect_timeout"] = CONNECT_TIMEOUT
-        if url.get_driver_name() == "psycopg":
+        driver = url.get_driver_name()
+        if driver in ("psycopg", "psycopg2"):
+            options |= KEEPALIVES | {"connect_timeout": CONNECT_TIMEOUT}
+        elif driver in ("pymysql", "mysqldb"):
+            options |= {"read_timeout": READ_TIMEOUT, "connect_timeout": CONNECT_TIMEOUT}
+        options = {name: value for name, value in options.items() if name not in url.query}
+        if driver == "psycopg":
             options["prepare_threshold"] = None  # a pooler of transactions knows no prepared statements
         engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=options)
         self._connection = engine.connect()
