@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -46,7 +47,7 @@ from sessionsight_django.outbox.connection import own_connection
 from sessionsight_django.outbox.store import DjangoStore
 from tests.support.clock import RunningClock
 from tests.support.own_transactions import transaction
-from tests.support.server import PATIENCE
+from tests.support.server import PATIENCE, until
 
 LANE = "analyse"
 POISON = Failure(reason="internal_error", message="5 processes ended")
@@ -583,3 +584,16 @@ def test_a_fork_while_another_thread_starts_a_job(database: str) -> None:
     release.set()
     thread.join()
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_connection_that_is_dropped_is_closed(database: str) -> None:
+    own = own_connection(database)
+    own.run(select_one, 20.0)
+    worker = own._own_worker()
+    child = os.fork()
+    del own
+    gc.collect()
+    if child == 0:
+        os._exit(0 if worker.connection is not None and not worker._jobs else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    until(lambda: worker.connection is None, "its thread has closed it")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 from sessionsight.delivery import threads
 from sessionsight.event_loop import on_event_loop
@@ -155,6 +155,7 @@ class OwnConnection:
         """Return the worker of this process."""
         if self._worker is None or self._worker.pid != os.getpid():
             self._worker = _Worker(self._connect, self._errors)
+            finalize(self, _drop, self._worker).atexit = False  # of a store that nobody has closed
         return self._worker
 
 
@@ -249,6 +250,12 @@ class _Worker:
             with contextlib.suppress(Exception):
                 self.connection.close()
             self.connection = None
+
+
+def _drop(worker: _Worker) -> None:
+    """Close a worker's connection without waiting, unless it belongs to the process that this one was forked from."""
+    if worker.pid == os.getpid():
+        worker.start(Future(), worker.end)
 
 
 def _rolled_back(connection: Connection) -> bool:

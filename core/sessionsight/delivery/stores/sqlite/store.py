@@ -43,9 +43,9 @@ _PRUNE_EVERY = 60.0
 _MAX_COUNTED = 10_000
 # The ends of the row ids that the process or no process has claimed: a look-up each.
 _ENDS = " UNION ALL ".join(
-    f"SELECT {end}(record) FROM queue WHERE claimed_by = {owner} AND lane = ?2 AND priority = {priority}"
+    f"SELECT {end}(record) FROM queue WHERE claimed_by = {owner} AND lane = :lane AND priority = {priority}"
     for end in ("min", "max")
-    for owner in (UNCLAIMED, "?1")
+    for owner in (UNCLAIMED, ":owner")
     for priority in (0, 1)
 )
 # Those of records and dead letters included. The inner query makes this use the index.
@@ -132,7 +132,7 @@ class SqliteStore:
 
     def unresolved(self, lane: str) -> tuple[int, int] | None:
         """Return the lowest and the highest row id that this process or no process has claimed."""
-        found = [handle for (handle,) in self._rows(_ENDS, (self.owner_id, lane)) if handle is not None]
+        found = [handle for (handle,) in self._rows(_ENDS, {"owner": self.owner_id, "lane": lane}) if handle is not None]
         return (min(found), max(found)) if found else None
 
     def owned_or_ready(self, lane: str, handles: Sequence[int], *, timeout: float) -> set[int]:
