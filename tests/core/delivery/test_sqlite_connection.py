@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sessionsight.delivery.stores.errors import StoreBusy
+from sessionsight.delivery.stores.sqlite import connection as sqlite_connection
 from sessionsight.delivery.stores.sqlite.connection import SqliteConnection
 from sessionsight.delivery.stores.sqlite.maintenance import checkpoint
 from tests.core.delivery.spool_processes import finish, start
@@ -49,6 +50,26 @@ def test_a_connection_that_another_thread_uses_is_busy(connection: SqliteConnect
             pass
         leave.set()
         writing.result()
+
+
+def test_an_error_while_a_cursor_is_made_releases_the_connection_for_other_threads(
+    connection: SqliteConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(sqlite3.Cursor):
+        def __init__(self, _: sqlite3.Connection) -> None:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_connection, "Cursor", Interrupted)
+        with pytest.raises(KeyboardInterrupt), connection.write(0):
+            pass
+
+    def write() -> None:
+        with connection.write(0) as cursor:
+            cursor.execute("INSERT INTO shop VALUES ('mug')")
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(write).result(PATIENCE)
 
 
 def test_a_checkpoint_empties_the_log(connection: SqliteConnection, path: Path) -> None:
