@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,11 +16,11 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from sessionsight.delivery import threads
-from sessionsight.sql_store.connection import OwnConnection
+from sessionsight.sql_store.connection import OwnConnection, _drop
 from sessionsight.sqlalchemy.connection import own_connection
 from sessionsight.stores import StoreBusy
 from tests.core.sqlalchemy_databases import sqlalchemy_database
-from tests.support.server import PATIENCE
+from tests.support.server import PATIENCE, until
 
 
 @pytest.fixture
@@ -114,3 +115,21 @@ def test_while_no_thread_can_be_started_the_calling_one_runs_the_step(
             patch.setattr(threads, "start_in_empty_context", fail)
             own.run(step, PATIENCE)
         assert step.thread is threading.current_thread()
+
+
+def test_what_was_inherited_by_a_fork_is_left_to_the_parent(own: OwnConnection) -> None:
+    """As in a child, where no coverage is measured."""
+    assert own.run(Step(), PATIENCE) == 1
+    parents, lock = own._own_worker(), own._lock
+    own._pid = parents.pid = -1
+
+    _drop(parents)
+
+    assert own.run(Step(), PATIENCE) == 1
+    assert own._own_worker() is not parents
+    assert own._lock is not lock
+    assert parents.connection is not None
+    assert not parents._jobs
+    parents.pid = os.getpid()
+    _drop(parents)
+    until(lambda: parents.connection is None, "its thread has closed it")

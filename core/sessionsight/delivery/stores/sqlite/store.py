@@ -132,7 +132,8 @@ class SqliteStore:
 
     def unresolved(self, lane: str) -> tuple[int, int] | None:
         """Return the lowest and the highest row id that this process or no process has claimed."""
-        found = [handle for (handle,) in self._rows(_ENDS, {"owner": self.owner_id, "lane": lane}) if handle is not None]
+        rows = self._rows(_ENDS, {"owner": self.owner_id, "lane": lane})
+        found = [handle for (handle,) in rows if handle is not None]
         return (min(found), max(found)) if found else None
 
     def owned_or_ready(self, lane: str, handles: Sequence[int], *, timeout: float) -> set[int]:
