@@ -28,9 +28,11 @@ import pytest
 
 from tests.chaos import fleet, kill, purchase, relays, storm
 from tests.chaos.fates import SEED_VARIABLE, chosen_seed
+from tests.core.sqlalchemy_databases import sqlalchemy_database
 from tests.support.brokers import need_mariadb, need_postgresql
 from tests.support.redis_server import run_redis
 
+_DATABASES = {"postgresql": need_postgresql, "mariadb": need_mariadb}
 PARTS = ("storm", "kill", "fleet", "relays", "purchase", "fuzz")
 
 
@@ -71,6 +73,9 @@ def _spool(kind: str) -> Iterator[tuple[str, Path]]:
         if kind == "redis":
             with run_redis(folder, appendonly="yes") as redis:
                 yield redis.url, folder
+        elif kind in _DATABASES:
+            with sqlalchemy_database(kind, folder) as url:
+                yield f"sqlalchemy:{url}", folder
         else:
             yield "memory" if kind == "memory" else f"sqlite:///{folder}/spool.db", folder
 
@@ -81,6 +86,17 @@ def _durable() -> list[str]:
         return ["sqlite", "redis"]
     print("without Redis: redis-server is not installed (apt-get install redis-server)\n")
     return ["sqlite"]
+
+
+def _databases() -> Iterator[str]:
+    """Yield the databases that can be outboxes and whose servers run."""
+    for engine, need in _DATABASES.items():
+        try:
+            need()
+        except pytest.skip.Exception as error:
+            print(f"without {engine}: {error}\n")
+        else:
+            yield engine
 
 
 def _storm(seed: int, visits: int) -> Iterator[tuple[str, object, list[str]]]:
@@ -113,19 +129,14 @@ def _fleet(seed: int) -> Iterator[tuple[str, object, list[str]]]:
 
 
 def _relays(seed: int, kills: int) -> Iterator[tuple[str, object, list[str]]]:
-    for kind in _durable():
+    for kind in (*_durable(), *_databases()):
         with _spool(kind) as (spool, folder):
             result = relays.run(relays.Plan(seed, spool, kills=kills), folder)
         yield f"relays killed {kills} times, spool {kind}", result, result.problems()
 
 
 def _purchase(seed: int) -> Iterator[tuple[str, object, list[str]]]:
-    for engine, need in (("postgresql", need_postgresql), ("mariadb", need_mariadb), ("sqlite_orm", lambda: "")):
-        try:
-            need()
-        except pytest.skip.Exception as error:
-            print(f"== purchase, {engine}\nskipped: {error}\n")
-            continue
+    for engine in (*_databases(), "sqlite_orm"):
         with tempfile.TemporaryDirectory() as folder:
             result = purchase.run(engine, Path(folder), seed, kills=200)
         yield f"purchase, {engine}", result, result.problems()

@@ -79,8 +79,10 @@ def test_a_step_that_had_to_wait_for_too_long_is_forgotten(own: OwnConnection) -
 
 
 def test_a_step_that_was_cancelled_may_be_gone_already(own: OwnConnection) -> None:
-    worker, waiting = own._own_worker(), Future[str]()
+    worker, waiting, cancelled = own._own_worker(), Future[str](), Future[None]()
     with used(own):
+        worker.start(cancelled, lambda: pytest.fail("it was cancelled"))
+        cancelled.cancel()
         worker.start(waiting, lambda: "done")
         worker.forget(Future())
     assert waiting.result(PATIENCE) == "done"
