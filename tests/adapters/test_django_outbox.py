@@ -44,6 +44,7 @@ def outbox_recorder(spool: str = "django", **settings: Any) -> Recorder:
 
 def delivered(recorder: Recorder) -> list[str]:
     """Run a relay until nothing is left, and return the names of all events that have arrived so far."""
+    assert recorder.client.flush(20)  # a commit in an event loop leaves the write to a thread
     # A client of its own, because a relay closes the one that it is given.
     relay = Relay(Client(recorder.client.settings, make_transport=lambda _: recorder))
     relay.start()

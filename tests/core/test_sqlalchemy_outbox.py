@@ -87,6 +87,7 @@ def capture(recorder: Recorder) -> Callable[..., Any]:
 
 def delivered(recorder: Recorder) -> list[str]:
     """Run a relay until nothing is left, and return the names of all events that have arrived so far."""
+    assert recorder.client.flush(20)  # a commit in an event loop leaves the write to a thread
     relay = Relay(Client(recorder.client.settings, make_transport=lambda _: recorder))
     relay.start()
     assert relay._engine.flush(float("inf"))
