@@ -29,7 +29,7 @@ class FallbackBuffer:
     @property
     def pending(self) -> int:
         """The number of entries that are not resolved."""
-        return self.sendable.pending + self.deferred.pending
+        return self.deferred.pending + self.sendable.pending  # in this order, in which entries move
 
     def put(self, batch: LaneBatch, *, defer_keyed: bool) -> None:
         """Add entries.
@@ -80,8 +80,8 @@ class FallbackBuffer:
     def release_deferred(self) -> None:
         """Make deferred entries sendable."""
         while released := self.deferred.claim(_MAX_RECORDS, 1 << 30):
-            self.deferred.remove_transferred(released)
             self.sendable.enqueue(released)
+            self.deferred.remove_transferred(released)
 
     def pop_evicted_count(self) -> int:
         """Return the number of evicted entries since the last call."""

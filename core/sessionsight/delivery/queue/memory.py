@@ -233,7 +233,7 @@ class MemoryQueue:
                 return 0
             lost = self._entries.pending
             self._drop(lost, DropReason.SHUTDOWN)
-            self._entries.drain()
+            self._entries.remove(lambda _: True)
             self._closed = True
             self._notify()
             return lost

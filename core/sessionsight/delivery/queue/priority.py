@@ -52,7 +52,9 @@ class PriorityDeque:
         self._others: deque[QueuedRecord] = deque()
         self._ready_bytes = 0
         self._memory = 0
-        self._claimed = 0
+        self.pending = 0
+        """The number of entries that are not resolved, ready or claimed. A claim does not change it, not even for a
+        moment, because a flush reads it without the lock."""
 
     @property
     def ready(self) -> int:
@@ -69,13 +71,10 @@ class PriorityDeque:
         """The estimated bytes of memory that they take."""
         return self._memory
 
-    @property
-    def pending(self) -> int:
-        """The number of entries that are not resolved, ready or claimed."""
-        return self.ready + self._claimed
-
     def put(self, entries: Sequence[QueuedRecord]) -> list[QueuedRecord]:
         """Add entries, and return those that were evicted: the oldest ones, events before goals."""
+        number = len(entries)
+        self.pending += number
         for entry in entries:
             (self._goals if type(entry.record) is Goal else self._others).append(entry)
         self._count(entries, 1)
@@ -83,6 +82,7 @@ class PriorityDeque:
         while self.ready and self._full():
             evicted.append((self._others or self._goals).popleft())
             self._count(evicted[-1:], -1)
+            self.pending -= 1
         return evicted
 
     def claim(self, max_records: int, max_bytes: int) -> list[QueuedRecord]:
@@ -103,19 +103,18 @@ class PriorityDeque:
             if entries:
                 break
         self._count(claimed, -1)
-        self._claimed += len(claimed)
         return claimed
 
     def done(self, entries: Sequence[QueuedRecord]) -> None:
         """Remove claimed entries."""
-        self._claimed -= len(entries)
+        number = len(entries)
+        self.pending -= number
 
     def requeue(self, entries: Sequence[QueuedRecord]) -> None:
         """Make claimed entries ready again, in front of all others."""
         for entry in reversed(entries):
             (self._goals if type(entry.record) is Goal else self._others).appendleft(entry)
         self._count(entries, 1)
-        self._claimed -= len(entries)
 
     def select(self, condition: Callable[[QueuedRecord], bool]) -> list[QueuedRecord]:
         """Return the ready entries for which a function returns True."""
@@ -123,17 +122,14 @@ class PriorityDeque:
 
     def remove(self, condition: Callable[[QueuedRecord], bool]) -> list[QueuedRecord]:
         """Remove the ready entries for which a function returns True, and return them."""
-        entries = self.drain()
-        removed = [entry for entry in entries if condition(entry)]
-        self.put([entry for entry in entries if not condition(entry)])
+        removed = self.select(condition)
+        gone = {id(entry) for entry in removed}
+        self._goals = deque(entry for entry in self._goals if id(entry) not in gone)
+        self._others = deque(entry for entry in self._others if id(entry) not in gone)
+        self._count(removed, -1)
+        number = len(removed)
+        self.pending -= number
         return removed
-
-    def drain(self) -> list[QueuedRecord]:
-        """Remove all ready entries, and return them."""
-        drained = [*self._goals, *self._others]
-        self._goals, self._others = deque(), deque()
-        self._ready_bytes = self._memory = 0
-        return drained
 
     def _full(self) -> bool:
         return self.pending > self._max_records or self._memory > self._max_bytes

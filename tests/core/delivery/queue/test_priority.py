@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import strategies as st
@@ -122,14 +123,35 @@ def test_claimed_records_count_towards_the_bound_but_are_never_evicted() -> None
     assert full.pending == 2
 
 
-def test_draining_removes_ready_records_and_keeps_claimed_ones() -> None:
+def test_selected_records_are_removed_and_the_others_and_claimed_ones_stay() -> None:
     full = queue()
-    full.put([event("a"), goal("G"), event("b")])
+    full.put([event("a"), goal("G"), event("b"), event("c")])
     full.claim(1, 10**9)
 
-    assert labels(full.drain()) == ["a", "b"]
+    assert labels(full.remove(lambda entry: entry.record.label in "ab")) == ["a", "b"]
+    assert full.pending == 2
+    assert labels(full.claim(9, 10**9)) == ["c"]
     assert full.ready == full.ready_bytes == full.memory == 0
-    assert full.pending == 1
+
+
+class Observed(PriorityDeque):
+    """Notes what a thread without the lock may see in the middle of a change."""
+
+    seen: list[int]
+
+    def _count(self, entries: Sequence[QueuedRecord], sign: int) -> None:
+        self.seen.append(self.pending)
+        super()._count(entries, sign)
+
+
+def test_records_that_are_claimed_or_requeued_are_pending_at_every_moment() -> None:
+    observed = Observed(max_records=9, max_bytes=10**9)
+    observed.seen = []
+    observed.put([event("a"), event("b")])
+
+    observed.requeue(observed.claim(2, 10**9))
+
+    assert observed.seen == [2, 2, 2]
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -177,10 +199,18 @@ class QueueMachine(RuleBasedStateMachine):
         done, self.claimed = self.claimed[:number], self.claimed[number:]
         self.queue.done(done)
 
-    @rule()
-    def drain(self) -> None:
-        assert sorted(labels(self.queue.drain())) == sorted(labels(self.model))
-        self.model = []
+    @rule(number=st.integers(0, 5))
+    def requeue(self, number: int) -> None:
+        again, self.claimed = self.claimed[:number], self.claimed[number:]
+        self.queue.requeue(again)
+        self.model = again + self.model
+
+    @rule(rest=st.integers(1, 3))
+    def remove(self, rest: int) -> None:
+        removed = self.queue.remove(lambda entry: int(entry.record.label) % rest == 0)
+        kept = [entry for entry in self.model if int(entry.record.label) % rest]
+        assert sorted(labels(removed)) == sorted(labels([entry for entry in self.model if entry not in kept]))
+        self.model = kept
 
     @invariant()
     def counts_are_right(self) -> None:
