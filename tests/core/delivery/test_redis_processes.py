@@ -14,6 +14,7 @@ import pytest
 
 from tests.core.delivery.spool_processes import LANES, deliver, finish, names, start
 from tests.core.delivery.spools import counts, redis_spool
+from tests.support.interpreter import skip_unless_child_can_run
 from tests.support.redis_server import RedisServer, run_redis
 from tests.support.server import Server, after, reply, silence
 
@@ -190,6 +191,7 @@ client.shutdown()
 
 @pytest.mark.parametrize("fork", ["os.fork", "fork_in_c"])
 def test_a_forked_child_has_connections_of_its_own(server: Server, spool: RedisServer, fork: str) -> None:
+    skip_unless_child_can_run(fork)
     script = f"""
 client = make()
 capture(client, "parent")

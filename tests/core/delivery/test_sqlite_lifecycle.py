@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from tests.core.delivery.processes import FORKS
 from tests.core.delivery.spool_processes import deliver, finish, ledgers, names, start
 from tests.core.delivery.spools import files, query, sound
+from tests.support.interpreter import skip_unless_child_can_run
 from tests.support.server import Server, reply, silence
 
 pytestmark = pytest.mark.processes
@@ -164,8 +164,7 @@ capture(client, "parent again")
 @FORKS
 def test_a_fork_during_another_threads_transaction_does_not_hang(server: Server, path: Path, fork: str) -> None:
     """The file stays open across the fork, so the child cannot use it and delivers from memory."""
-    if fork == "fork_in_c" and not getattr(sys, "_is_gil_enabled", lambda: True)():
-        pytest.skip("without the interpreter lock such a child of several threads can crash before it runs our code")
+    skip_unless_child_can_run(fork)
     script = f"""
 client = make(linger=LONG)
 capture(client, "parent")

@@ -192,6 +192,8 @@ def test_a_broker_that_is_not_connected_is_left_alone() -> None:
 @pytest.mark.processes
 @pytest.mark.parametrize("program", ["dramatiq", "dramatiq-gevent"])
 def test_a_worker_delivers_before_its_processes_exit(program: str) -> None:
+    if program == "dramatiq-gevent":
+        pytest.importorskip("gevent")
     url, queue = need_redis(), f"test-{uuid4().hex[:12]}"
     broker = redis_broker(url, queue)
     sessionsight.configure(destinations={"analyse": {"public_key": "..."}})

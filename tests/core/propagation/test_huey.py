@@ -219,6 +219,8 @@ def test_an_instance_that_is_not_connected_is_left_alone(immediate: Shop) -> Non
 @pytest.mark.processes
 @pytest.mark.parametrize("kind", ["process", "greenlet"])
 def test_a_consumer_delivers_before_it_exits(kind: str, tmp_path: Path) -> None:
+    if kind == "greenlet":
+        pytest.importorskip("gevent")
     file = str(tmp_path / "huey.db")
     made = SqliteHuey("shop", filename=file)
     declare(made)

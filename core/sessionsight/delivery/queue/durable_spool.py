@@ -105,9 +105,7 @@ class DurableSpool:
     def lane(self, lane: str) -> DurableLaneQueue:
         """Return the queue of a lane."""
         queue = self._lanes.get(lane)
-        if queue is None:
-            queue = self._lanes[lane] = self.queue_class(lane, self)
-        return queue
+        return queue or self._lanes.setdefault(lane, self.queue_class(lane, self))
 
     # --- records ---------------------------------------------------------------------------------
 

@@ -32,9 +32,7 @@ class MemorySpool:
     def lane(self, lane: str) -> MemoryQueue:
         """Return the queue of a lane."""
         queue = self._lanes.get(lane)
-        if queue is None:
-            queue = self._lanes[lane] = MemoryQueue(self._options, clock=self._clock)
-        return queue
+        return queue or self._lanes.setdefault(lane, MemoryQueue(self._options, clock=self._clock))
 
     def enqueue(self, batches: Sequence[LaneBatch]) -> None:
         """Add records to all lanes. No other process can deliver them."""
