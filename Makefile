@@ -13,6 +13,7 @@ BENCH_READY := $(VENV)/.installed-bench
 CHAOS_READY := $(VENV)/.installed-chaos
 DOCS_VENV := $(VENV)-docs
 DOCS_READY := $(DOCS_VENV)/.installed
+ALL_TESTS = -m pytest -n $(JOBS) --dist worksteal --ignore=tests/typing $(ARGS)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The tests start hundreds of Python processes, each of which would compile every module again.
@@ -24,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "Variables: PYTHON=$(PYTHON)  VENV=$(VENV)  SHOP=django|flask|fastapi  JOBS=$(JOBS) (tests at a time)  ARGS=... (for pytest)"
+	@echo "Variables: PYTHON=$(PYTHON)  VENV=$(VENV)  SHOP=django|flask|fastapi  JOBS=$(JOBS) (tests at a time)  COVERAGE=1  ARGS=... (for pytest)"
 
 install: $(READY) ## Create the virtual environment with all development dependencies
 
@@ -52,14 +53,18 @@ $(BENCH_READY): $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
-test: $(READY) ## Run all tests and check the coverage
+test: $(READY) ## Run all tests (COVERAGE=1: and check the branch coverage)
+ifdef COVERAGE
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(JOBS) --dist worksteal --ignore=tests/typing $(ARGS)
+	$(BIN)/coverage run $(ALL_TESTS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='core/*' --fail-under=100
+else
+	$(BIN)/python $(ALL_TESTS)
+endif
 
-test-quick: $(READY) ## Run the tests of core and adapters that start no process, without coverage
+test-quick: $(READY) ## Run the tests of core and adapters that start no process
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not processes' tests/core tests/adapters $(ARGS)
 
 lint: $(READY) ## Check style, format, types (also of users' programs), layers and prose
