@@ -1,4 +1,4 @@
-"""What differs between interpreters."""
+"""Differences between interpreters."""
 
 from __future__ import annotations
 
