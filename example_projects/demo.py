@@ -12,6 +12,7 @@ redis://127.0.0.1:6379/0, a Celery worker runs the shop's jobs; otherwise the sh
 
 import argparse
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -39,6 +40,8 @@ HERE = Path(__file__).resolve().parent
 PUBLIC_KEYS = {"SESSIONSIGHT_PUBLIC_API_KEY": "sessionsight_pub_local", "SAYTICS_WRITE_KEY": "sk_write_local"}
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
+# Linux gives connections those from 32768, so that none can take the shop's before it listens.
+PORTS = range(21_000, 32_000)
 
 COMMANDS = {
     "django": ["shop_django/manage.py", "runserver", "--noreload", "127.0.0.1:{port}"],
@@ -144,11 +147,15 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 def free_port(port: int) -> int:
     """This port, or any for 0."""
-    try:
-        with socket.create_server(("127.0.0.1", port)) as listener:
-            return int(listener.getsockname()[1])
-    except OSError as error:
-        raise ShopError(f"port {port} cannot be used: {error.strerror}; another --port may be free") from None
+    reason = ""
+    for chosen in [port] if port else random.sample(PORTS, 20):
+        try:
+            socket.create_server(("127.0.0.1", chosen)).close()
+        except OSError as error:
+            reason = str(error.strerror)
+        else:
+            return chosen
+    raise ShopError(f"port {port or PORTS} cannot be used: {reason}; another --port may be free")
 
 
 def interrupt(*_: object) -> None:

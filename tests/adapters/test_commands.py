@@ -23,7 +23,8 @@ from django.test import override_settings
 from sessionsight import Client, Settings
 from sessionsight_django import clients
 from sessionsight_flask import SessionSight
-from tests.support.server import PATIENCE, Server, free_port, reply
+from tests.support.ports import free_port
+from tests.support.server import PATIENCE, Server, reply
 
 ANALYTICS = "sessionsight_django.AnalyticsMiddleware"
 

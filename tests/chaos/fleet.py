@@ -25,7 +25,7 @@ from sessionsight.delivery.stores.base import DeadLetter
 from tests.chaos import kill
 from tests.chaos.site import settings
 from tests.chaos.vendor import Vendor
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 _POLL = 0.2
 

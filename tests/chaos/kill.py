@@ -26,7 +26,7 @@ from sessionsight.delivery.stores.base import DeadLetter
 from tests.chaos.fates import Fate, evenly
 from tests.chaos.site import EVENTS_OF_A_VISIT, event_tokens, goal_token, settings
 from tests.chaos.vendor import Vendor
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 HALF_DOWN = evenly(
     Fate.BROKEN, Fate.GATEWAY, Fate.BUSY_SECONDS, Fate.BUSY, Fate.TOO_LARGE, Fate.RESET_AFTER, Fate.RESET_BEFORE,

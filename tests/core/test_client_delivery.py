@@ -16,7 +16,8 @@ from sessionsight import Client, Settings
 from sessionsight.destinations import Analyse, Saytics, SessionSight, Signal
 from sessionsight.errors import ConfigurationError
 from tests.core.delivery.kit import lane_threads, tally
-from tests.support.server import PATIENCE, Request, Server, after, free_port, raw, reply, reset, silence, until
+from tests.support.ports import free_port
+from tests.support.server import PATIENCE, Request, Server, after, raw, reply, reset, silence, until
 
 MakeClient = Callable[..., Client]
 Threads = Callable[[], set[threading.Thread]]

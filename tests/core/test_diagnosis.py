@@ -13,7 +13,8 @@ from sessionsight.diagnosis import Finding, check, has_errors, report_lines, sen
 from sessionsight.test_mode import test_mode
 from sessionsight.testing import suppress_delivery
 from tests.core.box import Box, BoxDestination
-from tests.support.server import Server, free_port, reply, silence
+from tests.support.ports import free_port
+from tests.support.server import Server, reply, silence
 
 SIGNAL = {"signal": {"api_key": "key_1", "project_id": "shop"}}
 

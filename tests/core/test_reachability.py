@@ -10,7 +10,8 @@ import pytest
 from sessionsight import Client, Settings
 from sessionsight.diagnosis import Finding
 from sessionsight.diagnosis.reachability import check_reachability
-from tests.support.server import Server, free_port, raw, reply, silence
+from tests.support.ports import free_port
+from tests.support.server import Server, raw, reply, silence
 
 
 @pytest.fixture

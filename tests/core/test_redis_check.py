@@ -15,8 +15,8 @@ from sessionsight.diagnosis.redis_server import server_findings
 from tests.core.cli.commands import run
 from tests.core.delivery.kit import event, goal
 from tests.core.delivery.spools import LANE, claim, counts, enter, letter, redis_spool
+from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer, run_redis
-from tests.support.server import free_port
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from tests.examples.shops import CHROMIUM_ARGS
-from tests.support.server import free_port, until
+from tests.support.redis_server import run_redis
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +33,8 @@ def browser(chromium: Browser) -> Iterator[BrowserContext]:
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[str]:
     """The URL of a Redis server of the test's own."""
-    program, port = need("redis-server"), free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    process = subprocess.Popen([program, *options], cwd=tmp_path, stdout=subprocess.DEVNULL)
-
-    def answers() -> bool:
-        with socket.socket() as connection:
-            return connection.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        until(answers, "Redis answers")
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        process.kill()
-        process.wait()
+    with run_redis(tmp_path) as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
 
 
 def need(program: str) -> str:

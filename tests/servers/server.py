@@ -22,7 +22,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.server import Answer, Request, Server, free_port, reply, until
+from tests.support.ports import free_port
+from tests.support.server import Answer, Request, Server, reply, until
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.prefix) / "bin"
@@ -215,7 +216,7 @@ def serve(
             somebody's keys nor the measuring of coverage change what is tested.
     """
     with Server() as vendor:
-        port = free_port()  # chosen after the vendor's, which might else get the same
+        port = free_port()
         process = subprocess.Popen(
             shlex.split(command.replace("PORT", str(port)).replace("BIN", str(BIN))),
             cwd=folder,

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.servers.server import BIN
-from tests.support.server import free_port, until
+from tests.support.ports import free_port
+from tests.support.server import until
 
 pytestmark = pytest.mark.servers
 

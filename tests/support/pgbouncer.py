@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.server import PATIENCE, free_port, until
+from tests.support.ports import free_port
+from tests.support.server import PATIENCE, until
 
 __all__ = ["run_pgbouncer"]
 

@@ -247,10 +247,3 @@ async def auntil(condition: Callable[[], bool], what: str) -> None:
     while not await anyio.to_thread.run_sync(condition):
         assert time.monotonic() < deadline, f"not in time: {what}"
         await anyio.sleep(0.005)
-
-
-def free_port() -> int:
-    """A port where nobody listens, yet."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

@@ -8,6 +8,7 @@ import socket
 import threading
 from typing import Any, Self
 
+from tests.support.ports import free_port
 from tests.support.server import PATIENCE
 
 __all__ = ["TcpProxy"]
@@ -28,9 +29,8 @@ class TcpProxy:
         self._needle = b""
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self._start(self._accept, self._listener)
+        self.port = free_port()  # which stays free while the proxy refuses connections
+        self.accept()
 
     def __enter__(self) -> Self:
         return self
@@ -55,7 +55,7 @@ class TcpProxy:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def accept(self) -> None:
-        """Accept connections again, on the same port."""
+        """Accept connections, on the same port each time."""
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self._start(self._accept, self._listener)
 

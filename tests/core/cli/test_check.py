@@ -5,7 +5,8 @@ import json
 import pytest
 
 from tests.core.cli.commands import run
-from tests.support.server import Server, free_port, reply
+from tests.support.ports import free_port
+from tests.support.server import Server, reply
 
 KEY = "key_that_must_not_be_shown"
 

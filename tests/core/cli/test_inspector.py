@@ -17,7 +17,7 @@ from sessionsight.cli import main
 from tests.core.delivery.kit import event
 from tests.core.delivery.spools import enter, sqlite_spool
 from tests.core.inspector.calls import SECRET, goal
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.processes, pytest.mark.measured_processes]
 

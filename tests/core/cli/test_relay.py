@@ -29,8 +29,9 @@ from tests.core.cli.conftest import WriteModule
 from tests.core.delivery.kit import tally
 from tests.core.delivery.processes import finish
 from tests.core.delivery.spool_processes import names
+from tests.support.ports import free_port
 from tests.support.redis_server import run_redis
-from tests.support.server import PATIENCE, Server, after, free_port, reply, silence, until
+from tests.support.server import PATIENCE, Server, after, reply, silence, until
 
 pytestmark = pytest.mark.processes
 

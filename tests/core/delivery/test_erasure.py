@@ -12,7 +12,8 @@ from sessionsight.delivery.stats import RecordStatus
 from sessionsight.destinations import Console, Saytics, SessionSight
 from sessionsight.test_mode import TestMode
 from tests.core.delivery.kit import Vendor
-from tests.support.server import PATIENCE, Server, free_port, reply, reset
+from tests.support.ports import free_port
+from tests.support.server import PATIENCE, Server, reply, reset
 
 MakeClient = Callable[..., Client]
 

@@ -19,7 +19,8 @@ from sessionsight.errors import ConfigurationError
 from sessionsight.log import ThrottledLogger
 from sessionsight.request.context import EMPTY_CONTEXT
 from tests.core.delivery.processes import FORKS, run
-from tests.support.server import Server, after, free_port, reply, silence, until
+from tests.support.ports import free_port
+from tests.support.server import Server, after, reply, silence, until
 
 ON = b'{"flags": {"on": {"value": true, "type": "boolean"}}}'
 

@@ -35,20 +35,8 @@ from tests.core.delivery.kit import (
     singles,
     tally,
 )
-from tests.support.server import (
-    PATIENCE,
-    Answer,
-    Request,
-    Server,
-    after,
-    drip,
-    free_port,
-    raw,
-    reply,
-    reset,
-    silence,
-    until,
-)
+from tests.support.ports import free_port
+from tests.support.server import PATIENCE, Answer, Request, Server, after, drip, raw, reply, reset, silence, until
 
 MakeLane = Callable[..., OneLane]
 

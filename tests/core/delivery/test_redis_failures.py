@@ -22,8 +22,9 @@ from tests.core.delivery.kit import event, goal, labels
 from tests.core.delivery.spools import LANE, POISON, claim, counts, enter, redis_spool
 from tests.core.delivery.test_redis_store import claim as claim_bodies
 from tests.core.delivery.test_redis_store import claim_handles, put, record, settle
+from tests.support.ports import free_port
 from tests.support.redis_server import RedisProxy, RedisServer, run_redis
-from tests.support.server import PATIENCE, free_port
+from tests.support.server import PATIENCE
 
 LANE_OF_STORE = "signal"
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}

@@ -20,7 +20,8 @@ from sessionsight.destinations.base import Destination, VendorRequest, VendorRes
 from sessionsight.settings import Settings
 from tests.core.box import Visit
 from tests.core.delivery.kit import OneLane, batches, event, make_lane, offer, quick, singles, tally
-from tests.support.server import PATIENCE, Server, free_port, reply, silence, until
+from tests.support.ports import free_port
+from tests.support.server import PATIENCE, Server, reply, silence, until
 
 pytestmark = pytest.mark.usefixtures("_no_threads")
 
