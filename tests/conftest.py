@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 
 from tests.support.clients import closed_at_the_end
+from tests.support.suites import WITHOUT_TRIO
 
 # Tests that need more examples or fewer take a multiple of these numbers: tests/support/examples.py.
 hypothesis.settings.register_profile("dev", deadline=None, max_examples=30)
@@ -59,7 +60,8 @@ def _root_logger_of_pytest() -> Iterator[None]:
 
 def _reset_root_logger() -> None:
     root = logging.getLogger()
-    root.setLevel(logging.WARNING)
+    if root.level != logging.WARNING:  # to set it visits all loggers, of which there are thousands
+        root.setLevel(logging.WARNING)
     root.handlers = [handler for handler in root.handlers if type(handler).__module__ == "_pytest.logging"]
 
 
@@ -91,6 +93,14 @@ def _loopback_only() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("connect", "connect_ex"):
             patch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name)))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_trio_in_processes() -> Iterator[None]:
+    """Processes that tests start do not find trio."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", WITHOUT_TRIO, prepend=os.pathsep)
         yield
 
 

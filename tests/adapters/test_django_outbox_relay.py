@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.outbox_databases import ENGINES, outbox_database, outbox_store
+from tests.support.suites import WITHOUT_TRIO
 
 # isort: split
 from django.core.management import call_command
@@ -94,7 +95,7 @@ def relay(server: Server, database: str, tmp_path: Path) -> Iterator[StartRelay]
             env={
                 **os.environ,
                 "DJANGO_SETTINGS_MODULE": "project",
-                "PYTHONPATH": str(tmp_path),
+                "PYTHONPATH": f"{tmp_path}:{WITHOUT_TRIO}",
                 "CLOCK_OFFSET": str(clock_offset),
             },
             stdout=subprocess.PIPE,

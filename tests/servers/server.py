@@ -24,6 +24,7 @@ import pytest
 
 from tests.support.ports import free_port
 from tests.support.server import Answer, Request, Server, reply, until
+from tests.support.suites import WITHOUT_TRIO
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.prefix) / "bin"
@@ -217,13 +218,16 @@ def serve(
     """
     with Server() as vendor:
         port = free_port()
+        path = [str(folder), str(ROOT)]
+        if "gevent" not in command and "program.py" not in command:  # where gevent or eventlet is, trio is found
+            path.append(WITHOUT_TRIO)
         process = subprocess.Popen(
             shlex.split(command.replace("PORT", str(port)).replace("BIN", str(BIN))),
             cwd=folder,
             env={
                 "PATH": f"{BIN}:{os.environ.get('PATH', '')}",
                 "HOME": str(folder),
-                "PYTHONPATH": f"{folder}:{ROOT}",
+                "PYTHONPATH": ":".join(path),
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "PYTHONUNBUFFERED": "1",
                 "DJANGO_SETTINGS_MODULE": "tests.servers.apps.django_site",

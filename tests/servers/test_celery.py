@@ -20,6 +20,7 @@ import pytest
 from tests.servers.server import BIN, END, ROOT, need
 from tests.servers.table import PATIENT, WAITING, spool_environment
 from tests.support.server import Server, until
+from tests.support.suites import WITHOUT_TRIO
 
 pytestmark = pytest.mark.servers
 
@@ -37,7 +38,7 @@ def environment(folder: Path, vendor: Server, spool: str, options: Mapping[str, 
     return {
         "PATH": f"{BIN}:{os.environ.get('PATH', '')}",
         "HOME": str(folder),
-        "PYTHONPATH": f"{folder}:{ROOT}",
+        "PYTHONPATH": f"{folder}:{ROOT}:{WITHOUT_TRIO}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "ANALYSE_KEY": "pk_live_1",
         "ANALYSE_HOST": vendor.url,

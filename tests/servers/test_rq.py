@@ -15,6 +15,7 @@ from redis import Redis
 from tests.servers.server import BIN, END
 from tests.support.brokers import need_redis
 from tests.support.server import Server
+from tests.support.suites import WITHOUT_TRIO
 
 pytestmark = pytest.mark.servers
 
@@ -87,7 +88,7 @@ def test_what_jobs_capture_arrives(worker: str, imported: str, queue: tuple[str,
             env={
                 "PATH": f"{BIN}:{os.environ.get('PATH', '')}",
                 "HOME": str(tmp_path),
-                "PYTHONPATH": str(tmp_path),
+                "PYTHONPATH": f"{tmp_path}:{WITHOUT_TRIO}",
                 "VENDOR": vendor.url,
             },
             check=True,

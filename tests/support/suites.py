@@ -1,11 +1,17 @@
-"""A user's test suite, run by pytest in a process of its own."""
+"""A user's test suite, run by pytest in a process of its own, and imports that such processes do without."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-# Plugins of this environment that no suite uses. To import them takes five times as long as to run a suite.
-_UNUSED = ("faker", "hypothesispytest", "randomly", "schemathesis")
+WITHOUT_TRIO = str(Path(__file__).with_name("without_trio"))
+"""For PYTHONPATH: httpcore and anyio import trio where it is installed, which takes a third of a short process."""
+
+# Plugins of this environment that suites do not use, or load by themselves. To import them takes five times as long as
+# to run a suite.
+_UNUSED = ("anyio", "faker", "hypothesispytest", "platformdirs", "randomly", "schemathesis")
 OPTIONS = ("-p", "no:cacheprovider", *(option for name in _UNUSED for option in ("-p", f"no:{name}")))
 """Options of pytest for such a suite."""
 

@@ -28,6 +28,7 @@ from tests.core.propagation.celery_app import LOOKED, make_app
 from tests.core.propagation.reports import Shop, carrier_of, context_of
 from tests.support.brokers import REDIS_URL, need_rabbitmq, need_redis
 from tests.support.server import PATIENCE, Server, until
+from tests.support.suites import WITHOUT_TRIO
 
 pytestmark = [pytest.mark.servers, pytest.mark.processes]
 
@@ -66,7 +67,7 @@ def site(broker: str, *options: str, **variables: str) -> Iterator[Site]:
 def process(*options: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "celery", "--app", "tests.core.propagation.celery_app", "worker", *options]
     command += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]
-    environment = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), **variables}
+    environment = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": f"{ROOT}:{WITHOUT_TRIO}", **variables}
     worker = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         yield worker

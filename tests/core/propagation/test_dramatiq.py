@@ -25,6 +25,7 @@ from tests.core.propagation.contexts import carrier_of, context_of, reports
 from tests.core.propagation.dramatiq_app import declare, middleware, redis_broker
 from tests.support.brokers import need_redis
 from tests.support.server import PATIENCE, Server
+from tests.support.suites import WITHOUT_TRIO
 
 ROOT = Path(__file__).parents[3]
 START = 3 * PATIENCE
@@ -198,7 +199,11 @@ def test_a_worker_delivers_before_its_processes_exit(program: str) -> None:
     broker = redis_broker(url, queue)
     sessionsight.configure(destinations={"analyse": {"public_key": "..."}})
     with Server() as vendor, sessionsight.scope(context_of("s-1")):
-        variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "WORKER": f"{url} {queue} {vendor.url}"}
+        variables = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{ROOT}:{WITHOUT_TRIO}",
+            "WORKER": f"{url} {queue} {vendor.url}",
+        }
         variables["dramatiq_worker_timeout"] = "50"  # milliseconds until an idle thread sees that it should end
         command = [str(Path(sys.prefix) / "bin" / program), "tests.core.propagation.dramatiq_app:broker"]
         process = subprocess.Popen(

@@ -26,6 +26,7 @@ from tests.core.propagation.contexts import carrier_of, context_of, reports
 from tests.core.propagation.huey_app import declare, task
 from tests.support.brokers import need_redis
 from tests.support.server import PATIENCE, Server, until
+from tests.support.suites import WITHOUT_TRIO
 
 ROOT = Path(__file__).parents[3]
 START = 3 * PATIENCE
@@ -226,7 +227,11 @@ def test_a_consumer_delivers_before_it_exits(kind: str, tmp_path: Path) -> None:
     declare(made)
     sessionsight.configure(destinations={"analyse": {"public_key": "..."}})
     with Server() as vendor, sessionsight.scope(context_of("s-1")):
-        variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "WORKER": f"{file} {vendor.url}"}
+        variables = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{ROOT}:{WITHOUT_TRIO}",
+            "WORKER": f"{file} {vendor.url}",
+        }
         patched = ["-m", "gevent.monkey", "--module"] if kind == "greenlet" else ["-m"]
         command = [sys.executable, *patched, "huey.bin.huey_consumer", "tests.core.propagation.huey_app.huey"]
         command += ["--worker-type", kind, "--workers", "2", "--no-periodic", "--delay", "0.02", "--max-delay", "0.02"]

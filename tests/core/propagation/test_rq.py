@@ -28,6 +28,7 @@ from tests.core.propagation import rq_jobs
 from tests.core.propagation.reports import Shop, carrier_of, context_of
 from tests.support.brokers import need_redis
 from tests.support.server import PATIENCE, Server
+from tests.support.suites import WITHOUT_TRIO
 
 pytestmark = [pytest.mark.servers, pytest.mark.processes]
 
@@ -80,7 +81,7 @@ def process(kind: str, url: str, name: str, vendor: Server, **variables: str) ->
     worker = subprocess.Popen(
         [sys.executable, "-m", "tests.core.propagation.rq_worker", kind, url, name],
         cwd=ROOT,
-        env={"PATH": os.environ.get("PATH", ""), "VENDOR": vendor.url, **variables},
+        env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": WITHOUT_TRIO, "VENDOR": vendor.url, **variables},
         start_new_session=True,
     )
     try:
