@@ -288,11 +288,26 @@ def test_what_has_changes_and_is_closed_counts_as_rolled_back(
     assert rolled_back(recorder) == 1
 
 
-def test_a_change_after_the_capture_counts_as_well(recorder: Recorder, make: Any, capture: Any) -> None:
+def _modify_and_remove(session: Session, order: Order) -> None:
+    order.status = "paid"
+    session.expunge(order)
+
+
+CHANGES_AFTER: dict[str, Callable[[Session, Order], object]] = {
+    "add": lambda session, order: session.add(Order()),
+    "modify": lambda session, order: setattr(order, "status", "paid"),
+    "modify and remove": _modify_and_remove,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES_AFTER)
+def test_a_change_after_the_capture_counts_as_well(recorder: Recorder, make: Any, capture: Any, change: str) -> None:
     with make() as session:
-        session.begin()
+        order = session.get(Order, 1)
+        assert order is not None
         capture("seen")
-        session.add(Order())
+        CHANGES_AFTER[change](session, order)
+    assert names(recorder) == []
     assert rolled_back(recorder) == 1
 
 

@@ -8,11 +8,13 @@ and no connection is opened. The async classes are recognised by their attribute
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextvars import ContextVar
 from threading import Lock
 from typing import Any, cast
-from weakref import ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
+from sessionsight.capture.current import get_current, scope_of
 from sessionsight.capture.records import Record
 from sessionsight.capture.transactions import TransactionListener, register_sessions
 from sessionsight.errors import ConfigurationError, MissingDependencyError, describe
@@ -20,6 +22,7 @@ from sessionsight.errors import ConfigurationError, MissingDependencyError, desc
 try:
     from sqlalchemy import Connection, event
     from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, sessionmaker
+    from sqlalchemy.orm.attributes import instance_state
 except ImportError as error:
     raise MissingDependencyError(
         'sessionsight.sqlalchemy needs SQLAlchemy 2: pip install "sessionsight[sqlalchemy]"'
@@ -33,6 +36,10 @@ __all__ = ["bind", "metadata"]
 _KEY = "sessionsight"  # in `Session.info`
 _recent: ContextVar[tuple[ref[Session], ...]] = ContextVar("sessionsight_recent_sessions", default=())
 """The bound sessions that this thread or task has used, the last one at the end."""
+_begun: WeakKeyDictionary[TransactionListener, WeakSet[Session]] = WeakKeyDictionary()
+"""The bound sessions that have begun a transaction in a request. FastAPI calls each `def` dependency in a thread with a
+copy of the context, in which the view does not see what the dependency has used."""
+_begun_lock = Lock()
 
 
 def bind(target: object, *, outbox: bool = False) -> None:
@@ -79,17 +86,12 @@ class _BoundSessions:
             if _KEY not in named.info:
                 bind(named)
             return _wait(named, listener, record)
-        for reference in reversed(_recent.get()):
-            recent = reference()
-            if recent is not None and _wait(recent, listener, record):
-                return True
-        return False
+        return any(_wait(each, listener, record) for each in _current_sessions(listener))
 
     def writes(self, listener: TransactionListener, session: object) -> bool:
         """Return whether the innermost open transaction writes the listener's records into its outbox."""
-        named = [_sync_session(session)] if session is not None else [known() for known in reversed(_recent.get())]
-        for each in named:
-            if each is not None and each.in_transaction():
+        for each in [_sync_session(session)] if session is not None else _current_sessions(listener):
+            if each.in_transaction():
                 return _state(each).outbox and _outbox.problem(each, listener) is None
         return False
 
@@ -208,6 +210,9 @@ def _report(waiting: list[_Waiting], *, committed: bool) -> None:
 def _opened(session: Session, transaction: SessionTransaction) -> None:
     _mark_as_used(session)
     _state(session).begin(transaction)
+    if transaction.parent is None and (analytics := get_current()) is not None:
+        with _begun_lock:
+            _begun.setdefault(scope_of(analytics), WeakSet()).add(session)
 
 
 def _opened_with_outbox(session: Session, transaction: SessionTransaction) -> None:
@@ -261,6 +266,12 @@ def _changed(session: Session, _: object) -> None:
     _state(session).changed = True
 
 
+def _detached(session: Session, instance: object) -> None:
+    """Notice a modified object that is removed before a flush, as `close` does with all objects before it ends."""
+    if instance_state(instance).modified:
+        _state(session).changed = True
+
+
 _HANDLERS: dict[str, Any] = {
     "after_transaction_create": _opened,
     "after_commit": _committed,
@@ -269,6 +280,7 @@ _HANDLERS: dict[str, Any] = {
     "do_orm_execute": _executed,
     "after_flush": _changed,
     "transient_to_pending": _changed,
+    "persistent_to_detached": _detached,
 }
 _OUTBOX_HANDLERS: dict[str, Any] = {
     "after_transaction_create": _opened_with_outbox,
@@ -326,6 +338,15 @@ def _outside_flush(transaction: SessionTransaction) -> SessionTransaction:
     while transaction.parent is not None and not transaction.nested:
         transaction = transaction.parent
     return transaction
+
+
+def _current_sessions(listener: TransactionListener) -> Iterator[Session]:
+    """Yield the sessions that a record may belong to: of this thread or task, then the only one of the request."""
+    yield from filter(None, [known() for known in reversed(_recent.get())])
+    with _begun_lock:
+        begun = [each for each in _begun.get(listener, ()) if each.in_transaction()]
+    if len(begun) == 1:
+        yield begun[0]
 
 
 def _mark_as_used(session: Session) -> None:
