@@ -26,7 +26,7 @@ from sessionsight.delivery.queue.durable_spool import DurableSpool
 from sessionsight.delivery.queue.factory import open_spool
 from sessionsight.delivery.queue.memory import MemorySpool
 from sessionsight.delivery.sender_pool import Attempt, Result, Sender
-from sessionsight.delivery.stores.base import DeadLetter, LaneBatch
+from sessionsight.delivery.stores.base import MAX_TAKEOVERS, SUSPECT_TAKEOVERS, DeadLetter, LaneBatch
 from sessionsight.delivery.transport import InvalidCall, NotSent, OutcomeUnknown, TimeLimits, TransportError
 from sessionsight.destinations.base import VendorRequest, VendorResponse
 from sessionsight.log import LaneLogger, ThrottledLogger
@@ -106,6 +106,8 @@ class LaneModel(RuleBasedStateMachine):
         self.delivered: set[str] = set()
         self.refused: set[str] = set()
         self.doubtful: set[str] = set()
+        self.killed: Counter[str] = Counter()
+        """How many processes were killed that had sent a record."""
         self.unnoticed: list[tuple[list[str], str]] = []
         """Responses that the lane has not processed yet."""
         self.seen = 0
@@ -266,7 +268,9 @@ class LaneModel(RuleBasedStateMachine):
         for letter in self.queue.dead_letters():
             token = token_of(letter.entry)
             assert token not in self.delivered
-            assert letter.reason in {"refused", "too_large", "unknown", "expired"}
+            assert letter.reason in {"refused", "too_large", "unknown", "expired", "internal_error"}
+            if letter.reason == "internal_error":
+                assert self.killed[token] >= MAX_TAKEOVERS - SUSPECT_TAKEOVERS, "it has not ended enough processes"
             if letter.reason == "unknown":
                 assert not self.vendor.limits.idempotent
                 assert token in self.doubtful
@@ -334,6 +338,7 @@ class DurableLaneModel(LaneModel):
         for tokens, _ in self.unnoticed:
             self.doubtful |= set(tokens)
         self.unnoticed.clear()
+        self.killed.update({token for call in self.hands.submitted for token in tokens_of(call)})
         self.launched.clear()
         abandon_file(self.spool)
         self.open_queue()
