@@ -100,6 +100,9 @@ ROWS = [
     Row(f"uwsgi --master --enable-threads {_GRACEFUL} --processes 2 --threads 4", "django"),
 ]
 
+KILLED = [*{row.command.partition(" ")[0]: row for row in ROWS if row.on_file}.values()]
+"""One of each server with a spool in a file. It is killed, started again, and ended gracefully."""
+
 PATIENT = {"linger": 3600.0, "shutdown_timeout": 20.0}
 """Settings with which nothing leaves before its batch is full or the process ends, so that the end has something to do,
 and all the time for it that a busy machine needs."""
