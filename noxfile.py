@@ -60,8 +60,7 @@ TABLE = {
         ("SQLAlchemy==2.0.14", "sqlmodel>=0.0.22", "aiosqlite>=0.20", "greenlet>=3", *DRIVERS),
         (
             "tests/core/test_sqlalchemy.py",
-            "tests/core/test_sqlalchemy_async.py",
-            "tests/core/test_sqlalchemy_outbox.py",
+            "tests/core/sqlalchemy/test_*.py",
         ),
     ),
     # Without psycopg. aiomysql 0.3 cannot write bytes with a newer PyMySQL.
@@ -72,8 +71,7 @@ TABLE = {
             *("asyncpg>=0.30", "greenlet>=3", "sqlmodel>=0.0.22", "aiosqlite>=0.20"),
         ),
         (
-            "tests/core/test_sqlalchemy_async.py",
-            "tests/core/test_sqlalchemy_outbox.py",
+            "tests/core/sqlalchemy/test_*.py",
             "tests/adapters/test_django_outbox.py",
             "tests/adapters/test_django_outbox_failures.py",
             "tests/adapters/test_django_outbox_store.py",

@@ -17,8 +17,8 @@ from sqlalchemy.pool import NullPool
 
 from sessionsight.sqlalchemy import bind
 from tests.adapters.recording import Recorder
+from tests.core.sqlalchemy.orders import Order, counts, delivered
 from tests.core.sqlalchemy_databases import execute, sqlalchemy_database
-from tests.core.test_sqlalchemy_outbox import Order, counts, delivered, outbox_recorder
 
 ENGINES = {
     "psycopg": "postgresql",
@@ -66,18 +66,6 @@ def use(database: str, driver: str, *, outbox: bool) -> Use:
         asyncio.run(run_with_session())
 
     return run
-
-
-@pytest.fixture
-def recorder(database: str) -> Iterator[Recorder]:
-    recorder = outbox_recorder(database)
-    yield recorder
-    recorder.client.shutdown(0)
-
-
-@pytest.fixture
-def capture(recorder: Recorder) -> Callable[..., Any]:
-    return recorder.client.bind(user_id="user_1").capture
 
 
 def test_records_share_the_fate_of_their_transaction(recorder: Recorder, use: Use, capture: Any) -> None:
