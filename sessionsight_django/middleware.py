@@ -22,6 +22,7 @@ from sessionsight.adapters import (
     run_with,
     scope_of,
     set_current,
+    suspended,
 )
 from sessionsight_django.browser import PRIVATE, keep_private
 from sessionsight_django.clients import client, set_test_mode
@@ -212,13 +213,13 @@ class _Stream:
     A stream that fails closes the scope: under ASGI, Django closes a response only if it was sent.
     """
 
-    __slots__ = ("_analytics", "_ends_early", "_headers", "_request", "_scope", "_status")
+    __slots__ = ("_analytics", "_current", "_ends_early", "_headers", "_request", "_scope", "_status")
 
     def __init__(
         self, request: HttpRequest, response: HttpResponseBase, analytics: Analytics, *, ends_early: bool
     ) -> None:
         self._request = request
-        self._analytics = analytics
+        self._analytics = self._current = analytics
         self._scope = scope_of(analytics)
         self._ends_early = ends_early
         self._scope.stays_open()
@@ -233,7 +234,7 @@ class _Stream:
         length = self._length()
         end = object()
         try:
-            while (chunk := run_with(self._analytics, next, content, end)) is not end:
+            while (chunk := run_with(self._current, self._make, content, end)) is not end:
                 if length is not None and length.about_to_write(len(chunk)):
                     scope.end_before_last_byte()
                 yield chunk
@@ -261,13 +262,19 @@ class _Stream:
             await scope.aend_before_last_byte()
 
     async def _next(self, content: AsyncIterator[bytes]) -> bytes | None:
-        token = set_current(self._analytics)
+        token = set_current(self._current)
         try:
             return await anext(content)
         except StopAsyncIteration:
             return None
         finally:
+            self._current = suspended(self._analytics)
             reset_current(token)
+
+    def _make(self, content: Iterator[bytes], end: object) -> Any:
+        chunk = next(content, end)
+        self._current = suspended(self._analytics)
+        return chunk
 
     def _length(self) -> ContentLengthTracker | None:
         return _length_of(self._request, self._status, self._headers) if self._ends_early else None

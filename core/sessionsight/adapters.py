@@ -72,6 +72,7 @@ from sessionsight.capture.current import (
     scope_of,
     set_current,
     set_default_source,
+    suspended,
 )
 from sessionsight.capture.interfaces import RequestReader
 from sessionsight.capture.records import Record
@@ -138,5 +139,6 @@ __all__ = [
     "set_default_source",
     "snapshot_environ",
     "snapshot_scope",
+    "suspended",
     "test_mode",
 ]

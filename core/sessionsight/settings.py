@@ -29,7 +29,7 @@ from sessionsight.errors import ConfigurationError, describe
 from sessionsight.request.consent import ConsentPolicy
 from sessionsight.request.resolve import ClientIP
 from sessionsight.request.urls import sanitize_url
-from sessionsight.spool_url import django_alias, is_durable, is_in_database, spool_name, url_error
+from sessionsight.spool_url import django_alias, is_durable, is_in_database, spool_name, url_error, without_credentials
 
 __all__ = ["Settings"]
 
@@ -145,7 +145,7 @@ class Settings(DeliveryOptions, frozen=True, kw_only=True):
         expected = _validate(name, _HINTS[name], value)
         if expected is not None:
             # An unknown URL may be another program's, with a password.
-            given = sanitize_url(value) if name == "spool" and isinstance(value, str) else value
+            given = sanitize_url(without_credentials(value)) if name == "spool" and isinstance(value, str) else value
             described = describe(given)
             if isinstance(given, tuple) and _HINTS[name] == tuple[str, ...]:
                 described += f" with {describe(next(item for item in given if not isinstance(item, str)))}"

@@ -19,6 +19,7 @@ __all__ = [
     "sqlalchemy_url",
     "sqlite_path",
     "url_error",
+    "without_credentials",
 ]
 
 _SQLITE = "sqlite:///"
@@ -26,7 +27,8 @@ _DJANGO = re.compile(r"django(?::(?P<alias>[^:/]+))?")
 _SQLALCHEMY = re.compile(r"sqlalchemy:(?P<url>[a-z][a-z0-9_+]*://.*)", re.IGNORECASE | re.DOTALL)
 _REDIS = (
     "a URL such as 'redis://host:6379/0?namespace=shop', with no options but namespace (letters, digits, and _ . : -), "
-    "wait_replicas (a number) and, with rediss://, ssl_ca_certs, ssl_certfile and ssl_keyfile"
+    "wait_replicas (a number) and, with rediss://, ssl_ca_certs, ssl_certfile and ssl_keyfile, and with / ? # @ in a "
+    "password as %2F %3F %23 %40"
 )
 _REDIS_SCHEMES = ("redis://", "rediss://")
 # It is a part of each key, and in braces, which select the slot of a cluster.
@@ -90,9 +92,19 @@ def spool_name(spool: str) -> str:
         'redis://cache.example.com:6379/0?namespace=shop'
     """
     if sqlalchemy_url(spool) is not None:
-        return re.sub("//.*@", "//", spool.partition("?")[0])
+        return without_credentials(spool).partition("?")[0]
     url = parse_redis(spool) if is_redis(spool) else None
     return spool if url is None else url.name
+
+
+def without_credentials(url: str) -> str:
+    """Return a URL, valid or not, without anything that may be a part of user and password.
+
+    Example:
+        >>> without_credentials("redis://app:a/b@c@cache.example.com:6379/0")
+        'redis://cache.example.com:6379/0'
+    """
+    return re.sub("//.*@", "//", url, flags=re.DOTALL)
 
 
 def url_error(spool: object) -> str | None:
@@ -102,7 +114,8 @@ def url_error(spool: object) -> str | None:
     if isinstance(spool, str) and spool.startswith(_SQLITE) and spool != _SQLITE and "\0" not in unquote(spool):
         return None
     if isinstance(spool, str) and is_in_database(spool):
-        return None
+        host = (sqlalchemy_url(spool) or "").partition("://")[2].partition("/")[0]
+        return "a URL with @ in a password as %40" if host.count("@") > 1 else None
     if isinstance(spool, str) and is_redis(spool):
         return None if parse_redis(spool) is not None else _REDIS
     return (

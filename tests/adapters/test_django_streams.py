@@ -20,6 +20,7 @@ from django.http import FileResponse, StreamingHttpResponse
 from django.test import RequestFactory
 from django.utils.deprecation import MiddlewareMixin
 
+from sessionsight import current
 from tests.adapters.django_site import ANALYTICS, site
 from tests.adapters.recording import COOKIE, Recorder
 from tests.support.server import auntil
@@ -108,6 +109,36 @@ def environ(path: str) -> dict[str, Any]:
 
 async def ignore(message: Any) -> None:
     pass
+
+
+def scoped_rows(recorder: Recorder) -> Iterator[bytes]:
+    with recorder.client.scope(user_id="user_1"):
+        for _ in range(2):
+            current().capture("for_another")
+            yield b"a"
+    current().capture("for_the_visitor")
+    yield b"b"
+
+
+async def async_scoped_rows(recorder: Recorder) -> AsyncIterator[bytes]:
+    for part in scoped_rows(recorder):
+        await asyncio.sleep(0)
+        yield part
+
+
+async def test_a_scope_that_a_stream_has_opened_lasts_until_its_end(recorder: Recorder) -> None:
+    def plain(request: Any) -> Any:
+        return StreamingHttpResponse(scoped_rows(recorder))
+
+    async def asynchronous(request: Any) -> Any:
+        return StreamingHttpResponse(async_scoped_rows(recorder))
+
+    with site(recorder, plain, asynchronous):
+        await wsgi("/plain/")
+        await asgi("/asynchronous/")
+    assert [*zip(recorder.names(), recorder.users(), strict=True)] == 2 * [
+        ("for_another", "user_1"), ("for_another", "user_1"), ("for_the_visitor", None)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,28 @@ def begin_and_close(app: App, recorder: Recorder) -> Any:
     return closing(begin(app, recorder))
 
 
+def test_a_scope_that_a_body_has_opened_lasts_until_its_end(recorder: Recorder) -> None:
+    def chunks() -> Iterator[bytes]:
+        with recorder.client.scope(user_id="user_1"):
+            for _ in range(2):
+                current().capture("for_another")
+                yield b"a"
+        current().capture("for_the_visitor")
+        yield b"b"
+        with recorder.client.scope(user_id="user_2"):
+            yield b"c"  # closed here
+
+    with begin_and_close(answering(chunks()), recorder) as body:
+        parts = iter(body)
+        for _ in range(4):
+            next(parts)
+            assert get_current() is None
+    assert dict(zip(recorder.names(), recorder.users(), strict=True)) == {
+        "seen": None, "for_another": "user_1", "for_the_visitor": None
+    }  # fmt: skip
+    assert recorder.names().count("for_another") == 2
+
+
 def test_every_chunk_may_be_made_in_another_thread(recorder: Recorder) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(3):

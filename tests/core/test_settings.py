@@ -270,9 +270,19 @@ def test_an_unknown_spool_is_rejected() -> None:
         Settings.from_env({"SESSIONSIGHT_SPOOL": "carrier-pigeon://"})
 
 
-def test_the_error_about_an_unknown_spool_does_not_show_its_password() -> None:
-    with pytest.raises(ConfigurationError, match=r"not 'redis://cache\.example\.com/0'$"):
-        Settings(spool="redis://:hunter2@cache.example.com/0?password=hunter2")
+@pytest.mark.parametrize(
+    "spool",
+    [
+        "redis://:hunter2@cache.example.com/0?password=hunter2",
+        *(f"redis://shop:hunter2{mark}hunter2@cache.example.com/0?namespace=a b" for mark in "/?#@"),
+        "sqlalchemy:postgresql+psycopg://shop:hunter2@hunter2@cache.example.com/0",
+        "postgresql://shop:hunter2/hunter2@cache.example.com/0",
+    ],
+)
+def test_the_error_about_an_unknown_spool_does_not_show_its_password(spool: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"not '[a-z+:]*//cache\.example\.com/0'$") as caught:
+        Settings(spool=spool)
+    assert "hunter2" not in str(caught.value)
 
 
 # --- secrets -------------------------------------------------------------------------------------------

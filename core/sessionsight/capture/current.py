@@ -34,6 +34,7 @@ __all__ = [
     "set_current",
     "set_default_client",
     "set_default_source",
+    "suspended",
 ]
 
 _Result = TypeVar("_Result")
@@ -133,6 +134,18 @@ def run_with(analytics: Analytics, call: Callable[..., _Result], *args: Any) -> 
         return call(*args)
     finally:
         _current.reset(token)
+
+
+def suspended(analytics: Analytics) -> Analytics:
+    """Return what is current where a generator has made a part of a response: a `scope` that it goes on in, or these.
+
+    The next part is to be made with the result as the current ones.
+
+    Args:
+        analytics: Those of the request.
+    """
+    found = _current.get()
+    return analytics if found is None or found._scope._inactive else found
 
 
 def scope_of(analytics: Analytics) -> RequestScope:

@@ -15,6 +15,7 @@ from sessionsight.adapters import (
     reset_current,
     scope_of,
     set_current,
+    suspended,
 )
 
 if TYPE_CHECKING:
@@ -89,11 +90,13 @@ class ResponseBody(Struct, eq=False):
     def __iter__(self) -> Iterator[bytes]:
         scope, last_byte = self.scope, self.last_byte
         chunks = self.body
+        current = self.analytics
         while True:
-            token = set_current(self.analytics)
+            token = set_current(current)
             try:
                 chunks = iter(chunks)
                 for chunk in chunks:  # noqa: B007  # not `next`, whose StopIteration takes long
+                    current = suspended(self.analytics)
                     break
                 else:
                     if last_byte is None:
