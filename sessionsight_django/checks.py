@@ -43,6 +43,10 @@ def check_configuration(
         set_test_mode()
     try:
         settings = current_settings()
+        if settings.database is not None and not settings.disabled:
+            from sessionsight_django.outbox.store import check_alias  # imports the whole store
+
+            check_alias(settings.database)
     except ConfigurationError as error:
         hint = "The server does not start until this is right."
         return [Error(str(error), hint=hint, id="sessionsight.E001"), *map(_warning, _check_middleware())]

@@ -169,9 +169,10 @@ def make_destinations(given: object, where: str, *, disabled: bool) -> tuple[Des
         elif is_destination(options):
             made.append(options)
         else:
+            given = "a str" if isinstance(options, str) else describe(options)  # it may be the key
             raise ConfigurationError(
                 f"{where}: destination {name!r} must be a mapping of options or a destination object, "
-                f"not {describe(options)}; known by name are {', '.join(BY_NAME)}"
+                f"not {given}; known by name are {', '.join(BY_NAME)}"
             )
     return tuple(made)
 

@@ -6,6 +6,7 @@ import logging
 from functools import partial
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from sessionsight import ConfigurationError
@@ -17,7 +18,26 @@ from sessionsight.stores import DeliveryOptions
 from sessionsight_django.outbox.connection import mapped_errors, own_connection
 from sessionsight_django.outbox.join import OpenTransaction, idle_connection, joined_transaction
 
-__all__ = ["DjangoStore"]
+__all__ = ["DjangoStore", "check_alias"]
+
+
+def check_alias(alias: str) -> None:
+    """Check that the project has a database with this alias.
+
+    Raises:
+        ConfigurationError: It has none, or there is no project.
+    """
+    try:
+        known = connections.settings
+    except ImproperlyConfigured:  # its message leads away from ours
+        raise ConfigurationError(
+            "spool: a database of Django needs the settings of a project: set DJANGO_SETTINGS_MODULE, or name them by "
+            "--django-settings"
+        ) from None
+    if alias not in known:
+        raise ConfigurationError(
+            f"spool: there is no database {describe(alias)} in DATABASES; {did_you_mean(alias, known)}"
+        )
 
 
 class DjangoStore(SqlStore):
@@ -37,11 +57,7 @@ class DjangoStore(SqlStore):
     """
 
     def __init__(self, alias: str, options: DeliveryOptions, logger: ThrottledLogger, **others: Any) -> None:
-        if alias not in connections.settings:
-            raise ConfigurationError(
-                f"spool: there is no database {describe(alias)} in DATABASES; "
-                f"{did_you_mean(alias, connections.settings)}"
-            )
+        check_alias(alias)
         super().__init__(f"django:{alias}", own_connection(alias), options, logger, **others)
         self._alias = alias
 

@@ -53,6 +53,13 @@ def test_a_wrong_setting_is_an_error_with_its_own_words() -> None:
     assert found([])["sessionsight.E001"].msg == "settings.SESSIONSIGHT must be a dict of options, not list"
 
 
+def test_a_spool_in_a_database_that_the_project_lacks_is_an_error() -> None:
+    ours: dict[str, Any] = {"SPOOL": "django:nope", "DESTINATIONS": {"analyse": {"public_key": "..."}}}
+    message = found(ours)["sessionsight.E001"].msg
+    assert message == "spool: there is no database 'nope' in DATABASES; known are default"
+    assert "sessionsight.E001" not in found({**ours, "DISABLED": True})
+
+
 def test_a_wrong_setting_never_shows_a_key() -> None:
     message = found({"DESTINATIONS": {"signal": {"api_key": "sk_live_secret", "projectid": 1}}})["sessionsight.E001"]
     assert "secret" not in str(message)

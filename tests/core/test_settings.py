@@ -94,6 +94,11 @@ def test_a_list_of_names_is_rejected_with_a_hint() -> None:
         Settings.from_mapping({"destinations": ["signal"]}, environ={})
 
 
+def test_a_key_in_place_of_a_destinations_options_is_not_shown() -> None:
+    with pytest.raises(ConfigurationError, match=r"'signal' must be a mapping of options or .*, not a str; known"):
+        Settings.from_mapping({"destinations": {"signal": "sk_secret"}}, environ={})
+
+
 def test_every_setting_is_checked() -> None:
     assert {name for name, _, _ in WRONG} == set(Settings.__struct_fields__)
 

@@ -168,6 +168,15 @@ def test_missing_settings_exit_with_2(folder: Path) -> None:
     assert ran.stderr.endswith("the Django settings nowhere.settings cannot be loaded: No module named 'nowhere'\n")
 
 
+@pytest.mark.processes
+@pytest.mark.measured_processes
+def test_a_spool_of_django_without_its_settings_is_an_error(folder: Path) -> None:
+    environ = {"SESSIONSIGHT_SPOOL": "django", "ANALYSE_KEY": "pk_live_1"}
+    ran = start("relay", "--once", folder=folder, environ=environ)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("Error: spool: a database of Django needs the settings of a project: set DJANGO_")
+
+
 def test_without_django_its_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sessionsight.cli.target.find_spec", lambda name: None)
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "shop_settings")

@@ -172,7 +172,8 @@ def answer(ingest: Ingest, endpoint: Endpoint, request: Request) -> IngestResult
         ingest.authenticate(key, request, endpoint)
         refused = unreadable
     except RequestRejected as refusal:
-        refused = refusal
+        in_body = any(place.startswith("body.") for place in endpoint.key)
+        refused = unreadable if unreadable is not None and in_body else refusal
     secret = key if isinstance(key, str) and key else None
     if refused is None:
         return replace(endpoint.handle(request, body), key=secret)

@@ -22,6 +22,14 @@ def test_a_batch_is_taken() -> None:
     assert outcome.key == "pk_live_1"
 
 
+def test_a_body_that_cannot_be_read_is_no_missing_key() -> None:
+    """A client stops at a wrong key, but gives up a single record whose body is wrong."""
+    reply = ask(BATCH, b'{"publicKey": "pk_live_1", "events": [1E+1000000]}').reply
+    assert reply.status == 400
+    assert reply.json["error"].startswith("body: must be JSON")
+    assert ask(BATCH, b'{"events": []}').reply.status == 401
+
+
 def test_an_empty_batch_is_none() -> None:
     assert ask(BATCH, pulses()).reply.status == 200
 
