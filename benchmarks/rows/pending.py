@@ -29,7 +29,7 @@ def measure(kind: str, pending: int) -> list[Row]:
         empty = stored_bytes(first.store)
         fill(first.store, pending // len(LANES))
         print(" filled", end="", file=sys.stderr, flush=True)
-        first.store.unresolved(LANES[0])  # takes all in
+        first.store.stats()  # takes all in
         size = stored_bytes(first.store) - empty
         first.close()
         memory, began = resident_size(), time.perf_counter()

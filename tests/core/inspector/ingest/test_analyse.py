@@ -22,7 +22,7 @@ def test_a_batch_is_taken() -> None:
     assert outcome.key == "pk_live_1"
 
 
-def test_a_body_that_cannot_be_read_is_no_missing_key() -> None:
+def test_a_body_that_cannot_be_read_is_an_error_of_the_body() -> None:
     """A client stops at a wrong key, but gives up a single record whose body is wrong."""
     reply = ask(BATCH, b'{"publicKey": "pk_live_1", "events": [1E+1000000]}').reply
     assert reply.status == 400
