@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from django.db import models
 
-__all__ = ["Batch", "Count", "DeadLetter", "Inbox", "Key", "Owner", "QueuedRecord"]
+__all__ = ["Batch", "Count", "DeadLetter", "Inbox", "Key", "Owner", "QueuedRecord", "Reach"]
 
 _LABEL = "sessionsight_outbox"
 
@@ -50,6 +50,7 @@ class QueuedRecord(models.Model):
         default_permissions = ("view",)
         verbose_name = "pending record"
         db_table = "sessionsight_queue"
+        # PostgreSQL updates a row in place only if no index has a column that changes, as `claimed_by` does.
         indexes = (models.Index(fields=["lane", "priority", "id", "size"], name="sessionsight_queue_order"),)
 
     def __str__(self) -> str:
@@ -143,3 +144,20 @@ class Owner(models.Model):
         app_label = _LABEL
         default_permissions = ()
         db_table = "sessionsight_owner"
+
+
+class Reach(models.Model):
+    """An id above all records of a lane and priority that a process has claimed."""
+
+    id = models.BigAutoField(primary_key=True)
+    owner = models.CharField(max_length=32, db_index=True)
+    lane = models.CharField(max_length=100)
+    priority = models.SmallIntegerField()
+    last_id = models.BigIntegerField()
+
+    class Meta:
+        """Its table."""
+
+        app_label = _LABEL
+        default_permissions = ()
+        db_table = "sessionsight_reach"

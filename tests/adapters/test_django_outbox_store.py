@@ -32,7 +32,7 @@ from django.db.transaction import atomic as transaction_of_the_app
 
 from sessionsight.sql_store import ledger, maintenance
 from sessionsight.sql_store.connection import OwnConnection
-from sessionsight.sql_store.dialect import UNCLAIMED, marks, queue_in_order
+from sessionsight.sql_store.dialect import UNCLAIMED, marks
 from sessionsight.stores import (
     AnswerLost,
     DeadLetterQuery,
@@ -207,24 +207,6 @@ def test_a_claim_reads_no_records_of_other_lanes(store: DjangoStore, database: s
     with transaction(store._own, 20.0) as cursor:
         cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read_next'")
         assert int(cursor.fetchone()[1]) < 200
-
-
-@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
-def test_the_claims_of_a_process_are_found_among_many_records(store: DjangoStore, database: str) -> None:
-    add(store, "a", "b")
-    assert [*claim(store)] == ["a", "b"]
-    add(store, *(f"{number}" for number in range(3000)), batch_id=b"many")
-    assert store.ready() == [LANE]
-    with connections[database].cursor() as cursor:
-        cursor.execute(f"ANALYZE {'TABLE ' if cursor.db.vendor == 'mysql' else ''}sessionsight_queue")
-        cursor.execute("EXPLAIN UPDATE sessionsight_queue SET claimed_by = '' WHERE claimed_by = %s", [store.owner])
-        assert "sessionsight_queue_claims" in str(cursor.fetchall())
-        cursor.execute(
-            f"EXPLAIN SELECT body FROM {queue_in_order(cursor.db)}"
-            " WHERE lane = %s AND priority = 1 AND id > 0 AND claimed_by = %s ORDER BY id LIMIT 9",
-            [LANE, UNCLAIMED],
-        )
-        assert "sessionsight_queue_claims" not in str(cursor.fetchall())
 
 
 # --- hand-overs ---------------------------------------------------------------------------------------

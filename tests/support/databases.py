@@ -20,7 +20,7 @@ from tests.support.brokers import need_mariadb, need_postgresql
 __all__ = ["TABLES", "emptied_database", "empty_database", "execute_on_server"]
 
 _psycopg: Any = import_module("psycopg" if find_spec("psycopg") else "psycopg2")  # as the row `drivers` of noxfile.py
-TABLES = ("inbox", "queue", "dead_letter", "key", "batch", "count", "owner")
+TABLES = ("inbox", "queue", "dead_letter", "key", "batch", "count", "owner", "reach")
 
 # Databases that wait for the next test, because it takes long to create and to drop one: empty ones of PostgreSQL, and
 # those with empty tables, by server and kind of tables.

@@ -10,6 +10,7 @@ from sessionsight.stores import AnswerLost, ForeignDatabase, StoreBusy, StoreErr
 
 __all__ = [
     "UNCLAIMED",
+    "commit_durably",
     "contains",
     "delete_rows",
     "ids",
@@ -19,6 +20,7 @@ __all__ = [
     "locked",
     "marks",
     "now",
+    "queue_by_id",
     "queue_in_order",
     "server_time",
     "skip_locked",
@@ -41,6 +43,12 @@ _NO_TABLE = frozenset({"42P01", "3F000", 1146})
 _LOST = frozenset({2006, 2013, 2055, 4031})
 _LOST_CLASSES = frozenset({"08", "57"})
 _ROWS = 100  # of one INSERT
+
+
+def commit_durably(cursor: Any) -> None:
+    """Let PostgreSQL wait for its disk when this transaction is committed, also if its other changes need not."""
+    if cursor.db.vendor == "postgresql":
+        cursor.execute("SET LOCAL synchronous_commit TO DEFAULT")
 
 
 def now(connection: Any) -> str:
@@ -68,6 +76,15 @@ def queue_in_order(connection: Any) -> str:
     return f"sessionsight_queue{hint}"
 
 
+def queue_by_id(connection: Any) -> str:
+    """Return the table of queued records, to lock some by id.
+
+    Without a hint, MySQL and MariaDB read the whole of a small table, and wait for each row that is locked.
+    """
+    hint = " FORCE INDEX (PRIMARY)" if connection.vendor == "mysql" else ""
+    return f"sessionsight_queue{hint}"
+
+
 def ignore_conflicts(connection: Any, insert: str) -> str:
     """Return an `INSERT INTO …` that ignores rows which exist already."""
     suffix = " ON CONFLICT DO NOTHING" if connection.vendor == "postgresql" else ""
@@ -91,7 +108,7 @@ def insert_rows(cursor: Any, insert: str, rows: Sequence[Sequence[Any]]) -> None
 
 def ids(values: Iterable[int]) -> str:
     """Return a list of ids as SQL. As parameters they would take the drivers longer than the rest of a claim."""
-    return ", ".join([str(int(value)) for value in values])
+    return ", ".join([str(int(value)) for value in values]) or "NULL"
 
 
 def delete_rows(cursor: Any, table: str, found: Iterable[int]) -> None:

@@ -15,6 +15,7 @@ from sessionsight.delivery.stores.sql_dead_letters import storable
 from sessionsight.sql_store.dead_letters import dead_letters, enqueue, increment
 from sessionsight.sql_store.dialect import (
     UNCLAIMED,
+    commit_durably,
     delete_rows,
     ignore_conflicts,
     insert_rows,
@@ -65,8 +66,7 @@ def take_in(cursor: Any, options: DeliveryOptions) -> bool:
     rows = cursor.fetchall()
     if not rows:
         return False
-    if connection.vendor == "postgresql":  # after a crash the same ids would be given to other records
-        cursor.execute("SET LOCAL synchronous_commit TO DEFAULT")
+    commit_durably(cursor)  # after a crash the same ids would be given to other records
     ends = accumulate(len(body) for _, _, body in rows)
     found = [one for one, end in zip(rows, ends, strict=True) if one is rows[0] or end <= _BATCH_BYTES]
     delete_rows(cursor, "sessionsight_inbox", [id_ for id_, _, _ in found])

@@ -16,6 +16,7 @@ from sessionsight.sql_store.connection import OwnConnection
 from sessionsight.sql_store.dead_letters import dead_letters, increment, requeue
 from sessionsight.sql_store.dialect import contains, ids, locked, server_time
 from sessionsight.sql_store.inbox import UNCLAIMED
+from sessionsight.sql_store.reach import Reach, claims_of
 from sessionsight.stores import (
     Claim,
     Claimed,
@@ -86,6 +87,8 @@ class SqlStore:
         self._own = own
         self._floors: dict[tuple[str, int], int] = {}
         self._reset_floors_at = 0.0
+        # Lane and priority, to the id up to which the database knows that this process may have claims.
+        self._reach: dict[tuple[str, int], int] = {}
         # The inbox has more than one batch. It is then taken in when the queues have run dry, and by each poll.
         self._behind = False
         self._next_prune = 0.0
@@ -117,34 +120,42 @@ class SqlStore:
             lane=lane,
             owner=self.owner,
             floors=floors,
+            reach=self._reach,
             lease=self.lease,
             max_records=max_records,
             max_bytes=max_bytes,
         )
 
-        def claim(cursor: Any) -> tuple[list[Any], bool]:
+        def claim(cursor: Any) -> tuple[list[Any], bool, Reach]:
             if not self._behind:
                 self._behind = inbox.take_in(cursor, self._options)
-            chosen, more = take(cursor)
-            if self._behind and not chosen:
+            found = take(cursor)
+            if self._behind and not found[0]:
                 self._behind = inbox.take_in(cursor, self._options)
-                chosen, more = take(cursor)
-            return chosen, more
+                found = take(cursor)
+            return found
 
         # A crash of the server may undo a claim, but not what was taken in, nor the mark of records in flight, which
         # is written after it.
-        chosen, more = self._run(claim, timeout, durable=False)
+        chosen, more, extended = self._run(claim, timeout, durable=False)
+        self._reach.update(extended)
         floors.update({(lane, priority): id_ for id_, _, _, priority in chosen})
         claims = [Claim(id_, enqueued_at, bytes(body)) for id_, enqueued_at, body, _ in chosen]
         return Claimed(self.epoch, claims, more or self._behind)
 
     def claimed(self, lane: str) -> Claimed:
         """Return the records that this process has claimed and that are not in flight."""
-        found = self._read(
-            "SELECT id, enqueued_at, body FROM sessionsight_queue"
-            " WHERE lane = %s AND claimed_by = %s AND in_flight = %s ORDER BY id",
-            [lane, self.owner, False],
-        )
+
+        def claimed(cursor: Any) -> list[Any]:
+            where, held = self._held(claims_of(cursor, self.owner))
+            cursor.execute(
+                "SELECT id, enqueued_at, body FROM sessionsight_queue"
+                f" WHERE {where} AND lane = %s AND in_flight = %s ORDER BY id",
+                [*held, lane, False],
+            )
+            return list(cursor.fetchall())
+
+        found = self._run(claimed)
         return Claimed(self.epoch, [Claim(id_, at, bytes(body)) for id_, at, body in found], more=False)
 
     def mark_in_flight(self, lane: str, handles: Sequence[int], *, timeout: float) -> tuple[int, set[int]]:
@@ -153,6 +164,8 @@ class SqlStore:
 
         def mark(cursor: Any) -> set[int]:
             cursor.execute(f"UPDATE sessionsight_queue SET in_flight = %s WHERE {where}", [True, *held])
+            if cursor.rowcount == len(handles):  # fewer if some are in flight already, in MySQL
+                return set(handles)
             cursor.execute(f"SELECT id FROM sessionsight_queue WHERE {where}", held)
             return {id_ for (id_,) in cursor.fetchall()}
 
@@ -189,7 +202,7 @@ class SqlStore:
         """Renew this process's lease, and recover the claims of processes whose lease is over."""
 
         def recover(cursor: Any) -> tuple[int, tuple[int, int]]:
-            queue.renew(cursor, self.owner, self.lease)
+            queue.renew(cursor, self.owner, self.lease, self._reach)
             return queue.recover_ended(cursor, in_flight, poison, keep=self._options.dead_letters)
 
         ended, dead = self._run(recover)
@@ -317,6 +330,7 @@ class SqlStore:
         """Return lane and priority, to the id of the last claim; empty once a minute."""
         if self._clock.monotonic() >= self._reset_floors_at:
             self._floors.clear()
+            self._reach.clear()  # so that it is written again: a standby that has become the server may lack it
             self._reset_floors_at = self._clock.monotonic() + _RESET_FLOORS_EVERY
         return self._floors
 

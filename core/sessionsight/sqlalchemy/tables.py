@@ -21,11 +21,8 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     event,
-    text,
 )
 from sqlalchemy.dialects.mysql import LONGBLOB, LONGTEXT
-
-from sessionsight.sql_store.dialect import UNCLAIMED
 
 __all__ = ["inbox", "metadata"]
 
@@ -39,7 +36,6 @@ _OFTEN_VACUUMED = {
     "autovacuum_vacuum_insert_scale_factor": 0,
     "autovacuum_vacuum_insert_threshold": 10000,
 }
-_CLAIMED = text(f"claimed_by <> '{UNCLAIMED}'")
 # SQLAlchemy 2.0 has no such argument: there a statement of `create_all` sets them, which Alembic does not see.
 _OPTIONS: dict[str, Any] = {} if sqlalchemy.__version__.startswith("2.0.") else {"postgresql_with": _OFTEN_VACUUMED}
 
@@ -79,9 +75,8 @@ _queue = Table(
     _required("in_flight", Boolean()),
     _required("takeovers", SmallInteger()),
     _required("body", _BODY),
+    # PostgreSQL updates a row in place only if no index has a column that changes, as `claimed_by` does.
     Index("sessionsight_queue_order", "lane", "priority", "id", "size"),
-    # By its condition, PostgreSQL cannot use it for what is not claimed.
-    Index("sessionsight_queue_claims", "claimed_by", postgresql_where=_CLAIMED, sqlite_where=_CLAIMED),
     sqlite_autoincrement=True,
     **_OPTIONS,
 )
@@ -137,6 +132,17 @@ Table(
     Column("owner", String(32), primary_key=True),
     _required("expires_at", Double()),
     _required("on_trial", BigInteger()),
+)
+
+Table(
+    "sessionsight_reach",
+    metadata,
+    _id(),
+    Column("owner", String(32), nullable=False, index=True),
+    _required("lane", String(100)),
+    _required("priority", SmallInteger()),
+    _required("last_id", BigInteger()),
+    sqlite_autoincrement=True,
 )
 
 _PARAMETERS = ", ".join(f"{name} = {value}" for name, value in _OFTEN_VACUUMED.items())

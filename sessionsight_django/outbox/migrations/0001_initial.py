@@ -6,10 +6,7 @@ from typing import Any
 
 from django.db import migrations, models
 
-from sessionsight.sql_store.dialect import UNCLAIMED
-
 _OFTEN_VACUUMED = ("inbox", "queue", "count")
-_CLAIMED = f"claimed_by <> '{UNCLAIMED}'"
 
 
 def tune_postgresql(_: Any, schema_editor: Any) -> None:
@@ -21,15 +18,6 @@ def tune_postgresql(_: Any, schema_editor: Any) -> None:
                 " autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_insert_scale_factor = 0,"
                 " autovacuum_vacuum_insert_threshold = 10000)"
             )
-
-
-def index_claims(_: Any, schema_editor: Any) -> None:
-    """Let the claims of a process be found, by an index that PostgreSQL cannot use for what is not claimed.
-
-    An `Index` of the model would be the same, but makes MariaDB warn of its condition.
-    """
-    condition = "" if schema_editor.connection.vendor == "mysql" else f" WHERE {_CLAIMED}"
-    schema_editor.execute(f"CREATE INDEX sessionsight_queue_claims ON sessionsight_queue (claimed_by){condition}")
 
 
 class Migration(migrations.Migration):
@@ -145,6 +133,19 @@ class Migration(migrations.Migration):
                 "indexes": [models.Index(fields=["lane", "priority", "id", "size"], name="sessionsight_queue_order")],
             },
         ),
-        migrations.RunPython(index_claims, migrations.RunPython.noop, atomic=False),
+        migrations.CreateModel(
+            name="Reach",
+            fields=[
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("owner", models.CharField(db_index=True, max_length=32)),
+                ("lane", models.CharField(max_length=100)),
+                ("priority", models.SmallIntegerField()),
+                ("last_id", models.BigIntegerField()),
+            ],
+            options={
+                "db_table": "sessionsight_reach",
+                "default_permissions": (),
+            },
+        ),
         migrations.RunPython(tune_postgresql, migrations.RunPython.noop, elidable=False),
     ]
