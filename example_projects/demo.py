@@ -155,7 +155,8 @@ def free_port(port: int) -> int:
             reason = str(error.strerror)
         else:
             return chosen
-    raise ShopError(f"port {port or PORTS} cannot be used: {reason}; another --port may be free")
+    where = port or f"{PORTS.start} to {PORTS.stop - 1}"
+    raise ShopError(f"port {where} cannot be used: {reason}; another --port may be free")
 
 
 def interrupt(*_: object) -> None:

@@ -33,7 +33,7 @@ def defer_until_commit(listener: TransactionListener, record: Record, using: str
     """
     if using is not None and using not in connections.settings:
         raise InvalidEventError(
-            f"using: there is no database {describe(using)} in DATABASES; {did_you_mean(using, connections.settings)}"
+            f"using: DATABASES does not contain {describe(using)}; {did_you_mean(using, connections.settings)}"
         )
     connection = existing_connection(using or DEFAULT_DB_ALIAS)
     if connection is None or not connection.in_atomic_block:

@@ -25,7 +25,7 @@ def check_alias(alias: str) -> None:
     """Check that the project has a database with this alias.
 
     Raises:
-        ConfigurationError: It has none, or there is no project.
+        ConfigurationError: It has not, or Django has no settings.
     """
     try:
         known = connections.settings
@@ -35,9 +35,7 @@ def check_alias(alias: str) -> None:
             "--django-settings"
         ) from None
     if alias not in known:
-        raise ConfigurationError(
-            f"spool: there is no database {describe(alias)} in DATABASES; {did_you_mean(alias, known)}"
-        )
+        raise ConfigurationError(f"spool: DATABASES does not contain {describe(alias)}; {did_you_mean(alias, known)}")
 
 
 class DjangoStore(SqlStore):

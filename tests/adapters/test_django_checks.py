@@ -56,7 +56,7 @@ def test_a_wrong_setting_is_an_error_with_its_own_words() -> None:
 def test_a_spool_in_a_database_that_the_project_lacks_is_an_error() -> None:
     ours: dict[str, Any] = {"SPOOL": "django:nope", "DESTINATIONS": {"analyse": {"public_key": "..."}}}
     message = found(ours)["sessionsight.E001"].msg
-    assert message == "spool: there is no database 'nope' in DATABASES; known are default"
+    assert message == "spool: DATABASES does not contain 'nope'; known are default"
     assert "sessionsight.E001" not in found({**ours, "DISABLED": True})
 
 

@@ -236,7 +236,7 @@ def test_every_call_can_be_told_not_to_wait(
     [
         ({"on_commit": "no"}, "on_commit must be True or False, not 'no'"),
         ({"using": 1}, "using must be the alias of a database or a session of SQLAlchemy, not 1"),
-        ({"using": "othr"}, "there is no database 'othr' in DATABASES; did you mean 'other'"),
+        ({"using": "othr"}, "DATABASES does not contain 'othr'; did you mean 'other'"),
     ],
 )
 def test_a_wrong_option_is_a_wrong_call(recorder: Recorder, call: str, options: dict[str, Any], message: str) -> None:

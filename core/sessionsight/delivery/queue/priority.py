@@ -54,7 +54,8 @@ class PriorityDeque:
         self._memory = 0
         self.pending = 0
         """The number of entries that are not resolved, ready or claimed. A claim does not change it, not even for a
-        moment, because a flush reads it without the lock."""
+        moment, because a flush reads it without the lock. What is added is computed before, because a signal handler
+        may run in any call."""
 
     @property
     def ready(self) -> int:
