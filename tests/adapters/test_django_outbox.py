@@ -395,7 +395,7 @@ def test_the_client_of_the_settings_joins() -> None:
 
 
 def test_an_unknown_database_is_a_wrong_setting() -> None:
-    with pytest.raises(ConfigurationError, match="no database 'defautl' in DATABASES; did you mean 'default'"):
+    with pytest.raises(ConfigurationError, match="DATABASES does not contain 'defautl'; did you mean 'default'"):
         outbox_recorder("django:defautl")
 
 
